@@ -1,0 +1,8 @@
+module github.com/intercede/intercede/plugins
+
+go 1.26.0
+
+require (
+	github.com/intercede/intercede/sdk v0.1.0
+	golang.org/x/sys v0.49.0
+)

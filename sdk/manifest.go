@@ -1,0 +1,156 @@
+package sdk
+
+import (
+	"encoding/json"
+	"fmt"
+	"syscall"
+
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// PathMax is the largest length of a path in bytes, its NUL included (PATH_MAX, limits.h).
+const PathMax = 4096
+
+// Manifest declares, as data, what a plugin takes and needs. The broker reads it by running the binary with no privilege
+// at all, and builds the seccomp filter, the sandbox of the process and the checks on its settings from it.
+type Manifest struct {
+	Name        string // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
+	Version     string
+	Description string // one line
+	Syscalls    []Syscall
+	// Capabilities are those that the process needs, "CAP_MKNOD". It has them permitted and effective, and no others.
+	Capabilities []string
+	// Namespaces are the caller's namespaces that the plugin enters: "mount", "user".
+	Namespaces []string
+	Settings   []Setting
+	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
+	// the call to a caller without privilege.
+	OnFailure Verdict
+}
+
+// Syscall is one system call that the plugin takes, named as in the kernel's tables.
+type Syscall struct {
+	Name string
+	// When narrows what leaves the kernel: the call is notified when any Match holds, always when there is none.
+	When []Match
+	// Reads is the memory that the broker copies before the plugin sees the notification; Request.String and
+	// Request.Bytes give it back.
+	Reads []Read
+}
+
+// Match holds when all its conditions hold.
+type Match []Condition
+
+// Condition compares a register of the caller: args[Arg] & Mask == Value. Registers are 64 bits wide and may hold
+// garbage above the width of the argument, so masks name the bits that count.
+type Condition struct {
+	Arg   int
+	Mask  uint64
+	Value uint64
+}
+
+// Read declares memory that an argument points to; made by ReadPath, ReadString, ReadBytes and ReadStruct.
+type Read struct {
+	wire *proto.Read
+}
+
+// ReadPath is a path: a string of at most PathMax bytes.
+func ReadPath(arg int) Read { return ReadString(arg, PathMax) }
+
+// ReadString is a NUL-terminated string of at most max bytes, NUL included; longer is ENAMETOOLONG.
+func ReadString(arg, max int) Read {
+	return Read{&proto.Read{Arg: uint32(arg), Kind: &proto.Read_String_{String_: &proto.StringRead{Max: uint32(max)}}}}
+}
+
+// ReadBytes is as many bytes as the argument lengthArg says (a 64-bit size_t), at most max; more is E2BIG.
+func ReadBytes(arg, lengthArg, max int) Read {
+	return Read{&proto.Read{Arg: uint32(arg), Kind: &proto.Read_Bytes{Bytes: &proto.BytesRead{LengthArg: uint32(lengthArg), Max: uint32(max)}}}}
+}
+
+// ReadStruct is size bytes.
+func ReadStruct(arg, size int) Read {
+	return Read{&proto.Read{Arg: uint32(arg), Kind: &proto.Read_Struct{Struct: &proto.StructRead{Size: uint32(size)}}}}
+}
+
+// Verdict is an answer that needs no plugin. The zero Verdict is invalid.
+type Verdict struct {
+	wire *proto.Verdict
+}
+
+// FailContinue lets the kernel perform the call itself.
+func FailContinue() Verdict {
+	return Verdict{&proto.Verdict{Kind: &proto.Verdict_Continue{Continue: true}}}
+}
+
+// FailErrno makes the call fail with errno.
+func FailErrno(errno syscall.Errno) Verdict {
+	return Verdict{&proto.Verdict{Kind: &proto.Verdict_Errno{Errno: int32(errno)}}}
+}
+
+// SettingType is the type of a setting's value.
+type SettingType = proto.Setting_Type
+
+const (
+	Bool       SettingType = proto.Setting_TYPE_BOOL
+	Int        SettingType = proto.Setting_TYPE_INT
+	String     SettingType = proto.Setting_TYPE_STRING
+	StringList SettingType = proto.Setting_TYPE_STRING_LIST
+	StringMap  SettingType = proto.Setting_TYPE_STRING_MAP
+)
+
+// Setting is a key of [plugins.NAME.config]. The broker checks type, pattern and range when it reads the config, so that
+// `intercede check` needs no running plugin.
+type Setting struct {
+	Key     string
+	Type    SettingType
+	Default any // bool, int, string, []string or map[string]string
+	Help    string
+	Pattern string // RE2; a string, each element or each map value matches it whole
+	Example string // a value that Pattern accepts, shown in error messages
+	Min     *int64 // Int
+	Max     *int64 // Int
+}
+
+// wire turns the manifest into its wire form and checks it; the error names every fault.
+func (m Manifest) wire() (*proto.Manifest, error) {
+	w := &proto.Manifest{
+		Name:         m.Name,
+		Version:      m.Version,
+		Description:  m.Description,
+		Capabilities: m.Capabilities,
+		Namespaces:   m.Namespaces,
+		OnFailure:    m.OnFailure.wire,
+	}
+	for _, s := range m.Syscalls {
+		w.Syscalls = append(w.Syscalls, s.wire())
+	}
+	for _, s := range m.Settings {
+		value, err := json.Marshal(s.Default)
+		if err != nil {
+			return nil, fmt.Errorf("manifest of %q: default of setting %q: %w", m.Name, s.Key, err)
+		}
+		w.Settings = append(w.Settings, &proto.Setting{
+			Key: s.Key, Type: s.Type, DefaultJson: string(value), Help: s.Help,
+			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
+		})
+	}
+	if err := proto.CheckManifest(w); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (s Syscall) wire() *proto.Syscall {
+	w := &proto.Syscall{Name: s.Name}
+	for _, match := range s.When {
+		m := &proto.Match{}
+		for _, c := range match {
+			m.All = append(m.All, &proto.Condition{Arg: uint32(c.Arg), Mask: c.Mask, Value: c.Value})
+		}
+		w.When = append(w.When, m)
+	}
+	for _, r := range s.Reads {
+		w.Reads = append(w.Reads, r.wire)
+	}
+	return w
+}

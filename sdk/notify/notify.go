@@ -1,0 +1,164 @@
+// Package notify speaks the kernel's side of seccomp user notification: the ioctls of a listener, and loading a filter
+// that makes one (seccomp_unotify(2), kernel/seccomp.c).
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone means that nobody waits for this notification any more: the caller was killed, a signal interrupted its call,
+// or it has been answered.
+var ErrGone = errors.New("the notification is gone")
+
+// FD is a listener: the descriptor that SECCOMP_FILTER_FLAG_NEW_LISTENER gives. Its owner closes it.
+type FD int
+
+// Notification is struct seccomp_notif with its seccomp_data, byte for byte: 80 bytes.
+type Notification struct {
+	ID    uint64
+	TID   uint32 // the calling thread in the receiver's pid namespace; 0 if it is not visible there
+	Flags uint32
+	NR    int32
+	Arch  uint32 // AUDIT_ARCH_*
+	IP    uint64
+	Args  [6]uint64
+}
+
+// response is struct seccomp_notif_resp.
+type response struct {
+	id    uint64
+	value int64
+	errno int32 // negative
+	flags uint32
+}
+
+// addFD is struct seccomp_notif_addfd.
+type addFD struct {
+	id         uint64
+	flags      uint32
+	srcFD      uint32
+	newFD      uint32
+	newFDFlags uint32
+}
+
+func (fd FD) ioctl(request uintptr, arg unsafe.Pointer) (uintptr, unix.Errno) {
+	for {
+		n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+		if errno != unix.EINTR {
+			return n, errno
+		}
+	}
+}
+
+// Receive takes the next notification into n. It blocks if there is none, so poll first, and let only one thread receive
+// from a listener at a time: then a notification that vanishes in between gives ErrGone and does not block.
+func (fd FD) Receive(n *Notification) error {
+	*n = Notification{}
+	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(n))
+	return ioctlError("RECV", errno)
+}
+
+// Pending says whether Receive would have a notification, and whether the last filtered task is gone: there will then
+// never be one again.
+func (fd FD) Pending() (pending, hangup bool, err error) {
+	return fd.Poll(0)
+}
+
+// Poll is Pending that waits up to timeout milliseconds, or for ever if it is negative.
+func (fd FD) Poll(timeout int) (pending, hangup bool, err error) {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(poll, timeout)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return false, false, fmt.Errorf("poll of a listener: %w", err)
+		}
+		return poll[0].Revents&unix.POLLIN != 0, poll[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0, nil
+	}
+}
+
+// Valid says whether the caller still waits for an answer to the notification.
+func (fd FD) Valid(id uint64) bool {
+	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id))
+	return errno == 0
+}
+
+// IsListener says whether the descriptor is a listener: another one does not know the ioctl.
+func (fd FD) IsListener() bool {
+	var id uint64
+	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id))
+	return errno == 0 || errno == unix.ENOENT
+}
+
+// SendValue makes the call return value. Like the other answers it returns ErrGone if nobody waits.
+func (fd FD) SendValue(id uint64, value int64) error {
+	return fd.send(response{id: id, value: value})
+}
+
+// SendErrno makes the call fail with errno, which is positive.
+func (fd FD) SendErrno(id uint64, errno unix.Errno) error {
+	return fd.send(response{id: id, errno: -int32(errno)})
+}
+
+// SendContinue lets the kernel perform the call itself. The caller may have changed its memory since it was looked at: it
+// is safe only where the kernel checks the whole call again.
+func (fd FD) SendContinue(id uint64) error {
+	return fd.send(response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE})
+}
+
+func (fd FD) send(r response) error {
+	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+	return ioctlError("SEND", errno)
+}
+
+// SendFD puts the own descriptor src into the caller's table and makes the call return its number, in one step (kernel
+// 5.14). It returns that number.
+func (fd FD) SendFD(id uint64, src int, closeOnExec bool) (int, error) {
+	a := addFD{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, srcFD: uint32(src)}
+	if closeOnExec {
+		a.newFDFlags = unix.O_CLOEXEC
+	}
+	n, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
+	return int(n), ioctlError("ADDFD", errno)
+}
+
+func ioctlError(name string, errno unix.Errno) error {
+	switch errno {
+	case 0:
+		return nil
+	case unix.ENOENT, unix.EINPROGRESS:
+		return fmt.Errorf("SECCOMP_IOCTL_NOTIF_%s: %w: %w", name, ErrGone, errno)
+	default:
+		return fmt.Errorf("SECCOMP_IOCTL_NOTIF_%s: %w", name, errno)
+	}
+}
+
+// Load loads a filter on the calling OS thread, for good, and returns its listener. Flags are added to NEW_LISTENER;
+// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is added where the kernel knows it (5.19): a caller then waits on through
+// signals that do not kill it, so that a call is not performed twice. The thread needs CAP_SYS_ADMIN in its user
+// namespace, or no_new_privs. EBUSY: the thread has a filter with a listener already.
+func Load(program []unix.SockFilter, flags uintptr) (FD, error) {
+	if len(program) == 0 {
+		return -1, errors.New("load a seccomp filter: the program is empty")
+	}
+	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	for _, extra := range []uintptr{unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0} {
+		fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+			unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|flags|extra, uintptr(unsafe.Pointer(&fprog)))
+		switch {
+		case errno == 0:
+			return FD(fd), nil
+		case errno == unix.EINVAL && extra != 0:
+			continue
+		default:
+			return -1, fmt.Errorf("load a seccomp filter: %w", errno)
+		}
+	}
+	panic("unreachable")
+}

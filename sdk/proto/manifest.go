@@ -1,0 +1,147 @@
+package proto
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// MaxRead is the largest declared or asked-for read of a caller's memory, in bytes.
+const MaxRead = 1 << 20
+
+var (
+	pluginName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	capName    = regexp.MustCompile(`^CAP_[A-Z_]+$`)
+	namespaces = []string{"mount", "user", "pid", "net", "uts", "ipc", "cgroup"}
+)
+
+// CheckPluginName says why name cannot be a plugin's.
+func CheckPluginName(name string) error {
+	if !pluginName.MatchString(name) {
+		return fmt.Errorf("plugin name %q: want a lower-case letter, then lower-case letters, digits and underscores", name)
+	}
+	return nil
+}
+
+// CheckManifest says everything that is wrong with a manifest. Both ends call it: the plugin before it serves, the broker
+// since a manifest is a plugin's word.
+func CheckManifest(m *Manifest) error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+
+	if err := CheckPluginName(m.GetName()); err != nil {
+		fault("%w", err)
+	}
+	if m.GetVersion() == "" {
+		fault("no version")
+	}
+	if len(m.GetSyscalls()) == 0 {
+		fault("no syscalls")
+	}
+	seen := map[string]bool{}
+	for _, s := range m.GetSyscalls() {
+		if seen[s.GetName()] {
+			fault("syscall %s: given twice", s.GetName())
+		}
+		seen[s.GetName()] = true
+		for _, f := range syscallFaults(s) {
+			fault("syscall %q: %s", s.GetName(), f)
+		}
+	}
+	for _, c := range m.GetCapabilities() {
+		if !capName.MatchString(c) {
+			fault("capability %q: want a name such as CAP_MKNOD", c)
+		}
+	}
+	for _, n := range m.GetNamespaces() {
+		if !slices.Contains(namespaces, n) {
+			fault("namespace %q: want one of %s", n, strings.Join(namespaces, ", "))
+		}
+	}
+	keys := map[string]bool{}
+	for _, s := range m.GetSettings() {
+		if keys[s.GetKey()] {
+			fault("setting %s: given twice", s.GetKey())
+		}
+		keys[s.GetKey()] = true
+		if err := CheckSetting(s, json.RawMessage(s.GetDefaultJson())); err != nil {
+			fault("default of setting %s: %w", s.GetKey(), err)
+		}
+	}
+	if err := checkVerdict(m.GetOnFailure()); err != nil {
+		fault("on_failure: %w", err)
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("manifest of %q: %w", m.GetName(), errors.Join(faults...))
+}
+
+func syscallFaults(s *Syscall) []string {
+	var faults []string
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if s.GetName() == "" {
+		fault("no name")
+	}
+	for _, match := range s.GetWhen() {
+		if len(match.GetAll()) == 0 {
+			fault("an empty match: leave it out to have every call")
+		}
+		seen := map[uint32]bool{}
+		for _, c := range match.GetAll() {
+			if c.GetArg() > 5 {
+				fault("condition on argument %d: arguments are 0 to 5", c.GetArg())
+			}
+			if seen[c.GetArg()] {
+				fault("two conditions on argument %d in one match: seccomp allows one", c.GetArg())
+			}
+			seen[c.GetArg()] = true
+			if c.GetValue()&^c.GetMask() != 0 {
+				fault("condition on argument %d never holds: value %#x has bits outside mask %#x", c.GetArg(), c.GetValue(), c.GetMask())
+			}
+		}
+	}
+	args := map[uint32]bool{}
+	for _, r := range s.GetReads() {
+		if r.GetArg() > 5 {
+			fault("read of argument %d: arguments are 0 to 5", r.GetArg())
+		}
+		if args[r.GetArg()] {
+			fault("argument %d is read twice", r.GetArg())
+		}
+		args[r.GetArg()] = true
+		var size uint32
+		switch kind := r.GetKind().(type) {
+		case *Read_String_:
+			size = kind.String_.GetMax()
+		case *Read_Bytes:
+			size = kind.Bytes.GetMax()
+			if kind.Bytes.GetLengthArg() > 5 {
+				fault("length argument %d: arguments are 0 to 5", kind.Bytes.GetLengthArg())
+			}
+		case *Read_Struct:
+			size = kind.Struct.GetSize()
+		}
+		if size == 0 || size > MaxRead {
+			fault("read of argument %d: size %d: want 1 to %d bytes", r.GetArg(), size, MaxRead)
+		}
+	}
+	return faults
+}
+
+func checkVerdict(v *Verdict) error {
+	switch kind := v.GetKind().(type) {
+	case *Verdict_Continue:
+		return nil
+	case *Verdict_Errno:
+		if kind.Errno < 1 || kind.Errno > MaxErrno {
+			return fmt.Errorf("errno %d: want 1 to %d", kind.Errno, MaxErrno)
+		}
+		return nil
+	default:
+		return errors.New("missing: want continue or an errno")
+	}
+}

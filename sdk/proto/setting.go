@@ -1,0 +1,90 @@
+package proto
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+)
+
+// MaxErrno is the largest errno that a system call can return (MAX_ERRNO, include/linux/err.h).
+const MaxErrno = 4095
+
+// CheckSetting says why value, as JSON, is not one that the setting takes.
+func CheckSetting(s *Setting, value json.RawMessage) error {
+	switch s.GetType() {
+	case Setting_TYPE_BOOL:
+		return decodeAs(value, new(bool), "true or false")
+	case Setting_TYPE_INT:
+		return checkInt(s, value)
+	case Setting_TYPE_STRING:
+		var text string
+		if err := decodeAs(value, &text, "a string"); err != nil {
+			return err
+		}
+		return checkText(s, text)
+	case Setting_TYPE_STRING_LIST:
+		var list []string
+		if err := decodeAs(value, &list, "a list of strings"); err != nil {
+			return err
+		}
+		return checkTexts(s, list)
+	case Setting_TYPE_STRING_MAP:
+		var table map[string]string
+		if err := decodeAs(value, &table, "a table of strings"); err != nil {
+			return err
+		}
+		return checkTexts(s, slices.Sorted(maps.Values(table)))
+	default:
+		return fmt.Errorf("unknown type %v", s.GetType())
+	}
+}
+
+func decodeAs(value json.RawMessage, into any, want string) error {
+	if bytes.Equal(bytes.TrimSpace(value), []byte("null")) || json.Unmarshal(value, into) != nil {
+		return fmt.Errorf("%s: want %s", value, want)
+	}
+	return nil
+}
+
+func checkInt(s *Setting, value json.RawMessage) error {
+	var n int64
+	if err := decodeAs(value, &n, "a whole number"); err != nil {
+		return err
+	}
+	if s.Min != nil && n < s.GetMin() {
+		return fmt.Errorf("%d: want %d or more", n, s.GetMin())
+	}
+	if s.Max != nil && n > s.GetMax() {
+		return fmt.Errorf("%d: want %d or less", n, s.GetMax())
+	}
+	return nil
+}
+
+func checkTexts(s *Setting, texts []string) error {
+	var faults []error
+	for _, text := range texts {
+		faults = append(faults, checkText(s, text))
+	}
+	return errors.Join(faults...)
+}
+
+func checkText(s *Setting, text string) error {
+	if s.GetPattern() == "" {
+		return nil
+	}
+	whole, err := regexp.Compile(`^(?:` + s.GetPattern() + `)$`)
+	if err != nil {
+		return fmt.Errorf("pattern of the setting: %w", err)
+	}
+	if whole.MatchString(text) {
+		return nil
+	}
+	if s.GetExample() != "" {
+		return fmt.Errorf("%q: want something like %q", text, s.GetExample())
+	}
+	return fmt.Errorf("%q: does not match %s", text, s.GetPattern())
+}

@@ -1,0 +1,201 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone means that the caller no longer waits: it was killed, or a signal interrupted the call. A Handle that returns
+// it has not failed.
+var ErrGone = errors.New("the caller no longer waits for an answer")
+
+// Request is one notification. It is valid until Handle returns.
+type Request struct {
+	ID        uint64 // notification ID, unique to the listener
+	Syscall   string // "mknodat"
+	Arch      Arch
+	Args      [6]uint64 // registers as they are; the accessors truncate as the kernel does
+	TID       int       // the calling thread, in the broker's pid namespace
+	Container *Container
+
+	reads  map[int]snapshot
+	broker asker
+	target *target.Target
+}
+
+// snapshot is what a declared read gave.
+type snapshot struct {
+	data  []byte
+	fault syscall.Errno
+}
+
+// asker is the way back to the broker, bound to this notification.
+type asker interface {
+	readMemory(ctx context.Context, address uint64, n int, asString bool) ([]byte, syscall.Errno, error)
+	checkValid(ctx context.Context) (bool, error)
+}
+
+// Arch is the caller's architecture, an AUDIT_ARCH_* value (audit.h).
+type Arch uint32
+
+const (
+	ArchX86_64  Arch = unix.AUDIT_ARCH_X86_64 // x32 callers too
+	ArchI386    Arch = unix.AUDIT_ARCH_I386
+	ArchAArch64 Arch = unix.AUDIT_ARCH_AARCH64
+	ArchARM     Arch = unix.AUDIT_ARCH_ARM
+)
+
+// Is32Bit says whether the caller's long and pointers have 32 bits (__AUDIT_ARCH_64BIT not set, audit.h).
+func (a Arch) Is32Bit() bool { return a&0x80000000 == 0 }
+
+// Int32 is argument i as an int.
+func (r *Request) Int32(i int) int32 { return int32(r.Args[i]) }
+
+// Uint32 is argument i as an unsigned int.
+func (r *Request) Uint32(i int) uint32 { return uint32(r.Args[i]) }
+
+// Mode is argument i as a umode_t: 16 bits, S_IFMT included.
+func (r *Request) Mode(i int) uint32 { return uint32(uint16(r.Args[i])) }
+
+// Dev is argument i as the 32-bit device number of mknod(2), decoded (new_decode_dev, include/linux/kdev_t.h).
+func (r *Request) Dev(i int) (major, minor uint32) {
+	dev := uint32(r.Args[i])
+	return dev & 0xfff00 >> 8, dev&0xff | dev>>12&0xfff00
+}
+
+// FD is argument i as a descriptor of the caller.
+func (r *Request) FD(i int) int { return int(int32(r.Args[i])) }
+
+// Pointer is argument i as an address in the caller.
+func (r *Request) Pointer(i int) uint64 {
+	if r.Arch.Is32Bit() {
+		return uint64(uint32(r.Args[i]))
+	}
+	return r.Args[i]
+}
+
+// String is the declared string that argument i points to, without its NUL. The fault is 0, or what the kernel would
+// say: EFAULT, ENAMETOOLONG. Asking for an argument that the manifest declares no read of is a bug and panics.
+func (r *Request) String(i int) (string, syscall.Errno) {
+	data, fault := r.Bytes(i)
+	return string(data), fault
+}
+
+// Path is like String, and an empty path is ENOENT (path_resolution(7)).
+func (r *Request) Path(i int) (string, syscall.Errno) {
+	path, fault := r.String(i)
+	if fault == 0 && path == "" {
+		return "", syscall.ENOENT
+	}
+	return path, fault
+}
+
+// Bytes is the declared memory that argument i points to. The fault is 0, EFAULT, or E2BIG.
+func (r *Request) Bytes(i int) ([]byte, syscall.Errno) {
+	read, ok := r.reads[i]
+	if !ok {
+		panic(fmt.Sprintf("%s: the manifest declares no read of argument %d", r.Syscall, i))
+	}
+	return read.data, read.fault
+}
+
+// Read copies n bytes, at most proto.MaxRead, of the caller's memory: what a pointer inside a declared struct points to.
+// The caller can change its memory at any time: read once, and decide on the copy. The fault is 0 or EFAULT; the error
+// is ErrGone or a broken connection.
+func (r *Request) Read(ctx context.Context, address uint64, n int) ([]byte, syscall.Errno, error) {
+	return r.ask(ctx, address, n, false)
+}
+
+// ReadString is like Read for a string of at most max bytes, its NUL included; longer is ENAMETOOLONG.
+func (r *Request) ReadString(ctx context.Context, address uint64, max int) (string, syscall.Errno, error) {
+	data, fault, err := r.ask(ctx, address, max, true)
+	return string(data), fault, err
+}
+
+func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool) ([]byte, syscall.Errno, error) {
+	if n < 0 || n > proto.MaxRead {
+		return nil, 0, fmt.Errorf("read of %d bytes: the limit is %d", n, proto.MaxRead)
+	}
+	data, fault, err := r.broker.readMemory(ctx, address, n, asString)
+	if fault == syscall.ESRCH {
+		return nil, 0, ErrGone
+	}
+	return data, fault, err
+}
+
+// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). Call it again just before a
+// side effect that must not happen for a caller that is gone.
+func (r *Request) CheckValid(ctx context.Context) error {
+	valid, err := r.broker.checkValid(ctx)
+	if err != nil {
+		return err
+	}
+	if !valid {
+		return ErrGone
+	}
+	return nil
+}
+
+// Target is the calling thread: its credentials, namespaces and descriptors. It is opened at the first use, and closed
+// when Handle returns. The error is ErrGone, or says what could not be opened.
+func (r *Request) Target(ctx context.Context) (*target.Target, error) {
+	if r.target != nil {
+		return r.target, nil
+	}
+	t, err := target.Open(r.TID)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The tid may have been reused before the pidfd was open: if the notification is still valid now, it was not.
+	if err := r.CheckValid(ctx); err != nil {
+		t.Close()
+		return nil, err
+	}
+	r.target = t
+	return t, nil
+}
+
+// Privileged says whether the caller has the capability effective in the container's own user namespace. A caller in a
+// user namespace nested deeper has none there, whatever it has in its own.
+func (r *Request) Privileged(ctx context.Context, capability target.Capability) (bool, error) {
+	t, err := r.Target(ctx)
+	if err != nil {
+		return false, err
+	}
+	credentials, err := t.Credentials()
+	if err != nil {
+		return false, gone(err)
+	}
+	if !credentials.Effective.Has(capability) {
+		return false, nil
+	}
+	ns, err := t.UserNamespace()
+	if err != nil {
+		return false, gone(err)
+	}
+	return ns == r.Container.UserNamespace, nil
+}
+
+// gone turns the error of a target that has died into ErrGone.
+func gone(err error) error {
+	if errors.Is(err, os.ErrProcessDone) {
+		return ErrGone
+	}
+	return err
+}
+
+func (r *Request) close() {
+	if r.target != nil {
+		r.target.Close()
+	}
+}

@@ -1,0 +1,95 @@
+package sdk
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// Response is a plugin's answer to one notification. The zero Response is invalid: the broker treats it as a failure.
+type Response struct {
+	kind    responseKind
+	value   int64
+	errno   syscall.Errno
+	file    *os.File
+	cloexec bool
+	writes  []*proto.Write
+}
+
+type responseKind uint8
+
+const (
+	kindInvalid responseKind = iota
+	kindReturn
+	kindErrno
+	kindContinue
+	kindNext
+	kindAddFD
+)
+
+// Return makes the call return value.
+func Return(value int64) Response { return Response{kind: kindReturn, value: value} }
+
+// Errno makes the call fail with errno, which must not be 0.
+func Errno(errno syscall.Errno) Response { return Response{kind: kindErrno, errno: errno} }
+
+// Continue lets the kernel perform the call itself, with the caller's own privileges
+// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)). The caller can change its memory after the plugin looked at it,
+// so Continue is safe only where the kernel checks the whole call again; say which check beside each use.
+func Continue() Response { return Response{kind: kindContinue} }
+
+// Next leaves the notification to the next plugin that takes the syscall; after the last the kernel performs the call.
+func Next() Response { return Response{kind: kindNext} }
+
+// AddFD puts file into the caller's descriptor table and makes the call return its number, in one step. The SDK closes
+// file when the broker has it, also when the call could not be answered.
+func AddFD(file *os.File, closeOnExec bool) Response {
+	return Response{kind: kindAddFD, file: file, cloexec: closeOnExec}
+}
+
+// Write adds memory of the caller that the broker writes just before it answers. If an address cannot be written, the
+// call fails with EFAULT.
+func (r Response) Write(address uint64, data []byte) Response {
+	r.writes = append(r.writes[:len(r.writes):len(r.writes)], &proto.Write{Address: address, Data: data})
+	return r
+}
+
+// String shows the response as the broker's log does, for tests: "value 0", "errno EPERM (1)", "continue".
+func (r Response) String() string {
+	switch r.kind {
+	case kindReturn:
+		return fmt.Sprintf("value %d", r.value)
+	case kindErrno:
+		return fmt.Sprintf("errno %d (%v)", int(r.errno), r.errno)
+	case kindContinue:
+		return "continue"
+	case kindNext:
+		return "next"
+	case kindAddFD:
+		return "addfd"
+	default:
+		return "invalid"
+	}
+}
+
+// wire turns the response into its wire form; an invalid one is an error. The file stays open.
+func (r Response) wire() (*proto.Response, error) {
+	w := &proto.Response{Writes: r.writes}
+	switch {
+	case r.kind == kindReturn:
+		w.Kind = &proto.Response_Value{Value: r.value}
+	case r.kind == kindErrno && r.errno > 0 && r.errno <= proto.MaxErrno:
+		w.Kind = &proto.Response_Errno{Errno: int32(r.errno)}
+	case r.kind == kindContinue:
+		w.Kind = &proto.Response_Continue{Continue: true}
+	case r.kind == kindNext:
+		w.Kind = &proto.Response_Next{Next: true}
+	case r.kind == kindAddFD && r.file != nil:
+		w.Kind = &proto.Response_AddFd{AddFd: &proto.AddFD{Fd: int32(r.file.Fd()), CloseOnExec: r.cloexec}}
+	default:
+		return nil, fmt.Errorf("invalid response (%v): build it with Return, Errno, Continue, Next or AddFD", r)
+	}
+	return w, nil
+}

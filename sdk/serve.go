@@ -1,0 +1,101 @@
+package sdk
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// Serve is a plugin's main function. As `PLUGIN manifest` it prints the manifest as JSON; started by the broker it serves
+// until the broker stops it or is gone. It does not return.
+//
+// Log with hclog's default logger, or to standard error: the broker has it in its own log, under the plugin's name.
+func Serve(h Handler) {
+	if err := serve(h); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serve(h Handler) error {
+	manifest, err := h.Manifest().wire()
+	if err != nil {
+		return err
+	}
+	if len(os.Args) == 2 && os.Args[1] == "manifest" {
+		return printManifest(manifest)
+	}
+	if len(os.Args) > 1 {
+		return fmt.Errorf("usage: %s [manifest]\nIt is started by intercede; enable it in config.toml under [plugins.%s]", os.Args[0], manifest.GetName())
+	}
+	// Callers share no user with the plugin, but other services may: nobody else looks into its memory.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl(PR_SET_DUMPABLE): %w", err)
+	}
+	if err := followLifeline(); err != nil {
+		return err
+	}
+	hclog.SetDefault(hclog.New(&hclog.LoggerOptions{Name: manifest.GetName(), Level: hclog.Debug, JSONFormat: true, Output: os.Stderr}))
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: proto.Handshake,
+		VersionedPlugins: map[int]plugin.PluginSet{
+			proto.ProtocolVersion: {proto.PluginName: &grpcPlugin{server: newServer(h, manifest)}},
+		},
+		GRPCServer: plugin.DefaultGRPCServer,
+		Logger:     hclog.Default(),
+	})
+	return nil
+}
+
+func printManifest(manifest *proto.Manifest) error {
+	text, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(manifest)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(string(text))
+	return err
+}
+
+// followLifeline ends the process when the broker is gone, however it went.
+func followLifeline() error {
+	text, ok := os.LookupEnv(proto.LifelineEnv)
+	if !ok {
+		return nil
+	}
+	fd, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("%s=%q: want the number of a descriptor", proto.LifelineEnv, text)
+	}
+	unix.CloseOnExec(fd)
+	lifeline := os.NewFile(uintptr(fd), "lifeline")
+	go func() {
+		io.Copy(io.Discard, lifeline)
+		os.Exit(0)
+	}()
+	return nil
+}
+
+// grpcPlugin glues the server to go-plugin.
+type grpcPlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	server *server
+}
+
+func (p *grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, registrar *grpc.Server) error {
+	proto.RegisterPluginServer(registrar, p.server)
+	return nil
+}
+
+func (p *grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return proto.NewPluginClient(conn), nil
+}

@@ -1,0 +1,228 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/sdk/proto"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// server serves a Handler over gRPC.
+type server struct {
+	proto.UnimplementedPluginServer
+	handler  Handler
+	manifest *proto.Manifest
+	syscalls map[string]*proto.Syscall
+
+	mu       sync.Mutex
+	sessions map[uint64]*attached
+}
+
+// attached is a container's session and how many calls are in it.
+type attached struct {
+	session   Session
+	container Container
+	running   sync.WaitGroup
+}
+
+func newServer(h Handler, manifest *proto.Manifest) *server {
+	s := &server{handler: h, manifest: manifest, syscalls: map[string]*proto.Syscall{}, sessions: map[uint64]*attached{}}
+	for _, sc := range manifest.GetSyscalls() {
+		s.syscalls[sc.GetName()] = sc
+	}
+	return s
+}
+
+func (s *server) Manifest(context.Context, *proto.ManifestRequest) (*proto.Manifest, error) {
+	return s.manifest, nil
+}
+
+func (s *server) Attach(ctx context.Context, req *proto.AttachRequest) (*proto.AttachResponse, error) {
+	container := containerFromWire(req.GetContainer())
+	var session Session
+	err := recovered(func() (err error) {
+		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))
+		return err
+	})
+	if err != nil {
+		return &proto.AttachResponse{Refused: err.Error()}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.sessions[req.GetSession()]; taken {
+		session.Close()
+		return nil, status.Errorf(codes.AlreadyExists, "session %d is attached", req.GetSession())
+	}
+	s.sessions[req.GetSession()] = &attached{session: session, container: container}
+	return &proto.AttachResponse{}, nil
+}
+
+func (s *server) Detach(_ context.Context, req *proto.DetachRequest) (*proto.DetachResponse, error) {
+	s.mu.Lock()
+	a := s.sessions[req.GetSession()]
+	delete(s.sessions, req.GetSession())
+	s.mu.Unlock()
+	if a == nil {
+		return &proto.DetachResponse{}, nil
+	}
+	a.running.Wait()
+	if err := recovered(a.session.Close); err != nil {
+		hclog.Default().Error("closing a session", "container", a.container.ID, "error", err)
+	}
+	return &proto.DetachResponse{}, nil
+}
+
+// enter finds the session and keeps it from being closed until the returned function is called.
+func (s *server) enter(id uint64) (*attached, func(), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.sessions[id]
+	if a == nil {
+		return nil, nil, status.Errorf(codes.NotFound, "session %d is not attached", id)
+	}
+	a.running.Add(1)
+	return a, a.running.Done, nil
+}
+
+func (s *server) Handle(stream proto.Plugin_HandleServer) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	n := first.GetNotification()
+	if n == nil {
+		return status.Error(codes.InvalidArgument, "the first message is no notification")
+	}
+	a, leave, err := s.enter(n.GetSession())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	response, err := s.answer(stream, a, n)
+	if err != nil {
+		return err
+	}
+	defer response.close()
+	return s.send(stream, response)
+}
+
+// answer lets the handler handle the notification.
+func (s *server) answer(stream proto.Plugin_HandleServer, a *attached, n *proto.Notification) (Response, error) {
+	req, err := s.request(stream, a, n)
+	if err != nil {
+		return Response{}, err
+	}
+	defer req.close()
+	var response Response
+	err = recovered(func() (err error) {
+		response, err = a.session.Handle(stream.Context(), req)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrGone):
+		return Response{}, status.Error(codes.Canceled, err.Error())
+	case err != nil:
+		response.close()
+		return Response{}, status.Error(codes.Internal, err.Error())
+	}
+	return response, nil
+}
+
+// send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.
+func (s *server) send(stream proto.Plugin_HandleServer, response Response) error {
+	wire, err := response.wire()
+	if err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	if err := stream.Send(&proto.PluginMessage{Message: &proto.PluginMessage_Response{Response: wire}}); err != nil {
+		return err
+	}
+	if response.kind == kindAddFD {
+		stream.Recv()
+	}
+	return nil
+}
+
+func (r Response) close() {
+	if r.file != nil {
+		r.file.Close()
+	}
+}
+
+// request builds the Request of a notification. The broker is trusted, but a disagreement on the manifest must not pass
+// for empty memory.
+func (s *server) request(stream proto.Plugin_HandleServer, a *attached, n *proto.Notification) (*Request, error) {
+	sc := s.syscalls[n.GetSyscall()]
+	if sc == nil || len(n.GetReads()) != len(sc.GetReads()) || len(n.GetArgs()) != 6 {
+		return nil, status.Errorf(codes.InvalidArgument, "notification of %q does not fit the manifest", n.GetSyscall())
+	}
+	req := &Request{
+		ID: n.GetId(), Syscall: n.GetSyscall(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
+		Args: [6]uint64(n.GetArgs()), Container: &a.container,
+		reads: map[int]snapshot{}, broker: streamAsker{stream},
+	}
+	for i, declared := range sc.GetReads() {
+		got := n.GetReads()[i]
+		req.reads[int(declared.GetArg())] = snapshot{got.GetData(), syscall.Errno(got.GetErrno())}
+	}
+	return req, nil
+}
+
+// recovered runs fn; a panic in it becomes an error with the stack, and fails this one request.
+func recovered(fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			hclog.Default().Error("panic in the handler", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return fn()
+}
+
+// streamAsker asks the broker on the notification's own stream.
+type streamAsker struct {
+	stream proto.Plugin_HandleServer
+}
+
+func (a streamAsker) readMemory(_ context.Context, address uint64, n int, asString bool) ([]byte, syscall.Errno, error) {
+	reply, err := a.ask(&proto.PluginMessage{Message: &proto.PluginMessage_ReadMemory{
+		ReadMemory: &proto.ReadMemory{Address: address, Length: uint32(n), String_: asString}}})
+	if err != nil {
+		return nil, 0, err
+	}
+	memory := reply.GetMemory()
+	if memory == nil {
+		return nil, 0, errors.New("the broker answered a read with something else")
+	}
+	return memory.GetData(), syscall.Errno(memory.GetErrno()), nil
+}
+
+func (a streamAsker) checkValid(context.Context) (bool, error) {
+	reply, err := a.ask(&proto.PluginMessage{Message: &proto.PluginMessage_CheckValid{CheckValid: &proto.CheckValid{}}})
+	if err != nil {
+		return false, err
+	}
+	if reply.GetValidity() == nil {
+		return false, errors.New("the broker answered a validity check with something else")
+	}
+	return reply.GetValidity().GetValid(), nil
+}
+
+// ask sends a question and waits for its answer. The stream ends when the caller is gone, or at the deadline.
+func (a streamAsker) ask(question *proto.PluginMessage) (*proto.BrokerMessage, error) {
+	if err := a.stream.Send(question); err != nil {
+		return nil, fmt.Errorf("asking the broker: %w", err)
+	}
+	reply, err := a.stream.Recv()
+	if err != nil {
+		return nil, fmt.Errorf("the broker's answer: %w", err)
+	}
+	return reply, nil
+}

@@ -1,0 +1,271 @@
+package target
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Do runs fn in the target's place: on an OS thread of its own that has joined the target's mount namespace, has its
+// root and working directory, filesystem user and group id, supplementary groups and umask. So the kernel resolves paths
+// and checks permissions as it would for the target.
+//
+// Of capabilities the thread has effective only those lent, and CAP_FSETID if the target has it. It has none of the
+// target's power over files of others (CAP_DAC_OVERRIDE and its kin): on a thread outside the target's user namespace
+// that power would reach the files of the host too. Where a target with such a capability is refused with EACCES, see
+// OpenAt.
+//
+// The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
+// it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
+// back as they are. fn must not start goroutines that it leaves its work to: they run on other threads.
+func (t *Target) Do(lent Capabilities, fn func() error) error {
+	place, err := t.openPlace()
+	if err != nil {
+		return err
+	}
+	defer place.close()
+	return threads.run(func() error {
+		if err := place.enter(lent); err != nil {
+			return err
+		}
+		return fn()
+	})
+}
+
+// place is where a target stands, opened from outside.
+type place struct {
+	credentials      *Credentials
+	mount, root, cwd int
+}
+
+func (t *Target) openPlace() (*place, error) {
+	credentials, err := t.Credentials()
+	if err != nil {
+		return nil, err
+	}
+	p := &place{credentials: credentials, mount: -1, root: -1, cwd: -1}
+	for _, f := range []struct {
+		fd    *int
+		name  string
+		flags int
+	}{{&p.mount, "ns/mnt", unix.O_RDONLY}, {&p.root, "root", unix.O_PATH}, {&p.cwd, "cwd", unix.O_PATH}} {
+		if *f.fd, err = unix.Open(t.proc(f.name), f.flags|unix.O_CLOEXEC, 0); err != nil {
+			p.close()
+			return nil, processError(&os.PathError{Op: "open", Path: t.proc(f.name), Err: err})
+		}
+	}
+	if err := t.alive(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *place) close() {
+	for _, fd := range []int{p.mount, p.root, p.cwd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// enter moves the calling thread to the place. Capabilities come last: all before needs them.
+func (p *place) enter(lent Capabilities) error {
+	if err := unix.Setns(p.mount, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("setns to the target's mount namespace: %w", err)
+	}
+	if err := chrootTo(p.root); err != nil {
+		return fmt.Errorf("the target's root: %w", err)
+	}
+	if err := unix.Fchdir(p.cwd); err != nil {
+		return fmt.Errorf("the target's working directory: %w", err)
+	}
+	unix.Umask(int(p.credentials.Umask))
+	if err := setIDs(p.credentials.UIDs.Filesystem, p.credentials.GIDs.Filesystem, p.credentials.Groups); err != nil {
+		return err
+	}
+	_, permitted, inheritable, err := capget()
+	if err != nil {
+		return err
+	}
+	return capset(lent|p.credentials.Effective&CapabilitySet(unix.CAP_FSETID)&permitted, permitted, inheritable)
+}
+
+// chrootTo makes the directory fd the calling thread's root and working directory.
+func chrootTo(fd int) error {
+	if err := unix.Fchdir(fd); err != nil {
+		return fmt.Errorf("fchdir: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("chroot: %w", err)
+	}
+	return nil
+}
+
+// setIDs sets the calling thread's filesystem ids and supplementary groups. The raw calls act on the one thread, where
+// the syscall package's act on all.
+func setIDs(uid, gid uint32, groups []uint32) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 {
+		return fmt.Errorf("setgroups: %w", errno)
+	}
+	// setfsgid(2) and setfsuid(2) report no errors: a second call with an invalid id tells what is in force.
+	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
+	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
+	nowGID, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, ^uintptr(0), 0, 0)
+	nowUID, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0)
+	if uint32(nowUID) != uid || uint32(nowGID) != gid {
+		return fmt.Errorf("filesystem ids are %d:%d, wanted %d:%d: CAP_SETUID or CAP_SETGID is missing", uint32(nowUID), uint32(nowGID), uid, gid)
+	}
+	return nil
+}
+
+// home is what a thread returns to after a job.
+type home struct {
+	mount, root int
+	uid, gid    uint32
+	groups      []uint32
+}
+
+func openHome() (*home, error) {
+	h := &home{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}
+	groups, err := unix.Getgroups()
+	if err != nil {
+		return nil, fmt.Errorf("getgroups: %w", err)
+	}
+	for _, g := range groups {
+		h.groups = append(h.groups, uint32(g))
+	}
+	if h.mount, err = unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open the own mount namespace: %w", err)
+	}
+	if h.root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		unix.Close(h.mount)
+		return nil, fmt.Errorf("open the own root: %w", err)
+	}
+	return h, nil
+}
+
+// restore brings the calling thread home.
+func (h *home) restore() error {
+	_, permitted, inheritable, err := capget()
+	if err != nil {
+		return err
+	}
+	if err := capset(permitted, permitted, inheritable); err != nil {
+		return err
+	}
+	if err := setIDs(h.uid, h.gid, h.groups); err != nil {
+		return err
+	}
+	// A change of the filesystem user id may have dropped capabilities from the effective set (capabilities(7)).
+	if err := capset(permitted, permitted, inheritable); err != nil {
+		return err
+	}
+	if err := unix.Setns(h.mount, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("setns to the own mount namespace: %w", err)
+	}
+	return chrootTo(h.root)
+}
+
+// threads is the pool that Do works on.
+var threads pool
+
+// pool keeps OS threads that have left the process's filesystem context (CLONE_FS): only such a thread may change its
+// mount namespace. One that could not be restored is thrown away.
+type pool struct {
+	homeOnce sync.Once
+	home     *home
+	homeErr  error
+
+	mu   sync.Mutex
+	idle []*thread
+}
+
+// maxIdle bounds the threads kept for later.
+const maxIdle = 16
+
+// thread is a goroutine locked to an OS thread.
+type thread struct {
+	jobs chan *job
+}
+
+type job struct {
+	fn       func() error
+	err      error
+	panicked any
+	done     chan struct{}
+	reusable bool
+}
+
+// run runs fn on a thread of the pool and returns its error; a panic in fn is raised again in the caller.
+func (p *pool) run(fn func() error) error {
+	p.homeOnce.Do(func() { p.home, p.homeErr = openHome() })
+	if p.homeErr != nil {
+		return p.homeErr
+	}
+	th, err := p.take()
+	if err != nil {
+		return err
+	}
+	j := &job{fn: fn, done: make(chan struct{})}
+	th.jobs <- j
+	<-j.done
+	if j.reusable {
+		p.put(th)
+	}
+	if j.panicked != nil {
+		panic(j.panicked)
+	}
+	return j.err
+}
+
+func (p *pool) take() (*thread, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.idle); n > 0 {
+		th := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		return th, nil
+	}
+	th := &thread{jobs: make(chan *job)}
+	started := make(chan error)
+	go th.loop(p.home, started)
+	return th, <-started
+}
+
+func (p *pool) put(th *thread) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) >= maxIdle {
+		close(th.jobs)
+		return
+	}
+	p.idle = append(p.idle, th)
+}
+
+// loop never unlocks its OS thread, which so ends with it.
+func (th *thread) loop(h *home, started chan<- error) {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		started <- fmt.Errorf("unshare(CLONE_FS): %w", err)
+		return
+	}
+	started <- nil
+	for j := range th.jobs {
+		j.run()
+		j.reusable = h.restore() == nil
+		close(j.done)
+		if !j.reusable {
+			return
+		}
+	}
+}
+
+func (j *job) run() {
+	defer func() { j.panicked = recover() }()
+	j.err = j.fn()
+}

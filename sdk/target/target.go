@@ -1,0 +1,116 @@
+// Package target reaches the thread that made a system call and waits for the answer: its memory, credentials,
+// namespaces and descriptors, and running code in its place.
+//
+// The thread belongs to a container, which is not trusted: everything read from it is its own word, but for what the
+// kernel says in /proc. A thread id is not a process id, and both are reused: a Target holds a pidfd, and what is read
+// through /proc/TID counts only if the thread still lives afterwards; every method checks that and returns an error
+// wrapping os.ErrProcessDone if it does not.
+package target
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Target is a thread of another process. Its methods may be called concurrently, Close excepted.
+type Target struct {
+	tid    int
+	pidfd  int
+	thread bool // pidfd is the thread's own, not its group leader's
+
+	once        sync.Once
+	credentials Credentials
+	err         error
+}
+
+// Open opens the thread tid, in this process's pid namespace (pidfd_open(2) with PIDFD_THREAD; before kernel 6.9 its
+// group leader, with a check at each use that the thread still belongs to it). The error wraps os.ErrProcessDone if
+// there is no such thread.
+func Open(tid int) (*Target, error) {
+	pidfd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
+	if err == nil {
+		return &Target{tid: tid, pidfd: pidfd, thread: true}, nil
+	}
+	if err == unix.EINVAL {
+		return openLeader(tid)
+	}
+	return nil, fmt.Errorf("pidfd_open of thread %d: %w", tid, processError(err))
+}
+
+func openLeader(tid int) (*Target, error) {
+	credentials, err := readCredentials(tid)
+	if err != nil {
+		return nil, err
+	}
+	pidfd, err := unix.PidfdOpen(credentials.TGID, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_open of process %d: %w", credentials.TGID, processError(err))
+	}
+	return &Target{tid: tid, pidfd: pidfd}, nil
+}
+
+// processError makes ESRCH, and the ENOENT of a /proc/TID that is gone, os.ErrProcessDone too.
+func processError(err error) error {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w: %w", os.ErrProcessDone, err)
+	}
+	return err
+}
+
+// Close releases the pidfd.
+func (t *Target) Close() error { return unix.Close(t.pidfd) }
+
+// TID is the thread's id in this process's pid namespace.
+func (t *Target) TID() int { return t.tid }
+
+// alive returns an error wrapping os.ErrProcessDone if the thread is gone. What was read through /proc/TID before a
+// successful call is of this thread.
+func (t *Target) alive() error {
+	if err := unix.PidfdSendSignal(t.pidfd, 0, nil, 0); err != nil && err != unix.EPERM {
+		return processError(fmt.Errorf("thread %d: %w", t.tid, err))
+	}
+	if t.thread {
+		return nil
+	}
+	credentials, err := t.Credentials()
+	if err != nil {
+		return err
+	}
+	if err := unix.Access(fmt.Sprintf("/proc/%d/task/%d", credentials.TGID, t.tid), unix.F_OK); err != nil {
+		return processError(fmt.Errorf("thread %d of process %d: %w", t.tid, credentials.TGID, err))
+	}
+	return nil
+}
+
+// proc is the path of a file of the thread in /proc.
+func (t *Target) proc(name string) string { return "/proc/" + strconv.Itoa(t.tid) + "/" + name }
+
+// open opens a file of the thread in /proc and makes sure that it is this thread's.
+func (t *Target) open(name string, flags int) (int, error) {
+	fd, err := unix.Open(t.proc(name), flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, processError(&os.PathError{Op: "open", Path: t.proc(name), Err: err})
+	}
+	if err := t.alive(); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// File duplicates the thread's descriptor fd (pidfd_getfd(2)). The error wraps unix.EBADF if it has none such.
+func (t *Target) File(fd int) (*os.File, error) {
+	if fd < 0 {
+		return nil, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
+	}
+	copied, err := unix.PidfdGetfd(t.pidfd, fd, 0)
+	if err != nil {
+		return nil, processError(fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, err))
+	}
+	return os.NewFile(uintptr(copied), fmt.Sprintf("descriptor %d of thread %d", fd, t.tid)), nil
+}
