@@ -33,10 +33,30 @@ type Syscall struct {
 	Name string
 	// When narrows what leaves the kernel: the call is notified when any Match holds, always when there is none.
 	When []Match
+	// Arguments name the arguments for logs, from the first.
+	Arguments []Argument
 	// Reads is the memory that the broker copies before the plugin sees the notification; Request.String and
 	// Request.Bytes give it back.
 	Reads []Read
 }
+
+// Argument says how an argument is shown in logs. What a declared read copied is shown in the place of its pointer.
+type Argument struct {
+	Name   string
+	Format Format
+}
+
+// Format is how the value of an argument is shown.
+type Format = proto.Argument_Format
+
+const (
+	Hex     Format = proto.Argument_FORMAT_HEX  // flags and pointers too
+	Decimal Format = proto.Argument_FORMAT_INT  // 32 bits, signed
+	Size    Format = proto.Argument_FORMAT_UINT // 64 bits
+	FD      Format = proto.Argument_FORMAT_FD   // AT_FDCWD or a number
+	Mode    Format = proto.Argument_FORMAT_MODE // S_IFCHR|0666
+	Dev     Format = proto.Argument_FORMAT_DEV  // 1:3
+)
 
 // Match holds when all its conditions hold.
 type Match []Condition
@@ -148,6 +168,9 @@ func (s Syscall) wire() *proto.Syscall {
 			m.All = append(m.All, &proto.Condition{Arg: uint32(c.Arg), Mask: c.Mask, Value: c.Value})
 		}
 		w.When = append(w.When, m)
+	}
+	for _, a := range s.Arguments {
+		w.Arguments = append(w.Arguments, &proto.Argument{Name: a.Name, Format: a.Format})
 	}
 	for _, r := range s.Reads {
 		w.Reads = append(w.Reads, r.wire)

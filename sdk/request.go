@@ -66,8 +66,8 @@ func (r *Request) Mode(i int) uint32 { return uint32(uint16(r.Args[i])) }
 
 // Dev is argument i as the 32-bit device number of mknod(2), decoded (new_decode_dev, include/linux/kdev_t.h).
 func (r *Request) Dev(i int) (major, minor uint32) {
-	dev := uint32(r.Args[i])
-	return dev & 0xfff00 >> 8, dev&0xff | dev>>12&0xfff00
+	dev := uint64(uint32(r.Args[i]))
+	return unix.Major(dev), unix.Minor(dev)
 }
 
 // FD is argument i as a descriptor of the caller.

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
 )
 
 // Response is a plugin's answer to one notification. The zero Response is invalid: the broker treats it as a failure.
@@ -62,7 +63,7 @@ func (r Response) String() string {
 	case kindReturn:
 		return fmt.Sprintf("value %d", r.value)
 	case kindErrno:
-		return fmt.Sprintf("errno %d (%v)", int(r.errno), r.errno)
+		return fmt.Sprintf("errno %s (%d)", unix.ErrnoName(r.errno), int(r.errno))
 	case kindContinue:
 		return "continue"
 	case kindNext:

@@ -32,6 +32,16 @@ type attached struct {
 	running   sync.WaitGroup
 }
 
+// NewServer is the gRPC service that Serve serves, for a transport of one's own; sdktest serves it in memory. The error
+// names every fault of the manifest.
+func NewServer(h Handler) (proto.PluginServer, error) {
+	manifest, err := h.Manifest().wire()
+	if err != nil {
+		return nil, err
+	}
+	return newServer(h, manifest), nil
+}
+
 func newServer(h Handler, manifest *proto.Manifest) *server {
 	s := &server{handler: h, manifest: manifest, syscalls: map[string]*proto.Syscall{}, sessions: map[uint64]*attached{}}
 	for _, sc := range manifest.GetSyscalls() {
@@ -49,6 +59,9 @@ func (s *server) Attach(ctx context.Context, req *proto.AttachRequest) (*proto.A
 	var session Session
 	err := recovered(func() (err error) {
 		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))
+		if err == nil && session == nil {
+			return errors.New("the handler returned no session")
+		}
 		return err
 	})
 	if err != nil {
@@ -125,14 +138,14 @@ func (s *server) answer(stream proto.Plugin_HandleServer, a *attached, n *proto.
 		response, err = a.session.Handle(stream.Context(), req)
 		return err
 	})
-	switch {
-	case errors.Is(err, ErrGone):
-		return Response{}, status.Error(codes.Canceled, err.Error())
-	case err != nil:
-		response.close()
-		return Response{}, status.Error(codes.Internal, err.Error())
+	if err == nil {
+		return response, nil
 	}
-	return response, nil
+	response.close()
+	if errors.Is(err, ErrGone) {
+		return Response{}, status.Error(codes.Canceled, err.Error())
+	}
+	return Response{}, status.Error(codes.Internal, err.Error())
 }
 
 // send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.

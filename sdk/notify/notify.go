@@ -62,13 +62,8 @@ func (fd FD) Receive(n *Notification) error {
 	return ioctlError("RECV", errno)
 }
 
-// Pending says whether Receive would have a notification, and whether the last filtered task is gone: there will then
-// never be one again.
-func (fd FD) Pending() (pending, hangup bool, err error) {
-	return fd.Poll(0)
-}
-
-// Poll is Pending that waits up to timeout milliseconds, or for ever if it is negative.
+// Poll waits up to timeout milliseconds, for ever if it is negative. It says whether Receive would have a notification,
+// and whether the last filtered task is gone: there will then never be one again.
 func (fd FD) Poll(timeout int) (pending, hangup bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
@@ -144,8 +139,8 @@ func ioctlError(name string, errno unix.Errno) error {
 // signals that do not kill it, so that a call is not performed twice. The thread needs CAP_SYS_ADMIN in its user
 // namespace, or no_new_privs. EBUSY: the thread has a filter with a listener already.
 func Load(program []unix.SockFilter, flags uintptr) (FD, error) {
-	if len(program) == 0 {
-		return -1, errors.New("load a seccomp filter: the program is empty")
+	if len(program) == 0 || len(program) > unix.BPF_MAXINSNS {
+		return -1, fmt.Errorf("load a seccomp filter: %d instructions: want 1 to %d", len(program), unix.BPF_MAXINSNS)
 	}
 	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	for _, extra := range []uintptr{unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0} {

@@ -104,6 +104,9 @@ func syscallFaults(s *Syscall) []string {
 			}
 		}
 	}
+	if n := len(s.GetArguments()); n > 6 {
+		fault("%d arguments: a system call has six at most", n)
+	}
 	args := map[uint32]bool{}
 	for _, r := range s.GetReads() {
 		if r.GetArg() > 5 {

@@ -28,6 +28,64 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Argument_Format int32
+
+const (
+	Argument_FORMAT_HEX  Argument_Format = 0 // also: flags, pointers
+	Argument_FORMAT_INT  Argument_Format = 1 // 32 bits, signed
+	Argument_FORMAT_UINT Argument_Format = 2 // 64 bits
+	Argument_FORMAT_FD   Argument_Format = 3 // AT_FDCWD or a number
+	Argument_FORMAT_MODE Argument_Format = 4 // S_IFCHR|0666
+	Argument_FORMAT_DEV  Argument_Format = 5 // 1:3
+)
+
+// Enum value maps for Argument_Format.
+var (
+	Argument_Format_name = map[int32]string{
+		0: "FORMAT_HEX",
+		1: "FORMAT_INT",
+		2: "FORMAT_UINT",
+		3: "FORMAT_FD",
+		4: "FORMAT_MODE",
+		5: "FORMAT_DEV",
+	}
+	Argument_Format_value = map[string]int32{
+		"FORMAT_HEX":  0,
+		"FORMAT_INT":  1,
+		"FORMAT_UINT": 2,
+		"FORMAT_FD":   3,
+		"FORMAT_MODE": 4,
+		"FORMAT_DEV":  5,
+	}
+)
+
+func (x Argument_Format) Enum() *Argument_Format {
+	p := new(Argument_Format)
+	*p = x
+	return p
+}
+
+func (x Argument_Format) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Argument_Format) Descriptor() protoreflect.EnumDescriptor {
+	return file_plugin_proto_enumTypes[0].Descriptor()
+}
+
+func (Argument_Format) Type() protoreflect.EnumType {
+	return &file_plugin_proto_enumTypes[0]
+}
+
+func (x Argument_Format) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Argument_Format.Descriptor instead.
+func (Argument_Format) EnumDescriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{3, 0}
+}
+
 type Setting_Type int32
 
 const (
@@ -70,11 +128,11 @@ func (x Setting_Type) String() string {
 }
 
 func (Setting_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[0].Descriptor()
+	return file_plugin_proto_enumTypes[1].Descriptor()
 }
 
 func (Setting_Type) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[0]
+	return &file_plugin_proto_enumTypes[1]
 }
 
 func (x Setting_Type) Number() protoreflect.EnumNumber {
@@ -83,7 +141,7 @@ func (x Setting_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Setting_Type.Descriptor instead.
 func (Setting_Type) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{9, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type ManifestRequest struct {
@@ -229,6 +287,7 @@ type Syscall struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	When          []*Match               `protobuf:"bytes,2,rep,name=when,proto3" json:"when,omitempty"` // notified when any matches; always when empty
 	Reads         []*Read                `protobuf:"bytes,3,rep,name=reads,proto3" json:"reads,omitempty"`
+	Arguments     []*Argument            `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"` // for logs; those not named are left out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +343,66 @@ func (x *Syscall) GetReads() []*Read {
 	return nil
 }
 
+func (x *Syscall) GetArguments() []*Argument {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+// Argument says how a register is shown in logs. What a declared read copied is shown in the place of its pointer.
+type Argument struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Format        Argument_Format        `protobuf:"varint,2,opt,name=format,proto3,enum=intercede.plugin.v1.Argument_Format" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Argument) Reset() {
+	*x = Argument{}
+	mi := &file_plugin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Argument) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Argument) ProtoMessage() {}
+
+func (x *Argument) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Argument.ProtoReflect.Descriptor instead.
+func (*Argument) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Argument) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Argument) GetFormat() Argument_Format {
+	if x != nil {
+		return x.Format
+	}
+	return Argument_FORMAT_HEX
+}
+
 // Match holds when all its conditions hold.
 type Match struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -294,7 +413,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_plugin_proto_msgTypes[3]
+	mi := &file_plugin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +425,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[3]
+	mi := &file_plugin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +438,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{3}
+	return file_plugin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Match) GetAll() []*Condition {
@@ -341,7 +460,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_plugin_proto_msgTypes[4]
+	mi := &file_plugin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +472,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[4]
+	mi := &file_plugin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +485,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{4}
+	return file_plugin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Condition) GetArg() uint32 {
@@ -406,7 +525,7 @@ type Read struct {
 
 func (x *Read) Reset() {
 	*x = Read{}
-	mi := &file_plugin_proto_msgTypes[5]
+	mi := &file_plugin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +537,7 @@ func (x *Read) String() string {
 func (*Read) ProtoMessage() {}
 
 func (x *Read) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[5]
+	mi := &file_plugin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +550,7 @@ func (x *Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Read.ProtoReflect.Descriptor instead.
 func (*Read) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{5}
+	return file_plugin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Read) GetArg() uint32 {
@@ -507,7 +626,7 @@ type StringRead struct {
 
 func (x *StringRead) Reset() {
 	*x = StringRead{}
-	mi := &file_plugin_proto_msgTypes[6]
+	mi := &file_plugin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +638,7 @@ func (x *StringRead) String() string {
 func (*StringRead) ProtoMessage() {}
 
 func (x *StringRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[6]
+	mi := &file_plugin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +651,7 @@ func (x *StringRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringRead.ProtoReflect.Descriptor instead.
 func (*StringRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{6}
+	return file_plugin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StringRead) GetMax() uint32 {
@@ -553,7 +672,7 @@ type BytesRead struct {
 
 func (x *BytesRead) Reset() {
 	*x = BytesRead{}
-	mi := &file_plugin_proto_msgTypes[7]
+	mi := &file_plugin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +684,7 @@ func (x *BytesRead) String() string {
 func (*BytesRead) ProtoMessage() {}
 
 func (x *BytesRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[7]
+	mi := &file_plugin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +697,7 @@ func (x *BytesRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BytesRead.ProtoReflect.Descriptor instead.
 func (*BytesRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{7}
+	return file_plugin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BytesRead) GetLengthArg() uint32 {
@@ -605,7 +724,7 @@ type StructRead struct {
 
 func (x *StructRead) Reset() {
 	*x = StructRead{}
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +736,7 @@ func (x *StructRead) String() string {
 func (*StructRead) ProtoMessage() {}
 
 func (x *StructRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +749,7 @@ func (x *StructRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StructRead.ProtoReflect.Descriptor instead.
 func (*StructRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{8}
+	return file_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StructRead) GetSize() uint32 {
@@ -656,7 +775,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +787,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +800,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{9}
+	return file_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Setting) GetKey() string {
@@ -754,7 +873,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +885,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +898,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{10}
+	return file_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Verdict) GetKind() isVerdict_Kind {
@@ -835,7 +954,7 @@ type IDMapping struct {
 
 func (x *IDMapping) Reset() {
 	*x = IDMapping{}
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +966,7 @@ func (x *IDMapping) String() string {
 func (*IDMapping) ProtoMessage() {}
 
 func (x *IDMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +979,7 @@ func (x *IDMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDMapping.ProtoReflect.Descriptor instead.
 func (*IDMapping) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{11}
+	return file_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IDMapping) GetInside() uint32 {
@@ -903,7 +1022,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1034,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1047,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{12}
+	return file_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Container) GetId() string {
@@ -1005,7 +1124,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1136,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1149,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{13}
+	return file_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AttachRequest) GetSession() uint64 {
@@ -1063,7 +1182,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1194,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1207,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{14}
+	return file_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AttachResponse) GetRefused() string {
@@ -1107,7 +1226,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1238,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1251,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{15}
+	return file_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DetachRequest) GetSession() uint64 {
@@ -1150,7 +1269,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1281,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1294,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16}
+	return file_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 type BrokerMessage struct {
@@ -1192,7 +1311,7 @@ type BrokerMessage struct {
 
 func (x *BrokerMessage) Reset() {
 	*x = BrokerMessage{}
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1323,7 @@ func (x *BrokerMessage) String() string {
 func (*BrokerMessage) ProtoMessage() {}
 
 func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1336,7 @@ func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerMessage.ProtoReflect.Descriptor instead.
 func (*BrokerMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{17}
+	return file_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BrokerMessage) GetMessage() isBrokerMessage_Message {
@@ -1290,7 +1409,7 @@ type PluginMessage struct {
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1421,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1434,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18}
+	return file_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -1390,7 +1509,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1521,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1534,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{19}
+	return file_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Notification) GetId() uint64 {
@@ -1485,7 +1604,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1616,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1629,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{20}
+	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Memory) GetData() []byte {
@@ -1539,7 +1658,7 @@ type ReadMemory struct {
 
 func (x *ReadMemory) Reset() {
 	*x = ReadMemory{}
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1670,7 @@ func (x *ReadMemory) String() string {
 func (*ReadMemory) ProtoMessage() {}
 
 func (x *ReadMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1683,7 @@ func (x *ReadMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMemory.ProtoReflect.Descriptor instead.
 func (*ReadMemory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{21}
+	return file_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReadMemory) GetAddress() uint64 {
@@ -1597,7 +1716,7 @@ type CheckValid struct {
 
 func (x *CheckValid) Reset() {
 	*x = CheckValid{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1728,7 @@ func (x *CheckValid) String() string {
 func (*CheckValid) ProtoMessage() {}
 
 func (x *CheckValid) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1741,7 @@ func (x *CheckValid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckValid.ProtoReflect.Descriptor instead.
 func (*CheckValid) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 type Validity struct {
@@ -1634,7 +1753,7 @@ type Validity struct {
 
 func (x *Validity) Reset() {
 	*x = Validity{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1765,7 @@ func (x *Validity) String() string {
 func (*Validity) ProtoMessage() {}
 
 func (x *Validity) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1778,7 @@ func (x *Validity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validity.ProtoReflect.Descriptor instead.
 func (*Validity) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Validity) GetValid() bool {
@@ -1686,7 +1805,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1817,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1830,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Response) GetKind() isResponse_Kind {
@@ -1819,7 +1938,7 @@ type AddFD struct {
 
 func (x *AddFD) Reset() {
 	*x = AddFD{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1950,7 @@ func (x *AddFD) String() string {
 func (*AddFD) ProtoMessage() {}
 
 func (x *AddFD) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +1963,7 @@ func (x *AddFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFD.ProtoReflect.Descriptor instead.
 func (*AddFD) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddFD) GetFd() int32 {
@@ -1872,7 +1991,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +2003,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2016,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Write) GetAddress() uint64 {
@@ -1931,11 +2050,25 @@ const file_plugin_proto_rawDesc = "" +
 	"namespaces\x128\n" +
 	"\bsettings\x18\a \x03(\v2\x1c.intercede.plugin.v1.SettingR\bsettings\x12;\n" +
 	"\n" +
-	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\"~\n" +
+	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\"\xbb\x01\n" +
 	"\aSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04when\x18\x02 \x03(\v2\x1a.intercede.plugin.v1.MatchR\x04when\x12/\n" +
-	"\x05reads\x18\x03 \x03(\v2\x19.intercede.plugin.v1.ReadR\x05reads\"9\n" +
+	"\x05reads\x18\x03 \x03(\v2\x19.intercede.plugin.v1.ReadR\x05reads\x12;\n" +
+	"\targuments\x18\x04 \x03(\v2\x1d.intercede.plugin.v1.ArgumentR\targuments\"\xc7\x01\n" +
+	"\bArgument\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
+	"\x06format\x18\x02 \x01(\x0e2$.intercede.plugin.v1.Argument.FormatR\x06format\"i\n" +
+	"\x06Format\x12\x0e\n" +
+	"\n" +
+	"FORMAT_HEX\x10\x00\x12\x0e\n" +
+	"\n" +
+	"FORMAT_INT\x10\x01\x12\x0f\n" +
+	"\vFORMAT_UINT\x10\x02\x12\r\n" +
+	"\tFORMAT_FD\x10\x03\x12\x0f\n" +
+	"\vFORMAT_MODE\x10\x04\x12\x0e\n" +
+	"\n" +
+	"FORMAT_DEV\x10\x05\"9\n" +
 	"\x05Match\x120\n" +
 	"\x03all\x18\x01 \x03(\v2\x1e.intercede.plugin.v1.ConditionR\x03all\"G\n" +
 	"\tCondition\x12\x10\n" +
@@ -2074,78 +2207,82 @@ func file_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_proto_rawDescData
 }
 
-var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_plugin_proto_goTypes = []any{
-	(Setting_Type)(0),       // 0: intercede.plugin.v1.Setting.Type
-	(*ManifestRequest)(nil), // 1: intercede.plugin.v1.ManifestRequest
-	(*Manifest)(nil),        // 2: intercede.plugin.v1.Manifest
-	(*Syscall)(nil),         // 3: intercede.plugin.v1.Syscall
-	(*Match)(nil),           // 4: intercede.plugin.v1.Match
-	(*Condition)(nil),       // 5: intercede.plugin.v1.Condition
-	(*Read)(nil),            // 6: intercede.plugin.v1.Read
-	(*StringRead)(nil),      // 7: intercede.plugin.v1.StringRead
-	(*BytesRead)(nil),       // 8: intercede.plugin.v1.BytesRead
-	(*StructRead)(nil),      // 9: intercede.plugin.v1.StructRead
-	(*Setting)(nil),         // 10: intercede.plugin.v1.Setting
-	(*Verdict)(nil),         // 11: intercede.plugin.v1.Verdict
-	(*IDMapping)(nil),       // 12: intercede.plugin.v1.IDMapping
-	(*Container)(nil),       // 13: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),   // 14: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),  // 15: intercede.plugin.v1.AttachResponse
-	(*DetachRequest)(nil),   // 16: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),  // 17: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),   // 18: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),   // 19: intercede.plugin.v1.PluginMessage
-	(*Notification)(nil),    // 20: intercede.plugin.v1.Notification
-	(*Memory)(nil),          // 21: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),      // 22: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),      // 23: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),        // 24: intercede.plugin.v1.Validity
-	(*Response)(nil),        // 25: intercede.plugin.v1.Response
-	(*AddFD)(nil),           // 26: intercede.plugin.v1.AddFD
-	(*Write)(nil),           // 27: intercede.plugin.v1.Write
-	nil,                     // 28: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                     // 29: intercede.plugin.v1.Container.CgroupsEntry
+	(Argument_Format)(0),    // 0: intercede.plugin.v1.Argument.Format
+	(Setting_Type)(0),       // 1: intercede.plugin.v1.Setting.Type
+	(*ManifestRequest)(nil), // 2: intercede.plugin.v1.ManifestRequest
+	(*Manifest)(nil),        // 3: intercede.plugin.v1.Manifest
+	(*Syscall)(nil),         // 4: intercede.plugin.v1.Syscall
+	(*Argument)(nil),        // 5: intercede.plugin.v1.Argument
+	(*Match)(nil),           // 6: intercede.plugin.v1.Match
+	(*Condition)(nil),       // 7: intercede.plugin.v1.Condition
+	(*Read)(nil),            // 8: intercede.plugin.v1.Read
+	(*StringRead)(nil),      // 9: intercede.plugin.v1.StringRead
+	(*BytesRead)(nil),       // 10: intercede.plugin.v1.BytesRead
+	(*StructRead)(nil),      // 11: intercede.plugin.v1.StructRead
+	(*Setting)(nil),         // 12: intercede.plugin.v1.Setting
+	(*Verdict)(nil),         // 13: intercede.plugin.v1.Verdict
+	(*IDMapping)(nil),       // 14: intercede.plugin.v1.IDMapping
+	(*Container)(nil),       // 15: intercede.plugin.v1.Container
+	(*AttachRequest)(nil),   // 16: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),  // 17: intercede.plugin.v1.AttachResponse
+	(*DetachRequest)(nil),   // 18: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),  // 19: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),   // 20: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),   // 21: intercede.plugin.v1.PluginMessage
+	(*Notification)(nil),    // 22: intercede.plugin.v1.Notification
+	(*Memory)(nil),          // 23: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),      // 24: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),      // 25: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),        // 26: intercede.plugin.v1.Validity
+	(*Response)(nil),        // 27: intercede.plugin.v1.Response
+	(*AddFD)(nil),           // 28: intercede.plugin.v1.AddFD
+	(*Write)(nil),           // 29: intercede.plugin.v1.Write
+	nil,                     // 30: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                     // 31: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
-	3,  // 0: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
-	10, // 1: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
-	11, // 2: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
-	4,  // 3: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
-	6,  // 4: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
-	5,  // 5: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
-	7,  // 6: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
-	8,  // 7: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
-	9,  // 8: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
-	0,  // 9: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	28, // 10: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
-	12, // 11: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
-	12, // 12: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	29, // 13: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	13, // 14: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	20, // 15: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	21, // 16: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	24, // 17: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	22, // 18: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	23, // 19: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	25, // 20: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	21, // 21: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	26, // 22: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	27, // 23: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	1,  // 24: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	14, // 25: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	16, // 26: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	18, // 27: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	2,  // 28: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	15, // 29: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	17, // 30: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	19, // 31: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 0: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
+	12, // 1: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
+	13, // 2: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
+	6,  // 3: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
+	8,  // 4: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
+	5,  // 5: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
+	0,  // 6: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
+	7,  // 7: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
+	9,  // 8: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
+	10, // 9: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
+	11, // 10: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
+	1,  // 11: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
+	30, // 12: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	14, // 13: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
+	14, // 14: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
+	31, // 15: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	15, // 16: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	22, // 17: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	23, // 18: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	26, // 19: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	24, // 20: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	25, // 21: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	27, // 22: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	23, // 23: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	28, // 24: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	29, // 25: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	2,  // 26: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	16, // 27: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	18, // 28: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	20, // 29: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	3,  // 30: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	17, // 31: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	19, // 32: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	21, // 33: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	30, // [30:34] is the sub-list for method output_type
+	26, // [26:30] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -2153,27 +2290,27 @@ func file_plugin_proto_init() {
 	if File_plugin_proto != nil {
 		return
 	}
-	file_plugin_proto_msgTypes[5].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[6].OneofWrappers = []any{
 		(*Read_String_)(nil),
 		(*Read_Bytes)(nil),
 		(*Read_Struct)(nil),
 	}
-	file_plugin_proto_msgTypes[9].OneofWrappers = []any{}
-	file_plugin_proto_msgTypes[10].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[10].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[11].OneofWrappers = []any{
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),
 	}
-	file_plugin_proto_msgTypes[17].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[18].OneofWrappers = []any{
 		(*BrokerMessage_Notification)(nil),
 		(*BrokerMessage_Memory)(nil),
 		(*BrokerMessage_Validity)(nil),
 	}
-	file_plugin_proto_msgTypes[18].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[19].OneofWrappers = []any{
 		(*PluginMessage_ReadMemory)(nil),
 		(*PluginMessage_CheckValid)(nil),
 		(*PluginMessage_Response)(nil),
 	}
-	file_plugin_proto_msgTypes[24].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[25].OneofWrappers = []any{
 		(*Response_Value)(nil),
 		(*Response_Errno)(nil),
 		(*Response_Continue)(nil),
@@ -2185,8 +2322,8 @@ func file_plugin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   29,
+			NumEnums:      2,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,8 +44,8 @@ func ParseCapability(name string) (Capability, error) {
 	return 0, fmt.Errorf("unknown capability %q", name)
 }
 
-// capset sets the calling thread's three sets (capset(2)).
-func capset(effective, permitted, inheritable Capabilities) error {
+// SetThreadCapabilities sets the three sets of the calling OS thread, which the caller has locked (capset(2)).
+func SetThreadCapabilities(effective, permitted, inheritable Capabilities) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := [2]unix.CapUserData{}
 	for i := range data {

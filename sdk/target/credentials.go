@@ -17,7 +17,9 @@ type Credentials struct {
 	Groups []uint32
 	Umask  uint32
 	// PIDs are the thread's ids in each pid namespace from this process's (the first) to its own (the last).
-	PIDs      []int
+	PIDs []int
+	// TGIDs are those of its group leader.
+	TGIDs     []int
 	Permitted Capabilities
 	Effective Capabilities // in the user namespace of the thread
 }
@@ -69,12 +71,8 @@ var statusFields = map[string]func(*Credentials, []uint64) error{
 		}
 		return nil
 	},
-	"NSpid": func(c *Credentials, n []uint64) error {
-		for _, v := range n {
-			c.PIDs = append(c.PIDs, int(v))
-		}
-		return nil
-	},
+	"NSpid":  func(c *Credentials, n []uint64) error { return ints(n, &c.PIDs) },
+	"NStgid": func(c *Credentials, n []uint64) error { return ints(n, &c.TGIDs) },
 }
 
 func one(n []uint64, set func(uint64)) error {
@@ -93,17 +91,31 @@ func four(n []uint64, ids *IDs) error {
 	return nil
 }
 
+func ints(n []uint64, into *[]int) error {
+	if len(n) == 0 {
+		return errors.New("want numbers")
+	}
+	for _, v := range n {
+		*into = append(*into, int(v))
+	}
+	return nil
+}
+
 // parseStatus reads the text of /proc/TID/status. The thread chooses the Name line, in which the kernel escapes
 // newlines.
 func parseStatus(status []byte) (Credentials, error) {
 	var c Credentials
-	found := 0
+	seen := map[string]bool{}
 	for line := range bytes.Lines(status) {
 		key, rest, _ := bytes.Cut(line, []byte(":"))
 		set, wanted := statusFields[string(key)]
 		if !wanted {
 			continue
 		}
+		if seen[string(key)] {
+			return Credentials{}, fmt.Errorf("line %s is there twice", key)
+		}
+		seen[string(key)] = true
 		base := 10
 		switch string(key) {
 		case "CapPrm", "CapEff":
@@ -118,10 +130,13 @@ func parseStatus(status []byte) (Credentials, error) {
 		if err != nil {
 			return Credentials{}, fmt.Errorf("line %q: %w", bytes.TrimSpace(line), err)
 		}
-		found++
 	}
-	if found != len(statusFields) {
-		return Credentials{}, fmt.Errorf("%d of the %d lines wanted are there", found, len(statusFields))
+	// A thread that has exited has no umask any more, though it may still be waited for.
+	if !seen["Umask"] {
+		return Credentials{}, fmt.Errorf("no line Umask: %w", os.ErrProcessDone)
+	}
+	if len(seen) != len(statusFields) {
+		return Credentials{}, fmt.Errorf("%d of the %d lines wanted are there", len(seen), len(statusFields))
 	}
 	return c, nil
 }

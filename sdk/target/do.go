@@ -1,6 +1,7 @@
 package target
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -92,7 +93,7 @@ func (p *place) enter(lent Capabilities) error {
 	if err != nil {
 		return err
 	}
-	return capset(lent|p.credentials.Effective&CapabilitySet(unix.CAP_FSETID)&permitted, permitted, inheritable)
+	return SetThreadCapabilities(lent|p.credentials.Effective&CapabilitySet(unix.CAP_FSETID)&permitted, permitted, inheritable)
 }
 
 // chrootTo makes the directory fd the calling thread's root and working directory.
@@ -155,14 +156,14 @@ func (h *home) restore() error {
 	if err != nil {
 		return err
 	}
-	if err := capset(permitted, permitted, inheritable); err != nil {
+	if err := SetThreadCapabilities(permitted, permitted, inheritable); err != nil {
 		return err
 	}
 	if err := setIDs(h.uid, h.gid, h.groups); err != nil {
 		return err
 	}
 	// A change of the filesystem user id may have dropped capabilities from the effective set (capabilities(7)).
-	if err := capset(permitted, permitted, inheritable); err != nil {
+	if err := SetThreadCapabilities(permitted, permitted, inheritable); err != nil {
 		return err
 	}
 	if err := unix.Setns(h.mount, unix.CLONE_NEWNS); err != nil {
@@ -265,7 +266,16 @@ func (th *thread) loop(h *home, started chan<- error) {
 	}
 }
 
+// run runs the job. If fn ends the goroutine (runtime.Goexit, as testing.T.FailNow does), the thread ends with it.
 func (j *job) run() {
-	defer func() { j.panicked = recover() }()
+	returned := false
+	defer func() {
+		j.panicked = recover()
+		if !returned && j.panicked == nil {
+			j.err = errors.New("the function ended its goroutine")
+			close(j.done)
+		}
+	}()
 	j.err = j.fn()
+	returned = true
 }

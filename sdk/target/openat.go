@@ -105,13 +105,19 @@ func (v *visit) run(ctx context.Context) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	stop := context.AfterFunc(ctx, func() { unix.Kill(pid, unix.SIGKILL) })
-	defer stop()
-	// The pid is ours until it is waited for, so the kill above cannot hit another process: it is stopped first.
-	if err := waitUnreaped(pid); err != nil {
-		return -1, err
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		unix.Kill(pid, unix.SIGKILL)
+	})
+	// The pid is ours until it is waited for, so the kill above cannot hit another process: it is stopped, or over, first.
+	waitErr := waitUnreaped(pid)
+	if !stop() {
+		<-killed
 	}
-	stop()
+	if waitErr != nil {
+		return -1, waitErr
+	}
 	if _, err := retryWait(pid); err != nil {
 		return -1, err
 	}
@@ -185,27 +191,14 @@ func forkChild(v *visit, out *outcome) (int, unix.Errno) {
 	}
 }
 
-// child does the visit. The ids are set before the user namespace is joined, so that they are those of this process's;
+// child does the visit. The mount namespace comes first, by this process's power over it: a target in a user namespace
+// nested deeper has none. The ids are set before the user namespace is joined, so that they are those of this process's;
 // joining gives all capabilities in it, of which the target's own are kept.
 //
 //go:nosplit
 //go:norace
 func (v *visit) child(out *outcome) {
 	var errno unix.Errno
-	var groups uintptr
-	if len(v.groups) > 0 {
-		groups = uintptr(unsafe.Pointer(&v.groups[0]))
-	}
-	if _, _, errno = unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(v.groups)), groups, 0); errno != 0 {
-		out.fail(stageGroups, errno)
-		return
-	}
-	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(v.gid), 0, 0)
-	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(v.uid), 0, 0)
-	if _, _, errno = unix.RawSyscall(unix.SYS_SETNS, uintptr(v.user), unix.CLONE_NEWUSER, 0); errno != 0 {
-		out.fail(stageUser, errno)
-		return
-	}
 	if _, _, errno = unix.RawSyscall(unix.SYS_SETNS, uintptr(v.mount), unix.CLONE_NEWNS, 0); errno != 0 {
 		out.fail(stageMount, errno)
 		return
@@ -220,6 +213,20 @@ func (v *visit) child(out *outcome) {
 	}
 	if _, _, errno = unix.RawSyscall(unix.SYS_FCHDIR, uintptr(v.cwd), 0, 0); errno != 0 {
 		out.fail(stageCwd, errno)
+		return
+	}
+	var groups uintptr
+	if len(v.groups) > 0 {
+		groups = uintptr(unsafe.Pointer(&v.groups[0]))
+	}
+	if _, _, errno = unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(v.groups)), groups, 0); errno != 0 {
+		out.fail(stageGroups, errno)
+		return
+	}
+	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(v.gid), 0, 0)
+	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(v.uid), 0, 0)
+	if _, _, errno = unix.RawSyscall(unix.SYS_SETNS, uintptr(v.user), unix.CLONE_NEWUSER, 0); errno != 0 {
+		out.fail(stageUser, errno)
 		return
 	}
 	if _, _, errno = unix.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&v.header)), uintptr(unsafe.Pointer(&v.caps[0])), 0); errno != 0 {

@@ -1,0 +1,110 @@
+package core
+
+import (
+	"sync"
+	"time"
+
+	"github.com/intercede/intercede/core/listener"
+	"golang.org/x/time/rate"
+)
+
+// admission bounds how much of the broker a container can have. It does so by not arming the container's listeners: who
+// is above the limit waits in the kernel, as any caller does, and costs nothing.
+type admission struct {
+	max  int
+	rate *rate.Limiter
+
+	mu     sync.Mutex
+	calls  int
+	paused []*listener.Listener
+	idle   *sync.Cond // calls is 0
+}
+
+func newAdmission(limits Limits) *admission {
+	a := &admission{max: limits.MaxInflight}
+	a.idle = sync.NewCond(&a.mu)
+	if limits.Rate > 0 {
+		a.rate = rate.NewLimiter(rate.Limit(limits.Rate), max(limits.Burst, 1))
+	}
+	return a
+}
+
+// enter counts a call in, and arms its listener for the next: at once, later if the rate is used up, or when a call
+// leaves if there are too many.
+func (a *admission) enter(l *listener.Listener) error {
+	a.mu.Lock()
+	a.calls++
+	full := a.calls >= a.max
+	if full {
+		a.paused = append(a.paused, l)
+	}
+	a.mu.Unlock()
+	if full {
+		return nil
+	}
+	return a.arm(l)
+}
+
+// leave counts a call out and arms one listener that waits for it.
+func (a *admission) leave() error {
+	a.mu.Lock()
+	a.calls--
+	var next *listener.Listener
+	if len(a.paused) > 0 {
+		next = a.paused[0]
+		a.paused = a.paused[1:]
+	}
+	if a.calls == 0 {
+		a.idle.Broadcast()
+	}
+	a.mu.Unlock()
+	if next == nil {
+		return nil
+	}
+	return a.arm(next)
+}
+
+func (a *admission) arm(l *listener.Listener) error {
+	if a.rate == nil {
+		return l.Arm()
+	}
+	delay := a.rate.Reserve().Delay()
+	if delay <= 0 {
+		return l.Arm()
+	}
+	l.Hold()
+	time.AfterFunc(delay, func() {
+		defer l.Release()
+		l.Arm()
+	})
+	return nil
+}
+
+// inflight is the number of calls being handled.
+func (a *admission) inflight() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls
+}
+
+// wait waits until no call is being handled.
+func (a *admission) wait() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.calls > 0 {
+		a.idle.Wait()
+	}
+}
+
+// waitFor is wait with a limit.
+func (a *admission) waitFor(limit time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		a.wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+	}
+}

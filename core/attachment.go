@@ -1,0 +1,162 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// attachment is a container with its sessions: all that does not change from one notification to the next.
+type attachment struct {
+	broker    *Broker
+	container *container.Container
+	policy    *Policy
+	routes    map[string][]*route // by syscall name, in the order in which the plugins are asked
+	sessions  []*session
+	admission *admission
+	prepared  sync.Once
+	attached  time.Time
+	calls     atomic.Uint64
+	failures  atomic.Uint64
+
+	ctx    context.Context // ends with the container, or the broker
+	cancel context.CancelCauseFunc
+
+	listenerCount int // guarded by Broker.mu
+
+	mu        sync.Mutex
+	listeners map[*listener.Listener]struct{}
+}
+
+// session is the container's use of one plugin. Without a launcher session, because the plugin refused the container,
+// its calls get the failure verdict.
+type session struct {
+	Use
+	session *launcher.Session
+	err     error
+}
+
+// route leads from a syscall to a plugin that takes it.
+type route struct {
+	session *session
+	syscall *proto.Syscall
+}
+
+func newAttachment(b *Broker, c *container.Container, policy *Policy) *attachment {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &attachment{
+		broker: b, container: c, policy: policy.hold(), ctx: ctx, cancel: cancel,
+		admission: newAdmission(policy.Limits),
+		attached:  time.Now(),
+		listeners: map[*listener.Listener]struct{}{},
+	}
+}
+
+// prepare attaches the container to its plugins, all at once, before its first listener is armed.
+func (a *attachment) prepare(ctx context.Context) {
+	a.prepared.Do(func() {
+		a.routes = map[string][]*route{}
+		if a.container.Privileged {
+			a.broker.log.Warn().Str("container", a.container.ID).Msg("the container has no user namespace of its own: its calls are left to the kernel")
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+		defer cancel()
+		var attaching sync.WaitGroup
+		for _, use := range a.policy.Uses {
+			s := &session{Use: use}
+			a.sessions = append(a.sessions, s)
+			for _, sc := range use.Plugin.Manifest().GetSyscalls() {
+				a.routes[sc.GetName()] = append(a.routes[sc.GetName()], &route{session: s, syscall: sc})
+			}
+			attaching.Go(func() { a.attachSession(ctx, s) })
+		}
+		attaching.Wait()
+	})
+}
+
+func (a *attachment) attachSession(ctx context.Context, s *session) {
+	s.session, s.err = s.Plugin.Attach(ctx, a.container.Wire(), s.Settings)
+	if s.err != nil {
+		a.broker.log.Error().Err(s.err).Str("container", a.container.ID).Str("plugin", s.Plugin.Name()).
+			Msg("the plugin does not serve this container: its calls get the failure verdict")
+	}
+}
+
+// addListener says whether the attachment still takes listeners.
+func (a *attachment) addListener(l *listener.Listener) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.listeners == nil {
+		return false
+	}
+	a.listeners[l] = struct{}{}
+	return true
+}
+
+// removeListener says whether the listener was there.
+func (a *attachment) removeListener(l *listener.Listener) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, there := a.listeners[l]
+	delete(a.listeners, l)
+	return there
+}
+
+// end ends what is left of the container: its calls (their callers are gone), its sessions, its hold on the policy.
+func (a *attachment) end(cause error) {
+	a.cancel(cause)
+	a.admission.wait()
+	var closing sync.WaitGroup
+	for _, s := range a.sessions {
+		if s.session != nil {
+			closing.Go(s.session.Close)
+		}
+	}
+	closing.Wait()
+	a.container.Close()
+	a.policy.release()
+}
+
+// shutDown is end for a container that lives on without the broker.
+func (a *attachment) shutDown() {
+	a.prepared.Do(func() {}) // waits for a preparation that is under way
+	a.admission.waitFor(closeGrace)
+	a.cancel(errBrokerClosed)
+	a.admission.wait()
+	a.mu.Lock()
+	listeners := a.listeners
+	a.listeners = nil
+	a.mu.Unlock()
+	for l := range listeners {
+		a.drain(l)
+		l.Close()
+	}
+	a.end(errBrokerClosed)
+}
+
+// drain gives the calls that nobody has received yet the failure verdict.
+func (a *attachment) drain(l *listener.Listener) {
+	for {
+		pending, _, err := l.Poll(0)
+		if err != nil || !pending {
+			return
+		}
+		var n notify.Notification
+		if err := l.Receive(&n); err != nil {
+			if errors.Is(err, notify.ErrGone) {
+				continue
+			}
+			return
+		}
+		a.handle(l, &n)
+	}
+}

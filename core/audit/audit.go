@@ -1,0 +1,72 @@
+// Package audit writes what happened: one record for each intercepted call.
+package audit
+
+import (
+	"time"
+
+	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// Kind is how a call ended.
+type Kind string
+
+const (
+	Return   Kind = "return"
+	Errno    Kind = "errno"
+	Continue Kind = "continue"
+	AddFD    Kind = "addfd"
+	Gone     Kind = "gone" // the caller was killed, or a signal interrupted its call
+)
+
+// Outcome is how a call ended, and by whom.
+type Outcome struct {
+	Plugin string // empty: no plugin wanted the call
+	Kind   Kind
+	Value  int64
+	Errno  unix.Errno
+	Err    error // the plugin failed, and the caller got its failure verdict
+}
+
+// Record is one intercepted call.
+type Record struct {
+	Container    string
+	Syscall      string
+	Declared     *proto.Syscall  // by the plugin that had the call; nil if none had it
+	Reads        []*proto.Memory // what it declared to read
+	Notification *notify.Notification
+	Outcome      Outcome
+	Duration     time.Duration
+}
+
+// Log writes records: calls at debug level, failures of plugins at warn level.
+type Log struct {
+	log zerolog.Logger
+}
+
+// New makes a Log.
+func New(log zerolog.Logger) *Log { return &Log{log} }
+
+// Call writes a record.
+func (l *Log) Call(r Record) {
+	event := l.log.Debug()
+	if r.Outcome.Err != nil {
+		event = l.log.Warn().AnErr("error", r.Outcome.Err)
+	}
+	if !event.Enabled() {
+		return
+	}
+	n := r.Notification
+	event = event.Str("container", r.Container).Str("syscall", r.Syscall).Str("arch", archName(n.Arch)).
+		Uint64("notif_id", n.ID).Uint32("tid", n.TID).Str("args", arguments(r)).
+		Str("plugin", r.Outcome.Plugin).Str("outcome", string(r.Outcome.Kind)).Float64("dur_s", r.Duration.Seconds())
+	switch r.Outcome.Kind {
+	case Return, AddFD:
+		event = event.Int64("value", r.Outcome.Value)
+	case Errno:
+		event = event.Str("errno", unix.ErrnoName(r.Outcome.Errno))
+	}
+	event.Msg("call")
+}

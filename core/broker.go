@@ -1,0 +1,257 @@
+// Package core is the broker: it owns the listeners, routes each notification to the plugin that takes it, and answers
+// the kernel, exactly once for each, whatever the plugin does.
+//
+// Threads wait in the poller, leader and followers: the one that receives a notification handles it to the end, and
+// makes sure that another waits meanwhile. So nothing is handed over, and a slow call delays no other.
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/listener"
+	"github.com/rs/zerolog"
+)
+
+const (
+	// attachTimeout bounds how long a plugin may take to attach a container; its callers wait in the kernel.
+	attachTimeout = 10 * time.Second
+	// closeGrace is how long Close lets running calls finish before they get the failure verdict.
+	closeGrace = 3 * time.Second
+	// maxIdleWorkers bounds the threads kept for later.
+	maxIdleWorkers = 4
+)
+
+var (
+	errBrokerClosed  = errors.New("the broker is shutting down")
+	errContainerGone = errors.New("the container is gone")
+)
+
+// Config is what a Broker needs.
+type Config struct {
+	Policy *Policy
+	Log    zerolog.Logger
+}
+
+// Broker handles the notifications of many containers. Its methods may be called concurrently.
+type Broker struct {
+	log     zerolog.Logger
+	audit   *audit.Log
+	poller  *listener.Poller
+	idle    atomic.Int64
+	workers sync.WaitGroup
+
+	mu         sync.Mutex
+	policy     *Policy
+	containers map[containerKey]*attachment
+	closed     bool
+	ending     sync.WaitGroup // attachments that are being ended
+}
+
+// containerKey tells containers apart: the id is the peer's word, the user namespace the kernel's.
+type containerKey struct {
+	runtime, id string
+	dev, ino    uint64
+}
+
+func keyOf(c *container.Container) containerKey {
+	return containerKey{c.Runtime, c.ID, c.UserNamespace.Dev, c.UserNamespace.Ino}
+}
+
+// New makes a broker and starts its first worker.
+func New(config Config) (*Broker, error) {
+	poller, err := listener.NewPoller()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		log:        config.Log,
+		audit:      audit.New(config.Log),
+		poller:     poller,
+		policy:     config.Policy.hold(),
+		containers: map[containerKey]*attachment{},
+	}
+	b.startWorker()
+	return b, nil
+}
+
+// SetPolicy gives containers that are attached from now on another policy. Those there keep theirs.
+func (b *Broker) SetPolicy(policy *Policy) {
+	b.mu.Lock()
+	old := b.policy
+	b.policy = policy.hold()
+	b.mu.Unlock()
+	old.release()
+}
+
+// Attach takes over a listener of the container that claim describes. A further listener of a container that is
+// attached (an exec session) shares its sessions and limits. When Attach returns an error the listener is closed, and
+// the callers in the container get ENOSYS.
+func (b *Broker) Attach(ctx context.Context, file *os.File, claim container.Claim) error {
+	if err := b.attach(ctx, file, claim); err != nil {
+		file.Close()
+		return fmt.Errorf("attach a listener: %w", err)
+	}
+	return nil
+}
+
+func (b *Broker) attach(ctx context.Context, file *os.File, claim container.Claim) error {
+	a, err := b.join(claim)
+	if err != nil {
+		return err
+	}
+	a.prepare(ctx)
+	l, err := b.poller.Add(file, a)
+	if err != nil {
+		b.leave(a)
+		return err
+	}
+	if !a.addListener(l) {
+		l.Close()
+		return errBrokerClosed
+	}
+	b.log.Info().Str("container", claim.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("listener attached")
+	if err := l.Arm(); err != nil {
+		b.dropListener(l)
+		return err
+	}
+	return nil
+}
+
+// join finds the container's attachment or makes it, and counts one listener more. A claim without a process (crun does
+// not say whose an exec session's is) is about a container that is attached already.
+func (b *Broker) join(claim container.Claim) (*attachment, error) {
+	if claim.PID == 0 {
+		return b.joinByID(claim)
+	}
+	c, err := container.Inspect(claim)
+	if err != nil {
+		return nil, err
+	}
+	a, err := b.joinContainer(c)
+	if err != nil || a.container != c {
+		c.Close()
+	}
+	return a, err
+}
+
+func (b *Broker) joinByID(claim container.Claim) (*attachment, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errBrokerClosed
+	}
+	for key, a := range b.containers {
+		if key.runtime == claim.Runtime && key.id == claim.ID {
+			a.listenerCount++
+			return a, nil
+		}
+	}
+	return nil, fmt.Errorf("container %q: the runtime names no process of it, and it is not attached yet", claim.ID)
+}
+
+func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errBrokerClosed
+	}
+	a := b.containers[keyOf(c)]
+	if a == nil {
+		a = newAttachment(b, c, b.policy)
+		b.containers[keyOf(c)] = a
+	}
+	a.listenerCount++
+	return a, nil
+}
+
+// leave counts one listener less; the last ends the attachment.
+func (b *Broker) leave(a *attachment) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a.listenerCount--
+	if a.listenerCount > 0 || b.closed {
+		return
+	}
+	delete(b.containers, keyOf(a.container))
+	b.ending.Add(1)
+	go func() {
+		defer b.ending.Done()
+		a.end(errContainerGone)
+		b.log.Info().Str("container", a.container.ID).Msg("container gone")
+	}()
+}
+
+// dropListener ends the use of a listener whose last task is gone, or that failed.
+func (b *Broker) dropListener(l *listener.Listener) {
+	a := l.Data().(*attachment)
+	if a.removeListener(l) {
+		l.Close()
+		b.leave(a)
+	}
+}
+
+// Close answers or releases every parked call and stops the plugins of the policy. Running calls may finish for a
+// moment; what is left, and what waits to be received, gets the failure verdict; later calls get ENOSYS from the kernel.
+// Attach is not to be called any more.
+func (b *Broker) Close() {
+	b.mu.Lock()
+	b.closed = true
+	attachments := make([]*attachment, 0, len(b.containers))
+	for _, a := range b.containers {
+		attachments = append(attachments, a)
+	}
+	clear(b.containers)
+	b.mu.Unlock()
+
+	b.poller.Close()
+	var closing sync.WaitGroup
+	for _, a := range attachments {
+		closing.Go(func() { a.shutDown() })
+	}
+	closing.Wait()
+	b.workers.Wait()
+	b.ending.Wait()
+	b.poller.Release()
+	b.policy.release()
+}
+
+// ContainerStatus is an attached container for an operator.
+type ContainerStatus struct {
+	ID        string    `json:"id"`
+	Runtime   string    `json:"runtime"`
+	InitPID   int       `json:"init_pid"`
+	Attached  time.Time `json:"attached"`
+	Listeners int       `json:"listeners"`
+	Inflight  int       `json:"inflight"` // calls being handled
+	Calls     uint64    `json:"calls"`
+	Failures  uint64    `json:"failures"` // calls that got a plugin's failure verdict
+	Plugins   []string  `json:"plugins"`
+}
+
+// Status lists the attached containers, the oldest first.
+func (b *Broker) Status() []ContainerStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]ContainerStatus, 0, len(b.containers))
+	for _, a := range b.containers {
+		s := ContainerStatus{
+			ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
+			Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
+		}
+		for _, use := range a.policy.Uses {
+			s.Plugins = append(s.Plugins, use.Plugin.Name())
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(x, y ContainerStatus) int { return x.Attached.Compare(y.Attached) })
+	return list
+}

@@ -1,0 +1,239 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// call is one notification on its way.
+type call struct {
+	*attachment
+	listener *listener.Listener
+	n        *notify.Notification
+	name     string
+	declared *proto.Syscall  // by the plugin that decides
+	reads    []*proto.Memory // what it declared to read
+}
+
+// handle answers the notification, exactly once.
+func (a *attachment) handle(l *listener.Listener, n *notify.Notification) {
+	c := &call{attachment: a, listener: l, n: n}
+	a.calls.Add(1)
+	started := time.Now()
+	outcome := c.answer(c.decide())
+	if outcome.Err != nil {
+		a.failures.Add(1)
+	}
+	a.broker.audit.Call(audit.Record{
+		Container: a.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
+		Notification: n, Outcome: outcome, Duration: time.Since(started),
+	})
+}
+
+// decision is what the caller is to get.
+type decision struct {
+	plugin   string
+	response *proto.Response
+	file     *os.File // of an ADDFD response
+	err      error    // why a plugin failed, if it did: the response is then the failure verdict
+	gone     bool     // there is no caller any more
+}
+
+var continueResponse = &proto.Response{Kind: &proto.Response_Continue{Continue: true}}
+
+// decide asks the plugins that take the call, in order. Without one the kernel performs the call: nobody wanted it, so
+// that it is as if it had not been intercepted.
+func (c *call) decide() decision {
+	name, known := c.policy.SyscallName(c.n.Arch, c.n.NR)
+	if !known {
+		c.name = fmt.Sprintf("#%d", c.n.NR)
+		return decision{response: continueResponse}
+	}
+	c.name = name
+	for _, r := range c.routes[name] {
+		if !matches(r.syscall, &c.n.Args) {
+			continue
+		}
+		d := c.ask(r)
+		if d.response.GetNext() && d.err == nil {
+			continue
+		}
+		d.plugin = r.session.Plugin.Name()
+		return d
+	}
+	return decision{response: continueResponse}
+}
+
+// ask lets one plugin decide. It returns at the deadline, or when the caller is gone, at the latest.
+func (c *call) ask(r *route) decision {
+	ctx, cancel := context.WithTimeout(c.ctx, r.session.Deadline)
+	defer cancel()
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	defer cancelCause(nil)
+	watch := startWatch(c.Valid, func() { cancelCause(notify.ErrGone) })
+	defer watch.stop()
+
+	response, file, err := c.consult(ctx, r)
+	switch {
+	case errors.Is(err, launcher.ErrGone), errors.Is(err, notify.ErrGone), errors.Is(err, errContainerGone):
+		return decision{gone: true, response: continueResponse}
+	case err != nil:
+		return decision{response: failureResponse(r.session.OnFailure), err: err}
+	}
+	return decision{response: response, file: file}
+}
+
+// consult takes the snapshot and carries the notification to the plugin.
+func (c *call) consult(ctx context.Context, r *route) (*proto.Response, *os.File, error) {
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	if r.session.session == nil {
+		return nil, nil, r.session.err
+	}
+	if c.n.TID == 0 {
+		return nil, nil, errors.New("the caller is in a pid namespace that the broker does not see")
+	}
+	n := &proto.Notification{
+		Id: c.n.ID, Syscall: c.name, Arch: c.n.Arch, Nr: c.n.NR, Args: c.n.Args[:], Tid: int32(c.n.TID),
+		Reads: snapshot(callerMemory(c.n.TID), r.syscall.GetReads(), c.n.Arch, &c.n.Args),
+	}
+	c.declared, c.reads = r.syscall, n.Reads
+	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
+	if len(n.Reads) > 0 && !c.Valid() {
+		return nil, nil, notify.ErrGone
+	}
+	response, file, err := r.session.session.Handle(ctx, n, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkResponse(response, file); err != nil {
+		return nil, nil, err
+	}
+	return response, file, nil
+}
+
+// checkResponse refuses what a plugin may not answer.
+func checkResponse(response *proto.Response, file *os.File) error {
+	switch kind := response.GetKind().(type) {
+	case *proto.Response_Value, *proto.Response_Continue, *proto.Response_Next:
+		return nil
+	case *proto.Response_Errno:
+		if kind.Errno < 1 || kind.Errno > proto.MaxErrno {
+			return fmt.Errorf("the plugin answered errno %d", kind.Errno)
+		}
+		return nil
+	case *proto.Response_AddFd:
+		if file == nil {
+			return errors.New("the plugin answered a descriptor without one")
+		}
+		return nil
+	default:
+		return errors.New("the plugin answered nothing")
+	}
+}
+
+func failureResponse(v *proto.Verdict) *proto.Response {
+	if v.GetErrno() != 0 {
+		return &proto.Response{Kind: &proto.Response_Errno{Errno: v.GetErrno()}}
+	}
+	return continueResponse
+}
+
+// Valid implements launcher.Caller.
+func (c *call) Valid() bool { return c.listener.Valid(c.n.ID) }
+
+// ReadMemory implements launcher.Caller. A caller that is gone is ESRCH.
+func (c *call) ReadMemory(address uint64, n uint32, asString bool) *proto.Memory {
+	if n > proto.MaxRead {
+		return &proto.Memory{Errno: int32(unix.E2BIG)}
+	}
+	memory := callerMemory(c.n.TID)
+	var copied *proto.Memory
+	if asString {
+		copied = readText(memory, address, n)
+	} else {
+		copied = readBytes(memory, address, n)
+	}
+	if !c.Valid() {
+		return &proto.Memory{Errno: int32(unix.ESRCH)}
+	}
+	return copied
+}
+
+// answer writes memory back and answers the kernel. It is the only place that does.
+func (c *call) answer(d decision) audit.Outcome {
+	if d.file != nil {
+		defer d.file.Close()
+	}
+	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err}
+	if d.gone {
+		outcome.Kind = audit.Gone
+		return outcome
+	}
+	response := d.response
+	if errno := c.writeBack(response.GetWrites()); errno != 0 {
+		response = &proto.Response{Kind: &proto.Response_Errno{Errno: int32(errno)}}
+	}
+	err := c.send(response, d.file, &outcome)
+	switch {
+	case errors.Is(err, notify.ErrGone):
+		outcome.Kind = audit.Gone
+	case err != nil:
+		outcome.Err = errors.Join(outcome.Err, err)
+	}
+	return outcome
+}
+
+// writeBack writes the result memory, if the caller still waits. The errno is what the caller gets otherwise.
+func (c *call) writeBack(writes []*proto.Write) unix.Errno {
+	if len(writes) == 0 || !c.Valid() {
+		return 0 // a caller that is gone is noticed by send
+	}
+	for _, w := range writes {
+		if errno := target.WriteMemory(int(c.n.TID), w.GetAddress(), w.GetData()); errno != 0 {
+			return unix.EFAULT
+		}
+	}
+	return 0
+}
+
+func (c *call) send(response *proto.Response, file *os.File, outcome *audit.Outcome) error {
+	switch kind := response.GetKind().(type) {
+	case *proto.Response_Value:
+		outcome.Kind, outcome.Value = audit.Return, kind.Value
+		return c.listener.SendValue(c.n.ID, kind.Value)
+	case *proto.Response_Errno:
+		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
+		return c.listener.SendErrno(c.n.ID, outcome.Errno)
+	case *proto.Response_AddFd:
+		return c.sendFD(kind.AddFd, file, outcome)
+	default:
+		outcome.Kind = audit.Continue
+		return c.listener.SendContinue(c.n.ID)
+	}
+}
+
+// sendFD adds the descriptor and answers with its number in one step. If the caller's table takes no more, its call
+// fails with the kernel's errno (EMFILE).
+func (c *call) sendFD(add *proto.AddFD, file *os.File, outcome *audit.Outcome) error {
+	number, err := c.listener.SendFD(c.n.ID, int(file.Fd()), add.GetCloseOnExec())
+	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
+	var errno unix.Errno
+	if err == nil || errors.Is(err, notify.ErrGone) || !errors.As(err, &errno) {
+		return err
+	}
+	outcome.Kind, outcome.Value, outcome.Errno = audit.Errno, 0, errno
+	return c.listener.SendErrno(c.n.ID, errno)
+}

@@ -1,0 +1,151 @@
+// Package container finds out who is behind a listener, from the kernel.
+package container
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/target"
+)
+
+// Container is who is behind a listener. It holds the user namespace open, so that its identity cannot be reused while
+// the container is known.
+type Container struct {
+	ID          string
+	Runtime     string // "oci", "run"
+	Annotations map[string]string
+	InitPID     int
+
+	UserNamespace target.NamespaceID
+	// Privileged says that the container's user namespace is the broker's own: it has no use for interception.
+	Privileged bool
+
+	uidMap, gidMap []*proto.IDMapping
+	cgroups        map[string]string
+	namespace      *os.File
+}
+
+// Claim is what a peer says of a container. Nothing in it but the pid is looked up, and the pid is the peer's word: who
+// may speak to the intake is trusted that far.
+type Claim struct {
+	ID          string
+	Runtime     string
+	Annotations map[string]string
+	PID         int // a process of the container, in the broker's pid namespace
+}
+
+// Inspect reads what the kernel knows of the container. The error wraps os.ErrProcessDone if the process is gone.
+func Inspect(claim Claim) (*Container, error) {
+	c, err := inspect(claim)
+	if err != nil {
+		return nil, fmt.Errorf("container %q, process %d: %w", claim.ID, claim.PID, err)
+	}
+	return c, nil
+}
+
+func inspect(claim Claim) (*Container, error) {
+	process, err := target.Open(claim.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer process.Close()
+	proc := "/proc/" + strconv.Itoa(claim.PID)
+	namespace, err := os.Open(proc + "/ns/user")
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{ID: claim.ID, Runtime: claim.Runtime, Annotations: claim.Annotations, InitPID: claim.PID, namespace: namespace}
+	if err := c.read(process, proc); err != nil {
+		namespace.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// read reads the facts; the last step makes sure that they were of this process all along.
+func (c *Container) read(process *target.Target, proc string) error {
+	uids, err1 := readIDMap(proc + "/uid_map")
+	gids, err2 := readIDMap(proc + "/gid_map")
+	cgroups, err3 := readCgroups(proc + "/cgroup")
+	own, err4 := target.StatNamespace("/proc/self/ns/user")
+	user, err5 := process.UserNamespace()
+	init, err6 := findInit(process)
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		return err
+	}
+	c.uidMap, c.gidMap, c.cgroups, c.UserNamespace, c.InitPID = uids, gids, cgroups, user, init
+	c.Privileged = user == own
+	return nil
+}
+
+// findInit finds the container's init: the first process of the pid namespace that the process is in. An exec session
+// names another process than init, and some runtimes give its pid in the place of init's.
+func findInit(process *target.Target) (int, error) {
+	credentials, err := process.Credentials()
+	if err != nil {
+		return 0, err
+	}
+	if ids := credentials.PIDs; len(ids) < 2 || ids[len(ids)-1] == 1 {
+		return process.TID(), nil
+	}
+	init, err := process.TranslateTID(1)
+	if err != nil || init == 0 {
+		// Before kernel 6.11 there is no cheap way to know: the process itself stands for the container.
+		return process.TID(), nil
+	}
+	return init, nil
+}
+
+// Close gives the user namespace back.
+func (c *Container) Close() { c.namespace.Close() }
+
+// Wire is what plugins are told of the container.
+func (c *Container) Wire() *proto.Container {
+	return &proto.Container{
+		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
+		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
+		UidMap: c.uidMap, GidMap: c.gidMap, Cgroups: c.cgroups,
+	}
+}
+
+// readIDMap reads uid_map or gid_map (user_namespaces(7)).
+func readIDMap(path string) ([]*proto.IDMapping, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var mappings []*proto.IDMapping
+	for line := range bytes.Lines(text) {
+		var m proto.IDMapping
+		if _, err := fmt.Sscan(string(line), &m.Inside, &m.Outside, &m.Length); err != nil {
+			return nil, fmt.Errorf("%s: line %q: %w", path, line, err)
+		}
+		mappings = append(mappings, &m)
+	}
+	return mappings, nil
+}
+
+// readCgroups reads /proc/PID/cgroup: lines of ID:CONTROLLERS:PATH (cgroups(7)). A named hierarchy is "name=NAME".
+func readCgroups(path string) (map[string]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	cgroups := map[string]string{}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		fields := strings.SplitN(lines.Text(), ":", 3)
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("%s: line %q: want ID:CONTROLLERS:PATH", path, lines.Text())
+		}
+		cgroups[fields[1]] = fields[2]
+	}
+	return cgroups, lines.Err()
+}

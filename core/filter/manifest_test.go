@@ -1,0 +1,74 @@
+package filter
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
+)
+
+// plugin is a manifest as the filter sees it.
+func plugin(name string, syscalls ...*proto.Syscall) *proto.Manifest {
+	return &proto.Manifest{Name: name, Syscalls: syscalls}
+}
+
+// takes is a call that is notified when any of the matches holds, always if there is none.
+func takes(name string, when ...*proto.Match) *proto.Syscall {
+	return &proto.Syscall{Name: name, When: when}
+}
+
+// when is a match of one condition.
+func when(arg uint32, mask, value uint64) *proto.Match {
+	return &proto.Match{All: []*proto.Condition{{Arg: arg, Mask: mask, Value: value}}}
+}
+
+// both is a match that holds where all do.
+func both(matches ...*proto.Match) *proto.Match {
+	all := &proto.Match{}
+	for _, m := range matches {
+		all.All = append(all.All, m.GetAll()...)
+	}
+	return all
+}
+
+var (
+	mknodPlugin = plugin("mknod",
+		takes("mknod", when(1, unix.S_IFMT, unix.S_IFCHR), when(1, unix.S_IFMT, unix.S_IFBLK)),
+		takes("mknodat", when(2, unix.S_IFMT, unix.S_IFCHR), when(2, unix.S_IFMT, unix.S_IFBLK)))
+	sysinfoPlugin  = plugin("sysinfo", takes("sysinfo"))
+	setxattrPlugin = plugin("setxattr",
+		takes("setxattr", when(3, ^uint64(0), 1)), takes("lsetxattr", when(3, ^uint64(0), 1)),
+		takes("fsetxattr", when(3, ^uint64(0), 1)), takes("setxattrat"))
+	mountPlugin = plugin("mount", takes("mount",
+		when(3, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_MOVE|unix.MS_SHARED|unix.MS_PRIVATE|unix.MS_SLAVE|unix.MS_UNBINDABLE, 0),
+		when(3, unix.MS_REMOUNT|unix.MS_BIND, unix.MS_REMOUNT)),
+		takes("fsopen"))
+	bpfPlugin = plugin("bpf", takes("bpf",
+		when(0, 0xffffffff, unix.BPF_PROG_LOAD), when(0, 0xffffffff, unix.BPF_PROG_ATTACH),
+		when(0, 0xffffffff, unix.BPF_PROG_DETACH), when(0, 0xffffffff, unix.BPF_PROG_QUERY)))
+
+	shipped = []*proto.Manifest{mknodPlugin, sysinfoPlugin, setxattrPlugin, mountPlugin, bpfPlugin}
+)
+
+// requireAMD64 skips what compares the tables of x86.
+func requireAMD64(t testing.TB) {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("needs amd64")
+	}
+}
+
+// wantError fails unless the error has all the texts.
+func wantError(t *testing.T, err error, texts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error: want one with %q", texts)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("error %q: want %q in it", err, text)
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package filter
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+const (
+	actAllow  = "SCMP_ACT_ALLOW"
+	actNotify = "SCMP_ACT_NOTIFY"
+)
+
+// startup are the calls that some runtime makes between loading the filter and handing over the listener, when nobody
+// answers: runc write (it refuses it) and fcntl, crun and youki sendmsg.
+var startup = []string{"write", "fcntl", "sendmsg"}
+
+// OCI is a seccomp profile that makes a runtime notify what the manifests take and hand the listener to the socket at
+// listenerPath: JSON, readable both as linux.seccomp of an OCI runtime's config.json and as a profile of podman and docker.
+//
+// Without a base (empty), the rest is allowed. A base is a profile of either form; its every other field stays as it is.
+// The plugins' rules come first, also before what the base denies; what they leave over of a call keeps the base's
+// action. libseccomp lets an unconditional rule swallow conditional ones, so a rule of the base on such a call is
+// replaced by rules for the rest. A base that notifies by itself is refused, and one whose rules for such a call cannot
+// be told apart from the plugins'. If the base lists architectures, those of this machine are added.
+func OCI(base []byte, manifests []*proto.Manifest, listenerPath string) ([]byte, error) {
+	if !filepath.IsAbs(listenerPath) {
+		return nil, fmt.Errorf("seccomp profile: listener path %q: want an absolute path", listenerPath)
+	}
+	captures, err := collect(manifests)
+	if err != nil {
+		return nil, err
+	}
+	if err := refuse(captures, startup, "runtimes make it themselves before they hand over the listener"); err != nil {
+		return nil, err
+	}
+	p, err := readProfile(base)
+	if err != nil {
+		return nil, fmt.Errorf("base profile: %w", err)
+	}
+	groups := groupByMatches(captures)
+	notify, err := notifyRules(groups)
+	if err != nil {
+		return nil, err
+	}
+	others, err := p.outside(groups)
+	if err != nil {
+		return nil, fmt.Errorf("base profile: %w", err)
+	}
+	p.raw.set("syscalls", append(notify, others...))
+	p.raw.set("listenerPath", listenerPath)
+	p.coverArchitectures()
+	return encode(p.raw)
+}
+
+// profile is a seccomp profile in one of the forms, of which runtime-spec's is a subset of containers-common's.
+type profile struct {
+	DefaultAction string            `json:"defaultAction"`
+	ListenerPath  string            `json:"listenerPath"`
+	Syscalls      []json.RawMessage `json:"syscalls"`
+	Architectures []string          `json:"architectures"`
+	ArchMap       []json.RawMessage `json:"archMap"`
+
+	raw object
+}
+
+func readProfile(base []byte) (*profile, error) {
+	if len(bytes.TrimSpace(base)) == 0 {
+		p := &profile{raw: object{}}
+		p.raw.set("defaultAction", actAllow)
+		p.raw.set("architectures", profileNames())
+		return p, nil
+	}
+	p := &profile{}
+	if err := json.Unmarshal(base, p); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(base, &p.raw); err != nil {
+		return nil, err
+	}
+	switch {
+	case p.DefaultAction == "":
+		return nil, errors.New("no defaultAction: give a seccomp profile, such as linux.seccomp of a config.json")
+	case p.DefaultAction == actNotify:
+		return nil, errors.New("its defaultAction is SCMP_ACT_NOTIFY: a container has one listener, and that is intercede's")
+	case p.ListenerPath != "":
+		return nil, fmt.Errorf("it has a listenerPath, %q: a container has one listener, and that is intercede's", p.ListenerPath)
+	}
+	return p, nil
+}
+
+// profileNames are this machine's architectures as profiles name them.
+func profileNames() []string {
+	var names []string
+	for _, a := range architectures {
+		names = append(names, a.profile)
+	}
+	return names
+}
+
+// coverArchitectures adds this machine's architectures to the profile's list, if it has one: where there is a list,
+// libseccomp kills the callers of all others.
+func (p *profile) coverArchitectures() {
+	if len(p.Architectures) > 0 {
+		p.raw.set("architectures", withMissing(p.Architectures, profileNames()))
+	}
+	if len(p.ArchMap) > 0 {
+		p.raw.set("archMap", coverMap(p.ArchMap))
+	}
+}
+
+// coverMap adds the compatibility architectures to the native one's entry of an archMap.
+func coverMap(entries []json.RawMessage) []json.RawMessage {
+	native, compat := architectures[0].profile, profileNames()[1:]
+	covered := slices.Clone(entries)
+	for i, text := range covered {
+		var entry struct {
+			Architecture     string   `json:"architecture"`
+			SubArchitectures []string `json:"subArchitectures"`
+		}
+		var raw object
+		if json.Unmarshal(text, &entry) != nil || json.Unmarshal(text, &raw) != nil || entry.Architecture != native {
+			continue
+		}
+		raw.set("subArchitectures", withMissing(entry.SubArchitectures, compat))
+		covered[i] = raw.text()
+		return covered
+	}
+	entry := object{}
+	entry.set("architecture", native)
+	entry.set("subArchitectures", compat)
+	return append(covered, entry.text())
+}
+
+func withMissing(have, want []string) []string {
+	all := slices.Clone(have)
+	for _, name := range want {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}

@@ -1,0 +1,433 @@
+package filter
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/proto"
+	libseccomp "github.com/seccomp/libseccomp-golang"
+	"golang.org/x/sys/unix"
+)
+
+const socketPath = "/run/intercede/oci.sock"
+
+func TestOCIWithoutBase(t *testing.T) {
+	requireAMD64(t)
+	got, err := OCI(nil, []*proto.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/no-base.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestOCIWithBase(t *testing.T) {
+	requireAMD64(t)
+	base, err := os.ReadFile("testdata/base.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := OCI(base, []*proto.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/merged.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// The order of the plugins and of their conditions must not show.
+func TestOCIIsDeterministic(t *testing.T) {
+	turned := plugin("mknod", takes("mknodat", when(2, unix.S_IFMT, unix.S_IFBLK), when(2, unix.S_IFMT, unix.S_IFCHR)),
+		takes("mknod", when(1, unix.S_IFMT, unix.S_IFBLK), when(1, unix.S_IFMT, unix.S_IFCHR)))
+	base := readFile(t, "testdata/base.json")
+	a, err := OCI(base, []*proto.Manifest{sysinfoPlugin, mknodPlugin}, socketPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := OCI(base, []*proto.Manifest{turned, sysinfoPlugin}, socketPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a, b) {
+		t.Errorf("\n%s\nbut\n%s", a, b)
+	}
+}
+
+// What every distribution's podman and docker use, for containers with and without the capabilities that it asks for.
+func TestOCIKeepsDefaultProfiles(t *testing.T) {
+	requireAMD64(t)
+	for _, file := range []string{"testdata/containers-default.json", "testdata/moby-default.json"} {
+		for _, caps := range [][]string{nil, {"CAP_SYS_ADMIN"}, {"CAP_SYS_ADMIN", "CAP_BPF", "CAP_MKNOD", "CAP_SYS_NICE"}} {
+			t.Run(fmt.Sprint(file, caps), func(t *testing.T) {
+				base := readFile(t, file)
+				merged, err := OCI(base, shipped, socketPath)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkMerge(t, rand.New(rand.NewPCG(1, 2)), base, merged, shipped, caps)
+			})
+		}
+	}
+}
+
+func TestOCIMergesRandomProfiles(t *testing.T) {
+	requireAMD64(t)
+	merges := 0
+	for seed := range uint64(600) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		if mergeRandom(t, random) {
+			merges++
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	if merges < 80 {
+		t.Errorf("only %d random profiles could be merged: the test shows nothing", merges)
+	}
+}
+
+func FuzzOCIMerge(f *testing.F) {
+	requireAMD64(f)
+	f.Add(uint64(0), uint64(0))
+	f.Fuzz(func(t *testing.T, a, b uint64) { mergeRandom(t, rand.New(rand.NewPCG(a, b))) })
+}
+
+// mergeRandom merges random plugins into a random profile and checks the result. It says whether they can be merged.
+func mergeRandom(t *testing.T, random *rand.Rand) bool {
+	manifests, base := randomManifests(random), randomProfile(random)
+	if _, err := compile(base, nil); err != nil {
+		return false // libseccomp refuses some overlapping rules by itself
+	}
+	merged, err := OCI(base, manifests, socketPath)
+	if err != nil {
+		return false
+	}
+	checkMerge(t, random, base, merged, manifests, nil)
+	if t.Failed() {
+		t.Logf("base %s\nmanifests %v\nmerged %s", base, manifests, merged)
+	}
+	return true
+}
+
+// checkMerge compares programs: what a manifest asks for is notified, all else is as with the base alone.
+func checkMerge(t *testing.T, random *rand.Rand, base, merged []byte, manifests []*proto.Manifest, caps []string) {
+	t.Helper()
+	captures, err := collect(manifests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after := mustCompile(t, covered(t, base), caps), mustCompile(t, merged, caps)
+	for _, c := range captures {
+		for a, nr := range c.numbers {
+			if known(c.name) {
+				for _, args := range samples(random, c.matches) {
+					checkCall(t, before, after, call{a.audit, nr, args}, a, c.matches)
+				}
+			}
+		}
+	}
+	routes, err := Resolve(manifests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range architectures {
+		for nr := range int32(500) {
+			other := call{a.audit, nr | a.flag, [6]uint64{random.Uint64(), random.Uint64() % 4}}
+			if _, taken := routes.Name(other.arch, other.nr); taken {
+				continue
+			}
+			if got, want := after.of(other), before.of(other); got != want {
+				t.Errorf("%+v: %#x, without plugins %#x", other, got, want)
+			}
+		}
+	}
+}
+
+func checkCall(t *testing.T, before, after verdicts, c call, a architecture, matches []match) {
+	t.Helper()
+	want := before.of(c)
+	if holds(a, matches, c.args) {
+		want = notify
+	}
+	if got := after.of(c); got != want {
+		t.Errorf("%+v: %#x, want %#x", c, got, want)
+	}
+}
+
+// holds is what libseccomp makes of the conditions: it compares 32 bits where registers have 32, and on x32.
+func holds(a architecture, matches []match, args [6]uint64) bool {
+	width := ^uint64(0)
+	if a.profile != "SCMP_ARCH_X86_64" {
+		width = 0xffffffff
+	}
+	if len(matches) == 0 {
+		return true
+	}
+	for _, m := range matches {
+		all := true
+		for _, c := range m {
+			all = all && args[c.arg]&c.mask&width == c.value&width
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+// samples are registers near the borders of the matches, and some far away.
+func samples(random *rand.Rand, matches []match) [][6]uint64 {
+	list := [][6]uint64{{}, {1, 1, 1, 1, 1, 1}}
+	for _, m := range matches {
+		var args [6]uint64
+		for _, c := range m {
+			args[c.arg] = c.value
+		}
+		list = append(list, args)
+		for _, c := range m {
+			for bit := range 64 {
+				near := args
+				near[c.arg] ^= 1 << bit
+				list = append(list, near)
+				near[c.arg] ^= 1 << random.IntN(64)
+				list = append(list, near)
+				near[random.IntN(6)] = random.Uint64() % 4
+				list = append(list, near)
+			}
+		}
+	}
+	for range 50 {
+		var args [6]uint64
+		for i := range args {
+			args[i] = random.Uint64() >> (random.IntN(4) * 16)
+		}
+		list = append(list, args)
+	}
+	return list
+}
+
+func randomManifests(random *rand.Rand) []*proto.Manifest {
+	masks := []uint64{unix.S_IFMT, unix.S_IFMT, 0xffffffff, 0xffffffff, ^uint64(0), 7, 0x80000001}
+	values := []uint64{0, 1, 5, 0x2000, 0x6000, 0xffffffff, ^uint64(0)}
+	var syscalls []*proto.Syscall
+	for _, name := range []string{"mknod", "mknodat", "umount2", "setxattr"} {
+		s := takes(name)
+		for range random.IntN(4) {
+			var m *proto.Match
+			for _, arg := range random.Perm(3)[:1+random.IntN(2)] {
+				mask := masks[random.IntN(len(masks))]
+				c := when(uint32(arg), mask, mask&values[random.IntN(len(values))])
+				if m == nil {
+					m = c
+				} else {
+					m = both(m, c)
+				}
+			}
+			s.When = append(s.When, m)
+		}
+		syscalls = append(syscalls, s)
+	}
+	return []*proto.Manifest{plugin("random", syscalls...)}
+}
+
+// randomProfile is a profile whose rules overlap with the plugins' in many ways.
+func randomProfile(random *rand.Rand) []byte {
+	pick := func(s ...string) string { return s[random.IntN(len(s))] }
+	actions := []string{"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_LOG"}
+	p := map[string]any{"defaultAction": pick(actions...), "architectures": profileNames()}
+	usual := pick(actions...)
+	var rules []any
+	for range 1 + random.IntN(4) {
+		r := map[string]any{"action": pick(usual, usual, usual, pick(actions...))}
+		r["names"] = []string{pick("mknod", "mknodat", "umount2"), pick("getpid", "setxattr"), pick("sysinfo", "mount")}
+		var args []comparison
+		for _, arg := range random.Perm(6)[:max(0, random.IntN(4)-1)] {
+			op := pick("SCMP_CMP_EQ", "SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE", "SCMP_CMP_GT", "SCMP_CMP_LE")
+			args = append(args, comparison{uint32(arg), random.Uint64() % 4, 0, op})
+		}
+		if args != nil {
+			r["args"] = args
+		}
+		rules = append(rules, r)
+	}
+	p["syscalls"] = rules
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
+// covered is the profile with this machine's architectures, as OCI makes it.
+func covered(t *testing.T, base []byte) []byte {
+	t.Helper()
+	p, err := readProfile(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.coverArchitectures()
+	return p.raw.text()
+}
+
+func mustCompile(t *testing.T, text []byte, caps []string) verdicts {
+	t.Helper()
+	program, err := compile(text, caps)
+	if err != nil {
+		t.Fatalf("the runtime would refuse the profile: %v", err)
+	}
+	return newVerdicts(t, program)
+}
+
+// known says whether the installed libseccomp has the call: runtimes leave out those that it has not.
+func known(name string) bool {
+	_, err := libseccomp.GetSyscallFromName(name)
+	return err == nil
+}
+
+func readFile(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestOCIRefuses(t *testing.T) {
+	requireAMD64(t)
+	rules := func(list ...string) string {
+		return `{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [` + strings.Join(list, ",") + `]}`
+	}
+	const allowMknod = `{"names": ["mknod"], "action": "SCMP_ACT_ALLOW"}`
+	for _, test := range []struct {
+		name      string
+		base      string
+		manifests []*proto.Manifest
+		want      []string
+	}{
+		{"no JSON", `defaultAction`, nil, []string{"base profile"}},
+		{"no profile", `{"ociVersion": "1.0.2"}`, nil, []string{"no defaultAction"}},
+		{"null", `null`, nil, []string{"no defaultAction"}},
+		{"a list", `[]`, nil, []string{"base profile"}},
+		{"its own listener", `{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"}`, nil, []string{`listenerPath, "/run/x"`}},
+		{"its own listener, spelled otherwise", `{"defaultAction": "SCMP_ACT_ALLOW", "listenerpath": "/run/x"}`, nil, []string{`listenerPath, "/run/x"`}},
+		{"notifies by default", `{"defaultAction": "SCMP_ACT_NOTIFY"}`, nil, []string{"defaultAction"}},
+		{"notifies", rules(`{"names": ["open"], "action": "SCMP_ACT_NOTIFY"}`), nil, []string{"syscalls[0]", "open", "one listener"}},
+		{"no rule", rules(`{"names": "open"}`), nil, []string{"syscalls[0]"}},
+		{"two actions", rules(allowMknod, `{"names": ["mknod"], "action": "SCMP_ACT_ERRNO"}`), nil, []string{"syscalls[0] and syscalls[1]", "mknod"}},
+		{"two errnos", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}`, `{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2}`), nil, []string{"syscalls[0] and syscalls[1]", "mknod"}},
+		{"the same argument", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, "value": 4096, "op": "SCMP_CMP_NE"}]}`), nil, []string{"mknod", "argument 1"}},
+		{"an argument twice", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_NE"}, {"index": 0, "value": 2, "op": "SCMP_CMP_NE"}]}`), nil, []string{"mknod", "argument 0"}},
+		{"another argument by order", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 2, "value": 7, "op": "SCMP_CMP_LT"}]}`), nil, []string{"mknod", "argument 2", "SCMP_CMP_LT"}},
+		{"too many rules", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(1, 0xffff, 5), when(2, 0xffff, 5)))}, []string{"mknod", "more than 64 rules"}},
+		{"single high bits", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, 1<<40, 1<<40)))}, []string{"mknod", "argument 2"}},
+		{"high word in one match only", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, ^uint64(0), 1), when(2, 3, 2)))}, []string{"mknod", "high word of argument 2"}},
+		{"runtime's own call", "", []*proto.Manifest{plugin("p", takes("sendmsg_"))}, []string{"plugin p"}},
+		{"write", "", []*proto.Manifest{plugin("p", takes("write"))}, []string{"plugin p: syscall write", "runtimes"}},
+		{"fcntl", "", []*proto.Manifest{plugin("p", takes("fcntl"))}, []string{"plugin p: syscall fcntl", "runtimes"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			manifests := test.manifests
+			if manifests == nil {
+				manifests = []*proto.Manifest{mknodPlugin}
+			}
+			_, err := OCI([]byte(test.base), manifests, socketPath)
+			wantError(t, err, test.want...)
+		})
+	}
+	t.Run("relative listener path", func(t *testing.T) {
+		_, err := OCI(nil, []*proto.Manifest{mknodPlugin}, "oci.sock")
+		wantError(t, err, `"oci.sock"`, "absolute")
+	})
+}
+
+func TestOCIMerge(t *testing.T) {
+	requireAMD64(t)
+	for _, test := range []struct {
+		name      string
+		base      string
+		manifests []*proto.Manifest
+		want      string
+	}{
+		{"unknown keys and exact numbers stay",
+			`{"defaultAction": "SCMP_ACT_ALLOW", "x-note": "a<b", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 18446744073709551615, "op": "SCMP_CMP_EQ"}], "x": 1e1}]}`,
+			[]*proto.Manifest{sysinfoPlugin},
+			`{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","names":["sysinfo"]},{"names":["read"],"action":"SCMP_ACT_LOG","args":[{"index":0,"value":18446744073709551615,"op":"SCMP_CMP_EQ"}],"x":1e1}],"x-note":"a<b"}`},
+		{"a rule whose calls are all notified goes",
+			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["sysinfo"], "action": "SCMP_ACT_ALLOW"}]}`,
+			[]*proto.Manifest{sysinfoPlugin},
+			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","names":["sysinfo"]}]}`},
+		{"so does one whose rest is empty",
+			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["mknod"], "action": "SCMP_ACT_ALLOW"}]}`,
+			[]*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 0), when(1, 1, 1)))},
+			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]},{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]}]}`},
+		{"the older form of a rule, and capabilities",
+			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "mknod", "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_MKNOD"]}}]}`,
+			[]*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 0)))},
+			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]},{"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":1,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"includes":{"caps":["CAP_MKNOD"]},"names":["mknod"]}]}`},
+		{"other arguments of the rule",
+			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 2, "value": 7, "op": "SCMP_CMP_EQ"}]}]}`,
+			[]*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 0)))},
+			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]},{"action":"SCMP_ACT_ALLOW","args":[{"index":2,"value":7,"valueTwo":0,"op":"SCMP_CMP_EQ"},{"index":1,"value":1,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]}]}`},
+		{"missing architectures",
+			`{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"]}`,
+			nil,
+			`{"architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"],"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/intercede/oci.sock","syscalls":[]}`},
+		{"missing architectures of a map",
+			`{"defaultAction": "SCMP_ACT_ALLOW", "archMap": [{"architecture": "SCMP_ARCH_S390X", "subArchitectures": []}, {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X32"], "x": 1}]}`,
+			nil,
+			`{"archMap":[{"architecture":"SCMP_ARCH_S390X","subArchitectures":[]},{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X32","SCMP_ARCH_X86"],"x":1}],"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/intercede/oci.sock","syscalls":[]}`},
+		{"a map without this machine",
+			`{"defaultAction": "SCMP_ACT_ALLOW", "archMap": [{"architecture": "SCMP_ARCH_S390X"}]}`,
+			nil,
+			`{"archMap":[{"architecture":"SCMP_ARCH_S390X"},{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86","SCMP_ARCH_X32"]}],"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/intercede/oci.sock","syscalls":[]}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text, err := OCI([]byte(test.base), test.manifests, socketPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got bytes.Buffer
+			if err := json.Compact(&got, text); err != nil {
+				t.Fatal(err)
+			}
+			if got.String() != test.want {
+				t.Errorf("got  %s\nwant %s", &got, test.want)
+			}
+		})
+	}
+}
+
+// A profile is written by others: whatever it is, it is merged or refused, and the result merges no second time.
+func FuzzOCIBase(f *testing.F) {
+	f.Add(readFile(f, "testdata/base.json"))
+	f.Add([]byte(`{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_X86_64"}], "syscalls": [{"name": "mknod", "Names": null, "args": [{}]}]}`))
+	f.Fuzz(func(t *testing.T, base []byte) {
+		text, err := OCI(base, []*proto.Manifest{mknodPlugin}, socketPath)
+		if err != nil {
+			return
+		}
+		if !json.Valid(text) {
+			t.Errorf("no JSON: %s", text)
+		}
+		if _, err := OCI(text, []*proto.Manifest{mknodPlugin}, socketPath); err == nil {
+			t.Errorf("a merged profile was merged again: %s", text)
+		}
+	})
+}

@@ -1,0 +1,193 @@
+package filter
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	libseccomp "github.com/seccomp/libseccomp-golang"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// call is what a filter sees of one system call.
+type call struct {
+	arch uint32
+	nr   int32
+	args [6]uint64
+}
+
+const (
+	notify = uint32(unix.SECCOMP_RET_USER_NOTIF)
+	allow  = uint32(unix.SECCOMP_RET_ALLOW)
+)
+
+// verdicts runs a seccomp program on calls, as the kernel would.
+type verdicts struct {
+	t  testing.TB
+	vm *bpf.VM
+}
+
+func newVerdicts(t testing.TB, program []unix.SockFilter) verdicts {
+	t.Helper()
+	var instructions []bpf.Instruction
+	for _, i := range program {
+		instructions = append(instructions, bpf.RawInstruction{Op: i.Code, Jt: i.Jt, Jf: i.Jf, K: i.K}.Disassemble())
+	}
+	vm, err := bpf.NewVM(instructions)
+	if err != nil {
+		t.Fatalf("the program is invalid: %v", err)
+	}
+	return verdicts{t, vm}
+}
+
+// of gives the action and its data (SECCOMP_RET_*).
+func (v verdicts) of(c call) uint32 {
+	v.t.Helper()
+	// struct seccomp_data, its words in the byte order that this interpreter loads.
+	data := make([]byte, 0, 64)
+	data = binary.BigEndian.AppendUint32(data, uint32(c.nr))
+	data = binary.BigEndian.AppendUint32(data, c.arch)
+	data = binary.BigEndian.AppendUint64(data, 0)
+	for _, a := range c.args {
+		data = binary.BigEndian.AppendUint32(data, uint32(a))
+		data = binary.BigEndian.AppendUint32(data, uint32(a>>32))
+	}
+	action, err := v.vm.Run(data)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return uint32(action)
+}
+
+// runtimeProfile is what runtimes read of a profile.
+type runtimeProfile struct {
+	DefaultAction   string
+	DefaultErrnoRet *int16
+	Architectures   []string
+	ArchMap         []struct {
+		Architecture     string
+		SubArchitectures []string
+	}
+	ListenerPath string
+	Syscalls     []struct {
+		Name     string
+		Names    []string
+		Action   string
+		ErrnoRet *int16
+		Args     []comparison
+		Includes struct{ Caps, Arches []string }
+		Excludes struct{ Caps, Arches []string }
+	}
+}
+
+// compile makes the program of a profile as podman and runc together do, for a container with these capabilities
+// (setupSeccomp in containers-common, InitSeccomp and matchCall in runc). It fails where runc would.
+func compile(text []byte, caps []string) ([]unix.SockFilter, error) {
+	var p runtimeProfile
+	if err := json.Unmarshal(text, &p); err != nil {
+		return nil, err
+	}
+	fallback := runtimeAction(p.DefaultAction, p.DefaultErrnoRet)
+	filter, err := libseccomp.NewFilter(fallback)
+	if err != nil {
+		return nil, err
+	}
+	defer filter.Release()
+	for _, m := range p.ArchMap {
+		if m.Architecture == "SCMP_ARCH_X86_64" {
+			p.Architectures = append([]string{m.Architecture}, m.SubArchitectures...)
+		}
+	}
+	for _, name := range p.Architectures {
+		i := slices.IndexFunc(architectures, func(a architecture) bool { return a.profile == name })
+		if i < 0 {
+			return nil, fmt.Errorf("architecture %q", name)
+		}
+		if err := filter.AddArch(architectures[i].scmp); err != nil {
+			return nil, err
+		}
+	}
+	for i, s := range p.Syscalls {
+		has := func(c string) bool { return slices.Contains(caps, c) }
+		lacks := func(c string) bool { return !has(c) }
+		if slices.ContainsFunc(s.Excludes.Caps, has) || slices.ContainsFunc(s.Includes.Caps, lacks) {
+			continue
+		}
+		if slices.Contains(s.Excludes.Arches, "amd64") || len(s.Includes.Arches) > 0 && !slices.Contains(s.Includes.Arches, "amd64") {
+			continue
+		}
+		if s.Name != "" {
+			s.Names = append(s.Names, s.Name)
+		}
+		action := runtimeAction(s.Action, s.ErrnoRet)
+		if action == fallback {
+			continue
+		}
+		for _, name := range s.Names {
+			number, err := libseccomp.GetSyscallFromName(name)
+			if err != nil {
+				continue
+			}
+			if err := addRuntimeRule(filter, number, action, s.Args); err != nil {
+				return nil, fmt.Errorf("syscalls[%d]: %s: %w", i, name, err)
+			}
+		}
+	}
+	return export(filter)
+}
+
+func runtimeAction(name string, errno *int16) libseccomp.ScmpAction {
+	switch name {
+	case "SCMP_ACT_ALLOW":
+		return libseccomp.ActAllow
+	case "SCMP_ACT_NOTIFY":
+		return libseccomp.ActNotify
+	case "SCMP_ACT_LOG":
+		return libseccomp.ActLog
+	case "SCMP_ACT_KILL_PROCESS":
+		return libseccomp.ActKillProcess
+	case "SCMP_ACT_ERRNO":
+		if errno == nil {
+			return libseccomp.ActErrno.SetReturnCode(int16(unix.EPERM))
+		}
+		return libseccomp.ActErrno.SetReturnCode(*errno)
+	default:
+		panic("no such action: " + name)
+	}
+}
+
+func addRuntimeRule(filter *libseccomp.ScmpFilter, number libseccomp.ScmpSyscall, action libseccomp.ScmpAction, args []comparison) error {
+	if len(args) == 0 {
+		return filter.AddRule(number, action)
+	}
+	operators := map[string]libseccomp.ScmpCompareOp{
+		"SCMP_CMP_NE": libseccomp.CompareNotEqual, "SCMP_CMP_EQ": libseccomp.CompareEqual,
+		"SCMP_CMP_GT": libseccomp.CompareGreater, "SCMP_CMP_GE": libseccomp.CompareGreaterEqual,
+		"SCMP_CMP_LT": libseccomp.CompareLess, "SCMP_CMP_LE": libseccomp.CompareLessOrEqual,
+		"SCMP_CMP_MASKED_EQ": libseccomp.CompareMaskedEqual,
+	}
+	var conditions []libseccomp.ScmpCondition
+	seen := map[uint32]bool{}
+	twice := false
+	for _, a := range args {
+		c, err := libseccomp.MakeCondition(uint(a.Index), operators[a.Op], a.Value, a.ValueTwo)
+		if err != nil {
+			return err
+		}
+		conditions = append(conditions, c)
+		twice = twice || seen[a.Index]
+		seen[a.Index] = true
+	}
+	if !twice {
+		return filter.AddRuleConditional(number, action, conditions)
+	}
+	for _, c := range conditions {
+		if err := filter.AddRuleConditional(number, action, []libseccomp.ScmpCondition{c}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

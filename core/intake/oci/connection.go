@@ -1,0 +1,155 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// receiveArrival reads one arrival and closes the connection. The arrival's peer is set, where it is known, with an
+// error too. Errors are those of Options.Refused.
+func receiveArrival(ctx context.Context, socket *net.UnixConn, options Options) (Arrival, error) {
+	defer socket.Close()
+	stop := context.AfterFunc(ctx, func() { socket.Close() })
+	defer stop()
+
+	var arrival Arrival
+	err := arrival.receive(socket, options)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("cut while waiting for the runtime's message: %w", context.Cause(ctx))
+	}
+	return arrival, err
+}
+
+func (a *Arrival) receive(socket *net.UnixConn, options Options) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if a.Peer, err = peerCredentials(raw); err != nil {
+		return err
+	}
+	if err := socket.SetReadDeadline(time.Now().Add(options.Silence)); err != nil {
+		return err
+	}
+	c := &connection{socket: socket, raw: raw, message: options.Message}
+	defer c.descriptors.close()
+	if a.State, err = c.readMessage(); err != nil {
+		return err
+	}
+	a.Listener, err = c.descriptors.takeListener(a.State.Fds)
+	return err
+}
+
+// connection is one message being received: as an io.Reader its bytes, and beside them its descriptors.
+type connection struct {
+	socket      *net.UnixConn
+	raw         syscall.RawConn
+	message     time.Duration
+	started     bool
+	descriptors descriptors
+}
+
+// readMessage reads the state and makes sure that nothing else has arrived behind it.
+func (c *connection) readMessage() (specs.ContainerProcessState, error) {
+	state, rest, err := readState(c)
+	if err != nil {
+		return state, c.explain(err)
+	}
+	late, err := c.readArrived()
+	if err != nil {
+		return state, err
+	}
+	return state, checkTrailing(append(rest, late...))
+}
+
+// explain turns the end of a connection and the end of patience into what happened.
+func (c *connection) explain(err error) error {
+	switch {
+	case errors.Is(err, io.EOF) && !c.started:
+		return ErrNothingSent
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: the peer closed the connection in the middle of it", ErrMessage)
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.started:
+		return fmt.Errorf("the peer connected and sent nothing: %w", err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("the peer began a message and did not finish it: %w", err)
+	}
+	return err
+}
+
+// Read waits for the next bytes. The first ones start the message's own deadline.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.recvmsg(p, true)
+	if err != nil || c.started {
+		return n, err
+	}
+	c.started = true
+	return n, c.socket.SetReadDeadline(time.Now().Add(c.message))
+}
+
+// readArrived reads what has already arrived, without waiting.
+func (c *connection) readArrived() ([]byte, error) {
+	buffer := make([]byte, bytes.MinRead)
+	n, err := c.recvmsg(buffer, false)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		return nil, nil
+	}
+	return buffer[:n], err
+}
+
+// recvmsg receives once, waiting if asked to, and keeps the descriptors that came along. Returns io.EOF when the peer
+// has closed its end, EAGAIN when nothing is there and it was not to wait.
+func (c *connection) recvmsg(p []byte, wait bool) (int, error) {
+	control := make([]byte, controlSize)
+	var n, controlLength, flags int
+	var failure error
+	err := c.raw.Read(func(fd uintptr) bool {
+		n, controlLength, flags, failure = recvmsgCloexec(int(fd), p, control)
+		return !wait || !errors.Is(failure, unix.EAGAIN)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if failure != nil {
+		return 0, os.NewSyscallError("recvmsg", failure)
+	}
+	if err := c.descriptors.receive(control[:controlLength], flags); err != nil {
+		return 0, err
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// recvmsgCloexec is recvmsg(2) on a non-blocking socket, retried on EINTR.
+func recvmsgCloexec(fd int, p, control []byte) (n, controlLength, flags int, err error) {
+	for {
+		n, controlLength, flags, _, err = unix.Recvmsg(fd, p, control, unix.MSG_CMSG_CLOEXEC)
+		if !errors.Is(err, unix.EINTR) {
+			return n, controlLength, flags, err
+		}
+	}
+}
+
+func peerCredentials(raw syscall.RawConn) (unix.Ucred, error) {
+	var credentials *unix.Ucred
+	var failure error
+	err := raw.Control(func(fd uintptr) {
+		credentials, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, os.NewSyscallError("getsockopt SO_PEERCRED", failure)); err != nil {
+		return unix.Ucred{}, err
+	}
+	return *credentials, nil
+}

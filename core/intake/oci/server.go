@@ -1,0 +1,191 @@
+// Package oci receives seccomp listeners from OCI runtimes.
+//
+// A runtime whose config.json names a linux.seccomp.listenerPath connects to that Unix stream socket and sends one
+// ContainerProcessState as JSON, with the listener in SCM_RIGHTS, as the OCI runtime specification says in
+// "config-linux.md, The Container Process State". The message has no framing and the runtime may keep the connection
+// open for the container's whole life, so the end of the JSON object is the end of the message.
+//
+// The state is as trustworthy as the peer, which is why the socket has mode 0600 and every [Arrival] names its peer.
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/intercede/intercede/core/socket"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// DefaultSilence is how long a connection may stay open before its first byte. crun connects before it runs the
+	// container's hooks and, with noNewPrivileges, sends only at `crun start`, so a silent connection is an ordinary one.
+	DefaultSilence = 10 * time.Minute
+
+	// DefaultMessage is how long a message may take from its first byte to its last.
+	DefaultMessage = 10 * time.Second
+
+	// DefaultConnections is how many connections are served at once. Further ones wait in the socket's backlog.
+	DefaultConnections = 512
+
+	acceptPause = 100 * time.Millisecond
+)
+
+// ErrNothingSent is reported for a connection that ended before its first byte: a runtime that connected early and then
+// failed to create its container, or a probe. No container depends on it.
+var ErrNothingSent = errors.New("the peer closed the connection without sending anything")
+
+// Arrival is one listener as a runtime delivered it.
+type Arrival struct {
+	// Listener is the seccomp notify descriptor, close-on-exec. The receiver owns it.
+	Listener *os.File
+
+	// State is what the runtime said. State.State.ID is 1 to 1024 bytes of printable text, which may include slashes.
+	// Pids are 0 or more, where 0 means that the runtime did not say (crun 1.8.1 for exec). All else is unchecked text
+	// from a message of at most [MaxMessage] bytes.
+	State specs.ContainerProcessState
+
+	// Peer is the connecting process, from SO_PEERCRED: the runtime, not the container.
+	Peer unix.Ucred
+}
+
+// Options adjusts a [Server]. A zero field takes its default.
+type Options struct {
+	// Silence bounds the wait for a connection's first byte; default [DefaultSilence].
+	Silence time.Duration
+
+	// Message bounds the time from a message's first byte to its last; default [DefaultMessage].
+	Message time.Duration
+
+	// Connections bounds how many connections are served at once, the handling of their arrivals included; default
+	// [DefaultConnections].
+	Connections int
+
+	// Refused is told of every connection that brought no arrival, and why: [ErrNothingSent], [ErrMessage],
+	// [ErrDescriptors], os.ErrDeadlineExceeded, the cause of Serve's context, or a system call's error. The peer is zero
+	// where none is known, as when accepting fails. It is called concurrently. Default: nobody is told.
+	Refused func(peer unix.Ucred, err error)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Silence == 0 {
+		o.Silence = DefaultSilence
+	}
+	if o.Message == 0 {
+		o.Message = DefaultMessage
+	}
+	if o.Connections == 0 {
+		o.Connections = DefaultConnections
+	}
+	if o.Refused == nil {
+		o.Refused = func(unix.Ucred, error) {}
+	}
+	return o
+}
+
+// Server owns a runtime socket. Make one with [Listen].
+type Server struct {
+	socket  *socket.Socket
+	options Options
+}
+
+// ErrInUse is returned by [Listen] when another process serves the path.
+var ErrInUse = socket.ErrInUse
+
+// Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors.
+func Listen(path string, options Options) (*Server, error) {
+	s, err := socket.Listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("the socket for OCI runtimes: %w", err)
+	}
+	return &Server{socket: s, options: options.withDefaults()}, nil
+}
+
+// Serve accepts connections until ctx is done, and calls handle with every arrival, concurrently, each from its
+// connection's goroutine after the connection is closed. handle owns the listener, and may still be called until Serve
+// returns.
+//
+// When ctx is done, connections that have not delivered are cut; Serve returns nil once all their goroutines have ended.
+// The socket stays bound until Close. A failing accept, such as EMFILE, is reported to Options.Refused and tried again.
+// Returns an error wrapping net.ErrClosed when the server is closed before ctx is done. Serve may be called again after
+// it has returned, not concurrently.
+func (s *Server) Serve(ctx context.Context, handle func(Arrival)) error {
+	serving, cancel := context.WithCancel(ctx)
+	var connections sync.WaitGroup
+	defer connections.Wait()
+	defer cancel()
+
+	slots := make(chan struct{}, s.options.Connections)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		conn, err := s.accept(ctx)
+		if ctx.Err() != nil {
+			closeIfOpen(conn)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		connections.Go(func() {
+			defer func() { <-slots }()
+			s.serveConnection(serving, conn, handle)
+		})
+	}
+}
+
+// Close removes the socket and its lock file, each only where it is still the one that Listen made, and stops
+// listening. Arrivals already handed out are unaffected. A second call does nothing.
+func (s *Server) Close() error {
+	return s.socket.Close()
+}
+
+// accept returns the next connection, or an error once ctx is done or the socket is closed.
+func (s *Server) accept(ctx context.Context) (*net.UnixConn, error) {
+	for {
+		conn, err := s.socket.Accept(ctx)
+		switch {
+		case err == nil:
+			return conn, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.Is(err, net.ErrClosed):
+			return nil, fmt.Errorf("serving the runtime socket %q: %w", s.socket.Path(), err)
+		}
+		s.options.Refused(unix.Ucred{}, fmt.Errorf("accepting a runtime's connection on %q: %w", s.socket.Path(), err))
+		pause(ctx, acceptPause)
+	}
+}
+
+func (s *Server) serveConnection(ctx context.Context, conn *net.UnixConn, handle func(Arrival)) {
+	arrival, err := receiveArrival(ctx, conn, s.options)
+	if err != nil {
+		s.options.Refused(arrival.Peer, err)
+		return
+	}
+	handle(arrival)
+}
+
+func closeIfOpen(conn *net.UnixConn) {
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+// pause waits for d or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

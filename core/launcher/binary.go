@@ -1,0 +1,103 @@
+package launcher
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// openBinary opens a plugin's binary if it may be trusted: a regular executable file that, like every folder above it,
+// only root or the broker's own user can change, with the SHA-256 wanted (in hex, empty for any). What is checked is
+// what is executed, by descriptor.
+func openBinary(path, wantSHA256 string) (*os.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("plugin binary: %w; build and install it, or set its path in the config", err)
+	}
+	if err := checkBinary(file, path, wantSHA256); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("plugin binary %s: %w", path, err)
+	}
+	return file, nil
+}
+
+func checkBinary(file *os.File, path, wantSHA256 string) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("not a regular file")
+	}
+	if info.Mode()&0o111 == 0 {
+		return fmt.Errorf("not executable: chmod +x")
+	}
+	if err := checkOwner(file.Fd(), false); err != nil {
+		return err
+	}
+	if err := checkFolders(path); err != nil {
+		return err
+	}
+	if wantSHA256 == "" {
+		return nil
+	}
+	return checkSum(file, wantSHA256)
+}
+
+// checkFolders checks every folder above path, symbolic links resolved.
+func checkFolders(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return err
+	}
+	for dir := filepath.Dir(real); ; dir = filepath.Dir(dir) {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: dir, Err: err}
+		}
+		err = checkOwner(uintptr(fd), true)
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("folder %s: %w", dir, err)
+		}
+		if dir == "/" {
+			return nil
+		}
+	}
+}
+
+// checkOwner refuses what others may change. In a sticky folder others cannot replace a file that is not theirs.
+func checkOwner(fd uintptr, folder bool) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(fd), &st); err != nil {
+		return fmt.Errorf("fstat: %w", err)
+	}
+	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("owned by user %d, who could change it: want root or user %d", st.Uid, os.Geteuid())
+	}
+	others := st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && st.Gid != 0
+	if others && !(folder && st.Mode&unix.S_ISVTX != 0) {
+		return fmt.Errorf("mode %#o lets others change it: chmod go-w", st.Mode&0o7777)
+	}
+	return nil
+}
+
+func checkSum(file *os.File, want string) error {
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); !strings.EqualFold(got, want) {
+		return fmt.Errorf("sha256 is %s, the config wants %s", got, want)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package launcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/intercede/intercede/sdk/proto"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+const (
+	manifestTimeout = 10 * time.Second
+	maxManifest     = 1 << 20 // bytes
+)
+
+// ReadManifest runs the plugin's binary as `PLUGIN manifest`, in a sandbox without any capability, and checks what it
+// prints.
+func ReadManifest(ctx context.Context, spec Spec) (*proto.Manifest, error) {
+	text, err := runManifest(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
+	}
+	manifest := &proto.Manifest{}
+	if err := protojson.Unmarshal(text, manifest); err != nil {
+		return nil, fmt.Errorf("plugin %s: %s prints no manifest (is it an intercede plugin of protocol version %d?): %w", spec.Name, spec.Path, proto.ProtocolVersion, err)
+	}
+	if err := proto.CheckManifest(manifest); err != nil {
+		return nil, fmt.Errorf("plugin %s: %s: %w", spec.Name, spec.Path, err)
+	}
+	if manifest.GetName() != spec.Name {
+		return nil, fmt.Errorf("plugin %s: %s is the plugin %q: name it so in the config", spec.Name, spec.Path, manifest.GetName())
+	}
+	return manifest, nil
+}
+
+func runManifest(ctx context.Context, spec Spec) ([]byte, error) {
+	binary, err := openBinary(spec.Path, spec.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	defer binary.Close()
+	ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
+	defer cancel()
+	cmd, err := sandboxed(sandbox{Name: spec.Path, Args: []string{"manifest"}, ID: userID(spec.Name)})
+	if err != nil {
+		return nil, err
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.ExtraFiles = append(cmd.ExtraFiles, binary)
+	cmd.Stdout, cmd.Stderr = &bounded{&stdout}, &bounded{&stderr}
+	if err := runFor(ctx, cmd); err != nil {
+		return nil, fmt.Errorf("%s manifest: %w: %s", spec.Path, err, strings.ToValidUTF8(stderr.String(), "?"))
+	}
+	return stdout.Bytes(), nil
+}
+
+// runFor runs the command and kills it when the context ends.
+func runFor(ctx context.Context, cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	defer stop()
+	cmd.WaitDelay = time.Second
+	if err := cmd.Wait(); err != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	return nil
+}
+
+// bounded is a writer that fails at maxManifest bytes.
+type bounded struct {
+	buffer *bytes.Buffer
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.buffer.Len()+len(p) > maxManifest {
+		return 0, io.ErrShortWrite
+	}
+	return b.buffer.Write(p)
+}

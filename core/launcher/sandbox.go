@@ -1,0 +1,166 @@
+package launcher
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// sandboxName is argv[0] of a process that is to become a plugin: this same program, executed again.
+const sandboxName = "intercede-sandbox"
+
+// Descriptors of a process that is to become a plugin.
+const (
+	binaryFD   = 3 // the plugin's binary, opened and checked by the broker
+	lifelineFD = 4
+)
+
+// sandbox is what a plugin process may be. It travels as JSON in argv[1].
+type sandbox struct {
+	Name         string   // argv[0] of the plugin
+	Args         []string // the plugin's arguments
+	ID           int      // user and group id
+	Capabilities []string // bounding, permitted, effective, inheritable and ambient: these and no others
+}
+
+// Init becomes a plugin if this process was started to be one, and does not return then. Every program that starts
+// plugins calls it first in main: the restrictions are laid on one thread, which then executes the plugin, so that they
+// need no help from the plugin and nothing of the broker is left in the process.
+func Init() {
+	if len(os.Args) != 2 || os.Args[0] != sandboxName {
+		return
+	}
+	runtime.LockOSThread()
+	fmt.Fprintln(os.Stderr, "starting a plugin:", becomePlugin(os.Args[1]))
+	os.Exit(1)
+}
+
+func becomePlugin(text string) error {
+	var s sandbox
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return err
+	}
+	if err := s.closeDoors(); err != nil {
+		return err
+	}
+	if err := s.dropPrivileges(); err != nil {
+		return err
+	}
+	return s.exec()
+}
+
+// closeDoors leaves the plugin no descriptor, directory or limit of the broker's.
+func (s *sandbox) closeDoors() error {
+	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	if err := unix.Dup3(null, 0, 0); err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	if err := unix.CloseRange(lifelineFD+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close_range: %w", err)
+	}
+	unix.CloseOnExec(binaryFD)
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("no core dumps: %w", err)
+	}
+	unix.Umask(0o077)
+	return os.Chdir("/")
+}
+
+// dropPrivileges acts on the calling thread alone: it is the one that execs. capabilities(7) has the order.
+func (s *sandbox) dropPrivileges() error {
+	var keep target.Capabilities
+	for _, name := range s.Capabilities {
+		c, err := target.ParseCapability(name)
+		if err != nil {
+			return err
+		}
+		keep |= target.CapabilitySet(c)
+	}
+	if err := dropBoundingSet(keep); err != nil {
+		return err
+	}
+	const noRoot = 1<<0 | 1<<1 | 1<<2 | 1<<3 | 1<<5 // NOROOT, NO_SETUID_FIXUP, both locked; KEEP_CAPS locked at 0
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, noRoot, 0, 0, 0); err != nil {
+		return fmt.Errorf("securebits: %w", err)
+	}
+	if err := setIDs(s.ID); err != nil {
+		return err
+	}
+	if err := keepCapabilities(keep); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	return nil
+}
+
+func dropBoundingSet(keep target.Capabilities) error {
+	for c := target.Capability(0); ; c++ {
+		err := unix.Prctl(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		if err == unix.EINVAL {
+			return nil // past the kernel's last capability
+		}
+		if keep.Has(c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return fmt.Errorf("drop capability %d from the bounding set: %w", c, err)
+		}
+	}
+}
+
+// setIDs uses the raw calls, which act on this thread alone.
+func setIDs(id int) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("setgroups: %w", errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(id), uintptr(id), uintptr(id)); errno != 0 {
+		return fmt.Errorf("setresgid to %d: %w", id, errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(id), uintptr(id), uintptr(id)); errno != 0 {
+		return fmt.Errorf("setresuid to %d: %w", id, errno)
+	}
+	return nil
+}
+
+// keepCapabilities leaves the thread these alone, and lets them survive the exec by the ambient set.
+func keepCapabilities(keep target.Capabilities) error {
+	if err := target.SetThreadCapabilities(keep, keep, keep); err != nil {
+		return fmt.Errorf("%w: does the broker itself have them?", err)
+	}
+	for c := target.Capability(0); c < 64; c++ {
+		if !keep.Has(c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(c), 0, 0); err != nil {
+			return fmt.Errorf("raise ambient capability %d: %w", c, err)
+		}
+	}
+	return nil
+}
+
+// exec executes the binary that the broker opened and checked, whatever stands at its path by now.
+func (s *sandbox) exec() error {
+	argv, err := syscall.SlicePtrFromStrings(append([]string{s.Name}, s.Args...))
+	if err != nil {
+		return err
+	}
+	envv, err := syscall.SlicePtrFromStrings(os.Environ())
+	if err != nil {
+		return err
+	}
+	empty := [1]byte{}
+	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, binaryFD, uintptr(unsafe.Pointer(&empty[0])),
+		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])), unix.AT_EMPTY_PATH, 0)
+	return fmt.Errorf("execute %s: %w", s.Name, errno)
+}

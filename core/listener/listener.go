@@ -1,0 +1,158 @@
+// Package listener waits on many seccomp listeners at once.
+//
+// Any number of threads may wait in Poller.Wait; each event goes to one of them, and the listener then stays silent until
+// it is armed again. So one thread at a time receives from a listener, which is what makes RECV safe from blocking (see
+// sdk/notify), and not arming a listener is how its callers are made to wait in the kernel.
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/intercede/intercede/sdk/notify"
+	"golang.org/x/sys/unix"
+)
+
+// ErrClosed is what Wait returns after Close.
+var ErrClosed = errors.New("the poller is closed")
+
+// Poller is an epoll instance.
+type Poller struct {
+	epoll int
+	wake  int // eventfd; readable for ever once the poller is closed
+
+	mu        sync.Mutex
+	lastKey   uint64
+	listeners map[uint64]*Listener
+}
+
+// wakeKey is the epoll data of the eventfd.
+const wakeKey = 0
+
+// NewPoller makes a poller.
+func NewPoller() (*Poller, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epoll)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	p := &Poller{epoll: epoll, wake: wake, lastKey: wakeKey, listeners: map[uint64]*Listener{}}
+	if err := p.control(unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN, wakeKey); err != nil {
+		p.Release()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Poller) control(op, fd int, events uint32, key uint64) error {
+	event := unix.EpollEvent{Events: events, Fd: int32(key), Pad: int32(key >> 32)}
+	if err := unix.EpollCtl(p.epoll, op, fd, &event); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// Listener is one notify fd in a poller. It is counted: the descriptor is closed when Close has been called and every
+// Hold is released, so that a late answer never reaches a reused descriptor.
+type Listener struct {
+	notify.FD
+	poller *Poller
+	key    uint64
+	file   *os.File
+	refs   atomic.Int64
+	closed atomic.Bool
+	data   any
+}
+
+// Add takes the listener over, with data of the caller's. It is silent until it is armed.
+func (p *Poller) Add(file *os.File, data any) (*Listener, error) {
+	l := &Listener{FD: notify.FD(file.Fd()), poller: p, file: file, data: data}
+	l.refs.Store(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastKey++
+	l.key = p.lastKey
+	// No events asked for: only EPOLLHUP and EPOLLERR, which cannot be masked, would come; ONESHOT after an event too.
+	if err := p.control(unix.EPOLL_CTL_ADD, int(l.FD), unix.EPOLLONESHOT, l.key); err != nil {
+		return nil, err
+	}
+	p.listeners[l.key] = l
+	return l, nil
+}
+
+// Data is what Add was given.
+func (l *Listener) Data() any { return l.data }
+
+// Arm asks for the listener's next event.
+func (l *Listener) Arm() error {
+	if l.closed.Load() {
+		return nil
+	}
+	return l.poller.control(unix.EPOLL_CTL_MOD, int(l.FD), unix.EPOLLIN|unix.EPOLLONESHOT, l.key)
+}
+
+// Hold keeps the descriptor open until Release.
+func (l *Listener) Hold() { l.refs.Add(1) }
+
+// Release ends a Hold.
+func (l *Listener) Release() {
+	if l.refs.Add(-1) == 0 {
+		l.file.Close()
+	}
+}
+
+// Close takes the listener out of the poller. Callers that still wait get ENOSYS when the last Hold is released
+// (seccomp_unotify(2)). A second Close does nothing.
+func (l *Listener) Close() {
+	if l.closed.Swap(true) {
+		return
+	}
+	l.poller.mu.Lock()
+	delete(l.poller.listeners, l.key)
+	l.poller.mu.Unlock()
+	unix.EpollCtl(l.poller.epoll, unix.EPOLL_CTL_DEL, int(l.FD), nil)
+	l.Release()
+}
+
+// Wait waits for an event of an armed listener: a notification to receive, or hangup: the last filtered task is gone.
+func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
+	var events [1]unix.EpollEvent
+	for {
+		_, err := unix.EpollWait(p.epoll, events[:], -1)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("epoll_wait: %w", err)
+		}
+		key := uint64(uint32(events[0].Fd)) | uint64(uint32(events[0].Pad))<<32
+		if key == wakeKey {
+			return nil, false, ErrClosed
+		}
+		p.mu.Lock()
+		l := p.listeners[key]
+		p.mu.Unlock()
+		if l != nil {
+			return l, events[0].Events&unix.EPOLLIN == 0, nil
+		}
+	}
+}
+
+// Close makes every Wait return ErrClosed, now and later. It leaves the listeners open.
+func (p *Poller) Close() {
+	var one = [8]byte{7: 1}
+	unix.Write(p.wake, one[:])
+}
+
+// Release gives the poller's descriptors back, when no Wait runs any more.
+func (p *Poller) Release() {
+	unix.Close(p.wake)
+	unix.Close(p.epoll)
+}

@@ -1,0 +1,48 @@
+package core
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// Policy is what containers get: plugins with their settings, in the order in which they are asked, and limits. It is
+// counted: the broker uses it for new containers, and each container that it began with.
+type Policy struct {
+	Uses   []Use
+	Limits Limits
+	// SyscallName names the calls that the plugins take, by architecture (AUDIT_ARCH_*) and number.
+	SyscallName func(arch uint32, nr int32) (name string, taken bool)
+	// Released is called when nothing uses the policy any more.
+	Released func()
+
+	refs atomic.Int64
+}
+
+// Use is a plugin with its settings.
+type Use struct {
+	Plugin    *launcher.Plugin
+	Settings  string         // JSON object with every setting
+	Deadline  time.Duration  // for one notification
+	OnFailure *proto.Verdict // what the caller gets when the plugin fails
+}
+
+// Limits are for each container.
+type Limits struct {
+	MaxInflight int     // calls being handled at once; more wait in the kernel
+	Rate        float64 // notifications per second; 0: no limit
+	Burst       int     // notifications at once above the rate
+}
+
+func (p *Policy) hold() *Policy {
+	p.refs.Add(1)
+	return p
+}
+
+func (p *Policy) release() {
+	if p.refs.Add(-1) == 0 && p.Released != nil {
+		p.Released()
+	}
+}

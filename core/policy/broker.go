@@ -1,0 +1,89 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// maxSocketPath is what sockaddr_un holds beside its NUL (unix(7)), in bytes.
+const maxSocketPath = 107
+
+// maxRate bounds rate and burst: far more than one machine answers in a second.
+const maxRate = 10_000_000
+
+func defaultBroker() Broker {
+	return Broker{
+		Socket:      "/run/intercede/intercede.sock",
+		Control:     "/run/intercede/control.sock",
+		PluginDir:   "/usr/libexec/intercede",
+		Deadline:    10 * time.Second,
+		MaxInflight: 256,
+		Rate:        100_000,
+		LogLevel:    "info",
+		LogFormat:   "json",
+	}
+}
+
+// readBroker reads [broker]; relative paths are relative to the folder.
+func readBroker(t *table, folder string, plugins []string) Broker {
+	b := defaultBroker()
+	t.text("socket", &b.Socket, checkSocketPath)
+	t.text("control", &b.Control, checkSocketPath)
+	t.text("plugin_dir", &b.PluginDir, checkPath)
+	t.deadline("deadline", &b.Deadline)
+	t.int("max_inflight", &b.MaxInflight, 1, 65536)
+	readRate(t, &b)
+	t.oneOf("log_level", &b.LogLevel, "trace", "debug", "info", "warn", "error")
+	t.oneOf("log_format", &b.LogFormat, "json", "console")
+	t.choice("order", &b.Order, plugins)
+	t.finish()
+
+	if filepath.Clean(b.Socket) == filepath.Clean(b.Control) {
+		t.fault("control", "%s is the runtime socket too: want another path", quote(b.Control))
+	}
+	b.PluginDir = from(folder, b.PluginDir)
+	return b
+}
+
+// readRate reads rate and burst. Without a burst, it is what a second allows.
+func readRate(t *table, b *Broker) {
+	t.int("rate", &b.Rate, 0, maxRate)
+	b.Burst = b.Rate
+	t.int("burst", &b.Burst, 1, maxRate)
+	if b.Rate == 0 && b.Burst != 0 {
+		t.fault("burst", "has no meaning without a limit: rate is 0")
+		b.Burst = 0
+	}
+}
+
+func checkSocketPath(path string) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(path) {
+		return errors.New("want an absolute path")
+	}
+	if len(path) > maxSocketPath {
+		return fmt.Errorf("%d bytes long: the path of a socket has at most %d", len(path), maxSocketPath)
+	}
+	return nil
+}
+
+func checkPath(path string) error {
+	if path == "" || strings.ContainsFunc(path, unicode.IsControl) {
+		return errors.New("want a path without control characters")
+	}
+	return nil
+}
+
+// from is path, seen from folder if it is relative.
+func from(folder, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(folder, path)
+}

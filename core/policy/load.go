@@ -1,0 +1,63 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxSize is the largest config file, in bytes.
+const MaxSize = 1 << 20
+
+// Load reads and parses the config file at path; see [Parse]. A file that cannot be read, is larger than [MaxSize], or
+// that its group or others may write is a problem: whoever writes it decides what runs as root.
+func Load(path string, options Options) (*Config, Problems) {
+	text, err := readFile(path)
+	if err != nil && text == "" {
+		return nil, Problems{{File: path, Message: err.Error()}}
+	}
+	config, problems := Parse(text, path, options)
+	if err != nil {
+		problems = append(Problems{{File: path, Message: err.Error()}}, problems...)
+	}
+	return config, problems
+}
+
+// readFile returns the text along with the error if the file's mode is all that is wrong.
+func readFile(path string) (string, error) {
+	// O_NONBLOCK: a FIFO without a writer is refused, not waited for.
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("there is no such file: name the config file with --config")
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", errors.New("is not a regular file")
+	}
+	text, err := io.ReadAll(io.LimitReader(file, MaxSize+1))
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	if len(text) > MaxSize {
+		return "", fmt.Errorf("is larger than %d bytes", MaxSize)
+	}
+	return string(text), checkMode(info.Mode(), path)
+}
+
+func checkMode(mode fs.FileMode, path string) error {
+	if mode.Perm()&0o022 == 0 {
+		return nil
+	}
+	return fmt.Errorf("mode %04o lets others than its owner decide what runs as root: chmod go-w %s", mode.Perm(), path)
+}

@@ -1,0 +1,104 @@
+package policy
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// Options are what a command line may say about a config.
+type Options struct {
+	PluginDir string // an absolute path, in the place of the file's plugin_dir
+}
+
+// Config is a config whose plugin settings have not been held against the manifests yet.
+type Config struct {
+	Broker  Broker
+	Plugins []PluginConfig // by name
+
+	places *places
+	sound  bool // Parse found no problems
+}
+
+// PluginConfig is a [plugins.NAME] table.
+type PluginConfig struct {
+	Name      string
+	Enabled   bool
+	Path      string         // absolute
+	SHA256    string         // 64 lower-case hex digits; empty: not pinned
+	Timeout   time.Duration  // the broker's deadline where the table has none
+	OnFailure *proto.Verdict // nil: the manifest's
+
+	settings map[string]any // as toml.Decode gives them
+}
+
+// Parse reads a config. The file is what problems name, and relative paths in the config are relative to its folder. With
+// problems, the Config has the defaults in the place of what is wrong, so that [Resolve] can look for more problems; it is
+// nil if the text is not TOML.
+func Parse(text, file string, options Options) (*Config, Problems) {
+	folder, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, Problems{{File: file, Message: err.Error()}}
+	}
+	// A byte order mark is no part of the text.
+	text = strings.TrimPrefix(text, "\ufeff")
+	values, meta, problem := decode(text, file)
+	if problem != nil {
+		return nil, Problems{*problem}
+	}
+	doc := newDocument(file, text, meta)
+	root := &table{doc: doc, values: values}
+	broker, plugins := root.table("broker"), root.table("plugins")
+	root.finish()
+
+	config := &Config{places: doc.places}
+	config.Broker = readBroker(broker, folder, plugins.names())
+	if options.PluginDir != "" {
+		config.Broker.PluginDir = options.PluginDir
+	}
+	config.Plugins = readPlugins(plugins, &config.Broker)
+	config.sound = len(doc.problems) == 0
+	doc.problems.sort()
+	return config, doc.problems
+}
+
+// decode parses TOML. The problem is the first that its syntax has.
+func decode(text, file string) (map[string]any, toml.MetaData, *Problem) {
+	where := newPlaces(file, text)
+	if !utf8.ValidString(text) {
+		problem := where.offsetProblem(invalidUTF8(text), "not UTF-8")
+		return nil, toml.MetaData{}, &problem
+	}
+	values := map[string]any{}
+	meta, err := toml.Decode(text, &values)
+	if err == nil {
+		return values, meta, nil
+	}
+	problem := Problem{File: file, Message: err.Error()}
+	var syntax toml.ParseError
+	if errors.As(err, &syntax) {
+		problem = where.offsetProblem(syntax.Position.Start, "not TOML: "+oneLine(syntax.Message))
+	}
+	return nil, meta, &problem
+}
+
+func invalidUTF8(text string) (offset int) {
+	for offset < len(text) {
+		r, size := utf8.DecodeRuneInString(text[offset:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		offset += size
+	}
+	return offset
+}
+
+// oneLine escapes the characters of the text that the decoder quotes as they are.
+func oneLine(message string) string {
+	return strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(message)
+}

@@ -1,0 +1,87 @@
+package policy
+
+import (
+	"sort"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+)
+
+// places knows where the keys of a config file stand.
+type places struct {
+	file  string
+	text  string
+	lines []int           // offset of each line's start
+	marks map[string]mark // by toml.Key.String
+}
+
+func newPlaces(file, text string) *places {
+	p := &places{file: file, text: text, lines: []int{0}, marks: map[string]mark{}}
+	for i := range len(text) {
+		if text[i] == '\n' {
+			p.lines = append(p.lines, i+1)
+		}
+	}
+	return p
+}
+
+// learn takes the keys in the order of the text, with their marks. A table that only its keys imply stands where the first
+// of them does; a key in an array of tables, where it stands in the first of them.
+func (p *places) learn(keys []toml.Key, marks []mark) {
+	for i, key := range keys {
+		p.add(key, marks[i])
+	}
+	for i, key := range keys {
+		for n := 1; n < len(key); n++ {
+			p.add(key[:n], mark{offset: marks[i].offset})
+		}
+	}
+}
+
+func (p *places) add(key toml.Key, m mark) {
+	name := key.String()
+	if _, known := p.marks[name]; !known {
+		p.marks[name] = m
+	}
+}
+
+// place is where a key stands, 0, 0 if the file does not have it.
+func (p *places) place(key toml.Key) (line, column int) {
+	m, known := p.marks[key.String()]
+	if !known {
+		return 0, 0
+	}
+	return p.position(m.offset)
+}
+
+// problem is one at a key.
+func (p *places) problem(key toml.Key, message string) Problem {
+	line, column := p.place(key)
+	return Problem{File: p.file, Line: line, Column: column, Key: key.String(), Message: message}
+}
+
+// elementProblem is one at element i of the array that is a key's value.
+func (p *places) elementProblem(key toml.Key, i int, message string) Problem {
+	problem := p.problem(key, message)
+	if elements := p.marks[problem.Key].elements; i < len(elements) {
+		problem.Line, problem.Column = p.position(elements[i])
+	}
+	problem.Key += "[" + strconv.Itoa(i) + "]"
+	return problem
+}
+
+// offsetProblem is one at a byte of the text.
+func (p *places) offsetProblem(offset int, message string) Problem {
+	problem := Problem{File: p.file, Message: message}
+	problem.Line, problem.Column = p.position(offset)
+	return problem
+}
+
+// position counts lines, and characters in the line, from 1.
+func (p *places) position(offset int) (line, column int) {
+	offset = max(0, min(offset, len(p.text)))
+	line = sort.SearchInts(p.lines, offset+1)
+	start := p.lines[line-1]
+	return line, utf8.RuneCountInString(p.text[start:offset]) + 1
+}

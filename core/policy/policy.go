@@ -1,0 +1,46 @@
+// Package policy turns config.toml into what the broker does: which plugins a container has, in which order, with which
+// settings and limits.
+//
+// It has two stages. [Parse] needs nothing but the text: syntax, keys, types, ranges. [Resolve] holds the plugins' tables
+// against their manifests: settings, and syscalls that two of them take. Each stage reports all its problems at once,
+// with position, key path and what would be accepted. [Load] is Parse for a file, which only its owner may be able to
+// write.
+//
+// The [plugins] table is the policy of every container.
+package policy
+
+import (
+	"time"
+
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// Policy is a config without problems.
+type Policy struct {
+	Broker  Broker
+	Plugins []Plugin // the enabled ones, in the order in which they are asked
+}
+
+// Broker is the [broker] table, with its defaults filled in.
+type Broker struct {
+	Socket      string        // absolute path of the socket that OCI runtimes connect to (listenerPath)
+	Control     string        // absolute path of the admin socket
+	PluginDir   string        // absolute path of the folder of the plugins' programs
+	Deadline    time.Duration // for the answer to a notification
+	MaxInflight int           // notifications of a container being answered at once
+	Rate        int           // notifications of a container per second; 0: unlimited
+	Burst       int           // notifications of a container that may exceed Rate at once
+	LogLevel    string        // trace, debug, info, warn or error
+	LogFormat   string        // json or console
+	Order       []string      // plugin names: of those that take the same syscall, the first is asked first
+}
+
+// Plugin is an enabled plugin.
+type Plugin struct {
+	Name         string
+	Path         string         // absolute path of its program
+	SHA256       string         // of the program, 64 lower-case hex digits; empty: not pinned
+	Timeout      time.Duration  // for its answer to a notification
+	OnFailure    *proto.Verdict // what the caller gets when the plugin fails
+	SettingsJSON string         // every setting of the manifest, for proto.AttachRequest; equal settings are equal text
+}

@@ -1,0 +1,109 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// Resolve holds the config against the manifests, by plugin name, which proto.CheckManifest must have accepted. There must
+// be one for each enabled plugin; further ones serve to guess what a misspelt name means. The Policy is nil if this stage
+// or [Parse] found problems.
+func Resolve(config *Config, manifests map[string]*proto.Manifest) (*Policy, Problems) {
+	doc := &document{places: config.places}
+	policy := &Policy{Broker: config.Broker}
+	for _, plugin := range config.Plugins {
+		if plugin.Enabled && doc.checkManifest(plugin, manifests) {
+			policy.Plugins = append(policy.Plugins, doc.resolve(plugin, manifests[plugin.Name]))
+		}
+	}
+	doc.checkOrder(policy, manifests)
+	if len(doc.problems) > 0 || !config.sound {
+		doc.problems.sort()
+		return nil, doc.problems
+	}
+	sortPlugins(policy)
+	return policy, nil
+}
+
+func pluginKey(name string) toml.Key {
+	return toml.Key{"plugins", name}
+}
+
+// checkManifest says whether the plugin has a manifest, its own.
+func (d *document) checkManifest(plugin PluginConfig, manifests map[string]*proto.Manifest) bool {
+	key := pluginKey(plugin.Name)
+	manifest := manifests[plugin.Name]
+	if manifest == nil {
+		p := d.problem(key, fmt.Sprintf("no manifest from %s: is the plugin installed there?", plugin.Path))
+		p.Suggestion = nearest(plugin.Name, slices.Sorted(maps.Keys(manifests)))
+		d.report(p)
+		return false
+	}
+	if manifest.GetName() != plugin.Name {
+		d.report(d.problem(key, fmt.Sprintf("%s is the program of another plugin, %q", plugin.Path, manifest.GetName())))
+		return false
+	}
+	return true
+}
+
+func (d *document) resolve(plugin PluginConfig, manifest *proto.Manifest) Plugin {
+	key := append(pluginKey(plugin.Name), "config")
+	return Plugin{
+		Name:         plugin.Name,
+		Path:         plugin.Path,
+		SHA256:       plugin.SHA256,
+		Timeout:      plugin.Timeout,
+		OnFailure:    cmp.Or(plugin.OnFailure, manifest.GetOnFailure()),
+		SettingsJSON: d.settings(key, plugin.settings, manifest.GetSettings()),
+	}
+}
+
+// checkOrder reports each two plugins that take the same syscall while the order does not have both.
+func (d *document) checkOrder(policy *Policy, manifests map[string]*proto.Manifest) {
+	for i, second := range policy.Plugins {
+		for _, first := range policy.Plugins[:i] {
+			shared := sharedSyscalls(manifests[first.Name], manifests[second.Name])
+			if len(shared) == 0 || ordered(policy, first.Name) && ordered(policy, second.Name) {
+				continue
+			}
+			p := d.problem(toml.Key{"broker", "order"}, fmt.Sprintf(
+				"%s and %s both take %s: say which is asked first, such as order = [%q, %q]",
+				first.Name, second.Name, strings.Join(shared, ", "), first.Name, second.Name))
+			if p.Line == 0 {
+				p.Line, p.Column = d.place(pluginKey(second.Name))
+			}
+			d.report(p)
+		}
+	}
+}
+
+func sharedSyscalls(a, b *proto.Manifest) (names []string) {
+	for _, s := range a.GetSyscalls() {
+		if slices.ContainsFunc(b.GetSyscalls(), func(t *proto.Syscall) bool { return t.GetName() == s.GetName() }) {
+			names = append(names, s.GetName())
+		}
+	}
+	return names
+}
+
+func ordered(policy *Policy, name string) bool {
+	return slices.Contains(policy.Broker.Order, name)
+}
+
+// sortPlugins puts the ordered plugins first, in their order. The others share no syscall, so that their order, by name,
+// means nothing.
+func sortPlugins(policy *Policy) {
+	rank := func(p Plugin) int {
+		if i := slices.Index(policy.Broker.Order, p.Name); i >= 0 {
+			return i
+		}
+		return len(policy.Broker.Order)
+	}
+	slices.SortStableFunc(policy.Plugins, func(a, b Plugin) int { return rank(a) - rank(b) })
+}

@@ -1,0 +1,242 @@
+package run
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSubordinateID(t *testing.T) {
+	for name, test := range map[string]struct {
+		file string
+		want uint32
+	}{
+		"empty":           {"", 100000},
+		"others only":     {"ann:200000:65536\n", 100000},
+		"root":            {"ann:200000:65536\nroot:300000:65536\n", 300000},
+		"root by number":  {"0:300000:100000\n", 300000},
+		"containers":      {"containers:2147483647:2147483648\n", 2147483647},
+		"too short":       {"root:300000:1000\ncontainers:400000:65536\n", 400000},
+		"malformed":       {"root:x:65536\nroot:1\n\nroot:500000:65536", 500000},
+		"never host root": {"root:0:65536\n", 100000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := subordinateID(strings.NewReader(test.file))
+			if got != test.want || err != nil {
+				t.Errorf("got %d, %v; want %d", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestMapCovers(t *testing.T) {
+	const nested = "         0     100000      65536\n     65536     200000     200000\n"
+	for first, want := range map[uint64]bool{0: true, 1: false, 65535: false, 65536: true, 200000: true, 200001: false} {
+		if got := mapCovers(strings.NewReader(nested), first); got != want {
+			t.Errorf("from %d: %v, want %v", first, got, want)
+		}
+	}
+	if !mapCovers(strings.NewReader("0 0 4294967295\n"), 100000) {
+		t.Error("the initial namespace's map does not cover 100000")
+	}
+}
+
+func TestParseMount(t *testing.T) {
+	got, ok := parseMount(`36 35 98:0 /a\040b /mnt/c\134d rw,noatime master:1 - ext4 /dev/root rw,errors=continue`)
+	want := mount{root: "/a b", point: `/mnt/c\d`, fstype: "ext4", options: []string{"rw", "errors=continue"}}
+	if !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, ok, want)
+	}
+	if _, ok := parseMount("36 35 98:0 / /mnt rw"); ok {
+		t.Error("a short line was taken")
+	}
+}
+
+func TestMountOf(t *testing.T) {
+	mounts := []mount{{point: "/"}, {point: "/srv"}, {point: "/srv/a", fstype: "ext4"}, {point: "/srv/a", fstype: "xfs"}}
+	for path, want := range map[string]mount{"/srvx": {point: "/"}, "/srv/ab": {point: "/srv"}, "/srv/a/b": {point: "/srv/a", fstype: "xfs"}} {
+		if got, ok := mountOf(mounts, path); !ok || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is on %+v, want %+v", path, got, want)
+		}
+	}
+}
+
+func TestFindMemoryHierarchy(t *testing.T) {
+	v1 := mount{root: "/", point: "/cg/memory", fstype: "cgroup", options: []string{"rw", "memory"}}
+	cpu := mount{root: "/", point: "/cg/cpu", fstype: "cgroup", options: []string{"rw", "cpu"}}
+	v2 := mount{root: "/", point: "/cg/unified", fstype: "cgroup2", options: []string{"rw"}}
+	inner := mount{root: "/docker/1", point: "/cg/memory", fstype: "cgroup", options: []string{"rw", "memory"}}
+	for name, test := range map[string]struct {
+		mounts      []mount
+		memberships string
+		want        hierarchy
+		err         string
+	}{
+		"v1":          {[]mount{cpu, v1}, "4:memory:/user/a\n1:cpu:/\n", hierarchy{1, "/cg/memory", "/cg/memory/user/a"}, ""},
+		"hybrid":      {[]mount{v2, cpu, v1}, "4:memory:/\n0::/x\n", hierarchy{1, "/cg/memory", "/cg/memory"}, ""},
+		"v2":          {[]mount{v2}, "0::/user.slice/a.scope\n", hierarchy{2, "/cg/unified", "/cg/unified/user.slice/a.scope"}, ""},
+		"container":   {[]mount{inner}, "4:memory:/docker/1/x\n", hierarchy{1, "/cg/memory", "/cg/memory/x"}, ""},
+		"outside":     {[]mount{inner}, "4:memory:/docker/2\n", hierarchy{}, "is not mounted"},
+		"not mounted": {[]mount{cpu}, "4:memory:/\n", hierarchy{}, "is not mounted"},
+		"none":        {[]mount{cpu}, "1:cpu:/\n", hierarchy{}, "has no memory cgroups"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := findMemoryHierarchy(test.mounts, test.memberships)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want %q", err, test.err)
+				}
+			} else if err != nil || *got != test.want {
+				t.Errorf("got %+v, %v; want %+v", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestDelegatedParent(t *testing.T) {
+	root := t.TempDir()
+	for path, text := range map[string]string{
+		"cgroup.subtree_control":                  "cpu memory",
+		"user.slice/cgroup.subtree_control":       "cpu",
+		"user.slice/scope/cgroup.subtree_control": "",
+		"user.slice/scope/cgroup.controllers":     "cpu",
+		"lone/cgroup.subtree_control":             "",
+		"lone/cgroup.controllers":                 "memory",
+		"bare/cgroup.subtree_control":             "",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, path), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct{ point, own, want string }{
+		"nearest ancestor":         {root, root + "/user.slice/scope", root},
+		"own":                      {root, root, root},
+		"not above the mount":      {root + "/user.slice", root + "/user.slice/scope", ""},
+		"enabled where there's it": {root + "/lone", root + "/lone", root + "/lone"},
+		"none":                     {root + "/bare", root + "/bare", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := delegatedParent(&hierarchy{version: 2, point: test.point, own: test.own})
+			if got != test.want || (err == nil) != (test.want != "") {
+				t.Errorf("got %q, %v; want %q", got, err, test.want)
+			}
+		})
+	}
+	written, err := os.ReadFile(root + "/lone/cgroup.subtree_control")
+	if string(written) != "+memory" || err != nil {
+		t.Errorf("written %q, %v", written, err)
+	}
+}
+
+func TestLimitMemory(t *testing.T) {
+	for name, test := range map[string]struct {
+		version int
+		files   map[string]string
+	}{
+		"v1":              {1, map[string]string{"memory.limit_in_bytes": "1000", "memory.memsw.limit_in_bytes": "2000"}},
+		"v1 without swap": {1, map[string]string{"memory.limit_in_bytes": "1000"}},
+		"v2":              {2, map[string]string{"memory.max": "1000", "memory.swap.max": "1000"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			group := &cgroup{dir: t.TempDir()}
+			for name := range test.files {
+				if err := os.WriteFile(filepath.Join(group.dir, name), nil, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := group.limitMemory(test.version, 1000); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range test.files {
+				if got, err := os.ReadFile(filepath.Join(group.dir, name)); string(got) != want || err != nil {
+					t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestCapabilityNumbers(t *testing.T) {
+	for name, want := range map[string]int{
+		"CHOWN": unix.CAP_CHOWN, "SYS_ADMIN": unix.CAP_SYS_ADMIN, "MKNOD": unix.CAP_MKNOD, "SYSLOG": unix.CAP_SYSLOG,
+		"CHECKPOINT_RESTORE": unix.CAP_CHECKPOINT_RESTORE, "SETFCAP": unix.CAP_SETFCAP,
+	} {
+		if set, err := parseCapabilities([]string{name}); set != 1<<want || err != nil {
+			t.Errorf("%s: %#x, %v; want bit %d", name, uint64(set), err, want)
+		}
+	}
+	if got := len(capabilityNames) - 1; got != unix.CAP_LAST_CAP {
+		t.Errorf("the last capability is %d, want %d", got, unix.CAP_LAST_CAP)
+	}
+}
+
+func TestWriteErrno(t *testing.T) {
+	for _, errno := range []syscall.Errno{unix.EPERM, unix.ENOEXEC, 4095} {
+		var l launch
+		if err := l.prepareMessages(); err != nil {
+			t.Fatal(err)
+		}
+		writeErrno(l.digits, errno)
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeAll(pair[:])
+		if _, err := unix.Write(pair[0], l.failure.data); err != nil {
+			t.Fatal(err)
+		}
+		var got report
+		if _, err := receiveMessage(pair[1], &got); got.ExecErrno != errno || err != nil {
+			t.Errorf("got %d, %v; want %d", got.ExecErrno, err, errno)
+		}
+	}
+}
+
+func TestMessages(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(pair[:])
+	long := request{Args: []string{strings.Repeat("x", 3<<20)}}
+	sent := make(chan error, 1)
+	go func() { sent <- sendMessage(pair[0], long, 0, 1) }()
+	var got request
+	descriptors, err := receiveMessage(pair[1], &got)
+	if err != nil || len(descriptors) != 2 || got.Args[0] != long.Args[0] {
+		t.Errorf("%d descriptors, %v", len(descriptors), err)
+	}
+	closeAll(descriptors)
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMergeEnv(t *testing.T) {
+	got := mergeEnv([]string{"A=1", "B=2"}, []string{"C=3", "A=4", "C=5"})
+	if want := []string{"A=4", "B=2", "C=5"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestExplainClone(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{
+		unix.ENOSPC: "user.max_user_namespaces",
+		unix.EPERM:  "user namespaces are not allowed here",
+		unix.EINVAL: "CONFIG_USER_NS",
+		unix.EACCES: "chmod a+rx",
+		unix.ENOMEM: "start the container: cannot allocate memory",
+	} {
+		if got := explainClone(errno).Error(); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", errno, got, want)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// deviceNames are the host's device nodes that the container sees.
+var deviceNames = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// deviceLinks are the symbolic links of /dev (OCI runtime specification, runtime-linux.md, "Dev symbolic links"; and
+// config-linux.md, "Default Devices", for ptmx).
+var deviceLinks = map[string]string{
+	"fd":     "/proc/self/fd",
+	"stdin":  "/proc/self/fd/0",
+	"stdout": "/proc/self/fd/1",
+	"stderr": "/proc/self/fd/2",
+	"ptmx":   "pts/ptmx",
+}
+
+const sealed = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+
+// hostParts are mounts that can only be made while the host's files are in sight.
+type hostParts struct {
+	proc    *os.File
+	sys     *os.File
+	devices map[string]*os.File
+}
+
+// enterRoot makes tree the root filesystem, with /proc, /sys, /dev and /tmp, and drops the host's mounts.
+func enterRoot(tree *os.File) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the container's mounts private: %w", err)
+	}
+	parts, err := collectHostParts()
+	if err != nil {
+		return err
+	}
+	if err := pivot(tree); err != nil {
+		return err
+	}
+	return parts.lay()
+}
+
+func collectHostParts() (*hostParts, error) {
+	parts := &hostParts{devices: map[string]*os.File{}}
+	var err error
+	if parts.proc, err = newMount("proc", map[string]string{"source": "proc"}, sealed); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w: the kernel allows it only where the host's /proc is mounted in full; if this is a container, let its runtime not mask /proc (podman run --security-opt unmask=ALL)", err)
+		}
+		return nil, err
+	}
+	if parts.sys, err = hostTree("/sys", unix.AT_RECURSIVE); err != nil {
+		return nil, err
+	}
+	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | sealed}
+	if err := unix.MountSetattr(int(parts.sys.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &readOnly); err != nil {
+		return nil, fmt.Errorf("make /sys read-only: %w", err)
+	}
+	for _, name := range deviceNames {
+		if parts.devices[name], err = hostTree("/dev/"+name, 0); err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
+}
+
+func hostTree(path string, recursive uint) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
+	if err != nil {
+		return nil, fmt.Errorf("bind the host's %s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// pivot mounts tree over the old root, changes to it, and detaches the old one (pivot_root(2), "pivot_root(".", ".")").
+func pivot(tree *os.File) error {
+	old, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("open the host's root: %w", err)
+	}
+	defer old.Close()
+	if err := attach(tree, "/"); err != nil {
+		return err
+	}
+	if err := tree.Chdir(); err != nil {
+		return fmt.Errorf("enter the container's root: %w", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("change to the container's root: %w", err)
+	}
+	if err := old.Chdir(); err != nil {
+		return fmt.Errorf("find the host's root again: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave the host's root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("enter the container's root: %w", err)
+	}
+	return nil
+}
+
+// lay puts everything in its place. Symbolic links on the way, which the container's author wrote, cannot lead out of
+// the root filesystem any more.
+func (p *hostParts) lay() error {
+	for _, dir := range []struct {
+		path string
+		mode os.FileMode
+	}{{"/proc", 0o555}, {"/sys", 0o555}, {"/dev", 0o755}, {"/tmp", 0o777 | os.ModeSticky}} {
+		if err := makeDir(dir.path, dir.mode); err != nil {
+			return err
+		}
+	}
+	if err := attach(p.proc, "/proc"); err != nil {
+		return err
+	}
+	if err := attach(p.sys, "/sys"); err != nil {
+		return err
+	}
+	return p.layDevices()
+}
+
+// layDevices makes /dev as runc does (libcontainer/specconv/example.go).
+func (p *hostParts) layDevices() error {
+	for _, m := range []struct {
+		fstype, path, data string
+		flags              uintptr
+	}{
+		{"tmpfs", "/dev", "mode=755,size=65536k", unix.MS_NOSUID | unix.MS_STRICTATIME},
+		{"devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5", unix.MS_NOSUID | unix.MS_NOEXEC},
+		{"tmpfs", "/dev/shm", "mode=1777,size=65536k", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+		{"mqueue", "/dev/mqueue", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+	} {
+		if err := makeDir(m.path, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.fstype, m.path, m.fstype, m.flags, m.data); err != nil {
+			return fmt.Errorf("mount %s at %s: %w", m.fstype, m.path, err)
+		}
+	}
+	for name, node := range p.devices {
+		if err := layOver(node, "/dev/"+name); err != nil {
+			return err
+		}
+	}
+	for name, target := range deviceLinks {
+		if err := os.Symlink(target, "/dev/"+name); err != nil {
+			return fmt.Errorf("link devices: %w", err)
+		}
+	}
+	return nil
+}
+
+// layOver mounts a node over a new empty file.
+func layOver(node *os.File, path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	file.Close()
+	return attach(node, path)
+}
+
+// makeDir makes a directory that the root filesystem lacks; one that is there keeps its mode.
+func makeDir(path string, mode os.FileMode) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.Mkdir(path, mode); err != nil {
+		return fmt.Errorf("make the missing directory %s of the root filesystem: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// rootTree returns the container's root filesystem as a detached mount, which belongs to the container's user namespace
+// as the options say. It is closed by the caller; nothing is left mounted when the last descriptor is closed.
+func rootTree(options *Options, userNamespace int) (*os.File, error) {
+	dir := options.Rootfs
+	if dir == "" {
+		dir = "/"
+	}
+	if options.Rootfs != "" && !options.Ephemeral {
+		return idmappedTree(dir, userNamespace, unix.AT_RECURSIVE)
+	}
+	var tree *os.File
+	var err error
+	onDisposableThread(func() { tree, err = discardedTree(dir, userNamespace) })
+	return tree, err
+}
+
+// idmappedTree clones dir's mount, and with AT_RECURSIVE those below it, so that root of the container owns what root
+// of the host owns there (mount_setattr(2)). The clone is private: no mount in the container reaches the host.
+func idmappedTree(dir string, userNamespace int, recursive uint) (*os.File, error) {
+	tree, err := cloneTree(dir, userNamespace, recursive)
+	if errors.Is(err, unix.EINVAL) {
+		err = explainUnmappable(dir, userNamespace, recursive, err)
+	}
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w: its filesystem belongs to a user namespace, or is idmapped already; use a directory of an ordinary filesystem of the host", err)
+	}
+	return tree, explainKernel(err, "5.12")
+}
+
+func cloneTree(dir string, userNamespace int, recursive uint) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount of root filesystem %s: %w", dir, err)
+	}
+	tree := os.NewFile(uintptr(fd), dir)
+	attributes := unix.MountAttr{
+		Attr_set:    unix.MOUNT_ATTR_IDMAP,
+		Propagation: unix.MS_PRIVATE,
+		Userns_fd:   uint64(userNamespace),
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|recursive, &attributes); err != nil {
+		tree.Close()
+		return nil, fmt.Errorf("map the ids of root filesystem %s: %w", dir, err)
+	}
+	return tree, nil
+}
+
+// explainUnmappable finds which of the mounts made mount_setattr fail, and names its filesystem.
+func explainUnmappable(dir string, userNamespace int, recursive uint, cause error) error {
+	mounts, err := hostMounts()
+	if err != nil {
+		return cause
+	}
+	path, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return cause
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return cause
+	}
+	for _, candidate := range mounts {
+		if candidate.point == path || recursive == 0 || !within(candidate.point, path) {
+			continue
+		}
+		if tree, err := cloneTree(candidate.point, userNamespace, 0); errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%s, mounted at %s, is a filesystem that cannot be idmapped: unmount it, or add --ephemeral, which leaves it out: %w", candidate.fstype, candidate.point, cause)
+		} else if err == nil {
+			tree.Close()
+		}
+	}
+	on, _ := mountOf(mounts, path)
+	return fmt.Errorf("%s is on %s, a filesystem that cannot be idmapped: copy it to one that can (ext4, xfs, btrfs, tmpfs): %w", dir, on.fstype, cause)
+}
+
+// explainKernel says so where a system call is missing.
+func explainKernel(err error, version string) error {
+	if errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("%w: the kernel is older than %s", err, version)
+	}
+	return err
+}
+
+// discardedTree returns an overlay whose lower layer is dir, idmapped, and whose upper layer is a tmpfs of its own.
+//
+// The overlay is mounted here, not by the container, so that the initial user namespace owns its superblock: the device
+// nodes of one that the container owns could not be opened (SB_I_NODEV, fs/super.c).
+//
+// It changes the calling thread's mount namespace, working directory and umask.
+func discardedTree(dir string, userNamespace int) (*os.File, error) {
+	lower, err := idmappedTree(dir, userNamespace, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer lower.Close()
+	if err := enterScratch(); err != nil {
+		return nil, err
+	}
+	if err := makeLayers(lower); err != nil {
+		return nil, fmt.Errorf("make the layers of the discarded root filesystem: %w", err)
+	}
+	tree, err := newMount("overlay", map[string]string{
+		"source":   "intercede",
+		"lowerdir": "lower",
+		"upperdir": "upper",
+		"workdir":  "work",
+	}, 0)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
+		return nil, fmt.Errorf("mount the overlay of the discarded root filesystem, which needs overlayfs and Linux 5.19: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mount the overlay of the discarded root filesystem: %w", err)
+	}
+	return tree, nil
+}
+
+// enterScratch gives the thread a mount namespace of its own, from which nothing propagates, and makes a new tmpfs its
+// working directory.
+func enterScratch() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a private mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts of a private mount namespace private: %w", err)
+	}
+	unix.Umask(0)
+	scratch, err := newMount("tmpfs", map[string]string{"source": "intercede", "mode": "0755"}, 0)
+	if err != nil {
+		return fmt.Errorf("mount a tmpfs for the container's changes: %w", err)
+	}
+	defer scratch.Close()
+	if err := attach(scratch, "/"); err != nil {
+		return err
+	}
+	return scratch.Chdir()
+}
+
+// makeLayers gives the upper directory, which stands for the root directory, the mode and the owner of the lower one.
+func makeLayers(lower *os.File) error {
+	for _, name := range []string{"lower", "upper", "work"} {
+		if err := unix.Mkdir(name, 0o755); err != nil {
+			return fmt.Errorf("make directory %s: %w", name, err)
+		}
+	}
+	if err := attach(lower, "lower"); err != nil {
+		return err
+	}
+	var root unix.Stat_t
+	if err := unix.Stat("lower", &root); err != nil {
+		return fmt.Errorf("stat the root directory: %w", err)
+	}
+	if err := unix.Chown("upper", int(root.Uid), int(root.Gid)); err != nil {
+		return fmt.Errorf("give the root directory its owner: %w", err)
+	}
+	if err := unix.Chmod("upper", root.Mode&0o7777); err != nil {
+		return fmt.Errorf("give the root directory its mode: %w", err)
+	}
+	return nil
+}
+
+// newMount makes a new superblock and returns its detached mount.
+func newMount(fstype string, parameters map[string]string, attributes int) (*os.File, error) {
+	context, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("fsopen %s: %w", fstype, err)
+	}
+	defer unix.Close(context)
+	for key, value := range parameters {
+		if err := unix.FsconfigSetString(context, key, value); err != nil {
+			return nil, fmt.Errorf("set %s=%s of %s: %w", key, value, fstype, err)
+		}
+	}
+	if err := unix.FsconfigCreate(context); err != nil {
+		return nil, fmt.Errorf("create %s: %w", fstype, err)
+	}
+	fd, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, attributes)
+	if err != nil {
+		return nil, fmt.Errorf("fsmount %s: %w", fstype, err)
+	}
+	return os.NewFile(uintptr(fd), fstype), nil
+}
+
+// attach puts a detached mount at path of the calling thread's mount namespace.
+func attach(tree *os.File, path string) error {
+	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", tree.Name(), path, err)
+	}
+	return nil
+}
+
+// onDisposableThread runs task on a thread that ends with it, so that task may change the thread's namespaces. That is
+// never the main thread, which cannot end and whose namespaces /proc/self shows.
+func onDisposableThread(task func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			task()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		onDisposableThread(task)
+	}()
+	<-done
+}

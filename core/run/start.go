@@ -1,0 +1,281 @@
+package run
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start builds the container and returns when its command is being executed. When ctx ends, then or later, the container
+// is killed. The caller must call [Container.Close].
+//
+// The error is a [*CommandError] when only the command could not be executed. After an error nothing is left behind.
+func Start(ctx context.Context, options Options) (*Container, error) {
+	if err := prepare(&options); err != nil {
+		return nil, err
+	}
+	container := &Container{id: newID(), files: stdio{options.Stdin, options.Stdout, options.Stderr}}
+	if options.Name == "" {
+		options.Name = container.id
+	}
+	if err := container.start(ctx, &options); err != nil {
+		if container.listener != nil {
+			container.listener.Close()
+		}
+		if ctx.Err() != nil {
+			err = fmt.Errorf("start the container: %w", ctx.Err())
+		}
+		return nil, errors.Join(err, container.Close())
+	}
+	return container, nil
+}
+
+// prepare checks the options and fills in the defaults.
+func prepare(options *Options) error {
+	if os.Geteuid() != 0 {
+		return errors.New("intercede run must be started as root, because it mounts the container's root filesystem: use sudo")
+	}
+	if err := options.check(); err != nil {
+		return err
+	}
+	if _, err := parseCapabilities(options.CapDrop); err != nil {
+		return err
+	}
+	if options.HostID == 0 {
+		first, err := DefaultHostID()
+		if err != nil {
+			return err
+		}
+		options.HostID = first
+	}
+	if options.Workdir == "" {
+		options.Workdir = "/"
+	}
+	return checkHostID(options.HostID)
+}
+
+// newID returns 16 hexadecimal digits.
+func newID() string {
+	id := make([]byte, 8)
+	rand.Read(id)
+	return hex.EncodeToString(id)
+}
+
+func (c *Container) start(ctx context.Context, options *Options) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if options.Memory > 0 {
+		group, err := newMemoryCgroup(c.id, options.Memory)
+		if err != nil {
+			return err
+		}
+		c.cgroup = group
+	}
+	socket, err := c.spawn(options)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	c.stopCancel = context.AfterFunc(ctx, c.kill)
+	if c.cgroup != nil {
+		if err := c.cgroup.add(c.InitPID()); err != nil {
+			return err
+		}
+	}
+	if err := c.describe(socket, options); err != nil {
+		return err
+	}
+	return c.awaitCommand(socket, options)
+}
+
+// spawn starts the init, which waits for its description on the other end of the returned socket.
+func (c *Container) spawn(options *Options) (*os.File, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket to the container: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
+	defer theirs.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("start the container: %w", err)
+	}
+	defer null.Close()
+	files := c.files.inherited(null)
+	command := &exec.Cmd{
+		Path:        "/proc/self/exe",
+		Args:        []string{initName},
+		Env:         initEnv,
+		Dir:         "/",
+		Stdin:       files[0],
+		Stdout:      files[1],
+		Stderr:      files[2],
+		ExtraFiles:  []*os.File{theirs},
+		SysProcAttr: initAttributes(int(options.HostID)),
+	}
+	if err := c.startOnThread(command); err != nil {
+		ours.Close()
+		return nil, explainClone(err)
+	}
+	return ours, nil
+}
+
+func initAttributes(hostID int) *syscall.SysProcAttr {
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID, Size: idCount}}
+	return &syscall.SysProcAttr{
+		Cloneflags:                 unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		UidMappings:                ids,
+		GidMappings:                ids,
+		GidMappingsEnableSetgroups: true,
+		Credential:                 &syscall.Credential{Uid: 0, Gid: 0},
+		Setsid:                     true,
+		Pdeathsig:                  unix.SIGKILL,
+	}
+}
+
+// startOnThread starts the process from a thread that lives exactly as long as the process does, because the kernel
+// sends the signal of Pdeathsig when that thread ends.
+func (c *Container) startOnThread(command *exec.Cmd) error {
+	started := make(chan error)
+	exited := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := command.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		c.status, c.waitErr = exitStatus(command.Wait(), command)
+		close(exited)
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	c.process, c.exited = command.Process, exited
+	return nil
+}
+
+// explainClone adds what to do about the errors of clone(2) with new namespaces, and of executing this binary.
+func explainClone(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		hint = "a limit on namespaces is reached: raise the sysctls user.max_user_namespaces, user.max_pid_namespaces, user.max_mnt_namespaces"
+	case errors.Is(err, unix.EPERM):
+		hint = "user namespaces are not allowed here: run as root outside a chroot, with CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID"
+	case errors.Is(err, unix.EINVAL):
+		hint = "the kernel lacks user, pid or ipc namespaces (CONFIG_USER_NS)"
+	case errors.Is(err, unix.EACCES):
+		hint = "the container's root executes this program's file: make it executable for everybody (chmod a+rx)"
+	default:
+		return fmt.Errorf("start the container: %w", err)
+	}
+	return fmt.Errorf("start the container: %s: %w", hint, err)
+}
+
+// describe sends the init all that it needs.
+func (c *Container) describe(socket *os.File, options *Options) error {
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", c.InitPID()))
+	if err != nil {
+		return fmt.Errorf("open the container's user namespace: %w", err)
+	}
+	defer namespace.Close()
+	tree, err := rootTree(options, int(namespace.Fd()))
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	wanted := request{
+		ID:       c.id,
+		Hostname: options.Name,
+		Args:     options.Args,
+		Env:      options.Env,
+		Workdir:  options.Workdir,
+		User:     options.User,
+		CapDrop:  options.CapDrop,
+		Filter:   options.Filter,
+		Terminal: c.files.terminals(),
+	}
+	if output := c.files.output(); output != nil {
+		wanted.Window = windowOf(output)
+		wanted.Env = mergeEnv([]string{"TERM=" + terminalType()}, wanted.Env)
+	}
+	// An init that has died is explained by awaitCommand.
+	if err := sendMessage(int(socket.Fd()), wanted, int(tree.Fd())); err != nil && !errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("describe the container to its init: %w", err)
+	}
+	return nil
+}
+
+func terminalType() string {
+	if name := os.Getenv("TERM"); name != "" {
+		return name
+	}
+	return "xterm"
+}
+
+// awaitCommand takes what the init sends until its execve closes the socket.
+func (c *Container) awaitCommand(socket *os.File, options *Options) error {
+	ready := false
+	for {
+		var told report
+		descriptors, err := receiveMessage(int(socket.Fd()), &told)
+		if errors.Is(err, io.EOF) {
+			return c.checkReady(ready, options)
+		}
+		if err != nil {
+			return fmt.Errorf("start the container: %w", err)
+		}
+		if told.Ready {
+			ready = true
+			continue
+		}
+		if err := c.take(&told, descriptors); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Container) take(told *report, descriptors []int) (err error) {
+	switch {
+	case told.Failure != nil && told.Failure.Command:
+		return newCommandError(told.Failure)
+	case told.Failure != nil:
+		return fmt.Errorf("start the container: %w", told.Failure)
+	case told.ExecErrno != 0:
+		return newCommandError(fmt.Errorf("execute the command in the container: %w", told.ExecErrno))
+	case told.Listener && len(descriptors) == 1:
+		c.listener = os.NewFile(uintptr(descriptors[0]), "seccomp listener")
+	case told.Terminal && len(descriptors) == 2:
+		c.terminal, err = connect(descriptors[0], descriptors[1], c.files)
+	default:
+		closeAll(descriptors)
+		return fmt.Errorf("start the container: its init sent an unknown message with %d descriptors", len(descriptors))
+	}
+	return err
+}
+
+// checkReady is for the end of the init's messages: it has executed the command, or has died on the way.
+func (c *Container) checkReady(ready bool, options *Options) error {
+	if ready && (len(options.Filter) == 0 || c.listener != nil) {
+		return nil
+	}
+	<-c.exited
+	hint := ""
+	if c.cgroup != nil && c.status == statusSignal+int(unix.SIGKILL) {
+		hint = "; if the memory limit is too small for it, raise --memory"
+	}
+	return fmt.Errorf("start the container: its init died with status %d before it could execute the command%s", c.status, hint)
+}

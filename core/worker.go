@@ -1,0 +1,68 @@
+package core
+
+import (
+	"errors"
+
+	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/sdk/notify"
+)
+
+func (b *Broker) startWorker() {
+	b.idle.Add(1)
+	b.workers.Go(b.work)
+}
+
+// work waits for notifications and handles them, until the broker is closed or enough others wait. A worker counts as
+// idle from its start.
+func (b *Broker) work() {
+	for {
+		l, hangup, err := b.poller.Wait()
+		if left := b.idle.Add(-1); left == 0 && err == nil {
+			b.startWorker()
+		}
+		if err != nil {
+			if !errors.Is(err, listener.ErrClosed) {
+				b.log.Error().Err(err).Msg("waiting for notifications")
+			}
+			return
+		}
+		if hangup {
+			b.dropListener(l)
+		} else {
+			b.receive(l)
+		}
+		if b.idle.Add(1) > maxIdleWorkers {
+			b.idle.Add(-1)
+			return
+		}
+	}
+}
+
+// receive takes one notification and handles it.
+func (b *Broker) receive(l *listener.Listener) {
+	a := l.Data().(*attachment)
+	var n notify.Notification
+	switch err := l.Receive(&n); {
+	case errors.Is(err, notify.ErrGone):
+		b.rearm(l, l.Arm())
+		return
+	case err != nil:
+		b.log.Error().Err(err).Str("container", a.container.ID).Msg("listener dropped")
+		b.dropListener(l)
+		return
+	}
+	l.Hold()
+	defer l.Release()
+	b.rearm(l, a.admission.enter(l))
+	a.handle(l, &n)
+	b.rearm(l, a.admission.leave())
+}
+
+// rearm drops the listener if it could not be armed: nobody would ever hear of it again.
+func (b *Broker) rearm(l *listener.Listener, err error) {
+	if err == nil {
+		return
+	}
+	b.log.Error().Err(err).Str("container", l.Data().(*attachment).container.ID).Msg("listener dropped")
+	b.dropListener(l)
+}

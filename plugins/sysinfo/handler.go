@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/intercede/intercede/sdk"
+)
+
+// handler implements sdk.Handler.
+type handler struct{}
+
+// settings are the keys of [plugins.sysinfo.config].
+type settings struct {
+	Loads string `json:"loads"`
+}
+
+// Values of the setting loads.
+const (
+	loadsHost      = "host"
+	loadsContainer = "container"
+)
+
+// Manifest implements sdk.Handler. On failure the kernel answers: sysinfo(2) needs no privilege, so a caller learns
+// nothing that it could not ask for without the plugin.
+func (handler) Manifest() sdk.Manifest {
+	return sdk.Manifest{
+		Name:        "sysinfo",
+		Version:     "0.1.0",
+		Description: "sysinfo(2) shows the container's memory, swap, tasks, uptime and load instead of the host's",
+		Syscalls:    []sdk.Syscall{{Name: "sysinfo"}},
+		Settings: []sdk.Setting{{
+			Key:     "loads",
+			Type:    sdk.String,
+			Default: loadsHost,
+			Help:    `whose load averages a caller sees: "host" or "container"`,
+			Pattern: loadsHost + "|" + loadsContainer,
+			Example: loadsContainer,
+		}},
+		OnFailure: sdk.FailContinue(),
+	}
+}
+
+// Attach implements sdk.Handler.
+func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Settings) (sdk.Session, error) {
+	var s settings
+	if err := given.Decode(&s); err != nil {
+		return nil, err
+	}
+	if s.Loads != loadsHost && s.Loads != loadsContainer {
+		return nil, fmt.Errorf("loads = %q: want %q or %q", s.Loads, loadsHost, loadsContainer)
+	}
+	h, err := thisHost()
+	if err != nil {
+		return nil, err
+	}
+	return newSession(h, container, s), nil
+}
+
+// session is one container: where its numbers come from. What is missing or unreadable leaves the host's number.
+type session struct {
+	host   *host
+	memory *memoryCgroup // nil: the container has no memory cgroup that can be seen
+	tasks  *tasks
+	start  startTime
+	loads  *loadAverage // nil: the host's
+}
+
+func newSession(h *host, container sdk.Container, s settings) *session {
+	session := &session{
+		host:   h,
+		memory: openMemory(h, container),
+		tasks:  openTasks(h, container),
+		start:  h.startOf(container.InitPID),
+	}
+	if s.Loads == loadsContainer {
+		session.loads = newLoadAverage(h.now())
+	}
+	return session
+}
+
+// Handle implements sdk.Session.
+func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	info, err := s.sysinfo(ctx, req.TID)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	return sdk.Return(0).Write(req.Pointer(0), info.encode(req.Arch)), nil
+}
+
+// sysinfo gathers what the thread tid is to see.
+func (s *session) sysinfo(ctx context.Context, tid int) (sysinfo, error) {
+	info, err := s.host.sysinfo()
+	if err != nil {
+		return sysinfo{}, err
+	}
+	now := s.host.now()
+	usage := s.memory.read(info.memory.total, info.swap.total)
+	info.memory = limitMemory(info.memory, usage)
+	info.swap = limitSwap(info.swap, usage)
+	if s.start.known {
+		info.uptime = uptime(now, s.start.at, s.host.bootOffset(tid))
+	}
+	if n, ok := s.tasks.count(ctx); ok {
+		info.procs = n
+	}
+	if s.loads != nil {
+		info.loads = s.loads.update(now, func() (int, time.Duration) { return s.tasks.active(ctx) })
+	}
+	return info, nil
+}
+
+// Close implements sdk.Session.
+func (s *session) Close() error {
+	s.memory.close()
+	s.tasks.close()
+	return nil
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+
+	"github.com/intercede/intercede/sdk"
+)
+
+// memoryFiles names what the memory controller calls its files, and the keys of its memory.stat. All count a cgroup
+// with those below it.
+type memoryFiles struct {
+	limit, used         string
+	swapLimit, swapUsed string
+	swapHasMemory       bool // swapLimit and swapUsed count memory and swap together
+	shared, cache       string
+}
+
+var (
+	// Documentation/admin-guide/cgroup-v1/memory.rst
+	memoryV1 = memoryFiles{
+		limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes",
+		swapLimit: "memory.memsw.limit_in_bytes", swapUsed: "memory.memsw.usage_in_bytes", swapHasMemory: true,
+		shared: "total_shmem", cache: "total_cache",
+	}
+	// Documentation/admin-guide/cgroup-v2.rst
+	memoryV2 = memoryFiles{
+		limit: "memory.max", used: "memory.current",
+		swapLimit: "memory.swap.max", swapUsed: "memory.swap.current",
+		shared: "shmem", cache: "file",
+	}
+)
+
+// memoryCgroup is the container's memory cgroup and all above it.
+type memoryCgroup struct {
+	names  memoryFiles
+	levels []*memoryLevel // the container's own first
+}
+
+// memoryLevel is one cgroup's files.
+type memoryLevel struct {
+	limit, used, swapLimit, swapUsed, stat *file
+}
+
+// openMemory finds the container's memory cgroup; nil if it cannot be seen.
+func openMemory(h *host, container sdk.Container) *memoryCgroup {
+	controllers := hierarchyOf(container.Cgroups, "memory")
+	dir, ok := findDir(h.mounts, controllers, container.Cgroups[controllers])
+	if !ok {
+		return nil
+	}
+	c := &memoryCgroup{names: memoryV1}
+	if controllers == "" {
+		c.names = memoryV2
+	}
+	for _, folder := range dir.upwards() {
+		c.levels = append(c.levels, &memoryLevel{
+			limit:     newFile(folder, c.names.limit),
+			used:      newFile(folder, c.names.used),
+			swapLimit: newFile(folder, c.names.swapLimit),
+			swapUsed:  newFile(folder, c.names.swapUsed),
+			stat:      newFile(folder, "memory.stat"),
+		})
+	}
+	if info, err := h.sysinfo(); err == nil {
+		c.keep(info)
+	}
+	return c
+}
+
+// keep keeps open what each read needs as long as the smallest limits stay where they are now.
+func (c *memoryCgroup) keep(host sysinfo) {
+	for _, level := range c.levels {
+		level.limit.keep()
+	}
+	if limit, at := c.smallest(limitOf); limit < host.memory.total {
+		at.used.keep()
+		at.stat.keep()
+	}
+	if host.swap.total == 0 {
+		return
+	}
+	for _, level := range c.levels {
+		level.swapLimit.keep()
+	}
+	if _, at := c.smallest(swapLimitOf); at != nil {
+		at.swapUsed.keep()
+	}
+}
+
+func (c *memoryCgroup) close() {
+	if c == nil {
+		return
+	}
+	for _, level := range c.levels {
+		for _, f := range []*file{level.limit, level.used, level.swapLimit, level.swapUsed, level.stat} {
+			f.close()
+		}
+	}
+}
+
+// read says what the container may use and uses. A limit that the host's amounts, in bytes, do not reach is unlimited.
+func (c *memoryCgroup) read(hostMemory, hostSwap uint64) usage {
+	u := usage{limit: unlimited, swapLimit: unlimited}
+	if c == nil {
+		return u
+	}
+	limit, level := c.smallest(limitOf)
+	if limit < hostMemory {
+		c.readMemory(&u, limit, level)
+	}
+	if hostSwap > 0 {
+		c.readSwap(&u, min(limit, hostMemory))
+	}
+	return u
+}
+
+func limitOf(l *memoryLevel) *file     { return l.limit }
+func swapLimitOf(l *memoryLevel) *file { return l.swapLimit }
+
+// smallest gives the smallest limit of a kind and its level: of equal ones the topmost, since what is used there includes
+// what is used below. Files that are not there have no limit: the top of version 2 has none, a cgroup may be without the
+// controller, or gone. The level is nil if no limit could be read.
+func (c *memoryCgroup) smallest(kind func(*memoryLevel) *file) (limit uint64, at *memoryLevel) {
+	limit = unlimited
+	for _, level := range c.levels {
+		if n, err := kind(level).readAmount(); err == nil && n <= limit {
+			limit, at = n, level
+		}
+	}
+	return limit, at
+}
+
+// readMemory leaves u without a limit if the level is gone by now.
+func (c *memoryCgroup) readMemory(u *usage, limit uint64, level *memoryLevel) {
+	used, err := level.used.readAmount()
+	if err != nil {
+		return
+	}
+	u.limit, u.used = limit, used
+	if text, err := level.stat.read(make([]byte, 8<<10)); err == nil {
+		u.shared, u.buffer = parseMemoryStat(text, c.names.shared, c.names.cache)
+	}
+}
+
+// readSwap leaves u without a limit of swap if there is none or its level is gone. MemoryLimit is what is left of memory
+// and swap together for memory.
+func (c *memoryCgroup) readSwap(u *usage, memoryLimit uint64) {
+	limit, level := c.smallest(swapLimitOf)
+	if limit == unlimited {
+		return
+	}
+	used, err := level.swapUsed.readAmount()
+	if err != nil {
+		return
+	}
+	if c.names.swapHasMemory {
+		memoryUsed, err := level.used.readAmount()
+		if err != nil {
+			return
+		}
+		limit, used = without(limit, memoryLimit), without(used, memoryUsed)
+	}
+	u.swapLimit, u.swapUsed = limit, used
+}
+
+// parseMemoryStat finds two keys in memory.stat, whose lines are KEY BYTES. One that is not there is 0.
+func parseMemoryStat(text []byte, sharedKey, cacheKey string) (shared, cache uint64) {
+	for len(text) > 0 {
+		var line []byte
+		line, text, _ = bytes.Cut(text, []byte("\n"))
+		key, value, _ := bytes.Cut(line, []byte(" "))
+		switch string(key) {
+		case sharedKey:
+			shared = parseBytes(value)
+		case cacheKey:
+			cache = parseBytes(value)
+		}
+	}
+	return shared, cache
+}
+
+// parseBytes is parseAmount for statistics, which are never "max".
+func parseBytes(text []byte) uint64 {
+	n, err := parseAmount(text)
+	if err != nil || n == unlimited {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,203 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+func TestAccessorsTruncate(t *testing.T) {
+	r := &Request{Arch: ArchX86_64, Args: [6]uint64{
+		0xdeadbeef_ffffff9c, // AT_FDCWD, with garbage above
+		0x12345678_fff121a4, // a mode, with garbage above 16 bits
+		0xffffffff_00000103, // dev 1:3
+		0x00000000_abc00de1, // a large dev
+		0x7fff_12345678,
+		^uint64(0),
+	}}
+	if got := r.FD(0); got != unix.AT_FDCWD {
+		t.Errorf("FD: %d", got)
+	}
+	if got := r.Int32(0); got != -100 {
+		t.Errorf("Int32: %d", got)
+	}
+	if got := r.Uint32(0); got != 0xffffff9c {
+		t.Errorf("Uint32: %#x", got)
+	}
+	if got := r.Mode(1); got != unix.S_IFCHR|0o644 {
+		t.Errorf("Mode: %#o", got)
+	}
+	if got := r.Pointer(4); got != 0x7fff_12345678 {
+		t.Errorf("Pointer: %#x", got)
+	}
+	r.Arch = ArchI386
+	if got := r.Pointer(4); got != 0x12345678 {
+		t.Errorf("Pointer of 32 bits: %#x", got)
+	}
+}
+
+// TestDev follows new_decode_dev: 12 bits of major at 8, minor in the 8 bits below and the 12 above.
+func TestDev(t *testing.T) {
+	for name, test := range map[string]struct {
+		arg          uint64
+		major, minor uint32
+	}{
+		"null":          {0x103, 1, 3},
+		"zero":          {0, 0, 0},
+		"garbage above": {0xffffffff_00000103, 1, 3},
+		"largest":       {0xffffffff, 0xfff, 0xfffff},
+		"large minor":   {0x1230_0745, 7, 0x12345&0xfff00 | 0x45},
+		"large major":   {0xfff00, 0xfff, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &Request{Args: [6]uint64{test.arg}}
+			if major, minor := r.Dev(0); major != test.major || minor != test.minor {
+				t.Errorf("got %#x:%#x, want %#x:%#x", major, minor, test.major, test.minor)
+			}
+		})
+	}
+}
+
+func TestArchIs32Bit(t *testing.T) {
+	for arch, want := range map[Arch]bool{ArchX86_64: false, ArchI386: true, ArchAArch64: false, ArchARM: true} {
+		if arch.Is32Bit() != want {
+			t.Errorf("%#x: %v", uint32(arch), !want)
+		}
+	}
+}
+
+func TestDeclaredReads(t *testing.T) {
+	r := &Request{Syscall: "mknod", reads: map[int]snapshot{
+		0: {data: []byte("/dev/null")}, 1: {fault: unix.ENAMETOOLONG}, 2: {},
+	}}
+	if got, fault := r.Path(0); got != "/dev/null" || fault != 0 {
+		t.Errorf("got %q, %v", got, fault)
+	}
+	if _, fault := r.Path(1); fault != unix.ENAMETOOLONG {
+		t.Errorf("too long: %v", fault)
+	}
+	if _, fault := r.Path(2); fault != unix.ENOENT {
+		t.Errorf("an empty path: %v", fault)
+	}
+	if got, fault := r.String(2); got != "" || fault != 0 {
+		t.Errorf("an empty string: %q, %v", got, fault)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("an undeclared read does not panic")
+		}
+	}()
+	r.Bytes(3)
+}
+
+// fakeBroker answers a request's questions.
+type fakeBroker struct {
+	data     []byte
+	fault    syscall.Errno
+	valid    bool
+	err      error
+	asString bool
+}
+
+func (f *fakeBroker) readMemory(_ context.Context, _ uint64, _ int, asString bool) ([]byte, syscall.Errno, error) {
+	f.asString = asString
+	return f.data, f.fault, f.err
+}
+
+func (f *fakeBroker) checkValid(context.Context) (bool, error) { return f.valid, f.err }
+
+func TestRead(t *testing.T) {
+	broken := errors.New("the connection is broken")
+	for name, test := range map[string]struct {
+		broker fakeBroker
+		n      int
+		fault  syscall.Errno
+		err    error
+	}{
+		"data":   {fakeBroker{data: []byte("x")}, 1, 0, nil},
+		"fault":  {fakeBroker{fault: unix.EFAULT}, 1, unix.EFAULT, nil},
+		"gone":   {fakeBroker{fault: unix.ESRCH}, 1, 0, ErrGone},
+		"broken": {fakeBroker{err: broken}, 1, 0, broken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &Request{broker: &test.broker}
+			data, fault, err := r.Read(t.Context(), 4096, test.n)
+			if string(data) != string(test.broker.data) || fault != test.fault || !errors.Is(err, test.err) {
+				t.Errorf("got %q, %v, %v", data, fault, err)
+			}
+			if _, _, err := r.ReadString(t.Context(), 4096, test.n); !errors.Is(err, test.err) || !test.broker.asString {
+				t.Errorf("string: %v", err)
+			}
+		})
+	}
+	for _, n := range []int{-1, proto.MaxRead + 1} {
+		r := &Request{broker: &fakeBroker{}}
+		if _, _, err := r.Read(t.Context(), 4096, n); err == nil {
+			t.Errorf("a read of %d bytes is accepted", n)
+		}
+	}
+}
+
+func TestCheckValid(t *testing.T) {
+	broken := errors.New("the connection is broken")
+	for name, test := range map[string]struct {
+		broker fakeBroker
+		want   error
+	}{
+		"valid": {fakeBroker{valid: true}, nil}, "gone": {fakeBroker{}, ErrGone}, "broken": {fakeBroker{err: broken}, broken},
+	} {
+		r := &Request{broker: &test.broker}
+		if err := r.CheckValid(t.Context()); err != test.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTarget(t *testing.T) {
+	own, err := target.StatNamespace("/proc/self/ns/user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Request{TID: os.Getpid(), broker: &fakeBroker{valid: true}, Container: &Container{UserNamespace: own}}
+	defer r.close()
+	first, err := r.Target(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := r.Target(t.Context()); second != first || err != nil {
+		t.Errorf("the second time: %p, %v", second, err)
+	}
+	credentials, err := first.Credentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []target.Capability{unix.CAP_CHOWN, unix.CAP_SYS_RESOURCE} {
+		if got, err := r.Privileged(t.Context(), c); got != credentials.Effective.Has(c) || err != nil {
+			t.Errorf("capability %d: %v, %v", c, got, err)
+		}
+	}
+	r.Container = &Container{}
+	if got, err := r.Privileged(t.Context(), unix.CAP_CHOWN); got || err != nil {
+		t.Errorf("in another user namespace: %v, %v", got, err)
+	}
+}
+
+func TestTargetGone(t *testing.T) {
+	for name, r := range map[string]*Request{
+		"dead":      {TID: 1 << 30, broker: &fakeBroker{valid: true}},
+		"not valid": {TID: os.Getpid(), broker: &fakeBroker{}},
+	} {
+		if _, err := r.Target(t.Context()); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := r.Privileged(t.Context(), unix.CAP_CHOWN); !errors.Is(err, ErrGone) {
+			t.Errorf("%s: Privileged: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package sdk
+
+import (
+	"os"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
+	protobuf "google.golang.org/protobuf/proto"
+)
+
+func TestResponseWire(t *testing.T) {
+	for name, test := range map[string]struct {
+		response Response
+		want     *proto.Response // nil: invalid
+		text     string
+	}{
+		"value":    {Return(-1), &proto.Response{Kind: &proto.Response_Value{Value: -1}}, "value -1"},
+		"errno":    {Errno(unix.EPERM), &proto.Response{Kind: &proto.Response_Errno{Errno: 1}}, "errno EPERM (1)"},
+		"largest":  {Errno(4095), &proto.Response{Kind: &proto.Response_Errno{Errno: 4095}}, "errno  (4095)"},
+		"continue": {Continue(), &proto.Response{Kind: &proto.Response_Continue{Continue: true}}, "continue"},
+		"next":     {Next(), &proto.Response{Kind: &proto.Response_Next{Next: true}}, "next"},
+		"add fd": {AddFD(os.Stdin, true),
+			&proto.Response{Kind: &proto.Response_AddFd{AddFd: &proto.AddFD{Fd: 0, CloseOnExec: true}}}, "addfd"},
+		"writes": {Return(0).Write(1, []byte{2}).Write(3, nil), &proto.Response{Kind: &proto.Response_Value{},
+			Writes: []*proto.Write{{Address: 1, Data: []byte{2}}, {Address: 3}}}, "value 0"},
+		"zero":       {Response{}, nil, "invalid"},
+		"errno 0":    {Errno(0), nil, "errno  (0)"},
+		"errno 4096": {Errno(4096), nil, "errno  (4096)"},
+		"no file":    {AddFD(nil, false), nil, "addfd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := test.response.wire()
+			if (err == nil) != (test.want != nil) || !protobuf.Equal(got, test.want) {
+				t.Errorf("got %v, %v; want %v", got, err, test.want)
+			}
+			if test.response.String() != test.text {
+				t.Errorf("it is shown as %q, want %q", test.response, test.text)
+			}
+		})
+	}
+}
+
+// TestWriteLeavesOriginal builds two responses on a common one.
+func TestWriteLeavesOriginal(t *testing.T) {
+	common := Return(0).Write(1, nil)
+	first, second := common.Write(2, nil), common.Write(3, nil)
+	if len(common.writes) != 1 || first.writes[1].GetAddress() != 2 || second.writes[1].GetAddress() != 3 {
+		t.Errorf("%v, %v, %v", common.writes, first.writes, second.writes)
+	}
+}

@@ -1,0 +1,126 @@
+package sdktest
+
+import (
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+//go:embed testdata/caller.c
+var callerSource []byte
+
+// compiled is one build of the caller, made at most once in a test run.
+type compiled struct {
+	name  string
+	flags []string
+	once  sync.Once
+	dir   string
+	err   error
+	log   []byte
+}
+
+var (
+	caller64 = compiled{name: "caller"}
+	caller32 = compiled{name: "caller32", flags: []string{"-m32"}}
+)
+
+// Caller compiles the caller, a program that makes the system calls which its arguments say, and returns its path on the
+// host; it is linked statically and needs no file but itself. The script's language is described at the top of
+// testdata/caller.c. Where there is no C compiler the test is skipped, or fails if INTERCEDE_TEST_STRICT=1.
+func Caller(t testing.TB) string {
+	t.Helper()
+	return caller64.path(t)
+}
+
+// Caller32 is Caller for i386, or arm where the machine is an arm64.
+func Caller32(t testing.TB) string {
+	t.Helper()
+	return caller32.path(t)
+}
+
+func (c *compiled) path(t testing.TB) string {
+	t.Helper()
+	c.once.Do(c.compile)
+	if c.err != nil {
+		Lacking(t, "cannot compile %s: %v\n%s", c.name, c.err, c.log)
+	}
+	return filepath.Join(c.dir, c.name)
+}
+
+func (c *compiled) compile() {
+	if c.dir, c.err = os.MkdirTemp("", "sdktest"); c.err != nil {
+		return
+	}
+	args := append(c.flags, "-static", "-O1", "-Wall", "-pthread", "-o", filepath.Join(c.dir, c.name), "-x", "c", "-")
+	gcc := exec.Command("gcc", args...)
+	gcc.Stdin = strings.NewReader(string(callerSource))
+	c.log, c.err = gcc.CombinedOutput()
+}
+
+// removeCallers removes what was compiled.
+func removeCallers() {
+	for _, c := range []*compiled{&caller64, &caller32} {
+		if c.dir != "" {
+			os.RemoveAll(c.dir)
+		}
+	}
+}
+
+// Call runs the caller in the container with a script, a command an argument; see Caller.
+func (c *Container) Call(t testing.TB, script ...string) Result {
+	t.Helper()
+	return c.Run(t, c.Install(t, Caller(t)), script...)
+}
+
+// Call32 is Call with Caller32.
+func (c *Container) Call32(t testing.TB, script ...string) Result {
+	t.Helper()
+	return c.Run(t, c.Install(t, Caller32(t)), script...)
+}
+
+// Line is what one command of the caller found.
+type Line struct {
+	Op    string        `json:"op"`    // "sys", "stat", "openfile"
+	Ret   int64         `json:"ret"`   // sys: what the call returned
+	Errno syscall.Errno `json:"errno"` // 0: it succeeded
+	Bufs  []Buffer      `json:"bufs"`  // sys: the buffers after the call, in the order of the arguments
+	Mode  uint32        `json:"mode"`  // stat: S_IFMT included
+	Major uint32        `json:"major"` // stat: of the device that it is
+	Minor uint32        `json:"minor"`
+	UID   uint32        `json:"uid"` // stat: in the caller's user namespace
+	GID   uint32        `json:"gid"`
+}
+
+// Buffer is memory that a call was given.
+type Buffer []byte
+
+// UnmarshalText decodes hexadecimal digits.
+func (b *Buffer) UnmarshalText(text []byte) error {
+	var err error
+	*b, err = hex.DecodeString(string(text))
+	return err
+}
+
+// Lines are what the caller printed. A script that could not be carried out to its end fails the test.
+func (r Result) Lines(t testing.TB) []Line {
+	t.Helper()
+	if r.ExitCode != 0 {
+		t.Fatalf("sdktest: the caller exited with %d (%v): %s", r.ExitCode, r.Signal, r.Stderr)
+	}
+	var lines []Line
+	for text := range strings.Lines(r.Stdout) {
+		var line Line
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("sdktest: the caller printed %q: %v", text, err)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

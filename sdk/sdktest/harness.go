@@ -1,0 +1,237 @@
+package sdktest
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
+)
+
+// Harness is a handler behind the real RPC, with no kernel at the other end.
+type Harness struct {
+	t        testing.TB
+	client   proto.PluginClient
+	manifest *proto.Manifest
+	sessions atomic.Uint64
+}
+
+// Serve serves the handler to fake calls until the end of the test. A manifest that the broker would refuse fails the
+// test.
+//
+//	session := sdktest.Serve(t, handler).Attach(sdk.Container{ID: "c1"}, map[string]any{"devices": []string{"c 1:3"}})
+//	outcome := session.Handle(t.Context(), sdktest.Call{
+//		Syscall: "mknod",
+//		Args:    [6]uint64{0, unix.S_IFCHR | 0o666, unix.Mkdev(1, 3)},
+//		Reads:   map[int]any{0: "/dev/null"},
+//	})
+//	if outcome.String() != "value 0" { ... }
+func Serve(t testing.TB, h sdk.Handler) *Harness {
+	t.Helper()
+	client, manifest := connect(t, h)
+	return &Harness{t: t, client: client, manifest: manifest}
+}
+
+// Attach attaches a container until the end of the test. Settings override the manifest's defaults. A refusal fails the
+// test; see Refusal.
+func (h *Harness) Attach(container sdk.Container, settings map[string]any) *Session {
+	h.t.Helper()
+	session, err := h.attach(container, settings)
+	if err != nil {
+		h.t.Fatalf("sdktest: attach: %v", err)
+	}
+	return session
+}
+
+// Refusal is why the container cannot be attached: a setting that does not fit the manifest, or the handler's own error.
+// It is nil if the container was attached.
+func (h *Harness) Refusal(container sdk.Container, settings map[string]any) error {
+	h.t.Helper()
+	_, err := h.attach(container, settings)
+	return err
+}
+
+func (h *Harness) attach(container sdk.Container, overrides map[string]any) (*Session, error) {
+	h.t.Helper()
+	settings, err := fillSettings(h.manifest, overrides)
+	if err != nil {
+		return nil, err
+	}
+	id := h.sessions.Add(1)
+	if err := attach(h.t, h.client, id, container, settings); err != nil {
+		return nil, err
+	}
+	return &Session{Harness: h, id: id}, nil
+}
+
+// Session is a container's use of the handler.
+type Session struct {
+	*Harness
+	id    uint64
+	calls atomic.Uint64
+}
+
+// Call is a fake notification.
+type Call struct {
+	Syscall string
+	Arch    sdk.Arch // 0: this machine's own
+	Args    [6]uint64
+	// Reads gives the memory that the manifest declares, by argument: a string, a []byte, or the syscall.Errno that
+	// reading it gave. Each declared read must be there; one longer than declared becomes the fault that the broker makes
+	// of it.
+	Reads map[int]any
+	// Memory is what Request.Read and ReadString find, by the address where it begins; elsewhere they get EFAULT.
+	Memory map[uint64][]byte
+	TID    int  // of Request.Target; 0: this process
+	Gone   bool // the caller no longer waits: Request.CheckValid and Read give sdk.ErrGone
+}
+
+// Handle has the handler answer the call. The context is the handler's: cancel it for a caller that dies, give it a
+// deadline for the broker's. It may be called concurrently.
+func (s *Session) Handle(ctx context.Context, call Call) Outcome {
+	s.t.Helper()
+	if call.Arch == 0 {
+		call.Arch = arches()[0]
+	}
+	if call.TID == 0 {
+		call.TID = os.Getpid()
+	}
+	return handle(ctx, s.client, &proto.Notification{
+		Id: s.calls.Add(1), Session: s.id, Syscall: call.Syscall, Arch: uint32(call.Arch),
+		Nr: numbers[call.Arch][call.Syscall], Args: call.Args[:], Tid: int32(call.TID),
+		Reads: s.reads(call),
+	}, fakeCaller{t: s.t, call: call})
+}
+
+// reads are the call's, in the order of the manifest's declarations.
+func (s *Session) reads(call Call) []*proto.Memory {
+	s.t.Helper()
+	declared := s.syscall(call.Syscall).GetReads()
+	var reads []*proto.Memory
+	for _, d := range declared {
+		value, ok := call.Reads[int(d.GetArg())]
+		if !ok {
+			s.t.Fatalf("sdktest: %s: the manifest declares a read of argument %d: give it in Call.Reads", call.Syscall, d.GetArg())
+		}
+		reads = append(reads, s.declaredRead(call, d, value))
+	}
+	if len(call.Reads) != len(declared) {
+		s.t.Fatalf("sdktest: %s: Call.Reads has %d reads, the manifest declares %d", call.Syscall, len(call.Reads), len(declared))
+	}
+	return reads
+}
+
+func (s *Session) syscall(name string) *proto.Syscall {
+	s.t.Helper()
+	for _, declared := range s.manifest.GetSyscalls() {
+		if declared.GetName() == name {
+			return declared
+		}
+	}
+	s.t.Fatalf("sdktest: the manifest has no syscall %q", name)
+	return nil
+}
+
+func (s *Session) declaredRead(call Call, d *proto.Read, value any) *proto.Memory {
+	s.t.Helper()
+	var data []byte
+	switch v := value.(type) {
+	case syscall.Errno:
+		return memory(nil, v)
+	case string:
+		data = []byte(v)
+	case []byte:
+		data = v
+	default:
+		s.t.Fatalf("sdktest: %s: read of argument %d is a %T: want a string, a []byte or a syscall.Errno", call.Syscall, d.GetArg(), v)
+	}
+	switch kind := d.GetKind().(type) {
+	case *proto.Read_String_:
+		if len(data)+1 > int(kind.String_.GetMax()) {
+			return memory(nil, unix.ENAMETOOLONG)
+		}
+	case *proto.Read_Bytes:
+		length := call.Args[kind.Bytes.GetLengthArg()]
+		if length > uint64(kind.Bytes.GetMax()) {
+			return memory(nil, unix.E2BIG)
+		}
+		if length != uint64(len(data)) {
+			s.t.Fatalf("sdktest: %s: argument %d says %d bytes, Call.Reads has %d", call.Syscall, kind.Bytes.GetLengthArg(), length, len(data))
+		}
+	case *proto.Read_Struct:
+		if len(data) != int(kind.Struct.GetSize()) {
+			s.t.Fatalf("sdktest: %s: the struct of argument %d has %d bytes, Call.Reads has %d", call.Syscall, d.GetArg(), kind.Struct.GetSize(), len(data))
+		}
+	}
+	return memory(data, 0)
+}
+
+// fakeCaller answers from a Call.
+type fakeCaller struct {
+	t    testing.TB
+	call Call
+}
+
+func (f fakeCaller) valid() bool { return !f.call.Gone }
+
+func (f fakeCaller) readMemory(address uint64, n int) ([]byte, syscall.Errno) {
+	if f.call.Gone {
+		return nil, unix.ESRCH
+	}
+	data := f.from(address)
+	if len(data) < n {
+		return nil, unix.EFAULT
+	}
+	return data[:n], 0
+}
+
+func (f fakeCaller) readString(address uint64, max int) ([]byte, syscall.Errno) {
+	if f.call.Gone {
+		return nil, unix.ESRCH
+	}
+	data := f.from(address)
+	switch end := bytes.IndexByte(data, 0); {
+	case end >= 0 && end < max:
+		return data[:end], 0
+	case len(data) >= max:
+		return nil, unix.ENAMETOOLONG
+	default:
+		return nil, unix.EFAULT
+	}
+}
+
+// from is the memory at address up to the end of its region.
+func (f fakeCaller) from(address uint64) []byte {
+	for start, data := range f.call.Memory {
+		if address >= start && address-start < uint64(len(data)) {
+			return data[address-start:]
+		}
+	}
+	return nil
+}
+
+func (f fakeCaller) answer(response *proto.Response) Outcome {
+	outcome := outcomeOf(response)
+	if outcome.Kind == AddFD {
+		outcome.File = duplicate(f.t, int(response.GetAddFd().GetFd()))
+	}
+	return outcome
+}
+
+// duplicate copies a descriptor of the handler, which shares this process, until the end of the test.
+func duplicate(t testing.TB, fd int) *os.File {
+	t.Helper()
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Errorf("sdktest: descriptor %d of the response: %v", fd, err)
+		return nil
+	}
+	file := os.NewFile(uintptr(copied), "addfd")
+	t.Cleanup(func() { file.Close() })
+	return file
+}

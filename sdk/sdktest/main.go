@@ -1,0 +1,47 @@
+package sdktest
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// stageEnv says what a re-executed test binary is.
+const stageEnv = "SDKTEST_STAGE"
+
+const (
+	stageInit    = "init"    // process 1 of a container
+	stageProgram = "program" // about to execute a program in one
+)
+
+// mainCalled says whether this test binary can be re-executed.
+var mainCalled bool
+
+// Main is TestMain for a package whose tests use NewContainer or AsRoot, which re-execute the test binary. It does not
+// return.
+//
+//	func TestMain(m *testing.M) { sdktest.Main(m) }
+func Main(m *testing.M) {
+	switch stage := os.Getenv(stageEnv); stage {
+	case "":
+		mainCalled = true
+		code := m.Run()
+		removeCallers()
+		os.Exit(code)
+	case stageInit:
+		exitWith(runInit())
+	case stageProgram:
+		exitWith(runProgram())
+	default:
+		exitWith(fmt.Errorf("%s=%q: no such stage", stageEnv, stage))
+	}
+}
+
+// exitWith ends a stage. What it has to say goes to the test's standard error.
+func exitWith(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sdktest:", err)
+		os.Exit(125)
+	}
+	os.Exit(0)
+}

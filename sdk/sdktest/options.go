@@ -1,0 +1,85 @@
+package sdktest
+
+import (
+	"maps"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Option changes what NewContainer makes.
+type Option func(*config)
+
+type config struct {
+	settings    map[string]any
+	annotations map[string]string
+	rootfs      string
+	deadline    time.Duration
+	realRoot    bool
+	mounts      []mountAt
+}
+
+type mountAt struct {
+	mount  *os.File
+	target string
+}
+
+// WithSettings overrides the manifest's defaults.
+func WithSettings(settings map[string]any) Option {
+	return func(c *config) { c.settings = settings }
+}
+
+// WithAnnotations gives the container annotations.
+func WithAnnotations(annotations map[string]string) Option {
+	return func(c *config) { c.annotations = maps.Clone(annotations) }
+}
+
+// WithRootfs has the container use a directory of the host, which has a directory proc, is owned by HostID and can be
+// searched by it. It is left as the container leaves it. Without, the container has a fresh one: /bin, /dev (a plain
+// directory), /mnt, /proc, /root, /tmp.
+func WithRootfs(dir string) Option {
+	return func(c *config) { c.rootfs = dir }
+}
+
+// WithDeadline is how long a Handle may take before the caller gets the failure verdict; 10 s without.
+func WithDeadline(d time.Duration) Option {
+	return func(c *config) { c.deadline = d }
+}
+
+// WithRealRoot makes a container without a user namespace: root in it is root of the host. What it can do is what an
+// intercepted caller should be able to.
+func WithRealRoot() Option {
+	return func(c *config) { c.realRoot = true }
+}
+
+// WithMount mounts a detached mount of the host (fsmount(2), open_tree(2); see Tmpfs) on a directory of the rootfs, which
+// is made if it is not there.
+func WithMount(mount *os.File, target string) Option {
+	return func(c *config) { c.mounts = append(c.mounts, mountAt{mount, target}) }
+}
+
+// Tmpfs makes a detached tmpfs whose superblock belongs to the host, with the mount attributes given
+// (unix.MOUNT_ATTR_NODEV ...); mode=1777. It needs CAP_SYS_ADMIN.
+func Tmpfs(t testing.TB, attributes int) *os.File {
+	t.Helper()
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Fatalf("sdktest: fsopen: %v", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetString(fs, "mode", "1777"); err != nil {
+		t.Fatalf("sdktest: fsconfig: %v", err)
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		t.Fatalf("sdktest: fsconfig: %v", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
+	if err != nil {
+		t.Fatalf("sdktest: fsmount: %v", err)
+	}
+	mount := os.NewFile(uintptr(fd), "tmpfs")
+	t.Cleanup(func() { mount.Close() })
+	return mount
+}

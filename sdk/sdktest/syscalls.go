@@ -1,0 +1,17 @@
+package sdktest
+
+import (
+	"runtime"
+
+	"github.com/intercede/intercede/sdk"
+)
+
+//go:generate go run ./internal/gensyscalls
+
+// arches are those that a program on this machine can make calls of.
+func arches() []sdk.Arch {
+	if runtime.GOARCH == "arm64" {
+		return []sdk.Arch{sdk.ArchAArch64, sdk.ArchARM}
+	}
+	return []sdk.Arch{sdk.ArchX86_64, sdk.ArchI386}
+}
