@@ -19,9 +19,9 @@ func takes(name string, when ...*proto.Match) *proto.Syscall {
 	return &proto.Syscall{Name: name, When: when}
 }
 
-// when is a match of one condition.
+// when is a match of one condition; of the value only what the mask has counts.
 func when(arg uint32, mask, value uint64) *proto.Match {
-	return &proto.Match{All: []*proto.Condition{{Arg: arg, Mask: mask, Value: value}}}
+	return &proto.Match{All: []*proto.Condition{{Arg: arg, Mask: mask, Value: value & mask}}}
 }
 
 // both is a match that holds where all do.

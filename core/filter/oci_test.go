@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -176,19 +177,9 @@ func holds(a architecture, matches []match, args [6]uint64) bool {
 	if a.profile != "SCMP_ARCH_X86_64" {
 		width = 0xffffffff
 	}
-	if len(matches) == 0 {
-		return true
-	}
-	for _, m := range matches {
-		all := true
-		for _, c := range m {
-			all = all && args[c.arg]&c.mask&width == c.value&width
-		}
-		if all {
-			return true
-		}
-	}
-	return false
+	return len(matches) == 0 || slices.ContainsFunc(matches, func(m match) bool {
+		return !slices.ContainsFunc(m, func(c condition) bool { return args[c.arg]&c.mask&width != c.value&width })
+	})
 }
 
 // samples are registers near the borders of the matches, and some far away.
@@ -222,28 +213,30 @@ func samples(random *rand.Rand, matches []match) [][6]uint64 {
 	return list
 }
 
+// randomManifests have conditions that a profile with a base can express.
 func randomManifests(random *rand.Rand) []*proto.Manifest {
-	masks := []uint64{unix.S_IFMT, unix.S_IFMT, 0xffffffff, 0xffffffff, ^uint64(0), 7, 0x80000001}
-	values := []uint64{0, 1, 5, 0x2000, 0x6000, 0xffffffff, ^uint64(0)}
 	var syscalls []*proto.Syscall
 	for _, name := range []string{"mknod", "mknodat", "umount2", "setxattr"} {
-		s := takes(name)
+		s, arg := takes(name), uint32(random.IntN(6))
 		for range random.IntN(4) {
-			var m *proto.Match
-			for _, arg := range random.Perm(3)[:1+random.IntN(2)] {
-				mask := masks[random.IntN(len(masks))]
-				c := when(uint32(arg), mask, mask&values[random.IntN(len(values))])
-				if m == nil {
-					m = c
-				} else {
-					m = both(m, c)
-				}
-			}
-			s.When = append(s.When, m)
+			s.When = append(s.When, when(arg, randomMask(random), randomValue(random)))
+		}
+		if random.IntN(5) == 0 {
+			s.When = []*proto.Match{when(arg, ^uint64(0), randomValue(random))}
 		}
 		syscalls = append(syscalls, s)
 	}
 	return []*proto.Manifest{plugin("random", syscalls...)}
+}
+
+func randomMask(random *rand.Rand) uint64 {
+	masks := []uint64{unix.S_IFMT, unix.S_IFMT, 0xffffffff, 0xff, 7, 0x80000001}
+	return masks[random.IntN(len(masks))]
+}
+
+func randomValue(random *rand.Rand) uint64 {
+	values := []uint64{0, 1, 5, 0x2000, 0x6000, 0xffffffff, ^uint64(0)}
+	return values[random.IntN(len(values))]
 }
 
 // randomProfile is a profile whose rules overlap with the plugins' in many ways.
@@ -332,12 +325,13 @@ func TestOCIRefuses(t *testing.T) {
 		{"no rule", rules(`{"names": "open"}`), nil, []string{"syscalls[0]"}},
 		{"two actions", rules(allowMknod, `{"names": ["mknod"], "action": "SCMP_ACT_ERRNO"}`), nil, []string{"syscalls[0] and syscalls[1]", "mknod"}},
 		{"two errnos", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}`, `{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2}`), nil, []string{"syscalls[0] and syscalls[1]", "mknod"}},
-		{"the same argument", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, "value": 4096, "op": "SCMP_CMP_NE"}]}`), nil, []string{"mknod", "argument 1"}},
-		{"an argument twice", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_NE"}, {"index": 0, "value": 2, "op": "SCMP_CMP_NE"}]}`), nil, []string{"mknod", "argument 0"}},
-		{"another argument by order", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 2, "value": 7, "op": "SCMP_CMP_LT"}]}`), nil, []string{"mknod", "argument 2", "SCMP_CMP_LT"}},
-		{"too many rules", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(1, 0xffff, 5), when(2, 0xffff, 5)))}, []string{"mknod", "more than 64 rules"}},
-		{"single high bits", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, 1<<40, 1<<40)))}, []string{"mknod", "argument 2"}},
-		{"high word in one match only", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, ^uint64(0), 1), when(2, 3, 2)))}, []string{"mknod", "high word of argument 2"}},
+		{"a rule with arguments", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 5, "value": 4096, "op": "SCMP_CMP_NE"}]}`), nil, []string{"mknod", "without args"}},
+		{"64 bits in several matches", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, ^uint64(0), 1), when(2, 3, 2)))}, []string{"mknod", "32 bits"}},
+		{"high bits", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, 1<<40, 1<<40)))}, []string{"mknod", "32 bits"}},
+		{"two arguments", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 1), when(2, 1, 1)))}, []string{"mknod", "one argument"}},
+		{"two arguments of one match", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1))))}, []string{"mknod", "one argument"}},
+		{"several matches of several conditions", "", []*proto.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1)), when(1, 2, 2)))}, []string{"mknod", "libseccomp"}},
+		{"too many rules", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(1, 0xffffffff, 0xff00ff00), when(1, 0xffffffff, 0x00ff00ff)))}, []string{"mknod", "more than 64 rules"}},
 		{"runtime's own call", "", []*proto.Manifest{plugin("p", takes("sendmsg_"))}, []string{"plugin p"}},
 		{"write", "", []*proto.Manifest{plugin("p", takes("write"))}, []string{"plugin p: syscall write", "runtimes"}},
 		{"fcntl", "", []*proto.Manifest{plugin("p", takes("fcntl"))}, []string{"plugin p: syscall fcntl", "runtimes"}},
@@ -381,10 +375,6 @@ func TestOCIMerge(t *testing.T) {
 			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "mknod", "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_MKNOD"]}}]}`,
 			[]*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 0)))},
 			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]},{"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":1,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"includes":{"caps":["CAP_MKNOD"]},"names":["mknod"]}]}`},
-		{"other arguments of the rule",
-			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 2, "value": 7, "op": "SCMP_CMP_EQ"}]}]}`,
-			[]*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 0)))},
-			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]},{"action":"SCMP_ACT_ALLOW","args":[{"index":2,"value":7,"valueTwo":0,"op":"SCMP_CMP_EQ"},{"index":1,"value":1,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]}]}`},
 		{"missing architectures",
 			`{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"]}`,
 			nil,

@@ -1,9 +1,12 @@
 package filter
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"testing"
 
@@ -137,6 +140,25 @@ func compile(text []byte, caps []string) ([]unix.SockFilter, error) {
 		}
 	}
 	return export(filter)
+}
+
+// export gives the filter's program. libseccomp before 2.6 exports to descriptors only.
+func export(filter *libseccomp.ScmpFilter) ([]unix.SockFilter, error) {
+	fd, err := unix.MemfdCreate("seccomp", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "seccomp")
+	defer file.Close()
+	if err := filter.ExportBPF(file); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.NewSectionReader(file, 0, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	program := make([]unix.SockFilter, len(text)/binary.Size(unix.SockFilter{}))
+	return program, binary.Read(bytes.NewReader(text), binary.NativeEndian, program)
 }
 
 func runtimeAction(name string, errno *int16) libseccomp.ScmpAction {

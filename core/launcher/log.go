@@ -10,7 +10,7 @@ import (
 // newHclog is the logger that go-plugin wants, writing to ours. What a plugin logs arrives here too.
 func newHclog(name string, log zerolog.Logger) hclog.Logger {
 	logger := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Level: hclog.Trace, Output: io.Discard})
-	logger.RegisterSink(zerologSink{log})
+	logger.RegisterSink(&zerologSink{log})
 	return logger
 }
 
@@ -27,6 +27,6 @@ var levels = map[hclog.Level]zerolog.Level{
 }
 
 // Accept implements hclog.SinkAdapter.
-func (s zerologSink) Accept(_ string, level hclog.Level, message string, args ...any) {
+func (s *zerologSink) Accept(_ string, level hclog.Level, message string, args ...any) {
 	s.log.WithLevel(levels[level]).Fields(args).Msg(message)
 }

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/intercede/intercede/core/daemon"
+	"github.com/intercede/intercede/core/policy"
+	"github.com/spf13/cobra"
+)
+
+func checkCommand() *cobra.Command {
+	var config configFlags
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "check",
+		Short:   "Print every problem in the config",
+		Long:    "Check reads the config, runs each enabled plugin for its manifest, and prints every problem with its place.\nIt exits 1 if there is any. Nothing is started.",
+		Example: "  intercede check --config /etc/intercede/config.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			options, err := config.options()
+			if err != nil {
+				return err
+			}
+			_, problems := daemon.Load(c.Context(), config.path, options)
+			if asJSON {
+				return checkJSON(c, problems)
+			}
+			if len(problems) > 0 {
+				return printProblems(problems)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s: no problems\n", config.path)
+			return nil
+		},
+	}
+	config.register(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print the problems as a JSON array")
+	return c
+}
+
+func checkJSON(c *cobra.Command, problems policy.Problems) error {
+	if problems == nil {
+		problems = policy.Problems{}
+	}
+	if err := json.NewEncoder(c.OutOrStdout()).Encode(problems); err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return &exitError{status: exitFailure}
+	}
+	return nil
+}

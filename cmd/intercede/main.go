@@ -1,0 +1,60 @@
+// Command intercede intercepts system calls of unprivileged containers; see the README.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/run"
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	run.Init()
+	launcher.Init()
+	os.Exit(execute())
+}
+
+// Exit statuses of every command but run, whose is that of its command.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// exitError ends the program with a status; without an error nothing is printed.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e *exitError) Error() string { return fmt.Sprint(e.err) }
+func (e *exitError) Unwrap() error { return e.err }
+
+func execute() int {
+	root := &cobra.Command{
+		Use:           "intercede",
+		Short:         "System call interception for unprivileged containers",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &exitError{exitUsage, fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
+	})
+	root.AddCommand(runCommand(), checkCommand())
+	err := root.Execute()
+	var exit *exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		if exit.err != nil {
+			fmt.Fprintln(os.Stderr, "intercede:", exit.err)
+		}
+		return exit.status
+	default:
+		fmt.Fprintln(os.Stderr, "intercede:", err)
+		return exitFailure
+	}
+}

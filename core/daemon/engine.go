@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+
+	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/rs/zerolog"
+	protobuf "google.golang.org/protobuf/proto"
+)
+
+// Engine is a broker with its plugins running.
+type Engine struct {
+	log    zerolog.Logger
+	broker *core.Broker
+
+	mu      sync.Mutex
+	plugins []*sharedPlugin
+}
+
+// sharedPlugin is a running plugin and how many policies use it.
+type sharedPlugin struct {
+	*launcher.Plugin
+	spec launcher.Spec
+	uses int
+}
+
+// Start starts the plugins of the setup and a broker.
+func Start(setup *Setup, log zerolog.Logger) (*Engine, error) {
+	e := &Engine{log: log}
+	first, err := e.start(setup)
+	if err != nil {
+		return nil, err
+	}
+	if e.broker, err = core.New(core.Config{Policy: first, Log: log}); err != nil {
+		first.Released()
+		return nil, err
+	}
+	return e, nil
+}
+
+// Reload gives containers that come from now on the new setup. Those there keep theirs, and the plugins that they use
+// run on until the last of them is gone.
+func (e *Engine) Reload(setup *Setup) error {
+	next, err := e.start(setup)
+	if err != nil {
+		return err
+	}
+	e.broker.SetPolicy(next)
+	return nil
+}
+
+// Attach is core.Broker's.
+func (e *Engine) Attach(ctx context.Context, listener *os.File, claim container.Claim) error {
+	return e.broker.Attach(ctx, listener, claim)
+}
+
+// Close answers or releases every parked call and stops the plugins. Attach is not to be called any more.
+func (e *Engine) Close() { e.broker.Close() }
+
+// start starts what the setup needs that does not run yet, all at once.
+func (e *Engine) start(setup *Setup) (*core.Policy, error) {
+	plugins := make([]*sharedPlugin, len(setup.Policy.Plugins))
+	errs := make([]error, len(plugins))
+	var starting sync.WaitGroup
+	for i := range plugins {
+		starting.Go(func() { plugins[i], errs[i] = e.acquire(setup, i) })
+	}
+	starting.Wait()
+	if err := errors.Join(errs...); err != nil {
+		e.release(plugins)
+		return nil, err
+	}
+	b := setup.Policy.Broker
+	policy := &core.Policy{
+		Limits:      core.Limits{MaxInflight: b.MaxInflight, Rate: float64(b.Rate), Burst: b.Burst},
+		SyscallName: setup.routes.Name,
+		Released:    func() { e.release(plugins) },
+	}
+	for i, p := range setup.Policy.Plugins {
+		policy.Uses = append(policy.Uses, core.Use{
+			Plugin: plugins[i].Plugin, Settings: p.SettingsJSON, Deadline: p.Timeout, OnFailure: p.OnFailure,
+		})
+	}
+	return policy, nil
+}
+
+// acquire finds the running plugin that the setup names, or starts it.
+func (e *Engine) acquire(setup *Setup, i int) (*sharedPlugin, error) {
+	wanted, manifest := setup.Policy.Plugins[i], setup.Manifests[i]
+	spec := launcher.Spec{Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256}
+	e.mu.Lock()
+	for _, p := range e.plugins {
+		if p.spec == spec && protobuf.Equal(p.Manifest(), manifest) && p.Status().State != "disabled" {
+			p.uses++
+			e.mu.Unlock()
+			return p, nil
+		}
+	}
+	e.mu.Unlock()
+	started, err := launcher.Start(spec, manifest, e.log)
+	if err != nil {
+		return nil, err
+	}
+	p := &sharedPlugin{Plugin: started, spec: spec, uses: 1}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.plugins = append(e.plugins, p)
+	return p, nil
+}
+
+// release stops the plugins that nothing uses any more.
+func (e *Engine) release(plugins []*sharedPlugin) {
+	var unused []*sharedPlugin
+	e.mu.Lock()
+	for _, p := range plugins {
+		if p == nil {
+			continue
+		}
+		if p.uses--; p.uses == 0 {
+			unused = append(unused, p)
+			e.remove(p)
+		}
+	}
+	e.mu.Unlock()
+	var stopping sync.WaitGroup
+	for _, p := range unused {
+		stopping.Go(p.Stop)
+	}
+	stopping.Wait()
+}
+
+func (e *Engine) remove(gone *sharedPlugin) {
+	for i, p := range e.plugins {
+		if p == gone {
+			e.plugins = append(e.plugins[:i:i], e.plugins[i+1:]...)
+			return
+		}
+	}
+}
+
+// Status is the state of the broker for an operator.
+type Status struct {
+	Plugins    []launcher.Status      `json:"plugins"`
+	Containers []core.ContainerStatus `json:"containers"`
+}
+
+// Status says what runs.
+func (e *Engine) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := Status{Plugins: []launcher.Status{}, Containers: e.broker.Status()}
+	for _, p := range e.plugins {
+		s.Plugins = append(s.Plugins, p.Plugin.Status())
+	}
+	return s
+}

@@ -1,0 +1,72 @@
+// Package daemon puts the parts together: from a config file to running plugins, a broker, and the sockets that runtimes
+// and operators connect to.
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// Setup is a config that was checked as a whole: the file, the plugins' binaries and manifests, the settings.
+type Setup struct {
+	Policy    *policy.Policy
+	Manifests []*proto.Manifest // of Policy.Plugins, in their order
+	routes    filter.Routes
+}
+
+// Load reads the config at path, runs the enabled plugins' binaries for their manifests and checks all of it. Nothing is
+// started. It gives every problem that it finds at once.
+func Load(ctx context.Context, path string, options policy.Options) (*Setup, policy.Problems) {
+	config, problems := policy.Load(path, options)
+	if config == nil {
+		return nil, problems
+	}
+	manifests, unread := readManifests(ctx, path, config)
+	if len(unread) > 0 {
+		return nil, append(problems, unread...)
+	}
+	resolved, more := policy.Resolve(config, manifests)
+	if problems = append(problems, more...); len(problems) > 0 {
+		return nil, problems
+	}
+	setup := &Setup{Policy: resolved}
+	for _, p := range resolved.Plugins {
+		setup.Manifests = append(setup.Manifests, manifests[p.Name])
+	}
+	var err error
+	if setup.routes, err = filter.Resolve(setup.Manifests); err != nil {
+		return nil, policy.Problems{{File: path, Key: "plugins", Message: err.Error()}}
+	}
+	return setup, nil
+}
+
+// readManifests runs the enabled plugins' binaries, all at once.
+func readManifests(ctx context.Context, path string, config *policy.Config) (map[string]*proto.Manifest, policy.Problems) {
+	var mu sync.Mutex
+	var problems policy.Problems
+	var reading sync.WaitGroup
+	manifests := map[string]*proto.Manifest{}
+	for _, p := range config.Plugins {
+		if !p.Enabled {
+			continue
+		}
+		reading.Go(func() {
+			manifest, err := launcher.ReadManifest(ctx, launcher.Spec{Name: p.Name, Path: p.Path, SHA256: p.SHA256})
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				problems = append(problems, policy.Problem{File: path, Key: fmt.Sprintf("plugins.%s", p.Name), Message: err.Error()})
+				return
+			}
+			manifests[p.Name] = manifest
+		})
+	}
+	reading.Wait()
+	return manifests, problems
+}
