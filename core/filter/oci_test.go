@@ -89,7 +89,7 @@ func TestOCIKeepsDefaultProfiles(t *testing.T) {
 func TestOCIMergesRandomProfiles(t *testing.T) {
 	requireAMD64(t)
 	merges := 0
-	for seed := range uint64(600) {
+	for seed := range uint64(30000) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		if mergeRandom(t, random) {
 			merges++
@@ -163,7 +163,7 @@ func checkMerge(t *testing.T, random *rand.Rand, base, merged []byte, manifests 
 func checkCall(t *testing.T, before, after verdicts, c call, a architecture, matches []match) {
 	t.Helper()
 	want := before.of(c)
-	if holds(a, matches, c.args) {
+	if notified(a, matches, c.args) {
 		want = notify
 	}
 	if got := after.of(c); got != want {
@@ -171,8 +171,8 @@ func checkCall(t *testing.T, before, after verdicts, c call, a architecture, mat
 	}
 }
 
-// holds is what libseccomp makes of the conditions: it compares 32 bits where registers have 32, and on x32.
-func holds(a architecture, matches []match, args [6]uint64) bool {
+// notified is what libseccomp makes of the conditions: it compares 32 bits where registers have 32, and on x32.
+func notified(a architecture, matches []match, args [6]uint64) bool {
 	width := ^uint64(0)
 	if a.profile != "SCMP_ARCH_X86_64" {
 		width = 0xffffffff

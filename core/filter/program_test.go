@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/intercede/intercede/sdk/proto"
@@ -118,4 +120,78 @@ func TestProgramRefusesReservedCalls(t *testing.T) {
 	wantError(t, err, "plugin a")
 	_, err = Program([]*proto.Manifest{mknodPlugin, plugin("b", takes("execve")), plugin("c", takes("execve"))}, []string{"execve"})
 	wantError(t, err, "plugin b, c: syscall execve cannot be intercepted")
+}
+
+// The program must say what the conditions say, for any conditions of any number of plugins.
+func TestProgramOfRandomConditions(t *testing.T) {
+	requireAMD64(t)
+	for seed := range uint64(300) {
+		if checkRandomProgram(t, rand.New(rand.NewPCG(seed, 0))); t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func FuzzProgram(f *testing.F) {
+	requireAMD64(f)
+	f.Add(uint64(0), uint64(0))
+	f.Fuzz(func(t *testing.T, a, b uint64) { checkRandomProgram(t, rand.New(rand.NewPCG(a, b))) })
+}
+
+func checkRandomProgram(t *testing.T, random *rand.Rand) {
+	manifests := []*proto.Manifest{randomPlugin(random, "a"), randomPlugin(random, "b")}
+	captures, err := collect(manifests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := mustProgram(t, manifests...)
+	for _, c := range captures {
+		for a, nr := range c.numbers {
+			for _, args := range samples(random, c.matches) {
+				if a.narrow {
+					for i := range args {
+						args[i] &= 0xffffffff
+					}
+				}
+				want := allow
+				if holds(manifests, c.name, args) {
+					want = notify
+				}
+				if got := v.of(call{a.audit, nr, args}); got != want {
+					t.Errorf("%s on %v, %x: %#x, want %#x: %v", c.name, a.scmp, args, got, want, manifests)
+				}
+			}
+		}
+	}
+}
+
+// holds says whether a plugin wants the call.
+func holds(manifests []*proto.Manifest, name string, args [6]uint64) bool {
+	fails := func(c *proto.Condition) bool { return args[c.GetArg()]&c.GetMask() != c.GetValue() }
+	matches := func(m *proto.Match) bool { return !slices.ContainsFunc(m.GetAll(), fails) }
+	for _, m := range manifests {
+		for _, s := range m.GetSyscalls() {
+			if s.GetName() == name && (len(s.GetWhen()) == 0 || slices.ContainsFunc(s.GetWhen(), matches)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func randomPlugin(random *rand.Rand, name string) *proto.Manifest {
+	p := plugin(name)
+	for _, syscall := range []string{"mknod", "umount2", "setxattr", "umount", "setxattrat"} {
+		s := takes(syscall)
+		for range random.IntN(4) {
+			m := &proto.Match{}
+			for _, arg := range random.Perm(6)[:1+random.IntN(3)] {
+				mask := randomMask(random) << (random.IntN(3) * 16)
+				m = both(m, when(uint32(arg), mask, randomValue(random)))
+			}
+			s.When = append(s.When, m)
+		}
+		p.Syscalls = append(p.Syscalls, s)
+	}
+	return p
 }
