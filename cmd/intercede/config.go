@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/spf13/cobra"
 )
@@ -28,6 +30,32 @@ func (f *configFlags) options() (policy.Options, error) {
 	}
 	dir, err := filepath.Abs(f.pluginDir)
 	return policy.Options{PluginDir: dir}, err
+}
+
+// load reads and checks the config with all that it names. Problems are printed.
+func (f *configFlags) load(ctx context.Context) (*daemon.Setup, error) {
+	options, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	setup, problems := daemon.Load(ctx, f.path, options)
+	if len(problems) > 0 {
+		return nil, printProblems(problems)
+	}
+	return setup, nil
+}
+
+// read reads the config alone; no plugin is run. Problems are printed.
+func (f *configFlags) read() (*policy.Config, error) {
+	options, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	config, problems := policy.Load(f.path, options)
+	if len(problems) > 0 {
+		return nil, printProblems(problems)
+	}
+	return config, nil
 }
 
 // printProblems prints them, and returns the error that ends the command.

@@ -33,16 +33,18 @@ func (e *exitError) Error() string { return fmt.Sprint(e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
 func execute() int {
+	usable := false // the command line was understood
 	root := &cobra.Command{
-		Use:           "intercede",
-		Short:         "System call interception for unprivileged containers",
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Use:              "intercede",
+		Short:            "System call interception for unprivileged containers",
+		SilenceErrors:    true,
+		SilenceUsage:     true,
+		PersistentPreRun: func(*cobra.Command, []string) { usable = true },
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exitError{exitUsage, fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(runCommand(), checkCommand())
+	root.AddCommand(runCommand(), serveCommand(), checkCommand(), profileCommand(), statusCommand(), pluginCommand())
 	err := root.Execute()
 	var exit *exitError
 	switch {
@@ -53,6 +55,9 @@ func execute() int {
 			fmt.Fprintln(os.Stderr, "intercede:", exit.err)
 		}
 		return exit.status
+	case !usable:
+		fmt.Fprintf(os.Stderr, "intercede: %v\nTry 'intercede --help'\n", err)
+		return exitUsage
 	default:
 		fmt.Fprintln(os.Stderr, "intercede:", err)
 		return exitFailure

@@ -5,24 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/run"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 )
 
+// runFlags are the flags of run that are not of the container.
+type runFlags struct {
+	config      configFlags
+	logging     logFlags
+	annotations []string
+	socket      string
+}
+
 func runCommand() *cobra.Command {
-	var config configFlags
+	var flags runFlags
 	var options run.Options
-	var annotations map[string]string
 	c := &cobra.Command{
 		Use:   "run [flags] -- CMD ARG...",
 		Short: "Run a command in an unprivileged container with interception",
 		Long: `Run makes an unprivileged container: user, mount, pid, uts, ipc and cgroup namespaces, with the container's root
-mapped to a high user id. The calls that the enabled plugins take are answered by them.
+mapped to a high user id. The calls that the enabled plugins take are answered by them: by a broker of its own, or, with
+--socket, by the daemon that serves there (whose config should enable what this one does).
 
 The exit status is the command's; 127 if it is not found, 126 if it cannot be executed.`,
 		Example: "  intercede run --memory 67108864 -- sh -c 'mknod /tmp/null c 1 3 && free'",
@@ -30,16 +42,18 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 		RunE: func(c *cobra.Command, args []string) error {
 			options.Args = args
 			options.Stdin, options.Stdout, options.Stderr = os.Stdin, os.Stdout, os.Stderr
-			return runContainer(c.Context(), config, options, annotations)
+			return runContainer(c.Context(), &flags, options)
 		},
 	}
-	config.register(c)
+	flags.config.register(c)
+	flags.logging.register(c)
 	f := c.Flags()
 	f.SetInterspersed(false)
 	f.StringVar(&options.Rootfs, "rootfs", "", "`DIR` that becomes the root; without it the host's files, changes discarded")
 	f.BoolVar(&options.Ephemeral, "ephemeral", false, "discard changes to the rootfs")
 	f.StringVar(&options.Name, "name", "", "host name of the container")
-	f.StringToStringVar(&annotations, "annotation", nil, "annotation `K=V` of the container, may be repeated")
+	f.StringArrayVar(&flags.annotations, "annotation", nil, "annotation `K=V` of the container, may be repeated")
+	f.StringVar(&flags.socket, "socket", "", "runtime `SOCKET` of a running daemon that answers the container's calls")
 	f.Int64Var(&options.Memory, "memory", 0, "memory limit in `BYTES`")
 	f.StringSliceVar(&options.CapDrop, "cap-drop", nil, "drop the capability `CAP`, or all; may be repeated")
 	f.StringVarP(&options.User, "user", "u", "", "`USER[:GROUP]` that runs the command")
@@ -48,29 +62,35 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 	return c
 }
 
-// runContainer runs a container with a broker of its own.
-func runContainer(ctx context.Context, config configFlags, options run.Options, annotations map[string]string) error {
-	policyOptions, err := config.options()
+func runContainer(ctx context.Context, flags *runFlags, options run.Options) error {
+	annotations, err := parseAnnotations(flags.annotations)
 	if err != nil {
 		return err
 	}
-	setup, problems := daemon.Load(ctx, config.path, policyOptions)
-	if len(problems) > 0 {
-		return printProblems(problems)
+	setup, err := flags.config.load(ctx)
+	if err != nil {
+		return err
 	}
 	if options.Filter, err = filter.Program(setup.Manifests, run.ReservedSyscalls()); err != nil {
 		return err
 	}
-	log, err := newLogger(setup.Policy.Broker.LogLevel, setup.Policy.Broker.LogFormat)
-	if err != nil {
-		return err
+	deliver := func(c *run.Container) error { return sendListener(ctx, c, flags.socket, annotations) }
+	if flags.socket == "" {
+		log, err := flags.logger(setup)
+		if err != nil {
+			return err
+		}
+		engine, err := daemon.Start(setup, log)
+		if err != nil {
+			return err
+		}
+		defer engine.Close()
+		deliver = func(c *run.Container) error {
+			claim := container.Claim{ID: c.ID(), Runtime: "run", Annotations: annotations, PID: c.InitPID()}
+			return engine.Attach(ctx, c.Listener(), claim)
+		}
 	}
-	engine, err := daemon.Start(setup, log.Level(max(log.GetLevel(), zerolog.WarnLevel)))
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-	status, err := runAttached(ctx, engine, options, annotations)
+	status, err := runDelivered(ctx, options, deliver)
 	if err != nil {
 		return err
 	}
@@ -80,7 +100,30 @@ func runContainer(ctx context.Context, config configFlags, options run.Options, 
 	return nil
 }
 
-func runAttached(ctx context.Context, engine *daemon.Engine, options run.Options, annotations map[string]string) (int, error) {
+// logger logs warnings, or what --log-level says: what the broker has to say else would disturb the command's output.
+func (f *runFlags) logger(setup *daemon.Setup) (zerolog.Logger, error) {
+	log, err := f.logging.logger(setup.Policy.Broker)
+	if f.logging.level == "" {
+		log = log.Level(max(log.GetLevel(), zerolog.WarnLevel))
+	}
+	return log, err
+}
+
+// parseAnnotations reads K=V pairs.
+func parseAnnotations(pairs []string) (map[string]string, error) {
+	annotations := map[string]string{}
+	for _, pair := range pairs {
+		key, value, found := strings.Cut(pair, "=")
+		if !found || key == "" {
+			return nil, &exitError{exitUsage, fmt.Errorf("--annotation %q: want K=V", pair)}
+		}
+		annotations[key] = value
+	}
+	return annotations, nil
+}
+
+// runDelivered runs a container whose listener goes where deliver brings it.
+func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Container) error) (status int, err error) {
 	c, err := run.Start(ctx, options)
 	var command *run.CommandError
 	if errors.As(err, &command) {
@@ -89,11 +132,26 @@ func runAttached(ctx context.Context, engine *daemon.Engine, options run.Options
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
-	claim := container.Claim{ID: c.ID(), Runtime: "run", Annotations: annotations, PID: c.InitPID()}
-	if err := engine.Attach(ctx, c.Listener(), claim); err != nil {
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := deliver(c); err != nil {
 		return 0, fmt.Errorf("container %s: %w", c.ID(), err)
 	}
 	defer c.ForwardSignals()()
 	return c.Wait()
+}
+
+// sendListener gives the container's listener to the daemon, as an OCI runtime would.
+func sendListener(ctx context.Context, c *run.Container, socket string, annotations map[string]string) error {
+	defer c.Listener().Close()
+	path, err := filepath.Abs(socket)
+	if err != nil {
+		return err
+	}
+	return oci.Send(ctx, path, specs.ContainerProcessState{
+		Version: specs.Version,
+		Pid:     c.InitPID(),
+		State: specs.State{
+			Version: specs.Version, ID: c.ID(), Status: specs.StateCreating, Pid: c.InitPID(), Annotations: annotations,
+		},
+	}, c.Listener())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/intercede/intercede/core"
@@ -135,27 +136,17 @@ func (e *Engine) release(plugins []*sharedPlugin) {
 }
 
 func (e *Engine) remove(gone *sharedPlugin) {
-	for i, p := range e.plugins {
-		if p == gone {
-			e.plugins = append(e.plugins[:i:i], e.plugins[i+1:]...)
-			return
-		}
-	}
-}
-
-// Status is the state of the broker for an operator.
-type Status struct {
-	Plugins    []launcher.Status      `json:"plugins"`
-	Containers []core.ContainerStatus `json:"containers"`
+	e.plugins = slices.DeleteFunc(e.plugins, func(p *sharedPlugin) bool { return p == gone })
 }
 
 // Status says what runs.
-func (e *Engine) Status() Status {
+func (e *Engine) Status() ([]launcher.Status, []core.ContainerStatus) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	s := Status{Plugins: []launcher.Status{}, Containers: e.broker.Status()}
-	for _, p := range e.plugins {
-		s.Plugins = append(s.Plugins, p.Plugin.Status())
+	running := slices.Clone(e.plugins)
+	e.mu.Unlock()
+	plugins := make([]launcher.Status, 0, len(running))
+	for _, p := range running {
+		plugins = append(plugins, p.Plugin.Status())
 	}
-	return s
+	return plugins, e.broker.Status()
 }

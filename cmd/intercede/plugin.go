@@ -1,0 +1,129 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/intercede/intercede/core/daemon"
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/spf13/cobra"
+)
+
+func pluginCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "plugin",
+		Short:   "Installed plugins",
+		Example: "  intercede plugin list",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return &exitError{exitUsage, fmt.Errorf("a subcommand is missing\nTry '%s --help'", c.CommandPath())}
+		},
+	}
+	c.AddCommand(pluginListCommand())
+	return c
+}
+
+func pluginListCommand() *cobra.Command {
+	var config configFlags
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the installed plugins",
+		Long: `List shows the plugins whose binaries are in the config's plugin folder, or that the config names, whether they are
+enabled, and what their manifests say. It exits 1 if an enabled one cannot be used.`,
+		Example: "  intercede plugin list\n  intercede plugin list --json | jq '.[].syscalls'",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			read, err := config.read()
+			if err != nil {
+				return err
+			}
+			installed, err := daemon.ListInstalled(c.Context(), read)
+			if err != nil {
+				return err
+			}
+			return printPlugins(c.OutOrStdout(), describePlugins(installed), asJSON)
+		},
+	}
+	config.register(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	return c
+}
+
+// listedPlugin is a plugin as `plugin list --json` shows it.
+type listedPlugin struct {
+	Name         string   `json:"name"`
+	Path         string   `json:"path"`
+	Enabled      bool     `json:"enabled"`
+	Version      string   `json:"version,omitempty"`
+	Description  string   `json:"description,omitempty"`
+	Syscalls     []string `json:"syscalls,omitempty"`
+	Capabilities []string `json:"capabilities,omitempty"`
+	Error        string   `json:"error,omitempty"`
+}
+
+func describePlugins(installed []*daemon.Installed) []listedPlugin {
+	list := make([]listedPlugin, 0, len(installed))
+	for _, p := range installed {
+		described := listedPlugin{
+			Name: p.Name, Path: p.Path, Enabled: p.Enabled, Version: p.Manifest.GetVersion(),
+			Description: p.Manifest.GetDescription(), Syscalls: syscallNames(p.Manifest), Capabilities: p.Manifest.GetCapabilities(),
+		}
+		if p.Err != nil {
+			described.Error = p.Err.Error()
+		}
+		list = append(list, described)
+	}
+	return list
+}
+
+func syscallNames(m *proto.Manifest) []string {
+	var names []string
+	for _, s := range m.GetSyscalls() {
+		names = append(names, s.GetName())
+	}
+	return names
+}
+
+func printPlugins(out io.Writer, plugins []listedPlugin, asJSON bool) error {
+	if asJSON {
+		if err := json.NewEncoder(out).Encode(plugins); err != nil {
+			return err
+		}
+	} else if err := printPluginTable(out, plugins); err != nil {
+		return err
+	}
+	for _, p := range plugins {
+		if p.Enabled && p.Error != "" {
+			return &exitError{status: exitFailure}
+		}
+	}
+	return nil
+}
+
+func printPluginTable(out io.Writer, plugins []listedPlugin) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PLUGIN\tENABLED\tVERSION\tSYSCALLS\tCAPABILITIES")
+	var errs []string
+	for _, p := range plugins {
+		enabled := "no"
+		if p.Enabled {
+			enabled = "yes"
+		}
+		if p.Error != "" {
+			errs = append(errs, p.Error)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.Name, enabled, listOf(p.Version), listOf(p.Syscalls...), listOf(p.Capabilities...))
+	}
+	for _, text := range errs {
+		fmt.Fprintln(w, "\n"+text)
+	}
+	return w.Flush()
+}
+
+// listOf joins what there is; a cell of a table is not left empty.
+func listOf(items ...string) string { return cmp.Or(strings.Join(items, ","), "-") }

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+
+	"github.com/intercede/intercede/core/daemon"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+func serveCommand() *cobra.Command {
+	var config configFlags
+	var logging logFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon that container runtimes hand their listeners to",
+		Long: `Serve starts the enabled plugins and takes seccomp listeners from OCI runtimes, on the config's socket.
+
+SIGHUP reads the config again: containers that come from then on get it, those that run keep what they have; a config
+with problems changes nothing. SIGTERM and SIGINT end the daemon: calls that are being answered may finish for a moment,
+and those that containers make later get ENOSYS.`,
+		Example: "  intercede serve --config /etc/intercede/config.toml\n  intercede profile --format oci > /etc/intercede/seccomp.json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
+			defer stop()
+			return serve(ctx, config, logging)
+		},
+	}
+	config.register(c)
+	logging.register(c)
+	return c
+}
+
+func serve(ctx context.Context, config configFlags, logging logFlags) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	defer signal.Stop(hangups)
+
+	setup, err := config.load(ctx)
+	if err != nil {
+		return err
+	}
+	log, err := logging.logger(setup.Policy.Broker)
+	if err != nil {
+		return err
+	}
+	server, err := daemon.Listen(setup, log)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	serving, end := context.WithCancel(ctx)
+	reloading := make(chan struct{})
+	go func() {
+		defer close(reloading)
+		reloadOn(serving, hangups, server, config, log)
+	}()
+	err = server.Serve(ctx)
+	end()
+	<-reloading
+	log.Info().Msg("ending")
+	return err
+}
+
+// reloadOn reloads the config at every signal, until ctx is done.
+func reloadOn(ctx context.Context, signals <-chan os.Signal, server *daemon.Server, config configFlags, log zerolog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+		}
+		if err := reload(ctx, server, config); err != nil {
+			log.Error().Err(err).Msg("config not reloaded: the former one stays")
+		}
+	}
+}
+
+func reload(ctx context.Context, server *daemon.Server, config configFlags) error {
+	options, err := config.options()
+	if err != nil {
+		return err
+	}
+	setup, problems := daemon.Load(ctx, config.path, options)
+	if len(problems) > 0 {
+		return problems
+	}
+	return server.Reload(setup)
+}

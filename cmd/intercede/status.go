@@ -1,0 +1,60 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/intercede/intercede/core/control"
+	"github.com/spf13/cobra"
+)
+
+func statusCommand() *cobra.Command {
+	var config configFlags
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "status",
+		Short:   "Show the daemon's containers and plugins",
+		Long:    "Status asks the running daemon, on the admin socket that the config names, for its plugins and containers.",
+		Example: "  intercede status\n  intercede status --json | jq '.containers[] | select(.failures > 0)'",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			read, err := config.read()
+			if err != nil {
+				return err
+			}
+			status, err := control.GetStatus(c.Context(), read.Broker.Control)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(status)
+			}
+			return printStatus(c.OutOrStdout(), status)
+		},
+	}
+	config.register(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return c
+}
+
+func printStatus(out io.Writer, s *control.Status) error {
+	fmt.Fprintf(out, "Daemon %d, up %s, listens on %s\n\n", s.PID, age(s.Started), s.Socket)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PLUGIN\tVERSION\tSTATE\tPID\tRESTARTS\tLAST ERROR")
+	for _, p := range s.Plugins {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", p.Name, p.Version, p.State, p.PID, p.Restarts, cmp.Or(p.Error, "-"))
+	}
+	fmt.Fprintln(w, "\nCONTAINER\tRUNTIME\tINIT PID\tATTACHED\tLISTENERS\tIN FLIGHT\tCALLS\tFAILURES\tPLUGINS")
+	for _, c := range s.Containers {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\n", c.ID, c.Runtime, c.InitPID, age(c.Attached), c.Listeners,
+			c.Inflight, c.Calls, c.Failures, strings.Join(c.Plugins, ","))
+	}
+	return w.Flush()
+}
+
+func age(since time.Time) time.Duration { return time.Since(since).Round(time.Second) }

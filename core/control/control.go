@@ -1,0 +1,116 @@
+// Package control is the admin socket: HTTP with JSON on a Unix socket that its owner alone can connect to.
+//
+//	GET /v1/status    a [Status]
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/socket"
+)
+
+const (
+	statusPath = "/v1/status"
+
+	// maxStatus is far above what 10,000 containers take, in bytes.
+	maxStatus = 64 << 20
+
+	peerTimeout   = 10 * time.Second // for a peer to send its request, and to take the answer
+	closeTimeout  = time.Second
+	clientTimeout = 10 * time.Second
+)
+
+// Status is what a daemon is doing.
+type Status struct {
+	PID        int                    `json:"pid"`
+	Started    time.Time              `json:"started"`
+	Socket     string                 `json:"socket"` // for OCI runtimes
+	Plugins    []launcher.Status      `json:"plugins"`
+	Containers []core.ContainerStatus `json:"containers"` // the oldest first
+}
+
+// Server answers on the admin socket.
+type Server struct {
+	socket *socket.Socket
+	http   *http.Server
+}
+
+// Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.
+func Listen(path string, status func() *Status) (*Server, error) {
+	s, err := socket.Listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("the admin socket: %w", err)
+	}
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(status()) // fails only when the peer is gone
+	})
+	return &Server{s, &http.Server{Handler: routes, ReadTimeout: peerTimeout, WriteTimeout: peerTimeout}}, nil
+}
+
+// Serve answers until Close, and returns nil then.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.socket.Listener()); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("the admin socket %q: %w", s.socket.Path(), err)
+	}
+	return nil
+}
+
+// Close lets the requests under way end, for a moment, and removes the socket.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.http.Close()
+	}
+	err := s.socket.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return nil // Shutdown has closed the listener
+	}
+	return err
+}
+
+// GetStatus asks the daemon whose admin socket is at path.
+func GetStatus(ctx context.Context, path string) (*Status, error) {
+	status := &Status{}
+	if err := get(ctx, path, statusPath, status); err != nil {
+		return nil, fmt.Errorf("asking the daemon on %q: %w", path, err)
+	}
+	return status, nil
+}
+
+func get(ctx context.Context, path, resource string, answer any) error {
+	client := &http.Client{Timeout: clientTimeout, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://intercede"+resource, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	var refused *net.OpError
+	if errors.As(err, &refused) && refused.Op == "dial" {
+		return fmt.Errorf("nobody answers; start it with `intercede serve`: %w", refused.Err)
+	}
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answered %s: is it another version of intercede?", response.Status)
+	}
+	return json.NewDecoder(io.LimitReader(response.Body, maxStatus)).Decode(answer)
+}

@@ -1,0 +1,130 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/control"
+	"github.com/intercede/intercede/core/intake/oci"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// Server is the daemon: an engine behind the sockets that runtimes and operators connect to.
+type Server struct {
+	log      zerolog.Logger
+	engine   *Engine
+	runtimes *oci.Server
+	control  *control.Server
+
+	started time.Time
+	sockets sockets
+}
+
+// sockets are what a reload cannot change.
+type sockets struct{ runtime, control string }
+
+func socketsOf(setup *Setup) sockets {
+	return sockets{setup.Policy.Broker.Socket, setup.Policy.Broker.Control}
+}
+
+// Listen binds the sockets, which fails while another daemon owns them, and then starts the plugins.
+func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
+	s := &Server{log: log, started: time.Now(), sockets: socketsOf(setup)}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.runtimes, err = oci.Listen(s.sockets.runtime, oci.Options{Refused: s.refused}); err != nil {
+		return nil, err
+	}
+	if s.control, err = control.Listen(s.sockets.control, s.status); err != nil {
+		return nil, err
+	}
+	if s.engine, err = Start(setup, log); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Serve takes listeners from runtimes until ctx is done.
+func (s *Server) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	failed := make(chan error, 1)
+	go func() {
+		err := s.control.Serve()
+		if err != nil {
+			cancel(err)
+		}
+		failed <- err
+	}()
+	s.log.Info().Str("socket", s.sockets.runtime).Str("control", s.sockets.control).Msg("serving")
+	err := s.runtimes.Serve(ctx, func(a oci.Arrival) { s.attach(ctx, a) })
+	return errors.Join(err, s.control.Close(), <-failed)
+}
+
+// Reload gives containers that come from now on the new setup; see [Engine.Reload].
+func (s *Server) Reload(setup *Setup) error {
+	if err := s.engine.Reload(setup); err != nil {
+		return err
+	}
+	if wanted := socketsOf(setup); wanted != s.sockets {
+		s.log.Warn().Str("socket", wanted.runtime).Str("control", wanted.control).
+			Msg("the config names other sockets: restart the daemon to use them")
+	}
+	s.log.Info().Int("plugins", len(setup.Policy.Plugins)).Msg("config reloaded: containers that come from now on get it")
+	return nil
+}
+
+// Close removes the sockets, answers or releases every parked call, and stops the plugins. Serve must have returned.
+func (s *Server) Close() {
+	if s.runtimes != nil {
+		s.report(s.runtimes.Close())
+	}
+	if s.control != nil {
+		s.report(s.control.Close())
+	}
+	if s.engine != nil {
+		s.engine.Close()
+	}
+}
+
+func (s *Server) report(err error) {
+	if err != nil {
+		s.log.Warn().Err(err).Msg("closing")
+	}
+}
+
+// attach is called for each listener that a runtime delivers.
+func (s *Server) attach(ctx context.Context, a oci.Arrival) {
+	claim := container.Claim{
+		ID: a.State.State.ID, Runtime: "oci", Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
+	}
+	if claim.PID == 0 {
+		claim.PID = a.State.Pid
+	}
+	if err := s.engine.Attach(ctx, a.Listener, claim); err != nil {
+		s.log.Error().Err(err).Str("container", claim.ID).Int32("peer_pid", a.Peer.Pid).Msg("its calls get ENOSYS")
+	}
+}
+
+// refused is called for each connection of a runtime that brought nothing.
+func (s *Server) refused(peer unix.Ucred, err error) {
+	event := s.log.Warn()
+	if errors.Is(err, oci.ErrNothingSent) || errors.Is(err, context.Canceled) {
+		event = s.log.Debug()
+	}
+	event.Err(err).Int32("peer_pid", peer.Pid).Uint32("peer_uid", peer.Uid).Msg("no listener from a runtime")
+}
+
+func (s *Server) status() *control.Status {
+	plugins, containers := s.engine.Status()
+	return &control.Status{
+		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, Plugins: plugins, Containers: containers,
+	}
+}
