@@ -42,11 +42,8 @@ enabled, and what their manifests say. It exits 1 if an enabled one cannot be us
 			if err != nil {
 				return err
 			}
-			installed, err := daemon.ListInstalled(c.Context(), read)
-			if err != nil {
-				return err
-			}
-			return printPlugins(c.OutOrStdout(), describePlugins(installed), asJSON)
+			plugins := describePlugins(daemon.ListInstalled(c.Context(), read))
+			return printPlugins(c.OutOrStdout(), plugins, asJSON)
 		},
 	}
 	config.register(c)

@@ -55,6 +55,7 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 	f.StringArrayVar(&flags.annotations, "annotation", nil, "annotation `K=V` of the container, may be repeated")
 	f.StringVar(&flags.socket, "socket", "", "runtime `SOCKET` of a running daemon that answers the container's calls")
 	f.Int64Var(&options.Memory, "memory", 0, "memory limit in `BYTES`")
+	f.StringArrayVar(&options.Devices, "device-cgroup-rule", nil, "let the container open a device node: `RULE` \"c 10:229 rw\", may be repeated")
 	f.StringSliceVar(&options.CapDrop, "cap-drop", nil, "drop the capability `CAP`, or all; may be repeated")
 	f.StringVarP(&options.User, "user", "u", "", "`USER[:GROUP]` that runs the command")
 	f.StringArrayVarP(&options.Env, "env", "e", nil, "environment variable `K=V`, may be repeated")

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,9 +13,6 @@ import (
 	"github.com/intercede/intercede/sdk/proto"
 )
 
-// binaryPrefix is what the names of plugins' binaries begin with.
-const binaryPrefix = "intercede-plugin-"
-
 // Installed is a plugin whose binary is there, or that the config names.
 type Installed struct {
 	Name     string
@@ -28,21 +23,15 @@ type Installed struct {
 }
 
 // ListInstalled finds the plugins of the config and of its plugin folder, by name, and runs their binaries for their
-// manifests. A folder that does not exist has none.
-func ListInstalled(ctx context.Context, config *policy.Config) ([]*Installed, error) {
+// manifests.
+func ListInstalled(ctx context.Context, config *policy.Config) []*Installed {
 	var list []*Installed
 	for _, p := range config.Plugins {
 		list = append(list, &Installed{Name: p.Name, Path: p.Path, Enabled: p.Enabled})
 	}
-	entries, err := os.ReadDir(config.Broker.PluginDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, entry := range entries {
-		name, ok := strings.CutPrefix(entry.Name(), binaryPrefix)
-		named := slices.ContainsFunc(list, func(p *Installed) bool { return p.Name == name })
-		if ok && !named {
-			list = append(list, &Installed{Name: name, Path: filepath.Join(config.Broker.PluginDir, entry.Name())})
+	for _, name := range installedNames(config.Broker.PluginDir) {
+		if !slices.ContainsFunc(list, func(p *Installed) bool { return p.Name == name }) {
+			list = append(list, &Installed{Name: name, Path: filepath.Join(config.Broker.PluginDir, proto.BinaryPrefix+name)})
 		}
 	}
 	slices.SortFunc(list, func(a, b *Installed) int { return strings.Compare(a.Name, b.Name) })
@@ -53,5 +42,17 @@ func ListInstalled(ctx context.Context, config *policy.Config) ([]*Installed, er
 		})
 	}
 	reading.Wait()
-	return list, nil
+	return list
+}
+
+// installedNames are the names of the plugins whose binaries are in the folder: none in one that cannot be read.
+func installedNames(folder string) []string {
+	var names []string
+	entries, _ := os.ReadDir(folder)
+	for _, entry := range entries {
+		if name, ok := strings.CutPrefix(entry.Name(), proto.BinaryPrefix); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }

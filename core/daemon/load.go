@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/intercede/intercede/core/filter"
@@ -27,17 +26,14 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 	if config == nil {
 		return nil, problems
 	}
-	manifests, unread := readManifests(ctx, path, config)
-	if len(unread) > 0 {
-		return nil, append(problems, unread...)
-	}
+	manifests := readManifests(ctx, config)
 	resolved, more := policy.Resolve(config, manifests)
 	if problems = append(problems, more...); len(problems) > 0 {
 		return nil, problems
 	}
 	setup := &Setup{Policy: resolved}
 	for _, p := range resolved.Plugins {
-		setup.Manifests = append(setup.Manifests, manifests[p.Name])
+		setup.Manifests = append(setup.Manifests, manifests.Read[p.Name])
 	}
 	var err error
 	if setup.routes, err = filter.Resolve(setup.Manifests); err != nil {
@@ -47,11 +43,12 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 }
 
 // readManifests runs the enabled plugins' binaries, all at once.
-func readManifests(ctx context.Context, path string, config *policy.Config) (map[string]*proto.Manifest, policy.Problems) {
+func readManifests(ctx context.Context, config *policy.Config) policy.Manifests {
 	var mu sync.Mutex
-	var problems policy.Problems
 	var reading sync.WaitGroup
-	manifests := map[string]*proto.Manifest{}
+	manifests := policy.Manifests{
+		Read: map[string]*proto.Manifest{}, Unread: map[string]error{}, Installed: installedNames(config.Broker.PluginDir),
+	}
 	for _, p := range config.Plugins {
 		if !p.Enabled {
 			continue
@@ -61,12 +58,12 @@ func readManifests(ctx context.Context, path string, config *policy.Config) (map
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				problems = append(problems, policy.Problem{File: path, Key: fmt.Sprintf("plugins.%s", p.Name), Message: err.Error()})
+				manifests.Unread[p.Name] = err
 				return
 			}
-			manifests[p.Name] = manifest
+			manifests.Read[p.Name] = manifest
 		})
 	}
 	reading.Wait()
-	return manifests, problems
+	return manifests
 }

@@ -125,7 +125,7 @@ func TestParseGoesOnAfterProblems(t *testing.T) {
 	if config.Broker.Deadline != 2*time.Second || config.Broker.Rate != 100_000 || len(config.Plugins) != 1 {
 		t.Errorf("config %+v: want what is right, and defaults for the rest", config)
 	}
-	if policy, problems := Resolve(config, map[string]*proto.Manifest{"a": {Name: "a"}}); policy != nil || problems != nil {
+	if policy, problems := Resolve(config, Manifests{Read: map[string]*proto.Manifest{"a": {Name: "a"}}}); policy != nil || problems != nil {
 		t.Errorf("Resolve gave %v, %v: want neither a policy nor further problems", policy, problems)
 	}
 }

@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -11,18 +10,24 @@ import (
 	"github.com/intercede/intercede/sdk/proto"
 )
 
-// Resolve holds the config against the manifests, by plugin name, which proto.CheckManifest must have accepted. There must
-// be one for each enabled plugin; further ones serve to guess what a misspelt name means. The Policy is nil if this stage
-// or [Parse] found problems.
-func Resolve(config *Config, manifests map[string]*proto.Manifest) (*Policy, Problems) {
+// Manifests are what is known of plugins, by name.
+type Manifests struct {
+	Read      map[string]*proto.Manifest // those that proto.CheckManifest has accepted
+	Unread    map[string]error           // why there is none of an enabled plugin
+	Installed []string                   // names of plugins, to guess what a misspelt one means
+}
+
+// Resolve holds the config against the manifests. There must be one for each enabled plugin. The Policy is nil if this
+// stage or [Parse] found problems.
+func Resolve(config *Config, manifests Manifests) (*Policy, Problems) {
 	doc := &document{places: config.places}
 	policy := &Policy{Broker: config.Broker}
 	for _, plugin := range config.Plugins {
 		if plugin.Enabled && doc.checkManifest(plugin, manifests) {
-			policy.Plugins = append(policy.Plugins, doc.resolve(plugin, manifests[plugin.Name]))
+			policy.Plugins = append(policy.Plugins, doc.resolve(plugin, manifests.Read[plugin.Name]))
 		}
 	}
-	doc.checkOrder(policy, manifests)
+	doc.checkOrder(policy, manifests.Read)
 	if len(doc.problems) > 0 || !config.sound {
 		doc.problems.sort()
 		return nil, doc.problems
@@ -36,12 +41,17 @@ func pluginKey(name string) toml.Key {
 }
 
 // checkManifest says whether the plugin has a manifest, its own.
-func (d *document) checkManifest(plugin PluginConfig, manifests map[string]*proto.Manifest) bool {
+func (d *document) checkManifest(plugin PluginConfig, manifests Manifests) bool {
 	key := pluginKey(plugin.Name)
-	manifest := manifests[plugin.Name]
+	manifest := manifests.Read[plugin.Name]
 	if manifest == nil {
 		p := d.problem(key, fmt.Sprintf("no manifest from %s: is the plugin installed there?", plugin.Path))
-		p.Suggestion = nearest(plugin.Name, slices.Sorted(maps.Keys(manifests)))
+		if err := manifests.Unread[plugin.Name]; err != nil {
+			p.Message = err.Error()
+		}
+		if !slices.Contains(manifests.Installed, plugin.Name) {
+			p.Suggestion = nearest(plugin.Name, manifests.Installed)
+		}
 		d.report(p)
 		return false
 	}

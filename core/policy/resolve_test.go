@@ -22,8 +22,8 @@ func syscalls(names ...string) (list []*proto.Syscall) {
 
 // testManifests has the manifests of mknod and sysinfo as config.toml describes them, one plugin with every type of
 // setting, and two that take the same syscalls.
-func testManifests(t testing.TB) map[string]*proto.Manifest {
-	manifests := map[string]*proto.Manifest{}
+func testManifests(t testing.TB) Manifests {
+	manifests := Manifests{Read: map[string]*proto.Manifest{}}
 	for _, m := range []*proto.Manifest{
 		{
 			Name: "mknod", Syscalls: syscalls("mknod", "mknodat"),
@@ -53,7 +53,8 @@ func testManifests(t testing.TB) map[string]*proto.Manifest {
 		if err := proto.CheckManifest(m); err != nil {
 			t.Fatal(err)
 		}
-		manifests[m.GetName()] = m
+		manifests.Read[m.GetName()] = m
+		manifests.Installed = append(manifests.Installed, m.GetName())
 	}
 	return manifests
 }
@@ -123,7 +124,7 @@ func TestResolveProblems(t *testing.T) {
 
 func TestResolveForeignProgram(t *testing.T) {
 	config, _ := Parse("[plugins.mknod]\npath = \"/opt/x\"", "config.toml", Options{})
-	_, problems := Resolve(config, map[string]*proto.Manifest{"mknod": {Name: "mount"}})
+	_, problems := Resolve(config, Manifests{Read: map[string]*proto.Manifest{"mknod": {Name: "mount"}}})
 	check(t, problems, `config.toml:1:1: plugins.mknod: /opt/x is the program of another plugin, "mount"`)
 }
 

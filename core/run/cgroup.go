@@ -1,31 +1,24 @@
 package run
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// cgroup is a cgroup of the container's own, with the memory controller.
+// cgroup is a cgroup of the container's own.
 type cgroup struct {
 	dir string
 }
 
-// hierarchy is a mounted cgroup hierarchy that has the memory controller.
-type hierarchy struct {
-	version int
-	point   string // where it is mounted
-	own     string // this process's cgroup in it
-}
+// cgroups are a container's: one of the v2 hierarchy, and one more if v1 has the memory controller.
+type cgroups []*cgroup
 
 const (
 	// emptyTimeout bounds the wait for the tasks of a cgroup whose container has been killed.
@@ -33,27 +26,69 @@ const (
 	emptyPoll    = 5 * time.Millisecond
 )
 
-// newMemoryCgroup makes a cgroup named after the container, below this process's own, and sets its limits as podman
-// does: memory to limit bytes, memory and swap together to twice that, where swap is accounted for.
-func newMemoryCgroup(id string, limit int64) (*cgroup, error) {
-	found, err := memoryHierarchy()
+// newCgroups makes cgroups named after the container, below this process's own. They limit which device nodes it can
+// open, and, as podman does, memory to limit bytes (0: no limit) and memory and swap together to twice that, where swap is
+// accounted for.
+func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, groups.remove())
+		}
+	}()
+	found, err := findHierarchies()
 	if err != nil {
 		return nil, err
 	}
-	parent := found.own
-	if found.version == 2 {
-		if parent, err = delegatedParent(found); err != nil {
+	parent := found.unified.own
+	if limit > 0 && found.memory == found.unified {
+		if parent, err = delegatedParent(found.unified); err != nil {
 			return nil, err
 		}
 	}
+	unified, err := groups.make(parent, id)
+	if err != nil {
+		return groups, err
+	}
+	if err := unified.limitDevices(devices); err != nil || limit == 0 {
+		return groups, err
+	}
+	if found.memory == found.unified {
+		return groups, unified.limitMemory(2, limit)
+	}
+	if found.memory == nil {
+		return groups, errors.New("the kernel has no memory cgroups: boot it with cgroup_enable=memory, or leave --memory away")
+	}
+	memory, err := groups.make(found.memory.own, id)
+	if err != nil {
+		return groups, err
+	}
+	return groups, memory.limitMemory(1, limit)
+}
+
+func (gs *cgroups) make(parent, id string) (*cgroup, error) {
 	group := &cgroup{dir: filepath.Join(parent, "intercede-"+id)}
 	if err := os.Mkdir(group.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make a cgroup for the memory limit: %w", err)
+		return nil, fmt.Errorf("make a cgroup for the container: %w", err)
 	}
-	if err := group.limitMemory(found.version, limit); err != nil {
-		return nil, errors.Join(err, group.remove())
-	}
+	*gs = append(*gs, group)
 	return group, nil
+}
+
+func (gs cgroups) add(pid int) error {
+	for _, group := range gs {
+		if err := group.write("cgroup.procs", int64(pid)); err != nil {
+			return fmt.Errorf("put the container into its cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+func (gs cgroups) remove() error {
+	var failures []error
+	for _, group := range gs {
+		failures = append(failures, group.remove())
+	}
+	return errors.Join(failures...)
 }
 
 func (g *cgroup) limitMemory(version int, limit int64) error {
@@ -66,13 +101,6 @@ func (g *cgroup) limitMemory(version int, limit int64) error {
 	}
 	if err := g.write(swap, swapLimit); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("limit swap: %w", err)
-	}
-	return nil
-}
-
-func (g *cgroup) add(pid int) error {
-	if err := g.write("cgroup.procs", int64(pid)); err != nil {
-		return fmt.Errorf("put the container into its cgroup: %w", err)
 	}
 	return nil
 }
@@ -97,78 +125,4 @@ func (g *cgroup) remove() error {
 			return fmt.Errorf("remove cgroup %s: %w", g.dir, err)
 		}
 	}
-}
-
-// memoryHierarchy finds the v1 hierarchy of the memory controller or, where there is none, the v2 hierarchy.
-func memoryHierarchy() (*hierarchy, error) {
-	mounts, err := hostMounts()
-	if err != nil {
-		return nil, err
-	}
-	memberships, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil, fmt.Errorf("find the memory cgroup: %w", err)
-	}
-	return findMemoryHierarchy(mounts, string(memberships))
-}
-
-// findMemoryHierarchy takes the text of /proc/self/cgroup (cgroups(7)).
-func findMemoryHierarchy(mounts []mount, memberships string) (*hierarchy, error) {
-	unified := ""
-	lines := bufio.NewScanner(strings.NewReader(memberships))
-	for lines.Scan() {
-		fields := strings.SplitN(lines.Text(), ":", 3)
-		if len(fields) != 3 {
-			continue
-		}
-		if slices.Contains(strings.Split(fields[1], ","), "memory") {
-			return mountedHierarchy(1, mounts, fields[2])
-		}
-		if fields[0] == "0" {
-			unified = fields[2]
-		}
-	}
-	if unified == "" {
-		return nil, errors.New("the kernel has no memory cgroups: boot it with cgroup_enable=memory, or leave --memory away")
-	}
-	return mountedHierarchy(2, mounts, unified)
-}
-
-func mountedHierarchy(version int, mounts []mount, path string) (*hierarchy, error) {
-	for _, m := range mounts {
-		v1 := m.fstype == "cgroup" && slices.Contains(m.options, "memory")
-		v2 := m.fstype == "cgroup2"
-		if version == 1 && !v1 || version == 2 && !v2 || !within(path, m.root) {
-			continue
-		}
-		relative, err := filepath.Rel(m.root, path)
-		if err != nil {
-			continue
-		}
-		return &hierarchy{version: version, point: m.point, own: filepath.Join(m.point, relative)}, nil
-	}
-	return nil, fmt.Errorf("the cgroup v%d hierarchy with this process's memory cgroup %s is not mounted: mount it, or leave --memory away", version, path)
-}
-
-// delegatedParent returns the cgroup nearest to this process's own whose children have the memory controller. A v2
-// cgroup with processes in it, other than the root, cannot give its children one (cgroups(7), "no internal processes").
-func delegatedParent(found *hierarchy) (string, error) {
-	for dir := found.own; within(dir, found.point); dir = filepath.Dir(dir) {
-		if hasController(dir, "cgroup.subtree_control") {
-			return dir, nil
-		}
-	}
-	if !hasController(found.own, "cgroup.controllers") {
-		return "", fmt.Errorf("cgroup %s has no memory controller: enable it in its parents' cgroup.subtree_control, or leave --memory away", found.own)
-	}
-	control := filepath.Join(found.own, "cgroup.subtree_control")
-	if err := os.WriteFile(control, []byte("+memory"), 0); err != nil {
-		return "", fmt.Errorf("give the container a memory controller below %s: start intercede in a cgroup that is delegated (systemd-run --scope -p Delegate=yes), or leave --memory away: %w", found.own, err)
-	}
-	return found.own, nil
-}
-
-func hasController(dir, file string) bool {
-	data, err := os.ReadFile(filepath.Join(dir, file))
-	return err == nil && slices.Contains(strings.Fields(string(data)), "memory")
 }

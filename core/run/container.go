@@ -24,7 +24,7 @@ type Container struct {
 	files      stdio
 	process    *os.Process
 	listener   *os.File
-	cgroup     *cgroup
+	cgroups    cgroups
 	terminal   *terminal
 	stopCancel func() bool
 	closing    sync.Once
@@ -110,9 +110,7 @@ func (c *Container) release() error {
 			failures = append(failures, c.terminal.disconnect())
 		}
 	}
-	if c.cgroup != nil {
-		failures = append(failures, c.cgroup.remove())
-	}
+	failures = append(failures, c.cgroups.remove())
 	return errors.Join(failures...)
 }
 

@@ -11,24 +11,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestSubordinateID(t *testing.T) {
+func TestChooseHostID(t *testing.T) {
+	const last = lastHostID
 	for name, test := range map[string]struct {
-		file string
-		want uint32
+		uids, gids string
+		want       uint32
 	}{
-		"empty":           {"", 100000},
-		"others only":     {"ann:200000:65536\n", 100000},
-		"root":            {"ann:200000:65536\nroot:300000:65536\n", 300000},
-		"root by number":  {"0:300000:100000\n", 300000},
-		"containers":      {"containers:2147483647:2147483648\n", 2147483647},
-		"too short":       {"root:300000:1000\ncontainers:400000:65536\n", 400000},
-		"malformed":       {"root:x:65536\nroot:1\n\nroot:500000:65536", 500000},
-		"never host root": {"root:0:65536\n", 100000},
+		"empty":           {"", "", last},
+		"others only":     {"ann:200000:65536\n", "ann:200000:65536\n", last},
+		"root":            {"ann:200000:65536\nroot:300000:65536\n", "root:300000:65536\n", 300000},
+		"root by number":  {"0:300000:100000\n", "0:300000:100000\n", 300000},
+		"containers":      {"containers:2147483647:2147483648\n", "containers:2147483647:2147483648\n", 2147483647},
+		"gids elsewhere":  {"root:300000:65536\nroot:400000:65536\n", "root:380000:100000\n", 400000},
+		"gids too few":    {"root:300000:65536\n", "root:300000:65535\n", last},
+		"gids of another": {"root:300000:65536\n", "ann:300000:65536\n", last},
+		"too short":       {"root:300000:1000\ncontainers:400000:65536\n", "root:300000:1000000\n", 400000},
+		"malformed":       {"root:x:65536\nroot:1\n\nroot:500000:65536", "root:500000:65536", 500000},
+		"never host root": {"root:0:65536\n", "root:0:65536\n", last},
+		"no room":         {"root:4294960000:65536\n", "root:4294960000:65536\n", last},
+		"last is taken":   {"ann:1879000000:1\n", "ben:1878900000:50000\n", last - 3*idCount},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := subordinateID(strings.NewReader(test.file))
-			if got != test.want || err != nil {
-				t.Errorf("got %d, %v; want %d", got, err, test.want)
+			uids, err1 := parseSubordinates(strings.NewReader(test.uids))
+			gids, err2 := parseSubordinates(strings.NewReader(test.gids))
+			if got := chooseHostID(uids, gids); got != test.want || err1 != nil || err2 != nil {
+				t.Errorf("got %d, %v, %v; want %d", got, err1, err2, test.want)
 			}
 		})
 	}
@@ -66,35 +73,63 @@ func TestMountOf(t *testing.T) {
 	}
 }
 
-func TestFindMemoryHierarchy(t *testing.T) {
+func TestChooseHierarchies(t *testing.T) {
 	v1 := mount{root: "/", point: "/cg/memory", fstype: "cgroup", options: []string{"rw", "memory"}}
 	cpu := mount{root: "/", point: "/cg/cpu", fstype: "cgroup", options: []string{"rw", "cpu"}}
-	v2 := mount{root: "/", point: "/cg/unified", fstype: "cgroup2", options: []string{"rw"}}
+	plain := t.TempDir()
+	v2 := mount{root: "/", point: plain, fstype: "cgroup2", options: []string{"rw"}}
+	withMemory := t.TempDir()
+	if err := os.WriteFile(withMemory+"/cgroup.controllers", []byte("cpu memory\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v2Memory := mount{root: "/", point: withMemory, fstype: "cgroup2", options: []string{"rw"}}
 	inner := mount{root: "/docker/1", point: "/cg/memory", fstype: "cgroup", options: []string{"rw", "memory"}}
 	for name, test := range map[string]struct {
 		mounts      []mount
 		memberships string
-		want        hierarchy
-		err         string
+		unified     string // own cgroups; "": none
+		memory      string
 	}{
-		"v1":          {[]mount{cpu, v1}, "4:memory:/user/a\n1:cpu:/\n", hierarchy{1, "/cg/memory", "/cg/memory/user/a"}, ""},
-		"hybrid":      {[]mount{v2, cpu, v1}, "4:memory:/\n0::/x\n", hierarchy{1, "/cg/memory", "/cg/memory"}, ""},
-		"v2":          {[]mount{v2}, "0::/user.slice/a.scope\n", hierarchy{2, "/cg/unified", "/cg/unified/user.slice/a.scope"}, ""},
-		"container":   {[]mount{inner}, "4:memory:/docker/1/x\n", hierarchy{1, "/cg/memory", "/cg/memory/x"}, ""},
-		"outside":     {[]mount{inner}, "4:memory:/docker/2\n", hierarchy{}, "is not mounted"},
-		"not mounted": {[]mount{cpu}, "4:memory:/\n", hierarchy{}, "is not mounted"},
-		"none":        {[]mount{cpu}, "1:cpu:/\n", hierarchy{}, "has no memory cgroups"},
+		"hybrid":         {[]mount{v2, cpu, v1}, "4:memory:/user/a\n1:cpu:/\n0::/x\n", plain + "/x", "/cg/memory/user/a"},
+		"hybrid, inside": {[]mount{v2, inner}, "4:memory:/docker/1/x\n0::/\n", plain, "/cg/memory/x"},
+		"outside":        {[]mount{v2, inner}, "4:memory:/docker/2\n0::/\n", plain, ""},
+		"v2":             {[]mount{v2Memory}, "0::/user.slice/a.scope\n", withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope"},
+		"no memory":      {[]mount{v2}, "0::/\n", plain, ""},
+		"v1 alone":       {[]mount{cpu, v1}, "4:memory:/\n", "", ""},
+		"not mounted":    {[]mount{cpu}, "0::/\n", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := findMemoryHierarchy(test.mounts, test.memberships)
-			if test.err != "" {
-				if err == nil || !strings.Contains(err.Error(), test.err) {
-					t.Errorf("error %v, want %q", err, test.err)
+			got, err := chooseHierarchies(test.mounts, test.memberships)
+			if test.unified == "" {
+				if err == nil || !strings.Contains(err.Error(), "mount -t cgroup2") {
+					t.Errorf("error %v", err)
 				}
-			} else if err != nil || *got != test.want {
-				t.Errorf("got %+v, %v; want %+v", got, err, test.want)
+				return
+			}
+			if err != nil || got.unified.own != test.unified {
+				t.Fatalf("got %+v, %v; want %q", got, err, test.unified)
+			}
+			if (got.memory == nil) != (test.memory == "") || got.memory != nil && got.memory.own != test.memory {
+				t.Errorf("memory %+v, want %q", got.memory, test.memory)
 			}
 		})
+	}
+}
+
+func TestParseDeviceRules(t *testing.T) {
+	got, err := parseDeviceRules([]string{"c 10:229 rwm", "b *:* r", "c 1:3 m"})
+	want := []deviceRule{
+		{major: 10, minor: 229, access: deviceRead | deviceWrite},
+		{block: true, major: anyNumber, minor: anyNumber, access: deviceRead},
+		{major: 1, minor: 3},
+	}
+	if !reflect.DeepEqual(got, want) || err != nil {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "c", "c 1:3", "a *:* rwm", "c 1:3 x", "c 4096:0 r", "c 0:1048576 r", "c -1:3 r", "c  1:3 r"} {
+		if _, err := parseDeviceRules([]string{bad}); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
 	}
 }
 
@@ -124,7 +159,7 @@ func TestDelegatedParent(t *testing.T) {
 		"none":                     {root + "/bare", root + "/bare", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := delegatedParent(&hierarchy{version: 2, point: test.point, own: test.own})
+			got, err := delegatedParent(&hierarchy{point: test.point, own: test.own})
 			if got != test.want || (err == nil) != (test.want != "") {
 				t.Errorf("got %q, %v; want %q", got, err, test.want)
 			}

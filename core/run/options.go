@@ -14,7 +14,7 @@ import (
 // Options describes one container.
 type Options struct {
 	// Rootfs is the directory that becomes the container's root: root of the container owns there what root of the host
-	// owns, and can open the device nodes that are there. Empty: the host's root filesystem, all of which the
+	// owns. Empty: the host's root filesystem, all of which the
 	// container's root can read, without the mounts below it and with every change discarded.
 	Rootfs string
 	// Ephemeral discards the container's changes to Rootfs when it ends. Mounts below Rootfs are then not seen.
@@ -23,6 +23,9 @@ type Options struct {
 	Name string
 	// Memory is the limit in bytes; memory and swap together are limited to twice as much, as podman does. 0: none.
 	Memory int64
+	// Devices are the device nodes that the container may open beside the usual ones (null, zero, full, random, urandom,
+	// tty, terminals), as podman's --device-cgroup-rule has them: "c 10:229 rw".
+	Devices []string
 	// CapDrop lists capabilities that the container does not get, with or without CAP_, in any case; or "all".
 	CapDrop []string
 	// User is USER[:GROUP], each a name of the container's /etc/passwd or /etc/group, or a number. Empty: root.
@@ -56,6 +59,7 @@ func (o *Options) check() error {
 		o.checkRootfs(),
 		o.checkEnv(),
 		o.checkNumbers(),
+		o.checkDevices(),
 	)
 }
 
@@ -123,4 +127,9 @@ func (o *Options) checkNumbers() error {
 		return fmt.Errorf("the filter has %d instructions, and the kernel takes %d: enable fewer plugins", len(o.Filter), unix.BPF_MAXINSNS)
 	}
 	return nil
+}
+
+func (o *Options) checkDevices() error {
+	_, err := parseDeviceRules(o.Devices)
+	return err
 }

@@ -238,6 +238,29 @@ func TestDeviceNodesOfTheOverlayWork(t *testing.T) {
 	node.Close()
 }
 
+// A node that the host's filesystem has, and that the container's root owns, opens only if it is one of the usual ones or
+// a rule allows it.
+func TestDevicesAreLimited(t *testing.T) {
+	requireRoot(t)
+	root := t.TempDir()
+	for name, minor := range map[string]uint32{"null": 3, "kmsg": 11} {
+		if err := unix.Mknod(filepath.Join(root, name), unix.S_IFCHR|0o600, int(unix.Mkdev(1, minor))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const script = `: >/nodes/null && echo null; (: >/nodes/kmsg) 2>/dev/null && echo kmsg`
+	bind := func(text string) string { return strings.ReplaceAll(text, "/nodes", root) }
+	if got := output(t, run.Options{Args: shell(bind(script) + "; true")}); got != "null\n" {
+		t.Errorf("opened %q", got)
+	}
+	if got := output(t, run.Options{Args: shell(bind(script)), Devices: []string{"c 1:11 w"}}); got != "null\nkmsg\n" {
+		t.Errorf("with a rule, opened %q", got)
+	}
+	if got := output(t, run.Options{Args: shell(bind(script) + "; true"), Devices: []string{"c 1:11 r", "b 1:11 w", "c 1:12 w"}}); got != "null\n" {
+		t.Errorf("with rules for others, opened %q", got)
+	}
+}
+
 func TestMemory(t *testing.T) {
 	const limit = 64 << 20
 	container := start(t, run.Options{Args: []string{"sleep", "1000"}, Memory: limit})
@@ -261,12 +284,13 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// cgroupOf finds the cgroup that was made for the container.
+// cgroupOf finds the container's cgroup that limits memory.
 func cgroupOf(t *testing.T, container *run.Container) string {
 	t.Helper()
 	var found string
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.Name() == "intercede-"+container.ID() {
+		limits, _ := filepath.Glob(path + "/memory.[lm][ia]*") // limit_in_bytes or max
+		if entry != nil && entry.Name() == "intercede-"+container.ID() && len(limits) > 0 {
 			found = path
 			return filepath.SkipAll
 		}
@@ -451,6 +475,7 @@ func TestDiesWithItsCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(pidfd)
+	left := unifiedCgroup(t, init)
 	command.Process.Kill()
 	command.Wait()
 	eventually(t, "the container dies", func() bool {
@@ -458,6 +483,22 @@ func TestDiesWithItsCaller(t *testing.T) {
 		n, _ := unix.Poll(ready, 0)
 		return n == 1
 	})
+	eventually(t, "its cgroup, which nobody removes, is empty", func() bool { return unix.Rmdir(left) == nil })
+}
+
+// unifiedCgroup is the folder of a process's v2 cgroup.
+func unifiedCgroup(t *testing.T, pid int) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, path, found := strings.Cut(string(text), "0::")
+	point, err := exec.Command("findmnt", "-n", "-o", "TARGET", "-t", "cgroup2").Output()
+	if !found || err != nil {
+		t.Fatalf("no v2 cgroup in %q, %v", text, err)
+	}
+	return filepath.Join(strings.TrimSpace(string(point)), strings.TrimSpace(path))
 }
 
 func TestNotRoot(t *testing.T) {

@@ -74,12 +74,12 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if options.Memory > 0 {
-		group, err := newMemoryCgroup(c.id, options.Memory)
-		if err != nil {
-			return err
-		}
-		c.cgroup = group
+	devices, err := parseDeviceRules(options.Devices)
+	if err != nil {
+		return err
+	}
+	if c.cgroups, err = newCgroups(c.id, options.Memory, devices); err != nil {
+		return err
 	}
 	socket, err := c.spawn(options)
 	if err != nil {
@@ -87,10 +87,8 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	}
 	defer socket.Close()
 	c.stopCancel = context.AfterFunc(ctx, c.kill)
-	if c.cgroup != nil {
-		if err := c.cgroup.add(c.InitPID()); err != nil {
-			return err
-		}
+	if err := c.cgroups.add(c.InitPID()); err != nil {
+		return err
 	}
 	if err := c.describe(socket, options); err != nil {
 		return err
@@ -274,7 +272,7 @@ func (c *Container) checkReady(ready bool, options *Options) error {
 	}
 	<-c.exited
 	hint := ""
-	if c.cgroup != nil && c.status == statusSignal+int(unix.SIGKILL) {
+	if options.Memory > 0 && c.status == statusSignal+int(unix.SIGKILL) {
 		hint = "; if the memory limit is too small for it, raise --memory"
 	}
 	return fmt.Errorf("start the container: its init died with status %d before it could execute the command%s", c.status, hint)
