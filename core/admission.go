@@ -16,8 +16,9 @@ type admission struct {
 
 	mu     sync.Mutex
 	calls  int
-	paused []*listener.Listener
-	idle   *sync.Cond // calls is 0
+	closed bool
+	paused []*listener.Listener // each by a call that is in: so none is left when the last call leaves
+	idle   *sync.Cond           // calls is 0
 }
 
 func newAdmission(limits Limits) *admission {
@@ -29,11 +30,21 @@ func newAdmission(limits Limits) *admission {
 	return a
 }
 
-// enter counts a call in, and arms its listener for the next: at once, later if the rate is used up, or when a call
-// leaves if there are too many.
-func (a *admission) enter(l *listener.Listener) error {
+// enter counts a call in, before it is received. It says no after shut.
+func (a *admission) enter() bool {
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return false
+	}
 	a.calls++
+	return true
+}
+
+// next arms the listener of a call that has entered for the call after it: at once, later if the rate is used up, or when
+// a call leaves if there are too many.
+func (a *admission) next(l *listener.Listener) error {
+	a.mu.Lock()
 	full := a.calls >= a.max
 	if full {
 		a.paused = append(a.paused, l)
@@ -43,6 +54,13 @@ func (a *admission) enter(l *listener.Listener) error {
 		return nil
 	}
 	return a.arm(l)
+}
+
+// shut lets no more calls enter.
+func (a *admission) shut() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
 }
 
 // leave counts a call out and arms one listener that waits for it.
@@ -72,11 +90,7 @@ func (a *admission) arm(l *listener.Listener) error {
 	if delay <= 0 {
 		return l.Arm()
 	}
-	l.Hold()
-	time.AfterFunc(delay, func() {
-		defer l.Release()
-		l.Arm()
-	})
+	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
 	return nil
 }
 

@@ -36,12 +36,12 @@ type attachment struct {
 	listeners map[*listener.Listener]struct{}
 }
 
-// session is the container's use of one plugin. Without a launcher session, because the plugin refused the container,
+// session is the container's use of one plugin. Where the plugin refused the container there is no launcher session, and
 // its calls get the failure verdict.
 type session struct {
 	Use
 	session *launcher.Session
-	err     error
+	refused error
 }
 
 // route leads from a syscall to a plugin that takes it.
@@ -84,11 +84,18 @@ func (a *attachment) prepare(ctx context.Context) {
 }
 
 func (a *attachment) attachSession(ctx context.Context, s *session) {
-	s.session, s.err = s.Plugin.Attach(ctx, a.container.Wire(), s.Settings)
-	if s.err != nil {
-		a.broker.log.Error().Err(s.err).Str("container", a.container.ID).Str("plugin", s.Plugin.Name()).
-			Msg("the plugin does not serve this container: its calls get the failure verdict")
+	opened := s.Plugin.NewSession(a.container.Wire(), s.Settings)
+	err := opened.Attach(ctx)
+	log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", s.Plugin.Name()).Logger()
+	if errors.Is(err, launcher.ErrRefused) {
+		log.Error().Err(err).Msg("the plugin does not serve this container: its calls get the failure verdict")
+		s.refused = err
+		return
 	}
+	if err != nil {
+		log.Warn().Err(err).Msg("the plugin could not attach the container yet: its next call tries again")
+	}
+	s.session = opened
 }
 
 // addListener says whether the attachment still takes listeners.
@@ -126,26 +133,36 @@ func (a *attachment) end(cause error) {
 	a.policy.release()
 }
 
-// shutDown is end for a container that lives on without the broker.
+// shutDown is end for a container that lives on without the broker. Once no call is being handled and none can enter, it
+// alone receives.
 func (a *attachment) shutDown() {
 	a.prepared.Do(func() {}) // waits for a preparation that is under way
+	listeners := a.takeListeners()
+	a.admission.shut()
 	a.admission.waitFor(closeGrace)
 	a.cancel(errBrokerClosed)
 	a.admission.wait()
-	a.mu.Lock()
-	listeners := a.listeners
-	a.listeners = nil
-	a.mu.Unlock()
+	end := time.Now().Add(drainTime)
 	for l := range listeners {
-		a.drain(l)
+		a.drain(l, end)
 		l.Close()
 	}
 	a.end(errBrokerClosed)
 }
 
-// drain gives the calls that nobody has received yet the failure verdict.
-func (a *attachment) drain(l *listener.Listener) {
-	for {
+// takeListeners leaves the attachment none, and lets it take no more.
+func (a *attachment) takeListeners() map[*listener.Listener]struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	listeners := a.listeners
+	a.listeners = nil
+	return listeners
+}
+
+// drain gives the calls that nobody has received yet the failure verdict, until the time end: a container that calls
+// again and again must not keep the broker.
+func (a *attachment) drain(l *listener.Listener, end time.Time) {
+	for time.Now().Before(end) {
 		pending, _, err := l.Poll(0)
 		if err != nil || !pending {
 			return

@@ -18,6 +18,7 @@ import (
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/sdk/notify"
 	"github.com/rs/zerolog"
 )
 
@@ -26,6 +27,8 @@ const (
 	attachTimeout = 10 * time.Second
 	// closeGrace is how long Close lets running calls finish before they get the failure verdict.
 	closeGrace = 3 * time.Second
+	// drainTime bounds how long Close answers calls that wait to be received; those left get ENOSYS from the kernel.
+	drainTime = time.Second
 	// maxIdleWorkers bounds the threads kept for later.
 	maxIdleWorkers = 4
 )
@@ -96,29 +99,42 @@ func (b *Broker) SetPolicy(policy *Policy) {
 // attached (an exec session) shares its sessions and limits. When Attach returns an error the listener is closed, and
 // the callers in the container get ENOSYS.
 func (b *Broker) Attach(ctx context.Context, file *os.File, claim container.Claim) error {
-	if err := b.attach(ctx, file, claim); err != nil {
+	l, err := b.takeOver(ctx, file, claim)
+	if err != nil {
 		file.Close()
 		return fmt.Errorf("attach a listener: %w", err)
 	}
+	if err := b.begin(l); err != nil {
+		return fmt.Errorf("attach a listener: %w", err)
+	}
+	b.log.Info().Str("container", claim.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("listener attached")
 	return nil
 }
 
-func (b *Broker) attach(ctx context.Context, file *os.File, claim container.Claim) error {
+// takeOver makes the file a listener of its container's attachment, which is then prepared.
+func (b *Broker) takeOver(ctx context.Context, file *os.File, claim container.Claim) (*listener.Listener, error) {
+	if !notify.FD(file.Fd()).IsListener() {
+		return nil, fmt.Errorf("container %q: the descriptor is no seccomp listener", claim.ID)
+	}
 	a, err := b.join(claim)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.prepare(ctx)
 	l, err := b.poller.Add(file, a)
 	if err != nil {
 		b.leave(a)
-		return err
+		return nil, err
 	}
-	if !a.addListener(l) {
+	return l, nil
+}
+
+// begin waits for the listener's notifications.
+func (b *Broker) begin(l *listener.Listener) error {
+	if !l.Data().(*attachment).addListener(l) {
 		l.Close()
 		return errBrokerClosed
 	}
-	b.log.Info().Str("container", claim.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("listener attached")
 	if err := l.Arm(); err != nil {
 		b.dropListener(l)
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
@@ -45,9 +44,9 @@ func (a *attachment) handle(l *listener.Listener, n *notify.Notification) {
 type decision struct {
 	plugin   string
 	response *proto.Response
-	file     *os.File // of an ADDFD response
-	err      error    // why a plugin failed, if it did: the response is then the failure verdict
-	gone     bool     // there is no caller any more
+	added    *launcher.Descriptor // by an ADDFD response
+	err      error                // why a plugin failed, if it did: the response is then the failure verdict
+	gone     bool                 // there is no caller any more
 }
 
 var continueResponse = &proto.Response{Kind: &proto.Response_Continue{Continue: true}}
@@ -84,23 +83,30 @@ func (c *call) ask(r *route) decision {
 	watch := startWatch(c.Valid, func() { cancelCause(notify.ErrGone) })
 	defer watch.stop()
 
-	response, file, err := c.consult(ctx, r)
+	response, added, err := c.consult(ctx, r)
 	switch {
-	case errors.Is(err, launcher.ErrGone), errors.Is(err, notify.ErrGone), errors.Is(err, errContainerGone):
-		return decision{gone: true, response: continueResponse}
-	case err != nil:
-		return decision{response: failureResponse(r.session.OnFailure), err: err}
+	case err == nil:
+		return decision{response: response, added: added}
+	case saysGone(err) && !c.Valid():
+		return decision{gone: true}
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("no answer within %v: %w", r.session.Deadline, err)
 	}
-	return decision{response: response, file: file}
+	return decision{response: failureResponse(r.session.OnFailure), err: err}
+}
+
+// saysGone is for errors that say that the caller is gone. A plugin may err, or lie: the kernel knows.
+func saysGone(err error) bool {
+	return errors.Is(err, launcher.ErrGone) || errors.Is(err, notify.ErrGone) || errors.Is(err, errContainerGone)
 }
 
 // consult takes the snapshot and carries the notification to the plugin.
-func (c *call) consult(ctx context.Context, r *route) (*proto.Response, *os.File, error) {
+func (c *call) consult(ctx context.Context, r *route) (*proto.Response, *launcher.Descriptor, error) {
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
 	if r.session.session == nil {
-		return nil, nil, r.session.err
+		return nil, nil, r.session.refused
 	}
 	if c.n.TID == 0 {
 		return nil, nil, errors.New("the caller is in a pid namespace that the broker does not see")
@@ -114,18 +120,18 @@ func (c *call) consult(ctx context.Context, r *route) (*proto.Response, *os.File
 	if len(n.Reads) > 0 && !c.Valid() {
 		return nil, nil, notify.ErrGone
 	}
-	response, file, err := r.session.session.Handle(ctx, n, c)
+	response, added, err := r.session.session.Handle(ctx, n, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := checkResponse(response, file); err != nil {
+	if err := checkResponse(response, added); err != nil {
 		return nil, nil, err
 	}
-	return response, file, nil
+	return response, added, nil
 }
 
 // checkResponse refuses what a plugin may not answer.
-func checkResponse(response *proto.Response, file *os.File) error {
+func checkResponse(response *proto.Response, added *launcher.Descriptor) error {
 	switch kind := response.GetKind().(type) {
 	case *proto.Response_Value, *proto.Response_Continue, *proto.Response_Next:
 		return nil
@@ -135,7 +141,7 @@ func checkResponse(response *proto.Response, file *os.File) error {
 		}
 		return nil
 	case *proto.Response_AddFd:
-		if file == nil {
+		if added == nil {
 			return errors.New("the plugin answered a descriptor without one")
 		}
 		return nil
@@ -144,11 +150,16 @@ func checkResponse(response *proto.Response, file *os.File) error {
 	}
 }
 
+// failureResponse is the verdict as a response; where there is none, the plugin's calls are not there (ENOSYS).
 func failureResponse(v *proto.Verdict) *proto.Response {
-	if v.GetErrno() != 0 {
-		return &proto.Response{Kind: &proto.Response_Errno{Errno: v.GetErrno()}}
+	switch kind := v.GetKind().(type) {
+	case *proto.Verdict_Continue:
+		return continueResponse
+	case *proto.Verdict_Errno:
+		return &proto.Response{Kind: &proto.Response_Errno{Errno: kind.Errno}}
+	default:
+		return &proto.Response{Kind: &proto.Response_Errno{Errno: int32(unix.ENOSYS)}}
 	}
-	return continueResponse
 }
 
 // Valid implements launcher.Caller.
@@ -174,8 +185,8 @@ func (c *call) ReadMemory(address uint64, n uint32, asString bool) *proto.Memory
 
 // answer writes memory back and answers the kernel. It is the only place that does.
 func (c *call) answer(d decision) audit.Outcome {
-	if d.file != nil {
-		defer d.file.Close()
+	if d.added != nil {
+		defer d.added.Close()
 	}
 	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err}
 	if d.gone {
@@ -186,12 +197,14 @@ func (c *call) answer(d decision) audit.Outcome {
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
 		response = &proto.Response{Kind: &proto.Response_Errno{Errno: int32(errno)}}
 	}
-	err := c.send(response, d.file, &outcome)
+	err := c.send(response, d.added, &outcome)
 	switch {
 	case errors.Is(err, notify.ErrGone):
 		outcome.Kind = audit.Gone
 	case err != nil:
 		outcome.Err = errors.Join(outcome.Err, err)
+		outcome.Kind, outcome.Errno = audit.Errno, unix.ENOSYS
+		c.listener.SendErrno(c.n.ID, unix.ENOSYS) // else the caller would wait for ever
 	}
 	return outcome
 }
@@ -209,7 +222,7 @@ func (c *call) writeBack(writes []*proto.Write) unix.Errno {
 	return 0
 }
 
-func (c *call) send(response *proto.Response, file *os.File, outcome *audit.Outcome) error {
+func (c *call) send(response *proto.Response, added *launcher.Descriptor, outcome *audit.Outcome) error {
 	switch kind := response.GetKind().(type) {
 	case *proto.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
@@ -218,7 +231,7 @@ func (c *call) send(response *proto.Response, file *os.File, outcome *audit.Outc
 		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
 		return c.listener.SendErrno(c.n.ID, outcome.Errno)
 	case *proto.Response_AddFd:
-		return c.sendFD(kind.AddFd, file, outcome)
+		return c.sendFD(kind.AddFd, added, outcome)
 	default:
 		outcome.Kind = audit.Continue
 		return c.listener.SendContinue(c.n.ID)
@@ -227,8 +240,8 @@ func (c *call) send(response *proto.Response, file *os.File, outcome *audit.Outc
 
 // sendFD adds the descriptor and answers with its number in one step. If the caller's table takes no more, its call
 // fails with the kernel's errno (EMFILE).
-func (c *call) sendFD(add *proto.AddFD, file *os.File, outcome *audit.Outcome) error {
-	number, err := c.listener.SendFD(c.n.ID, int(file.Fd()), add.GetCloseOnExec())
+func (c *call) sendFD(add *proto.AddFD, added *launcher.Descriptor, outcome *audit.Outcome) error {
+	number, err := c.listener.SendFD(c.n.ID, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno
 	if err == nil || errors.Is(err, notify.ErrGone) || !errors.As(err, &errno) {

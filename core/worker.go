@@ -26,11 +26,7 @@ func (b *Broker) work() {
 			}
 			return
 		}
-		if hangup {
-			b.dropListener(l)
-		} else {
-			b.receive(l)
-		}
+		b.serve(l, hangup)
 		if b.idle.Add(1) > maxIdleWorkers {
 			b.idle.Add(-1)
 			return
@@ -38,24 +34,34 @@ func (b *Broker) work() {
 	}
 }
 
-// receive takes one notification and handles it.
-func (b *Broker) receive(l *listener.Listener) {
+// serve deals with one event of a listener.
+func (b *Broker) serve(l *listener.Listener, hangup bool) {
+	defer l.Release()
+	if hangup {
+		b.dropListener(l)
+		return
+	}
 	a := l.Data().(*attachment)
+	if !a.admission.enter() {
+		return // shutDown receives what is left
+	}
+	b.receive(a, l)
+	b.rearm(l, a.admission.leave())
+}
+
+// receive takes one notification and handles it.
+func (b *Broker) receive(a *attachment, l *listener.Listener) {
 	var n notify.Notification
 	switch err := l.Receive(&n); {
 	case errors.Is(err, notify.ErrGone):
 		b.rearm(l, l.Arm())
-		return
 	case err != nil:
 		b.log.Error().Err(err).Str("container", a.container.ID).Msg("listener dropped")
 		b.dropListener(l)
-		return
+	default:
+		b.rearm(l, a.admission.next(l))
+		a.handle(l, &n)
 	}
-	l.Hold()
-	defer l.Release()
-	b.rearm(l, a.admission.enter(l))
-	a.handle(l, &n)
-	b.rearm(l, a.admission.leave())
 }
 
 // rearm drops the listener if it could not be armed: nobody would ever hear of it again.

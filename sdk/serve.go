@@ -51,8 +51,10 @@ func serve(h Handler) error {
 		VersionedPlugins: map[int]plugin.PluginSet{
 			proto.ProtocolVersion: {proto.PluginName: &grpcPlugin{server: newServer(h, manifest)}},
 		},
-		GRPCServer: plugin.DefaultGRPCServer,
-		Logger:     hclog.Default(),
+		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(proto.MaxMessage))...)
+		},
+		Logger: hclog.Default(),
 	})
 	return nil
 }

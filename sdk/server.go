@@ -30,7 +30,13 @@ type attached struct {
 	session   Session
 	container Container
 	running   sync.WaitGroup
+	count     int // of those running, guarded by server.mu
 }
+
+// maxRunning bounds the calls of one container that a handler has at once. The broker's limits keep a container far below
+// it, unless its calls hang beyond their deadlines, as a filesystem that it serves itself can make them: each costs a
+// thread then.
+const maxRunning = 1024
 
 // NewServer is the gRPC service that Serve serves, for a transport of one's own; sdktest serves it in memory. The error
 // names every fault of the manifest.
@@ -69,6 +75,10 @@ func (s *server) Attach(ctx context.Context, req *proto.AttachRequest) (*proto.A
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		session.Close()
+		return nil, status.FromContextError(ctx.Err()).Err() // nobody will detach it
+	}
 	if _, taken := s.sessions[req.GetSession()]; taken {
 		session.Close()
 		return nil, status.Errorf(codes.AlreadyExists, "session %d is attached", req.GetSession())
@@ -100,8 +110,17 @@ func (s *server) enter(id uint64) (*attached, func(), error) {
 	if a == nil {
 		return nil, nil, status.Errorf(codes.NotFound, "session %d is not attached", id)
 	}
+	if a.count >= maxRunning {
+		return nil, nil, status.Errorf(codes.ResourceExhausted, "%d calls of container %s are being handled, some of which seem to hang", a.count, a.container.ID)
+	}
+	a.count++
 	a.running.Add(1)
-	return a, a.running.Done, nil
+	return a, func() {
+		s.mu.Lock()
+		a.count--
+		s.mu.Unlock()
+		a.running.Done()
+	}, nil
 }
 
 func (s *server) Handle(stream proto.Plugin_HandleServer) error {

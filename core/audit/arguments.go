@@ -37,7 +37,7 @@ func argument(r Record, i int, format proto.Argument_Format) string {
 // memory shows what was read, or the pointer and why it could not be read.
 func memory(pointer uint64, read *proto.Read, copied *proto.Memory) string {
 	if errno := copied.GetErrno(); errno != 0 {
-		return fmt.Sprintf("%#x(%s)", pointer, unix.ErrnoName(unix.Errno(errno)))
+		return fmt.Sprintf("%#x(%s)", pointer, errnoName(unix.Errno(errno)))
 	}
 	if read.GetString_() == nil {
 		return fmt.Sprintf("%#x[%d]", pointer, len(copied.GetData()))
@@ -93,4 +93,12 @@ func archName(arch uint32) string {
 		return name
 	}
 	return fmt.Sprintf("%#x", arch)
+}
+
+// errnoName is a plugin's word in the end: it may be a number that has no name.
+func errnoName(errno unix.Errno) string {
+	if name := unix.ErrnoName(errno); name != "" {
+		return name
+	}
+	return strconv.Itoa(int(errno))
 }

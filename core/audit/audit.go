@@ -66,7 +66,7 @@ func (l *Log) Call(r Record) {
 	case Return, AddFD:
 		event = event.Int64("value", r.Outcome.Value)
 	case Errno:
-		event = event.Str("errno", unix.ErrnoName(r.Outcome.Errno))
+		event = event.Str("errno", errnoName(r.Outcome.Errno))
 	}
 	event.Msg("call")
 }

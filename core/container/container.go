@@ -2,7 +2,6 @@
 package container
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -120,32 +119,47 @@ func readIDMap(path string) ([]*proto.IDMapping, error) {
 	if err != nil {
 		return nil, err
 	}
+	mappings, err := parseIDMap(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return mappings, nil
+}
+
+func parseIDMap(text []byte) ([]*proto.IDMapping, error) {
 	var mappings []*proto.IDMapping
 	for line := range bytes.Lines(text) {
 		var m proto.IDMapping
 		if _, err := fmt.Sscan(string(line), &m.Inside, &m.Outside, &m.Length); err != nil {
-			return nil, fmt.Errorf("%s: line %q: %w", path, line, err)
+			return nil, fmt.Errorf("line %q: %w", line, err)
 		}
 		mappings = append(mappings, &m)
 	}
 	return mappings, nil
 }
 
-// readCgroups reads /proc/PID/cgroup: lines of ID:CONTROLLERS:PATH (cgroups(7)). A named hierarchy is "name=NAME".
+// readCgroups reads /proc/PID/cgroup (cgroups(7)).
 func readCgroups(path string) (map[string]string, error) {
-	file, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	cgroups, err := parseCgroups(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return cgroups, nil
+}
+
+// parseCgroups reads lines of ID:CONTROLLERS:PATH. A named hierarchy is "name=NAME".
+func parseCgroups(text []byte) (map[string]string, error) {
 	cgroups := map[string]string{}
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		fields := strings.SplitN(lines.Text(), ":", 3)
+	for line := range strings.Lines(string(text)) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(fields) != 3 {
-			return nil, fmt.Errorf("%s: line %q: want ID:CONTROLLERS:PATH", path, lines.Text())
+			return nil, fmt.Errorf("line %q: want ID:CONTROLLERS:PATH", line)
 		}
 		cgroups[fields[1]] = fields[2]
 	}
-	return cgroups, lines.Err()
+	return cgroups, nil
 }

@@ -16,7 +16,7 @@ import (
 // only root or the broker's own user can change, with the SHA-256 wanted (in hex, empty for any). What is checked is
 // what is executed, by descriptor.
 func openBinary(path, wantSHA256 string) (*os.File, error) {
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for its writer
 	if err != nil {
 		return nil, fmt.Errorf("plugin binary: %w; build and install it, or set its path in the config", err)
 	}
@@ -50,29 +50,52 @@ func checkBinary(file *os.File, path, wantSHA256 string) error {
 	return checkSum(file, wantSHA256)
 }
 
-// checkFolders checks every folder above path, symbolic links resolved.
+// maxLinks is how many symbolic links the kernel follows (MAXSYMLINKS, include/linux/namei.h).
+const maxLinks = 40
+
+// checkFolders checks every folder on the way to path, those that hold its symbolic links included.
 func checkFolders(path string) error {
-	real, err := filepath.EvalSymlinks(path)
+	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
-	if real, err = filepath.Abs(real); err != nil {
-		return err
+	at, rest := "/", components(path)
+	for links := 0; len(rest) > 0; {
+		if err := checkFolder(at); err != nil {
+			return err
+		}
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		text, err := os.Readlink(next)
+		if err != nil { // no link
+			at = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return &os.PathError{Op: "open", Path: path, Err: unix.ELOOP}
+		}
+		if filepath.IsAbs(text) {
+			at = "/"
+		}
+		rest = append(components(text), rest...)
 	}
-	for dir := filepath.Dir(real); ; dir = filepath.Dir(dir) {
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return &os.PathError{Op: "open", Path: dir, Err: err}
-		}
-		err = checkOwner(uintptr(fd), true)
-		unix.Close(fd)
-		if err != nil {
-			return fmt.Errorf("folder %s: %w", dir, err)
-		}
-		if dir == "/" {
-			return nil
-		}
+	return nil
+}
+
+func components(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+func checkFolder(dir string) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
 	}
+	defer unix.Close(fd)
+	if err := checkOwner(uintptr(fd), true); err != nil {
+		return fmt.Errorf("folder %s: %w", dir, err)
+	}
+	return nil
 }
 
 // checkOwner refuses what others may change. In a sticky folder others cannot replace a file that is not theirs.

@@ -2,6 +2,9 @@ package launcher
 
 import (
 	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/rs/zerolog"
@@ -26,7 +29,28 @@ var levels = map[hclog.Level]zerolog.Level{
 	hclog.Error: zerolog.ErrorLevel,
 }
 
-// Accept implements hclog.SinkAdapter.
+// maxMessageText bounds what is logged of one message, in bytes.
+const maxMessageText = 4096
+
+// Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours, nor
+// reach the operator's terminal as they are.
 func (s *zerologSink) Accept(_ string, level hclog.Level, message string, args ...any) {
-	s.log.WithLevel(levels[level]).Fields(args).Msg(message)
+	event := s.log.WithLevel(levels[level])
+	if len(args) > 0 {
+		event = event.Dict("detail", zerolog.Dict().Fields(args))
+	}
+	event.Msg(printable(message))
+}
+
+// printable shows what is no printable character as a question mark.
+func printable(text string) string {
+	if len(text) > maxMessageText {
+		text = text[:maxMessageText] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }

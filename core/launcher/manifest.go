@@ -3,14 +3,15 @@ package launcher
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"strings"
 	"time"
 
 	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -52,6 +53,8 @@ func runManifest(ctx context.Context, spec Spec) ([]byte, error) {
 		return nil, err
 	}
 	var stdout, stderr bytes.Buffer
+	// The first process of a pid namespace takes with it whatever it has started.
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
 	cmd.ExtraFiles = append(cmd.ExtraFiles, binary)
 	cmd.Stdout, cmd.Stderr = &bounded{&stdout}, &bounded{&stderr}
 	if err := runFor(ctx, cmd); err != nil {
@@ -60,18 +63,22 @@ func runManifest(ctx context.Context, spec Spec) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// runFor runs the command and kills it when the context ends.
+// runFor runs the command and kills it when the context ends. The command is killed too when the thread that started it
+// ends, see becomePlugin.
 func runFor(ctx context.Context, cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
 	defer stop()
 	cmd.WaitDelay = time.Second
-	if err := cmd.Wait(); err != nil {
-		return errors.Join(err, ctx.Err())
+	err := cmd.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("it does not end: %w", ctx.Err())
 	}
-	return nil
+	return err
 }
 
 // bounded is a writer that fails at maxManifest bytes.

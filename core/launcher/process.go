@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,13 +22,20 @@ import (
 	"github.com/intercede/intercede/sdk/proto"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	protobuf "google.golang.org/protobuf/proto"
 )
 
 const (
 	startTimeout  = 10 * time.Second
 	healthTimeout = 2 * time.Second
+	// stopGrace is how long a plugin may take to end by itself.
+	stopGrace = 3 * time.Second
+
+	// maxHeader bounds the text of an error, which gRPC carries in a header, in bytes.
+	maxHeader = 64 << 10
 )
 
 // process is one run of a plugin.
@@ -33,8 +44,9 @@ type process struct {
 	conn      *grpc.ClientConn
 	rpc       proto.PluginClient
 	pid       int
-	pidfd     int
+	pidfd     *os.File // of the very process that was started
 	socketDir string
+	address   string // of its socket; empty until it is known to be in socketDir
 	started   time.Time
 
 	dead      chan struct{} // closed when the process is gone
@@ -42,12 +54,12 @@ type process struct {
 	stopOnce  sync.Once
 }
 
-// userID is the user and group that the plugin's process has: no account has it, and no other plugin. It lies between
-// the ids that containers get and 2^31.
+// userID is the user and group that the plugin's process has: no account has it and, unless two of 10^8 hashes are the
+// same, no other plugin. It lies between the ids that containers and domain accounts get and 2^31.
 func userID(name string) int {
 	hash := fnv.New32a()
 	io.WriteString(hash, name)
-	return 2_000_000_000 + int(hash.Sum32()%1_000_000)
+	return 2_000_200_000 + int(hash.Sum32()%100_000_000)
 }
 
 // sandboxed is the command that becomes the plugin, see Init. Its first extra file must be the plugin's binary.
@@ -61,6 +73,8 @@ func sandboxed(s sandbox) (*exec.Cmd, error) {
 		Args: []string{sandboxName, string(text)},
 		Env:  []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 		Dir:  "/",
+		// No network, and none of the abstract sockets and System V objects of the host.
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC},
 	}, nil
 }
 
@@ -76,19 +90,34 @@ func startProcess(spec Spec, manifest *proto.Manifest, log hclog.Logger) (*proce
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &process{pidfd: -1, dead: make(chan struct{}), started: time.Now()}
-	if err := p.start(spec, manifest, log, binary, theirs); err != nil {
-		ours.Close()
+	p := &process{dead: make(chan struct{}), started: time.Now()}
+	started := make(chan error)
+	go func() {
+		// When the thread that started it ends, the kernel kills the plugin (PR_SET_PDEATHSIG, see becomePlugin).
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer ours.Close()
+		started <- p.start(spec, manifest, log, binary, theirs)
+		p.awaitDeath()
+	}()
+	if err := <-started; err != nil {
 		p.stop()
 		return nil, err
 	}
-	go func() {
-		// The plugin's end closes when it dies, however it dies.
-		io.Copy(io.Discard, ours)
-		ours.Close()
-		close(p.dead)
-	}()
 	return p, nil
+}
+
+// awaitDeath returns when the process is gone: a pidfd is then readable (pidfd_open(2)).
+func (p *process) awaitDeath() {
+	defer close(p.dead)
+	p.withPidfd(func(pidfd int) {
+		poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		for {
+			if _, err := unix.Poll(poll, -1); err != unix.EINTR {
+				return
+			}
+		}
+	})
 }
 
 // lifeline is a socket pair, an end for each: who reads end of file has lost the other.
@@ -102,13 +131,15 @@ func lifeline() (ours, theirs *os.File, err error) {
 
 func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, binary, lifeline *os.File) error {
 	id := userID(spec.Name)
-	cmd, err := sandboxed(sandbox{Name: spec.Path, ID: id, Capabilities: manifest.GetCapabilities()})
+	cmd, err := sandboxed(sandbox{Name: spec.Path, ID: id, Capabilities: manifest.GetCapabilities(), Lifeline: true})
 	if err != nil {
 		return err
 	}
 	if p.socketDir, err = makeSocketDir(id); err != nil {
 		return err
 	}
+	pidfd := -1
+	cmd.SysProcAttr.PidFD = &pidfd
 	cmd.ExtraFiles = []*os.File{binary, lifeline}
 	cmd.Env = append(cmd.Env,
 		fmt.Sprintf("%s=%d", proto.LifelineEnv, lifelineFD),
@@ -122,7 +153,24 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 		SkipHostEnv:      true,
 		StartTimeout:     startTimeout,
 		Logger:           log,
+		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(proto.MaxMessage)),
+			grpc.WithMaxHeaderListSize(maxHeader),
+			grpc.WithContextDialer(p.dial),
+		},
 	})
+	address, err := p.client.Start()
+	if pidfd >= 0 {
+		// Blocking, as the one that os/exec waits with: they share their description.
+		p.pidfd = os.NewFile(uintptr(pidfd), "pidfd of a plugin")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", spec.Path, err)
+	}
+	if address.Network() != "unix" || filepath.Dir(address.String()) != p.socketDir {
+		return fmt.Errorf("%s: serves on %s %q: want a socket in its own folder, %s", spec.Path, address.Network(), address, p.socketDir)
+	}
+	p.address = address.String()
 	protocol, err := p.client.Client()
 	if err != nil {
 		return fmt.Errorf("%s: %w", spec.Path, err)
@@ -134,10 +182,15 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 	p.conn = service.(*grpc.ClientConn)
 	p.rpc = proto.NewPluginClient(p.conn)
 	p.pid = p.client.ReattachConfig().Pid
-	if p.pidfd, err = unix.PidfdOpen(p.pid, 0); err != nil {
-		return fmt.Errorf("pidfd of the plugin: %w", err)
-	}
 	return p.compareManifest(manifest)
+}
+
+// dial connects to the plugin's socket, and to no other that it may name.
+func (p *process) dial(ctx context.Context, _ string) (net.Conn, error) {
+	if p.address == "" {
+		return nil, errors.New("the plugin has no socket of its own")
+	}
+	return (&net.Dialer{}).DialContext(ctx, "unix", p.address)
 }
 
 // makeSocketDir makes the folder of the plugin's socket: nobody but the plugin and root may enter it.
@@ -166,8 +219,15 @@ func (p *process) compareManifest(want *proto.Manifest) error {
 	return nil
 }
 
-// suspect is called when the plugin missed a deadline: one that does not answer a health check either is killed. A
-// plugin that is only slow goes on.
+// suspectAfter suspects the plugin if the error is of a missed deadline, or of a connection that is not there.
+func (p *process) suspectAfter(err error, log hclog.Logger) {
+	code := status.Code(err)
+	if errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Unavailable {
+		p.suspect(log)
+	}
+}
+
+// suspect kills a plugin that does not answer a health check either. One that is only slow goes on.
 func (p *process) suspect(log hclog.Logger) {
 	if !p.suspected.CompareAndSwap(false, true) {
 		return
@@ -177,11 +237,30 @@ func (p *process) suspect(log hclog.Logger) {
 		ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 		defer cancel()
 		_, err := grpc_health_v1.NewHealthClient(p.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
-		if err != nil {
+		if err != nil && !p.isDead() {
 			log.Error("the plugin does not answer a health check: killing it", "pid", p.pid, "error", err)
-			unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+			p.kill()
 		}
 	}()
+}
+
+// withPidfd calls fn unless the pidfd is closed, and keeps it open meanwhile.
+func (p *process) withPidfd(fn func(pidfd int)) error {
+	if p.pidfd == nil {
+		return ErrDied
+	}
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return ErrDied
+	}
+	if raw.Control(func(fd uintptr) { fn(int(fd)) }) != nil {
+		return ErrDied
+	}
+	return nil
+}
+
+func (p *process) kill() {
+	p.withPidfd(func(pidfd int) { unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })
 }
 
 // isDead says whether the process is known to be gone.
@@ -198,10 +277,10 @@ func (p *process) isDead() bool {
 func (p *process) stop() {
 	p.stopOnce.Do(func() {
 		if p.client != nil {
-			p.client.Kill()
+			p.stopClient()
 		}
-		if p.pidfd >= 0 {
-			unix.Close(p.pidfd)
+		if p.pidfd != nil {
+			p.pidfd.Close()
 		}
 		if p.socketDir != "" {
 			os.RemoveAll(p.socketDir)
@@ -209,16 +288,46 @@ func (p *process) stop() {
 	})
 }
 
-// file takes the plugin's descriptor fd, to be put into a caller.
-func (p *process) file(fd int) (*os.File, error) {
-	if p.isDead() {
-		return nil, ErrDied
+// stopClient ends the process and go-plugin's use of it. go-plugin waits for a process that does not answer, and for
+// the end of its standard error, which a child may hold open: neither may keep us.
+func (p *process) stopClient() {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		p.client.Kill()
+	}()
+	for range 2 {
+		select {
+		case <-stopped:
+			return
+		case <-time.After(stopGrace):
+			p.kill()
+		}
 	}
-	copied, err := unix.PidfdGetfd(p.pidfd, fd, 0)
-	if err != nil {
-		return nil, fmt.Errorf("descriptor %d of the plugin: %w", fd, err)
+}
+
+// Descriptor is a descriptor of the broker's that a plugin has chosen. It is no os.File: the Go runtime would poll a
+// description that has O_NONBLOCK, and whose filesystem may hold up for ever who does that.
+type Descriptor struct {
+	fd int
+}
+
+// FD is its number.
+func (d *Descriptor) FD() int { return d.fd }
+
+// Close closes it.
+func (d *Descriptor) Close() { unix.Close(d.fd) }
+
+// descriptor takes the plugin's descriptor fd, to be put into a caller.
+func (p *process) descriptor(fd int) (*Descriptor, error) {
+	copied, errno := -1, error(nil)
+	if err := p.withPidfd(func(pidfd int) { copied, errno = unix.PidfdGetfd(pidfd, fd, 0) }); err != nil {
+		return nil, err
 	}
-	return os.NewFile(uintptr(copied), "descriptor of a plugin"), nil
+	if errno != nil {
+		return nil, fmt.Errorf("descriptor %d of the plugin: %w", fd, errno)
+	}
+	return &Descriptor{copied}, nil
 }
 
 // grpcClient glues the client to go-plugin.

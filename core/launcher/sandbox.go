@@ -27,6 +27,7 @@ type sandbox struct {
 	Args         []string // the plugin's arguments
 	ID           int      // user and group id
 	Capabilities []string // bounding, permitted, effective, inheritable and ambient: these and no others
+	Lifeline     bool     // it has one
 }
 
 // Init becomes a plugin if this process was started to be one, and does not return then. Every program that starts
@@ -52,6 +53,13 @@ func becomePlugin(text string) error {
 	if err := s.dropPrivileges(); err != nil {
 		return err
 	}
+	if err := s.denySyscalls(); err != nil {
+		return err
+	}
+	// The plugin's own watch of its lifeline is its own good will.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("signal at the broker's death: %w", err)
+	}
 	return s.exec()
 }
 
@@ -64,15 +72,38 @@ func (s *sandbox) closeDoors() error {
 	if err := unix.Dup3(null, 0, 0); err != nil {
 		return fmt.Errorf("standard input: %w", err)
 	}
-	if err := unix.CloseRange(lifelineFD+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	last := binaryFD
+	if s.Lifeline {
+		last = lifelineFD
+	}
+	if err := unix.CloseRange(uint(last)+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
 	unix.CloseOnExec(binaryFD)
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("no core dumps: %w", err)
+	if err := setLimits(); err != nil {
+		return err
 	}
 	unix.Umask(0o077)
 	return os.Chdir("/")
+}
+
+// maxThreads bounds the threads of a plugin's user: above what the Go runtime has at most for one process (10,000), for
+// several brokers.
+const maxThreads = 1 << 16
+
+// setLimits leaves no core dumps, which would be written as root, and bounds what a plugin can make of itself.
+func setLimits() error {
+	for resource, limit := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NPROC: maxThreads} {
+		var now unix.Rlimit
+		if err := unix.Getrlimit(resource, &now); err != nil {
+			return fmt.Errorf("getrlimit: %w", err)
+		}
+		limit = min(limit, now.Max)
+		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return fmt.Errorf("setrlimit: %w", err)
+		}
+	}
+	return nil
 }
 
 // dropPrivileges acts on the calling thread alone: it is the one that execs. capabilities(7) has the order.
@@ -162,5 +193,8 @@ func (s *sandbox) exec() error {
 	empty := [1]byte{}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, binaryFD, uintptr(unsafe.Pointer(&empty[0])),
 		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])), unix.AT_EMPTY_PATH, 0)
+	if errno == unix.ENOENT { // execveat(2), BUGS: the interpreter could not open a close-on-exec descriptor
+		return fmt.Errorf("execute %s: it is a script, or lacks its dynamic loader; a plugin is a binary: %w", s.Name, errno)
+	}
 	return fmt.Errorf("execute %s: %w", s.Name, errno)
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,20 +14,47 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// detachTimeout bounds how long a container's end waits for a plugin to close its session.
-const detachTimeout = 5 * time.Second
+const (
+	// attachTimeout bounds one attempt to attach a container.
+	attachTimeout = 10 * time.Second
+	// detachTimeout bounds how long a container's end waits for a plugin to close its session.
+	detachTimeout = 5 * time.Second
+	// maxFailureText bounds what a plugin can have logged of one failure, in bytes.
+	maxFailureText = 1024
+)
 
 var lastSession atomic.Uint64
 
 // Session is a container's use of a plugin. It survives restarts of the plugin: the container is attached again at its
 // next notification.
 type Session struct {
-	plugin  *Plugin
-	id      uint64
-	request *proto.AttachRequest
+	plugin    *Plugin
+	container *proto.Container
+	settings  string
+	ctx       context.Context // ends with the session
+	cancel    context.CancelFunc
 
-	mu       sync.Mutex
-	attached *process
+	mu   sync.Mutex
+	last *attachment
+}
+
+// attachment is one attempt to attach the container to one run of the plugin. It belongs to no call: one that gives up
+// must not leave the others in doubt whether the plugin has the container.
+type attachment struct {
+	process *process
+	id      uint64
+	done    chan struct{} // closed when err is set
+	err     error
+}
+
+// failed says whether the attempt is over and came to nothing.
+func (a *attachment) failed() bool {
+	select {
+	case <-a.done:
+		return a.err != nil
+	default:
+		return false
+	}
 }
 
 // Caller is the broker's side of the notification that a plugin has: its answers to the plugin's questions.
@@ -36,63 +63,101 @@ type Caller interface {
 	Valid() bool
 }
 
-// Attach attaches a container to the plugin. settings is a JSON object with every setting of the manifest. The error
-// wraps ErrRefused if the plugin does not take it.
-func (p *Plugin) Attach(ctx context.Context, container *proto.Container, settings string) (*Session, error) {
-	id := lastSession.Add(1)
-	s := &Session{plugin: p, id: id, request: &proto.AttachRequest{Session: id, Container: container, SettingsJson: settings}}
+// NewSession is a session of the container, which Attach or its first notification attaches. settings is a JSON object
+// with every setting of the manifest.
+func (p *Plugin) NewSession(container *proto.Container, settings string) *Session {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Session{plugin: p, container: container, settings: settings, ctx: ctx, cancel: cancel}
+}
+
+// Attach attaches the container to the plugin. The error wraps ErrRefused if the plugin does not take it; after another
+// error the next notification tries again.
+func (s *Session) Attach(ctx context.Context) error {
 	if _, err := s.ensure(ctx); err != nil {
-		return nil, fmt.Errorf("plugin %s: %w", p.spec.Name, err)
+		return fmt.Errorf("plugin %s: %w", s.plugin.spec.Name, err)
 	}
-	return s, nil
+	return nil
 }
 
 // Plugin is the plugin that the session is with.
 func (s *Session) Plugin() *Plugin { return s.plugin }
 
-// ensure gives the running process, with the container attached to it.
-func (s *Session) ensure(ctx context.Context) (*process, error) {
-	current, err := s.plugin.running(ctx)
-	if err != nil {
-		return nil, err
+// ensure gives the container's attachment to the running process. One that dies on the way has had nothing of the
+// notification: the next run is waited for.
+func (s *Session) ensure(ctx context.Context) (*attachment, error) {
+	for {
+		current, err := s.plugin.running(ctx)
+		if err != nil {
+			return nil, err
+		}
+		a := s.attachTo(current)
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if !errors.Is(a.err, ErrDied) {
+			return a, a.err
+		}
+		select {
+		case <-current.dead:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if current == s.attached {
-		return current, nil
-	}
-	response, err := current.rpc.Attach(ctx, s.request)
-	if err != nil {
-		return nil, classify(ctx, current, err)
-	}
-	if response.GetRefused() != "" {
-		return nil, fmt.Errorf("%w: %s", ErrRefused, response.GetRefused())
-	}
-	s.attached = current
-	return current, nil
 }
 
-// Handle gives the notification to the plugin and returns its response, with the file that an ADDFD response carries.
+// attachTo gives the attempt to attach the container to this process: made, under way, or a new one after a failure.
+func (s *Session) attachTo(p *process) *attachment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil || s.last.process != p || s.last.failed() {
+		s.last = &attachment{process: p, id: lastSession.Add(1), done: make(chan struct{})}
+		go s.attach(s.last)
+	}
+	return s.last
+}
+
+func (s *Session) attach(a *attachment) {
+	ctx, cancel := context.WithTimeout(s.ctx, attachTimeout)
+	defer cancel()
+	request := &proto.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
+	response, err := a.process.rpc.Attach(ctx, request)
+	switch {
+	case err != nil:
+		a.err = classify(ctx, a.process, err)
+	case response.GetRefused() != "":
+		a.err = fmt.Errorf("%w: %s", ErrRefused, bound(response.GetRefused()))
+	}
+	close(a.done)
+	if err != nil {
+		a.process.suspectAfter(err, s.plugin.hclog)
+		s.detach(a) // the plugin may have attached it all the same
+	}
+}
+
+// Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response carries.
 // The error wraps ErrDied, ErrDisabled, ErrRefused, ErrGone or the context's cause, or says how the plugin failed.
-func (s *Session) Handle(ctx context.Context, n *proto.Notification, caller Caller) (*proto.Response, *os.File, error) {
-	current, err := s.ensure(ctx)
+func (s *Session) Handle(ctx context.Context, n *proto.Notification, caller Caller) (*proto.Response, *Descriptor, error) {
+	a, err := s.ensure(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Session = s.id
-	response, file, err := current.handle(ctx, n, caller)
+	n.Session = a.id
+	response, added, err := a.process.handle(ctx, n, caller)
 	if err == nil {
-		return response, file, nil
+		return response, added, nil
 	}
-	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		current.suspect(s.plugin.hclog)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
 	}
-	return nil, nil, classify(ctx, current, err)
+	a.process.suspectAfter(err, s.plugin.hclog)
+	return nil, nil, classify(ctx, a.process, err)
 }
 
 // handle carries one notification over a stream of its own. The stream ends with the context, which tells the plugin
 // that the broker has what it needs.
-func (p *process) handle(ctx context.Context, n *proto.Notification, caller Caller) (*proto.Response, *os.File, error) {
+func (p *process) handle(ctx context.Context, n *proto.Notification, caller Caller) (*proto.Response, *Descriptor, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := p.rpc.Handle(ctx)
@@ -113,8 +178,8 @@ func (p *process) handle(ctx context.Context, n *proto.Notification, caller Call
 			return nil, nil, err
 		}
 		if response := message.GetResponse(); response != nil {
-			file, err := p.responseFile(response)
-			return response, file, err
+			added, err := p.addedDescriptor(response)
+			return response, added, err
 		}
 		if next, err = answer(message, caller); err != nil {
 			return nil, nil, err
@@ -136,13 +201,13 @@ func answer(question *proto.PluginMessage, caller Caller) (*proto.BrokerMessage,
 	}
 }
 
-// responseFile takes the file of an ADDFD response while the plugin keeps it open.
-func (p *process) responseFile(response *proto.Response) (*os.File, error) {
+// addedDescriptor takes the descriptor of an ADDFD response while the plugin keeps it open.
+func (p *process) addedDescriptor(response *proto.Response) (*Descriptor, error) {
 	add := response.GetAddFd()
 	if add == nil {
 		return nil, nil
 	}
-	return p.file(int(add.GetFd()))
+	return p.descriptor(int(add.GetFd()))
 }
 
 // classify makes one of this package's errors of what a call returned. A plugin's death shows as a broken connection
@@ -159,23 +224,42 @@ func classify(ctx context.Context, p *process, err error) error {
 		return context.DeadlineExceeded
 	default:
 		if s, ok := status.FromError(err); ok {
-			return errors.New(s.Message())
+			return errors.New(bound(s.Message()))
 		}
 		return err
 	}
 }
 
-// Close detaches the container.
+// bound cuts what a plugin says.
+func bound(text string) string {
+	if len(text) > maxFailureText {
+		return strings.ToValidUTF8(text[:maxFailureText], "") + "..."
+	}
+	return text
+}
+
+// Close detaches the container. No call of it is being handled.
 func (s *Session) Close() {
+	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.attached == nil || s.attached.isDead() {
+	if s.last == nil {
+		return
+	}
+	<-s.last.done
+	if s.last.err == nil {
+		s.detach(s.last)
+	}
+}
+
+// detach tells the plugin that the container is gone.
+func (s *Session) detach(a *attachment) {
+	if a.process.isDead() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), detachTimeout)
 	defer cancel()
-	if _, err := s.attached.rpc.Detach(ctx, &proto.DetachRequest{Session: s.id}); err != nil && !s.attached.isDead() {
-		s.plugin.log.Warn().Err(err).Str("container", s.request.GetContainer().GetId()).Msg("detaching a container")
+	if _, err := a.process.rpc.Detach(ctx, &proto.DetachRequest{Session: a.id}); err != nil && !a.process.isDead() {
+		s.plugin.log.Warn().Err(err).Str("container", s.container.GetId()).Msg("detaching a container")
 	}
-	s.attached = nil
 }

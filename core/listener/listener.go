@@ -67,11 +67,14 @@ type Listener struct {
 	key    uint64
 	file   *os.File
 	refs   atomic.Int64
-	closed atomic.Bool
 	data   any
+
+	mu     sync.Mutex // between Arm and Close: the descriptor's number may be another's after it
+	closed bool
 }
 
-// Add takes the listener over, with data of the caller's. It is silent until it is armed.
+// Add takes the listener over, with data of the caller's. It is silent until it is armed. When Add returns an error the
+// file is still the caller's.
 func (p *Poller) Add(file *os.File, data any) (*Listener, error) {
 	l := &Listener{FD: notify.FD(file.Fd()), poller: p, file: file, data: data}
 	l.refs.Store(1)
@@ -92,7 +95,9 @@ func (l *Listener) Data() any { return l.data }
 
 // Arm asks for the listener's next event.
 func (l *Listener) Arm() error {
-	if l.closed.Load() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
 		return nil
 	}
 	return l.poller.control(unix.EPOLL_CTL_MOD, int(l.FD), unix.EPOLLIN|unix.EPOLLONESHOT, l.key)
@@ -111,17 +116,36 @@ func (l *Listener) Release() {
 // Close takes the listener out of the poller. Callers that still wait get ENOSYS when the last Hold is released
 // (seccomp_unotify(2)). A second Close does nothing.
 func (l *Listener) Close() {
-	if l.closed.Swap(true) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
 		return
 	}
-	l.poller.mu.Lock()
-	delete(l.poller.listeners, l.key)
-	l.poller.mu.Unlock()
+	l.closed = true
+	l.poller.forget(l)
 	unix.EpollCtl(l.poller.epoll, unix.EPOLL_CTL_DEL, int(l.FD), nil)
 	l.Release()
 }
 
+func (p *Poller) forget(l *Listener) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.listeners, l.key)
+}
+
+// hold finds a listener that is not closed yet, and holds it.
+func (p *Poller) hold(key uint64) *Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.listeners[key]
+	if l != nil {
+		l.Hold()
+	}
+	return l
+}
+
 // Wait waits for an event of an armed listener: a notification to receive, or hangup: the last filtered task is gone.
+// The listener is held: its taker calls Release.
 func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 	var events [1]unix.EpollEvent
 	for {
@@ -136,10 +160,7 @@ func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 		if key == wakeKey {
 			return nil, false, ErrClosed
 		}
-		p.mu.Lock()
-		l := p.listeners[key]
-		p.mu.Unlock()
-		if l != nil {
+		if l := p.hold(key); l != nil {
 			return l, events[0].Events&unix.EPOLLIN == 0, nil
 		}
 	}

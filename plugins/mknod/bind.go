@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -14,14 +16,6 @@ import (
 // overlay does not even take them, since it asks who mounted it. There a node that can be opened is mounted over the one
 // that was made. It lies alone on a tmpfs of its own, which lives as long as the mount.
 
-// made is the file at the spot, held by a descriptor (O_PATH): a path may be another file's the next moment.
-type made struct {
-	file           *os.File
-	st             unix.Stat_t
-	mountedByUsers bool // the filesystem's type may be mounted in a user namespace
-	nodev          bool // the mount has the flag
-}
-
 // userMounted are the filesystems that may be mounted in a user namespace and take device nodes (FS_USERNS_MOUNT).
 var userMounted = map[int64]bool{
 	unix.TMPFS_MAGIC:           true,
@@ -30,28 +24,78 @@ var userMounted = map[int64]bool{
 	unix.FUSE_SUPER_MAGIC:      true,
 }
 
-// take holds the file at the spot. It runs in the caller's place.
-func take(s spot) (*made, error) {
-	fd, err := unix.Openat(s.dir, s.path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	m := &made{file: os.NewFile(uintptr(fd), s.path)}
+// mayCover says whether a node in the directory may have to be covered. Not where the mount has the nodev flag: a node
+// that cannot be opened is then what the caller asked for.
+func mayCover(dir *os.File) bool {
 	var fs unix.Statfs_t
-	if err := unix.Fstat(fd, &m.st); err != nil {
-		m.close()
-		return nil, err
-	}
-	if err := unix.Fstatfs(fd, &fs); err != nil {
-		m.close()
-		return nil, err
-	}
-	m.mountedByUsers = userMounted[fs.Type]
-	m.nodev = fs.Flags&unix.ST_NODEV != 0
-	return m, nil
+	err := unix.Fstatfs(int(dir.Fd()), &fs)
+	return err == nil && userMounted[fs.Type] && fs.Flags&unix.ST_NODEV == 0
+}
+
+// made is the file that was made at a spot, held by a descriptor (O_PATH): a name may be another file's the next moment.
+type made struct {
+	file *os.File
+	st   unix.Stat_t
 }
 
 func (m *made) close() { m.file.Close() }
+
+// makeBelow, called in the caller's place, makes the node, or an empty file on a filesystem that takes no nodes. It returns
+// what was made if that may have to be covered.
+func (j job) makeBelow(s spot) (*made, error) {
+	covers := mayCover(s.dir)
+	err := s.mknod(j.mode, j.dev)
+	if err == unix.EPERM && covers {
+		err = s.mknod(unix.S_IFREG|j.mode&^unix.S_IFMT, 0)
+	}
+	if err != nil || !covers {
+		return nil, err
+	}
+	return j.take(s), nil
+}
+
+// finish covers what was made if it cannot be opened, and takes it back if that fails.
+func (j job) finish(s spot, below *made) (unix.Errno, error) {
+	if below == nil {
+		return 0, nil
+	}
+	defer below.close()
+	if below.openable() {
+		return 0, nil
+	}
+	errno, err := j.cover(below)
+	if errno == 0 && err == nil {
+		return 0, nil
+	}
+	removeErr := j.caller.Do(s.lent, func() error { return unix.Unlinkat(int(s.dir.Fd()), s.name, 0) })
+	if err != nil {
+		return 0, errors.Join(err, removeErr)
+	}
+	return errno, nil
+}
+
+// take holds what was made at the spot. It is nil if the name is another file's already: then the caller itself is at work
+// there.
+func (j job) take(s spot) *made {
+	fd, err := unix.Openat(int(s.dir.Fd()), s.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	m := &made{file: os.NewFile(uintptr(fd), s.name)}
+	if err := unix.Fstat(fd, &m.st); err != nil || !j.isNode(m.st) && !isEmptyFile(m.st) {
+		m.close()
+		return nil
+	}
+	return m
+}
+
+func (j job) isNode(st unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == j.device.kind && st.Rdev == uint64(j.dev)
+}
+
+func isEmptyFile(st unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0
+}
 
 // openable says whether a device node could be opened here; a regular file is none.
 //
@@ -59,7 +103,7 @@ func (m *made) close() { m.file.Close() }
 // superblock (EACCES) before it looks at O_NOATIME, which is for the owner (EPERM), and at that before it asks the driver
 // (may_open, fs/namei.c). This process is no node's owner, and has no CAP_FOWNER.
 func (m *made) openable() bool {
-	if m.st.Mode&unix.S_IFMT == unix.S_IFREG {
+	if isEmptyFile(m.st) {
 		return false
 	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", m.file.Fd()), unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -69,63 +113,37 @@ func (m *made) openable() bool {
 	return err != unix.EACCES
 }
 
-// placeholder is for a filesystem that takes no device nodes: it makes a regular file for the node to stand over. The
-// kernel's EPERM stands where that is not the reason.
-func (n node) placeholder(t *target.Target, s spot) (*made, unix.Errno, error) {
-	var file *made
-	var errno unix.Errno
-	err := t.Do(s.lent, func() error {
-		if errno = toErrno(unix.Mknodat(s.dir, s.path, unix.S_IFREG|n.mode&^unix.S_IFMT, 0)); errno != 0 {
-			return nil
-		}
-		var err error
-		if file, err = take(s); err == nil && file.usable() {
-			return nil
-		}
-		errno = unix.EPERM
-		return unix.Unlinkat(s.dir, s.path, 0)
-	})
-	if file != nil && (err != nil || errno != 0) {
-		file.close()
-		file = nil
-	}
-	return file, errno, err
-}
-
-// usable says whether a node may stand over the file that was just made.
-func (m *made) usable() bool {
-	return m.st.Mode&unix.S_IFMT == unix.S_IFREG && m.st.Size == 0 && m.mountedByUsers && !m.nodev
-}
-
-// bindOver mounts a node with the owner and the permissions of m over m.
-func (n node) bindOver(t *target.Target, m *made) error {
-	tree, err := n.detachedNode(t, m)
+// cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts are too many
+// (ENOSPC), or it reached into another mount namespace (through /proc/1/root for example), where nothing is mounted (EPERM).
+func (j job) cover(m *made) (errno unix.Errno, err error) {
+	tree, err := j.detachedNode(m)
 	if err != nil {
-		return fmt.Errorf("make a node to mount: %w", err)
+		return 0, fmt.Errorf("make a node to mount: %w", err)
 	}
 	defer unix.Close(tree)
-	err = t.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
-		return unix.MoveMount(tree, "", int(m.file.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	err = j.caller.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
+		errno = toErrno(unix.MoveMount(tree, "", int(m.file.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("mount the node: %w", err)
+	if errno != 0 && errno != unix.ENOSPC {
+		errno = unix.EPERM
 	}
-	return nil
+	return errno, err
 }
 
 // scratch is where a node's tmpfs is mounted for a moment, in a mount namespace of one thread.
 const scratch = "/dev"
 
 // detachedNode makes the node on a tmpfs of its own and returns it as a detached mount.
-func (n node) detachedNode(t *target.Target, m *made) (tree int, err error) {
-	fs, err := mountTmpfs()
+func (j job) detachedNode(m *made) (tree int, err error) {
+	fs, err := mountTmpfs(m.st.Gid)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(fs)
-	err = t.Do(target.CapabilitySet(unix.CAP_MKNOD), func() error {
+	err = j.caller.Do(target.CapabilitySet(unix.CAP_MKNOD, unix.CAP_FSETID), func() error {
 		unix.Umask(0)
-		return unix.Mknodat(fs, "node", n.device.kind|m.st.Mode&^unix.S_IFMT, n.dev)
+		return unix.Mknodat(fs, "node", j.device.kind|m.st.Mode&^unix.S_IFMT, j.dev)
 	})
 	if err != nil {
 		return -1, err
@@ -134,14 +152,15 @@ func (n node) detachedNode(t *target.Target, m *made) (tree int, err error) {
 	return tree, err
 }
 
-// mountTmpfs makes a tmpfs for one node, owned by the initial user namespace, as a detached mount.
-func mountTmpfs() (int, error) {
+// mountTmpfs makes a tmpfs for one node, owned by the initial user namespace, as a detached mount. Its root gives the node
+// its group.
+func mountTmpfs(group uint32) (int, error) {
 	context, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("fsopen tmpfs: %w", err)
 	}
 	defer unix.Close(context)
-	for _, option := range [][2]string{{"source", "intercede"}, {"mode", "0777"}, {"nr_inodes", "2"}, {"size", "4k"}} {
+	for _, option := range [][2]string{{"source", "intercede"}, {"mode", "2777"}, {"gid", strconv.FormatUint(uint64(group), 10)}, {"nr_inodes", "2"}, {"size", "4k"}} {
 		if err := unix.FsconfigSetString(context, option[0], option[1]); err != nil {
 			return -1, fmt.Errorf("fsconfig %s=%s: %w", option[0], option[1], err)
 		}

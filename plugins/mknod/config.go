@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/intercede/intercede/sdk"
@@ -36,30 +37,25 @@ var settings = []sdk.Setting{{
 
 // parseDevice reads "c 1:3".
 func parseDevice(text string) (device, error) {
-	var kind string
-	var d device
-	if _, err := fmt.Sscanf(text, "%s %d:%d", &kind, &d.major, &d.minor); err != nil {
-		return device{}, fmt.Errorf("device %q: want TYPE MAJOR:MINOR, for example \"c 1:3\"", text)
-	}
-	switch {
-	case kind == "c":
-		d.kind = unix.S_IFCHR
-	case kind == "b":
-		d.kind = unix.S_IFBLK
-	default:
-		return device{}, fmt.Errorf("device %q: the type is c or b", text)
-	}
+	letter, number, _ := strings.Cut(text, " ")
+	major, minor, _ := strings.Cut(number, ":")
 	// dev_t has 12 bits for the major and 20 for the minor number (MINORBITS, include/linux/kdev_t.h).
-	if d.major >= 1<<12 || d.minor >= 1<<20 {
-		return device{}, fmt.Errorf("device %q: major numbers are below %d, minor numbers below %d", text, 1<<12, 1<<20)
+	majorNumber, majorErr := strconv.ParseUint(major, 10, 12)
+	minorNumber, minorErr := strconv.ParseUint(minor, 10, 20)
+	d := device{types[letter], uint32(majorNumber), uint32(minorNumber)}
+	if d.kind == 0 || majorErr != nil || minorErr != nil {
+		return device{}, fmt.Errorf("device %q: want TYPE MAJOR:MINOR, for example \"c 1:3\"; TYPE is c or b, MAJOR below %d, MINOR below %d", text, 1<<12, 1<<20)
 	}
 	return d, nil
 }
 
+// types are the file types, by their letter.
+var types = map[string]uint32{"c": unix.S_IFCHR, "b": unix.S_IFBLK}
+
 func (c config) policy() (policy, error) {
 	p := policy{}
 	for _, text := range c.Devices {
-		d, err := parseDevice(strings.TrimSpace(text))
+		d, err := parseDevice(text)
 		if err != nil {
 			return nil, err
 		}

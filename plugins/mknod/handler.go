@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -35,9 +37,9 @@ func (handler) Manifest() sdk.Manifest {
 		Capabilities: []string{
 			"CAP_MKNOD",
 			"CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", // to enter the caller's namespaces
-			"CAP_SETUID", "CAP_SETGID", "CAP_FSETID", // to have the caller's filesystem ids
-			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
-			"CAP_DAC_OVERRIDE",    // lent to callers that have it, in directories where theirs counts
+			"CAP_SETUID", "CAP_SETGID", // to have the caller's filesystem ids
+			"CAP_DAC_READ_SEARCH",            // to stand in the caller's root and working directory
+			"CAP_DAC_OVERRIDE", "CAP_FSETID", // lent to callers that have it, in directories where theirs counts
 		},
 		Namespaces: []string{"mount", "user"},
 		Settings:   settings,
@@ -97,6 +99,8 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	}
 	errno, err := n.make(ctx, req)
 	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return sdk.Response{}, sdk.ErrGone
 	case err != nil:
 		return sdk.Response{}, err
 	case errno != 0:

@@ -11,115 +11,169 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// job is a node to make for a caller.
+type job struct {
+	node
+	req    *sdk.Request
+	caller *target.Target
+}
+
 // make makes the node for the caller. The errno is what mknod(2) gives; an error means that the plugin failed.
 func (n node) make(ctx context.Context, req *sdk.Request) (unix.Errno, error) {
-	t, err := req.Target(ctx)
+	caller, err := req.Target(ctx)
 	if err != nil {
 		return 0, err
 	}
-	dir, errno, err := n.openDir(t)
+	start, errno, err := n.openStart(caller)
 	if errno != 0 || err != nil {
 		return errno, err
 	}
-	if dir != nil {
-		defer dir.Close()
+	if start >= 0 {
+		defer unix.Close(start)
 	}
-	place := spot{dirFD(dir), n.path, target.CapabilitySet(unix.CAP_MKNOD)}
-	// The last moment to notice a caller that is gone: from here on the filesystem changes.
-	if err := req.CheckValid(ctx); err != nil {
-		return 0, err
-	}
-	errno, err = n.makeAt(t, place)
-	if err != nil || errno != unix.EACCES && errno != unix.ENOENT {
+	j := job{n, req, caller}
+	errno, err = j.makeByName(ctx, start)
+	if err != nil || errno != unix.EACCES && errno != unix.ENOENT && errno != unix.ELOOP {
 		return errno, err
 	}
-	return n.makeByPower(ctx, t, place, errno)
+	return j.makeByPower(ctx, start)
 }
 
-// openDir takes the caller's dirfd, if the path is relative to it.
-func (n node) openDir(t *target.Target) (*os.File, unix.Errno, error) {
+// openStart takes the caller's dirfd, if the path is relative to it; else it is AT_FDCWD.
+func (n node) openStart(caller *target.Target) (int, unix.Errno, error) {
 	if n.dirFD == unix.AT_FDCWD || strings.HasPrefix(n.path, "/") {
-		return nil, 0, nil
+		return unix.AT_FDCWD, 0, nil
 	}
-	dir, err := t.File(n.dirFD)
+	dir, err := caller.Descriptor(n.dirFD)
 	if errors.Is(err, unix.EBADF) {
-		return nil, unix.EBADF, nil
+		return -1, unix.EBADF, nil
 	}
 	return dir, 0, err
 }
 
-func dirFD(dir *os.File) int {
-	if dir == nil {
-		return unix.AT_FDCWD
+// makeByName makes the node where the caller's ids alone lead, in one visit to the caller's place.
+func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
+	// The last moment to notice a caller that is gone: from here on the filesystem changes.
+	if err := j.req.CheckValid(ctx); err != nil {
+		return 0, err
 	}
-	return int(dir.Fd())
+	s := spot{lent: target.CapabilitySet(unix.CAP_MKNOD)}
+	var below *made
+	var refused error
+	err := j.caller.Do(s.lent, func() error {
+		s.dir, s.name, refused = target.OpenParentHere(start, j.path)
+		if refused == nil && !j.setgid() {
+			below, refused = j.makeBelow(s)
+		}
+		return nil
+	})
+	if s.dir != nil {
+		defer s.dir.Close()
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case refused != nil:
+		return pathErrno(refused)
+	case j.setgid():
+		return j.makeIn(ctx, s.dir, s.name, 0)
+	}
+	return j.finish(s, below)
 }
 
-// makeByPower is for what a thread with no more than the caller's filesystem ids could not reach: a directory that the
-// caller reaches by a capability in its own user namespace, or through a link of procfs that is different for it. errno
-// is what the kernel said without; it stands if the caller's power does not reach either.
-func (n node) makeByPower(ctx context.Context, t *target.Target, place spot, errno unix.Errno) (unix.Errno, error) {
-	dir, name, err := t.OpenParent(ctx, place.dir, place.path)
-	if kernel := unix.Errno(0); errors.As(err, &kernel) {
-		return errno, nil
+// makeByPower is for what the caller's ids alone do not reach: a directory that it reaches by a capability in its own user
+// namespace, or through a link of procfs that is different for it.
+func (j job) makeByPower(ctx context.Context, start int) (unix.Errno, error) {
+	power := target.CapabilitySet(unix.CAP_DAC_OVERRIDE)
+	parent, name, err := j.caller.OpenParent(ctx, start, j.path, unix.W_OK|unix.X_OK)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS) {
+		// It may not write. Whether that or another reason comes first (EEXIST) is for the kernel to say.
+		power = target.CapabilitySet(unix.CAP_DAC_READ_SEARCH)
+		parent, name, err = j.caller.OpenParent(ctx, start, j.path, unix.X_OK)
 	}
+	if err != nil {
+		return pathErrno(err)
+	}
+	defer parent.Close()
+	return j.makeIn(ctx, parent, name, power)
+}
+
+// makeIn makes the node in a directory of the caller, with a capability that counts there.
+func (j job) makeIn(ctx context.Context, dir *os.File, name string, power target.Capabilities) (unix.Errno, error) {
+	setgid, err := j.setgidPower(dir)
 	if err != nil {
 		return 0, err
 	}
-	defer dir.Close()
-	return n.makeAt(t, spot{int(dir.Fd()), name, place.lent | target.CapabilitySet(unix.CAP_DAC_OVERRIDE)})
+	if err := j.req.CheckValid(ctx); err != nil {
+		return 0, err
+	}
+	s := spot{dir, name, power | setgid | target.CapabilitySet(unix.CAP_MKNOD)}
+	var below *made
+	var refused error
+	err = j.caller.Do(s.lent, func() error {
+		below, refused = j.makeBelow(s)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case refused != nil:
+		return pathErrno(refused)
+	}
+	return j.finish(s, below)
 }
 
 // spot is where a node is made, and the capabilities lent for it.
 type spot struct {
-	dir  int // an own descriptor, or AT_FDCWD of the caller
-	path string
+	dir  *os.File // O_PATH: a path may lead elsewhere the next moment
+	name string
 	lent target.Capabilities
 }
 
-// makeAt makes the node at the spot, one that can be opened.
-func (n node) makeAt(t *target.Target, s spot) (unix.Errno, error) {
-	var below *made
-	var errno unix.Errno
-	err := t.Do(s.lent, func() error {
-		if errno = toErrno(unix.Mknodat(s.dir, s.path, n.mode, n.dev)); errno == 0 {
-			below = n.look(s)
-		}
-		return nil
-	})
-	if err == nil && errno == unix.EPERM {
-		below, errno, err = n.placeholder(t, s)
-	}
-	if err != nil || errno != 0 || below == nil {
-		return errno, err
-	}
-	defer below.close()
-	if below.openable() {
+func (s spot) mknod(mode uint32, dev int) error {
+	return unix.Mknodat(int(s.dir.Fd()), s.name, mode, dev)
+}
+
+// setgid says whether the node is to have S_ISGID in a way that the kernel asks about (mode_strip_sgid, fs/inode.c).
+func (j job) setgid() bool {
+	return j.mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP
+}
+
+// setgidPower is CAP_FSETID if the caller has it and it counts in the directory: the kernel then leaves S_ISGID to a file
+// of a group that the caller is not in (capable_wrt_inode_uidgid).
+func (j job) setgidPower(dir *os.File) (target.Capabilities, error) {
+	if !j.setgid() {
 		return 0, nil
 	}
-	if err := n.bindOver(t, below); err != nil {
-		return 0, errors.Join(err, remove(t, s))
-	}
-	return 0, nil
-}
-
-// remove takes back what was made at the spot, as the caller could.
-func remove(t *target.Target, s spot) error {
-	return t.Do(s.lent, func() error { return unix.Unlinkat(s.dir, s.path, 0) })
-}
-
-// look takes hold of the node just made, if it lies on a filesystem whose superblock may refuse to open it, and the
-// mount does not refuse that by its own flag: a node that cannot be opened is then what the caller asked for.
-func (n node) look(s spot) *made {
-	m, err := take(s)
+	credentials, err := j.caller.Credentials()
 	if err != nil {
-		return nil
+		return 0, err
 	}
-	if m.st.Mode&unix.S_IFMT != n.device.kind || m.st.Rdev != uint64(n.dev) || !m.mountedByUsers || m.nodev {
-		m.close()
-		return nil
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return 0, err
 	}
-	return m
+	if !mapped(j.req.Container.UIDMap, st.Uid) || !mapped(j.req.Container.GIDMap, st.Gid) {
+		return 0, nil
+	}
+	return credentials.Effective & target.CapabilitySet(unix.CAP_FSETID), nil
+}
+
+func mapped(mappings []sdk.IDMapping, id uint32) bool {
+	for _, m := range mappings {
+		if id >= m.Outside && id-m.Outside < m.Length {
+			return true
+		}
+	}
+	return false
+}
+
+// pathErrno is what the kernel says of the caller's path, or else the plugin's failure.
+func pathErrno(err error) (unix.Errno, error) {
+	if errno := toErrno(err); errno != 0 && !errors.Is(err, os.ErrProcessDone) {
+		return errno, nil
+	}
+	return 0, err
 }
 
 func toErrno(err error) unix.Errno {

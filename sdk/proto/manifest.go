@@ -9,8 +9,12 @@ import (
 	"strings"
 )
 
-// MaxRead is the largest declared or asked-for read of a caller's memory, in bytes.
-const MaxRead = 1 << 20
+const (
+	// MaxRead is the largest declared or asked-for read of a caller's memory, in bytes.
+	MaxRead = 1 << 20
+	// MaxMessage is the largest message, in bytes: every argument can be a pointer to a declared read.
+	MaxMessage = 8 * MaxRead
+)
 
 var (
 	pluginName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
@@ -138,6 +142,9 @@ func syscallFaults(s *Syscall) []string {
 func checkVerdict(v *Verdict) error {
 	switch kind := v.GetKind().(type) {
 	case *Verdict_Continue:
+		if !kind.Continue {
+			return errors.New("continue is false: want true, or an errno")
+		}
 		return nil
 	case *Verdict_Errno:
 		if kind.Errno < 1 || kind.Errno > MaxErrno {

@@ -61,12 +61,16 @@ func (c *Container) Start(t testing.TB, path string, args ...string) *Process {
 	return p
 }
 
-// memoryFile takes a program's output: it is all there at the program's end, whoever else still has it open.
+// memoryFile takes a program's output: it is all there at the program's end, whoever else still has it open. Without
+// O_APPEND threads that write at the same time would overwrite each other's: the kernel does not lock a memfd's position.
 func memoryFile(t testing.TB, name string) *os.File {
 	t.Helper()
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
 		t.Fatalf("sdktest: memfd_create: %v", err)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_APPEND); err != nil {
+		t.Fatalf("sdktest: F_SETFL: %v", err)
 	}
 	file := os.NewFile(uintptr(fd), name)
 	t.Cleanup(func() { file.Close() })

@@ -33,7 +33,7 @@ type IDs struct {
 func (t *Target) Credentials() (*Credentials, error) {
 	t.once.Do(func() {
 		t.credentials, t.err = readCredentials(t.tid)
-		if t.err == nil && t.thread {
+		if t.err == nil {
 			t.err = t.alive()
 		}
 	})

@@ -15,10 +15,12 @@ import (
 // root and working directory, filesystem user and group id, supplementary groups and umask. So the kernel resolves paths
 // and checks permissions as it would for the target.
 //
-// Of capabilities the thread has effective only those lent, and CAP_FSETID if the target has it. It has none of the
-// target's power over files of others (CAP_DAC_OVERRIDE and its kin): on a thread outside the target's user namespace
-// that power would reach the files of the host too. Where a target with such a capability is refused with EACCES, see
-// OpenAt.
+// Of capabilities the thread has effective only those lent. It has none of the target's power over files of others
+// (CAP_DAC_OVERRIDE, CAP_FSETID and their kin): on a thread outside the target's user namespace that power would reach the
+// files of the host too. Where a target with such a capability is refused with EACCES, see OpenAt.
+//
+// To procfs the thread is this process: paths that the target chooses are to be opened without following magic links, see
+// OpenParentHere.
 //
 // The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
 // it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
@@ -93,7 +95,7 @@ func (p *place) enter(lent Capabilities) error {
 	if err != nil {
 		return err
 	}
-	return SetThreadCapabilities(lent|p.credentials.Effective&CapabilitySet(unix.CAP_FSETID)&permitted, permitted, inheritable)
+	return SetThreadCapabilities(lent, permitted, inheritable)
 }
 
 // chrootTo makes the directory fd the calling thread's root and working directory.

@@ -11,16 +11,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenParent opens (O_PATH) the directory in which path names an entry, as OpenAt does, and returns the entry's name
-// with its trailing slashes, for a call such as mknodat(2) that makes the entry. The target may write and search the
-// directory, by its own power. Paths through /proc/self and /proc/thread-self lead where they lead for the target.
-func (t *Target) OpenParent(ctx context.Context, dir int, path string) (*os.File, string, error) {
-	path, err := t.resolveSelf(dir, path)
+// OpenParentHere, called inside Do, opens (O_PATH) the directory in which path names an entry, and returns the entry's
+// name with its trailing slashes, for a call such as mknodat(2) that makes the entry. A relative path starts at dir, an
+// own descriptor, or AT_FDCWD.
+//
+// It follows no magic link of procfs (/proc/1/root, /proc/self/fd/3): the error is then ELOOP. The kernel asks who follows
+// such a link, and that would be this process: where a target sees a procfs of this process's pid namespace,
+// /proc/self/root would be the root of the host. OpenParent follows them as the target.
+func OpenParentHere(dir int, path string) (*os.File, string, error) {
+	parent, name := splitLast(path)
+	fd, err := unix.Openat2(dir, parent, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, "", &os.PathError{Op: "openat2", Path: parent, Err: err}
+	}
+	return os.NewFile(uintptr(fd), parent), name, nil
+}
+
+// OpenParent is like OpenParentHere, outside Do, and resolves the path as OpenAt does, by the target's own power; access
+// is what the directory must allow it. Paths through /proc/self and /proc/thread-self lead where they lead for the target.
+func (t *Target) OpenParent(ctx context.Context, dir int, path string, access uint32) (*os.File, string, error) {
+	path, err := t.resolveSelf(ctx, dir, path)
 	if err != nil {
 		return nil, "", err
 	}
 	parent, name := splitLast(path)
-	file, err := t.OpenAt(ctx, dir, parent, unix.O_PATH|unix.O_DIRECTORY, unix.W_OK|unix.X_OK)
+	file, err := t.OpenAt(ctx, dir, parent, unix.O_PATH|unix.O_DIRECTORY, access)
 	return file, name, err
 }
 
@@ -38,13 +56,18 @@ func splitLast(path string) (parent, name string) {
 	return path[:start], path[start:]
 }
 
-// maxLinks is how many symbolic links the kernel follows (MAXSYMLINKS, include/linux/namei.h).
-const maxLinks = 40
+const (
+	// maxLinks is how many symbolic links the kernel follows (MAXSYMLINKS, include/linux/namei.h).
+	maxLinks = 40
+	// maxSteps bounds the components of a walk. Links could make them many more than any program needs, at this process's
+	// cost.
+	maxSteps = 4096
+)
 
 // resolveSelf replaces the links self and thread-self of procfs in path, which the kernel resolves by who asks, by what
 // they are for the target. It is no check: where the path leads in the end is the kernel's decision, for the target. So
 // a path that changes meanwhile, or that cannot be followed, does no harm; such is returned as far as it came.
-func (t *Target) resolveSelf(dir int, path string) (string, error) {
+func (t *Target) resolveSelf(ctx context.Context, dir int, path string) (string, error) {
 	credentials, err := t.Credentials()
 	if err != nil {
 		return "", err
@@ -56,10 +79,10 @@ func (t *Target) resolveSelf(dir int, path string) (string, error) {
 			return nil
 		}
 		defer w.close()
-		for w.step() {
+		for steps := 0; steps < maxSteps && ctx.Err() == nil && w.step(); steps++ {
 		}
 		if w.met {
-			resolved = w.done + w.rest
+			resolved = string(w.done) + w.rest
 		}
 		return nil
 	})
@@ -70,7 +93,7 @@ func (t *Target) resolveSelf(dir int, path string) (string, error) {
 type walk struct {
 	credentials *Credentials
 	at          int    // the directory reached; -1 at the end
-	done        string // the path to it
+	done        []byte // the path to it
 	rest        string // what remains
 	links       int
 	met         bool // self or thread-self was in the path
@@ -79,7 +102,7 @@ type walk struct {
 func (w *walk) start(dir int) error {
 	start := "."
 	if strings.HasPrefix(w.rest, "/") {
-		start, w.done, dir = "/", "/", unix.AT_FDCWD
+		start, w.done, dir = "/", append(w.done[:0], '/'), unix.AT_FDCWD
 		w.rest = strings.TrimLeft(w.rest, "/")
 	}
 	var err error
@@ -92,23 +115,26 @@ func (w *walk) close() { unix.Close(w.at) }
 // step walks one component; false at the last, which is left alone, or when it cannot go on.
 func (w *walk) step() bool {
 	component, rest, more := strings.Cut(w.rest, "/")
-	rest = strings.TrimLeft(rest, "/")
+	rest = skipNothing(rest)
 	if !more || rest == "" {
 		return false
 	}
+	inProc, isProcRoot := w.procfs()
 	link, err := readlinkat(w.at, component)
-	if err != nil {
+	if isProcRoot {
+		if self := w.self(component); self != "" {
+			w.met = true
+			link, err = self, nil
+		}
+	}
+	switch {
+	case err != nil:
 		return w.descend(component, rest, unix.O_NOFOLLOW)
+	case inProc && !isProcRoot:
+		return w.descend(component, rest, 0) // a link that only the kernel can follow, /proc/1/root for example
 	}
 	if w.links++; w.links > maxLinks {
 		return false
-	}
-	inProc, isProcRoot := w.procfs()
-	if self := w.self(component); isProcRoot && self != "" {
-		w.met = true
-		link = self
-	} else if inProc && !isProcRoot {
-		return w.descend(component, rest, 0) // a link that only the kernel can follow, /proc/1/root for example
 	}
 	return w.follow(link, rest)
 }
@@ -121,9 +147,20 @@ func (w *walk) descend(component, rest string, flags int) bool {
 	}
 	w.close()
 	w.at = next
-	w.done += component + "/"
+	w.done = append(append(w.done, component...), '/')
 	w.rest = rest
 	return true
+}
+
+// skipNothing leaves out leading slashes and components ".", but for a last one.
+func skipNothing(path string) string {
+	for {
+		path = strings.TrimLeft(path, "/")
+		if !strings.HasPrefix(path, "./") {
+			return path
+		}
+		path = path[2:]
+	}
 }
 
 // follow puts a link's text before what remains.
@@ -163,23 +200,27 @@ func (w *walk) self(name string) string {
 		return ""
 	}
 	c := w.credentials
-	for level := len(c.PIDs) - 1; level >= 0; level-- {
+	for level := range c.PIDs {
 		tgid := strconv.Itoa(c.TGIDs[level])
-		if !w.isTarget(tgid, level) {
-			continue
-		}
-		if name == "self" {
+		thread := fmt.Sprintf("%s/task/%d", tgid, c.PIDs[level])
+		switch {
+		case !w.isTarget(thread, level):
+		case name == "self":
 			return tgid
+		default:
+			return thread
 		}
-		return fmt.Sprintf("%s/task/%d", tgid, c.PIDs[level])
 	}
 	return ""
 }
 
-// isTarget says whether the procfs at hand shows the target's process under this number: its status lists the ids from
-// the procfs's own pid namespace on.
-func (w *walk) isTarget(tgid string, level int) bool {
-	fd, err := unix.Openat(w.at, tgid+"/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// isTarget says whether the procfs at hand shows the target in this directory: its status lists the ids from the procfs's
+// own pid namespace on. The target may have mounted something else over it, a FIFO for example.
+func (w *walk) isTarget(thread string, level int) bool {
+	fd, err := unix.Openat2(w.at, thread+"/status", &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS,
+	})
 	if err != nil {
 		return false
 	}
@@ -188,5 +229,5 @@ func (w *walk) isTarget(tgid string, level int) bool {
 	text := make([]byte, 1<<16)
 	n, _ := file.Read(text)
 	shown, err := parseStatus(text[:n])
-	return err == nil && slices.Equal(shown.TGIDs, w.credentials.TGIDs[level:])
+	return err == nil && slices.Equal(shown.TGIDs, w.credentials.TGIDs[level:]) && slices.Equal(shown.PIDs, w.credentials.PIDs[level:])
 }

@@ -21,7 +21,7 @@ import (
 type Target struct {
 	tid    int
 	pidfd  int
-	thread bool // pidfd is the thread's own, not its group leader's
+	leader int // the process whose pidfd that is; 0: it is the thread's own
 
 	once        sync.Once
 	credentials Credentials
@@ -34,7 +34,7 @@ type Target struct {
 func Open(tid int) (*Target, error) {
 	pidfd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
 	if err == nil {
-		return &Target{tid: tid, pidfd: pidfd, thread: true}, nil
+		return &Target{tid: tid, pidfd: pidfd}, nil
 	}
 	if err == unix.EINVAL {
 		return openLeader(tid)
@@ -51,7 +51,7 @@ func openLeader(tid int) (*Target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pidfd_open of process %d: %w", credentials.TGID, processError(err))
 	}
-	return &Target{tid: tid, pidfd: pidfd}, nil
+	return &Target{tid: tid, pidfd: pidfd, leader: credentials.TGID}, nil
 }
 
 // processError makes ESRCH, and the ENOENT of a /proc/TID that is gone, os.ErrProcessDone too.
@@ -74,15 +74,11 @@ func (t *Target) alive() error {
 	if err := unix.PidfdSendSignal(t.pidfd, 0, nil, 0); err != nil && err != unix.EPERM {
 		return processError(fmt.Errorf("thread %d: %w", t.tid, err))
 	}
-	if t.thread {
+	if t.leader == 0 {
 		return nil
 	}
-	credentials, err := t.Credentials()
-	if err != nil {
-		return err
-	}
-	if err := unix.Access(fmt.Sprintf("/proc/%d/task/%d", credentials.TGID, t.tid), unix.F_OK); err != nil {
-		return processError(fmt.Errorf("thread %d of process %d: %w", t.tid, credentials.TGID, err))
+	if err := unix.Access(fmt.Sprintf("/proc/%d/task/%d", t.leader, t.tid), unix.F_OK); err != nil {
+		return processError(fmt.Errorf("thread %d of process %d: %w", t.tid, t.leader, err))
 	}
 	return nil
 }
@@ -103,14 +99,19 @@ func (t *Target) open(name string, flags int) (int, error) {
 	return fd, nil
 }
 
-// File duplicates the thread's descriptor fd (pidfd_getfd(2)). The error wraps unix.EBADF if it has none such.
-func (t *Target) File(fd int) (*os.File, error) {
+// Descriptor duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. The error wraps
+// unix.EBADF if the thread has none such.
+//
+// The duplicate shares its open file description with the target. It is not for os.NewFile: the Go runtime polls a
+// description that has O_NONBLOCK, and a filesystem that the target serves (FUSE) can hold up for ever who does that, the
+// whole runtime with it.
+func (t *Target) Descriptor(fd int) (int, error) {
 	if fd < 0 {
-		return nil, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
+		return -1, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
 	}
 	copied, err := unix.PidfdGetfd(t.pidfd, fd, 0)
 	if err != nil {
-		return nil, processError(fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, err))
+		return -1, processError(fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, err))
 	}
-	return os.NewFile(uintptr(copied), fmt.Sprintf("descriptor %d of thread %d", fd, t.tid)), nil
+	return copied, nil
 }

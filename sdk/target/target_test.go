@@ -58,8 +58,13 @@ func (*parker) Close() error { return nil }
 // park runs a script in a new container and gives the thread that waits at its end.
 func park(t *testing.T, script ...string) (*sdktest.Container, *sdktest.Process, *target.Target) {
 	t.Helper()
+	return parkWith(t, nil, script...)
+}
+
+func parkWith(t *testing.T, options []sdktest.Option, script ...string) (*sdktest.Container, *sdktest.Process, *target.Target) {
+	t.Helper()
 	p := &parker{tids: make(chan int), release: make(chan struct{})}
-	c := sdktest.NewContainer(t, p)
+	c := sdktest.NewContainer(t, p, options...)
 	t.Cleanup(func() { close(p.release) })
 	process := c.Start(t, c.Install(t, sdktest.Caller(t)), append(script, "sys getppid")...)
 	parked, err := target.Open(<-p.tids)
@@ -98,7 +103,7 @@ func TestMethodsDead(t *testing.T) {
 			_, err := s.OpenAt(t.Context(), unix.AT_FDCWD, "/", unix.O_PATH, 0)
 			return err
 		},
-		"File":         func(s *target.Target) error { _, err := s.File(0); return err },
+		"Descriptor":   func(s *target.Target) error { _, err := s.Descriptor(0); return err },
 		"TranslateTID": func(s *target.Target) error { _, err := s.TranslateTID(1); return err },
 	}
 	open := func() *target.Target {
@@ -133,17 +138,18 @@ func TestMethodsDead(t *testing.T) {
 	}
 }
 
-func TestFile(t *testing.T) {
+func TestDescriptor(t *testing.T) {
 	_, _, parked := park(t, "write /tmp/file text", "open /tmp/file O_RDONLY")
 	var found bool
 	for fd := range 8 {
-		file, err := parked.File(fd)
+		copied, err := parked.Descriptor(fd)
 		if errors.Is(err, unix.EBADF) {
 			continue
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		file := os.NewFile(uintptr(copied), "copy")
 		text, _ := io.ReadAll(file)
 		found = found || string(text) == "text"
 		file.Close()
@@ -152,7 +158,7 @@ func TestFile(t *testing.T) {
 		t.Error("no descriptor is the file")
 	}
 	for _, fd := range []int{-1, unix.AT_FDCWD, 1000, 1 << 30} {
-		if _, err := parked.File(fd); !errors.Is(err, unix.EBADF) {
+		if _, err := parked.Descriptor(fd); !errors.Is(err, unix.EBADF) {
 			t.Errorf("descriptor %d: %v", fd, err)
 		}
 	}
@@ -328,6 +334,18 @@ func TestDoPermissions(t *testing.T) {
 		if err != test.want {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
+	}
+}
+
+// TestDoLendsNothing has a target with all capabilities in its user namespace.
+func TestDoLendsNothing(t *testing.T) {
+	_, _, parked := park(t)
+	during := ""
+	if err := parked.Do(0, func() (err error) { during, err = place(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(during, "100000:100000 [] caps 000000000") {
+		t.Errorf("the place is %s", during)
 	}
 }
 

@@ -68,7 +68,7 @@ static const struct name syscalls[] = {
 	NR(sched_setscheduler) NR(sched_getscheduler) NR(sched_setparam) NR(sched_getparam) NR(sched_setattr)
 	NR(sched_getattr) NR(setpriority) NR(getpriority)
 	NR(mount) NR(umount2) NR(chroot) NR(bpf) NR(sysinfo) NR(getppid) NR(getpid) NR(gettid) NR(dup) NR(read) NR(write)
-	NR(fcntl) NR(prctl) NR(unshare) NR(quotactl) NR(finit_module)
+	NR(fcntl) NR(prctl) NR(unshare) NR(quotactl) NR(finit_module) NR(setfsuid) NR(setfsgid)
 	{"fsopen", 430}, {"fsconfig", 431}, {"fsmount", 432}, {"move_mount", 429}, {"open_tree", 428}, {"fspick", 433},
 	{"mount_setattr", 442}, {"setxattrat", 463}, {"getxattrat", 464}, {"removexattrat", 466},
 };
@@ -80,7 +80,8 @@ static const struct name constants[] = {
 	C(O_RDONLY) C(O_WRONLY) C(O_RDWR) C(O_CREAT) C(O_EXCL) C(O_PATH) C(O_DIRECTORY) C(O_CLOEXEC) C(O_NOFOLLOW) C(O_NONBLOCK)
 	C(MS_RDONLY) C(MS_NOSUID) C(MS_NODEV) C(MS_NOEXEC) C(MS_BIND) C(MS_REC) C(MS_REMOUNT) C(MS_MOVE) C(MS_PRIVATE)
 	C(MS_SLAVE) C(MS_SHARED) C(MS_SILENT) C(MS_NOATIME) C(MS_RELATIME) C(MS_MGC_VAL) C(MNT_DETACH)
-	C(XATTR_CREATE) C(XATTR_REPLACE) C(F_GETFD)
+	C(XATTR_CREATE) C(XATTR_REPLACE) C(F_GETFD) C(F_GETFL) C(S_ISUID) C(S_ISGID) C(S_ISVTX) C(CLONE_FS)
+	C(PR_SET_SECUREBITS)
 	C(SCHED_OTHER) C(SCHED_FIFO) C(SCHED_RR) C(SCHED_BATCH) C(SCHED_IDLE) C(SCHED_DEADLINE) C(SCHED_RESET_ON_FORK)
 };
 
@@ -179,7 +180,7 @@ static char *long_text(size_t n, int path)
 {
 	char *s = get(n + 1);
 	for (size_t i = 0; i < n; i++)
-		s[i] = path ? (i + 1 == n ? 'x' : (n - i) % 2 ? '/' : '.') : 'a';
+		s[i] = path ? (i + 1 == n ? 'x' : (n - i) % 2 ? '.' : '/') : 'a';
 	// An even length leaves a slash in front: one more dot would not, so begin with two.
 	if (path && n > 1 && s[0] == '/')
 		s[0] = '.', s[1] = '/';

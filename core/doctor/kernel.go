@@ -1,0 +1,146 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"github.com/intercede/intercede/sdk/target"
+	"github.com/seccomp/libseccomp-golang"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	contained = "this process is in a container whose seccomp profile forbids it, or the kernel lacks it: run intercede on the host"
+	upgrade   = "a kernel from %s on has it"
+)
+
+var kernelProbes = []probe{{
+	name: "kernel", required: true, try: tryRelease,
+	purpose: "5.15 and later are supported",
+	without: "update the kernel to 5.15 or later",
+}, {
+	name: "libseccomp", required: true, try: tryLibseccomp,
+	purpose: "makes runtimes' profiles",
+	without: "install libseccomp 2.5 or later",
+}, {
+	name: "seccomp notification", required: true, try: child("a call was notified and answered", "notify"),
+	purpose: "how the kernel hands a call over",
+	without: contained,
+}, {
+	name: "ADDFD with SEND", required: true, try: child("a descriptor was the answer", "addfd"),
+	purpose: "a descriptor as the answer to a call, in one step (5.14)",
+	without: contained,
+}, {
+	name: "WAIT_KILLABLE_RECV", try: tryWaitKillable,
+	purpose: "a signal cannot make a call arrive twice (5.19)",
+	without: "a signal that interrupts a call which its handler restarts makes it arrive twice; " + fmt.Sprintf(upgrade, "5.19"),
+}, {
+	name: "SYNC_WAKE_UP", try: child("taken", "sync-wake-up"),
+	purpose: "faster switches between caller and broker (6.6)",
+	without: "a notification takes longer; " + fmt.Sprintf(upgrade, "6.6"),
+}, {
+	name: "PIDFD_THREAD", try: tryThreadPidfd,
+	purpose: "a pidfd for a thread (6.9)",
+	without: "the pidfd of the thread's process is used, with a check at each use; " + fmt.Sprintf(upgrade, "6.9"),
+}, {
+	name: "NS_GET_PID_FROM_PIDNS", try: tryTranslate,
+	purpose: "ids of a container's threads (6.11)",
+	without: "calls that name another thread of the container cannot be performed; " + fmt.Sprintf(upgrade, "6.11"),
+}, {
+	name: "setxattrat", try: trySetxattrat,
+	purpose: "callers may use setxattrat(2) (6.13)",
+	without: "nothing is lost: callers cannot use setxattrat(2) either",
+}, {
+	name: "pidfd_getfd", required: true, try: tryGetfd,
+	purpose: "a caller's descriptors",
+	without: contained,
+}, {
+	name: "process_vm_readv", required: true, try: tryReadMemory,
+	purpose: "a caller's memory",
+	without: "CONFIG_CROSS_MEMORY_ATTACH is not set, or " + contained,
+}, {
+	name: "user namespaces", required: true, try: tryUserNamespaces,
+	purpose: "containers whose root is not the host's",
+	without: "set user.max_user_namespaces above 0; where they are there, kernel.unprivileged_userns_clone to 1 and kernel.apparmor_restrict_unprivileged_userns to 0",
+}}
+
+func tryRelease(context.Context) (string, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "", err
+	}
+	release := unix.ByteSliceToString(name.Release[:])
+	return release, atLeast(release, 5, 15)
+}
+
+func tryLibseccomp(context.Context) (string, error) {
+	major, minor, micro := seccomp.GetLibraryVersion()
+	version := fmt.Sprintf("%d.%d.%d", major, minor, micro)
+	return version, atLeast(version, 2, 5)
+}
+
+func tryThreadPidfd(context.Context) (string, error) {
+	fd, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_THREAD)
+	if err != nil {
+		return "", fmt.Errorf("pidfd_open: %w", err)
+	}
+	return "opened", unix.Close(fd)
+}
+
+func tryTranslate(context.Context) (string, error) {
+	self, err := target.Open(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	defer self.Close()
+	tid, err := self.TranslateTID(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("translated %d to %d", os.Getpid(), tid), nil
+}
+
+// trySetxattrat gives a descriptor that is none, and a struct that is too small.
+func trySetxattrat(context.Context) (string, error) {
+	var nothing byte
+	_, _, errno := unix.Syscall6(unix.SYS_SETXATTRAT, ^uintptr(0), uintptr(unsafe.Pointer(&nothing)), 0, 0, 0, 0)
+	if errno == unix.ENOSYS || errno == unix.EPERM {
+		return "", errno
+	}
+	return "there", nil
+}
+
+func tryGetfd(context.Context) (string, error) {
+	self, err := target.Open(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	defer self.Close()
+	copied, err := self.Descriptor(int(os.Stderr.Fd()))
+	if err != nil {
+		return "", err
+	}
+	return "a descriptor was copied", unix.Close(copied)
+}
+
+func tryReadMemory(context.Context) (string, error) {
+	from, to := []byte("memory"), make([]byte, 6)
+	if errno := target.ReadMemory(os.Getpid(), uint64(uintptr(unsafe.Pointer(&from[0]))), to); errno != 0 {
+		return "", errno
+	}
+	if string(to) != string(from) {
+		return "", errors.New("something else was read than is there")
+	}
+	return "memory was read", nil
+}
+
+// containerNamespaces are those of a container, made with the power that its user namespace gives. Where AppArmor
+// restricts user namespaces, one can be made but gives none.
+const containerNamespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
+
+func tryUserNamespaces(ctx context.Context) (string, error) {
+	return readSysctls("/proc/sys"), inChild(ctx, "start", containerNamespaces)
+}

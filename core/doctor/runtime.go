@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// containerRuntime is a program that starts containers.
+type containerRuntime struct {
+	name         string
+	major, minor int    // the first version that can notify; 0.0 if that is its OCI runtime's matter
+	notifies     string // by what its containers are intercepted
+	flaw         string // what is wrong with every version
+}
+
+var containerRuntimes = []containerRuntime{
+	{name: "runc", major: 1, minor: 1, notifies: "linux.seccomp.listenerPath of config.json"},
+	{name: "crun", major: 0, minor: 19, notifies: "linux.seccomp.listenerPath of config.json"},
+	{name: "podman", notifies: "--security-opt seccomp=PROFILE, where its OCI runtime can"},
+	{name: "containerd", notifies: "a seccomp profile, where its OCI runtime can"},
+	{name: "docker", notifies: "an OCI runtime (dockerd --add-runtime) that adds listenerPath to config.json",
+		flaw: "dockerd may drop listenerPath from a profile, as 20.10 does"},
+	{name: "lxc-start", major: 4, minor: 0, notifies: "lxc.seccomp.notify.proxy"},
+}
+
+// runtimeProbes are for those that are in PATH.
+func runtimeProbes() []probe {
+	var probes []probe
+	for _, r := range containerRuntimes {
+		if path, err := exec.LookPath(r.name); err == nil {
+			probes = append(probes, probe{
+				name:    "runtime " + r.name,
+				purpose: "by " + r.notifies,
+				without: "its containers can be intercepted by " + r.notifies,
+				try:     func(ctx context.Context) (string, error) { return r.try(ctx, path) },
+			})
+		}
+	}
+	if probes == nil {
+		probes = []probe{{
+			name:    "runtimes",
+			without: "only intercede run makes containers here",
+			try:     func(context.Context) (string, error) { return "", errors.New("none in PATH") },
+		}}
+	}
+	return probes
+}
+
+func (r containerRuntime) try(ctx context.Context, path string) (string, error) {
+	text, err := exec.CommandContext(ctx, path, "--version").CombinedOutput()
+	if err != nil {
+		return path, fmt.Errorf("--version: %w", err)
+	}
+	version := versionRule.FindString(string(text))
+	found := strings.TrimSpace(version + " " + path)
+	if r.flaw != "" {
+		return found, errors.New(r.flaw)
+	}
+	return found, atLeast(version, r.major, r.minor)
+}
+
+var versionRule = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)
+
+// atLeast compares the first two numbers of a version.
+func atLeast(version string, major, minor int) error {
+	parts := strings.SplitN(versionRule.FindString(version), ".", 3)
+	if len(parts) < 2 {
+		return fmt.Errorf("%q is no version", version)
+	}
+	haveMajor, errMajor := strconv.Atoi(parts[0])
+	haveMinor, errMinor := strconv.Atoi(parts[1])
+	if err := errors.Join(errMajor, errMinor); err != nil {
+		return err
+	}
+	if haveMajor < major || haveMajor == major && haveMinor < minor {
+		return fmt.Errorf("older than %d.%d: update it", major, minor)
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+// Package testplugin is a plugin for tests: a process of its own, started by the real launcher from the test's own
+// binary. What it does with a call, the call's arguments say.
+//
+// It takes getppid(2), which has no arguments for the kernel, with an Op in the first register; sethostname(2), whose
+// memory it declares to read; and chdir(2), a path.
+package testplugin
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// Op is what the plugin does with a getppid call; the other registers are its parameters.
+type Op uint64
+
+const (
+	Return      Op = iota + 1 // the value of register 1
+	Errno                     // that of register 1
+	Continue                  //
+	Next                      //
+	Error                     // a Go error
+	LieGone                   // an error that says that the caller is gone, which it is not
+	Panic                     //
+	Exit                      // the process, with status 3
+	CrashLater                // a panic of another goroutine, which no recover can catch
+	Zero                      // the zero Response
+	Write                     // register 2 times the byte 0x5a to the address of register 1, and value 7
+	AddFD                     // the gate's socket, which the caller can write to; register 1: close on exec
+	AddBadFD                  // a descriptor that is not open
+	Read                      // value: the byte at the address of register 1, or the errno
+	Hold                      // until the gate opens, or the context ends
+	Ignore                    // until the gate opens, whatever the context
+	Shout                     // register 1 lines of 1000 bytes on standard output and error each, and value 0
+	Allocate                  // register 1 MiB, written to, and value 0
+	CloseServer               // closes every socket of the process: it lives on, and nobody reaches it
+	Identify                  // value: the process id
+)
+
+const prefix = proto.BinaryPrefix
+
+// Init becomes the plugin if this process was started as one, and does not return then. TestMain calls it after
+// launcher.Init.
+func Init() {
+	name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), prefix)
+	if !ok {
+		return
+	}
+	if strings.HasPrefix(name, "bad") {
+		misbehave(name)
+	}
+	sdk.Serve(&handler{name: name})
+}
+
+// Install makes a binary of the plugin, named so, and gives its path. A name that begins with "bad" is that of a program
+// that is none, see misbehave.
+func Install(t testing.TB, name string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "plugin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, prefix+name)
+	if err := os.Symlink(self, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+func TestParseDevice(t *testing.T) {
+	for text, want := range map[string]device{
+		"c 1:3":          {unix.S_IFCHR, 1, 3},
+		"b 8:0":          {unix.S_IFBLK, 8, 0},
+		"c 0:0":          whiteout,
+		"c 4095:1048575": {unix.S_IFCHR, 4095, 1048575},
+	} {
+		if got, err := parseDevice(text); err != nil || got != want {
+			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "c", "c 1", "c 1:", "c :3", "1:3", "p 1:3", "cc 1:3", "C 1:3", "c -1:3", "c 1:-3", "c 4096:0", "c 0:1048576",
+		"c 99999999999:0", "c 1:3 x", "c 1:3x", "c 0x1:3", "c 1:3:4", "c  1:3", "c\n1:3", " c 1:3", "c +1:3"} {
+		if got, err := parseDevice(text); err == nil {
+			t.Errorf("%q is %v, want an error", text, got)
+		}
+	}
+}
+
+// FuzzParseDevice holds a device that was read against its own text.
+func FuzzParseDevice(f *testing.F) {
+	for _, d := range defaultDevices {
+		f.Add(d)
+	}
+	for _, text := range []string{"b 8:16", "c 4096:0", "c 1:3x", "", "c 01:3"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := parseDevice(text)
+		if err != nil {
+			return
+		}
+		letter := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[d.kind]
+		again, err := parseDevice(fmt.Sprintf("%s %d:%d", letter, d.major, d.minor))
+		if err != nil || again != d || d.major >= 1<<12 || d.minor >= 1<<20 {
+			t.Errorf("%q is %v, which is read as %v, %v", text, d, again, err)
+		}
+	})
+}
+
+func TestPolicy(t *testing.T) {
+	p, err := config{Devices: []string{"c 1:3", "b 7:0", "c 0:0"}}.policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d, want := range map[device]bool{
+		{unix.S_IFCHR, 1, 3}: true,
+		{unix.S_IFBLK, 7, 0}: true,
+		{unix.S_IFBLK, 1, 3}: false,
+		{unix.S_IFCHR, 7, 0}: false,
+		{unix.S_IFCHR, 3, 1}: false,
+		whiteout:             false,
+		{unix.S_IFBLK, 0, 0}: false,
+		{0, 1, 3}:            false,
+	} {
+		if p.takes(d) != want {
+			t.Errorf("%v: %v, want %v", d, !want, want)
+		}
+	}
+}
+
+// TestDefaults are those of Incus.
+func TestDefaults(t *testing.T) {
+	got, err := config{Devices: defaultDevices}.policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := policy{}
+	for _, n := range [][2]uint32{{0, 0}, {5, 1}, {1, 7}, {1, 3}, {1, 8}, {5, 0}, {1, 9}, {1, 5}} {
+		want[device{unix.S_IFCHR, n[0], n[1]}] = true
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestRefusedSettings(t *testing.T) {
+	h := sdktest.Serve(t, handler{})
+	for name, settings := range map[string]map[string]any{
+		"unknown key":  {"device": []string{"c 1:3"}},
+		"no list":      {"devices": "c 1:3"},
+		"type":         {"devices": []string{"c 1:3", "p 1:3"}},
+		"no minor":     {"devices": []string{"c 1"}},
+		"large number": {"devices": []string{"c 4096:0"}},
+		"large minor":  {"devices": []string{"b 1:1048576"}},
+	} {
+		if err := h.Refusal(sdk.Container{ID: "c"}, settings); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if err := h.Refusal(sdk.Container{ID: "c"}, map[string]any{"devices": []string{}}); err != nil {
+		t.Errorf("an empty list: %v", err)
+	}
+}
+
+// TestDecisions need no caller: the kernel or a fault decides.
+func TestDecisions(t *testing.T) {
+	s := sdktest.Serve(t, handler{}).Attach(sdk.Container{ID: "c"}, nil)
+	listed, other := uint64(unix.Mkdev(1, 3)), uint64(unix.Mkdev(1, 1))
+	for name, test := range map[string]struct {
+		call sdktest.Call
+		want string
+	}{
+		"unlisted":             {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, other}, Reads: map[int]any{0: "/x"}}, "continue"},
+		"whiteout":             {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, 0}, Reads: map[int]any{0: "/x"}}, "continue"},
+		"block":                {sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, unix.S_IFBLK, listed}, Reads: map[int]any{1: "/x"}}, "continue"},
+		"unlisted and a fault": {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, other}, Reads: map[int]any{0: unix.EFAULT}}, "continue"},
+		"fault":                {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, listed}, Reads: map[int]any{0: unix.EFAULT}}, "errno EFAULT (14)"},
+		"too long":             {sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, unix.S_IFCHR, listed}, Reads: map[int]any{1: unix.ENAMETOOLONG}}, "errno ENAMETOOLONG (36)"},
+		"empty":                {sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, unix.S_IFCHR, listed}, Reads: map[int]any{1: ""}}, "errno ENOENT (2)"},
+		"garbage above": {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR | 0xdead0000, listed | 0xdead<<32}, Reads: map[int]any{0: ""}},
+			"errno ENOENT (2)"},
+		"gone": {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, listed}, Reads: map[int]any{0: "/x"}, Gone: true}, "gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := s.Handle(t.Context(), test.call).String(); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,101 @@
+package target_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/sdktest"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// parkOnFUSE parks a target that has mounted a filesystem on /tmp/f, which the test serves by the file.
+func parkOnFUSE(t *testing.T) (*target.Target, *os.File) {
+	t.Helper()
+	sdktest.RequireRoot(t)
+	mount := sdktest.Tmpfs(t, 0)
+	if err := unix.Mknodat(int(mount.Fd()), "fuse", unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Fchmodat(int(mount.Fd()), "fuse", 0o666, 0); err != nil {
+		t.Fatal(err)
+	}
+	if fd, err := unix.Openat(int(mount.Fd()), "fuse", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		sdktest.Lacking(t, "needs /dev/fuse: %v", err)
+	} else {
+		unix.Close(fd)
+	}
+	_, _, parked := parkWith(t, []sdktest.Option{sdktest.WithMount(mount, "/mnt/host")}, "mkdir /tmp/f", "open /mnt/host/fuse O_RDWR",
+		"mount fuse none /tmp/f 0 fd=3,rootmode=40000,user_id=0,group_id=0,allow_other")
+	fd, err := parked.Descriptor(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := os.NewFile(uintptr(fd), "fuse")
+	t.Cleanup(func() { server.Close() })
+	return parked, server
+}
+
+// Requests of the FUSE protocol (include/uapi/linux/fuse.h).
+const (
+	fuseInHeader  = 40 // length, opcode, unique, nodeid, uid, gid, pid ...
+	fuseOutHeader = 16 // length, error, unique
+	fuseInitOut   = 64 // major, minor ...
+	fuseInit      = 26
+)
+
+// readRequest waits for a request and gives its opcode and unique number.
+func readRequest(t *testing.T, server *os.File) (opcode uint32, unique uint64) {
+	t.Helper()
+	request := make([]byte, 1<<17)
+	n, err := unix.Read(int(server.Fd()), request)
+	if err != nil || n < fuseInHeader {
+		t.Fatalf("a request of %d bytes, %v", n, err)
+	}
+	return binary.NativeEndian.Uint32(request[4:]), binary.NativeEndian.Uint64(request[8:])
+}
+
+// TestFUSE has a filesystem whose server, the target, takes a request and never answers: whoever asked waits, and cannot
+// be killed. Do is not let in; OpenAt does not wait for the one that is stuck.
+func TestFUSE(t *testing.T) {
+	parked, server := parkOnFUSE(t)
+	opcode, number := readRequest(t, server)
+	if opcode != fuseInit {
+		t.Fatalf("the first request is %d", opcode)
+	}
+	reply := make([]byte, fuseOutHeader+fuseInitOut)
+	binary.NativeEndian.PutUint32(reply, uint32(len(reply)))
+	binary.NativeEndian.PutUint64(reply[8:], number)
+	binary.NativeEndian.PutUint32(reply[fuseOutHeader:], 7)
+	binary.NativeEndian.PutUint32(reply[fuseOutHeader+4:], 31)
+	if _, err := unix.Write(int(server.Fd()), reply); err != nil {
+		t.Fatal(err)
+	}
+
+	var opened error
+	if err := parked.Do(0, func() error {
+		_, _, opened = target.OpenParentHere(unix.AT_FDCWD, "/tmp/f/d/n")
+		return nil
+	}); err != nil || !errors.Is(opened, unix.EACCES) {
+		t.Errorf("in Do: %v, %v", err, opened)
+	}
+
+	before := descriptors(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() {
+		_, _, err := parked.OpenParent(ctx, unix.AT_FDCWD, "/tmp/f/d/n", 0)
+		failed <- err
+	}()
+	readRequest(t, server)
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
