@@ -2,6 +2,7 @@
 MODULES := $(shell go list -m -f '{{.Dir}}')
 PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
+INSTALLED := --config bin/config.toml --plugin-dir bin
 
 .PHONY: build demo test lint bench fuzz alone packages clean
 
@@ -13,22 +14,26 @@ build:
 packages:
 	@scripts/install-packages
 
-demo: packages build
-	@bin/intercede demo
+demo: packages build bin/config.toml
+	@bin/intercede demo $(INSTALLED)
 
 test: packages build
 	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(MODULES))
 
-lint:
+lint: packages
 	@scripts/lint
 
-alone:
+alone: packages
 	@scripts/each-module-alone
 
-bench: build
-	bin/intercede bench
+bench: build bin/config.toml
+	@bin/intercede bench $(INSTALLED)
 
-fuzz:
+# In a checkout made with umask 002 the group may write config.toml, and intercede refuses it.
+bin/config.toml: config.toml
+	@install -D -m 0644 $< $@
+
+fuzz: packages
 	@scripts/fuzz
 
 clean:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/intercede/intercede/core/doctor"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/run"
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 func main() {
 	run.Init()
 	launcher.Init()
+	doctor.Init()
 	os.Exit(execute())
 }
 
@@ -44,7 +46,8 @@ func execute() int {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exitError{exitUsage, fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(runCommand(), serveCommand(), checkCommand(), profileCommand(), statusCommand(), pluginCommand())
+	root.AddCommand(runCommand(), serveCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), pluginCommand(),
+		benchCommand(), demoCommand())
 	err := root.Execute()
 	var exit *exitError
 	switch {

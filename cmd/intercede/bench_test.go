@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/intercede/intercede/core/bench"
+)
+
+// pluginFolder has the plugins under test, and the one that bench measures.
+func pluginFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, name := range []string{"intercede-plugin-mknod", "intercede-plugin-sysinfo"} {
+		if err := os.Symlink(filepath.Join(binaries, name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	noop, err := filepath.Rel(binaries, filepath.Join(dir, "intercede-plugin-noop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := goBuild(noop, "../intercede-plugin-noop"); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func runBenchJSON(t *testing.T, args ...string) bench.Report {
+	t.Helper()
+	r := intercede(t, append([]string{"bench", "--json"}, args...)...)
+	if r.status != 0 || r.stderr != "" {
+		t.Fatalf("status %d: %s", r.status, r.stderr)
+	}
+	var report bench.Report
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
+		t.Fatalf("%v: %s", err, r.stdout)
+	}
+	return report
+}
+
+func TestBenchMeasuresEveryRow(t *testing.T) {
+	s := newSite(t, both)
+	report := runBenchJSON(t, "--config", s.config(), "--plugin-dir", pluginFolder(t), "--calls", "150")
+	if len(report.Rows) != 6 || len(report.LeftOut) != 0 {
+		t.Errorf("want 6 rows, none left out: %+v", report)
+	}
+	if report.Unit != "us" || report.Calls != 150 || report.Kernel == "" {
+		t.Errorf("unit, calls, kernel: %+v", report)
+	}
+	for _, row := range report.Rows {
+		if row.P50 <= 0 || row.P90 < row.P50 || row.P99 < row.P90 || row.Ratio <= 0 {
+			t.Errorf("no distribution: %+v", row)
+		}
+	}
+}
+
+// Nothing but the kernel is needed: what is not there is left out, and said.
+func TestBenchLeavesOutWhatIsMissing(t *testing.T) {
+	s := newSite(t, "[plugins.sysinfo]\n")
+	report := runBenchJSON(t, "--config", s.config(), "--calls", "1")
+	if len(report.Rows) != 4 || len(report.LeftOut) != 2 {
+		t.Fatalf("want 4 rows, 2 left out: %+v", report)
+	}
+	wantText(t, report.LeftOut[0].Reason, "intercede-plugin-noop")
+	wantText(t, report.LeftOut[1].Reason, "[plugins.mknod]")
+}
+
+// A rate of the config is no cost of a call: at one call per second this would not end.
+func TestBenchIgnoresTheRate(t *testing.T) {
+	s := newSite(t, "[plugins.sysinfo]\n")
+	text := "[broker]\nrate = 1\nburst = 1\n[plugins.sysinfo]\n"
+	if err := os.WriteFile(s.config(), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	runBenchJSON(t, "--config", s.config(), "--plugin-dir", binaries, "--calls", "1")
+}
+
+func TestBenchUsage(t *testing.T) {
+	for name, args := range map[string][]string{
+		"no calls":     {"--calls", "0"},
+		"an argument":  {"now"},
+		"unknown flag": {"--fast"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := intercede(t, append([]string{"bench"}, args...)...)
+			if r.status != exitUsage {
+				t.Errorf("status %d: %s", r.status, r.stderr)
+			}
+		})
+	}
+	wantText(t, intercede(t, "bench", "--help").stdout, "intercede bench --calls 20000 --json")
+}
+
+func TestBenchAndDemoNeedAConfig(t *testing.T) {
+	newSite(t, both) // needs root
+	for _, command := range []string{"bench", "demo"} {
+		r := intercede(t, command, "--config", "/no/such/file")
+		if r.status != exitFailure {
+			t.Errorf("%s: status %d", command, r.status)
+		}
+		wantText(t, r.stderr, "--config")
+	}
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"github.com/intercede/intercede/core/doctor"
+	"github.com/spf13/cobra"
+)
+
+func doctorCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this kernel and host can do, and what is missing",
+		Long: `Doctor tries what interception needs, each in a process of its own where it would change something, and leaves
+nothing behind. It exits 1 if something is missing without which nothing works.`,
+		Example: "  intercede doctor",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			checks := doctor.Run(c.Context())
+			write := doctor.WriteTable
+			if asJSON {
+				write = doctor.WriteJSON
+			}
+			if err := write(c.OutOrStdout(), checks); err != nil {
+				return err
+			}
+			if !doctor.Usable(checks) {
+				return &exitError{status: exitFailure}
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the checks as a JSON array")
+	return c
+}

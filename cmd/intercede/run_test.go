@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestRunAnswersCalls(t *testing.T) {
+	s := newSite(t, both)
+	r := intercede(t, "run", "--config", s.config(), "--memory", fmt.Sprint(64<<20), "--", "sh", "-ec", `
+		mknod -m 640 /tmp/null c 1 3
+		stat -c '%F %t:%T %a %u:%g' /tmp/null
+		echo gone >/tmp/null
+		mknod /dev/xnull c 1 3
+		echo gone >/dev/xnull
+		mknod /tmp/kmsg c 1 11 || echo refused`)
+	if r.status != 0 {
+		t.Fatalf("status %d: %s", r.status, r.stderr)
+	}
+	wantText(t, r.stdout, "character special file 1:3 640 0:0\n", "refused\n")
+	wantText(t, r.stderr, "Operation not permitted")
+}
+
+func TestRunShowsMemoryLimit(t *testing.T) {
+	require(t, "busybox")
+	s := newSite(t, both)
+	r := intercede(t, "run", "--config", s.config(), "--memory", fmt.Sprint(64<<20), "--", "sh", "-c", "busybox free -k; busybox uptime")
+	wantText(t, r.stdout, "Mem:          65536", "up 0 min")
+}
+
+func TestRunExitStatus(t *testing.T) {
+	s := newSite(t, both)
+	for _, test := range []struct {
+		name string
+		args []string
+		want int
+	}{
+		{"the command's", []string{"sh", "-c", "exit 42"}, 42},
+		{"of a signal", []string{"sh", "-c", "sh -c 'kill -9 $$'; exit $?"}, 137},
+		{"not found", []string{"/no/such/program"}, 127},
+		{"not executable", []string{"/etc/passwd"}, 126},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := intercede(t, append([]string{"run", "--config", s.config(), "--"}, test.args...)...)
+			if r.status != test.want {
+				t.Errorf("status %d, want %d: %s", r.status, test.want, r.stderr)
+			}
+		})
+	}
+}
+
+// One line for each intercepted call at debug level, none at the default; what the caller says cannot break the line.
+func TestRunAudits(t *testing.T) {
+	s := newSite(t, both)
+	const script = `mknod "$(printf '/tmp/a\n{"level":"error"}\033[0m')" c 1 3; mknod /tmp/kmsg c 1 11`
+	quiet := intercede(t, "run", "--config", s.config(), "--", "sh", "-c", script)
+	wantText(t, quiet.stderr, "Operation not permitted")
+	if strings.Contains(quiet.stderr, `"level"`) {
+		t.Errorf("logged without being asked to: %s", quiet.stderr)
+	}
+	r := intercede(t, "run", "--config", s.config(), "--log-level", "debug", "--name", "box", "--", "sh", "-c", "exec 2>/dev/null; "+script)
+	var calls []map[string]any
+	for line := range strings.Lines(r.stderr) {
+		var record map[string]any
+		if json.Unmarshal([]byte(line), &record) == nil && record["message"] == "call" {
+			calls = append(calls, record)
+		}
+	}
+	if len(calls) != 2 {
+		t.Fatalf("%d calls in the log:\n%s", len(calls), r.stderr)
+	}
+	wantText(t, fmt.Sprint(calls[0]), "syscall:mknod", "plugin:mknod", `\n{\"level\":\"error\"}\x1b[0m`, "S_IFCHR|0666", "dev=1:3", "outcome:return")
+	wantText(t, fmt.Sprint(calls[1]), "outcome:continue", "dev=1:11")
+}
+
+func TestRunThroughDaemon(t *testing.T) {
+	s := newSite(t, both)
+	s.serve(t)
+	r := intercede(t, "run", "--config", s.config(), "--socket", s.socket(), "--", "sh", "-c", "mknod /tmp/null c 1 3 && echo made; exit 3")
+	if r.status != 3 || r.stdout != "made\n" {
+		t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
+	}
+	s.waitForContainers(t, 0)
+}
+
+func TestRunWithoutDaemon(t *testing.T) {
+	s := newSite(t, both)
+	r := intercede(t, "run", "--config", s.config(), "--socket", s.socket(), "--", "true")
+	if r.status != exitFailure {
+		t.Errorf("status %d", r.status)
+	}
+	wantText(t, r.stderr, "intercede serve", s.socket())
+}

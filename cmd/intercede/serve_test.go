@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/core/control"
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds every wait for what must happen soon; only a failing test takes as long.
+const patience = 30 * time.Second
+
+// daemonProcess is a running `intercede serve`.
+type daemonProcess struct {
+	cmd    *exec.Cmd
+	exited chan struct{}
+	killed bool
+	log    lockedBuffer
+}
+
+// lockedBuffer is what a process writes, readable meanwhile.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// serve starts the daemon and waits until it answers. It ends with the test, and must end well.
+func (s *site) serve(t *testing.T) *daemonProcess {
+	t.Helper()
+	d := &daemonProcess{cmd: program("serve", "--config", s.config()), exited: make(chan struct{})}
+	d.cmd.Stderr = &d.log
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		d.cmd.Wait()
+		close(d.exited)
+	}()
+	t.Cleanup(func() {
+		d.stop(t)
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", &d.log)
+		}
+	})
+	eventually(t, "the daemon answers", func() bool {
+		return intercede(t, "status", "--config", s.config()).status == 0
+	})
+	return d
+}
+
+// stop ends the daemon with SIGTERM.
+func (d *daemonProcess) stop(t *testing.T) {
+	t.Helper()
+	d.cmd.Process.Signal(unix.SIGTERM) // fails when it was stopped before
+	select {
+	case <-d.exited:
+	case <-time.After(patience):
+		d.cmd.Process.Kill()
+		t.Fatal("the daemon does not end")
+	}
+	if status := d.cmd.ProcessState.ExitCode(); status != 0 && !d.killed {
+		t.Errorf("the daemon exited with %d", status)
+	}
+}
+
+func (s *site) status(t *testing.T) *control.Status {
+	t.Helper()
+	status := &control.Status{}
+	if err := json.Unmarshal([]byte(mustRun(t, program("status", "--config", s.config(), "--json"))), status); err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+func (s *site) waitForContainers(t *testing.T, count int) {
+	t.Helper()
+	eventually(t, "the number of containers is right", func() bool { return len(s.status(t).Containers) == count })
+}
+
+// eventually waits for something that comes without a signal.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if done() {
+			return
+		}
+	}
+	t.Fatalf("it never came that %s", what)
+}
+
+// kill ends the daemon with SIGKILL.
+func (d *daemonProcess) kill() {
+	d.killed = true
+	d.cmd.Process.Kill()
+	<-d.exited
+}
+
+func TestServeOwnsItsSockets(t *testing.T) {
+	s := newSite(t, both)
+	d := s.serve(t)
+	second := intercede(t, "serve", "--config", s.config())
+	if second.status != exitFailure {
+		t.Errorf("a second daemon: status %d", second.status)
+	}
+	wantText(t, second.stderr, s.socket(), "a running broker owns the socket")
+
+	d.kill() // leaves its sockets, which the next one replaces
+	s.serve(t).stop(t)
+	after := intercede(t, "status", "--config", s.config())
+	if after.status != exitFailure {
+		t.Errorf("status without a daemon: %d", after.status)
+	}
+	wantText(t, after.stderr, "intercede serve")
+}
+
+func TestServeKeepsPluginsFromOutlivingIt(t *testing.T) {
+	s := newSite(t, both)
+	d := s.serve(t)
+	plugins := s.status(t).Plugins
+	d.kill()
+	for _, p := range plugins {
+		eventually(t, "the plugin "+p.Name+" is gone", func() bool { return unix.Kill(p.PID, 0) == unix.ESRCH })
+	}
+}
+
+// maker is a container of the daemon; see startMaker.
+type maker struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// startMaker starts a container that tries mknod of zero (c 1:5) for each line that it gets, and says what came of it.
+func (s *site) startMaker(t *testing.T) *maker {
+	t.Helper()
+	m := &maker{cmd: program("run", "--config", s.config(), "--socket", s.socket(), "--", "sh", "-c",
+		`while read line; do rm -f /tmp/zero; mknod /tmp/zero c 1 5 2>&1 && echo made; done`)}
+	in, err := m.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.in, m.out = in, bufio.NewReader(out)
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		m.cmd.Wait()
+	})
+	return m
+}
+
+// try gives what came of one mknod.
+func (m *maker) try(t *testing.T) string {
+	t.Helper()
+	if _, err := m.in.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	line, err := m.out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
+func (m *maker) want(t *testing.T, want string) {
+	t.Helper()
+	if got := m.try(t); !strings.Contains(got, want) {
+		t.Errorf("mknod: %q, want %q", got, want)
+	}
+}
+
+// reload sends SIGHUP and waits for what the log says then.
+func (d *daemonProcess) reload(t *testing.T, said string) {
+	t.Helper()
+	before := strings.Count(d.log.String(), said)
+	d.cmd.Process.Signal(unix.SIGHUP)
+	eventually(t, "the log says "+said, func() bool { return strings.Count(d.log.String(), said) > before })
+}
+
+func TestServeReloads(t *testing.T) {
+	const narrow = "[plugins.mknod.config]\ndevices = [\"c 1:3\"]\n"
+	s := newSite(t, both)
+	d := s.serve(t)
+	first := s.startMaker(t)
+	first.want(t, "made")
+
+	s.write(t, both+narrow)
+	d.reload(t, "config reloaded")
+	second := s.startMaker(t)
+	second.want(t, "not permitted")
+	first.want(t, "made")
+
+	s.write(t, both+"[plugins.mknod.config]\ndevices = \"all\"\n")
+	d.reload(t, "config not reloaded")
+	s.write(t, "nonsense")
+	d.reload(t, "config not reloaded")
+	s.write(t, both) // for the container; the daemon is not told
+	third := s.startMaker(t)
+	third.want(t, "not permitted")
+	first.want(t, "made")
+	if plugins := s.status(t).Plugins; len(plugins) != 2 {
+		t.Errorf("%d plugin processes: an unchanged plugin is to be shared", len(plugins))
+	}
+	s.waitForContainers(t, 3)
+
+	s.write(t, "[plugins.mknod]\n")
+	d.reload(t, "config reloaded")
+	if plugins := s.status(t).Plugins; len(plugins) != 2 {
+		t.Errorf("%d plugin processes: those that containers use are to stay", len(plugins))
+	}
+	for _, m := range []*maker{first, second, third} {
+		m.in.Close()
+	}
+	eventually(t, "the plugin that nobody uses is gone", func() bool { return len(s.status(t).Plugins) == 1 })
+}
+
+// A container outlives the daemon; its calls then get what the kernel gives without a reader.
+func TestServeEndsUnderContainers(t *testing.T) {
+	s := newSite(t, both)
+	d := s.serve(t)
+	m := s.startMaker(t)
+	m.want(t, "made")
+	d.stop(t)
+	m.want(t, "not implemented")
+}

@@ -1,0 +1,104 @@
+// Package bench measures what a notification costs on this machine: how long a system call takes, as its caller sees it,
+// by the shortest supervisor there can be and by the broker with its plugins.
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/core/daemon"
+	"github.com/rs/zerolog"
+)
+
+const (
+	// roundCalls are made of one row before it is the next row's turn, so that what changes on the machine meanwhile
+	// (its clock, its load) hits all rows alike.
+	roundCalls = 100
+	// warmUpCalls of each row come first and do not count.
+	warmUpCalls = 200
+)
+
+// Options say how to measure.
+type Options struct {
+	// Calls are counted of each row.
+	Calls int
+	// Caller are the arguments with which this program calls ServeCaller.
+	Caller []string
+}
+
+// ServeCaller is the program in the containers.
+func ServeCaller(in io.Reader, out io.Writer) error { return caller.Serve(in, out, calls()) }
+
+// Run starts the plugins of the setup and containers that use them, measures, and ends them again. The config's limit on
+// the rate does not count.
+func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.Logger) (report *Report, err error) {
+	b := &bench{}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.open(ctx, unlimited(setup), log); err != nil {
+		return nil, err
+	}
+	for _, r := range b.rows {
+		if err := r.start(ctx, options.Caller); err != nil {
+			return nil, err
+		}
+		if _, err := r.measure(ctx, warmUpCalls); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.measure(ctx, options.Calls); err != nil {
+		return nil, err
+	}
+	return b.report(options.Calls)
+}
+
+// unlimited is the setup without a rate: a caller that waits for its turn is not a cost.
+func unlimited(setup *daemon.Setup) *daemon.Setup {
+	free, policy := *setup, *setup.Policy
+	policy.Broker.Rate = 0
+	free.Policy = &policy
+	return &free
+}
+
+// bench is a measurement on its way.
+type bench struct {
+	rows        []*row
+	leftOut     []LeftOut
+	supervisors []caller.Supervisor
+}
+
+func (b *bench) add(r *row) { b.rows = append(b.rows, r) }
+
+func (b *bench) leaveOut(name, reason string) { b.leftOut = append(b.leftOut, LeftOut{name, reason}) }
+
+// supervise has a supervisor closed at the end.
+func (b *bench) supervise(s caller.Supervisor) { b.supervisors = append(b.supervisors, s) }
+
+// measure takes the rows in turn until each has n calls.
+func (b *bench) measure(ctx context.Context, n int) error {
+	for left := n; left > 0; left -= roundCalls {
+		for _, r := range b.rows {
+			durations, err := r.measure(ctx, min(left, roundCalls))
+			if err != nil {
+				return err
+			}
+			r.durations = append(r.durations, durations...)
+		}
+	}
+	return nil
+}
+
+// close ends the containers, and then who answers them.
+func (b *bench) close() error {
+	var failures []error
+	for _, r := range b.rows {
+		if r.container != nil {
+			failures = append(failures, r.container.Close())
+		}
+	}
+	for _, s := range b.supervisors {
+		s.Close()
+	}
+	return errors.Join(failures...)
+}

@@ -1,0 +1,144 @@
+package caller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/run"
+	"golang.org/x/sys/unix"
+)
+
+// wordsMax bounds what of a command's standard error is shown.
+const wordsMax = 4096
+
+// Supervisor answers the notifications of containers.
+type Supervisor interface {
+	// Attach takes the listener over, also when it fails.
+	Attach(ctx context.Context, listener *os.File, claim container.Claim) error
+	// Close ends it.
+	Close()
+}
+
+// Container is a container whose command is [Serve].
+type Container struct {
+	container *run.Container
+	requests  *os.File
+	answers   *os.File
+	decoder   *json.Decoder
+	words     *os.File // standard error
+}
+
+// Start starts a container in which this program, with the arguments of options, calls [Serve]. The program is the
+// running one, wherever it lies, and its container has the host's files. A supervisor is needed if there is a filter.
+func Start(ctx context.Context, options run.Options, supervisor Supervisor) (*Container, error) {
+	c := &Container{}
+	if err := c.start(ctx, options); err != nil {
+		c.Close()
+		return nil, err
+	}
+	if len(options.Filter) == 0 {
+		return c, nil
+	}
+	claim := container.Claim{ID: c.container.ID(), Runtime: "run", PID: c.container.InitPID()}
+	if err := supervisor.Attach(ctx, c.container.Listener(), claim); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Container) start(ctx context.Context, options run.Options) error {
+	stdin, requests, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	c.requests = requests
+	answers, stdout, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer stdout.Close()
+	c.answers, c.decoder = answers, json.NewDecoder(answers)
+	words, err := unix.MemfdCreate("stderr", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd_create: %w", err)
+	}
+	c.words = os.NewFile(uintptr(words), "stderr")
+
+	options.Stdin, options.Stdout, options.Stderr = stdin, stdout, c.words
+	// The container's init is this program, and executes it again.
+	options.Args = append([]string{"/proc/self/exe"}, options.Args...)
+	// No signal of the Go runtime interrupts a call.
+	options.Env = append(options.Env, "GODEBUG=asyncpreemptoff=1")
+	c.container, err = run.Start(ctx, options)
+	return err
+}
+
+// Show asks what comes of a call.
+func (c *Container) Show(ctx context.Context, call string) (string, error) {
+	got, err := c.ask(ctx, request{Call: call})
+	return got.Shown, err
+}
+
+// Measure asks how long each of n calls takes. The errno is the first failed call's, 0 if all succeeded.
+func (c *Container) Measure(ctx context.Context, call string, n int) (Durations, syscall.Errno, error) {
+	got, err := c.ask(ctx, request{Call: call, Times: n})
+	if err == nil && len(got.Durations) != n {
+		err = fmt.Errorf("%s: %d durations of %d calls", call, len(got.Durations), n)
+	}
+	return got.Durations, got.Errno, err
+}
+
+// ask is ended by the end of the context that Start was given, which kills the container.
+func (c *Container) ask(ctx context.Context, asked request) (answer, error) {
+	// A command that has ended is noticed by its missing answer.
+	if err := json.NewEncoder(c.requests).Encode(asked); err != nil && !errors.Is(err, unix.EPIPE) {
+		return answer{}, fmt.Errorf("ask the program in the container: %w", err)
+	}
+	var got answer
+	if err := c.decoder.Decode(&got); err != nil {
+		if ctx.Err() != nil {
+			return answer{}, context.Cause(ctx)
+		}
+		return answer{}, c.explain(err)
+	}
+	if got.Error != "" {
+		return answer{}, fmt.Errorf("%s in the container: %s", asked.Call, got.Error)
+	}
+	return got, nil
+}
+
+// explain is for an answer that did not come.
+func (c *Container) explain(err error) error {
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the answer of the program in the container: %w", err)
+	}
+	status, err := c.container.Wait()
+	if err != nil {
+		return err
+	}
+	words, _ := io.ReadAll(io.NewSectionReader(c.words, 0, wordsMax))
+	return fmt.Errorf("the program in the container ended with status %d: %s", status, strings.TrimSpace(strings.ToValidUTF8(string(words), "?")))
+}
+
+// Close ends the container.
+func (c *Container) Close() error {
+	var err error
+	if c.container != nil {
+		err = c.container.Close()
+	}
+	for _, file := range []*os.File{c.requests, c.answers, c.words} {
+		if file != nil {
+			file.Close()
+		}
+	}
+	return err
+}

@@ -1,0 +1,76 @@
+package demo
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/intercede/intercede/core/policy"
+	"golang.org/x/sys/unix"
+)
+
+func TestCheck(t *testing.T) {
+	shown := []example{{name: "call", plugin: "p", without: "refused", with: "done"}}
+	for _, test := range []struct {
+		name, without, with, want string
+	}{
+		{"as it should be", "refused", "done", ""},
+		{"plugin without effect", "refused", "refused", `call with the plugin p: "refused", want "done"`},
+		{"nothing to gain", "done", "done", `call without interception: "done", want "refused"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			report := newReport(shown, []Outcome{{Result: test.without}}, []Outcome{{Result: test.with}})
+			err := report.Check()
+			if (err == nil) != (test.want == "") || err != nil && err.Error() != test.want {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if report.Cases[0].OK != (err == nil) {
+				t.Errorf("OK is %v", report.Cases[0].OK)
+			}
+		})
+	}
+}
+
+// Every example fits, with costs of five digits.
+func TestTableIsNarrow(t *testing.T) {
+	shown := examples()
+	var without, with []Outcome
+	for _, e := range shown {
+		without = append(without, Outcome{e.without, 0.9})
+		with = append(with, Outcome{e.with, 12345})
+	}
+	var table strings.Builder
+	if err := newReport(shown, without, with).WriteTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(table.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestEnabled(t *testing.T) {
+	got := enabled(examples(), []policy.Plugin{{Name: "sysinfo"}, {Name: "other"}})
+	if len(got) != 1 || got[0].plugin != "sysinfo" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestTexts(t *testing.T) {
+	for _, test := range []struct{ name, got, want string }{
+		{"errno", errnoText(unix.EPERM), "EPERM (Operation not permitted)"},
+		{"bytes", binarySize(1023), "1023.0 B"},
+		{"mebibytes", binarySize(memoryLimit), "64.0 MiB"},
+		{"gibibytes", binarySize(24 << 30), "24.0 GiB"},
+		{"more than there are units", binarySize(1 << 63), "8192.0 PiB"},
+		{"short", microseconds(0.25), "0.2"},
+		{"long", microseconds(249.7), "250"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.got != test.want {
+				t.Errorf("got %q, want %q", test.got, test.want)
+			}
+		})
+	}
+}
