@@ -19,6 +19,8 @@ demo: packages build bin/config.toml
 
 test: packages build
 	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(MODULES))
+	@# The broker's tests once more, with plugins that take no lanes.
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core ./core/launcher
 
 lint: packages
 	@scripts/lint

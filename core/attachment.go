@@ -174,6 +174,6 @@ func (a *attachment) drain(l *listener.Listener, end time.Time) {
 			}
 			return
 		}
-		a.handle(l, &n)
+		a.handle(l, &n, a.broker.processors.next())
 	}
 }

@@ -46,11 +46,13 @@ type Config struct {
 
 // Broker handles the notifications of many containers. Its methods may be called concurrently.
 type Broker struct {
-	log     zerolog.Logger
-	audit   *audit.Log
-	poller  *listener.Poller
-	idle    atomic.Int64
-	workers sync.WaitGroup
+	log    zerolog.Logger
+	audit  *audit.Log
+	poller *listener.Poller
+
+	processors *processors
+	idle       atomic.Int64
+	workers    sync.WaitGroup
 
 	mu         sync.Mutex
 	policy     *Policy
@@ -71,6 +73,10 @@ func keyOf(c *container.Container) containerKey {
 
 // New makes a broker and starts its first worker.
 func New(config Config) (*Broker, error) {
+	processors, err := findProcessors()
+	if err != nil {
+		return nil, err
+	}
 	poller, err := listener.NewPoller()
 	if err != nil {
 		return nil, err
@@ -79,6 +85,7 @@ func New(config Config) (*Broker, error) {
 		log:        config.Log,
 		audit:      audit.New(config.Log),
 		poller:     poller,
+		processors: processors,
 		policy:     config.Policy.hold(),
 		containers: map[containerKey]*attachment{},
 	}

@@ -20,14 +20,15 @@ type call struct {
 	*attachment
 	listener *listener.Listener
 	n        *notify.Notification
+	cpu      int // of the thread that handles it
 	name     string
 	declared *proto.Syscall  // by the plugin that decides
 	reads    []*proto.Memory // what it declared to read
 }
 
 // handle answers the notification, exactly once.
-func (a *attachment) handle(l *listener.Listener, n *notify.Notification) {
-	c := &call{attachment: a, listener: l, n: n}
+func (a *attachment) handle(l *listener.Listener, n *notify.Notification, cpu int) {
+	c := &call{attachment: a, listener: l, n: n, cpu: cpu}
 	a.calls.Add(1)
 	started := time.Now()
 	outcome := c.answer(c.decide())
@@ -74,16 +75,9 @@ func (c *call) decide() decision {
 	return decision{response: continueResponse}
 }
 
-// ask lets one plugin decide. It returns at the deadline, or when the caller is gone, at the latest.
+// ask lets one plugin decide.
 func (c *call) ask(r *route) decision {
-	ctx, cancel := context.WithTimeout(c.ctx, r.session.Deadline)
-	defer cancel()
-	ctx, cancelCause := context.WithCancelCause(ctx)
-	defer cancelCause(nil)
-	watch := startWatch(c.Valid, func() { cancelCause(notify.ErrGone) })
-	defer watch.stop()
-
-	response, added, err := c.consult(ctx, r)
+	response, added, err := c.consult(r)
 	switch {
 	case err == nil:
 		return decision{response: response, added: added}
@@ -101,9 +95,9 @@ func saysGone(err error) bool {
 }
 
 // consult takes the snapshot and carries the notification to the plugin.
-func (c *call) consult(ctx context.Context, r *route) (*proto.Response, *launcher.Descriptor, error) {
-	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
+func (c *call) consult(r *route) (*proto.Response, *launcher.Descriptor, error) {
+	if c.ctx.Err() != nil {
+		return nil, nil, context.Cause(c.ctx)
 	}
 	if r.session.session == nil {
 		return nil, nil, r.session.refused
@@ -120,7 +114,7 @@ func (c *call) consult(ctx context.Context, r *route) (*proto.Response, *launche
 	if len(n.Reads) > 0 && !c.Valid() {
 		return nil, nil, notify.ErrGone
 	}
-	response, added, err := r.session.session.Handle(ctx, n, c)
+	response, added, err := r.session.session.Handle(c.ctx, n, c, r.session.Deadline, c.cpu)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,6 +15,7 @@ func (b *Broker) startWorker() {
 // work waits for notifications and handles them, until the broker is closed or enough others wait. A worker counts as
 // idle from its start.
 func (b *Broker) work() {
+	cpu := b.processors.pin()
 	for {
 		l, hangup, err := b.poller.Wait()
 		if left := b.idle.Add(-1); left == 0 && err == nil {
@@ -26,7 +27,7 @@ func (b *Broker) work() {
 			}
 			return
 		}
-		b.serve(l, hangup)
+		b.serve(l, hangup, cpu)
 		if b.idle.Add(1) > maxIdleWorkers {
 			b.idle.Add(-1)
 			return
@@ -35,7 +36,7 @@ func (b *Broker) work() {
 }
 
 // serve deals with one event of a listener.
-func (b *Broker) serve(l *listener.Listener, hangup bool) {
+func (b *Broker) serve(l *listener.Listener, hangup bool, cpu int) {
 	defer l.Release()
 	if hangup {
 		b.dropListener(l)
@@ -45,12 +46,12 @@ func (b *Broker) serve(l *listener.Listener, hangup bool) {
 	if !a.admission.enter() {
 		return // shutDown receives what is left
 	}
-	b.receive(a, l)
+	b.receive(a, l, cpu)
 	b.rearm(l, a.admission.leave())
 }
 
 // receive takes one notification and handles it.
-func (b *Broker) receive(a *attachment, l *listener.Listener) {
+func (b *Broker) receive(a *attachment, l *listener.Listener, cpu int) {
 	var n notify.Notification
 	switch err := l.Receive(&n); {
 	case errors.Is(err, notify.ErrGone):
@@ -60,7 +61,7 @@ func (b *Broker) receive(a *attachment, l *listener.Listener) {
 		b.dropListener(l)
 	default:
 		b.rearm(l, a.admission.next(l))
-		a.handle(l, &n)
+		a.handle(l, &n, cpu)
 	}
 }
 

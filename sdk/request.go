@@ -27,6 +27,7 @@ type Request struct {
 
 	reads  map[int]snapshot
 	broker asker
+	thread *target.Thread // of the goroutine that handles it; nil: none in particular
 	target *target.Target
 }
 
@@ -34,12 +35,6 @@ type Request struct {
 type snapshot struct {
 	data  []byte
 	fault syscall.Errno
-}
-
-// asker is the way back to the broker, bound to this notification.
-type asker interface {
-	readMemory(ctx context.Context, address uint64, n int, asString bool) ([]byte, syscall.Errno, error)
-	checkValid(ctx context.Context) (bool, error)
 }
 
 // Arch is the caller's architecture, an AUDIT_ARCH_* value (audit.h).
@@ -123,7 +118,10 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	if n < 0 || n > proto.MaxRead {
 		return nil, 0, fmt.Errorf("read of %d bytes: the limit is %d", n, proto.MaxRead)
 	}
-	data, fault, err := r.broker.readMemory(ctx, address, n, asString)
+	if ctx.Err() != nil {
+		return nil, 0, context.Cause(ctx)
+	}
+	data, fault, err := askMemory(r.broker, address, n, asString)
 	if fault == syscall.ESRCH {
 		return nil, 0, ErrGone
 	}
@@ -133,7 +131,7 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 // CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). Call it again just before a
 // side effect that must not happen for a caller that is gone.
 func (r *Request) CheckValid(ctx context.Context) error {
-	valid, err := r.broker.checkValid(ctx)
+	valid, err := askValid(ctx, r.broker)
 	if err != nil {
 		return err
 	}
@@ -161,6 +159,7 @@ func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 		t.Close()
 		return nil, err
 	}
+	t.UseThread(r.thread)
 	r.target = t
 	return t, nil
 }

@@ -1,7 +1,6 @@
 package sdk
 
 import (
-	"context"
 	"errors"
 	"os"
 	"syscall"
@@ -105,12 +104,17 @@ type fakeBroker struct {
 	asString bool
 }
 
-func (f *fakeBroker) readMemory(_ context.Context, _ uint64, _ int, asString bool) ([]byte, syscall.Errno, error) {
-	f.asString = asString
-	return f.data, f.fault, f.err
+func (f *fakeBroker) ask(question *proto.PluginMessage) (*proto.BrokerMessage, error) {
+	f.asString = question.GetReadMemory().GetString_()
+	if f.err != nil {
+		return nil, f.err
+	}
+	if question.GetReadMemory() != nil {
+		memory := &proto.Memory{Data: f.data, Errno: int32(f.fault)}
+		return &proto.BrokerMessage{Message: &proto.BrokerMessage_Memory{Memory: memory}}, nil
+	}
+	return &proto.BrokerMessage{Message: &proto.BrokerMessage_Validity{Validity: &proto.Validity{Valid: f.valid}}}, nil
 }
-
-func (f *fakeBroker) checkValid(context.Context) (bool, error) { return f.valid, f.err }
 
 func TestRead(t *testing.T) {
 	broken := errors.New("the connection is broken")

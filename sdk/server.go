@@ -10,16 +10,20 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// server serves a Handler over gRPC.
+// server serves a Handler, over gRPC and over lanes.
 type server struct {
 	proto.UnimplementedPluginServer
 	handler  Handler
 	manifest *proto.Manifest
 	syscalls map[string]*proto.Syscall
+
+	lanesOnce sync.Once
 
 	mu       sync.Mutex
 	sessions map[uint64]*attached
@@ -132,39 +136,66 @@ func (s *server) Handle(stream proto.Plugin_HandleServer) error {
 	if n == nil {
 		return status.Error(codes.InvalidArgument, "the first message is no notification")
 	}
-	a, leave, err := s.enter(n.GetSession())
+	response, err := s.answer(stream.Context(), n, way{asker: streamAsker{stream}, pidfd: -1})
 	if err != nil {
-		return err
-	}
-	defer leave()
-	response, err := s.answer(stream, a, n)
-	if err != nil {
-		return err
+		return streamError(err)
 	}
 	defer response.close()
 	return s.send(stream, response)
 }
 
+// streamError is the error of a call that failed. What is a status already stays it.
+func streamError(err error) error {
+	if errors.Is(err, ErrGone) {
+		return status.Error(codes.Canceled, err.Error())
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Internal, err.Error())
+}
+
+// way is how a notification came.
+type way struct {
+	asker
+	pidfd  int            // of the caller, taken over by who handles the notification; or -1
+	thread *target.Thread // that it is handled on; nil: none in particular
+}
+
 // answer lets the handler handle the notification.
-func (s *server) answer(stream proto.Plugin_HandleServer, a *attached, n *proto.Notification) (Response, error) {
-	req, err := s.request(stream, a, n)
+func (s *server) answer(ctx context.Context, n *proto.Notification, w way) (Response, error) {
+	a, leave, err := s.enter(n.GetSession())
 	if err != nil {
+		closeFD(w.pidfd)
 		return Response{}, err
+	}
+	defer leave()
+	req, err := s.request(w, a, n)
+	if err != nil {
+		closeFD(w.pidfd)
+		return Response{}, err
+	}
+	if w.pidfd >= 0 {
+		req.target = target.FromPidfd(req.TID, w.pidfd)
+		req.target.UseThread(w.thread)
 	}
 	defer req.close()
 	var response Response
 	err = recovered(func() (err error) {
-		response, err = a.session.Handle(stream.Context(), req)
+		response, err = a.session.Handle(ctx, req)
 		return err
 	})
-	if err == nil {
-		return response, nil
+	if err != nil {
+		response.close()
+		return Response{}, err
 	}
-	response.close()
-	if errors.Is(err, ErrGone) {
-		return Response{}, status.Error(codes.Canceled, err.Error())
+	return response, nil
+}
+
+func closeFD(fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
 	}
-	return Response{}, status.Error(codes.Internal, err.Error())
 }
 
 // send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.
@@ -190,7 +221,7 @@ func (r Response) close() {
 
 // request builds the Request of a notification. The broker is trusted, but a disagreement on the manifest must not pass
 // for empty memory.
-func (s *server) request(stream proto.Plugin_HandleServer, a *attached, n *proto.Notification) (*Request, error) {
+func (s *server) request(w way, a *attached, n *proto.Notification) (*Request, error) {
 	sc := s.syscalls[n.GetSyscall()]
 	if sc == nil || len(n.GetReads()) != len(sc.GetReads()) || len(n.GetArgs()) != 6 {
 		return nil, status.Errorf(codes.InvalidArgument, "notification of %q does not fit the manifest", n.GetSyscall())
@@ -198,7 +229,7 @@ func (s *server) request(stream proto.Plugin_HandleServer, a *attached, n *proto
 	req := &Request{
 		ID: n.GetId(), Syscall: n.GetSyscall(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
 		Args: [6]uint64(n.GetArgs()), Container: &a.container,
-		reads: map[int]snapshot{}, broker: streamAsker{stream},
+		reads: map[int]snapshot{}, broker: w.asker, thread: w.thread,
 	}
 	for i, declared := range sc.GetReads() {
 		got := n.GetReads()[i]
@@ -216,45 +247,4 @@ func recovered(fn func() error) (err error) {
 		}
 	}()
 	return fn()
-}
-
-// streamAsker asks the broker on the notification's own stream.
-type streamAsker struct {
-	stream proto.Plugin_HandleServer
-}
-
-func (a streamAsker) readMemory(_ context.Context, address uint64, n int, asString bool) ([]byte, syscall.Errno, error) {
-	reply, err := a.ask(&proto.PluginMessage{Message: &proto.PluginMessage_ReadMemory{
-		ReadMemory: &proto.ReadMemory{Address: address, Length: uint32(n), String_: asString}}})
-	if err != nil {
-		return nil, 0, err
-	}
-	memory := reply.GetMemory()
-	if memory == nil {
-		return nil, 0, errors.New("the broker answered a read with something else")
-	}
-	return memory.GetData(), syscall.Errno(memory.GetErrno()), nil
-}
-
-func (a streamAsker) checkValid(context.Context) (bool, error) {
-	reply, err := a.ask(&proto.PluginMessage{Message: &proto.PluginMessage_CheckValid{CheckValid: &proto.CheckValid{}}})
-	if err != nil {
-		return false, err
-	}
-	if reply.GetValidity() == nil {
-		return false, errors.New("the broker answered a validity check with something else")
-	}
-	return reply.GetValidity().GetValid(), nil
-}
-
-// ask sends a question and waits for its answer. The stream ends when the caller is gone, or at the deadline.
-func (a streamAsker) ask(question *proto.PluginMessage) (*proto.BrokerMessage, error) {
-	if err := a.stream.Send(question); err != nil {
-		return nil, fmt.Errorf("asking the broker: %w", err)
-	}
-	reply, err := a.stream.Recv()
-	if err != nil {
-		return nil, fmt.Errorf("the broker's answer: %w", err)
-	}
-	return reply, nil
 }

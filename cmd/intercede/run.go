@@ -134,7 +134,8 @@ func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Co
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := deliver(c); err != nil {
+	// A command that has ended already needs no interception any more.
+	if err := deliver(c); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, fmt.Errorf("container %s: %w", c.ID(), err)
 	}
 	defer c.ForwardSignals()()

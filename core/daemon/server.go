@@ -108,8 +108,12 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
 	}
-	if err := s.engine.Attach(ctx, a.Listener, claim); err != nil {
-		s.log.Error().Err(err).Str("container", claim.ID).Int32("peer_pid", a.Peer.Pid).Msg("its calls get ENOSYS")
+	log := s.log.With().Str("container", claim.ID).Int32("peer_pid", a.Peer.Pid).Logger()
+	switch err := s.engine.Attach(ctx, a.Listener, claim); {
+	case errors.Is(err, os.ErrProcessDone):
+		log.Debug().Err(err).Msg("the container has ended already")
+	case err != nil:
+		log.Error().Err(err).Msg("the container's calls get ENOSYS")
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
+	"github.com/intercede/intercede/sdk/lane"
 	"github.com/intercede/intercede/sdk/proto"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -48,6 +49,10 @@ type process struct {
 	socketDir string
 	address   string // of its socket; empty until it is known to be in socketDir
 	started   time.Time
+
+	lanesControl  *lane.End
+	lanes         lanes
+	entersCallers bool // it acts in the place of callers
 
 	dead      chan struct{} // closed when the process is gone
 	suspected atomic.Bool
@@ -90,7 +95,7 @@ func startProcess(spec Spec, manifest *proto.Manifest, log hclog.Logger) (*proce
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &process{dead: make(chan struct{}), started: time.Now()}
+	p := &process{dead: make(chan struct{}), started: time.Now(), entersCallers: len(manifest.GetNamespaces()) > 0}
 	started := make(chan error)
 	go func() {
 		// When the thread that started it ends, the kernel kills the plugin (PR_SET_PDEATHSIG, see becomePlugin).
@@ -140,8 +145,16 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 	}
 	pidfd := -1
 	cmd.SysProcAttr.PidFD = &pidfd
-	cmd.ExtraFiles = []*os.File{binary, lifeline}
+	control, theirs, err := lane.Pair()
+	if err != nil {
+		return err
+	}
+	lanesFile := os.NewFile(uintptr(theirs), "lanes")
+	defer lanesFile.Close()
+	p.lanesControl = lane.New(control)
+	cmd.ExtraFiles = []*os.File{binary, lifeline, lanesFile}
 	cmd.Env = append(cmd.Env,
+		fmt.Sprintf("%s=%d", proto.LanesEnv, lanesFD),
 		fmt.Sprintf("%s=%d", proto.LifelineEnv, lifelineFD),
 		fmt.Sprintf("%s=%s", plugin.EnvUnixSocketDir, p.socketDir),
 		"TMPDIR="+p.socketDir)
@@ -182,7 +195,24 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 	p.conn = service.(*grpc.ClientConn)
 	p.rpc = proto.NewPluginClient(p.conn)
 	p.pid = p.client.ReattachConfig().Pid
-	return p.compareManifest(manifest)
+	if err := p.compareManifest(manifest); err != nil {
+		return err
+	}
+	return p.openLanes()
+}
+
+// openLanes asks the plugin whether it takes lanes. One in another language may not know of them.
+func (p *process) openLanes() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	answer, err := p.rpc.OpenLanes(ctx, &proto.OpenLanesRequest{})
+	if err != nil && status.Code(err) != codes.Unimplemented {
+		return fmt.Errorf("lanes of the plugin: %w", err)
+	}
+	if answer.GetAccepted() {
+		return p.lanes.accept(p.lanesControl)
+	}
+	return nil
 }
 
 // dial connects to the plugin's socket, and to no other that it may name.
@@ -278,6 +308,10 @@ func (p *process) stop() {
 	p.stopOnce.Do(func() {
 		if p.client != nil {
 			p.stopClient()
+		}
+		p.lanes.close()
+		if p.lanesControl != nil {
+			p.lanesControl.Close()
 		}
 		if p.pidfd != nil {
 			p.pidfd.Close()

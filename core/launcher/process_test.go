@@ -80,7 +80,7 @@ func checkEnvironment(t *testing.T, pid int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := []string{"PATH", "LANG", "TMPDIR", proto.LifelineEnv, proto.Handshake.MagicCookieKey}
+	known := []string{"PATH", "LANG", "TMPDIR", proto.LifelineEnv, proto.LanesEnv, proto.Handshake.MagicCookieKey}
 	for pair := range strings.SplitSeq(strings.TrimRight(string(text), "\x00"), "\x00") {
 		key, _, _ := strings.Cut(pair, "=")
 		if !strings.HasPrefix(key, "PLUGIN_") && !strings.Contains(strings.Join(known, " "), key) {

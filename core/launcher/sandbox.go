@@ -19,6 +19,7 @@ const sandboxName = "intercede-sandbox"
 const (
 	binaryFD   = 3 // the plugin's binary, opened and checked by the broker
 	lifelineFD = 4
+	lanesFD    = 5
 )
 
 // sandbox is what a plugin process may be. It travels as JSON in argv[1].
@@ -27,7 +28,7 @@ type sandbox struct {
 	Args         []string // the plugin's arguments
 	ID           int      // user and group id
 	Capabilities []string // bounding, permitted, effective, inheritable and ambient: these and no others
-	Lifeline     bool     // it has one
+	Lifeline     bool     // it has one, and a socket for lanes
 }
 
 // Init becomes a plugin if this process was started to be one, and does not return then. Every program that starts
@@ -74,7 +75,7 @@ func (s *sandbox) closeDoors() error {
 	}
 	last := binaryFD
 	if s.Lifeline {
-		last = lifelineFD
+		last = lanesFD
 	}
 	if err := unix.CloseRange(uint(last)+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)

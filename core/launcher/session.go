@@ -57,6 +57,16 @@ func (a *attachment) failed() bool {
 	}
 }
 
+// succeeded says whether the attempt is over and the plugin has the container.
+func (a *attachment) succeeded() bool {
+	select {
+	case <-a.done:
+		return a.err == nil
+	default:
+		return false
+	}
+}
+
 // Caller is the broker's side of the notification that a plugin has: its answers to the plugin's questions.
 type Caller interface {
 	ReadMemory(address uint64, n uint32, asString bool) *proto.Memory
@@ -137,13 +147,49 @@ func (s *Session) attach(a *attachment) {
 }
 
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response carries.
-// The error wraps ErrDied, ErrDisabled, ErrRefused, ErrGone or the context's cause, or says how the plugin failed.
-func (s *Session) Handle(ctx context.Context, n *proto.Notification, caller Caller) (*proto.Response, *Descriptor, error) {
+// The calling thread is on the processor cpu. It returns at the deadline, or when the caller is gone, at the latest. The error wraps ErrDied, ErrDisabled, ErrRefused,
+// ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
+func (s *Session) Handle(ctx context.Context, n *proto.Notification, caller Caller, timeout time.Duration, cpu int) (*proto.Response, *Descriptor, error) {
+	a := s.ready()
+	if a == nil {
+		return s.handleByStream(ctx, n, caller, timeout)
+	}
+	l := a.process.lanes.take(cpu)
+	if l == nil {
+		return s.handleByStream(ctx, n, caller, timeout)
+	}
+	n.Session = a.id
+	response, added, err := l.handle(ctx, a.process, n, caller, time.Now().Add(timeout))
+	if err != nil {
+		a.process.suspectAfter(err, s.plugin.hclog)
+	}
+	return response, added, err
+}
+
+// ready is the container's attachment if it is there and its process lives.
+func (s *Session) ready() *attachment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil || !s.last.succeeded() || s.last.process.isDead() {
+		return nil
+	}
+	return s.last
+}
+
+// handleByStream is for a plugin that takes no lanes, and for a container that has to be attached first.
+func (s *Session) handleByStream(ctx context.Context, n *proto.Notification, caller Caller, timeout time.Duration) (*proto.Response, *Descriptor, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	defer cancelCause(nil)
+	watch := startWatch(caller.Valid, func() { cancelCause(ErrGone) })
+	defer watch.stop()
+
 	a, err := s.ensure(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Session = a.id
+	n.Session, n.HasPidfd = a.id, false
 	response, added, err := a.process.handle(ctx, n, caller)
 	if err == nil {
 		return response, added, nil

@@ -76,6 +76,7 @@ type Listener struct {
 // Add takes the listener over, with data of the caller's. It is silent until it is armed. When Add returns an error the
 // file is still the caller's.
 func (p *Poller) Add(file *os.File, data any) (*Listener, error) {
+	notify.FD(file.Fd()).SyncWakeUp() // where the kernel has it
 	l := &Listener{FD: notify.FD(file.Fd()), poller: p, file: file, data: data}
 	l.refs.Store(1)
 	p.mu.Lock()

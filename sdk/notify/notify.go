@@ -123,6 +123,16 @@ func (fd FD) SendFD(id uint64, src int, closeOnExec bool) (int, error) {
 	return int(n), ioctlError("ADDFD", errno)
 }
 
+// SyncWakeUp tells the kernel that caller and supervisor take turns, so that each is woken on the other's processor
+// (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, kernel 6.6). The error wraps unix.EINVAL or unix.ENOTTY before that.
+func (fd FD) SyncWakeUp() error {
+	err := unix.IoctlSetInt(int(fd), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+	if err != nil {
+		return fmt.Errorf("SECCOMP_IOCTL_NOTIF_SET_FLAGS: %w", err)
+	}
+	return nil
+}
+
 func ioctlError(name string, errno unix.Errno) error {
 	switch errno {
 	case 0:

@@ -17,6 +17,9 @@ const BinaryPrefix = "intercede-plugin-"
 // end of file from it has lost its broker and exits.
 const LifelineEnv = "INTERCEDE_LIFELINE_FD"
 
+// LanesEnv names the descriptor of the socket on which the broker opens lanes, see LaneControl.
+const LanesEnv = "INTERCEDE_LANES_FD"
+
 // Handshake lets a plugin that was started by hand say so, and refuses another program's plugins. It is no security
 // measure.
 var Handshake = plugin.HandshakeConfig{

@@ -83,7 +83,7 @@ func (x Argument_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Argument_Format.Descriptor instead.
 func (Argument_Format) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{3, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type Setting_Type int32
@@ -141,8 +141,231 @@ func (x Setting_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Setting_Type.Descriptor instead.
 func (Setting_Type) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{10, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{14, 0}
 }
+
+// OpenLane is a new lane.
+type OpenLane struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The processor that the broker serves the lane on. A plugin that serves it there too saves waking another one, which
+	// can cost more than all the rest.
+	Cpu           int32 `protobuf:"varint,2,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenLane) Reset() {
+	*x = OpenLane{}
+	mi := &file_plugin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenLane) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenLane) ProtoMessage() {}
+
+func (x *OpenLane) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenLane.ProtoReflect.Descriptor instead.
+func (*OpenLane) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *OpenLane) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *OpenLane) GetCpu() int32 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+type OpenLanesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenLanesRequest) Reset() {
+	*x = OpenLanesRequest{}
+	mi := &file_plugin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenLanesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenLanesRequest) ProtoMessage() {}
+
+func (x *OpenLanesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenLanesRequest.ProtoReflect.Descriptor instead.
+func (*OpenLanesRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{1}
+}
+
+type OpenLanesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenLanesResponse) Reset() {
+	*x = OpenLanesResponse{}
+	mi := &file_plugin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenLanesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenLanesResponse) ProtoMessage() {}
+
+func (x *OpenLanesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenLanesResponse.ProtoReflect.Descriptor instead.
+func (*OpenLanesResponse) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *OpenLanesResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+// LaneControl is a message on the socket of the lanes. A lane is a pair of SOCK_SEQPACKET sockets that carries one
+// notification at a time: a BrokerMessage with the Notification, questions and answers as in Handle, and one PluginMessage
+// with a Response or a Failure. Then it is free for the next. A lane that the broker closes is not used any more.
+//
+// A message on a lane, and on this socket, is its length in bytes (32 bits, little-endian) and its protobuf encoding, in
+// packets of at most 64 KiB; descriptors come with the first packet.
+type LaneControl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Control:
+	//
+	//	*LaneControl_Open
+	//	*LaneControl_Cancel
+	Control       isLaneControl_Control `protobuf_oneof:"control"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LaneControl) Reset() {
+	*x = LaneControl{}
+	mi := &file_plugin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LaneControl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LaneControl) ProtoMessage() {}
+
+func (x *LaneControl) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LaneControl.ProtoReflect.Descriptor instead.
+func (*LaneControl) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LaneControl) GetControl() isLaneControl_Control {
+	if x != nil {
+		return x.Control
+	}
+	return nil
+}
+
+func (x *LaneControl) GetOpen() *OpenLane {
+	if x != nil {
+		if x, ok := x.Control.(*LaneControl_Open); ok {
+			return x.Open
+		}
+	}
+	return nil
+}
+
+func (x *LaneControl) GetCancel() uint64 {
+	if x != nil {
+		if x, ok := x.Control.(*LaneControl_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return 0
+}
+
+type isLaneControl_Control interface {
+	isLaneControl_Control()
+}
+
+type LaneControl_Open struct {
+	Open *OpenLane `protobuf:"bytes,1,opt,name=open,proto3,oneof"` // a new lane; its descriptor comes with the message
+}
+
+type LaneControl_Cancel struct {
+	Cancel uint64 `protobuf:"varint,2,opt,name=cancel,proto3,oneof"` // the caller of this lane's notification is gone, or its deadline is over
+}
+
+func (*LaneControl_Open) isLaneControl_Control() {}
+
+func (*LaneControl_Cancel) isLaneControl_Control() {}
 
 type ManifestRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -152,7 +375,7 @@ type ManifestRequest struct {
 
 func (x *ManifestRequest) Reset() {
 	*x = ManifestRequest{}
-	mi := &file_plugin_proto_msgTypes[0]
+	mi := &file_plugin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -164,7 +387,7 @@ func (x *ManifestRequest) String() string {
 func (*ManifestRequest) ProtoMessage() {}
 
 func (x *ManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[0]
+	mi := &file_plugin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -177,7 +400,7 @@ func (x *ManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestRequest.ProtoReflect.Descriptor instead.
 func (*ManifestRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{0}
+	return file_plugin_proto_rawDescGZIP(), []int{4}
 }
 
 type Manifest struct {
@@ -196,7 +419,7 @@ type Manifest struct {
 
 func (x *Manifest) Reset() {
 	*x = Manifest{}
-	mi := &file_plugin_proto_msgTypes[1]
+	mi := &file_plugin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -208,7 +431,7 @@ func (x *Manifest) String() string {
 func (*Manifest) ProtoMessage() {}
 
 func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[1]
+	mi := &file_plugin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -221,7 +444,7 @@ func (x *Manifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
 func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{1}
+	return file_plugin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Manifest) GetName() string {
@@ -294,7 +517,7 @@ type Syscall struct {
 
 func (x *Syscall) Reset() {
 	*x = Syscall{}
-	mi := &file_plugin_proto_msgTypes[2]
+	mi := &file_plugin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +529,7 @@ func (x *Syscall) String() string {
 func (*Syscall) ProtoMessage() {}
 
 func (x *Syscall) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[2]
+	mi := &file_plugin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +542,7 @@ func (x *Syscall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Syscall.ProtoReflect.Descriptor instead.
 func (*Syscall) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{2}
+	return file_plugin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Syscall) GetName() string {
@@ -361,7 +584,7 @@ type Argument struct {
 
 func (x *Argument) Reset() {
 	*x = Argument{}
-	mi := &file_plugin_proto_msgTypes[3]
+	mi := &file_plugin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -373,7 +596,7 @@ func (x *Argument) String() string {
 func (*Argument) ProtoMessage() {}
 
 func (x *Argument) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[3]
+	mi := &file_plugin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -386,7 +609,7 @@ func (x *Argument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Argument.ProtoReflect.Descriptor instead.
 func (*Argument) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{3}
+	return file_plugin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Argument) GetName() string {
@@ -413,7 +636,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_plugin_proto_msgTypes[4]
+	mi := &file_plugin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +648,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[4]
+	mi := &file_plugin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +661,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{4}
+	return file_plugin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Match) GetAll() []*Condition {
@@ -460,7 +683,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_plugin_proto_msgTypes[5]
+	mi := &file_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +695,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[5]
+	mi := &file_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +708,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{5}
+	return file_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Condition) GetArg() uint32 {
@@ -525,7 +748,7 @@ type Read struct {
 
 func (x *Read) Reset() {
 	*x = Read{}
-	mi := &file_plugin_proto_msgTypes[6]
+	mi := &file_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +760,7 @@ func (x *Read) String() string {
 func (*Read) ProtoMessage() {}
 
 func (x *Read) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[6]
+	mi := &file_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +773,7 @@ func (x *Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Read.ProtoReflect.Descriptor instead.
 func (*Read) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{6}
+	return file_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Read) GetArg() uint32 {
@@ -626,7 +849,7 @@ type StringRead struct {
 
 func (x *StringRead) Reset() {
 	*x = StringRead{}
-	mi := &file_plugin_proto_msgTypes[7]
+	mi := &file_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +861,7 @@ func (x *StringRead) String() string {
 func (*StringRead) ProtoMessage() {}
 
 func (x *StringRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[7]
+	mi := &file_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +874,7 @@ func (x *StringRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringRead.ProtoReflect.Descriptor instead.
 func (*StringRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{7}
+	return file_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StringRead) GetMax() uint32 {
@@ -672,7 +895,7 @@ type BytesRead struct {
 
 func (x *BytesRead) Reset() {
 	*x = BytesRead{}
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +907,7 @@ func (x *BytesRead) String() string {
 func (*BytesRead) ProtoMessage() {}
 
 func (x *BytesRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +920,7 @@ func (x *BytesRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BytesRead.ProtoReflect.Descriptor instead.
 func (*BytesRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{8}
+	return file_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BytesRead) GetLengthArg() uint32 {
@@ -724,7 +947,7 @@ type StructRead struct {
 
 func (x *StructRead) Reset() {
 	*x = StructRead{}
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +959,7 @@ func (x *StructRead) String() string {
 func (*StructRead) ProtoMessage() {}
 
 func (x *StructRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +972,7 @@ func (x *StructRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StructRead.ProtoReflect.Descriptor instead.
 func (*StructRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{9}
+	return file_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StructRead) GetSize() uint32 {
@@ -775,7 +998,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1010,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1023,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{10}
+	return file_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Setting) GetKey() string {
@@ -873,7 +1096,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1108,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1121,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{11}
+	return file_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Verdict) GetKind() isVerdict_Kind {
@@ -954,7 +1177,7 @@ type IDMapping struct {
 
 func (x *IDMapping) Reset() {
 	*x = IDMapping{}
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1189,7 @@ func (x *IDMapping) String() string {
 func (*IDMapping) ProtoMessage() {}
 
 func (x *IDMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1202,7 @@ func (x *IDMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDMapping.ProtoReflect.Descriptor instead.
 func (*IDMapping) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{12}
+	return file_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *IDMapping) GetInside() uint32 {
@@ -1022,7 +1245,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1257,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1270,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{13}
+	return file_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Container) GetId() string {
@@ -1124,7 +1347,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1359,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1372,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{14}
+	return file_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AttachRequest) GetSession() uint64 {
@@ -1182,7 +1405,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1417,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1430,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{15}
+	return file_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AttachResponse) GetRefused() string {
@@ -1226,7 +1449,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1461,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1474,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16}
+	return file_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DetachRequest) GetSession() uint64 {
@@ -1269,7 +1492,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1504,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1517,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{17}
+	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 type BrokerMessage struct {
@@ -1311,7 +1534,7 @@ type BrokerMessage struct {
 
 func (x *BrokerMessage) Reset() {
 	*x = BrokerMessage{}
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1546,7 @@ func (x *BrokerMessage) String() string {
 func (*BrokerMessage) ProtoMessage() {}
 
 func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1559,7 @@ func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerMessage.ProtoReflect.Descriptor instead.
 func (*BrokerMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18}
+	return file_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BrokerMessage) GetMessage() isBrokerMessage_Message {
@@ -1402,14 +1625,16 @@ type PluginMessage struct {
 	//	*PluginMessage_ReadMemory
 	//	*PluginMessage_CheckValid
 	//	*PluginMessage_Response
+	//	*PluginMessage_Failure
 	Message       isPluginMessage_Message `protobuf_oneof:"message"`
+	Id            uint64                  `protobuf:"varint,5,opt,name=id,proto3" json:"id,omitempty"` // on a lane: the ID of the notification that the message is about
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1646,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1659,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{19}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -1471,6 +1696,22 @@ func (x *PluginMessage) GetResponse() *Response {
 	return nil
 }
 
+func (x *PluginMessage) GetFailure() *Failure {
+	if x != nil {
+		if x, ok := x.Message.(*PluginMessage_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+func (x *PluginMessage) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
 type isPluginMessage_Message interface {
 	isPluginMessage_Message()
 }
@@ -1487,29 +1728,91 @@ type PluginMessage_Response struct {
 	Response *Response `protobuf:"bytes,3,opt,name=response,proto3,oneof"`
 }
 
+type PluginMessage_Failure struct {
+	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3,oneof"` // on a lane; on a stream it is the error of the call
+}
+
 func (*PluginMessage_ReadMemory) isPluginMessage_Message() {}
 
 func (*PluginMessage_CheckValid) isPluginMessage_Message() {}
 
 func (*PluginMessage_Response) isPluginMessage_Message() {}
 
-type Notification struct {
+func (*PluginMessage_Failure) isPluginMessage_Message() {}
+
+// Failure is in the place of a Response.
+type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // the notification ID
-	Session       uint64                 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
-	Syscall       string                 `protobuf:"bytes,3,opt,name=syscall,proto3" json:"syscall,omitempty"`
-	Arch          uint32                 `protobuf:"varint,4,opt,name=arch,proto3" json:"arch,omitempty"` // AUDIT_ARCH_*
-	Nr            int32                  `protobuf:"varint,5,opt,name=nr,proto3" json:"nr,omitempty"`
-	Args          []uint64               `protobuf:"varint,6,rep,packed,name=args,proto3" json:"args,omitempty"` // six registers as they are
-	Tid           int32                  `protobuf:"varint,7,opt,name=tid,proto3" json:"tid,omitempty"`          // the calling thread, in the broker's pid namespace
-	Reads         []*Memory              `protobuf:"bytes,8,rep,name=reads,proto3" json:"reads,omitempty"`       // one for each declared read, in the manifest's order
+	Gone          bool                   `protobuf:"varint,1,opt,name=gone,proto3" json:"gone,omitempty"` // the plugin found the caller gone
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`  // why the plugin failed, for the log
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Failure) Reset() {
+	*x = Failure{}
+	mi := &file_plugin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failure) ProtoMessage() {}
+
+func (x *Failure) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failure.ProtoReflect.Descriptor instead.
+func (*Failure) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Failure) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Failure) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type Notification struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // the notification ID
+	Session uint64                 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
+	Syscall string                 `protobuf:"bytes,3,opt,name=syscall,proto3" json:"syscall,omitempty"`
+	Arch    uint32                 `protobuf:"varint,4,opt,name=arch,proto3" json:"arch,omitempty"` // AUDIT_ARCH_*
+	Nr      int32                  `protobuf:"varint,5,opt,name=nr,proto3" json:"nr,omitempty"`
+	Args    []uint64               `protobuf:"varint,6,rep,packed,name=args,proto3" json:"args,omitempty"` // six registers as they are
+	Tid     int32                  `protobuf:"varint,7,opt,name=tid,proto3" json:"tid,omitempty"`          // the calling thread, in the broker's pid namespace
+	Reads   []*Memory              `protobuf:"bytes,8,rep,name=reads,proto3" json:"reads,omitempty"`       // one for each declared read, in the manifest's order
+	// On a lane: the descriptor that comes with the message is a pidfd of the calling thread (PIDFD_THREAD), opened before the
+	// broker last found the notification valid.
+	HasPidfd      bool `protobuf:"varint,9,opt,name=has_pidfd,json=hasPidfd,proto3" json:"has_pidfd,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1824,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1837,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{20}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Notification) GetId() uint64 {
@@ -1593,6 +1896,13 @@ func (x *Notification) GetReads() []*Memory {
 	return nil
 }
 
+func (x *Notification) GetHasPidfd() bool {
+	if x != nil {
+		return x.HasPidfd
+	}
+	return false
+}
+
 // Memory is what a read of the caller's memory gave.
 type Memory struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1604,7 +1914,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1926,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1939,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{21}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Memory) GetData() []byte {
@@ -1658,7 +1968,7 @@ type ReadMemory struct {
 
 func (x *ReadMemory) Reset() {
 	*x = ReadMemory{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1980,7 @@ func (x *ReadMemory) String() string {
 func (*ReadMemory) ProtoMessage() {}
 
 func (x *ReadMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1993,7 @@ func (x *ReadMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMemory.ProtoReflect.Descriptor instead.
 func (*ReadMemory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadMemory) GetAddress() uint64 {
@@ -1716,7 +2026,7 @@ type CheckValid struct {
 
 func (x *CheckValid) Reset() {
 	*x = CheckValid{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +2038,7 @@ func (x *CheckValid) String() string {
 func (*CheckValid) ProtoMessage() {}
 
 func (x *CheckValid) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +2051,7 @@ func (x *CheckValid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckValid.ProtoReflect.Descriptor instead.
 func (*CheckValid) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 type Validity struct {
@@ -1753,7 +2063,7 @@ type Validity struct {
 
 func (x *Validity) Reset() {
 	*x = Validity{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2075,7 @@ func (x *Validity) String() string {
 func (*Validity) ProtoMessage() {}
 
 func (x *Validity) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2088,7 @@ func (x *Validity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validity.ProtoReflect.Descriptor instead.
 func (*Validity) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Validity) GetValid() bool {
@@ -1805,7 +2115,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2127,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2140,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Response) GetKind() isResponse_Kind {
@@ -1926,11 +2236,11 @@ func (*Response_Next) isResponse_Kind() {}
 
 func (*Response_AddFd) isResponse_Kind() {}
 
-// AddFD puts a descriptor of the plugin into the caller's table; the call returns its number. The plugin keeps the
-// descriptor open until the broker closes the stream.
+// AddFD puts a descriptor of the plugin into the caller's table; the call returns its number. On a stream the plugin keeps
+// the descriptor open until the broker closes the stream; on a lane the descriptor comes with the message.
 type AddFD struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Fd            int32                  `protobuf:"varint,1,opt,name=fd,proto3" json:"fd,omitempty"`                                        // in the plugin
+	Fd            int32                  `protobuf:"varint,1,opt,name=fd,proto3" json:"fd,omitempty"`                                        // in the plugin; not used on a lane
 	CloseOnExec   bool                   `protobuf:"varint,2,opt,name=close_on_exec,json=closeOnExec,proto3" json:"close_on_exec,omitempty"` // in the caller
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1938,7 +2248,7 @@ type AddFD struct {
 
 func (x *AddFD) Reset() {
 	*x = AddFD{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2260,7 @@ func (x *AddFD) String() string {
 func (*AddFD) ProtoMessage() {}
 
 func (x *AddFD) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2273,7 @@ func (x *AddFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFD.ProtoReflect.Descriptor instead.
 func (*AddFD) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddFD) GetFd() int32 {
@@ -1991,7 +2301,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2313,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2326,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Write) GetAddress() uint64 {
@@ -2037,7 +2347,17 @@ var File_plugin_proto protoreflect.FileDescriptor
 
 const file_plugin_proto_rawDesc = "" +
 	"\n" +
-	"\fplugin.proto\x12\x13intercede.plugin.v1\"\x11\n" +
+	"\fplugin.proto\x12\x13intercede.plugin.v1\"4\n" +
+	"\bOpenLane\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x10\n" +
+	"\x03cpu\x18\x02 \x01(\x05R\x03cpu\"\x12\n" +
+	"\x10OpenLanesRequest\"/\n" +
+	"\x11OpenLanesResponse\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\"g\n" +
+	"\vLaneControl\x123\n" +
+	"\x04open\x18\x01 \x01(\v2\x1d.intercede.plugin.v1.OpenLaneH\x00R\x04open\x12\x18\n" +
+	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancelB\t\n" +
+	"\acontrol\"\x11\n" +
 	"\x0fManifestRequest\"\xcf\x02\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -2146,14 +2466,19 @@ const file_plugin_proto_rawDesc = "" +
 	"\fnotification\x18\x01 \x01(\v2!.intercede.plugin.v1.NotificationH\x00R\fnotification\x125\n" +
 	"\x06memory\x18\x02 \x01(\v2\x1b.intercede.plugin.v1.MemoryH\x00R\x06memory\x12;\n" +
 	"\bvalidity\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ValidityH\x00R\bvalidityB\t\n" +
-	"\amessage\"\xdf\x01\n" +
+	"\amessage\"\xa9\x02\n" +
 	"\rPluginMessage\x12B\n" +
 	"\vread_memory\x18\x01 \x01(\v2\x1f.intercede.plugin.v1.ReadMemoryH\x00R\n" +
 	"readMemory\x12B\n" +
 	"\vcheck_valid\x18\x02 \x01(\v2\x1f.intercede.plugin.v1.CheckValidH\x00R\n" +
 	"checkValid\x12;\n" +
-	"\bresponse\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ResponseH\x00R\bresponseB\t\n" +
-	"\amessage\"\xcf\x01\n" +
+	"\bresponse\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ResponseH\x00R\bresponse\x128\n" +
+	"\afailure\x18\x04 \x01(\v2\x1c.intercede.plugin.v1.FailureH\x00R\afailure\x12\x0e\n" +
+	"\x02id\x18\x05 \x01(\x04R\x02idB\t\n" +
+	"\amessage\"1\n" +
+	"\aFailure\x12\x12\n" +
+	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xec\x01\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x18\n" +
@@ -2162,7 +2487,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\x02nr\x18\x05 \x01(\x05R\x02nr\x12\x12\n" +
 	"\x04args\x18\x06 \x03(\x04R\x04args\x12\x10\n" +
 	"\x03tid\x18\a \x01(\x05R\x03tid\x121\n" +
-	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\"2\n" +
+	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1b\n" +
+	"\thas_pidfd\x18\t \x01(\bR\bhasPidfd\"2\n" +
 	"\x06Memory\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\x05R\x05errno\"V\n" +
@@ -2188,12 +2514,13 @@ const file_plugin_proto_rawDesc = "" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data2\xd5\x02\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data2\xb1\x03\n" +
 	"\x06Plugin\x12O\n" +
 	"\bManifest\x12$.intercede.plugin.v1.ManifestRequest\x1a\x1d.intercede.plugin.v1.Manifest\x12Q\n" +
 	"\x06Attach\x12\".intercede.plugin.v1.AttachRequest\x1a#.intercede.plugin.v1.AttachResponse\x12Q\n" +
 	"\x06Detach\x12\".intercede.plugin.v1.DetachRequest\x1a#.intercede.plugin.v1.DetachResponse\x12T\n" +
-	"\x06Handle\x12\".intercede.plugin.v1.BrokerMessage\x1a\".intercede.plugin.v1.PluginMessage(\x010\x01B*Z(github.com/intercede/intercede/sdk/protob\x06proto3"
+	"\x06Handle\x12\".intercede.plugin.v1.BrokerMessage\x1a\".intercede.plugin.v1.PluginMessage(\x010\x01\x12Z\n" +
+	"\tOpenLanes\x12%.intercede.plugin.v1.OpenLanesRequest\x1a&.intercede.plugin.v1.OpenLanesResponseB*Z(github.com/intercede/intercede/sdk/protob\x06proto3"
 
 var (
 	file_plugin_proto_rawDescOnce sync.Once
@@ -2208,81 +2535,90 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_plugin_proto_goTypes = []any{
-	(Argument_Format)(0),    // 0: intercede.plugin.v1.Argument.Format
-	(Setting_Type)(0),       // 1: intercede.plugin.v1.Setting.Type
-	(*ManifestRequest)(nil), // 2: intercede.plugin.v1.ManifestRequest
-	(*Manifest)(nil),        // 3: intercede.plugin.v1.Manifest
-	(*Syscall)(nil),         // 4: intercede.plugin.v1.Syscall
-	(*Argument)(nil),        // 5: intercede.plugin.v1.Argument
-	(*Match)(nil),           // 6: intercede.plugin.v1.Match
-	(*Condition)(nil),       // 7: intercede.plugin.v1.Condition
-	(*Read)(nil),            // 8: intercede.plugin.v1.Read
-	(*StringRead)(nil),      // 9: intercede.plugin.v1.StringRead
-	(*BytesRead)(nil),       // 10: intercede.plugin.v1.BytesRead
-	(*StructRead)(nil),      // 11: intercede.plugin.v1.StructRead
-	(*Setting)(nil),         // 12: intercede.plugin.v1.Setting
-	(*Verdict)(nil),         // 13: intercede.plugin.v1.Verdict
-	(*IDMapping)(nil),       // 14: intercede.plugin.v1.IDMapping
-	(*Container)(nil),       // 15: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),   // 16: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),  // 17: intercede.plugin.v1.AttachResponse
-	(*DetachRequest)(nil),   // 18: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),  // 19: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),   // 20: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),   // 21: intercede.plugin.v1.PluginMessage
-	(*Notification)(nil),    // 22: intercede.plugin.v1.Notification
-	(*Memory)(nil),          // 23: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),      // 24: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),      // 25: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),        // 26: intercede.plugin.v1.Validity
-	(*Response)(nil),        // 27: intercede.plugin.v1.Response
-	(*AddFD)(nil),           // 28: intercede.plugin.v1.AddFD
-	(*Write)(nil),           // 29: intercede.plugin.v1.Write
-	nil,                     // 30: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                     // 31: intercede.plugin.v1.Container.CgroupsEntry
+	(Argument_Format)(0),      // 0: intercede.plugin.v1.Argument.Format
+	(Setting_Type)(0),         // 1: intercede.plugin.v1.Setting.Type
+	(*OpenLane)(nil),          // 2: intercede.plugin.v1.OpenLane
+	(*OpenLanesRequest)(nil),  // 3: intercede.plugin.v1.OpenLanesRequest
+	(*OpenLanesResponse)(nil), // 4: intercede.plugin.v1.OpenLanesResponse
+	(*LaneControl)(nil),       // 5: intercede.plugin.v1.LaneControl
+	(*ManifestRequest)(nil),   // 6: intercede.plugin.v1.ManifestRequest
+	(*Manifest)(nil),          // 7: intercede.plugin.v1.Manifest
+	(*Syscall)(nil),           // 8: intercede.plugin.v1.Syscall
+	(*Argument)(nil),          // 9: intercede.plugin.v1.Argument
+	(*Match)(nil),             // 10: intercede.plugin.v1.Match
+	(*Condition)(nil),         // 11: intercede.plugin.v1.Condition
+	(*Read)(nil),              // 12: intercede.plugin.v1.Read
+	(*StringRead)(nil),        // 13: intercede.plugin.v1.StringRead
+	(*BytesRead)(nil),         // 14: intercede.plugin.v1.BytesRead
+	(*StructRead)(nil),        // 15: intercede.plugin.v1.StructRead
+	(*Setting)(nil),           // 16: intercede.plugin.v1.Setting
+	(*Verdict)(nil),           // 17: intercede.plugin.v1.Verdict
+	(*IDMapping)(nil),         // 18: intercede.plugin.v1.IDMapping
+	(*Container)(nil),         // 19: intercede.plugin.v1.Container
+	(*AttachRequest)(nil),     // 20: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),    // 21: intercede.plugin.v1.AttachResponse
+	(*DetachRequest)(nil),     // 22: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),    // 23: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),     // 24: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),     // 25: intercede.plugin.v1.PluginMessage
+	(*Failure)(nil),           // 26: intercede.plugin.v1.Failure
+	(*Notification)(nil),      // 27: intercede.plugin.v1.Notification
+	(*Memory)(nil),            // 28: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),        // 29: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),        // 30: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),          // 31: intercede.plugin.v1.Validity
+	(*Response)(nil),          // 32: intercede.plugin.v1.Response
+	(*AddFD)(nil),             // 33: intercede.plugin.v1.AddFD
+	(*Write)(nil),             // 34: intercede.plugin.v1.Write
+	nil,                       // 35: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                       // 36: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
-	4,  // 0: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
-	12, // 1: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
-	13, // 2: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
-	6,  // 3: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
-	8,  // 4: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
-	5,  // 5: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
-	0,  // 6: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
-	7,  // 7: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
-	9,  // 8: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
-	10, // 9: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
-	11, // 10: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
-	1,  // 11: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	30, // 12: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
-	14, // 13: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
-	14, // 14: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	31, // 15: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	15, // 16: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	22, // 17: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	23, // 18: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	26, // 19: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	24, // 20: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	25, // 21: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	27, // 22: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	23, // 23: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	28, // 24: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	29, // 25: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	2,  // 26: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	16, // 27: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	18, // 28: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	20, // 29: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	3,  // 30: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	17, // 31: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	19, // 32: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	21, // 33: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	30, // [30:34] is the sub-list for method output_type
-	26, // [26:30] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	2,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
+	8,  // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
+	16, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
+	17, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
+	10, // 4: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
+	12, // 5: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
+	9,  // 6: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
+	0,  // 7: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
+	11, // 8: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
+	13, // 9: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
+	14, // 10: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
+	15, // 11: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
+	1,  // 12: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
+	35, // 13: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	18, // 14: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
+	18, // 15: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
+	36, // 16: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	19, // 17: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	27, // 18: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	28, // 19: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	31, // 20: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	29, // 21: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	30, // 22: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	32, // 23: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	26, // 24: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
+	28, // 25: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	33, // 26: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	34, // 27: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	6,  // 28: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	20, // 29: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	22, // 30: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	24, // 31: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	3,  // 32: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
+	7,  // 33: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	21, // 34: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	23, // 35: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	25, // 36: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	4,  // 37: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
+	33, // [33:38] is the sub-list for method output_type
+	28, // [28:33] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -2290,27 +2626,32 @@ func file_plugin_proto_init() {
 	if File_plugin_proto != nil {
 		return
 	}
-	file_plugin_proto_msgTypes[6].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[3].OneofWrappers = []any{
+		(*LaneControl_Open)(nil),
+		(*LaneControl_Cancel)(nil),
+	}
+	file_plugin_proto_msgTypes[10].OneofWrappers = []any{
 		(*Read_String_)(nil),
 		(*Read_Bytes)(nil),
 		(*Read_Struct)(nil),
 	}
-	file_plugin_proto_msgTypes[10].OneofWrappers = []any{}
-	file_plugin_proto_msgTypes[11].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[14].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[15].OneofWrappers = []any{
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),
 	}
-	file_plugin_proto_msgTypes[18].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[22].OneofWrappers = []any{
 		(*BrokerMessage_Notification)(nil),
 		(*BrokerMessage_Memory)(nil),
 		(*BrokerMessage_Validity)(nil),
 	}
-	file_plugin_proto_msgTypes[19].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[23].OneofWrappers = []any{
 		(*PluginMessage_ReadMemory)(nil),
 		(*PluginMessage_CheckValid)(nil),
 		(*PluginMessage_Response)(nil),
+		(*PluginMessage_Failure)(nil),
 	}
-	file_plugin_proto_msgTypes[25].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[30].OneofWrappers = []any{
 		(*Response_Value)(nil),
 		(*Response_Errno)(nil),
 		(*Response_Continue)(nil),
@@ -2323,7 +2664,7 @@ func file_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,10 +26,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Plugin_Manifest_FullMethodName = "/intercede.plugin.v1.Plugin/Manifest"
-	Plugin_Attach_FullMethodName   = "/intercede.plugin.v1.Plugin/Attach"
-	Plugin_Detach_FullMethodName   = "/intercede.plugin.v1.Plugin/Detach"
-	Plugin_Handle_FullMethodName   = "/intercede.plugin.v1.Plugin/Handle"
+	Plugin_Manifest_FullMethodName  = "/intercede.plugin.v1.Plugin/Manifest"
+	Plugin_Attach_FullMethodName    = "/intercede.plugin.v1.Plugin/Attach"
+	Plugin_Detach_FullMethodName    = "/intercede.plugin.v1.Plugin/Detach"
+	Plugin_Handle_FullMethodName    = "/intercede.plugin.v1.Plugin/Handle"
+	Plugin_OpenLanes_FullMethodName = "/intercede.plugin.v1.Plugin/OpenLanes"
 )
 
 // PluginClient is the client API for Plugin service.
@@ -49,6 +50,10 @@ type PluginClient interface {
 	// What a plugin can ask is bound to the notification at hand: there is no way to name another caller.
 	// A gRPC error instead of a Response means that the plugin failed: the broker applies the failure verdict.
 	Handle(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BrokerMessage, PluginMessage], error)
+	// OpenLanes is called once, before the first Attach. A plugin that accepts takes notifications over lanes too: from
+	// then on the socket that INTERCEDE_LANES_FD names brings LaneControl messages. One that has not this method, as one in
+	// another language, gets all notifications by Handle.
+	OpenLanes(ctx context.Context, in *OpenLanesRequest, opts ...grpc.CallOption) (*OpenLanesResponse, error)
 }
 
 type pluginClient struct {
@@ -102,6 +107,16 @@ func (c *pluginClient) Handle(ctx context.Context, opts ...grpc.CallOption) (grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Plugin_HandleClient = grpc.BidiStreamingClient[BrokerMessage, PluginMessage]
 
+func (c *pluginClient) OpenLanes(ctx context.Context, in *OpenLanesRequest, opts ...grpc.CallOption) (*OpenLanesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenLanesResponse)
+	err := c.cc.Invoke(ctx, Plugin_OpenLanes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PluginServer is the server API for Plugin service.
 // All implementations must embed UnimplementedPluginServer
 // for forward compatibility.
@@ -119,6 +134,10 @@ type PluginServer interface {
 	// What a plugin can ask is bound to the notification at hand: there is no way to name another caller.
 	// A gRPC error instead of a Response means that the plugin failed: the broker applies the failure verdict.
 	Handle(grpc.BidiStreamingServer[BrokerMessage, PluginMessage]) error
+	// OpenLanes is called once, before the first Attach. A plugin that accepts takes notifications over lanes too: from
+	// then on the socket that INTERCEDE_LANES_FD names brings LaneControl messages. One that has not this method, as one in
+	// another language, gets all notifications by Handle.
+	OpenLanes(context.Context, *OpenLanesRequest) (*OpenLanesResponse, error)
 	mustEmbedUnimplementedPluginServer()
 }
 
@@ -140,6 +159,9 @@ func (UnimplementedPluginServer) Detach(context.Context, *DetachRequest) (*Detac
 }
 func (UnimplementedPluginServer) Handle(grpc.BidiStreamingServer[BrokerMessage, PluginMessage]) error {
 	return status.Error(codes.Unimplemented, "method Handle not implemented")
+}
+func (UnimplementedPluginServer) OpenLanes(context.Context, *OpenLanesRequest) (*OpenLanesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenLanes not implemented")
 }
 func (UnimplementedPluginServer) mustEmbedUnimplementedPluginServer() {}
 func (UnimplementedPluginServer) testEmbeddedByValue()                {}
@@ -223,6 +245,24 @@ func _Plugin_Handle_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Plugin_HandleServer = grpc.BidiStreamingServer[BrokerMessage, PluginMessage]
 
+func _Plugin_OpenLanes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenLanesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PluginServer).OpenLanes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Plugin_OpenLanes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PluginServer).OpenLanes(ctx, req.(*OpenLanesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Plugin_ServiceDesc is the grpc.ServiceDesc for Plugin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -241,6 +281,10 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Detach",
 			Handler:    _Plugin_Detach_Handler,
+		},
+		{
+			MethodName: "OpenLanes",
+			Handler:    _Plugin_OpenLanes_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Credentials are the thread's, from /proc/TID/status (proc_pid_status(5)). Ids are those of this process's user
@@ -40,9 +42,31 @@ func (t *Target) Credentials() (*Credentials, error) {
 	return &t.credentials, t.err
 }
 
+// readProcFile reads a small file of procfs, without what os.ReadFile does for files of other kinds.
+func readProcFile(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 4096)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if err != nil {
+			return nil, &os.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			return text, nil
+		}
+		if text = text[:len(text)+n]; len(text) == cap(text) {
+			text = append(text, 0)[:len(text)]
+		}
+	}
+}
+
 func readCredentials(tid int) (Credentials, error) {
 	path := "/proc/" + strconv.Itoa(tid) + "/status"
-	status, err := os.ReadFile(path)
+	status, err := readProcFile(path)
 	if err != nil {
 		return Credentials{}, processError(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do runs fn in the target's place: on an OS thread of its own that has joined the target's mount namespace, has its
+// Do runs fn in the target's place: on an OS thread of its own (or on the calling one, see UseThread) that has joined the target's mount namespace, has its
 // root and working directory, filesystem user and group id, supplementary groups and umask. So the kernel resolves paths
 // and checks permissions as it would for the target.
 //
@@ -24,19 +24,24 @@ import (
 //
 // The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
 // it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
-// back as they are. fn must not start goroutines that it leaves its work to: they run on other threads.
+// back as they are. fn must not call Do, since the /proc that it sees is the target's, nor leave its work to goroutines:
+// they run on other threads.
 func (t *Target) Do(lent Capabilities, fn func() error) error {
 	place, err := t.openPlace()
 	if err != nil {
 		return err
 	}
 	defer place.close()
-	return threads.run(func() error {
+	visit := func() error {
 		if err := place.enter(lent); err != nil {
 			return err
 		}
 		return fn()
-	})
+	}
+	if t.own.isHere() {
+		return t.own.run(visit)
+	}
+	return threads.run(visit)
 }
 
 // place is where a target stands, opened from outside.
@@ -133,6 +138,9 @@ type home struct {
 	groups      []uint32
 }
 
+// openHomeOnce is the home of all threads of the process.
+var openHomeOnce = sync.OnceValues(openHome)
+
 func openHome() (*home, error) {
 	h := &home{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}
 	groups, err := unix.Getgroups()
@@ -180,10 +188,6 @@ var threads pool
 // pool keeps OS threads that have left the process's filesystem context (CLONE_FS): only such a thread may change its
 // mount namespace. One that could not be restored is thrown away.
 type pool struct {
-	homeOnce sync.Once
-	home     *home
-	homeErr  error
-
 	mu   sync.Mutex
 	idle []*thread
 }
@@ -206,10 +210,6 @@ type job struct {
 
 // run runs fn on a thread of the pool and returns its error; a panic in fn is raised again in the caller.
 func (p *pool) run(fn func() error) error {
-	p.homeOnce.Do(func() { p.home, p.homeErr = openHome() })
-	if p.homeErr != nil {
-		return p.homeErr
-	}
 	th, err := p.take()
 	if err != nil {
 		return err
@@ -234,9 +234,13 @@ func (p *pool) take() (*thread, error) {
 		p.idle = p.idle[:n-1]
 		return th, nil
 	}
+	home, err := openHomeOnce()
+	if err != nil {
+		return nil, err
+	}
 	th := &thread{jobs: make(chan *job)}
 	started := make(chan error)
-	go th.loop(p.home, started)
+	go th.loop(home, started)
 	return th, <-started
 }
 

@@ -23,6 +23,8 @@ type Target struct {
 	pidfd  int
 	leader int // the process whose pidfd that is; 0: it is the thread's own
 
+	own *Thread
+
 	once        sync.Once
 	credentials Credentials
 	err         error
@@ -41,6 +43,9 @@ func Open(tid int) (*Target, error) {
 	}
 	return nil, fmt.Errorf("pidfd_open of thread %d: %w", tid, processError(err))
 }
+
+// FromPidfd is the thread tid, whose pidfd (PIDFD_THREAD) somebody has opened and made sure of. It takes the pidfd over.
+func FromPidfd(tid, pidfd int) *Target { return &Target{tid: tid, pidfd: pidfd} }
 
 func openLeader(tid int) (*Target, error) {
 	credentials, err := readCredentials(tid)

@@ -41,7 +41,14 @@ const (
 	Identify                  // value: the process id
 )
 
-const prefix = proto.BinaryPrefix
+const (
+	prefix = proto.BinaryPrefix
+
+	// transportEnv, set to "grpc" for a test, makes the plugins take no lanes.
+	transportEnv = "INTERCEDE_TEST_TRANSPORT"
+	// withoutLanes begins the names of the folders of such plugins' binaries.
+	withoutLanes = "grpcplugin"
+)
 
 // Init becomes the plugin if this process was started as one, and does not return then. TestMain calls it after
 // launcher.Init.
@@ -52,6 +59,9 @@ func Init() {
 	}
 	if strings.HasPrefix(name, "bad") {
 		misbehave(name)
+	}
+	if strings.HasPrefix(filepath.Base(filepath.Dir(os.Args[0])), withoutLanes) {
+		os.Unsetenv(proto.LanesEnv) // as a plugin in another language
 	}
 	sdk.Serve(&handler{name: name})
 }
@@ -64,7 +74,11 @@ func Install(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "plugin")
+	pattern := "plugin"
+	if os.Getenv(transportEnv) == "grpc" {
+		pattern = withoutLanes
+	}
+	dir, err := os.MkdirTemp("", pattern)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,261 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/intercede/intercede/sdk/lane"
+	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxLanes bounds the lanes of a plugin: each is a thread of it while it has one. Calls beyond go by gRPC.
+	maxLanes = 512
+	// maxIdleLanes are kept for later, of each processor.
+	maxIdleLanes = 4
+	// laneSendTimeout bounds the wait for a plugin that does not receive.
+	laneSendTimeout = time.Second
+)
+
+// lanes are those of one plugin process.
+type lanes struct {
+	mu      sync.Mutex
+	control *lane.End           // nil: the plugin takes none
+	idle    map[int][]*laneConn // by processor
+	count   int
+	last    uint64 // number
+}
+
+// laneConn is the broker's end of a lane.
+type laneConn struct {
+	*lane.End
+	lanes  *lanes
+	number uint64
+	cpu    int
+}
+
+// take gives a lane of the processor, or nil if there is none.
+func (ls *lanes) take(cpu int) *laneConn {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if n := len(ls.idle[cpu]); n > 0 {
+		l := ls.idle[cpu][n-1]
+		ls.idle[cpu] = ls.idle[cpu][:n-1]
+		return l
+	}
+	if ls.control == nil || ls.count >= maxLanes {
+		return nil
+	}
+	l, err := ls.open(cpu)
+	if err != nil {
+		return nil // gRPC will say what is wrong with the plugin
+	}
+	return l
+}
+
+// open makes a lane and gives the plugin its end.
+func (ls *lanes) open(cpu int) (*laneConn, error) {
+	ours, theirs, err := lane.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(theirs)
+	ls.last++
+	l := &laneConn{End: lane.New(ours), lanes: ls, number: ls.last, cpu: cpu}
+	if err := l.SetTimeouts(goneInterval, laneSendTimeout); err != nil {
+		l.Close()
+		return nil, err
+	}
+	if err := ls.say(&proto.LaneControl{Control: &proto.LaneControl_Open{Open: &proto.OpenLane{Number: l.number, Cpu: int32(cpu)}}}, theirs); err != nil {
+		l.Close()
+		return nil, err
+	}
+	ls.count++
+	return l, nil
+}
+
+// put gives a lane back whose call is over.
+func (l *laneConn) put() {
+	ls := l.lanes
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if len(ls.idle[l.cpu]) >= maxIdleLanes || ls.control == nil {
+		ls.count--
+		l.Close()
+		return
+	}
+	ls.idle[l.cpu] = append(ls.idle[l.cpu], l)
+}
+
+// abandon closes a lane whose call is not over, and tells the plugin so.
+func (l *laneConn) abandon() {
+	l.Close()
+	ls := l.lanes
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.count--
+	if ls.control != nil {
+		ls.say(&proto.LaneControl{Control: &proto.LaneControl_Cancel{Cancel: l.number}}, -1)
+	}
+}
+
+// say tells the plugin something. One that does not listen gets no more lanes.
+func (ls *lanes) say(message *proto.LaneControl, fd int) error {
+	err := ls.control.Send(message, fd)
+	if err != nil {
+		ls.control.Close()
+		ls.control = nil
+	}
+	return err
+}
+
+// accept says that the plugin takes lanes, which are opened on this socket.
+func (ls *lanes) accept(control *lane.End) error {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.control, ls.idle = control, map[int][]*laneConn{}
+	return control.SetTimeouts(0, laneSendTimeout)
+}
+
+// close ends the lanes that no call has.
+func (ls *lanes) close() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, idle := range ls.idle {
+		for _, l := range idle {
+			l.Close()
+		}
+	}
+	ls.idle = nil
+	if ls.control != nil {
+		ls.control.Close()
+		ls.control = nil
+	}
+}
+
+// handle carries one notification over the lane, which it gives back. The thread waits for the plugin, and looks now and
+// then whether that is of any use.
+func (l *laneConn) handle(ctx context.Context, p *process, n *proto.Notification, caller Caller, deadline time.Time) (*proto.Response, *Descriptor, error) {
+	answer, added, err := l.converse(ctx, p, n, caller, deadline)
+	if err != nil {
+		l.abandon()
+		return nil, nil, err
+	}
+	l.put()
+	switch {
+	case answer.GetFailure().GetGone():
+		return nil, nil, ErrGone
+	case answer.GetFailure() != nil:
+		return nil, nil, errors.New(bound(answer.GetFailure().GetText()))
+	}
+	return answer.GetResponse(), added, nil
+}
+
+// converse sends the notification, answers questions, and returns the plugin's last message. After an error the plugin may
+// still be at it.
+func (l *laneConn) converse(ctx context.Context, p *process, n *proto.Notification, caller Caller, deadline time.Time) (*proto.PluginMessage, *Descriptor, error) {
+	pidfd, err := p.openCaller(n, caller)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer closeFD(pidfd)
+	next := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: n}}
+	for {
+		if err := l.Send(next, pidfd); err != nil {
+			return nil, nil, laneError(err)
+		}
+		pidfd = closeFD(pidfd)
+		message := &proto.PluginMessage{}
+		fd, err := l.await(ctx, message, caller, deadline)
+		if err != nil {
+			return nil, nil, err
+		}
+		if message.GetId() != n.GetId() {
+			closeFD(fd)
+			return nil, nil, errors.New("the plugin answered another notification than it has, or twice")
+		}
+		if message.GetResponse() != nil || message.GetFailure() != nil {
+			added, err := takeAdded(message.GetResponse(), fd)
+			return message, added, err
+		}
+		closeFD(fd)
+		if next, err = answer(message, caller); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// openCaller opens the calling thread for a plugin that acts in its place; -1 if it needs none, or before kernel 6.9.
+func (p *process) openCaller(n *proto.Notification, caller Caller) (int, error) {
+	n.HasPidfd = false
+	if !p.entersCallers {
+		return -1, nil
+	}
+	pidfd, err := unix.PidfdOpen(int(n.GetTid()), unix.PIDFD_THREAD)
+	if err != nil && !caller.Valid() {
+		return -1, ErrGone
+	}
+	if err != nil {
+		return -1, nil
+	}
+	// The thread id may have been another's before.
+	if !caller.Valid() {
+		closeFD(pidfd)
+		return -1, ErrGone
+	}
+	n.HasPidfd = true
+	return pidfd, nil
+}
+
+// closeFD closes a descriptor that is there, and gives the number for none.
+func closeFD(fd int) int {
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+	return -1
+}
+
+// await receives the plugin's next message.
+func (l *laneConn) await(ctx context.Context, message *proto.PluginMessage, caller Caller, deadline time.Time) (int, error) {
+	for {
+		fd, err := l.Receive(message)
+		switch {
+		case err == nil:
+			return fd, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return -1, laneError(err)
+		case ctx.Err() != nil:
+			return -1, context.Cause(ctx)
+		case !caller.Valid():
+			return -1, ErrGone
+		case time.Now().After(deadline):
+			return -1, context.DeadlineExceeded
+		}
+	}
+}
+
+// laneError makes one of this package's errors of a lane's.
+func laneError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w, or has closed its lane", ErrDied)
+	}
+	return err
+}
+
+// takeAdded makes sure that the descriptor is there with the one response that has it, and only with that.
+func takeAdded(response *proto.Response, fd int) (*Descriptor, error) {
+	if wanted := response.GetAddFd() != nil; wanted != (fd >= 0) {
+		closeFD(fd)
+		return nil, errors.New("the plugin sent a descriptor without an answer that needs it, or such an answer without one")
+	}
+	if fd < 0 {
+		return nil, nil
+	}
+	return &Descriptor{fd}, nil
+}

@@ -1,0 +1,210 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/sdk/lane"
+	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
+)
+
+// quietCaller is a caller that waits for its answer until it is gone.
+type quietCaller struct {
+	gone bool
+}
+
+func (c *quietCaller) Valid() bool { return !c.gone }
+func (c *quietCaller) ReadMemory(_ uint64, n uint32, _ bool) *proto.Memory {
+	return &proto.Memory{Data: make([]byte, n)}
+}
+
+// laneTo makes lanes whose plugin is the function, which gets the notification and the plugin's end.
+func laneTo(t *testing.T, plugin func(n *proto.Notification, end *lane.End)) *lanes {
+	t.Helper()
+	ours, theirs, err := lane.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls := &lanes{}
+	if err := ls.accept(lane.New(ours)); err != nil {
+		t.Fatal(err)
+	}
+	control := lane.New(theirs)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			var message proto.LaneControl
+			fd, err := control.Receive(&message)
+			if err != nil {
+				return
+			}
+			if message.GetOpen() != nil {
+				go playPlugin(lane.New(fd), plugin)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		ls.close()
+		<-served
+		control.Close()
+	})
+	return ls
+}
+
+func playPlugin(end *lane.End, plugin func(n *proto.Notification, end *lane.End)) {
+	defer end.Close()
+	for {
+		var message proto.BrokerMessage
+		if _, err := end.Receive(&message); err != nil || message.GetNotification() == nil {
+			return
+		}
+		plugin(message.GetNotification(), end)
+	}
+}
+
+// response is a message with a value.
+func response(id uint64, value int64) *proto.PluginMessage {
+	return &proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Response{Response: &proto.Response{Kind: &proto.Response_Value{Value: value}}}}
+}
+
+func addFD(id uint64) *proto.PluginMessage {
+	return &proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Response{Response: &proto.Response{Kind: &proto.Response_AddFd{AddFd: &proto.AddFD{}}}}}
+}
+
+// call carries one notification over a lane.
+func call(t *testing.T, ls *lanes, ctx context.Context, id uint64, caller Caller, timeout time.Duration) (*proto.Response, *Descriptor, error) {
+	t.Helper()
+	l := ls.take(0)
+	if l == nil {
+		t.Fatal("no lane")
+	}
+	return l.handle(ctx, &process{}, &proto.Notification{Id: id}, caller, time.Now().Add(timeout))
+}
+
+func TestLaneGoesOn(t *testing.T) {
+	ls := laneTo(t, func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
+	for id := range uint64(10) {
+		got, _, err := call(t, ls, t.Context(), id, &quietCaller{}, time.Minute)
+		if err != nil || got.GetValue() != 7 {
+			t.Errorf("got %v, %v", got, err)
+		}
+	}
+	if ls.count != 1 || len(ls.idle[0]) != 1 {
+		t.Errorf("%d lanes, %d of them idle", ls.count, len(ls.idle[0]))
+	}
+}
+
+// A plugin that does not keep to the rules loses the lane, and the next call has another.
+func TestLaneOfBadPlugin(t *testing.T) {
+	stdin := int(os.Stdin.Fd())
+	for name, test := range map[string]struct {
+		plugin func(n *proto.Notification, end *lane.End)
+		want   string
+	}{
+		"another's id":         {func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId()+1, 1), -1) }, "another notification"},
+		"closes":               {func(_ *proto.Notification, end *lane.End) { end.Shutdown() }, "died, or has closed its lane"},
+		"garbage":              {func(_ *proto.Notification, end *lane.End) { end.Send(&proto.Memory{Data: []byte{0xff}}, -1) }, ""},
+		"neither end nor ask":  {func(n *proto.Notification, end *lane.End) { end.Send(&proto.PluginMessage{Id: n.GetId()}, -1) }, "unknown message"},
+		"AddFD without it":     {func(n *proto.Notification, end *lane.End) { end.Send(addFD(n.GetId()), -1) }, "descriptor"},
+		"descriptor with none": {func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId(), 1), stdin) }, "descriptor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var good atomic.Bool
+			ls := laneTo(t, func(n *proto.Notification, end *lane.End) {
+				if good.Load() {
+					end.Send(response(n.GetId(), 7), -1)
+					return
+				}
+				test.plugin(n, end)
+			})
+			_, added, err := call(t, ls, t.Context(), 5, &quietCaller{}, time.Minute)
+			if err == nil || !strings.Contains(err.Error(), test.want) || added != nil {
+				t.Errorf("got %v", err)
+			}
+			if ls.count != 0 {
+				t.Errorf("%d lanes", ls.count)
+			}
+			good.Store(true)
+			if got, _, err := call(t, ls, t.Context(), 6, &quietCaller{}, time.Minute); err != nil || got.GetValue() != 7 {
+				t.Errorf("the next call: %v, %v", got, err)
+			}
+		})
+	}
+}
+
+// Of a plugin that answers twice the second answer reaches no other call.
+func TestLaneAnsweredTwice(t *testing.T) {
+	ls := laneTo(t, func(n *proto.Notification, end *lane.End) {
+		end.Send(response(n.GetId(), 1), -1)
+		end.Send(response(n.GetId(), 2), -1)
+	})
+	if got, _, err := call(t, ls, t.Context(), 1, &quietCaller{}, time.Minute); err != nil || got.GetValue() != 1 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, _, err := call(t, ls, t.Context(), 2, &quietCaller{}, time.Minute); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("the next call: %v", err)
+	}
+}
+
+func TestLaneGivesUp(t *testing.T) {
+	ended, cancel := context.WithCancelCause(context.Background())
+	cancel(errors.New("the container is gone"))
+	for name, test := range map[string]struct {
+		ctx     context.Context
+		caller  *quietCaller
+		timeout time.Duration
+		want    string
+	}{
+		"deadline":  {t.Context(), &quietCaller{}, 0, "deadline"},
+		"caller":    {t.Context(), &quietCaller{gone: true}, time.Minute, "the caller is gone"},
+		"container": {ended, &quietCaller{}, time.Minute, "the container is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			release := make(chan struct{})
+			ls := laneTo(t, func(*proto.Notification, *lane.End) { <-release })
+			_, _, err := call(t, ls, test.ctx, 1, test.caller, test.timeout)
+			if err == nil || !strings.Contains(err.Error(), test.want) || ls.count != 0 {
+				t.Errorf("got %v, %d lanes", err, ls.count)
+			}
+			close(release)
+		})
+	}
+}
+
+func TestLaneAddsDescriptor(t *testing.T) {
+	file, err := os.Open("lane.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	fd := int(file.Fd())
+	ls := laneTo(t, func(n *proto.Notification, end *lane.End) { end.Send(addFD(n.GetId()), fd) })
+	_, added, err := call(t, ls, t.Context(), 1, &quietCaller{}, time.Minute)
+	if err != nil || added == nil {
+		t.Fatalf("got %v, %v", added, err)
+	}
+	defer added.Close()
+	var ours, theirs unix.Stat_t
+	if unix.Fstat(fd, &ours) != nil || unix.Fstat(added.FD(), &theirs) != nil || ours.Ino != theirs.Ino {
+		t.Error("it is another file")
+	}
+}
+
+// Without a plugin that listens there are no lanes: the caller takes gRPC.
+func TestNoLanes(t *testing.T) {
+	if l := (&lanes{}).take(0); l != nil {
+		t.Error("a plugin that takes none has one")
+	}
+	ls := laneTo(t, nil)
+	ls.control.Shutdown()
+	if l := ls.take(0); l != nil {
+		t.Error("one whose socket is closed has one")
+	}
+}

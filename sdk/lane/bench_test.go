@@ -1,0 +1,67 @@
+package lane
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+const peerMark = "INTERCEDE_TEST_LANE_PEER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(peerMark) != "" {
+		echo()
+	}
+	os.Exit(m.Run())
+}
+
+// echo answers every notification on descriptor 3.
+func echo() {
+	runtime.LockOSThread()
+	end := New(3)
+	for {
+		var message proto.BrokerMessage
+		if _, err := end.Receive(&message); err != nil {
+			os.Exit(0)
+		}
+		response := &proto.Response{Kind: &proto.Response_Continue{Continue: true}}
+		if err := end.Send(&proto.PluginMessage{Message: &proto.PluginMessage_Response{Response: response}}, -1); err != nil {
+			os.Exit(1)
+		}
+	}
+}
+
+// BenchmarkRoundTrip is a notification to another process and its answer.
+func BenchmarkRoundTrip(b *testing.B) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		b.Fatal(err)
+	}
+	peer := exec.Command("/proc/self/exe")
+	peer.Env = append(os.Environ(), peerMark+"=1")
+	socket := os.NewFile(uintptr(theirs), "lane")
+	peer.ExtraFiles = []*os.File{socket}
+	if err := peer.Start(); err != nil {
+		b.Fatal(err)
+	}
+	socket.Close()
+	end := New(ours)
+	defer peer.Wait()
+	defer end.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	n := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: &proto.Notification{
+		Id: 1 << 60, Session: 1, Syscall: "getppid", Arch: 0xc000003e, Nr: 110, Args: make([]uint64, 6), Tid: 1000}}}
+	var answer proto.PluginMessage
+	for b.Loop() {
+		if err := end.Send(n, -1); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := end.Receive(&answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

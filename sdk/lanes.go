@@ -1,0 +1,157 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/sdk/lane"
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/status"
+)
+
+// OpenLanes accepts lanes if the broker gave a socket for them.
+func (s *server) OpenLanes(context.Context, *proto.OpenLanesRequest) (*proto.OpenLanesResponse, error) {
+	fd, err := strconv.Atoi(os.Getenv(proto.LanesEnv))
+	if err != nil {
+		return &proto.OpenLanesResponse{}, nil
+	}
+	s.lanesOnce.Do(func() {
+		unix.CloseOnExec(fd)
+		l := &lanes{server: s, cancels: map[uint64]func(){}}
+		go l.accept(lane.New(fd))
+	})
+	return &proto.OpenLanesResponse{Accepted: true}, nil
+}
+
+// lanes serves the notifications that come over lanes.
+type lanes struct {
+	server *server
+
+	mu      sync.Mutex
+	cancels map[uint64]func() // of the calls being handled, by the number of their lane
+}
+
+// accept takes new lanes until the broker closes the socket.
+func (l *lanes) accept(control *lane.End) {
+	defer control.Close()
+	for {
+		var message proto.LaneControl
+		fd, err := control.Receive(&message)
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				hclog.Default().Error("no more lanes", "error", err)
+			}
+			return
+		}
+		switch kind := message.GetControl().(type) {
+		case *proto.LaneControl_Open:
+			if fd >= 0 {
+				go l.serve(kind.Open, lane.New(fd))
+			}
+		case *proto.LaneControl_Cancel:
+			closeFD(fd)
+			l.cancel(kind.Cancel)
+		default:
+			closeFD(fd)
+		}
+	}
+}
+
+// serve handles a lane's notifications, one after the other, on a thread of its own, which ends with the lane.
+func (l *lanes) serve(open *proto.OpenLane, end *lane.End) {
+	runtime.LockOSThread()
+	defer end.Close()
+	var processor unix.CPUSet
+	processor.Set(int(open.GetCpu()))
+	unix.SchedSetaffinity(0, &processor) // where it is not allowed, the thread is served elsewhere
+	thread, err := target.NewThread()
+	if err != nil {
+		hclog.Default().Error("no lane", "error", err)
+		return
+	}
+	var message proto.BrokerMessage
+	for !thread.Spoiled() {
+		pidfd, err := end.Receive(&message)
+		if err != nil {
+			return
+		}
+		n := message.GetNotification()
+		if n == nil {
+			closeFD(pidfd)
+			return
+		}
+		w := way{asker: laneAsker{end, n.GetId()}, pidfd: pidfd, thread: thread}
+		if err := l.handle(open.GetNumber(), end, n, w); err != nil {
+			return
+		}
+	}
+}
+
+// handle handles one notification. An error means that the lane is of no more use.
+func (l *lanes) handle(number uint64, end *lane.End, n *proto.Notification, w way) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	l.started(number, cancel)
+	defer l.started(number, nil)
+	if n.GetHasPidfd() != (w.pidfd >= 0) {
+		closeFD(w.pidfd)
+		return errors.New("a notification without its pidfd")
+	}
+	response, err := l.server.answer(ctx, n, w)
+	if err != nil {
+		return sendFailure(end, n.GetId(), err)
+	}
+	defer response.close()
+	return sendOnLane(end, n.GetId(), response)
+}
+
+func sendOnLane(end *lane.End, id uint64, response Response) error {
+	wire, err := response.wire()
+	fd := -1
+	if err == nil && response.kind == kindAddFD {
+		fd = int(response.file.Fd())
+		if _, err = unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			err = fmt.Errorf("the descriptor of the response: %w", err)
+		}
+	}
+	if err != nil {
+		return sendFailure(end, id, err)
+	}
+	if err := end.Send(&proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Response{Response: wire}}, fd); err != nil {
+		return fmt.Errorf("sending the response: %w", err)
+	}
+	return nil
+}
+
+func sendFailure(end *lane.End, id uint64, err error) error {
+	failure := &proto.Failure{Gone: errors.Is(err, ErrGone), Text: status.Convert(err).Message()}
+	return end.Send(&proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Failure{Failure: failure}}, -1)
+}
+
+// started remembers how to cancel the lane's call; nil: it is over.
+func (l *lanes) started(number uint64, cancel func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cancel == nil {
+		delete(l.cancels, number)
+		return
+	}
+	l.cancels[number] = cancel
+}
+
+func (l *lanes) cancel(number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cancel := l.cancels[number]; cancel != nil {
+		cancel()
+	}
+}

@@ -1,0 +1,69 @@
+package target_test
+
+import (
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// standing says where the calling thread stands.
+func standing(t *testing.T) (text string) {
+	t.Helper()
+	for _, name := range []string{"root", "cwd", "ns/mnt"} {
+		link, err := os.Readlink("/proc/thread-self/" + name)
+		if err != nil {
+			t.Error(err)
+		}
+		text += link + " "
+	}
+	return text
+}
+
+func TestUseThread(t *testing.T) {
+	_, _, parked := park(t, "chdir /tmp")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good
+		own, err := target.NewThread()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		parked.UseThread(own)
+		before, tid := standing(t), unix.Gettid()
+		for range 3 {
+			var here, elsewhere int
+			err := parked.Do(0, func() error {
+				here = unix.Gettid()
+				if directory, err := unix.Getwd(); err != nil || directory != "/tmp" {
+					t.Errorf("in %q, %v", directory, err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			other := make(chan struct{})
+			go func() {
+				defer close(other)
+				parked.Do(0, func() error { elsewhere = unix.Gettid(); return nil })
+			}()
+			<-other
+			if here != tid || elsewhere == tid || elsewhere == 0 {
+				t.Errorf("on thread %d, from elsewhere on %d; the own is %d", here, elsewhere, tid)
+			}
+		}
+		func() {
+			defer func() { recover() }()
+			parked.Do(0, func() error { panic("ouch") })
+		}()
+		if after := standing(t); after != before || own.Spoiled() {
+			t.Errorf("at %s, before at %s", after, before)
+		}
+	}()
+	<-done
+}
