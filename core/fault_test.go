@@ -285,8 +285,8 @@ func TestAttachFailsFirst(t *testing.T) {
 // TestManyContainers lets go of two hundred, and looks for what they left.
 func TestManyContainers(t *testing.T) {
 	b := newBench(t, options{})
-	b.close()           // of the bench: the one below is measured
-	const idleLanes = 8 // that core/launcher keeps of a plugin
+	b.close()            // of the bench: the one below is measured
+	const idleLanes = 16 // that core/launcher keeps of a plugin
 	before := resources()
 	before.descriptors += idleLanes
 	t.Cleanup(func() { resources().report(t, before) })

@@ -30,6 +30,9 @@ type Handler interface {
 type Session interface {
 	// Handle answers one notification. It is called concurrently. The context ends at the deadline, and when the
 	// caller is gone.
+	//
+	// Its goroutine may be locked to a thread that keeps to one processor. What takes long, and a process that is started
+	// (which has its thread's processors for good), belong on another goroutine.
 	Handle(ctx context.Context, req *Request) (Response, error)
 	// Close is called once, when the container is gone and no Handle is running.
 	Close() error

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 const (
 	// maxLanes bounds the lanes of a plugin: each is a thread of it while it has one. Calls beyond go by gRPC.
 	maxLanes = 512
-	// maxIdleLanes are kept for later, of each processor.
-	maxIdleLanes = 4
+	// maxIdleLanes are kept for later.
+	maxIdleLanes = 16
 	// laneSendTimeout bounds the wait for a plugin that does not receive.
 	laneSendTimeout = time.Second
 )
@@ -26,8 +27,8 @@ const (
 // lanes are those of one plugin process.
 type lanes struct {
 	mu      sync.Mutex
-	control *lane.End           // nil: the plugin takes none
-	idle    map[int][]*laneConn // by processor
+	control *lane.End   // nil: the plugin takes none
+	idle    []*laneConn // the last used last
 	count   int
 	last    uint64 // number
 }
@@ -44,10 +45,11 @@ type laneConn struct {
 func (ls *lanes) take(cpu int) *laneConn {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if n := len(ls.idle[cpu]); n > 0 {
-		l := ls.idle[cpu][n-1]
-		ls.idle[cpu] = ls.idle[cpu][:n-1]
-		return l
+	for i, l := range slices.Backward(ls.idle) {
+		if l.cpu == cpu {
+			ls.idle = slices.Delete(ls.idle, i, i+1)
+			return l
+		}
 	}
 	if ls.control == nil || ls.count >= maxLanes {
 		return nil
@@ -80,17 +82,17 @@ func (ls *lanes) open(cpu int) (*laneConn, error) {
 	return l, nil
 }
 
-// put gives a lane back whose call is over.
+// put gives a lane back whose call is over. Of too many the one goes that was not used for longest.
 func (l *laneConn) put() {
 	ls := l.lanes
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if len(ls.idle[l.cpu]) >= maxIdleLanes || ls.control == nil {
+	ls.idle = append(ls.idle, l)
+	if len(ls.idle) > maxIdleLanes || ls.control == nil {
+		ls.idle[0].Close()
+		ls.idle = slices.Delete(ls.idle, 0, 1)
 		ls.count--
-		l.Close()
-		return
 	}
-	ls.idle[l.cpu] = append(ls.idle[l.cpu], l)
 }
 
 // abandon closes a lane whose call is not over, and tells the plugin so.
@@ -119,7 +121,7 @@ func (ls *lanes) say(message *proto.LaneControl, fd int) error {
 func (ls *lanes) accept(control *lane.End) error {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	ls.control, ls.idle = control, map[int][]*laneConn{}
+	ls.control = control
 	return control.SetTimeouts(0, laneSendTimeout)
 }
 
@@ -127,11 +129,10 @@ func (ls *lanes) accept(control *lane.End) error {
 func (ls *lanes) close() {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	for _, idle := range ls.idle {
-		for _, l := range idle {
-			l.Close()
-		}
+	for _, l := range ls.idle {
+		l.Close()
 	}
+	ls.count -= len(ls.idle)
 	ls.idle = nil
 	if ls.control != nil {
 		ls.control.Close()

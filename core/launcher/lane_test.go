@@ -96,8 +96,8 @@ func TestLaneGoesOn(t *testing.T) {
 			t.Errorf("got %v, %v", got, err)
 		}
 	}
-	if ls.count != 1 || len(ls.idle[0]) != 1 {
-		t.Errorf("%d lanes, %d of them idle", ls.count, len(ls.idle[0]))
+	if ls.count != 1 || len(ls.idle) != 1 {
+		t.Errorf("%d lanes, %d of them idle", ls.count, len(ls.idle))
 	}
 }
 
@@ -206,5 +206,30 @@ func TestNoLanes(t *testing.T) {
 	ls.control.Shutdown()
 	if l := ls.take(0); l != nil {
 		t.Error("one whose socket is closed has one")
+	}
+}
+
+// A lane stays on its processor, and the ones that are not used any more go.
+func TestLanesOfProcessors(t *testing.T) {
+	ls := laneTo(t, func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
+	first := ls.take(0)
+	first.put()
+	if again := ls.take(0); again != first {
+		t.Error("another lane than the one that is idle")
+	}
+	other := ls.take(1)
+	if other == first || other.cpu != 1 {
+		t.Errorf("a lane of processor %d", other.cpu)
+	}
+	first.put()
+	other.put()
+	for cpu := range 3 * maxIdleLanes {
+		ls.take(cpu + 2).put()
+	}
+	if len(ls.idle) != maxIdleLanes || ls.count != maxIdleLanes {
+		t.Errorf("%d lanes, %d of them idle", ls.count, len(ls.idle))
+	}
+	if ls.take(0) == first {
+		t.Error("the lane that was not used for longest is still there")
 	}
 }
