@@ -151,7 +151,7 @@ func TestPluginHangs(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
 	c := b.attach(t)
-	unix.Kill(b.plugins["trial_errno"].Status().PID, unix.SIGSTOP)
+	b.stopPlugin(t, "trial_errno")
 	want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO)
 	b.log.await(t, 1, "does not answer a health check")
 	recovered(t, c)
@@ -272,7 +272,7 @@ func TestAttachFailsFirst(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	claim := container.Claim{ID: "late", Runtime: "test", PID: c.PID}
-	unix.Kill(b.plugins["trial_errno"].Status().PID, unix.SIGSTOP)
+	b.stopPlugin(t, "trial_errno")
 	if err := b.Attach(ctx, c.Listener(t, unix.SYS_GETPPID), claim); err != nil {
 		t.Fatal(err)
 	}

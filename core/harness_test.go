@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -321,4 +323,20 @@ func eventually(t testing.TB, what string, true func() bool) {
 			t.Fatalf("it does not come true that %s", what)
 		}
 	}
+}
+
+// stopPlugin sends SIGSTOP and waits until no thread of the plugin runs any more.
+func (b *bench) stopPlugin(t *testing.T, name string) {
+	t.Helper()
+	pid := b.plugins[name].Status().PID
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the plugin is stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+			text, err := os.ReadFile(path)
+			return err == nil && !strings.Contains(string(text), ") T ")
+		})
+	})
 }

@@ -65,9 +65,11 @@ type result struct {
 	status         int
 }
 
-// program is the command line of intercede itself.
+// program is the command line of intercede itself. What it leaves when it is killed goes with the test.
 func program(args ...string) *exec.Cmd {
-	return exec.Command(filepath.Join(binaries, "intercede"), args...)
+	cmd := exec.Command(filepath.Join(binaries, "intercede"), args...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+binaries)
+	return cmd
 }
 
 // intercede runs the program to its end.

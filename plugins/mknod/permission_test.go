@@ -145,8 +145,8 @@ func TestHostProcfs(t *testing.T) {
 	if got, want := errnos(lines), "ENOENT ENOENT ok ok ENOENT ENOENT ok ok"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if count(t, outside) != 0 {
-		t.Errorf("the container made %d files outside", count(t, outside))
+	if n := entries(t, outside); n != 0 {
+		t.Errorf("the container made %d files outside", n)
 	}
 }
 
