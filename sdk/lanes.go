@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strconv"
 	"sync"
 
@@ -55,7 +54,8 @@ func (l *lanes) accept(control *lane.End) {
 		switch kind := message.GetControl().(type) {
 		case *proto.LaneControl_Open:
 			if fd >= 0 {
-				go l.serve(kind.Open, lane.New(fd))
+				end := lane.New(fd)
+				target.GoOnThread(func() { l.serve(kind.Open, end) })
 			}
 		case *proto.LaneControl_Cancel:
 			closeFD(fd)
@@ -68,7 +68,6 @@ func (l *lanes) accept(control *lane.End) {
 
 // serve handles a lane's notifications, one after the other, on a thread of its own, which ends with the lane.
 func (l *lanes) serve(open *proto.OpenLane, end *lane.End) {
-	runtime.LockOSThread()
 	defer end.Close()
 	var processor unix.CPUSet
 	processor.Set(int(open.GetCpu()))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 
 	"github.com/intercede/intercede/sdk/target"
@@ -148,7 +147,12 @@ func (j job) detachedNode(m *made) (tree int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	onOwnThread(func() { tree, err = cloneFile(fs, "node") })
+	done := make(chan struct{})
+	target.GoOnThread(func() {
+		defer close(done)
+		tree, err = cloneFile(fs, "node")
+	})
+	<-done
 	return tree, err
 }
 
@@ -176,7 +180,7 @@ func mountTmpfs(group uint32) (int, error) {
 }
 
 // cloneFile mounts fs in a mount namespace of the calling thread, since only a file below an attached mount can be
-// cloned before kernel 6.15, and returns a detached mount of the file. The thread is to be thrown away.
+// cloned before kernel 6.15, and returns a detached mount of the file. The thread is to end.
 func cloneFile(fs int, name string) (int, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return -1, fmt.Errorf("unshare: %w", err)
@@ -192,15 +196,4 @@ func cloneFile(fs int, name string) (int, error) {
 		return -1, fmt.Errorf("open_tree: %w", err)
 	}
 	return tree, nil
-}
-
-// onOwnThread runs fn on an OS thread that ends with it.
-func onOwnThread(fn func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		fn()
-	}()
-	<-done
 }

@@ -170,7 +170,7 @@ func TestSwappedDirectory(t *testing.T) {
 		if err := unix.Stat(dir, &st); err != nil {
 			t.Fatal(err)
 		}
-		nodes := count(t, dir) - 1 // old
+		nodes := entries(t, dir) - 1 // old
 		if st.Uid == 0 && nodes != 0 {
 			t.Errorf("%d nodes are in the host's directory", nodes)
 		}
@@ -206,11 +206,11 @@ func TestSwappedLink(t *testing.T) {
 			if counts[0]+counts[unix.EACCES]+counts[unix.ENOENT] != len(lines) {
 				t.Errorf("got %v", counts)
 			}
-			if nodes := count(t, mine) - 1; nodes != counts[0] {
+			if nodes := entries(t, mine) - 1; nodes != counts[0] {
 				t.Errorf("%d nodes, %d calls succeeded", nodes, counts[0])
 			}
-			if count(t, closed) != 1 || count(t, outside) != 0 {
-				t.Errorf("%d files in the closed directory, %d outside", count(t, closed)-1, count(t, outside))
+			if entries(t, closed) != 1 || entries(t, outside) != 0 {
+				t.Errorf("%d files in the closed directory, %d outside", entries(t, closed)-1, entries(t, outside))
 			}
 		})
 	}

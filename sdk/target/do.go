@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"unsafe"
 
@@ -195,7 +194,7 @@ type pool struct {
 // maxIdle bounds the threads kept for later.
 const maxIdle = 16
 
-// thread is a goroutine locked to an OS thread.
+// thread is a goroutine with an OS thread of its own.
 type thread struct {
 	jobs chan *job
 }
@@ -240,7 +239,7 @@ func (p *pool) take() (*thread, error) {
 	}
 	th := &thread{jobs: make(chan *job)}
 	started := make(chan error)
-	go th.loop(home, started)
+	GoOnThread(func() { th.loop(home, started) })
 	return th, <-started
 }
 
@@ -254,9 +253,8 @@ func (p *pool) put(th *thread) {
 	p.idle = append(p.idle, th)
 }
 
-// loop never unlocks its OS thread, which so ends with it.
+// loop runs on a thread of its own.
 func (th *thread) loop(h *home, started chan<- error) {
-	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		started <- fmt.Errorf("unshare(CLONE_FS): %w", err)
 		return

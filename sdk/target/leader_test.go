@@ -3,7 +3,6 @@ package target
 import (
 	"errors"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -12,8 +11,12 @@ import (
 
 // Before kernel 6.9 there is a pidfd of the group leader alone: the thread's end must be noticed all the same.
 func TestThreadBehindLeader(t *testing.T) {
-	end := make(chan struct{})
-	behind, err := openLeader(startThread(end))
+	ids, end := make(chan int), make(chan struct{})
+	GoOnThread(func() {
+		ids <- unix.Gettid()
+		<-end
+	})
+	behind, err := openLeader(<-ids)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,19 +37,4 @@ func TestThreadBehindLeader(t *testing.T) {
 			t.Fatalf("the thread is gone, but: %v", err)
 		}
 	}
-}
-
-// startThread starts a thread that ends with the channel, and returns its id. The first thread of a Go program never ends.
-func startThread(end <-chan struct{}) int {
-	ids := make(chan int)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if id := unix.Gettid(); id != os.Getpid() {
-			ids <- id
-		} else {
-			ids <- startThread(end)
-		}
-		<-end
-	}()
-	return <-ids
 }

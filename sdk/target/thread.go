@@ -2,9 +2,32 @@ package target
 
 import (
 	"fmt"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
+
+// GoOnThread runs fn on a goroutine of its own, locked to an OS thread that ends with it. So fn may change what is the
+// thread's: its namespaces, directories, credentials.
+//
+// It is never the first thread of the process: that one does not end, and it is the one that /proc/self shows.
+func GoOnThread(fn func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			fn()
+			return
+		}
+		// While the first thread is held here, another is found.
+		defer runtime.UnlockOSThread()
+		done := make(chan struct{})
+		GoOnThread(func() {
+			defer close(done)
+			fn()
+		})
+		<-done
+	}()
+}
 
 // Thread is an OS thread that Do can work on without handing over to another, which takes longer than most of what is done
 // there.
@@ -15,8 +38,7 @@ type Thread struct {
 	spoiled bool
 }
 
-// NewThread makes one of the calling goroutine's thread, which the goroutine has locked (runtime.LockOSThread) and never
-// unlocks, so that the thread ends with it: it leaves the process's filesystem context (CLONE_FS), and stands at its root.
+// NewThread makes one of the calling goroutine's thread, which is to end with the goroutine (see GoOnThread): it leaves the process's filesystem context (CLONE_FS), and stands at its root.
 func NewThread() (*Thread, error) {
 	home, err := openHomeOnce()
 	if err != nil {

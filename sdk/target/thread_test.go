@@ -2,7 +2,6 @@ package target_test
 
 import (
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/intercede/intercede/sdk/target"
@@ -25,9 +24,8 @@ func standing(t *testing.T) (text string) {
 func TestUseThread(t *testing.T) {
 	_, _, parked := park(t, "chdir /tmp")
 	done := make(chan struct{})
-	go func() {
+	target.GoOnThread(func() {
 		defer close(done)
-		runtime.LockOSThread() // for good
 		own, err := target.NewThread()
 		if err != nil {
 			t.Error(err)
@@ -64,6 +62,26 @@ func TestUseThread(t *testing.T) {
 		if after := standing(t); after != before || own.Spoiled() {
 			t.Errorf("at %s, before at %s", after, before)
 		}
-	}()
+	})
 	<-done
+}
+
+// The first thread is left alone, however many goroutines ask for a thread.
+func TestGoOnThread(t *testing.T) {
+	ids, end := make(chan int), make(chan struct{})
+	seen := map[int]bool{}
+	for range 50 {
+		target.GoOnThread(func() {
+			ids <- unix.Gettid()
+			<-end
+		})
+	}
+	for range 50 {
+		id := <-ids
+		if id == os.Getpid() || seen[id] {
+			t.Errorf("thread %d", id)
+		}
+		seen[id] = true
+	}
+	close(end)
 }
