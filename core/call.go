@@ -50,6 +50,8 @@ type decision struct {
 	gone     bool                 // there is no caller any more
 }
 
+// continueResponse is for calls that no plugin decided, and for failure verdicts. The kernel then does all of the call, as
+// if there were no filter, and checks the caller's own privileges: nothing of what the broker saw is relied on.
 var continueResponse = &proto.Response{Kind: &proto.Response_Continue{Continue: true}}
 
 // decide asks the plugins that take the call, in order. Without one the kernel performs the call: nobody wanted it, so

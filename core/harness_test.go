@@ -23,6 +23,7 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -190,21 +191,10 @@ func syscallName(arch uint32, nr int32) (string, bool) {
 	return name, ok
 }
 
-func requireRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("INTERCEDE_TEST_STRICT") == "1" {
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root")
-}
-
 // startPlugin starts a plugin that ends with the test.
 func startPlugin(t testing.TB, name string, log zerolog.Logger) *launcher.Plugin {
 	t.Helper()
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name)}
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {

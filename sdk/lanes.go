@@ -36,7 +36,7 @@ type lanes struct {
 	server *server
 
 	mu      sync.Mutex
-	cancels map[uint64]func() // of the calls being handled, by the number of their lane
+	cancels map[uint64]func() // of the lanes, by their numbers
 }
 
 // accept takes new lanes until the broker closes the socket.
@@ -54,8 +54,7 @@ func (l *lanes) accept(control *lane.End) {
 		switch kind := message.GetControl().(type) {
 		case *proto.LaneControl_Open:
 			if fd >= 0 {
-				end := lane.New(fd)
-				target.GoOnThread(func() { l.serve(kind.Open, end) })
+				l.open(kind.Open, lane.New(fd))
 			}
 		case *proto.LaneControl_Cancel:
 			closeFD(fd)
@@ -66,11 +65,31 @@ func (l *lanes) accept(control *lane.End) {
 	}
 }
 
-// serve handles a lane's notifications, one after the other, on a thread of its own, which ends with the lane.
-func (l *lanes) serve(open *proto.OpenLane, end *lane.End) {
+// open begins to serve a lane. It is known from then on: its cancellation may come before the thread has its notification.
+func (l *lanes) open(open *proto.OpenLane, end *lane.End) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.mu.Lock()
+	l.cancels[open.GetNumber()] = cancel
+	l.mu.Unlock()
+	target.GoOnThread(func() {
+		defer l.forget(open.GetNumber(), cancel)
+		l.serve(ctx, int(open.GetCpu()), end)
+	})
+}
+
+func (l *lanes) forget(number uint64, cancel func()) {
+	cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.cancels, number)
+}
+
+// serve handles a lane's notifications, one after the other, on a thread of its own, which ends with the lane. The context
+// ends when the lane is cancelled, which is then not used any more.
+func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	defer end.Close()
 	var processor unix.CPUSet
-	processor.Set(int(open.GetCpu()))
+	processor.Set(cpu)
 	unix.SchedSetaffinity(0, &processor) // where it is not allowed, the thread is served elsewhere
 	thread, err := target.NewThread()
 	if err != nil {
@@ -89,18 +108,16 @@ func (l *lanes) serve(open *proto.OpenLane, end *lane.End) {
 			return
 		}
 		w := way{asker: laneAsker{end, n.GetId()}, pidfd: pidfd, thread: thread}
-		if err := l.handle(open.GetNumber(), end, n, w); err != nil {
+		if err := l.handle(ctx, end, n, w); err != nil {
 			return
 		}
 	}
 }
 
 // handle handles one notification. An error means that the lane is of no more use.
-func (l *lanes) handle(number uint64, end *lane.End, n *proto.Notification, w way) error {
-	ctx, cancel := context.WithCancel(context.Background())
+func (l *lanes) handle(ctx context.Context, end *lane.End, n *proto.Notification, w way) error {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l.started(number, cancel)
-	defer l.started(number, nil)
 	if n.GetHasPidfd() != (w.pidfd >= 0) {
 		closeFD(w.pidfd)
 		return errors.New("a notification without its pidfd")
@@ -134,17 +151,6 @@ func sendOnLane(end *lane.End, id uint64, response Response) error {
 func sendFailure(end *lane.End, id uint64, err error) error {
 	failure := &proto.Failure{Gone: errors.Is(err, ErrGone), Text: status.Convert(err).Message()}
 	return end.Send(&proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Failure{Failure: failure}}, -1)
-}
-
-// started remembers how to cancel the lane's call; nil: it is over.
-func (l *lanes) started(number uint64, cancel func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if cancel == nil {
-		delete(l.cancels, number)
-		return
-	}
-	l.cancels[number] = cancel
 }
 
 func (l *lanes) cancel(number uint64) {

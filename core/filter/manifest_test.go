@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,7 +57,7 @@ var (
 func requireAMD64(t testing.TB) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
-		t.Skip("needs amd64")
+		sdktest.Lacking(t, "needs amd64")
 	}
 }
 

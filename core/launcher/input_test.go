@@ -15,6 +15,7 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +39,7 @@ func binary(t *testing.T, name string, content []byte, mode fs.FileMode) string 
 }
 
 func TestBinaryRefused(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	script := []byte("#!/bin/sh\necho it ran\n")
 	sum := sha256.Sum256(script)
 	good := hex.EncodeToString(sum[:])
@@ -122,7 +123,7 @@ func checkError(t *testing.T, err error, want ...string) {
 }
 
 func TestSumAccepted(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	path := testplugin.Install(t, "trial")
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -136,7 +137,7 @@ func TestSumAccepted(t *testing.T) {
 }
 
 func TestManifestRefused(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	for name, want := range map[string][]string{
 		"bad_garbage": {"prints no manifest", "protocol version 1"},
 		"bad_endless": {"manifest"},
@@ -171,7 +172,7 @@ func TestManifestRefused(t *testing.T) {
 // TestManifestHangs checks that neither a program that does not end keeps the broker, nor one whose child does not; and
 // that nothing of them is left.
 func TestManifestHangs(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	for name, fails := range map[string]bool{"bad_hang": true, "bad_orphan": true} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -205,7 +206,7 @@ func running(text string) int {
 
 // TestStartRefused has programs whose manifest is good and that are no good plugin.
 func TestStartRefused(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	foreign, err := net.Listen("unix", testplugin.ForeignSocket)
 	if err != nil {
 		t.Fatal(err)

@@ -165,7 +165,7 @@ func (l *laneConn) converse(ctx context.Context, p *process, n *proto.Notificati
 	if err != nil {
 		return nil, nil, err
 	}
-	defer closeFD(pidfd)
+	defer func() { closeFD(pidfd) }() // what is left of it: it is closed as soon as it is sent
 	next := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: n}}
 	for {
 		if err := l.Send(next, pidfd); err != nil {

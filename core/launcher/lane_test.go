@@ -46,7 +46,7 @@ func laneTo(t *testing.T, plugin func(n *proto.Notification, end *lane.End)) *la
 				return
 			}
 			if message.GetOpen() != nil {
-				go playPlugin(lane.New(fd), plugin)
+				go playPlugin(t, lane.New(fd), plugin)
 			}
 		}
 	}()
@@ -58,14 +58,21 @@ func laneTo(t *testing.T, plugin func(n *proto.Notification, end *lane.End)) *la
 	return ls
 }
 
-func playPlugin(end *lane.End, plugin func(n *proto.Notification, end *lane.End)) {
+func playPlugin(t *testing.T, end *lane.End, plugin func(n *proto.Notification, end *lane.End)) {
 	defer end.Close()
 	for {
 		var message proto.BrokerMessage
-		if _, err := end.Receive(&message); err != nil || message.GetNotification() == nil {
+		pidfd, err := end.Receive(&message)
+		if err != nil || message.GetNotification() == nil {
 			return
 		}
 		plugin(message.GetNotification(), end)
+		if pidfd < 0 {
+			continue
+		}
+		if err := unix.Close(pidfd); err != nil {
+			t.Errorf("the plugin's pidfd, %d, was closed by somebody else: %v", pidfd, err)
+		}
 	}
 }
 
@@ -232,4 +239,52 @@ func TestLanesOfProcessors(t *testing.T) {
 	if ls.take(0) == first {
 		t.Error("the lane that was not used for longest is still there")
 	}
+}
+
+// The caller's pidfd is closed once: a second time it could be another thread's descriptor.
+func TestLaneClosesPidfdOnce(t *testing.T) {
+	var taken []int
+	asked, handled := false, make(chan struct{})
+	ls := laneTo(t, func(n *proto.Notification, end *lane.End) {
+		if !n.GetHasPidfd() {
+			t.Error("no pidfd came")
+		}
+		// By the time that it answers the question, the broker has sent and closed the pidfd.
+		end.Send(&proto.PluginMessage{Id: n.GetId(), Message: &proto.PluginMessage_ReadMemory{ReadMemory: &proto.ReadMemory{Length: 1}}}, -1)
+		end.Receive(&proto.BrokerMessage{})
+		end.Send(response(n.GetId(), 7), -1)
+		<-handled // the plugin is in this process here, and has a descriptor too
+	})
+	caller := &askedCaller{asked: func() {
+		asked = true
+		for range 10 { // the lowest free numbers, that of the pidfd among them
+			fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			taken = append(taken, fd)
+		}
+	}}
+	n := &proto.Notification{Id: 1, Tid: int32(os.Getpid())}
+	_, _, err := ls.take(0).handle(t.Context(), &process{entersCallers: true}, n, caller, time.Now().Add(time.Minute))
+	close(handled)
+	if err != nil || !asked {
+		t.Fatalf("asked %v, %v", asked, err)
+	}
+	for _, fd := range taken {
+		if err := unix.Close(fd); err != nil {
+			t.Errorf("descriptor %d was closed by somebody else: %v", fd, err)
+		}
+	}
+}
+
+// askedCaller says when its memory is asked for.
+type askedCaller struct {
+	quietCaller
+	asked func()
+}
+
+func (c *askedCaller) ReadMemory(address uint64, n uint32, asString bool) *proto.Memory {
+	c.asked()
+	return c.quietCaller.ReadMemory(address, n, asString)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -83,21 +84,10 @@ func specOf(path string) launcher.Spec {
 	return launcher.Spec{Name: path[strings.LastIndex(path, "-")+1:], Path: path}
 }
 
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("INTERCEDE_TEST_STRICT") == "1" {
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root")
-}
-
 // start starts a plugin that ends with the test.
 func start(t *testing.T, name string) *launcher.Plugin {
 	t.Helper()
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	spec := specOf(testplugin.Install(t, name))
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {

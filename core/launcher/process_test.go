@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
 
@@ -124,7 +125,7 @@ func checkLimits(t *testing.T, pid int) {
 // TestManifestSandbox has a broker whose descriptors are inherited by what it starts: the program that prints the
 // manifest has none of them.
 func TestManifestSandbox(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	secret := binary(t, "secret", []byte("secret"), 0o600)
 	var files []*os.File
 	for range 6 {
@@ -143,7 +144,7 @@ func TestManifestSandbox(t *testing.T) {
 
 // TestBrokerKilled kills a broker: its plugin's process ends, also one that cannot act any more.
 func TestBrokerKilled(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	for name, before := range map[string]func(int){
 		"running": func(int) {},
 		"stopped": func(pid int) { kill(t, pid, unix.SIGSTOP) },

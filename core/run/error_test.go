@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 func TestErrors(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	root := smallRootfs(t)
 	file := filepath.Join(root, "bin/sh")
 	command := []string{"/bin/sh", "-c", "exit"}

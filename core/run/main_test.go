@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 func TestMain(m *testing.M) {
@@ -30,7 +31,7 @@ const launcherMark = "INTERCEDE_TEST_LAUNCHER"
 // launcher runs launcherMain in another process.
 func launcher(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	command := exec.Command("/proc/self/exe", script)
 	command.Env = append(os.Environ(), launcherMark+"=1")
 	return command
@@ -49,18 +50,6 @@ func launcherMain() {
 	os.Exit(status)
 }
 
-// requireRoot skips a test that needs root, except in CI.
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("INTERCEDE_TEST_STRICT") == "1" {
-		t.Fatal("this test needs root")
-	}
-	t.Skip("this test needs root")
-}
-
 // result is what a finished container left.
 type result struct {
 	status         int
@@ -70,7 +59,7 @@ type result struct {
 // start starts a container that is closed at the end of the test.
 func start(t *testing.T, options run.Options) *run.Container {
 	t.Helper()
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	container, err := run.Start(t.Context(), options)
 	if err != nil {
 		t.Fatalf("start %q: %v", options.Args, err)
@@ -132,7 +121,7 @@ func shell(script string) []string { return []string{"/bin/sh", "-c", script} }
 // smallRootfs makes a root filesystem with a shell and a few tools of the host, and the libraries they need.
 func smallRootfs(t *testing.T) string {
 	t.Helper()
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	dir := t.TempDir()
 	for _, tool := range []string{"sh", "ls", "cat", "stat", "id", "touch", "mkdir", "chown"} {
 		path, err := exec.LookPath(tool)
@@ -190,7 +179,7 @@ func statFile(t *testing.T, path string) unix.Stat_t {
 // startError is the error of a container that must not start.
 func startError(t *testing.T, options run.Options) error {
 	t.Helper()
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	container, err := run.Start(context.Background(), options)
 	if err == nil {
 		container.Close()

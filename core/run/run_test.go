@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 func TestExitStatus(t *testing.T) {
@@ -241,7 +242,7 @@ func TestDeviceNodesOfTheOverlayWork(t *testing.T) {
 // A node that the host's filesystem has, and that the container's root owns, opens only if it is one of the usual ones or
 // a rule allows it.
 func TestDevicesAreLimited(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	root := t.TempDir()
 	for name, minor := range map[string]uint32{"null": 3, "kmsg": 11} {
 		if err := unix.Mknod(filepath.Join(root, name), unix.S_IFCHR|0o600, int(unix.Mkdev(1, minor))); err != nil {
@@ -367,7 +368,7 @@ func TestNothingIsLeft(t *testing.T) {
 		"no user":   {Args: []string{"true"}, User: "nosuch", Filter: allowAll()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			requireRoot(t)
+			sdktest.RequireRoot(t)
 			before := openDescriptors(t)
 			container, err := run.Start(t.Context(), options)
 			if err == nil {
@@ -440,7 +441,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 func TestCancel(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	container, err := run.Start(ctx, run.Options{Args: []string{"sleep", "1000"}})
 	if err != nil {

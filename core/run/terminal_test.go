@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 // screen is a terminal for the caller of Start: what is typed on it, and what it shows.
@@ -69,7 +70,7 @@ func (s *screen) state(t *testing.T) *term.State {
 }
 
 func TestTerminal(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	s := newScreen(t)
 	before := s.state(t)
 	container := start(t, run.Options{
@@ -103,7 +104,7 @@ func TestTerminal(t *testing.T) {
 }
 
 func TestTerminalIsRestoredByClose(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	for name, args := range map[string][]string{"running": {"sleep", "1000"}, "not started": {"/nosuch"}} {
 		t.Run(name, func(t *testing.T) {
 			s := newScreen(t)
@@ -126,7 +127,7 @@ func TestTerminalIsRestoredByClose(t *testing.T) {
 
 // The container's terminal takes the place of every terminal and of no other file.
 func TestTerminalForOutputOnly(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	s := newScreen(t)
 	before := s.state(t)
 	stdout, read := capture(t)
@@ -147,7 +148,7 @@ func TestTerminalForOutputOnly(t *testing.T) {
 }
 
 func TestTerminalForUser(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	s := newScreen(t)
 	container := start(t, run.Options{
 		Stdin: s.tty, Stdout: s.tty, Stderr: s.tty, User: "1000:1000",
@@ -162,7 +163,7 @@ func TestTerminalForUser(t *testing.T) {
 
 // A daemon may close the terminal and come back to it.
 func TestTerminalReopened(t *testing.T) {
-	requireRoot(t)
+	sdktest.RequireRoot(t)
 	s := newScreen(t)
 	container := start(t, run.Options{
 		Stdin: s.tty, Stdout: s.tty, Stderr: s.tty,

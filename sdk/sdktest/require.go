@@ -29,8 +29,8 @@ func RequireRoot(t testing.TB) {
 	}
 }
 
-// RequireKernel skips the test on a kernel older than version, "5.19", which brought the feature. On a newer one the
-// test runs, and fails if the feature is not there.
+// RequireKernel skips the test on a kernel older than version, "5.19", which brought the feature, as Lacking does. On a
+// newer one the test runs, and fails if the feature is not there.
 func RequireKernel(t testing.TB, version, feature string) {
 	t.Helper()
 	var name unix.Utsname
@@ -43,7 +43,7 @@ func RequireKernel(t testing.TB, version, feature string) {
 		t.Fatalf("sdktest: %v", err)
 	}
 	if older {
-		t.Skipf("%s needs kernel %s, this is %s", feature, version, release)
+		Lacking(t, "%s needs kernel %s, this is %s", feature, version, release)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,12 +62,7 @@ type reply struct {
 // Start starts a container with as many processes beside its first. It ends with the test.
 func Start(t testing.TB, sessions int) *Caller {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("INTERCEDE_TEST_STRICT") == "1" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	sdktest.RequireRoot(t)
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: FirstID, Size: 65536}}
 	c := &Caller{container: &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{processName, strconv.Itoa(sessions)}, Stdout: os.Stdout, Stderr: os.Stderr, Dir: "/",
