@@ -74,7 +74,7 @@ func (a *attachment) prepare(ctx context.Context) {
 		for _, use := range a.policy.Uses {
 			s := &session{Use: use}
 			a.sessions = append(a.sessions, s)
-			for _, sc := range use.Plugin.Manifest().GetSyscalls() {
+			for _, sc := range proto.Narrow(use.Plugin.Manifest(), use.Settings).GetSyscalls() {
 				a.routes[sc.GetName()] = append(a.routes[sc.GetName()], &route{session: s, syscall: sc})
 			}
 			attaching.Go(func() { a.attachSession(ctx, s) })

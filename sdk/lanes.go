@@ -116,8 +116,6 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 
 // handle handles one notification. An error means that the lane is of no more use.
 func (l *lanes) handle(ctx context.Context, end *lane.End, n *proto.Notification, w way) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if n.GetHasPidfd() != (w.pidfd >= 0) {
 		closeFD(w.pidfd)
 		return errors.New("a notification without its pidfd")

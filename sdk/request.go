@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
+	"github.com/intercede/intercede/sdk/lane"
 	"github.com/intercede/intercede/sdk/proto"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -25,14 +27,16 @@ type Request struct {
 	TID       int       // the calling thread, in the broker's pid namespace
 	Container *Container
 
-	reads  map[int]snapshot
-	broker asker
-	thread *target.Thread // of the goroutine that handles it; nil: none in particular
-	target *target.Target
+	reads   []snapshot
+	validAt uint64 // see proto.Notification
+	broker  asker
+	thread  *target.Thread // of the goroutine that handles it; nil: none in particular
+	target  *target.Target
 }
 
 // snapshot is what a declared read gave.
 type snapshot struct {
+	arg   int
 	data  []byte
 	fault syscall.Errno
 }
@@ -94,11 +98,12 @@ func (r *Request) Path(i int) (string, syscall.Errno) {
 
 // Bytes is the declared memory that argument i points to. The fault is 0, EFAULT, or E2BIG.
 func (r *Request) Bytes(i int) ([]byte, syscall.Errno) {
-	read, ok := r.reads[i]
-	if !ok {
-		panic(fmt.Sprintf("%s: the manifest declares no read of argument %d", r.Syscall, i))
+	for _, read := range r.reads {
+		if read.arg == i {
+			return read.data, read.fault
+		}
 	}
-	return read.data, read.fault
+	panic(fmt.Sprintf("%s: the manifest declares no read of argument %d", r.Syscall, i))
 }
 
 // Read copies n bytes, at most proto.MaxRead, of the caller's memory: what a pointer inside a declared struct points to.
@@ -128,9 +133,16 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	return data, fault, err
 }
 
-// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). Call it again just before a
-// side effect that must not happen for a caller that is gone.
+// validFor is how long the broker's last look counts, in ns. A caller can go between a look and what follows it, however
+// soon that is; asking takes longer than most side effects.
+const validFor = uint64(time.Millisecond)
+
+// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID), or did not a millisecond ago.
+// Call it again just before a side effect that must not happen for a caller that is gone.
 func (r *Request) CheckValid(ctx context.Context) error {
+	if r.validAt != 0 && lane.Now()-r.validAt < validFor {
+		return nil
+	}
 	valid, err := askValid(ctx, r.broker)
 	if err != nil {
 		return err

@@ -72,8 +72,8 @@ func TestArchIs32Bit(t *testing.T) {
 }
 
 func TestDeclaredReads(t *testing.T) {
-	r := &Request{Syscall: "mknod", reads: map[int]snapshot{
-		0: {data: []byte("/dev/null")}, 1: {fault: unix.ENAMETOOLONG}, 2: {},
+	r := &Request{Syscall: "mknod", reads: []snapshot{
+		{arg: 0, data: []byte("/dev/null")}, {arg: 1, fault: unix.ENAMETOOLONG}, {arg: 2},
 	}}
 	if got, fault := r.Path(0); got != "/dev/null" || fault != 0 {
 		t.Errorf("got %q, %v", got, fault)

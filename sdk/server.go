@@ -178,6 +178,7 @@ func (s *server) answer(ctx context.Context, n *proto.Notification, w way) (Resp
 	if w.pidfd >= 0 {
 		req.target = target.FromPidfd(req.TID, w.pidfd)
 		req.target.UseThread(w.thread)
+		req.validAt = n.GetValidAt()
 	}
 	defer req.close()
 	var response Response
@@ -229,11 +230,11 @@ func (s *server) request(w way, a *attached, n *proto.Notification) (*Request, e
 	req := &Request{
 		ID: n.GetId(), Syscall: n.GetSyscall(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
 		Args: [6]uint64(n.GetArgs()), Container: &a.container,
-		reads: map[int]snapshot{}, broker: w.asker, thread: w.thread,
+		broker: w.asker, thread: w.thread,
 	}
 	for i, declared := range sc.GetReads() {
 		got := n.GetReads()[i]
-		req.reads[int(declared.GetArg())] = snapshot{got.GetData(), syscall.Errno(got.GetErrno())}
+		req.reads = append(req.reads, snapshot{int(declared.GetArg()), got.GetData(), syscall.Errno(got.GetErrno())})
 	}
 	return req, nil
 }

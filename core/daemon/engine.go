@@ -92,7 +92,7 @@ func (e *Engine) start(setup *Setup) (*core.Policy, error) {
 
 // acquire finds the running plugin that the setup names, or starts it.
 func (e *Engine) acquire(setup *Setup, i int) (*sharedPlugin, error) {
-	wanted, manifest := setup.Policy.Plugins[i], setup.Manifests[i]
+	wanted, manifest := setup.Policy.Plugins[i], setup.installed[i]
 	spec := launcher.Spec{Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256}
 	e.mu.Lock()
 	for _, p := range e.plugins {

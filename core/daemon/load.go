@@ -15,7 +15,8 @@ import (
 // Setup is a config that was checked as a whole: the file, the plugins' binaries and manifests, the settings.
 type Setup struct {
 	Policy    *policy.Policy
-	Manifests []*proto.Manifest // of Policy.Plugins, in their order
+	Manifests []*proto.Manifest // of Policy.Plugins, in their order, with the syscalls that their settings leave switched on
+	installed []*proto.Manifest // the same as the binaries print them
 	routes    filter.Routes
 }
 
@@ -33,7 +34,9 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 	}
 	setup := &Setup{Policy: resolved}
 	for _, p := range resolved.Plugins {
-		setup.Manifests = append(setup.Manifests, manifests.Read[p.Name])
+		manifest := manifests.Read[p.Name]
+		setup.installed = append(setup.installed, manifest)
+		setup.Manifests = append(setup.Manifests, proto.Narrow(manifest, p.SettingsJSON))
 	}
 	var err error
 	if setup.routes, err = filter.Resolve(setup.Manifests); err != nil {

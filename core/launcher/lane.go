@@ -194,7 +194,7 @@ func (l *laneConn) converse(ctx context.Context, p *process, n *proto.Notificati
 
 // openCaller opens the calling thread for a plugin that acts in its place; -1 if it needs none, or before kernel 6.9.
 func (p *process) openCaller(n *proto.Notification, caller Caller) (int, error) {
-	n.HasPidfd = false
+	n.HasPidfd, n.ValidAt = false, 0
 	if !p.entersCallers {
 		return -1, nil
 	}
@@ -210,7 +210,7 @@ func (p *process) openCaller(n *proto.Notification, caller Caller) (int, error) 
 		closeFD(pidfd)
 		return -1, ErrGone
 	}
-	n.HasPidfd = true
+	n.HasPidfd, n.ValidAt = true, lane.Now()
 	return pidfd, nil
 }
 

@@ -189,7 +189,7 @@ func (s *Session) handleByStream(ctx context.Context, n *proto.Notification, cal
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Session, n.HasPidfd = a.id, false
+	n.Session, n.HasPidfd, n.ValidAt = a.id, false, 0
 	response, added, err := a.process.handle(ctx, n, caller)
 	if err == nil {
 		return response, added, nil

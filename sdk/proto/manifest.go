@@ -75,6 +75,11 @@ func CheckManifest(m *Manifest) error {
 			fault("default of setting %s: %w", s.GetKey(), err)
 		}
 	}
+	for _, s := range m.GetSyscalls() {
+		if key := s.GetIfSetting(); key != "" && !keys[key] {
+			fault("syscall %q: there is no setting %q to switch it on", s.GetName(), key)
+		}
+	}
 	if err := checkVerdict(m.GetOnFailure()); err != nil {
 		fault("on_failure: %w", err)
 	}

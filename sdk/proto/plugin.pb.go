@@ -506,11 +506,14 @@ func (x *Manifest) GetOnFailure() *Verdict {
 // Syscall is one system call that the plugin takes, named as in the kernel's tables; the number is looked up for each
 // architecture, and one that an architecture lacks is left out there.
 type Syscall struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	When          []*Match               `protobuf:"bytes,2,rep,name=when,proto3" json:"when,omitempty"` // notified when any matches; always when empty
-	Reads         []*Read                `protobuf:"bytes,3,rep,name=reads,proto3" json:"reads,omitempty"`
-	Arguments     []*Argument            `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"` // for logs; those not named are left out
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	When      []*Match               `protobuf:"bytes,2,rep,name=when,proto3" json:"when,omitempty"` // notified when any matches; always when empty
+	Reads     []*Read                `protobuf:"bytes,3,rep,name=reads,proto3" json:"reads,omitempty"`
+	Arguments []*Argument            `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"` // for logs; those not named are left out
+	// The key of a setting that switches the syscall on: it is not taken while the setting has the zero value of its type
+	// (false, 0, an empty string, list or table). Empty: always taken.
+	IfSetting     string `protobuf:"bytes,5,opt,name=if_setting,json=ifSetting,proto3" json:"if_setting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -571,6 +574,13 @@ func (x *Syscall) GetArguments() []*Argument {
 		return x.Arguments
 	}
 	return nil
+}
+
+func (x *Syscall) GetIfSetting() string {
+	if x != nil {
+		return x.IfSetting
+	}
+	return ""
 }
 
 // Argument says how a register is shown in logs. What a declared read copied is shown in the place of its pointer.
@@ -1805,7 +1815,10 @@ type Notification struct {
 	Reads   []*Memory              `protobuf:"bytes,8,rep,name=reads,proto3" json:"reads,omitempty"`       // one for each declared read, in the manifest's order
 	// On a lane: the descriptor that comes with the message is a pidfd of the calling thread (PIDFD_THREAD), opened before the
 	// broker last found the notification valid.
-	HasPidfd      bool `protobuf:"varint,9,opt,name=has_pidfd,json=hasPidfd,proto3" json:"has_pidfd,omitempty"`
+	HasPidfd bool `protobuf:"varint,9,opt,name=has_pidfd,json=hasPidfd,proto3" json:"has_pidfd,omitempty"`
+	// With a pidfd: when the broker last found the notification valid, in ns of CLOCK_MONOTONIC. CheckValid need not ask again
+	// at once.
+	ValidAt       uint64 `protobuf:"varint,10,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1901,6 +1914,13 @@ func (x *Notification) GetHasPidfd() bool {
 		return x.HasPidfd
 	}
 	return false
+}
+
+func (x *Notification) GetValidAt() uint64 {
+	if x != nil {
+		return x.ValidAt
+	}
+	return 0
 }
 
 // Memory is what a read of the caller's memory gave.
@@ -2370,12 +2390,14 @@ const file_plugin_proto_rawDesc = "" +
 	"namespaces\x128\n" +
 	"\bsettings\x18\a \x03(\v2\x1c.intercede.plugin.v1.SettingR\bsettings\x12;\n" +
 	"\n" +
-	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\"\xbb\x01\n" +
+	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\"\xda\x01\n" +
 	"\aSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04when\x18\x02 \x03(\v2\x1a.intercede.plugin.v1.MatchR\x04when\x12/\n" +
 	"\x05reads\x18\x03 \x03(\v2\x19.intercede.plugin.v1.ReadR\x05reads\x12;\n" +
-	"\targuments\x18\x04 \x03(\v2\x1d.intercede.plugin.v1.ArgumentR\targuments\"\xc7\x01\n" +
+	"\targuments\x18\x04 \x03(\v2\x1d.intercede.plugin.v1.ArgumentR\targuments\x12\x1d\n" +
+	"\n" +
+	"if_setting\x18\x05 \x01(\tR\tifSetting\"\xc7\x01\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
 	"\x06format\x18\x02 \x01(\x0e2$.intercede.plugin.v1.Argument.FormatR\x06format\"i\n" +
@@ -2478,7 +2500,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\amessage\"1\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xec\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x87\x02\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x18\n" +
@@ -2488,7 +2510,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04args\x18\x06 \x03(\x04R\x04args\x12\x10\n" +
 	"\x03tid\x18\a \x01(\x05R\x03tid\x121\n" +
 	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1b\n" +
-	"\thas_pidfd\x18\t \x01(\bR\bhasPidfd\"2\n" +
+	"\thas_pidfd\x18\t \x01(\bR\bhasPidfd\x12\x19\n" +
+	"\bvalid_at\x18\n" +
+	" \x01(\x04R\avalidAt\"2\n" +
 	"\x06Memory\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\x05R\x05errno\"V\n" +

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/proto"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -116,8 +117,9 @@ func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 		t.Fatalf("sdktest: attach: %v", err)
 	}
 	t.Cleanup(c.stop)
-	c.broker = &broker{t: t, client: client, manifest: manifest, session: 1, deadline: config.deadline}
-	c.filter = buildFilter(manifest)
+	taken := proto.Narrow(manifest, settings)
+	c.broker = &broker{t: t, client: client, manifest: taken, session: 1, deadline: config.deadline}
+	c.filter = buildFilter(taken)
 }
 
 // startInit starts process 1 of the container and has it set the mounts up.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -42,31 +43,30 @@ func (t *Target) Credentials() (*Credentials, error) {
 	return &t.credentials, t.err
 }
 
-// readProcFile reads a small file of procfs, without what os.ReadFile does for files of other kinds.
-func readProcFile(path string) ([]byte, error) {
+// readProcFile reads a file of /proc/TID, its status for example, into buf, or a larger copy. It is one record of a seq_file (fs/seq_file.c), of which
+// a read gives as much as there is room for.
+func readProcFile(path string, buf []byte) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	text := make([]byte, 0, 4096)
-	for {
+	for text := buf[:0]; ; {
 		n, err := unix.Read(fd, text[len(text):cap(text)])
 		if err != nil {
 			return nil, &os.PathError{Op: "read", Path: path, Err: err}
 		}
-		if n == 0 {
+		if text = text[:len(text)+n]; len(text) < cap(text) {
 			return text, nil
 		}
-		if text = text[:len(text)+n]; len(text) == cap(text) {
-			text = append(text, 0)[:len(text)]
-		}
+		text = slices.Grow(text, cap(text))
 	}
 }
 
 func readCredentials(tid int) (Credentials, error) {
 	path := "/proc/" + strconv.Itoa(tid) + "/status"
-	status, err := readProcFile(path)
+	var buf [2048]byte
+	status, err := readProcFile(path, buf[:])
 	if err != nil {
 		return Credentials{}, processError(err)
 	}
@@ -77,102 +77,117 @@ func readCredentials(tid int) (Credentials, error) {
 	return credentials, nil
 }
 
-// statusFields are the lines that a Credentials needs; each sets its field.
-var statusFields = map[string]func(*Credentials, []uint64) error{
-	"Tgid":  func(c *Credentials, n []uint64) error { return one(n, func(v uint64) { c.TGID = int(v) }) },
-	"Umask": func(c *Credentials, n []uint64) error { return one(n, func(v uint64) { c.Umask = uint32(v) }) },
-	"Uid":   func(c *Credentials, n []uint64) error { return four(n, &c.UIDs) },
-	"Gid":   func(c *Credentials, n []uint64) error { return four(n, &c.GIDs) },
-	"CapPrm": func(c *Credentials, n []uint64) error {
-		return one(n, func(v uint64) { c.Permitted = Capabilities(v) })
-	},
-	"CapEff": func(c *Credentials, n []uint64) error {
-		return one(n, func(v uint64) { c.Effective = Capabilities(v) })
-	},
-	"Groups": func(c *Credentials, n []uint64) error {
-		for _, v := range n {
-			c.Groups = append(c.Groups, uint32(v))
-		}
-		return nil
-	},
-	"NSpid":  func(c *Credentials, n []uint64) error { return ints(n, &c.PIDs) },
-	"NStgid": func(c *Credentials, n []uint64) error { return ints(n, &c.TGIDs) },
-}
-
-func one(n []uint64, set func(uint64)) error {
-	if len(n) != 1 {
-		return errors.New("want one number")
-	}
-	set(n[0])
-	return nil
-}
-
-func four(n []uint64, ids *IDs) error {
-	if len(n) != 4 {
-		return errors.New("want four numbers")
-	}
-	*ids = IDs{uint32(n[0]), uint32(n[1]), uint32(n[2]), uint32(n[3])}
-	return nil
-}
-
-func ints(n []uint64, into *[]int) error {
-	if len(n) == 0 {
-		return errors.New("want numbers")
-	}
-	for _, v := range n {
-		*into = append(*into, int(v))
-	}
-	return nil
-}
-
 // parseStatus reads the text of /proc/TID/status. The thread chooses the Name line, in which the kernel escapes
 // newlines.
 func parseStatus(status []byte) (Credentials, error) {
 	var c Credentials
-	seen := map[string]bool{}
-	for line := range bytes.Lines(status) {
-		key, rest, _ := bytes.Cut(line, []byte(":"))
-		set, wanted := statusFields[string(key)]
-		if !wanted {
-			continue
-		}
-		if seen[string(key)] {
-			return Credentials{}, fmt.Errorf("line %s is there twice", key)
-		}
-		seen[string(key)] = true
-		base := 10
-		switch string(key) {
-		case "CapPrm", "CapEff":
-			base = 16
-		case "Umask":
-			base = 8
-		}
-		numbers, err := parseNumbers(rest, base)
-		if err == nil {
-			err = set(&c, numbers)
+	var seen statusLines
+	for len(status) > 0 && seen != allStatusLines {
+		var line []byte
+		line, status, _ = bytes.Cut(status, newline)
+		key, rest, _ := bytes.Cut(line, colon)
+		found, err := c.setLine(key, rest)
+		if err == nil && seen&found != 0 {
+			err = errors.New("the line is there twice")
 		}
 		if err != nil {
-			return Credentials{}, fmt.Errorf("line %q: %w", bytes.TrimSpace(line), err)
+			return Credentials{}, fmt.Errorf("line %q: %w", line, err)
 		}
+		seen |= found
 	}
 	// A thread that has exited has no umask any more, though it may still be waited for.
-	if !seen["Umask"] {
+	if seen&lineUmask == 0 {
 		return Credentials{}, fmt.Errorf("no line Umask: %w", os.ErrProcessDone)
 	}
-	if len(seen) != len(statusFields) {
-		return Credentials{}, fmt.Errorf("%d of the %d lines wanted are there", len(seen), len(statusFields))
+	if seen != allStatusLines || len(c.PIDs) == 0 || len(c.TGIDs) == 0 {
+		return Credentials{}, errors.New("a line is missing, or empty")
 	}
 	return c, nil
 }
 
-func parseNumbers(text []byte, base int) ([]uint64, error) {
-	var numbers []uint64
-	for field := range bytes.FieldsSeq(text) {
-		n, err := strconv.ParseUint(string(field), base, 64)
-		if err != nil {
-			return nil, err
-		}
-		numbers = append(numbers, n)
+var newline, colon = []byte("\n"), []byte(":")
+
+// statusLines is a set of the lines that a Credentials needs.
+type statusLines uint
+
+const (
+	lineUmask statusLines = 1 << iota
+	lineTGID
+	lineUIDs
+	lineGIDs
+	lineGroups
+	lineTGIDs
+	linePIDs
+	linePermitted
+	lineEffective
+	allStatusLines = 1<<iota - 1
+)
+
+// setLine sets what the line of this key says; 0: nothing that is wanted.
+func (c *Credentials) setLine(key, rest []byte) (statusLines, error) {
+	switch string(key) {
+	case "Umask":
+		umask, err := parseNumber(rest, 8)
+		c.Umask = uint32(umask)
+		return lineUmask, err
+	case "Tgid":
+		tgid, err := parseNumber(rest, 10)
+		c.TGID = int(tgid)
+		return lineTGID, err
+	case "Uid":
+		return lineUIDs, parseIDs(rest, &c.UIDs)
+	case "Gid":
+		return lineGIDs, parseIDs(rest, &c.GIDs)
+	case "Groups":
+		return lineGroups, parseNumbers(rest, &c.Groups)
+	case "NStgid":
+		return lineTGIDs, parseNumbers(rest, &c.TGIDs)
+	case "NSpid":
+		return linePIDs, parseNumbers(rest, &c.PIDs)
+	case "CapPrm":
+		set, err := parseNumber(rest, 16)
+		c.Permitted = Capabilities(set)
+		return linePermitted, err
+	case "CapEff":
+		set, err := parseNumber(rest, 16)
+		c.Effective = Capabilities(set)
+		return lineEffective, err
+	default:
+		return 0, nil
 	}
-	return numbers, nil
+}
+
+func parseNumber(text []byte, base int) (uint64, error) {
+	return strconv.ParseUint(string(bytes.TrimSpace(text)), base, 64)
+}
+
+func parseNumbers[T int | uint32](text []byte, numbers *[]T) error {
+	for field := range bytes.FieldsSeq(text) {
+		n, err := strconv.ParseUint(string(field), 10, 32)
+		if err != nil {
+			return err
+		}
+		*numbers = append(*numbers, T(n))
+	}
+	return nil
+}
+
+func parseIDs(text []byte, ids *IDs) error {
+	fields := [...]*uint32{&ids.Real, &ids.Effective, &ids.Saved, &ids.Filesystem}
+	i := 0
+	for field := range bytes.FieldsSeq(text) {
+		n, err := strconv.ParseUint(string(field), 10, 32)
+		if err != nil {
+			return err
+		}
+		if i == len(fields) {
+			return errors.New("want four numbers")
+		}
+		*fields[i] = uint32(n)
+		i++
+	}
+	if i < len(fields) {
+		return errors.New("want four numbers")
+	}
+	return nil
 }

@@ -45,8 +45,10 @@ func (t *Target) Do(lent Capabilities, fn func() error) error {
 
 // place is where a target stands, opened from outside.
 type place struct {
-	credentials      *Credentials
-	mount, root, cwd int
+	credentials *Credentials
+	pidfd       int // of the thread, whose mount namespace setns(2) takes from it (kernel 5.8)
+	mount       int // its mount namespace where there is no such pidfd
+	root, cwd   int
 }
 
 func (t *Target) openPlace() (*place, error) {
@@ -54,12 +56,12 @@ func (t *Target) openPlace() (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &place{credentials: credentials, mount: -1, root: -1, cwd: -1}
-	for _, f := range []struct {
-		fd    *int
-		name  string
-		flags int
-	}{{&p.mount, "ns/mnt", unix.O_RDONLY}, {&p.root, "root", unix.O_PATH}, {&p.cwd, "cwd", unix.O_PATH}} {
+	p := &place{credentials: credentials, pidfd: t.pidfd, mount: -1, root: -1, cwd: -1}
+	files := []placeFile{{&p.root, "root", unix.O_PATH}, {&p.cwd, "cwd", unix.O_PATH}}
+	if t.leader != 0 {
+		files = append(files, placeFile{&p.mount, "ns/mnt", unix.O_RDONLY})
+	}
+	for _, f := range files {
 		if *f.fd, err = unix.Open(t.proc(f.name), f.flags|unix.O_CLOEXEC, 0); err != nil {
 			p.close()
 			return nil, processError(&os.PathError{Op: "open", Path: t.proc(f.name), Err: err})
@@ -72,6 +74,13 @@ func (t *Target) openPlace() (*place, error) {
 	return p, nil
 }
 
+// placeFile is a file of the target in /proc that a place needs.
+type placeFile struct {
+	fd    *int
+	name  string
+	flags int
+}
+
 func (p *place) close() {
 	for _, fd := range []int{p.mount, p.root, p.cwd} {
 		if fd >= 0 {
@@ -80,10 +89,18 @@ func (p *place) close() {
 	}
 }
 
+// mountNamespace is what setns(2) takes.
+func (p *place) mountNamespace() int {
+	if p.mount >= 0 {
+		return p.mount
+	}
+	return p.pidfd
+}
+
 // enter moves the calling thread to the place. Capabilities come last: all before needs them.
 func (p *place) enter(lent Capabilities) error {
-	if err := unix.Setns(p.mount, unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("setns to the target's mount namespace: %w", err)
+	if err := unix.Setns(p.mountNamespace(), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("setns to the target's mount namespace: %w", processError(err))
 	}
 	if err := chrootTo(p.root); err != nil {
 		return fmt.Errorf("the target's root: %w", err)

@@ -43,7 +43,7 @@ func (t *Target) OpenAt(ctx context.Context, dir int, path string, flags int, ac
 	}
 	visit := visit{
 		namespace: NamespaceID{Dev: uint64(st.Dev), Ino: st.Ino},
-		user:      user, mount: p.mount, root: p.root, cwd: p.cwd,
+		user:      user, mount: p.mountNamespace(), root: p.root, cwd: p.cwd,
 		uid: p.credentials.UIDs.Filesystem, gid: p.credentials.GIDs.Filesystem,
 		groups: p.credentials.Groups,
 		header: unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3},

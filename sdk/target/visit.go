@@ -82,7 +82,7 @@ func (v *visit) run(ctx context.Context) (int, error) {
 	case err != nil:
 		return -1, entryError(fmt.Errorf("the helper process: %w", err))
 	case a.errno != 0 && stages[a.stage] != "":
-		return -1, entryError(fmt.Errorf("%s: %w", stages[a.stage], unix.Errno(a.errno)))
+		return -1, entryError(fmt.Errorf("%s: %w", stages[a.stage], processError(unix.Errno(a.errno))))
 	case a.errno != 0:
 		return -1, unix.Errno(a.errno)
 	}
