@@ -34,14 +34,16 @@ type attachment struct {
 
 	mu        sync.Mutex
 	listeners map[*listener.Listener]struct{}
+	choice    Choice // of the policy, once prepared
 }
 
 // session is the container's use of one plugin. Where the plugin refused the container there is no launcher session, and
 // its calls get the failure verdict.
 type session struct {
 	Use
-	session *launcher.Session
-	refused error
+	session  *launcher.Session
+	refused  error
+	fellBack error // why the plugin refused Use.Settings, where it took Use.Fallback
 }
 
 // route leads from a syscall to a plugin that takes it.
@@ -63,30 +65,57 @@ func newAttachment(b *Broker, c *container.Container, policy *Policy) *attachmen
 // prepare attaches the container to its plugins, all at once, before its first listener is armed.
 func (a *attachment) prepare(ctx context.Context) {
 	a.prepared.Do(func() {
+		choice := a.policy.choose(a.container)
 		a.routes = map[string][]*route{}
 		if a.container.Privileged {
 			a.broker.log.Warn().Str("container", a.container.ID).Msg("the container has no user namespace of its own: its calls are left to the kernel")
-			return
+		} else {
+			a.openSessions(ctx, choice)
 		}
-		ctx, cancel := context.WithTimeout(ctx, attachTimeout)
-		defer cancel()
-		var attaching sync.WaitGroup
-		for _, use := range a.policy.Uses {
-			s := &session{Use: use}
-			a.sessions = append(a.sessions, s)
-			for _, sc := range proto.Narrow(use.Plugin.Manifest(), use.Settings).GetSyscalls() {
-				a.routes[sc.GetName()] = append(a.routes[sc.GetName()], &route{session: s, syscall: sc})
-			}
-			attaching.Go(func() { a.attachSession(ctx, s) })
-		}
-		attaching.Wait()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.choice = choice
 	})
 }
 
+// openSessions attaches the container to the plugins of the choice, and routes calls to them.
+func (a *attachment) openSessions(ctx context.Context, choice Choice) {
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	var attaching sync.WaitGroup
+	for _, use := range choice.Uses {
+		s := &session{Use: use}
+		a.sessions = append(a.sessions, s)
+		attaching.Go(func() { a.attachSession(ctx, s) })
+	}
+	attaching.Wait()
+	for _, s := range a.sessions {
+		if s.fellBack != nil && choice.Effective != nil {
+			choice.Effective.FallBack(s.Plugin.Name(), s.fellBack.Error())
+		}
+		for _, sc := range proto.Narrow(s.Plugin.Manifest(), s.Settings).GetSyscalls() {
+			a.routes[sc.GetName()] = append(a.routes[sc.GetName()], &route{session: s, syscall: sc})
+		}
+	}
+}
+
+// chosen is what the container gets; the zero Choice until it is prepared.
+func (a *attachment) chosen() Choice {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.choice
+}
+
 func (a *attachment) attachSession(ctx context.Context, s *session) {
+	log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", s.Plugin.Name()).Logger()
 	opened := s.Plugin.NewSession(a.container.Wire(), s.Settings)
 	err := opened.Attach(ctx)
-	log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", s.Plugin.Name()).Logger()
+	if errors.Is(err, launcher.ErrRefused) && s.Fallback != "" {
+		log.Warn().Err(err).Msg("the plugin refuses settings of the container's annotations: they are ignored")
+		s.fellBack, s.Settings = err, s.Fallback
+		opened = s.Plugin.NewSession(a.container.Wire(), s.Settings)
+		err = opened.Attach(ctx)
+	}
 	if errors.Is(err, launcher.ErrRefused) {
 		log.Error().Err(err).Msg("the plugin does not serve this container: its calls get the failure verdict")
 		s.refused = err

@@ -270,7 +270,7 @@ func (b *Broker) Status() []ContainerStatus {
 			ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
 			Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
 		}
-		for _, use := range a.policy.Uses {
+		for _, use := range a.chosen().Uses {
 			s.Plugins = append(s.Plugins, use.Plugin.Name())
 		}
 		list = append(list, s)

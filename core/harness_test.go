@@ -184,7 +184,7 @@ type options struct {
 	settings map[string]string
 }
 
-var syscallNames = map[int32]string{unix.SYS_GETPPID: "getppid", unix.SYS_SETHOSTNAME: "sethostname", unix.SYS_CHDIR: "chdir"}
+var syscallNames = map[int32]string{unix.SYS_GETPPID: "getppid", unix.SYS_SETHOSTNAME: "sethostname", unix.SYS_CHDIR: "chdir", unix.SYS_GETSID: "getsid"}
 
 func syscallName(arch uint32, nr int32) (string, bool) {
 	name, ok := syscallNames[nr]
@@ -234,7 +234,7 @@ func (b *bench) newPolicy(o options) *Policy {
 	if o.limits.MaxInflight == 0 {
 		o.limits.MaxInflight = 1000
 	}
-	settings := map[string]string{"gate": b.gate.name, "refuse": "", "attach": ""}
+	settings := map[string]string{"gate": b.gate.name, "refuse": "", "attach": "", "switch": ""}
 	for key, value := range o.settings {
 		settings[key] = value
 	}
@@ -272,7 +272,7 @@ func (b *bench) attach(t testing.TB) *testcaller.Caller {
 func (b *bench) attachCaller(t testing.TB, c *testcaller.Caller, id string) {
 	t.Helper()
 	claim := container.Claim{ID: id, Runtime: "test", PID: c.PID}
-	if err := b.Attach(context.Background(), c.Listener(t, unix.SYS_GETPPID, unix.SYS_SETHOSTNAME, unix.SYS_CHDIR), claim); err != nil {
+	if err := b.Attach(context.Background(), c.Listener(t, unix.SYS_GETPPID, unix.SYS_SETHOSTNAME, unix.SYS_CHDIR, unix.SYS_GETSID), claim); err != nil {
 		t.Fatal(err)
 	}
 }

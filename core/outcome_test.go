@@ -215,3 +215,13 @@ func TestRefused(t *testing.T) {
 	want(t, ask(t, b.attach(t), testplugin.Return, 1), 0, syscall.EIO)
 	b.log.await(t, 1, `"level":"error"`, "it is Monday", "does not serve this container")
 }
+
+// TestSwitchedSyscall is taken where its setting is on. Where it is not, and the filter is another container's too, the
+// kernel answers.
+func TestSwitchedSyscall(t *testing.T) {
+	t.Parallel()
+	on := newBench(t, options{settings: map[string]string{"switch": "seven c"}})
+	want(t, on.attach(t).Call(t, unix.SYS_GETSID, 1<<30), 7, 0)
+	off := newBench(t, options{})
+	want(t, off.attach(t).Call(t, unix.SYS_GETSID, 1<<30), 0, unix.ESRCH)
+}

@@ -4,7 +4,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/sdk/proto"
 )
 
@@ -13,6 +15,8 @@ import (
 type Policy struct {
 	Uses   []Use
 	Limits Limits
+	// Choose says what a container gets; nil: Uses, and nothing to explain. It is called once for each, concurrently.
+	Choose func(*container.Container) Choice
 	// SyscallName names the calls that the plugins take, by architecture (AUDIT_ARCH_*) and number.
 	SyscallName func(arch uint32, nr int32) (name string, taken bool)
 	// Released is called when nothing uses the policy any more.
@@ -21,10 +25,24 @@ type Policy struct {
 	refs atomic.Int64
 }
 
+// Choice is what one container gets of a policy.
+type Choice struct {
+	Uses      []Use             // in the order in which the plugins are asked
+	Effective *policy.Effective // why, for an operator; may be nil
+}
+
+func (p *Policy) choose(c *container.Container) Choice {
+	if p.Choose == nil {
+		return Choice{Uses: p.Uses}
+	}
+	return p.Choose(c)
+}
+
 // Use is a plugin with its settings.
 type Use struct {
 	Plugin    *launcher.Plugin
 	Settings  string         // JSON object with every setting
+	Fallback  string         // the same, for a plugin that refuses Settings; empty: none
 	Deadline  time.Duration  // for one notification
 	OnFailure *proto.Verdict // what the caller gets when the plugin fails
 }

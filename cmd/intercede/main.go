@@ -46,7 +46,7 @@ func execute() int {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &exitError{exitUsage, fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(runCommand(), serveCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), pluginCommand(),
+	root.AddCommand(runCommand(), serveCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), policyCommand(), pluginCommand(),
 		benchCommand(), demoCommand())
 	err := root.Execute()
 	var exit *exitError

@@ -12,6 +12,7 @@ import (
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/intake/oci"
+	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/run"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/rs/zerolog"
@@ -64,7 +65,7 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 }
 
 func runContainer(ctx context.Context, flags *runFlags, options run.Options) error {
-	annotations, err := parseAnnotations(flags.annotations)
+	annotations, err := parsePairs("annotation", flags.annotations)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 		}
 		defer engine.Close()
 		deliver = func(c *run.Container) error {
-			claim := container.Claim{ID: c.ID(), Runtime: "run", Annotations: annotations, PID: c.InitPID()}
+			claim := container.Claim{ID: c.ID(), Runtime: policy.RuntimeRun, Name: options.Name, Annotations: annotations, PID: c.InitPID()}
 			return engine.Attach(ctx, c.Listener(), claim)
 		}
 	}
@@ -110,17 +111,17 @@ func (f *runFlags) logger(setup *daemon.Setup) (zerolog.Logger, error) {
 	return log, err
 }
 
-// parseAnnotations reads K=V pairs.
-func parseAnnotations(pairs []string) (map[string]string, error) {
-	annotations := map[string]string{}
+// parsePairs reads the K=V pairs of a flag.
+func parsePairs(flag string, pairs []string) (map[string]string, error) {
+	values := map[string]string{}
 	for _, pair := range pairs {
 		key, value, found := strings.Cut(pair, "=")
 		if !found || key == "" {
-			return nil, &exitError{exitUsage, fmt.Errorf("--annotation %q: want K=V", pair)}
+			return nil, &exitError{exitUsage, fmt.Errorf("--%s %q: want K=V", flag, pair)}
 		}
-		annotations[key] = value
+		values[key] = value
 	}
-	return annotations, nil
+	return values, nil
 }
 
 // runDelivered runs a container whose listener goes where deliver brings it.

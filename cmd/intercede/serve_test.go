@@ -149,11 +149,13 @@ type maker struct {
 	out *bufio.Reader
 }
 
-// startMaker starts a container that tries mknod of zero (c 1:5) for each line that it gets, and says what came of it.
-func (s *site) startMaker(t *testing.T) *maker {
+// startMaker starts a container, with further flags of run, that tries mknod of zero (c 1:5) for each line that it gets, and
+// says what came of it.
+func (s *site) startMaker(t *testing.T, flags ...string) *maker {
 	t.Helper()
-	m := &maker{cmd: program("run", "--config", s.config(), "--socket", s.socket(), "--", "sh", "-c",
-		`while read line; do rm -f /tmp/zero; mknod /tmp/zero c 1 5 2>&1 && echo made; done`)}
+	args := append([]string{"run", "--config", s.config(), "--socket", s.socket()}, flags...)
+	m := &maker{cmd: program(append(args, "--", "sh", "-c",
+		`while read line; do rm -f /tmp/zero; mknod /tmp/zero c 1 5 2>&1 && echo made; done`)...)}
 	in, err := m.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

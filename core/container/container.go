@@ -16,10 +16,8 @@ import (
 // Container is who is behind a listener. It holds the user namespace open, so that its identity cannot be reused while
 // the container is known.
 type Container struct {
-	ID          string
-	Runtime     string // "oci", "run"
-	Annotations map[string]string
-	InitPID     int
+	Claim   // what its first listener came with
+	InitPID int
 
 	UserNamespace target.NamespaceID
 	// Privileged says that the container's user namespace is the broker's own: it has no use for interception.
@@ -34,9 +32,12 @@ type Container struct {
 // may speak to the intake is trusted that far.
 type Claim struct {
 	ID          string
-	Runtime     string
+	Runtime     string // "oci", "lxc", "run"
+	Name        string // if it has one beside its ID
+	Cookie      string // of LXC
 	Annotations map[string]string
-	PID         int // a process of the container, in the broker's pid namespace
+	PeerUID     *uint32 // of the process that delivered the listener; nil: none did
+	PID         int     // a process of the container, in the broker's pid namespace
 }
 
 // Inspect reads what the kernel knows of the container. The error wraps os.ErrProcessDone if the process is gone.
@@ -59,7 +60,7 @@ func inspect(claim Claim) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{ID: claim.ID, Runtime: claim.Runtime, Annotations: claim.Annotations, InitPID: claim.PID, namespace: namespace}
+	c := &Container{Claim: claim, InitPID: claim.PID, namespace: namespace}
 	if err := c.read(process, proc); err != nil {
 		namespace.Close()
 		return nil, err
@@ -103,6 +104,9 @@ func findInit(process *target.Target) (int, error) {
 
 // Close gives the user namespace back.
 func (c *Container) Close() { c.namespace.Close() }
+
+// Cgroups are the container's paths, one for each hierarchy, by its controllers (cgroups(7)).
+func (c *Container) Cgroups() map[string]string { return c.cgroups }
 
 // Wire is what plugins are told of the container.
 func (c *Container) Wire() *proto.Container {

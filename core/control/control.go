@@ -1,6 +1,7 @@
 // Package control is the admin socket: HTTP with JSON on a Unix socket that its owner alone can connect to.
 //
-//	GET /v1/status    a [Status]
+//	GET /v1/status          a [Status]
+//	GET /v1/policy?id=ID    a list of [core.ContainerPolicy]: see [core.Broker.Policies]
 package control
 
 import (
@@ -11,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/intercede/intercede/core"
@@ -20,9 +22,10 @@ import (
 
 const (
 	statusPath = "/v1/status"
+	policyPath = "/v1/policy"
 
-	// maxStatus is far above what 10,000 containers take, in bytes.
-	maxStatus = 64 << 20
+	// maxAnswer is far above what the status of 10,000 containers takes, in bytes.
+	maxAnswer = 64 << 20
 
 	peerTimeout   = 10 * time.Second // for a peer to send its request, and to take the answer
 	closeTimeout  = time.Second
@@ -44,18 +47,29 @@ type Server struct {
 	http   *http.Server
 }
 
+// Source is where the answers come from.
+type Source struct {
+	Status   func() *Status
+	Policies func(id string) []core.ContainerPolicy
+}
+
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.
-func Listen(path string, status func() *Status) (*Server, error) {
+func Listen(path string, source Source) (*Server, error) {
 	s, err := socket.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
 	routes := http.NewServeMux()
-	routes.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(status()) // fails only when the peer is gone
+	routes.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, source.Status()) })
+	routes.HandleFunc("GET "+policyPath, func(w http.ResponseWriter, r *http.Request) {
+		answer(w, source.Policies(r.URL.Query().Get("id")))
 	})
 	return &Server{s, &http.Server{Handler: routes, ReadTimeout: peerTimeout, WriteTimeout: peerTimeout}}, nil
+}
+
+func answer(w http.ResponseWriter, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(value) // fails only when the peer is gone
 }
 
 // Serve answers until Close, and returns nil then.
@@ -89,6 +103,15 @@ func GetStatus(ctx context.Context, path string) (*Status, error) {
 	return status, nil
 }
 
+// GetPolicies asks the same daemon for the policies of the attached containers with this id, or whose ids begin so.
+func GetPolicies(ctx context.Context, path, id string) ([]core.ContainerPolicy, error) {
+	var policies []core.ContainerPolicy
+	if err := get(ctx, path, policyPath+"?id="+url.QueryEscape(id), &policies); err != nil {
+		return nil, fmt.Errorf("asking the daemon on %q: %w", path, err)
+	}
+	return policies, nil
+}
+
 func get(ctx context.Context, path, resource string, answer any) error {
 	client := &http.Client{Timeout: clientTimeout, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -112,5 +135,5 @@ func get(ctx context.Context, path, resource string, answer any) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answered %s: is it another version of intercede?", response.Status)
 	}
-	return json.NewDecoder(io.LimitReader(response.Body, maxStatus)).Decode(answer)
+	return json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer)
 }

@@ -84,9 +84,10 @@ func (e *Engine) start(setup *Setup) (*core.Policy, error) {
 	}
 	for i, p := range setup.Policy.Plugins {
 		policy.Uses = append(policy.Uses, core.Use{
-			Plugin: plugins[i].Plugin, Settings: p.SettingsJSON, Deadline: p.Timeout, OnFailure: p.OnFailure,
+			Plugin: plugins[i].Plugin, Deadline: p.Timeout, OnFailure: p.OnFailure,
 		})
 	}
+	policy.Choose = func(c *container.Container) core.Choice { return e.choose(setup.Policy, policy.Uses, c) }
 	return policy, nil
 }
 
@@ -138,6 +139,9 @@ func (e *Engine) release(plugins []*sharedPlugin) {
 func (e *Engine) remove(gone *sharedPlugin) {
 	e.plugins = slices.DeleteFunc(e.plugins, func(p *sharedPlugin) bool { return p == gone })
 }
+
+// Policies are core.Broker's.
+func (e *Engine) Policies(id string) []core.ContainerPolicy { return e.broker.Policies(id) }
 
 // Status says what runs.
 func (e *Engine) Status() ([]launcher.Status, []core.ContainerStatus) {

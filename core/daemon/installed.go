@@ -17,7 +17,7 @@ import (
 type Installed struct {
 	Name     string
 	Path     string
-	Enabled  bool
+	Enabled  bool            // for some container
 	Manifest *proto.Manifest // nil with an Err
 	Err      error
 }
@@ -27,7 +27,7 @@ type Installed struct {
 func ListInstalled(ctx context.Context, config *policy.Config) []*Installed {
 	var list []*Installed
 	for _, p := range config.Plugins {
-		list = append(list, &Installed{Name: p.Name, Path: p.Path, Enabled: p.Enabled})
+		list = append(list, &Installed{Name: p.Name, Path: p.Path, Enabled: p.Used})
 	}
 	for _, name := range installedNames(config.Broker.PluginDir) {
 		if !slices.ContainsFunc(list, func(p *Installed) bool { return p.Name == name }) {

@@ -15,12 +15,12 @@ import (
 // Setup is a config that was checked as a whole: the file, the plugins' binaries and manifests, the settings.
 type Setup struct {
 	Policy    *policy.Policy
-	Manifests []*proto.Manifest // of Policy.Plugins, in their order, with the syscalls that their settings leave switched on
+	Manifests []*proto.Manifest // of Policy.Plugins, in their order, with the syscalls that some container's settings leave switched on
 	installed []*proto.Manifest // the same as the binaries print them
 	routes    filter.Routes
 }
 
-// Load reads the config at path, runs the enabled plugins' binaries for their manifests and checks all of it. Nothing is
+// Load reads the config at path, runs the binaries of the plugins that some container may have for their manifests and checks all of it. Nothing is
 // started. It gives every problem that it finds at once.
 func Load(ctx context.Context, path string, options policy.Options) (*Setup, policy.Problems) {
 	config, problems := policy.Load(path, options)
@@ -36,7 +36,7 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 	for _, p := range resolved.Plugins {
 		manifest := manifests.Read[p.Name]
 		setup.installed = append(setup.installed, manifest)
-		setup.Manifests = append(setup.Manifests, proto.Narrow(manifest, p.SettingsJSON))
+		setup.Manifests = append(setup.Manifests, proto.Narrow(manifest, p.WidestJSON))
 	}
 	var err error
 	if setup.routes, err = filter.Resolve(setup.Manifests); err != nil {
@@ -45,7 +45,7 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 	return setup, nil
 }
 
-// readManifests runs the enabled plugins' binaries, all at once.
+// readManifests runs the binaries of the plugins that some container may have, all at once.
 func readManifests(ctx context.Context, config *policy.Config) policy.Manifests {
 	var mu sync.Mutex
 	var reading sync.WaitGroup
@@ -53,7 +53,7 @@ func readManifests(ctx context.Context, config *policy.Config) policy.Manifests 
 		Read: map[string]*proto.Manifest{}, Unread: map[string]error{}, Installed: installedNames(config.Broker.PluginDir),
 	}
 	for _, p := range config.Plugins {
-		if !p.Enabled {
+		if !p.Used {
 			continue
 		}
 		reading.Go(func() {

@@ -6,9 +6,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/intercede/intercede/core"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/oci"
+	"github.com/intercede/intercede/core/policy"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +44,7 @@ func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 	if s.runtimes, err = oci.Listen(s.sockets.runtime, oci.Options{Refused: s.refused}); err != nil {
 		return nil, err
 	}
-	if s.control, err = control.Listen(s.sockets.control, s.status); err != nil {
+	if s.control, err = control.Listen(s.sockets.control, control.Source{Status: s.status, Policies: s.policies}); err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(setup, log); err != nil {
@@ -103,8 +105,9 @@ func (s *Server) report(err error) {
 // attach is called for each listener that a runtime delivers.
 func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	claim := container.Claim{
-		ID: a.State.State.ID, Runtime: "oci", Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
+		ID: a.State.State.ID, Runtime: policy.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
 	}
+	claim.PeerUID = &a.Peer.Uid
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
 	}
@@ -132,3 +135,5 @@ func (s *Server) status() *control.Status {
 		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, Plugins: plugins, Containers: containers,
 	}
 }
+
+func (s *Server) policies(id string) []core.ContainerPolicy { return s.engine.Policies(id) }

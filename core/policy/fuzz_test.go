@@ -11,8 +11,18 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
+// samePolicy compares what the policies say, not where it stands.
 func samePolicy(a, b *Policy) bool {
-	return fmt.Sprintf("%+v", *a) == fmt.Sprintf("%+v", *b)
+	return fmt.Sprintf("%+v", withoutOrigins(a)) == fmt.Sprintf("%+v", withoutOrigins(b))
+}
+
+func withoutOrigins(p *Policy) Policy {
+	bare := Policy{Broker: p.Broker}
+	for _, plugin := range p.Plugins {
+		plugin.state = PluginState{}
+		bare.Plugins = append(bare.Plugins, plugin)
+	}
+	return bare
 }
 
 // withoutPlaces is a config with nothing of the text that it came from.
@@ -33,13 +43,19 @@ func FuzzParse(f *testing.F) {
 	for _, test := range parseProblems {
 		f.Add(test.text)
 	}
+	for _, test := range ruleProblems {
+		f.Add(test.text)
+	}
 	f.Add("[plugins.every.config]\nflag = true\nlist = [\"a\", '''\nb''''']\nz_table = { \"a.b\" = \"c\", # x\n d.e = 1, }\n")
 	manifests := testManifests(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		config, problems := Parse(text, "config.toml", Options{})
 		if config != nil {
-			_, more := Resolve(config, manifests)
+			policy, more := Resolve(config, manifests)
 			problems = append(problems, more...)
+			if policy != nil {
+				checkEffective(t, policy)
+			}
 			checkPlaces(t, strings.TrimPrefix(text, "\ufeff"))
 		}
 		for _, p := range problems {

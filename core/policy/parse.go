@@ -19,21 +19,24 @@ type Options struct {
 // Config is a config whose plugin settings have not been held against the manifests yet.
 type Config struct {
 	Broker  Broker
-	Plugins []PluginConfig // by name
+	Plugins []PluginConfig // by name: those with a [plugins.NAME], and those that only a rule switches on
 
+	rules  []rule
 	places *places
 	sound  bool // Parse found no problems
 }
 
-// PluginConfig is a [plugins.NAME] table.
+// PluginConfig is a [plugins.NAME] table, or its defaults.
 type PluginConfig struct {
 	Name      string
-	Enabled   bool
+	Enabled   bool           // where no rule says otherwise
+	Used      bool           // some container may have it: it is enabled, or a rule or an annotation can enable it
 	Path      string         // absolute
 	SHA256    string         // 64 lower-case hex digits; empty: not pinned
 	Timeout   time.Duration  // the broker's deadline where the table has none
 	OnFailure *proto.Verdict // nil: the manifest's
 
+	path     toml.Key       // where the config first wants it
 	settings map[string]any // as toml.Decode gives them
 }
 
@@ -54,14 +57,16 @@ func Parse(text, file string, options Options) (*Config, Problems) {
 	doc := newDocument(file, text, meta)
 	root := &table{doc: doc, values: values}
 	broker, plugins := root.table("broker"), root.table("plugins")
+	rules := readRules(root)
 	root.finish()
 
-	config := &Config{places: doc.places}
+	config := &Config{places: doc.places, rules: rules}
 	config.Broker = readBroker(broker, folder, plugins.names())
 	if options.PluginDir != "" {
 		config.Broker.PluginDir = options.PluginDir
 	}
 	config.Plugins = readPlugins(plugins, &config.Broker)
+	config.use()
 	config.sound = len(doc.problems) == 0
 	doc.problems.sort()
 	return config, doc.problems

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
@@ -13,7 +15,7 @@ type places struct {
 	file  string
 	text  string
 	lines []int           // offset of each line's start
-	marks map[string]mark // by toml.Key.String
+	marks map[string]mark // by keyText
 }
 
 func newPlaces(file, text string) *places {
@@ -27,8 +29,9 @@ func newPlaces(file, text string) *places {
 }
 
 // learn takes the keys in the order of the text, with their marks. A table that only its keys imply stands where the first
-// of them does; a key in an array of tables, where it stands in the first of them.
+// of them does; a key in an array of tables, where it stands in the first of them, but each rule has its own.
 func (p *places) learn(keys []toml.Key, marks []mark) {
+	keys = p.numberRules(keys, marks)
 	for i, key := range keys {
 		p.add(key, marks[i])
 	}
@@ -39,8 +42,48 @@ func (p *places) learn(keys []toml.Key, marks []mark) {
 	}
 }
 
+// numberRules gives the keys of each rule a first part of their own, see rulePart. Rules are [[container]] tables, or the
+// elements of one array.
+func (p *places) numberRules(keys []toml.Key, marks []mark) []toml.Key {
+	numbered := slices.Clone(keys)
+	last := -1
+	var inline []int
+	for i, key := range keys {
+		if key[0] != ruleTable {
+			continue
+		}
+		if len(key) == 1 {
+			p.add(key, marks[i])
+			if marks[i].assigns {
+				inline = marks[i].elements
+				continue
+			}
+			last++
+		}
+		for last+1 < len(inline) && inline[last+1] < marks[i].offset {
+			last++
+			p.add(toml.Key{rulePart(last)}, mark{offset: inline[last]})
+		}
+		if last >= 0 {
+			numbered[i] = append(toml.Key{rulePart(last)}, key[1:]...)
+		}
+	}
+	return numbered
+}
+
+// keyText is the key as it is shown.
+func keyText(key toml.Key) string {
+	if len(key) == 0 || !strings.HasPrefix(key[0], ruleTable+"[") {
+		return key.String()
+	}
+	if len(key) == 1 {
+		return key[0]
+	}
+	return key[0] + "." + key[1:].String()
+}
+
 func (p *places) add(key toml.Key, m mark) {
-	name := key.String()
+	name := keyText(key)
 	if _, known := p.marks[name]; !known {
 		p.marks[name] = m
 	}
@@ -48,7 +91,7 @@ func (p *places) add(key toml.Key, m mark) {
 
 // place is where a key stands, 0, 0 if the file does not have it.
 func (p *places) place(key toml.Key) (line, column int) {
-	m, known := p.marks[key.String()]
+	m, known := p.marks[keyText(key)]
 	if !known {
 		return 0, 0
 	}
@@ -58,7 +101,7 @@ func (p *places) place(key toml.Key) (line, column int) {
 // problem is one at a key.
 func (p *places) problem(key toml.Key, message string) Problem {
 	line, column := p.place(key)
-	return Problem{File: p.file, Line: line, Column: column, Key: key.String(), Message: message}
+	return Problem{File: p.file, Line: line, Column: column, Key: keyText(key), Message: message}
 }
 
 // elementProblem is one at element i of the array that is a key's value.

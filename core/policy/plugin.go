@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/BurntSushi/toml"
 	"github.com/intercede/intercede/sdk/proto"
 )
 
@@ -22,7 +23,7 @@ func readPlugins(t *table, broker *Broker) []PluginConfig {
 }
 
 func readPlugin(t *table, name string, broker *Broker) PluginConfig {
-	p := PluginConfig{Name: name, Enabled: true, Path: proto.BinaryPrefix + name, Timeout: broker.Deadline}
+	p := defaultPlugin(name, t.path, broker)
 	t.bool("enabled", &p.Enabled)
 	t.text("path", &p.Path, checkPath)
 	t.text("sha256", &p.SHA256, checkSHA256)
@@ -34,6 +35,11 @@ func readPlugin(t *table, name string, broker *Broker) PluginConfig {
 	p.Path = from(broker.PluginDir, p.Path)
 	p.SHA256 = strings.ToLower(p.SHA256)
 	return p
+}
+
+// defaultPlugin is a plugin without any key of its table, which stands at path. Its program is relative to the plugin folder.
+func defaultPlugin(name string, path toml.Key, broker *Broker) PluginConfig {
+	return PluginConfig{Name: name, Enabled: true, Path: proto.BinaryPrefix + name, Timeout: broker.Deadline, path: path}
 }
 
 func checkSHA256(digest string) error {

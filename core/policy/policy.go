@@ -6,7 +6,8 @@
 // with position, key path and what would be accepted. [Load] is Parse for a file, which only its owner may be able to
 // write.
 //
-// The [plugins] table is the policy of every container.
+// The [plugins] table is the policy of every container that no [[container]] rule matches; [Policy.For] says what a
+// container gets, and which line of the config or which annotation it has it from.
 package policy
 
 import (
@@ -18,7 +19,9 @@ import (
 // Policy is a config without problems.
 type Policy struct {
 	Broker  Broker
-	Plugins []Plugin // the enabled ones, in the order in which they are asked
+	Plugins []Plugin // those that some container may have, in the order in which they are asked
+
+	rules []resolvedRule
 }
 
 // Broker is the [broker] table, with its defaults filled in.
@@ -35,12 +38,16 @@ type Broker struct {
 	Order       []string      // plugin names: of those that take the same syscall, the first is asked first
 }
 
-// Plugin is an enabled plugin.
+// Plugin is a plugin that some container may have.
 type Plugin struct {
 	Name         string
 	Path         string         // absolute path of its program
 	SHA256       string         // of the program, 64 lower-case hex digits; empty: not pinned
 	Timeout      time.Duration  // for its answer to a notification
 	OnFailure    *proto.Verdict // what the caller gets when the plugin fails
-	SettingsJSON string         // every setting of the manifest, for proto.AttachRequest; equal settings are equal text
+	Enabled      bool           // where no rule says otherwise
+	SettingsJSON string         // likewise: every setting of the manifest
+	WidestJSON   string         // for proto.Narrow: no setting is its type's zero unless it is so for every container
+
+	state PluginState // where no rule says otherwise
 }

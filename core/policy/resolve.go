@@ -2,7 +2,9 @@ package policy
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,24 +15,29 @@ import (
 // Manifests are what is known of plugins, by name.
 type Manifests struct {
 	Read      map[string]*proto.Manifest // those that proto.CheckManifest has accepted
-	Unread    map[string]error           // why there is none of an enabled plugin
+	Unread    map[string]error           // why there is none of a plugin that some container may have
 	Installed []string                   // names of plugins, to guess what a misspelt one means
 }
 
-// Resolve holds the config against the manifests. There must be one for each enabled plugin. The Policy is nil if this
-// stage or [Parse] found problems.
+// Resolve holds the config against the manifests. There must be one for each plugin that some container may have. The
+// Policy is nil if this stage or [Parse] found problems.
 func Resolve(config *Config, manifests Manifests) (*Policy, Problems) {
 	doc := &document{places: config.places}
 	policy := &Policy{Broker: config.Broker}
 	for _, plugin := range config.Plugins {
-		if plugin.Enabled && doc.checkManifest(plugin, manifests) {
+		if plugin.Used && doc.checkManifest(&plugin, manifests) {
 			policy.Plugins = append(policy.Plugins, doc.resolve(plugin, manifests.Read[plugin.Name]))
 		}
 	}
 	doc.checkOrder(policy, manifests.Read)
+	policy.rules = doc.rules(config, manifests)
 	if len(doc.problems) > 0 || !config.sound {
 		doc.problems.sort()
 		return nil, doc.problems
+	}
+	for i := range policy.Plugins {
+		p := &policy.Plugins[i]
+		p.WidestJSON = widest(p.state, policy.rules)
 	}
 	sortPlugins(policy)
 	return policy, nil
@@ -41,37 +48,67 @@ func pluginKey(name string) toml.Key {
 }
 
 // checkManifest says whether the plugin has a manifest, its own.
-func (d *document) checkManifest(plugin PluginConfig, manifests Manifests) bool {
-	key := pluginKey(plugin.Name)
+func (d *document) checkManifest(plugin *PluginConfig, manifests Manifests) bool {
+	if isManifestOf(plugin, manifests) {
+		return true
+	}
 	manifest := manifests.Read[plugin.Name]
-	if manifest == nil {
-		p := d.problem(key, fmt.Sprintf("no manifest from %s: is the plugin installed there?", plugin.Path))
-		if err := manifests.Unread[plugin.Name]; err != nil {
-			p.Message = err.Error()
-		}
-		if !slices.Contains(manifests.Installed, plugin.Name) {
-			p.Suggestion = nearest(plugin.Name, manifests.Installed)
-		}
-		d.report(p)
+	if manifest != nil {
+		d.report(d.problem(plugin.path, fmt.Sprintf("%s is the program of another plugin, %q", plugin.Path, manifest.GetName())))
 		return false
 	}
-	if manifest.GetName() != plugin.Name {
-		d.report(d.problem(key, fmt.Sprintf("%s is the program of another plugin, %q", plugin.Path, manifest.GetName())))
-		return false
+	p := d.problem(plugin.path, fmt.Sprintf("no manifest from %s: is the plugin installed there?", plugin.Path))
+	if err := manifests.Unread[plugin.Name]; err != nil {
+		p.Message = err.Error()
 	}
-	return true
+	if !slices.Contains(manifests.Installed, plugin.Name) {
+		p.Suggestion = nearest(plugin.Name, manifests.Installed)
+	}
+	d.report(p)
+	return false
+}
+
+func isManifestOf(plugin *PluginConfig, manifests Manifests) bool {
+	manifest := manifests.Read[plugin.Name]
+	return manifest != nil && manifest.GetName() == plugin.Name
 }
 
 func (d *document) resolve(plugin PluginConfig, manifest *proto.Manifest) Plugin {
-	key := append(pluginKey(plugin.Name), "config")
+	state := PluginState{Name: plugin.Name, Enabled: plugin.Enabled, declared: declarationsOf(manifest)}
+	state.Origin = d.enabledOrigin(plugin.Name)
+	path := append(pluginKey(plugin.Name), "config")
+	values := d.settings(path, plugin.settings, manifest.GetSettings())
+	for _, key := range slices.Sorted(maps.Keys(state.declared)) {
+		s := SettingState{Key: key}
+		if value, given := values[key]; given {
+			s.Value, s.Origin = value, d.origin(append(slices.Clone(path), key))
+		} else if value, err := canonical(json.RawMessage(state.declared[key].GetDefaultJson())); err != nil {
+			d.report(d.problem(plugin.path, fmt.Sprintf("default of setting %s: %v", key, err)))
+		} else {
+			s.Value = value
+		}
+		state.Settings = append(state.Settings, s)
+	}
 	return Plugin{
 		Name:         plugin.Name,
 		Path:         plugin.Path,
 		SHA256:       plugin.SHA256,
 		Timeout:      plugin.Timeout,
 		OnFailure:    cmp.Or(plugin.OnFailure, manifest.GetOnFailure()),
-		SettingsJSON: d.settings(key, plugin.settings, manifest.GetSettings()),
+		Enabled:      plugin.Enabled,
+		SettingsJSON: state.SettingsJSON(),
+		state:        state,
 	}
+}
+
+// enabledOrigin is where it stands whether the plugin is enabled where no rule says so.
+func (d *document) enabledOrigin(name string) Origin {
+	for _, key := range []toml.Key{append(pluginKey(name), "enabled"), pluginKey(name)} {
+		if o := d.origin(key); o.Line > 0 {
+			return o
+		}
+	}
+	return Origin{}
 }
 
 // checkOrder reports each two plugins that take the same syscall while the order does not have both.

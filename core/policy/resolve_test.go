@@ -46,6 +46,19 @@ func testManifests(t testing.TB) Manifests {
 				{Key: "list", Type: proto.Setting_TYPE_STRING_LIST, DefaultJson: `[]`},
 			},
 		},
+		{
+			Name: "mount", Syscalls: append(syscalls("mount"), &proto.Syscall{Name: "fsopen", IfSetting: "allowed"}),
+			Settings: []*proto.Setting{
+				{Key: "allowed", Type: proto.Setting_TYPE_STRING_LIST, Pattern: "[a-z0-9]+", Example: "ext4", DefaultJson: `[]`},
+				{Key: "shift", Type: proto.Setting_TYPE_BOOL, DefaultJson: `false`},
+				{Key: "fuse", Type: proto.Setting_TYPE_STRING_MAP, DefaultJson: `{}`},
+			},
+		},
+		{
+			Name: "bpf", Syscalls: []*proto.Syscall{{Name: "bpf", IfSetting: "devices"}},
+			Settings: []*proto.Setting{{Key: "devices", Type: proto.Setting_TYPE_BOOL, DefaultJson: `false`}},
+		},
+		{Name: "setxattr", Syscalls: syscalls("removexattr")},
 		{Name: "one", Syscalls: syscalls("setxattr", "mount", "lsetxattr")},
 		{Name: "two", Syscalls: syscalls("lsetxattr", "setxattr")},
 	} {

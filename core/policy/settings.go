@@ -8,28 +8,30 @@ import (
 	"github.com/intercede/intercede/sdk/proto"
 )
 
-// settings are the values of [plugins.NAME.config], or else the defaults, as a JSON object; what is wrong is reported.
-func (d *document) settings(path toml.Key, values map[string]any, declared []*proto.Setting) string {
-	before := len(d.problems)
+// settings are the values of a table of settings, in canonical form; what is wrong is reported and left out.
+func (d *document) settings(path toml.Key, values map[string]any, declared []*proto.Setting) map[string]json.RawMessage {
 	t := &table{doc: d, path: path, values: values}
-	members := map[string]json.RawMessage{}
+	given := map[string]json.RawMessage{}
 	for _, setting := range declared {
 		name := setting.GetKey()
-		members[name] = json.RawMessage(setting.GetDefaultJson())
-		if value, ok := t.get(name); ok {
-			d.checkSetting(t.key(name), setting, value)
-			members[name] = json.RawMessage(literal(value))
+		value, ok := t.get(name)
+		if !ok {
+			continue
 		}
+		before := len(d.problems)
+		d.checkSetting(t.key(name), setting, value)
+		if len(d.problems) > before {
+			continue
+		}
+		text, err := canonical(json.RawMessage(literal(value)))
+		if err != nil {
+			t.fault(name, "%v", err)
+			continue
+		}
+		given[name] = text
 	}
 	t.finish()
-	if len(d.problems) > before {
-		return ""
-	}
-	text, err := canonical(members)
-	if err != nil {
-		d.report(d.problem(path, "settings: "+err.Error()))
-	}
-	return text
+	return given
 }
 
 // checkSetting reports each element of a list or table by itself.
@@ -55,18 +57,13 @@ func (d *document) checkSetting(key toml.Key, setting *proto.Setting, value any)
 	}
 }
 
-// canonical is the object with its keys sorted, at every depth, and without white space.
-func canonical(members map[string]json.RawMessage) (string, error) {
-	text, err := json.Marshal(members)
-	if err != nil {
-		return "", err
-	}
-	var object any
+// canonical is a JSON value with the keys of its objects sorted, and without white space.
+func canonical(text json.RawMessage) (json.RawMessage, error) {
+	var value any
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
-	if err := decoder.Decode(&object); err != nil {
-		return "", err
+	if err := decoder.Decode(&value); err != nil {
+		return nil, err
 	}
-	text, err = json.Marshal(object)
-	return string(text), err
+	return json.Marshal(value)
 }

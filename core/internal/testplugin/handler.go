@@ -29,12 +29,14 @@ func (h *handler) Manifest() sdk.Manifest {
 				Name: "sethostname", Reads: []sdk.Read{sdk.ReadBytes(0, 1, MaxBytes)},
 				Arguments: []sdk.Argument{{Name: "name"}, {Name: "len", Format: sdk.Size}},
 			},
+			{Name: "getsid", If: "switch"},
 			{Name: "chdir", Reads: []sdk.Read{sdk.ReadPath(0)}, Arguments: []sdk.Argument{{Name: "path"}}},
 		},
 		Settings: []sdk.Setting{
 			{Key: "gate", Type: sdk.String, Default: "", Help: "abstract socket of the test"},
 			{Key: "refuse", Type: sdk.String, Default: "", Help: "why every container is refused"},
 			{Key: "attach", Type: sdk.String, Default: "", Help: "hold: at the gate; exit: the process"},
+			{Key: "switch", Type: sdk.String, Default: "", Help: "switches getsid on, which gives its length"},
 		},
 		OnFailure: sdk.FailContinue(),
 	}
@@ -57,6 +59,7 @@ type settings struct {
 	Gate   string `json:"gate"`
 	Refuse string `json:"refuse"`
 	Attach string `json:"attach"`
+	Switch string `json:"switch"`
 }
 
 // Attach implements sdk.Handler.
@@ -113,6 +116,8 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	case "sethostname":
 		data, fault := req.Bytes(0)
 		return answer(int64(len(data)), fault), nil
+	case "getsid":
+		return sdk.Return(int64(len(s.Switch))), nil
 	case "chdir":
 		path, fault := req.Path(0)
 		return answer(int64(len(path)), fault), nil

@@ -1,0 +1,50 @@
+package daemon
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// For is what the described container gets, with the manifests of the plugins that it has enabled, without the syscalls
+// that its settings leave switched off. Without such a plugin nothing of the container's calls needs to be notified.
+func (s *Setup) For(c policy.Container) (*policy.Effective, []*proto.Manifest) {
+	effective := s.Policy.For(c)
+	var manifests []*proto.Manifest
+	for i, p := range s.Policy.Plugins {
+		if state := effective.Plugin(p.Name); state != nil {
+			manifests = append(manifests, proto.Narrow(s.installed[i], state.SettingsJSON()))
+		}
+	}
+	return effective, manifests
+}
+
+// choose says which of the uses a container has, and with which settings.
+func (e *Engine) choose(p *policy.Policy, uses []core.Use, c *container.Container) core.Choice {
+	choice := core.Choice{Effective: p.For(describe(c))}
+	for _, use := range uses {
+		if state := choice.Effective.Plugin(use.Plugin.Name()); state != nil {
+			use.Settings, use.Fallback = state.SettingsJSON(), state.Fallback()
+			choice.Uses = append(choice.Uses, use)
+		}
+	}
+	for _, a := range choice.Effective.Ignored {
+		event := e.log.Debug()
+		if a.Bad {
+			event = e.log.Warn()
+		}
+		event.Str("container", c.ID).Str("annotation", a.Name).Str("reason", a.Reason).Msg("annotation ignored")
+	}
+	return choice
+}
+
+func describe(c *container.Container) policy.Container {
+	return policy.Container{
+		ID: c.ID, Runtime: c.Runtime, Name: c.Name, Cookie: c.Cookie, Annotations: c.Annotations, PeerUID: c.PeerUID,
+		Cgroups: slices.Compact(slices.Sorted(maps.Values(c.Cgroups()))),
+	}
+}

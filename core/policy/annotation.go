@@ -1,0 +1,149 @@
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// maxAnnotation bounds the value of an annotation that is taken, in bytes.
+const maxAnnotation = 4096
+
+// annotation is one that can switch a plugin or give it a setting, in Incus's name and syntax:
+// https://linuxcontainers.org/incus/docs/main/reference/instance_options/, "Security policies".
+type annotation struct {
+	name    string
+	plugin  string
+	setting string             // empty: the plugin's switch, a bool
+	kind    proto.Setting_Type // of the setting
+}
+
+const (
+	incusPrefix = "security.syscalls.intercept."
+
+	isBool = proto.Setting_TYPE_BOOL
+	isList = proto.Setting_TYPE_STRING_LIST
+	isMap  = proto.Setting_TYPE_STRING_MAP
+)
+
+// annotations are in the order in which they are applied. A bool is true, 1, yes or on; false, 0, no or off, in any case;
+// a list is "ext4,btrfs", a map "ext4=fuse2fs,ntfs=ntfs-3g". An empty value is as none.
+var annotations = []annotation{
+	{incusPrefix + "mknod", "mknod", "", isBool},
+	{incusPrefix + "setxattr", "setxattr", "", isBool},
+	{incusPrefix + "sched_setscheduler", "sched", "", isBool},
+	{incusPrefix + "sysinfo", "sysinfo", "", isBool},
+	{incusPrefix + "bpf", "bpf", "", isBool},
+	{incusPrefix + "bpf.devices", "bpf", "devices", isBool},
+	{incusPrefix + "mount", "mount", "", isBool},
+	{incusPrefix + "mount.allowed", "mount", "allowed", isList},
+	{incusPrefix + "mount.fuse", "mount", "fuse", isMap},
+	{incusPrefix + "mount.shift", "mount", "shift", isBool},
+}
+
+var annotationNames = func() (names []string) {
+	for _, a := range annotations {
+		names = append(names, a.name)
+	}
+	return names
+}()
+
+// apply changes the plugin's switch or setting, unless the value is not acceptable.
+func (a annotation) apply(p *PluginState, text string, origin Origin) error {
+	value, err := a.parse(text)
+	if err != nil {
+		return err
+	}
+	if a.setting == "" {
+		p.Enabled, p.Origin = value.(bool), origin
+		return nil
+	}
+	canonical, err := json.Marshal(value) // that of bools, strings, lists and maps is
+	if err != nil {
+		return err
+	}
+	if err := proto.CheckSetting(p.declared[a.setting], canonical); err != nil {
+		return errors.New(firstFault(err.Error()))
+	}
+	if p.withoutAnnotations == nil {
+		p.withoutAnnotations = slices.Clone(p.Settings)
+	}
+	*p.setting(a.setting) = SettingState{a.setting, canonical, origin}
+	return nil
+}
+
+func (a annotation) parse(text string) (any, error) {
+	switch {
+	case len(text) > maxAnnotation:
+		return nil, fmt.Errorf("%d bytes: it may have %d", len(text), maxAnnotation)
+	case !utf8.ValidString(text):
+		return nil, fmt.Errorf("%s: not UTF-8", shorten(text))
+	case a.kind == isBool:
+		return parseBool(text)
+	case a.kind == isList:
+		return parseList(text)
+	default:
+		return parseMap(text)
+	}
+}
+
+// firstFault is the first line of what is wrong with a value, at a bounded length.
+func firstFault(message string) string {
+	line, _, _ := strings.Cut(message, "\n")
+	if len(line) > 4*maxShown {
+		line = strings.ToValidUTF8(line[:4*maxShown], "") + "..."
+	}
+	return line
+}
+
+func parseBool(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "true", "1", "yes", "on":
+		return true, nil
+	case "false", "0", "no", "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("%s: want true or false", shorten(text))
+}
+
+// parseList reads "ext4,btrfs". What is there twice counts once.
+func parseList(text string) ([]string, error) {
+	words := []string{}
+	for word := range strings.SplitSeq(text, ",") {
+		word = strings.TrimSpace(word)
+		if word == "" {
+			return nil, fmt.Errorf(`%s: want names with commas between them, such as "ext4,btrfs"`, shorten(text))
+		}
+		if !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words, nil
+}
+
+// parseMap reads "ext4=fuse2fs,ntfs=ntfs-3g".
+func parseMap(text string) (map[string]string, error) {
+	words, err := parseList(text)
+	if err != nil {
+		return nil, err
+	}
+	table := map[string]string{}
+	for _, word := range words {
+		key, value, _ := strings.Cut(word, "=")
+		if key == "" || value == "" || strings.Contains(value, "=") {
+			return nil, fmt.Errorf(`%s: want pairs with commas between them, such as "ext4=fuse2fs"`, shorten(word))
+		}
+		if _, twice := table[key]; twice {
+			return nil, fmt.Errorf("%s is there twice", shorten(key))
+		}
+		table[key] = value
+	}
+	return table, nil
+}
+
+var errNotAccepted = errors.New("no rule that matches accepts it")
