@@ -15,7 +15,7 @@ import (
 const (
 	// roundCalls are made of one row before it is the next row's turn, so that what changes on the machine meanwhile
 	// (its clock, its load) hits all rows alike.
-	roundCalls = 100
+	roundCalls = 500
 	// warmUpCalls of each row come first and do not count.
 	warmUpCalls = 200
 )
