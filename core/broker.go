@@ -46,9 +46,10 @@ type Config struct {
 
 // Broker handles the notifications of many containers. Its methods may be called concurrently.
 type Broker struct {
-	log    zerolog.Logger
-	audit  *audit.Log
-	poller *listener.Poller
+	log     zerolog.Logger
+	audit   *audit.Log
+	observe func(audit.Record)
+	poller  *listener.Poller
 
 	processors *processors
 	idle       atomic.Int64
@@ -92,6 +93,9 @@ func New(config Config) (*Broker, error) {
 	b.startWorker()
 	return b, nil
 }
+
+// Observe has fn called with the record of each call, by the thread that answered it. It is called before the first Attach.
+func (b *Broker) Observe(fn func(audit.Record)) { b.observe = fn }
 
 // SetPolicy gives containers that are attached from now on another policy. Those there keep theirs.
 func (b *Broker) SetPolicy(policy *Policy) {

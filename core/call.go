@@ -24,6 +24,7 @@ type call struct {
 	name     string
 	declared *proto.Syscall  // by the plugin that decides
 	reads    []*proto.Memory // what it declared to read
+	inPlugin time.Duration
 }
 
 // handle answers the notification, exactly once.
@@ -35,10 +36,14 @@ func (a *attachment) handle(l *listener.Listener, n *notify.Notification, cpu in
 	if outcome.Err != nil {
 		a.failures.Add(1)
 	}
-	a.broker.audit.Call(audit.Record{
+	record := audit.Record{
 		Container: a.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
-		Notification: n, Outcome: outcome, Duration: time.Since(started),
-	})
+		Notification: n, Outcome: outcome, Duration: time.Since(started), InPlugin: c.inPlugin,
+	}
+	a.broker.audit.Call(record)
+	if a.broker.observe != nil {
+		a.broker.observe(record)
+	}
 }
 
 // decision is what the caller is to get.
@@ -116,7 +121,9 @@ func (c *call) consult(r *route) (*proto.Response, *launcher.Descriptor, error) 
 	if len(n.Reads) > 0 && !c.Valid() {
 		return nil, nil, notify.ErrGone
 	}
+	handed := time.Now()
 	response, added, err := r.session.session.Handle(c.ctx, n, c, r.session.Deadline, c.cpu)
+	c.inPlugin += time.Since(handed)
 	if err != nil {
 		return nil, nil, err
 	}

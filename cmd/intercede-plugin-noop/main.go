@@ -1,9 +1,11 @@
 // Command intercede-plugin-noop takes getppid(2) and leaves it to the kernel at once: a plugin that costs what every
-// plugin costs, which `intercede bench` measures. It is of no other use.
+// plugin costs, which `intercede bench` measures. It takes getpgid(2) too, and leaves it to the kernel a second later. It is
+// of no other use.
 package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/intercede/intercede/sdk"
 )
@@ -18,8 +20,8 @@ func (handler) Manifest() sdk.Manifest {
 	return sdk.Manifest{
 		Name:        "noop",
 		Version:     "0.1.0",
-		Description: "leaves getppid to the kernel at once; intercede bench measures it",
-		Syscalls:    []sdk.Syscall{{Name: "getppid"}},
+		Description: "leaves getppid to the kernel at once, getpgid after a second; intercede bench measures it",
+		Syscalls:    []sdk.Syscall{{Name: "getppid"}, {Name: "getpgid"}},
 		OnFailure:   sdk.FailContinue(),
 	}
 }
@@ -32,8 +34,18 @@ func (handler) Attach(context.Context, sdk.Container, sdk.Settings) (sdk.Session
 // session implements sdk.Session.
 type session struct{}
 
-// Handle implements sdk.Session. Continue is safe: getppid(2) has no arguments and changes nothing.
-func (session) Handle(context.Context, *sdk.Request) (sdk.Response, error) {
+// slow is how long getpgid takes.
+const slow = time.Second
+
+// Handle implements sdk.Session. Continue is safe: neither call has a pointer or changes anything.
+func (session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	if req.Syscall == "getpgid" {
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+			return sdk.Response{}, sdk.ErrGone
+		}
+	}
 	return sdk.Continue(), nil
 }
 

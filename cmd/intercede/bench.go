@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 
 	"github.com/intercede/intercede/core/bench"
 	"github.com/rs/zerolog"
@@ -15,35 +17,90 @@ import (
 
 func benchCommand() *cobra.Command {
 	var config configFlags
-	var asJSON bool
-	options := bench.Options{Caller: []string{"bench", "caller"}}
+	var asJSON, asBenchmarks, execute bool
+	options := bench.Options{Caller: []string{"bench", "caller"}, Generator: []string{"bench", "listeners"}}
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure what a notification costs here",
 		Long: `Bench starts containers whose program makes one system call over and over, and measures how long each call takes:
-answered by the shortest supervisor there can be, by the broker with a plugin that returns at once, and by plugins that
-the config enables. Nothing on the host is changed.`,
-		Example: "  intercede bench\n  intercede bench --calls 20000 --json | jq '.rows[] | {name, p50}'",
-		Args:    cobra.NoArgs,
+answered by the shortest supervisor there can be, by the broker with a plugin that returns at once, over a lane and over
+gRPC, and by plugins that the config enables. Then it measures calls beside slow ones, the calls that are answered in a
+second with more and more callers, and what many attached listeners cost. Nothing on the host is changed.`,
+		Example: `  intercede bench
+  intercede bench --calls 20000 --listeners 0 --json | jq '.rows[] | {name, p50}'
+  intercede bench --benchmarks > old; intercede bench --benchmarks > new; benchstat old new`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if options.Calls < 1 {
 				return &exitError{exitUsage, fmt.Errorf("--calls %d: want 1 or more", options.Calls)}
 			}
+			if options.Listeners < 0 || options.Listeners > maxListeners {
+				return &exitError{exitUsage, fmt.Errorf("--listeners %d: want 0 to %d", options.Listeners, maxListeners)}
+			}
+			if execute {
+				options.Exec = []string{"bench", "make-node"}
+			}
+			options.RowsOnly = asBenchmarks
 			report, err := runBench(c.Context(), config, options)
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			switch {
+			case asJSON:
 				return report.WriteJSON(c.OutOrStdout())
+			case asBenchmarks:
+				return report.WriteBenchmarks(c.OutOrStdout())
+			default:
+				return report.WriteTable(c.OutOrStdout())
 			}
-			return report.WriteTable(c.OutOrStdout())
 		},
 	}
 	config.register(c)
 	c.Flags().IntVar(&options.Calls, "calls", 5000, "`N` calls of each kind")
+	c.Flags().IntVar(&options.Listeners, "listeners", 1000, "`N` listeners attached at once; 0 leaves that out")
+	c.Flags().BoolVar(&execute, "exec", false, "measure mknod by a program executed for each call, too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
-	c.AddCommand(callerCommand(bench.ServeCaller))
+	c.Flags().BoolVar(&asBenchmarks, "benchmarks", false, "measure the calls alone, and print what benchstat compares")
+	c.MarkFlagsMutuallyExclusive("json", "benchmarks")
+	c.AddCommand(callerCommand(bench.ServeCaller), listenersCommand(), makeNodeCommand())
 	return c
+}
+
+// maxListeners is less than a process may have threads in Go.
+const maxListeners = 8000
+
+// listenersCommand is the program whose threads have the listeners.
+func listenersCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "listeners N",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			n, err := strconv.ParseUint(args[0], 10, 16)
+			if err != nil {
+				return err
+			}
+			return bench.ServeListeners(int(n), os.Stdin, os.Stdout)
+		},
+	}
+}
+
+// makeNodeCommand is the program that is executed for each call with --exec.
+func makeNodeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "make-node TID PATH MODE DEVICE",
+		Hidden: true,
+		Args:   cobra.ExactArgs(4),
+		RunE: func(_ *cobra.Command, args []string) error {
+			tid, err1 := strconv.ParseUint(args[0], 10, 31)
+			mode, err2 := strconv.ParseUint(args[2], 10, 32)
+			device, err3 := strconv.ParseUint(args[3], 10, 32)
+			if err := errors.Join(err1, err2, err3); err != nil {
+				return err
+			}
+			return bench.MakeNode(int(tid), args[1], uint32(mode), int(device))
+		},
+	}
 }
 
 func runBench(ctx context.Context, config configFlags, options bench.Options) (*bench.Report, error) {

@@ -38,7 +38,8 @@ type Record struct {
 	Reads        []*proto.Memory // what it declared to read
 	Notification *notify.Notification
 	Outcome      Outcome
-	Duration     time.Duration
+	Duration     time.Duration // from the receipt to the answer
+	InPlugin     time.Duration // of that, while plugins had the call
 }
 
 // Log writes records: calls at debug level, failures of plugins at warn level.

@@ -1,5 +1,6 @@
 // Package bench measures what a notification costs on this machine: how long a system call takes, as its caller sees it,
-// by the shortest supervisor there can be and by the broker with its plugins.
+// by the shortest supervisor there can be and by the broker with its plugins, and how that changes with many callers, slow
+// calls and many containers.
 package bench
 
 import (
@@ -15,17 +16,25 @@ import (
 const (
 	// roundCalls are made of one row before it is the next row's turn, so that what changes on the machine meanwhile
 	// (its clock, its load) hits all rows alike.
-	roundCalls = 100
+	roundCalls = 500
 	// warmUpCalls of each row come first and do not count.
 	warmUpCalls = 200
 )
 
-// Options say how to measure.
+// Options say what to measure.
 type Options struct {
 	// Calls are counted of each row.
 	Calls int
+	// Listeners are attached at once; 0: that is not measured.
+	Listeners int
+	// RowsOnly leaves out all but the rows.
+	RowsOnly bool
 	// Caller are the arguments with which this program calls ServeCaller.
 	Caller []string
+	// Generator are those with which it calls ServeListeners.
+	Generator []string
+	// Exec are those with which it calls MakeNode; nil: a program executed for each call is not measured.
+	Exec []string
 }
 
 // ServeCaller is the program in the containers.
@@ -34,7 +43,7 @@ func ServeCaller(in io.Reader, out io.Writer) error { return caller.Serve(in, ou
 // Run starts the plugins of the setup and containers that use them, measures, and ends them again. The config's limit on
 // the rate does not count.
 func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.Logger) (report *Report, err error) {
-	b := &bench{}
+	b := &bench{options: options}
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.open(ctx, unlimited(setup), log); err != nil {
 		return nil, err
@@ -43,14 +52,22 @@ func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.
 		if err := r.start(ctx, options.Caller); err != nil {
 			return nil, err
 		}
-		if _, err := r.measure(ctx, warmUpCalls); err != nil {
+		if _, err := r.measure(ctx, min(warmUpCalls, options.Calls)); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.measure(ctx, options.Calls); err != nil {
+	if err := b.measure(ctx); err != nil {
 		return nil, err
 	}
-	return b.report(options.Calls)
+	if report, err = b.report(); err != nil || options.RowsOnly {
+		return report, err
+	}
+	for _, measure := range []func(context.Context, *Report) error{b.measureBlocked, b.measureThroughput, b.measureScale} {
+		if err := measure(ctx, report); err != nil {
+			return nil, err
+		}
+	}
+	return report, nil
 }
 
 // unlimited is the setup without a rate: a caller that waits for its turn is not a cost.
@@ -63,9 +80,12 @@ func unlimited(setup *daemon.Setup) *daemon.Setup {
 
 // bench is a measurement on its way.
 type bench struct {
+	options     Options
 	rows        []*row
 	leftOut     []LeftOut
 	supervisors []caller.Supervisor
+	noop        *noop // nil: its plugin is not installed
+	engine      *daemon.Engine
 }
 
 func (b *bench) add(r *row) { b.rows = append(b.rows, r) }
@@ -75,15 +95,15 @@ func (b *bench) leaveOut(name, reason string) { b.leftOut = append(b.leftOut, Le
 // supervise has a supervisor closed at the end.
 func (b *bench) supervise(s caller.Supervisor) { b.supervisors = append(b.supervisors, s) }
 
-// measure takes the rows in turn until each has n calls.
-func (b *bench) measure(ctx context.Context, n int) error {
-	for left := n; left > 0; left -= roundCalls {
+// measure takes the rows in turn until each has all its calls.
+func (b *bench) measure(ctx context.Context) error {
+	for left := b.options.Calls; left > 0; left -= roundCalls {
 		for _, r := range b.rows {
 			durations, err := r.measure(ctx, min(left, roundCalls))
 			if err != nil {
 				return err
 			}
-			r.durations = append(r.durations, durations...)
+			r.rounds = append(r.rounds, durations)
 		}
 	}
 	return nil

@@ -16,9 +16,15 @@ import (
 // part of the intercede binary, so that it is started, sized and sandboxed as every plugin is.
 const noopName = "noop"
 
-// startNoop starts a broker with this one plugin. The error says what is wrong with the plugin's binary.
-func startNoop(ctx context.Context, config policy.Broker, log zerolog.Logger) (*core.Broker, error) {
-	spec := launcher.Spec{Name: noopName, Path: filepath.Join(config.PluginDir, proto.BinaryPrefix+noopName)}
+// noop is a broker with this one plugin.
+type noop struct {
+	*core.Broker
+	plugin *launcher.Plugin
+}
+
+// startNoop starts it; overGRPC without lanes. The error says what is wrong with the plugin's binary.
+func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zerolog.Logger) (*noop, error) {
+	spec := launcher.Spec{Name: noopName, Path: filepath.Join(config.PluginDir, proto.BinaryPrefix+noopName), GRPC: overGRPC}
 	manifest, err := launcher.ReadManifest(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -40,6 +46,7 @@ func startNoop(ctx context.Context, config policy.Broker, log zerolog.Logger) (*
 	broker, err := core.New(core.Config{Policy: p, Log: log})
 	if err != nil {
 		plugin.Stop()
+		return nil, err
 	}
-	return broker, err
+	return &noop{broker, plugin}, nil
 }

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
+	"time"
 
+	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
@@ -19,6 +22,7 @@ import (
 // Names of the calls that the program in the containers makes.
 const (
 	getppid = "getppid"
+	getpgid = "getpgid"
 	sysinfo = "sysinfo"
 	mknod   = "mknod"
 )
@@ -29,51 +33,83 @@ const nodePath = "/tmp/intercede-bench"
 func calls() map[string]caller.Call {
 	return map[string]caller.Call{
 		getppid: caller.Getppid(),
+		getpgid: caller.Getpgid(),
 		sysinfo: caller.Sysinfo(),
 		mknod:   caller.Mknod(nodePath, 1, 3), // null(4)
 	}
 }
 
-// getppidManifest makes a filter that notifies what the plugin noop takes.
-var getppidManifest = &proto.Manifest{Name: noopName, Syscalls: []*proto.Syscall{{Name: getppid}}}
+// Manifests make filters that notify one call, or what the plugin noop takes.
+var (
+	getppidManifest = &proto.Manifest{Name: noopName, Syscalls: []*proto.Syscall{{Name: getppid}}}
+	noopManifest    = &proto.Manifest{Name: noopName, Syscalls: []*proto.Syscall{{Name: getppid}, {Name: getpgid}}}
+	mknodManifest   = &proto.Manifest{Name: mknod, Syscalls: []*proto.Syscall{{Name: "mknod"}, {Name: "mknodat"}}}
+)
 
 // row is a way that a call goes, measured in a container of its own.
 type row struct {
+	key        string // as benchmarks are named
 	name       string
 	call       string
 	manifests  []*proto.Manifest // what is notified; none: nothing
 	supervisor caller.Supervisor // nil with no manifests
 
 	container *caller.Container
-	durations caller.Durations
+	rounds    []caller.Durations
+	share     share
+}
+
+// share is what plugins have of the time between receipt and answer of a row's calls.
+type share struct {
+	mu            sync.Mutex
+	plugin, whole time.Duration
+}
+
+func (s *share) add(r audit.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plugin += r.InPlugin
+	s.whole += r.Duration
 }
 
 // open starts the supervisors of all rows that can be measured. The first row is what the others are compared with.
 func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logger) error {
-	b.add(&row{name: "bare supervisor (getppid)", call: getppid, manifests: []*proto.Manifest{getppidManifest}, supervisor: bare{}})
+	b.add(&row{key: "bare", name: "bare supervisor (getppid)", call: getppid, manifests: []*proto.Manifest{getppidManifest}, supervisor: bare{}})
 	if err := b.openNoop(ctx, setup.Policy.Broker, log); err != nil {
 		return err
 	}
 	if err := b.openPlugins(setup, log); err != nil {
 		return err
 	}
-	b.add(&row{name: "not intercepted: getppid", call: getppid})
-	b.add(&row{name: "not intercepted: sysinfo", call: sysinfo})
+	if b.options.Exec != nil {
+		b.add(&row{key: "exec-mknod", name: "mknod by a program executed for each call", call: mknod, manifests: []*proto.Manifest{mknodManifest}, supervisor: execute{b.options.Exec}})
+	}
+	b.add(&row{key: "native-getppid", name: "not intercepted: getppid", call: getppid})
+	b.add(&row{key: "native-sysinfo", name: "not intercepted: sysinfo", call: sysinfo})
 	return nil
 }
 
 func (b *bench) openNoop(ctx context.Context, config policy.Broker, log zerolog.Logger) error {
-	const name = "broker, plugin that returns at once (getppid)"
-	broker, err := startNoop(ctx, config, log)
-	if errors.Is(err, fs.ErrNotExist) {
-		b.leaveOut(name, fmt.Sprintf("there is no %s%s in %s", proto.BinaryPrefix, noopName, config.PluginDir))
-		return nil
+	for _, r := range []*row{
+		{key: "noop", name: "plugin that returns at once (getppid)"},
+		{key: "noop-grpc", name: "the same over gRPC, without a lane"},
+	} {
+		started, err := startNoop(ctx, config, r.key == "noop-grpc", log)
+		if errors.Is(err, fs.ErrNotExist) {
+			b.leaveOut(r.name, fmt.Sprintf("there is no %s%s in %s", proto.BinaryPrefix, noopName, config.PluginDir))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b.supervise(started)
+		if r.key == "noop" {
+			b.noop = started
+		}
+		started.Observe(r.share.add)
+		r.call, r.manifests, r.supervisor = getppid, []*proto.Manifest{noopManifest}, started
+		b.add(r)
 	}
-	if err != nil {
-		return err
-	}
-	b.supervise(broker)
-	b.add(&row{name: name, call: getppid, manifests: []*proto.Manifest{getppidManifest}, supervisor: broker})
 	return nil
 }
 
@@ -84,28 +120,45 @@ func (b *bench) openPlugins(setup *daemon.Setup, log zerolog.Logger) error {
 		return err
 	}
 	b.supervise(engine)
-	for _, r := range []struct{ name, call string }{{"plugin sysinfo", sysinfo}, {"plugin mknod, in the root filesystem", mknod}} {
-		enabled := slices.ContainsFunc(setup.Policy.Plugins, func(p policy.Plugin) bool { return p.Name == r.call })
+	b.engine = engine
+	rows := map[string]*row{}
+	for _, r := range []*row{
+		{key: "sysinfo", name: "plugin sysinfo", call: sysinfo},
+		{key: "mknod", name: "plugin mknod, in the root filesystem", call: mknod},
+	} {
+		enabled := slices.ContainsFunc(setup.Policy.Plugins, func(p policy.Plugin) bool { return p.Name == r.key })
 		if !enabled {
-			b.leaveOut(r.name, fmt.Sprintf("the config does not enable it: add [plugins.%s]", r.call))
+			b.leaveOut(r.name, fmt.Sprintf("the config does not enable it: add [plugins.%s]", r.key))
 			continue
 		}
-		b.add(&row{name: r.name, call: r.call, manifests: setup.Manifests, supervisor: engine})
+		r.manifests, r.supervisor = setup.Manifests, engine
+		rows[r.key] = r
+		b.add(r)
 	}
+	engine.Observe(func(record audit.Record) {
+		if r := rows[record.Outcome.Plugin]; r != nil {
+			r.share.add(record)
+		}
+	})
 	return nil
 }
 
 // start starts the row's container.
 func (r *row) start(ctx context.Context, command []string) error {
-	options := run.Options{Args: command}
 	var err error
-	if len(r.manifests) > 0 {
-		if options.Filter, err = filter.Program(r.manifests, run.ReservedSyscalls()); err != nil {
-			return err
+	r.container, err = startCaller(ctx, command, r.manifests, r.supervisor)
+	return err
+}
+
+func startCaller(ctx context.Context, command []string, manifests []*proto.Manifest, supervisor caller.Supervisor) (*caller.Container, error) {
+	options := run.Options{Args: command}
+	if len(manifests) > 0 {
+		var err error
+		if options.Filter, err = filter.Program(manifests, run.ReservedSyscalls()); err != nil {
+			return nil, err
 		}
 	}
-	r.container, err = caller.Start(ctx, options, r.supervisor)
-	return err
+	return caller.Start(ctx, options, supervisor)
 }
 
 // measure makes the call n times.
@@ -119,3 +172,6 @@ func (r *row) measure(ctx context.Context, n int) (caller.Durations, error) {
 	}
 	return durations, err
 }
+
+// durations are those of all rounds.
+func (r *row) durations() caller.Durations { return slices.Concat(r.rounds...) }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/rs/zerolog"
@@ -59,6 +60,9 @@ func (e *Engine) Reload(setup *Setup) error {
 func (e *Engine) Attach(ctx context.Context, listener *os.File, claim container.Claim) error {
 	return e.broker.Attach(ctx, listener, claim)
 }
+
+// Observe is core.Broker's.
+func (e *Engine) Observe(fn func(audit.Record)) { e.broker.Observe(fn) }
 
 // Close answers or releases every parked call and stops the plugins. Attach is not to be called any more.
 func (e *Engine) Close() { e.broker.Close() }

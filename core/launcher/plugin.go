@@ -41,6 +41,8 @@ type Spec struct {
 	Name   string
 	Path   string
 	SHA256 string // in hex; empty for any
+	// GRPC has all calls go over gRPC, as those of a plugin that takes no lanes.
+	GRPC bool
 }
 
 // Status is a plugin's state for an operator.

@@ -198,6 +198,9 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 	if err := p.compareManifest(manifest); err != nil {
 		return err
 	}
+	if spec.GRPC {
+		return nil
+	}
 	return p.openLanes()
 }
 

@@ -17,7 +17,7 @@ type cgroup struct {
 	dir string
 }
 
-// cgroups are a container's: one of the v2 hierarchy, and one more if v1 has the memory controller.
+// cgroups are a container's: one of the v2 hierarchy, and those of v1 for controllers that it has.
 type cgroups []*cgroup
 
 const (
@@ -28,7 +28,8 @@ const (
 
 // newCgroups makes cgroups named after the container, below this process's own. They limit which device nodes it can
 // open, and, as podman does, memory to limit bytes (0: no limit) and memory and swap together to twice that, where swap is
-// accounted for.
+// accounted for. Where v1 has the pids controller it counts the container's tasks, as other runtimes have it do: that is
+// what the plugin sysinfo asks.
 func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, err error) {
 	defer func() {
 		if err != nil {
@@ -49,8 +50,16 @@ func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, e
 	if err != nil {
 		return groups, err
 	}
-	if err := unified.limitDevices(devices); err != nil || limit == 0 {
+	if err := unified.limitDevices(devices); err != nil {
 		return groups, err
+	}
+	if found.pids != nil {
+		if _, err := groups.make(found.pids.own, id); err != nil {
+			return groups, err
+		}
+	}
+	if limit == 0 {
+		return groups, nil
 	}
 	if found.memory == found.unified {
 		return groups, unified.limitMemory(2, limit)
@@ -59,6 +68,9 @@ func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, e
 		return groups, errors.New("the kernel has no memory cgroups: boot it with cgroup_enable=memory, or leave --memory away")
 	}
 	memory, err := groups.make(found.memory.own, id)
+	if errors.Is(err, fs.ErrExist) && found.pids != nil && found.pids.own == found.memory.own {
+		memory, err = groups[len(groups)-1], nil // one hierarchy has both controllers
+	}
 	if err != nil {
 		return groups, err
 	}

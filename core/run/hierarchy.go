@@ -20,6 +20,7 @@ type hierarchy struct {
 type hierarchies struct {
 	unified *hierarchy // v2
 	memory  *hierarchy // the one with the memory controller: v1's, or unified; nil if the kernel has none
+	pids    *hierarchy // v1's with the pids controller; nil if there is none
 }
 
 func findHierarchies() (*hierarchies, error) {
@@ -43,9 +44,11 @@ func chooseHierarchies(mounts []mount, memberships string) (*hierarchies, error)
 		if len(fields) != 3 {
 			continue
 		}
-		if slices.Contains(strings.Split(fields[1], ","), "memory") {
-			v1 := func(m mount) bool { return m.fstype == "cgroup" && slices.Contains(m.options, "memory") }
-			found.memory = mountedHierarchy(mounts, v1, fields[2])
+		for controller, hierarchy := range map[string]**hierarchy{"memory": &found.memory, "pids": &found.pids} {
+			if slices.Contains(strings.Split(fields[1], ","), controller) {
+				v1 := func(m mount) bool { return m.fstype == "cgroup" && slices.Contains(m.options, controller) }
+				*hierarchy = mountedHierarchy(mounts, v1, fields[2])
+			}
 		}
 		if fields[0] == "0" {
 			found.unified = mountedHierarchy(mounts, func(m mount) bool { return m.fstype == "cgroup2" }, fields[2])

@@ -75,6 +75,7 @@ func TestMountOf(t *testing.T) {
 
 func TestChooseHierarchies(t *testing.T) {
 	v1 := mount{root: "/", point: "/cg/memory", fstype: "cgroup", options: []string{"rw", "memory"}}
+	pids := mount{root: "/", point: "/cg/pids", fstype: "cgroup", options: []string{"rw", "pids"}}
 	cpu := mount{root: "/", point: "/cg/cpu", fstype: "cgroup", options: []string{"rw", "cpu"}}
 	plain := t.TempDir()
 	v2 := mount{root: "/", point: plain, fstype: "cgroup2", options: []string{"rw"}}
@@ -89,14 +90,15 @@ func TestChooseHierarchies(t *testing.T) {
 		memberships string
 		unified     string // own cgroups; "": none
 		memory      string
+		pids        string
 	}{
-		"hybrid":         {[]mount{v2, cpu, v1}, "4:memory:/user/a\n1:cpu:/\n0::/x\n", plain + "/x", "/cg/memory/user/a"},
-		"hybrid, inside": {[]mount{v2, inner}, "4:memory:/docker/1/x\n0::/\n", plain, "/cg/memory/x"},
-		"outside":        {[]mount{v2, inner}, "4:memory:/docker/2\n0::/\n", plain, ""},
-		"v2":             {[]mount{v2Memory}, "0::/user.slice/a.scope\n", withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope"},
-		"no memory":      {[]mount{v2}, "0::/\n", plain, ""},
-		"v1 alone":       {[]mount{cpu, v1}, "4:memory:/\n", "", ""},
-		"not mounted":    {[]mount{cpu}, "0::/\n", "", ""},
+		"hybrid":         {[]mount{v2, cpu, pids, v1}, "8:pids:/p\n4:memory:/user/a\n1:cpu:/\n0::/x\n", plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
+		"hybrid, inside": {[]mount{v2, inner}, "4:memory:/docker/1/x\n0::/\n", plain, "/cg/memory/x", ""},
+		"outside":        {[]mount{v2, inner}, "4:memory:/docker/2\n0::/\n", plain, "", ""},
+		"v2":             {[]mount{v2Memory}, "0::/user.slice/a.scope\n", withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope", ""},
+		"no memory":      {[]mount{v2}, "0::/\n", plain, "", ""},
+		"v1 alone":       {[]mount{cpu, v1}, "4:memory:/\n", "", "", ""},
+		"not mounted":    {[]mount{cpu}, "0::/\n", "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := chooseHierarchies(test.mounts, test.memberships)
@@ -111,6 +113,9 @@ func TestChooseHierarchies(t *testing.T) {
 			}
 			if (got.memory == nil) != (test.memory == "") || got.memory != nil && got.memory.own != test.memory {
 				t.Errorf("memory %+v, want %q", got.memory, test.memory)
+			}
+			if (got.pids == nil) != (test.pids == "") || got.pids != nil && got.pids.own != test.pids {
+				t.Errorf("pids %+v, want %q", got.pids, test.pids)
 			}
 		})
 	}

@@ -476,7 +476,7 @@ func TestDiesWithItsCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(pidfd)
-	left := unifiedCgroup(t, init)
+	left := cgroupsOf(t, init)
 	command.Process.Kill()
 	command.Wait()
 	eventually(t, "the container dies", func() bool {
@@ -484,22 +484,38 @@ func TestDiesWithItsCaller(t *testing.T) {
 		n, _ := unix.Poll(ready, 0)
 		return n == 1
 	})
-	eventually(t, "its cgroup, which nobody removes, is empty", func() bool { return unix.Rmdir(left) == nil })
+	for _, cgroup := range left {
+		eventually(t, "its cgroup, which nobody removes, is empty", func() bool { return unix.Rmdir(cgroup) == nil })
+	}
 }
 
-// unifiedCgroup is the folder of a process's v2 cgroup.
-func unifiedCgroup(t *testing.T, pid int) string {
+// cgroupsOf are the folders of the cgroups that a process has to itself.
+func cgroupsOf(t *testing.T, pid int) []string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, path, found := strings.Cut(string(text), "0::")
-	point, err := exec.Command("findmnt", "-n", "-o", "TARGET", "-t", "cgroup2").Output()
-	if !found || err != nil {
-		t.Fatalf("no v2 cgroup in %q, %v", text, err)
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if !strings.Contains(fields[2], "/intercede-") {
+			continue
+		}
+		filter := []string{"-t", "cgroup", "-O", fields[1]}
+		if fields[0] == "0" {
+			filter = []string{"-t", "cgroup2"}
+		}
+		point, err := exec.Command("findmnt", append([]string{"-n", "-o", "TARGET"}, filter...)...).Output()
+		if err != nil {
+			t.Fatalf("where is the hierarchy of %q mounted: %v", line, err)
+		}
+		found = append(found, filepath.Join(strings.TrimSpace(string(point)), fields[2]))
 	}
-	return filepath.Join(strings.TrimSpace(string(point)), strings.TrimSpace(path))
+	if len(found) == 0 {
+		t.Fatalf("no cgroup of its own in %q", text)
+	}
+	return found
 }
 
 func TestNotRoot(t *testing.T) {

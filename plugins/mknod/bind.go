@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"github.com/intercede/intercede/sdk/target"
@@ -23,64 +22,86 @@ var userMounted = map[int64]bool{
 	unix.FUSE_SUPER_MAGIC:      true,
 }
 
+// covering says whether what was made is to be covered.
+type covering uint8
+
+const (
+	coverNot       covering = iota
+	coverIfRefused          // if the kernel refuses to open it
+	coverAlways
+)
+
 // mayCover says whether a node in the directory may have to be covered. Not where the mount has the nodev flag: a node
 // that cannot be opened is then what the caller asked for.
-func mayCover(dir *os.File) bool {
+func mayCover(dir int) bool {
 	var fs unix.Statfs_t
-	err := unix.Fstatfs(int(dir.Fd()), &fs)
+	err := unix.Fstatfs(dir, &fs)
 	return err == nil && userMounted[fs.Type] && fs.Flags&unix.ST_NODEV == 0
 }
 
-// made is the file that was made at a spot, held by a descriptor (O_PATH): a name may be another file's the next moment.
-type made struct {
-	file *os.File
-	st   unix.Stat_t
-}
-
-func (m *made) close() { m.file.Close() }
-
-// makeBelow, called in the caller's place, makes the node, or an empty file on a filesystem that takes no nodes. It returns
-// what was made if that may have to be covered.
-func (j job) makeBelow(s spot) (*made, error) {
+// makeBelow, called in the caller's place, makes the node, or an empty file on a filesystem that takes no nodes.
+func (j job) makeBelow(s spot) (covering, error) {
 	covers := mayCover(s.dir)
 	err := s.mknod(j.mode, j.dev)
-	if err == unix.EPERM && covers {
-		err = s.mknod(unix.S_IFREG|j.mode&^unix.S_IFMT, 0)
+	switch {
+	case !covers:
+		return coverNot, err
+	case err == unix.EPERM:
+		return coverAlways, s.mknod(unix.S_IFREG|j.mode&^unix.S_IFMT, 0)
 	}
-	if err != nil || !covers {
-		return nil, err
-	}
-	return j.take(s), nil
+	return coverIfRefused, err
 }
 
-// finish covers what was made if it cannot be opened, and takes it back if that fails.
-func (j job) finish(s spot, below *made) (unix.Errno, error) {
+// finish covers what was made if that is needed, and takes it back if it fails.
+func (j job) finish(s spot, need covering) (unix.Errno, error) {
+	if need == coverNot || need == coverIfRefused && s.openable() {
+		return 0, nil
+	}
+	below := j.take(s)
 	if below == nil {
 		return 0, nil
 	}
 	defer below.close()
-	if below.openable() {
-		return 0, nil
-	}
 	errno, err := j.cover(below)
 	if errno == 0 && err == nil {
 		return 0, nil
 	}
-	removeErr := j.caller.Do(s.lent, func() error { return unix.Unlinkat(int(s.dir.Fd()), s.name, 0) })
+	removeErr := j.caller.Do(s.lent, func() error { return unix.Unlinkat(s.dir, s.name, 0) })
 	if err != nil {
 		return 0, errors.Join(err, removeErr)
 	}
 	return errno, nil
 }
 
+// openable says whether the node that was made could be opened here.
+//
+// It asks the kernel without opening the device: the kernel refuses device nodes of such a superblock (EACCES) before it
+// looks at O_NOATIME, which is for the owner (EPERM), and at that before it asks the driver (may_open, fs/namei.c). This
+// process is no node's owner, and has no CAP_FOWNER.
+func (s spot) openable() bool {
+	fd, err := unix.Openat(s.dir, s.name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err != unix.EACCES
+}
+
+// made is the file that was made at a spot, held by a descriptor (O_PATH): a name may be another file's the next moment.
+type made struct {
+	fd int
+	st unix.Stat_t
+}
+
+func (m *made) close() { unix.Close(m.fd) }
+
 // take holds what was made at the spot. It is nil if the name is another file's already: then the caller itself is at work
 // there.
 func (j job) take(s spot) *made {
-	fd, err := unix.Openat(int(s.dir.Fd()), s.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(s.dir, s.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	m := &made{file: os.NewFile(uintptr(fd), s.name)}
+	m := &made{fd: fd}
 	if err := unix.Fstat(fd, &m.st); err != nil || !j.isNode(m.st) && !isEmptyFile(m.st) {
 		m.close()
 		return nil
@@ -96,22 +117,6 @@ func isEmptyFile(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0
 }
 
-// openable says whether a device node could be opened here; a regular file is none.
-//
-// It asks the kernel without opening the device: the kernel refuses device nodes of such a
-// superblock (EACCES) before it looks at O_NOATIME, which is for the owner (EPERM), and at that before it asks the driver
-// (may_open, fs/namei.c). This process is no node's owner, and has no CAP_FOWNER.
-func (m *made) openable() bool {
-	if isEmptyFile(m.st) {
-		return false
-	}
-	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", m.file.Fd()), unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		unix.Close(fd)
-	}
-	return err != unix.EACCES
-}
-
 // cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts are too many
 // (ENOSPC), or it reached into another mount namespace (through /proc/1/root for example), where nothing is mounted (EPERM).
 func (j job) cover(m *made) (errno unix.Errno, err error) {
@@ -121,7 +126,7 @@ func (j job) cover(m *made) (errno unix.Errno, err error) {
 	}
 	defer unix.Close(tree)
 	err = j.caller.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
-		errno = toErrno(unix.MoveMount(tree, "", int(m.file.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+		errno = toErrno(unix.MoveMount(tree, "", m.fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 		return nil
 	})
 	if errno != 0 && errno != unix.ENOSPC {

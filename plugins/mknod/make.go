@@ -57,18 +57,18 @@ func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
 	if err := j.req.CheckValid(ctx); err != nil {
 		return 0, err
 	}
-	s := spot{lent: target.CapabilitySet(unix.CAP_MKNOD)}
-	var below *made
+	s := spot{dir: -1, lent: target.CapabilitySet(unix.CAP_MKNOD)}
+	var need covering
 	var refused error
 	err := j.caller.Do(s.lent, func() error {
 		s.dir, s.name, refused = target.OpenParentHere(start, j.path)
 		if refused == nil && !j.setgid() {
-			below, refused = j.makeBelow(s)
+			need, refused = j.makeBelow(s)
 		}
 		return nil
 	})
-	if s.dir != nil {
-		defer s.dir.Close()
+	if s.dir >= 0 {
+		defer unix.Close(s.dir)
 	}
 	switch {
 	case err != nil:
@@ -78,7 +78,7 @@ func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
 	case j.setgid():
 		return j.makeIn(ctx, s.dir, s.name, 0)
 	}
-	return j.finish(s, below)
+	return j.finish(s, need)
 }
 
 // makeByPower is for what the caller's ids alone do not reach: a directory that it reaches by a capability in its own user
@@ -95,11 +95,11 @@ func (j job) makeByPower(ctx context.Context, start int) (unix.Errno, error) {
 		return pathErrno(err)
 	}
 	defer parent.Close()
-	return j.makeIn(ctx, parent, name, power)
+	return j.makeIn(ctx, int(parent.Fd()), name, power)
 }
 
 // makeIn makes the node in a directory of the caller, with a capability that counts there.
-func (j job) makeIn(ctx context.Context, dir *os.File, name string, power target.Capabilities) (unix.Errno, error) {
+func (j job) makeIn(ctx context.Context, dir int, name string, power target.Capabilities) (unix.Errno, error) {
 	setgid, err := j.setgidPower(dir)
 	if err != nil {
 		return 0, err
@@ -108,10 +108,10 @@ func (j job) makeIn(ctx context.Context, dir *os.File, name string, power target
 		return 0, err
 	}
 	s := spot{dir, name, power | setgid | target.CapabilitySet(unix.CAP_MKNOD)}
-	var below *made
+	var need covering
 	var refused error
 	err = j.caller.Do(s.lent, func() error {
-		below, refused = j.makeBelow(s)
+		need, refused = j.makeBelow(s)
 		return nil
 	})
 	switch {
@@ -120,18 +120,18 @@ func (j job) makeIn(ctx context.Context, dir *os.File, name string, power target
 	case refused != nil:
 		return pathErrno(refused)
 	}
-	return j.finish(s, below)
+	return j.finish(s, need)
 }
 
 // spot is where a node is made, and the capabilities lent for it.
 type spot struct {
-	dir  *os.File // O_PATH: a path may lead elsewhere the next moment
+	dir  int // O_PATH: a path may lead elsewhere the next moment
 	name string
 	lent target.Capabilities
 }
 
 func (s spot) mknod(mode uint32, dev int) error {
-	return unix.Mknodat(int(s.dir.Fd()), s.name, mode, dev)
+	return unix.Mknodat(s.dir, s.name, mode, dev)
 }
 
 // setgid says whether the node is to have S_ISGID in a way that the kernel asks about (mode_strip_sgid, fs/inode.c).
@@ -141,7 +141,7 @@ func (j job) setgid() bool {
 
 // setgidPower is CAP_FSETID if the caller has it and it counts in the directory: the kernel then leaves S_ISGID to a file
 // of a group that the caller is not in (capable_wrt_inode_uidgid).
-func (j job) setgidPower(dir *os.File) (target.Capabilities, error) {
+func (j job) setgidPower(dir int) (target.Capabilities, error) {
 	if !j.setgid() {
 		return 0, nil
 	}
@@ -150,7 +150,7 @@ func (j job) setgidPower(dir *os.File) (target.Capabilities, error) {
 		return 0, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+	if err := unix.Fstat(dir, &st); err != nil {
 		return 0, err
 	}
 	if !mapped(j.req.Container.UIDMap, st.Uid) || !mapped(j.req.Container.GIDMap, st.Gid) {

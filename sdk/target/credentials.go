@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,9 +64,13 @@ func readProcFile(path string, buf []byte) ([]byte, error) {
 	}
 }
 
+// statusBuffers are longer than most status files.
+var statusBuffers = sync.Pool{New: func() any { return new([2048]byte) }}
+
 func readCredentials(tid int) (Credentials, error) {
 	path := "/proc/" + strconv.Itoa(tid) + "/status"
-	var buf [2048]byte
+	buf := statusBuffers.Get().(*[2048]byte)
+	defer statusBuffers.Put(buf)
 	status, err := readProcFile(path, buf[:])
 	if err != nil {
 		return Credentials{}, processError(err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -24,23 +25,27 @@ import (
 // The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
 // it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
 // back as they are. fn must not call Do, since the /proc that it sees is the target's, nor leave its work to goroutines:
-// they run on other threads.
+// they run on other threads; nor change the thread's groups.
 func (t *Target) Do(lent Capabilities, fn func() error) error {
+	home, err := openHomeOnce()
+	if err != nil {
+		return err
+	}
 	place, err := t.openPlace()
 	if err != nil {
 		return err
 	}
 	defer place.close()
 	visit := func() error {
-		if err := place.enter(lent); err != nil {
+		if err := place.enter(home, lent); err != nil {
 			return err
 		}
 		return fn()
 	}
 	if t.own.isHere() {
-		return t.own.run(visit)
+		return t.own.run(place, visit)
 	}
-	return threads.run(visit)
+	return threads.run(place, visit)
 }
 
 // place is where a target stands, opened from outside.
@@ -97,8 +102,8 @@ func (p *place) mountNamespace() int {
 	return p.pidfd
 }
 
-// enter moves the calling thread to the place. Capabilities come last: all before needs them.
-func (p *place) enter(lent Capabilities) error {
+// enter moves the calling thread from its home to the place. Capabilities come last: all before needs them.
+func (p *place) enter(from *home, lent Capabilities) error {
 	if err := unix.Setns(p.mountNamespace(), unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("setns to the target's mount namespace: %w", processError(err))
 	}
@@ -109,14 +114,15 @@ func (p *place) enter(lent Capabilities) error {
 		return fmt.Errorf("the target's working directory: %w", err)
 	}
 	unix.Umask(int(p.credentials.Umask))
-	if err := setIDs(p.credentials.UIDs.Filesystem, p.credentials.GIDs.Filesystem, p.credentials.Groups); err != nil {
+	if err := from.ids.change(p.ids()); err != nil {
 		return err
 	}
-	_, permitted, inheritable, err := capget()
-	if err != nil {
-		return err
-	}
-	return SetThreadCapabilities(lent, permitted, inheritable)
+	return SetThreadCapabilities(lent, from.permitted, from.inheritable)
+}
+
+func (p *place) ids() ids {
+	c := p.credentials
+	return ids{c.UIDs.Filesystem, c.GIDs.Filesystem, c.Groups}
 }
 
 // chrootTo makes the directory fd the calling thread's root and working directory.
@@ -130,41 +136,52 @@ func chrootTo(fd int) error {
 	return nil
 }
 
-// setIDs sets the calling thread's filesystem ids and supplementary groups. The raw calls act on the one thread, where
+// ids are a thread's filesystem ids and supplementary groups.
+type ids struct {
+	uid, gid uint32
+	groups   []uint32
+}
+
+// change gives the calling thread, whose groups are those of now, the ids next. The raw calls act on the one thread, where
 // the syscall package's act on all.
-func setIDs(uid, gid uint32, groups []uint32) error {
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 {
-		return fmt.Errorf("setgroups: %w", errno)
+func (now ids) change(next ids) error {
+	if !slices.Equal(now.groups, next.groups) {
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(next.groups)), uintptr(unsafe.Pointer(unsafe.SliceData(next.groups))), 0); errno != 0 {
+			return fmt.Errorf("setgroups: %w", errno)
+		}
 	}
 	// setfsgid(2) and setfsuid(2) report no errors: a second call with an invalid id tells what is in force.
-	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
-	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
-	nowGID, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, ^uintptr(0), 0, 0)
-	nowUID, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0)
-	if uint32(nowUID) != uid || uint32(nowGID) != gid {
-		return fmt.Errorf("filesystem ids are %d:%d, wanted %d:%d: CAP_SETUID or CAP_SETGID is missing", uint32(nowUID), uint32(nowGID), uid, gid)
+	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(next.gid), 0, 0)
+	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(next.uid), 0, 0)
+	gid, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, ^uintptr(0), 0, 0)
+	uid, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0)
+	if uint32(uid) != next.uid || uint32(gid) != next.gid {
+		return fmt.Errorf("filesystem ids are %d:%d, wanted %d:%d: CAP_SETUID or CAP_SETGID is missing", uint32(uid), uint32(gid), next.uid, next.gid)
 	}
 	return nil
 }
 
 // home is what a thread returns to after a job.
 type home struct {
-	mount, root int
-	uid, gid    uint32
-	groups      []uint32
+	mount, root            int
+	ids                    ids
+	permitted, inheritable Capabilities
 }
 
 // openHomeOnce is the home of all threads of the process.
 var openHomeOnce = sync.OnceValues(openHome)
 
 func openHome() (*home, error) {
-	h := &home{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}
+	h := &home{ids: ids{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}}
 	groups, err := unix.Getgroups()
 	if err != nil {
 		return nil, fmt.Errorf("getgroups: %w", err)
 	}
 	for _, g := range groups {
-		h.groups = append(h.groups, uint32(g))
+		h.ids.groups = append(h.ids.groups, uint32(g))
+	}
+	if _, h.permitted, h.inheritable, err = capget(); err != nil {
+		return nil, err
 	}
 	if h.mount, err = unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the own mount namespace: %w", err)
@@ -176,26 +193,29 @@ func openHome() (*home, error) {
 	return h, nil
 }
 
-// restore brings the calling thread home.
-func (h *home) restore() error {
-	_, permitted, inheritable, err := capget()
-	if err != nil {
+// restore brings the calling thread home from the place, as far as it has got there.
+func (h *home) restore(from *place) error {
+	if err := h.raise(); err != nil {
 		return err
 	}
-	if err := SetThreadCapabilities(permitted, permitted, inheritable); err != nil {
+	if err := from.ids().change(h.ids); err != nil {
 		return err
 	}
-	if err := setIDs(h.uid, h.gid, h.groups); err != nil {
-		return err
-	}
-	// A change of the filesystem user id may have dropped capabilities from the effective set (capabilities(7)).
-	if err := SetThreadCapabilities(permitted, permitted, inheritable); err != nil {
-		return err
+	// A change between filesystem user id 0 and another changes the effective set (capabilities(7)).
+	if h.ids.uid == 0 || from.ids().uid == 0 {
+		if err := h.raise(); err != nil {
+			return err
+		}
 	}
 	if err := unix.Setns(h.mount, unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("setns to the own mount namespace: %w", err)
 	}
 	return chrootTo(h.root)
+}
+
+// raise makes all permitted capabilities effective.
+func (h *home) raise() error {
+	return SetThreadCapabilities(h.permitted, h.permitted, h.inheritable)
 }
 
 // threads is the pool that Do works on.
@@ -217,6 +237,7 @@ type thread struct {
 }
 
 type job struct {
+	place    *place
 	fn       func() error
 	err      error
 	panicked any
@@ -224,13 +245,14 @@ type job struct {
 	reusable bool
 }
 
-// run runs fn on a thread of the pool and returns its error; a panic in fn is raised again in the caller.
-func (p *pool) run(fn func() error) error {
+// run runs fn, which goes to the place, on a thread of the pool and returns its error; a panic in fn is raised again in
+// the caller.
+func (p *pool) run(place *place, fn func() error) error {
 	th, err := p.take()
 	if err != nil {
 		return err
 	}
-	j := &job{fn: fn, done: make(chan struct{})}
+	j := &job{place: place, fn: fn, done: make(chan struct{})}
 	th.jobs <- j
 	<-j.done
 	if j.reusable {
@@ -279,7 +301,7 @@ func (th *thread) loop(h *home, started chan<- error) {
 	started <- nil
 	for j := range th.jobs {
 		j.run()
-		j.reusable = h.restore() == nil
+		j.reusable = h.restore(j.place) == nil
 		close(j.done)
 		if !j.reusable {
 			return

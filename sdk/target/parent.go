@@ -11,23 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenParentHere, called inside Do, opens (O_PATH) the directory in which path names an entry, and returns the entry's
-// name with its trailing slashes, for a call such as mknodat(2) that makes the entry. A relative path starts at dir, an
-// own descriptor, or AT_FDCWD.
+// OpenParentHere, called inside Do, opens (O_PATH) the directory in which path names an entry, and returns its descriptor,
+// which the caller closes, and the entry's name with its trailing slashes, for a call such as mknodat(2) that makes the
+// entry. A relative path starts at dir, an own descriptor, or AT_FDCWD.
 //
 // It follows no magic link of procfs (/proc/1/root, /proc/self/fd/3): the error is then ELOOP. The kernel asks who follows
 // such a link, and that would be this process: where a target sees a procfs of this process's pid namespace,
 // /proc/self/root would be the root of the host. OpenParent follows them as the target.
-func OpenParentHere(dir int, path string) (*os.File, string, error) {
+func OpenParentHere(dir int, path string) (parentDir int, entry string, err error) {
 	parent, name := splitLast(path)
 	fd, err := unix.Openat2(dir, parent, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
-		return nil, "", &os.PathError{Op: "openat2", Path: parent, Err: err}
+		return -1, "", &os.PathError{Op: "openat2", Path: parent, Err: err}
 	}
-	return os.NewFile(uintptr(fd), parent), name, nil
+	return fd, name, nil
 }
 
 // OpenParent is like OpenParentHere, outside Do, and resolves the path as OpenAt does, by the target's own power; access

@@ -133,10 +133,10 @@ func TestOpenParentHere(t *testing.T) {
 		"/proc/1/root/tmp/d/n": unix.ELOOP, "/proc/1/cwd/n": unix.ELOOP, "l/tmp/n": unix.ELOOP,
 		"no/n": unix.ENOENT, "f/n": unix.ENOTDIR, "e/f/n": unix.EACCES,
 	} {
-		var file *os.File
+		dir := -1
 		var opened error
 		if err := parked.Do(0, func() error {
-			file, _, opened = target.OpenParentHere(unix.AT_FDCWD, path)
+			dir, _, opened = target.OpenParentHere(unix.AT_FDCWD, path)
 			return nil
 		}); err != nil {
 			t.Fatal(err)
@@ -151,10 +151,10 @@ func TestOpenParentHere(t *testing.T) {
 			t.Errorf("%s: %v", path, opened)
 			continue
 		}
-		if got := idOf(t, fmt.Sprintf("/proc/self/fd/%d", file.Fd())); got != cwd {
+		if got := idOf(t, fmt.Sprintf("/proc/self/fd/%d", dir)); got != cwd {
 			t.Errorf("%s is %v, want %v", path, got, cwd)
 		}
-		file.Close()
+		unix.Close(dir)
 	}
 }
 

@@ -64,12 +64,12 @@ func (th *Thread) isHere() bool {
 	return th != nil && th.tid == unix.Gettid() && !th.busy && !th.spoiled
 }
 
-// run runs fn, and brings the thread home whatever becomes of it.
-func (th *Thread) run(fn func() error) error {
+// run runs fn, which goes to the place, and brings the thread home whatever becomes of it.
+func (th *Thread) run(place *place, fn func() error) error {
 	th.busy = true
 	defer func() {
 		th.busy = false
-		th.spoiled = th.home.restore() != nil
+		th.spoiled = th.home.restore(place) != nil
 	}()
 	return fn()
 }

@@ -26,6 +26,14 @@ func Getppid() Call {
 	}}
 }
 
+// Getpgid is getpgid(2) of the caller.
+func Getpgid() Call {
+	return Call{Make: func() unix.Errno {
+		_, _, errno := unix.RawSyscall(unix.SYS_GETPGID, 0, 0, 0)
+		return errno
+	}}
+}
+
 // Sysinfo is sysinfo(2).
 func Sysinfo() Call {
 	info := new(unix.Sysinfo_t)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/run"
@@ -76,8 +77,8 @@ func (c *Container) start(ctx context.Context, options run.Options) error {
 	options.Stdin, options.Stdout, options.Stderr = stdin, stdout, c.words
 	// The container's init is this program, and executes it again.
 	options.Args = append([]string{"/proc/self/exe"}, options.Args...)
-	// No signal of the Go runtime interrupts a call.
-	options.Env = append(options.Env, "GODEBUG=asyncpreemptoff=1")
+	// No signal of the Go runtime interrupts a call, and its collector does not wait for the end of one.
+	options.Env = append(options.Env, "GODEBUG=asyncpreemptoff=1", "GOGC=off")
 	c.container, err = run.Start(ctx, options)
 	return err
 }
@@ -95,6 +96,21 @@ func (c *Container) Measure(ctx context.Context, call string, n int) (Durations,
 		err = fmt.Errorf("%s: %d durations of %d calls", call, len(got.Durations), n)
 	}
 	return got.Durations, got.Errno, err
+}
+
+// Rate asks how many calls a second so many threads make together.
+func (c *Container) Rate(ctx context.Context, call string, threads int, during time.Duration) (float64, error) {
+	got, err := c.ask(ctx, request{Call: call, Threads: threads, For: during})
+	if err != nil {
+		return 0, err
+	}
+	return float64(got.Made) / got.Elapsed.Seconds(), nil
+}
+
+// KeepMaking has so many threads make the call until the container ends.
+func (c *Container) KeepMaking(ctx context.Context, call string, threads int) error {
+	_, err := c.ask(ctx, request{Call: call, Threads: threads})
+	return err
 }
 
 // ask is ended by the end of the context that Start was given, which kills the container.

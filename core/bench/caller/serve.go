@@ -11,22 +11,28 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// request asks for a call to be shown, or to be made some times.
+// request asks for a call to be shown, to be made some times, or by several threads at once.
 type request struct {
-	Call  string `json:"call"`
-	Times int    `json:"times,omitempty"` // 0: show it
+	Call    string        `json:"call"`
+	Times   int           `json:"times,omitempty"`
+	Threads int           `json:"threads,omitempty"`
+	For     time.Duration `json:"for,omitempty"` // with Threads; 0: as long as the program runs, and the answer comes at once
 }
 
 // answer is what came of it.
 type answer struct {
 	Shown     string        `json:"shown,omitempty"`
 	Durations Durations     `json:"durations,omitempty"`
-	Errno     syscall.Errno `json:"errno,omitempty"` // of the first call that failed
-	Error     string        `json:"error,omitempty"` // nothing else is to be believed then
+	Made      int64         `json:"made,omitempty"`    // calls of all threads
+	Elapsed   time.Duration `json:"elapsed,omitempty"` // while they were made
+	Errno     syscall.Errno `json:"errno,omitempty"`   // of the first call that failed
+	Error     string        `json:"error,omitempty"`   // nothing else is to be believed then
 }
 
 // Serve answers requests for the named calls, until in ends. All calls are made by one thread.
@@ -54,6 +60,9 @@ func respond(asked request, calls map[string]Call) answer {
 	switch {
 	case !known:
 		return answer{Error: fmt.Sprintf("unknown call %q", asked.Call)}
+	case asked.Threads > 0:
+		made, elapsed := call.makeByMany(asked.Threads, asked.For)
+		return answer{Made: made, Elapsed: elapsed}
 	case asked.Times == 0 && call.Show == nil:
 		return answer{Error: fmt.Sprintf("call %q cannot be shown", asked.Call)}
 	case asked.Times == 0:
@@ -64,6 +73,35 @@ func respond(asked request, calls map[string]Call) answer {
 		return answer{Error: err.Error()}
 	}
 	return answer{Durations: durations, Errno: errno}
+}
+
+// makeByMany makes the call again and again, by so many threads at once. Without a time to do so for it returns at once, and
+// the threads go on.
+func (c Call) makeByMany(threads int, during time.Duration) (made int64, elapsed time.Duration) {
+	// A raw system call keeps one of the Go runtime's processors.
+	runtime.GOMAXPROCS(threads + 2)
+	var over atomic.Bool
+	var total atomic.Int64
+	var making sync.WaitGroup
+	started := time.Now()
+	for range threads {
+		making.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			n := int64(0)
+			for ; !over.Load(); n++ {
+				c.Make()
+			}
+			total.Add(n)
+		})
+	}
+	if during == 0 {
+		return 0, 0
+	}
+	time.Sleep(during)
+	over.Store(true)
+	making.Wait()
+	return total.Load(), time.Since(started)
 }
 
 // measure makes the call n times. Undo is not in the durations.
