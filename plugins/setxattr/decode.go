@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"os"
+	"sync"
+
+	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
+)
+
+// call is a system call whose arguments are sound and whose attribute is listed.
+type call struct {
+	operation
+	file  file
+	name  string
+	value string // of set
+	flags int    // of set: XATTR_CREATE, XATTR_REPLACE
+	// Of get: where the value goes, and how much there is room for; 0: only its size is wanted.
+	buffer, size uint64
+}
+
+// file is what a call names.
+type file struct {
+	dirFD  int    // of the caller
+	path   string // from dirFD; empty: the file of dirFD itself
+	follow bool   // a symbolic link at the end of the path
+}
+
+// decode reads the arguments. mine is false for a call that the kernel is to answer: of an attribute that is not listed,
+// or one that it refuses whoever asks. What is wrong first is then for the kernel to say.
+func (p policy) decode(ctx context.Context, req *sdk.Request) (c call, mine bool, err error) {
+	f := formOf(req.Syscall)
+	c.operation = f.operation
+	var fault unix.Errno
+	if c.name, fault = req.String(f.nameArg()); fault != 0 || !p.lists(c.name) {
+		return c, false, nil
+	}
+	if c.file, mine = f.file(req); !mine || !c.file.settle(c.operation) {
+		return c, false, nil
+	}
+	if f.naming == at {
+		mine, err = c.readArgs(ctx, req)
+	} else {
+		mine = c.readRegisters(req)
+	}
+	if c.operation == set {
+		mine = mine && p.allows(c.name, c.value)
+	}
+	return c, mine, err
+}
+
+func (f form) file(req *sdk.Request) (named file, sound bool) {
+	switch f.naming {
+	case byDescriptor:
+		return file{dirFD: req.FD(0)}, true
+	case at:
+		return fileAt(req)
+	default:
+		path, fault := req.Path(0)
+		return file{dirFD: unix.AT_FDCWD, path: path, follow: f.naming == byPath}, fault == 0
+	}
+}
+
+// fileAt reads dirfd, path and at_flags. With AT_EMPTY_PATH the path may be empty, or NULL.
+func fileAt(req *sdk.Request) (named file, sound bool) {
+	flags := req.Uint32(2)
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
+		return file{}, false
+	}
+	named = file{dirFD: req.FD(0), follow: flags&unix.AT_SYMLINK_NOFOLLOW == 0}
+	mayBeEmpty := flags&unix.AT_EMPTY_PATH != 0
+	if mayBeEmpty && req.Pointer(1) == 0 {
+		return named, true
+	}
+	var fault unix.Errno
+	named.path, fault = req.String(1)
+	return named, fault == 0 && (named.path != "" || mayBeEmpty)
+}
+
+// settle makes an empty path from AT_FDCWD one to the working directory, where the kernel takes it for that. It is unsound
+// from a descriptor that cannot be.
+func (f *file) settle(o operation) (sound bool) {
+	if f.path != "" || f.dirFD >= 0 {
+		return true
+	}
+	f.path = "."
+	return f.dirFD == unix.AT_FDCWD && o != remove && takesWorkingDirectory()
+}
+
+// takesWorkingDirectory says whether the kernel takes AT_FDCWD with an empty path, as it does since 6.13, and not for
+// removing (path_setxattrat and its kin, fs/xattr.c).
+var takesWorkingDirectory = sync.OnceValue(func() bool {
+	_, err := unix.Fgetxattr(unix.AT_FDCWD, "user.intercede", nil)
+	return err != unix.EBADF
+})
+
+// readRegisters reads what is behind the name: value, size and flags.
+func (c *call) readRegisters(req *sdk.Request) (sound bool) {
+	switch c.operation {
+	case set:
+		value, fault := req.Bytes(2)
+		c.value = string(value)
+		return fault == 0 && c.setFlags(req.Uint32(4))
+	case get:
+		c.buffer, c.size = req.Pointer(2), req.Pointer(3)
+	}
+	return true
+}
+
+func (c *call) setFlags(flags uint32) (sound bool) {
+	c.flags = int(flags)
+	return flags&^(unix.XATTR_CREATE|unix.XATTR_REPLACE) == 0
+}
+
+// readArgs reads struct xattr_args, which is behind the name with its size.
+func (c *call) readArgs(ctx context.Context, req *sdk.Request) (sound bool, err error) {
+	if c.operation == remove {
+		return true, nil
+	}
+	args, fault := req.Bytes(4)
+	if fault != 0 {
+		return false, nil
+	}
+	if sound, err := onlyZerosBehind(ctx, req); !sound || err != nil {
+		return false, err
+	}
+	value, size, flags := binary.LittleEndian.Uint64(args), binary.LittleEndian.Uint32(args[8:]), binary.LittleEndian.Uint32(args[12:])
+	if c.operation == get {
+		c.buffer, c.size = value, uint64(size)
+		return flags == 0, nil
+	}
+	if size != 1 || !c.setFlags(flags) {
+		return false, nil
+	}
+	text, fault, err := req.Read(ctx, value, 1)
+	c.value = string(text)
+	return fault == 0, err
+}
+
+// onlyZerosBehind says whether the struct, whose size is the argument behind it, is one that the kernel takes
+// (copy_struct_from_user): at least as long as known here, at most a page, and zeros behind what is known.
+func onlyZerosBehind(ctx context.Context, req *sdk.Request) (bool, error) {
+	usize := req.Pointer(5)
+	if usize < argsSize || usize > uint64(os.Getpagesize()) {
+		return false, nil
+	}
+	rest, fault, err := req.Read(ctx, req.Pointer(4)+argsSize, int(usize-argsSize))
+	return fault == 0 && len(bytes.Trim(rest, "\x00")) == 0, err
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
+)
+
+// handler answers setxattr(2), getxattr(2), removexattr(2) and their kin.
+type handler struct{}
+
+var (
+	_ sdk.Handler = handler{}
+	_ sdk.Session = session{}
+)
+
+func (handler) Manifest() sdk.Manifest {
+	m := sdk.Manifest{
+		Name:        "setxattr",
+		Version:     "0.1.0",
+		Description: "sets approved trusted.* attributes",
+		Capabilities: []string{
+			"CAP_SYS_ADMIN", // which the kernel asks for, and to enter the caller's namespaces
+			"CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
+			"CAP_SETUID", "CAP_SETGID", // to have the caller's filesystem ids
+			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
+		},
+		Namespaces: []string{"mount", "user"},
+		Settings:   settings,
+		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
+		OnFailure: sdk.FailContinue(),
+	}
+	for _, f := range forms {
+		m.Syscalls = append(m.Syscalls, f.manifest())
+	}
+	return m
+}
+
+func (handler) Attach(_ context.Context, _ sdk.Container, s sdk.Settings) (sdk.Session, error) {
+	var c config
+	if err := s.Decode(&c); err != nil {
+		return nil, err
+	}
+	p, err := c.policy()
+	if err != nil {
+		return nil, fmt.Errorf("attributes: %w", err)
+	}
+	descriptors, err := openDescriptors()
+	if err != nil {
+		return nil, err
+	}
+	return session{p, descriptors}, nil
+}
+
+// session is a container's use of the plugin.
+type session struct {
+	policy      policy
+	descriptors int // this process's /proc/self/fd
+}
+
+func (session) Close() error { return nil }
+
+// Handle implements sdk.Session.
+//
+// Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
+// CAP_SYS_ADMIN in the initial user namespace for trusted.* (xattr_permission, fs/xattr.c), which no caller has. For an
+// attribute of another kind that the caller puts into its memory meanwhile, it asks what it always asks. So errors that
+// come before that question (EINVAL, ERANGE, E2BIG, EFAULT, EBADF, those of the path, EROFS) are left to the kernel too.
+func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	c, mine, err := s.policy.decode(ctx, req)
+	if err != nil || !mine {
+		return continueUnless(err)
+	}
+	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
+	if err != nil || !privileged {
+		return continueUnless(err)
+	}
+	response, err := s.perform(ctx, req, c)
+	if errors.Is(err, os.ErrProcessDone) {
+		return sdk.Response{}, sdk.ErrGone
+	}
+	return response, err
+}
+
+func continueUnless(err error) (sdk.Response, error) {
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	return sdk.Continue(), nil
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// openDescriptors opens /proc/self/fd, once. By it a file that is held by an O_PATH descriptor has a path on every kernel
+// and in every mount namespace (setxattrat(2) takes no such descriptor), whatever the caller has for a /proc.
+var openDescriptors = sync.OnceValues(func() (int, error) {
+	const name = "/proc/self/fd"
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return fd, nil
+})
+
+// job is a call to perform for a caller.
+type job struct {
+	session
+	call
+	req         *sdk.Request
+	caller      *target.Target
+	credentials *target.Credentials
+}
+
+// perform performs the call on the file that the caller names, or continues where it is not for the caller to do.
+func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Response, error) {
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	credentials, err := caller.Credentials()
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	j := job{s, c, req, caller, credentials}
+	start, err := j.openStart()
+	if errors.Is(err, unix.EBADF) {
+		return sdk.Continue(), nil
+	}
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if start != nil {
+		defer start.Close()
+	}
+	if j.file.path == "" {
+		return j.performOn(ctx, start)
+	}
+	response, refused, err := j.performByName(ctx, startFD(start))
+	switch {
+	case err != nil:
+		return sdk.Response{}, err
+	case errors.Is(refused, unix.EACCES) || errors.Is(refused, unix.ENOENT) || errors.Is(refused, unix.ELOOP):
+		return j.performByPower(ctx, startFD(start))
+	case refused != nil:
+		return refusal(refused)
+	}
+	return response, nil
+}
+
+// openStart opens the file of the caller's dirfd; nil if the path does not start there. A descriptor with O_PATH is none to
+// the kernel where the call is on the descriptor itself.
+func (j job) openStart() (*os.File, error) {
+	if j.file.dirFD == unix.AT_FDCWD || j.file.path != "" && j.file.path[0] == '/' {
+		return nil, nil
+	}
+	start, flags, err := j.caller.OpenDescriptor(j.file.dirFD)
+	if err == nil && j.file.path == "" && flags&unix.O_PATH != 0 {
+		start.Close()
+		return nil, unix.EBADF
+	}
+	return start, err
+}
+
+func startFD(start *os.File) int {
+	if start == nil {
+		return unix.AT_FDCWD
+	}
+	return int(start.Fd())
+}
+
+// lent is what the kernel asks for.
+var lent = target.CapabilitySet(unix.CAP_SYS_ADMIN)
+
+// performByName performs the call on the file to which the caller's ids alone lead, in one visit to its place; refused is
+// why they lead nowhere.
+func (j job) performByName(ctx context.Context, start int) (response sdk.Response, refused, err error) {
+	// The last moment to notice a caller that is gone: from here on the filesystem changes.
+	if err := j.req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, nil, err
+	}
+	err = j.caller.Do(lent, func() error {
+		var file *os.File
+		if file, refused = target.OpenPathHere(start, j.file.path, j.file.follow); refused != nil {
+			return nil
+		}
+		defer file.Close()
+		response, err = j.act(file)
+		return err
+	})
+	return response, refused, err
+}
+
+// performByPower is for what the caller's ids alone do not reach: a file that it reaches by a capability in its own user
+// namespace, or through a link of procfs that is different for it.
+func (j job) performByPower(ctx context.Context, start int) (sdk.Response, error) {
+	file, err := j.caller.OpenPath(ctx, start, j.file.path, j.file.follow)
+	if err != nil {
+		return refusal(err)
+	}
+	defer file.Close()
+	return j.performOn(ctx, file)
+}
+
+// performOn performs the call on an open file (O_PATH).
+func (j job) performOn(ctx context.Context, file *os.File) (response sdk.Response, err error) {
+	if err := j.req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, err
+	}
+	err = j.caller.Do(lent, func() error {
+		response, err = j.act(file)
+		return err
+	})
+	return response, err
+}
+
+// refusal continues where the kernel refused what the caller asked, so that it says so to the caller itself; every other
+// error means that the plugin failed.
+func refusal(err error) (sdk.Response, error) {
+	var errno unix.Errno
+	if errors.As(err, &errno) && !errors.Is(err, os.ErrProcessDone) {
+		return sdk.Continue(), nil
+	}
+	return sdk.Response{}, err
+}
+
+// act performs the operation on the file, on a thread that is in the caller's place and has the lent capability.
+func (j job) act(file *os.File) (sdk.Response, error) {
+	if !j.owns(file) {
+		return sdk.Continue(), nil
+	}
+	if err := unix.Fchdir(j.descriptors); err != nil {
+		return sdk.Response{}, fmt.Errorf("fchdir to /proc/self/fd: %w", err)
+	}
+	link := strconv.Itoa(int(file.Fd()))
+	switch j.operation {
+	case set:
+		return answer(unix.Setxattr(link, j.name, []byte(j.value), j.flags)), nil
+	case get:
+		return j.get(link), nil
+	default:
+		return j.remove(link), nil
+	}
+}
+
+// owns says whether the file belongs to the caller, or the caller has power over it (inode_owner_or_capable, fs/inode.c):
+// the kernel asks for no more than CAP_SYS_ADMIN, and would let the plugin change files of the host. Files of a filesystem
+// that the container serves itself (FUSE) have no owner that the plugin could find out without waiting for the container.
+func (j job) owns(file *os.File) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return false
+	}
+	if !mapped(j.req.Container.UIDMap, st.Uid) || !mapped(j.req.Container.GIDMap, st.Gid) {
+		return false
+	}
+	return st.Uid == j.credentials.UIDs.Filesystem || j.credentials.Effective.Has(unix.CAP_FOWNER)
+}
+
+func mapped(mappings []sdk.IDMapping, id uint32) bool {
+	for _, m := range mappings {
+		if id >= m.Outside && id-m.Outside < m.Length {
+			return true
+		}
+	}
+	return false
+}
+
+// get reads an attribute that has a listed value. One with another is hidden by the kernel, as it is without the plugin.
+func (j job) get(link string) sdk.Response {
+	value, errno := j.current(link)
+	switch {
+	case errno != 0 && errno != unix.ERANGE:
+		return sdk.Errno(errno)
+	case !j.policy.allows(j.name, value):
+		return sdk.Continue()
+	case j.size == 0:
+		return sdk.Return(int64(len(value)))
+	}
+	return sdk.Return(int64(len(value))).Write(j.buffer, []byte(value))
+}
+
+// remove removes an attribute that has a listed value.
+func (j job) remove(link string) sdk.Response {
+	if value, errno := j.current(link); errno == unix.ERANGE || errno == 0 && !j.policy.allows(j.name, value) {
+		return sdk.Continue()
+	}
+	return answer(unix.Removexattr(link, j.name))
+}
+
+// current is the attribute's value; ERANGE if it is longer than a listed one can be.
+func (j job) current(link string) (string, unix.Errno) {
+	var value [1]byte
+	n, err := unix.Getxattr(link, j.name, value[:])
+	if err != nil {
+		return "", toErrno(err)
+	}
+	return string(value[:n]), 0
+}
+
+// answer is the kernel's own.
+func answer(err error) sdk.Response {
+	if err != nil {
+		return sdk.Errno(toErrno(err))
+	}
+	return sdk.Return(0)
+}
+
+// toErrno is for errors of package unix, which are errnos.
+func toErrno(err error) unix.Errno {
+	var errno unix.Errno
+	errors.As(err, &errno)
+	return errno
+}
