@@ -28,8 +28,9 @@ lint: packages
 alone: packages
 	@scripts/each-module-alone
 
+# What benchstat compares: make bench > old; ...; make bench > new; benchstat old new
 bench: build bin/config.toml
-	@bin/intercede bench $(INSTALLED)
+	@bin/intercede bench --benchmarks --calls 10000 $(INSTALLED)
 
 # In a checkout made with umask 002 the group may write config.toml, and intercede refuses it.
 bin/config.toml: config.toml

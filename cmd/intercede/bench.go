@@ -37,6 +37,9 @@ second with more and more callers, and what many attached listeners cost. Nothin
 			if options.Listeners < 0 || options.Listeners > maxListeners {
 				return &exitError{exitUsage, fmt.Errorf("--listeners %d: want 0 to %d", options.Listeners, maxListeners)}
 			}
+			if asJSON && asBenchmarks {
+				return &exitError{exitUsage, errors.New("--json and --benchmarks are two formats: want one")}
+			}
 			if execute {
 				options.Exec = []string{"bench", "make-node"}
 			}
@@ -61,7 +64,6 @@ second with more and more callers, and what many attached listeners cost. Nothin
 	c.Flags().BoolVar(&execute, "exec", false, "measure mknod by a program executed for each call, too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	c.Flags().BoolVar(&asBenchmarks, "benchmarks", false, "measure the calls alone, and print what benchstat compares")
-	c.MarkFlagsMutuallyExclusive("json", "benchmarks")
 	c.AddCommand(callerCommand(bench.ServeCaller), listenersCommand(), makeNodeCommand())
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/intercede/intercede/core/bench"
@@ -47,9 +48,9 @@ func runBenchJSON(t *testing.T, args ...string) bench.Report {
 
 func TestBenchMeasuresEveryRow(t *testing.T) {
 	s := newSite(t, both)
-	report := runBenchJSON(t, "--config", s.config(), "--plugin-dir", pluginFolder(t), "--calls", "150")
-	if len(report.Rows) != 6 || len(report.LeftOut) != 0 {
-		t.Errorf("want 6 rows, none left out: %+v", report)
+	report := runBenchJSON(t, "--config", s.config(), "--plugin-dir", pluginFolder(t), "--calls", "150", "--listeners", "20", "--exec")
+	if len(report.Rows) != 8 || len(report.LeftOut) != 0 {
+		t.Errorf("want 8 rows, none left out: %+v", report)
 	}
 	if report.Unit != "us" || report.Calls != 150 || report.Kernel == "" {
 		t.Errorf("unit, calls, kernel: %+v", report)
@@ -59,17 +60,40 @@ func TestBenchMeasuresEveryRow(t *testing.T) {
 			t.Errorf("no distribution: %+v", row)
 		}
 	}
+	if b := report.Blocked; b == nil || b.Alone <= 0 || b.Same <= 0 || b.Other <= 0 {
+		t.Errorf("beside slow calls: %+v", b)
+	}
+	for _, load := range report.Throughput {
+		if load.PerSecond <= 0 {
+			t.Errorf("no throughput: %+v", load)
+		}
+	}
+	if s := report.Scale; len(report.Throughput) == 0 || s == nil || s.Listeners != 20 || s.Attach <= 0 || len(s.Calls) != 3 || len(s.Processes) != 4 {
+		t.Errorf("scale: %+v", s)
+	}
+}
+
+// benchstat takes nothing but lines of this form.
+func TestBenchPrintsBenchmarks(t *testing.T) {
+	s := newSite(t, "[plugins.sysinfo]\n")
+	r := intercede(t, "bench", "--benchmarks", "--config", s.config(), "--plugin-dir", binaries, "--calls", "3")
+	if r.status != 0 {
+		t.Fatalf("status %d: %s", r.status, r.stderr)
+	}
+	if line := regexp.MustCompile(`(?m)^BenchmarkCall/sysinfo-\d+\t3\t\d+ ns/op$`); !line.MatchString(r.stdout) {
+		t.Errorf("got %s", r.stdout)
+	}
 }
 
 // Nothing but the kernel is needed: what is not there is left out, and said.
 func TestBenchLeavesOutWhatIsMissing(t *testing.T) {
 	s := newSite(t, "[plugins.sysinfo]\n")
-	report := runBenchJSON(t, "--config", s.config(), "--calls", "1")
-	if len(report.Rows) != 4 || len(report.LeftOut) != 2 {
-		t.Fatalf("want 4 rows, 2 left out: %+v", report)
+	report := runBenchJSON(t, "--config", s.config(), "--calls", "1", "--listeners", "0")
+	if len(report.Rows) != 4 || len(report.LeftOut) != 3 {
+		t.Fatalf("want 4 rows, 3 left out: %+v", report)
 	}
 	wantText(t, report.LeftOut[0].Reason, "intercede-plugin-noop")
-	wantText(t, report.LeftOut[1].Reason, "[plugins.mknod]")
+	wantText(t, report.LeftOut[2].Reason, "[plugins.mknod]")
 }
 
 // A rate of the config is no cost of a call: at one call per second this would not end.
@@ -79,12 +103,15 @@ func TestBenchIgnoresTheRate(t *testing.T) {
 	if err := os.WriteFile(s.config(), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	runBenchJSON(t, "--config", s.config(), "--plugin-dir", binaries, "--calls", "1")
+	runBenchJSON(t, "--config", s.config(), "--plugin-dir", binaries, "--calls", "1", "--listeners", "1")
 }
 
 func TestBenchUsage(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no calls":     {"--calls", "0"},
+		"listeners":    {"--listeners", "-1"},
+		"too many":     {"--listeners", "1000000"},
+		"two formats":  {"--json", "--benchmarks"},
 		"an argument":  {"now"},
 		"unknown flag": {"--fast"},
 	} {
@@ -95,7 +122,7 @@ func TestBenchUsage(t *testing.T) {
 			}
 		})
 	}
-	wantText(t, intercede(t, "bench", "--help").stdout, "intercede bench --calls 20000 --json")
+	wantText(t, intercede(t, "bench", "--help").stdout, "intercede bench --calls 20000")
 }
 
 func TestBenchAndDemoNeedAConfig(t *testing.T) {

@@ -1,37 +1,68 @@
 package bench
 
 import (
+	"io"
+	"os"
+	"reflect"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/policy"
+	"golang.org/x/sys/unix"
 )
 
 func TestReport(t *testing.T) {
-	b := &bench{}
-	b.add(&row{name: "bare", durations: caller.Durations{4000, 5000, 6000}})
-	b.add(&row{name: "broker", durations: caller.Durations{1000, 20000, 30000}})
+	b := &bench{options: Options{Calls: 3}}
+	b.add(&row{key: "bare", name: "bare", rounds: []caller.Durations{{4000, 5000}, {6000}}})
+	broker := &row{key: "noop", name: "broker", rounds: []caller.Durations{{1000, 20000, 30000}}}
+	broker.share.add(audit.Record{Duration: 4, InPlugin: 3})
+	b.add(broker)
 	b.leaveOut("plugin x", "it is not there")
-	report, err := b.report(3)
+	report, err := b.report()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Row{Name: "bare", P50: 5, P90: 6, P99: 6, Ratio: 1}); report.Rows[0] != want {
-		t.Errorf("got %+v, want %+v", report.Rows[0], want)
+	want := []Row{
+		{Key: "bare", Name: "bare", P50: 5, P90: 6, P99: 6, Ratio: 1, rounds: []float64{4000, 6000}},
+		{Key: "noop", Name: "broker", P50: 20, P90: 30, P99: 30, Ratio: 4, PluginShare: 0.75, rounds: []float64{20000}},
 	}
-	if want := (Row{Name: "broker", P50: 20, P90: 30, P99: 30, Ratio: 4}); report.Rows[1] != want {
-		t.Errorf("got %+v, want %+v", report.Rows[1], want)
+	if !reflect.DeepEqual(report.Rows, want) {
+		t.Errorf("got %+v, want %+v", report.Rows, want)
 	}
-	var table strings.Builder
-	if err := report.WriteTable(&table); err != nil {
+	report.Blocked = &Blocked{SlowCalls: 64, Alone: 20, Same: 30, Other: 25}
+	report.Throughput = []Throughput{{Containers: 8, Callers: 2, PerSecond: 12345.6}}
+	report.Scale = &Scale{
+		Listeners: 1000, Attach: 500, IdleSeconds: 3,
+		Calls:     []ScaledCall{{Name: "broker", Alone: 20, Among: 22, Ratio: 1.1}},
+		Processes: []Process{{Name: "broker", RSS: 30 << 20, WakeUps: 4, CPU: 80}},
+	}
+	golden(t, "testdata/report.txt", report.WriteTable)
+	golden(t, "testdata/benchmarks.txt", report.WriteBenchmarks)
+}
+
+// golden compares what is written with a file, in which the machine's own facts are replaced.
+func golden(t *testing.T, file string, write func(io.Writer) error) {
+	t.Helper()
+	var got strings.Builder
+	if err := write(&got); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"3 calls each", "\nbare         5.0 ", "\nbroker      20.0 ", "Left out: plugin x: it is not there."} {
-		if !strings.Contains(table.String(), want) {
-			t.Errorf("%q is not in:\n%s", want, table.String())
-		}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uname unix.Utsname
+	if err := unix.Uname(&uname); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.NewReplacer("KERNEL", unix.ByteSliceToString(uname.Release[:]), "CPUS", strconv.Itoa(runtime.NumCPU()), "ARCH", runtime.GOARCH).Replace(string(text))
+	if got.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
 	}
 }
 

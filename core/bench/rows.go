@@ -126,7 +126,7 @@ func (b *bench) openPlugins(setup *daemon.Setup, log zerolog.Logger) error {
 		{key: "sysinfo", name: "plugin sysinfo", call: sysinfo},
 		{key: "mknod", name: "plugin mknod, in the root filesystem", call: mknod},
 	} {
-		enabled := slices.ContainsFunc(setup.Policy.Plugins, func(p policy.Plugin) bool { return p.Name == r.key })
+		enabled := slices.ContainsFunc(setup.Policy.Plugins, func(p policy.Plugin) bool { return p.Name == r.key && p.Enabled })
 		if !enabled {
 			b.leaveOut(r.name, fmt.Sprintf("the config does not enable it: add [plugins.%s]", r.key))
 			continue

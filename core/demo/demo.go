@@ -61,7 +61,7 @@ func Run(ctx context.Context, setup *daemon.Setup, command []string, log zerolog
 // enabled are the examples whose plugins are.
 func enabled(all []example, plugins []policy.Plugin) []example {
 	return slices.DeleteFunc(all, func(e example) bool {
-		return !slices.ContainsFunc(plugins, func(p policy.Plugin) bool { return p.Name == e.plugin })
+		return !slices.ContainsFunc(plugins, func(p policy.Plugin) bool { return p.Name == e.plugin && p.Enabled })
 	})
 }
 

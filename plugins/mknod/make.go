@@ -24,31 +24,21 @@ func (n node) make(ctx context.Context, req *sdk.Request) (unix.Errno, error) {
 	if err != nil {
 		return 0, err
 	}
-	start, errno, err := n.openStart(caller)
-	if errno != 0 || err != nil {
-		return errno, err
-	}
-	if start >= 0 {
-		defer unix.Close(start)
+	start := unix.AT_FDCWD
+	if n.dirFD != unix.AT_FDCWD && !strings.HasPrefix(n.path, "/") {
+		dir, _, err := caller.OpenDescriptor(n.dirFD)
+		if err != nil {
+			return pathErrno(err)
+		}
+		defer dir.Close()
+		start = int(dir.Fd())
 	}
 	j := job{n, req, caller}
-	errno, err = j.makeByName(ctx, start)
+	errno, err := j.makeByName(ctx, start)
 	if err != nil || errno != unix.EACCES && errno != unix.ENOENT && errno != unix.ELOOP {
 		return errno, err
 	}
 	return j.makeByPower(ctx, start)
-}
-
-// openStart takes the caller's dirfd, if the path is relative to it; else it is AT_FDCWD.
-func (n node) openStart(caller *target.Target) (int, unix.Errno, error) {
-	if n.dirFD == unix.AT_FDCWD || strings.HasPrefix(n.path, "/") {
-		return unix.AT_FDCWD, 0, nil
-	}
-	dir, err := caller.Descriptor(n.dirFD)
-	if errors.Is(err, unix.EBADF) {
-		return -1, unix.EBADF, nil
-	}
-	return dir, 0, err
 }
 
 // makeByName makes the node where the caller's ids alone lead, in one visit to the caller's place.

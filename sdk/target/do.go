@@ -27,25 +27,12 @@ import (
 // back as they are. fn must not call Do, since the /proc that it sees is the target's, nor leave its work to goroutines:
 // they run on other threads; nor change the thread's groups.
 func (t *Target) Do(lent Capabilities, fn func() error) error {
-	home, err := openHomeOnce()
-	if err != nil {
-		return err
-	}
 	place, err := t.openPlace()
 	if err != nil {
 		return err
 	}
 	defer place.close()
-	visit := func() error {
-		if err := place.enter(home, lent); err != nil {
-			return err
-		}
-		return fn()
-	}
-	if t.own.isHere() {
-		return t.own.run(place, visit)
-	}
-	return threads.run(place, visit)
+	return place.do(t.own, lent, fn)
 }
 
 // place is where a target stands, opened from outside.
@@ -92,6 +79,24 @@ func (p *place) close() {
 			unix.Close(fd)
 		}
 	}
+}
+
+// do runs fn in the place, on the own thread if that is the calling one.
+func (p *place) do(own *Thread, lent Capabilities, fn func() error) error {
+	home, err := openHomeOnce()
+	if err != nil {
+		return err
+	}
+	visit := func() error {
+		if err := p.enter(home, lent); err != nil {
+			return err
+		}
+		return fn()
+	}
+	if own.isHere() {
+		return own.run(p, visit)
+	}
+	return threads.run(p, visit)
 }
 
 // mountNamespace is what setns(2) takes.
