@@ -36,16 +36,28 @@ const nsGetPIDFromPIDNS = 0x8004b706 // _IOR(0xb7, 0x6, int)
 // TranslateTID gives the id, in this process's pid namespace, of the thread that the target names tid: sched_setattr(2)
 // and its like take ids of the caller's pid namespace. The error wraps unix.ESRCH if the target sees no such thread.
 //
-// Kernels before 6.11 lack the ioctl; the error then wraps unix.ENOTTY.
+// Kernels before 6.11 cannot be asked. There it looks through the threads in /proc, which takes the longer the more there
+// are in the target's pid namespace.
 func (t *Target) TranslateTID(tid int) (int, error) {
 	ns, err := t.open("ns/pid", unix.O_RDONLY)
 	if err != nil {
 		return 0, err
 	}
 	defer unix.Close(ns)
+	translated, err := getPIDFromPIDNS(ns, tid)
+	if err == unix.ENOTTY {
+		translated, err = t.scanForTID(tid)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("pid %d of the pid namespace of thread %d: %w", tid, t.tid, err)
+	}
+	return translated, nil
+}
+
+func getPIDFromPIDNS(ns, tid int) (int, error) {
 	translated, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), nsGetPIDFromPIDNS, uintptr(tid))
 	if errno != 0 {
-		return 0, fmt.Errorf("pid %d of the pid namespace of thread %d: %w", tid, t.tid, errno)
+		return 0, errno
 	}
 	return int(translated), nil
 }

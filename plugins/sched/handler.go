@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+
+	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
+)
+
+// handler answers sched_setscheduler(2), sched_setparam(2), sched_setattr(2) and setpriority(2).
+type handler struct{}
+
+var (
+	_ sdk.Handler = handler{}
+	_ sdk.Session = session{}
+)
+
+// all32 is the mask of an int.
+const all32 = 1<<32 - 1
+
+func (handler) Manifest() sdk.Manifest {
+	tid := sdk.Argument{Name: "pid", Format: sdk.Decimal}
+	return sdk.Manifest{
+		Name:        "sched",
+		Version:     "0.1.0",
+		Description: "changes scheduling policies and priorities within limits",
+		Syscalls: []sdk.Syscall{{
+			Name:      "sched_setscheduler",
+			When:      knownPolicies(1),
+			Arguments: []sdk.Argument{tid, {Name: "policy"}, {Name: "param"}},
+			Reads:     []sdk.Read{sdk.ReadStruct(2, 4)},
+		}, {
+			Name:      "sched_setparam",
+			Arguments: []sdk.Argument{tid, {Name: "param"}},
+			Reads:     []sdk.Read{sdk.ReadStruct(1, 4)},
+		}, {
+			Name:      "sched_setattr",
+			When:      []sdk.Match{{{Arg: 2, Mask: all32, Value: 0}}}, // there are no flags: EINVAL
+			Arguments: []sdk.Argument{tid, {Name: "attr"}, {Name: "flags"}},
+			Reads:     []sdk.Read{sdk.ReadStruct(1, attrSizeV0)},
+		}, {
+			Name:      "setpriority",
+			If:        minNiceKey,
+			When:      []sdk.Match{{{Arg: 0, Mask: all32, Value: unix.PRIO_PROCESS}}},
+			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "prio", Format: sdk.Decimal}},
+		}},
+		Capabilities: []string{
+			"CAP_SYS_NICE",
+			"CAP_SYS_PTRACE", // to see the namespaces of the caller and of the thread that it names
+		},
+		Settings: settings,
+		// The kernel asks for CAP_SYS_NICE in the initial user namespace, and refuses.
+		OnFailure: sdk.FailContinue(),
+	}
+}
+
+// knownPolicies is the condition that argument arg is a policy that sched_setscheduler(2) can set: SCHED_DEADLINE, for one,
+// needs more than it can say. Those without priorities may need a privilege as well: a thread leaves SCHED_IDLE by it, gets
+// rid of SCHED_RESET_ON_FORK, or is another user's.
+func knownPolicies(arg int) []sdk.Match {
+	var matches []sdk.Match
+	for _, policy := range []uint64{unix.SCHED_NORMAL, unix.SCHED_BATCH, unix.SCHED_IDLE, unix.SCHED_FIFO, unix.SCHED_RR} {
+		matches = append(matches, sdk.Match{{Arg: arg, Mask: all32 &^ unix.SCHED_RESET_ON_FORK, Value: policy}})
+	}
+	return matches
+}
+
+func (handler) Attach(_ context.Context, _ sdk.Container, s sdk.Settings) (sdk.Session, error) {
+	var c config
+	if err := s.Decode(&c); err != nil {
+		return nil, err
+	}
+	l, err := c.limits()
+	if err != nil {
+		return nil, err
+	}
+	return session{l}, nil
+}
+
+// session is a container's use of the plugin.
+type session struct {
+	limits limits
+}
+
+func (session) Close() error { return nil }
+
+// Handle implements sdk.Session.
+//
+// Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
+// CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler, kernel/sched/syscalls.c; can_nice there for
+// nice values), which no caller has. It also gives the errors of a call that is wrong in itself.
+func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	c, ok, err := decode(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !ok {
+		return sdk.Continue(), nil
+	}
+	privileged, err := req.Privileged(ctx, unix.CAP_SYS_NICE)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !privileged {
+		return sdk.Continue(), nil
+	}
+	response, err := s.make(ctx, req, c)
+	if isGone(err) {
+		return sdk.Continue(), nil // if it is the caller that is gone, nobody gets this
+	}
+	return response, err
+}
+
+// make makes the change if it is within the limits and the thread is the container's.
+func (s session) make(ctx context.Context, req *sdk.Request, c change) (sdk.Response, error) {
+	t, err := find(ctx, req, c.tid)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	defer t.close()
+	now, err := t.state()
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	c.settle(now)
+	if !s.limits.allow(c, now) {
+		return sdk.Continue(), nil
+	}
+	if err := req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, err
+	}
+	// The last check, since it also says that the thread lives, so that its id is still its own: the kernel can change a
+	// thread by its id alone.
+	own, err := t.InUserNamespace(req.Container.UserNamespace)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !own {
+		return sdk.Continue(), nil
+	}
+	if errno := t.apply(c); errno != 0 {
+		return sdk.Errno(errno), nil
+	}
+	return sdk.Return(0), nil
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+func TestManyThreads(t *testing.T) {
+	const threads, each = 16, 8
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -10}))
+	for _, call := range []string{scheduler(0, "SCHED_RR", 3), param(0, 0), attr(0, "SCHED_BATCH", 0, 0, 0), "sys setpriority 0 0 -4", scheduler(1, "SCHED_IDLE", 0), scheduler(4000000, "SCHED_FIFO", 1)} {
+		counts := map[unix.Errno]int{}
+		for _, l := range c.Call(t, "threads "+strconv.Itoa(threads), "repeat "+strconv.Itoa(each), call).Lines(t) {
+			counts[l.Errno]++
+		}
+		want := unix.Errno(0)
+		if call == scheduler(4000000, "SCHED_FIFO", 1) {
+			want = unix.ESRCH
+		}
+		if counts[want] != threads*each {
+			t.Errorf("%s: %v", call, counts)
+		}
+	}
+}
+
+// TestNoDescriptorsLeft counts what the plugin, in this process, leaves open.
+func TestNoDescriptorsLeft(t *testing.T) {
+	c := sdktest.NewContainer(t, handler{})
+	count := func() int {
+		open, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(open)
+	}
+	before := count()
+	for range 2 {
+		c.Call(t, "repeat 30", scheduler(0, "SCHED_RR", 1), "repeat 30", scheduler(1, "SCHED_RR", 1), "repeat 30", scheduler(4000000, "SCHED_RR", 1),
+			"repeat 30", scheduler(1, "SCHED_RR", 100), "unshare user", "repeat 30", scheduler(1, "SCHED_RR", 2))
+	}
+	if after := count(); after > before+25 { // those of the programs themselves are closed at the end
+		t.Errorf("%d descriptors are open, %d were", after, before)
+	}
+}
+
+func TestManyProcesses(t *testing.T) {
+	c := sdktest.NewContainer(t, handler{})
+	program := c.Install(t, sdktest.Caller(t))
+	var processes []*sdktest.Process
+	for i := range 16 {
+		processes = append(processes, c.Start(t, program, scheduler(0, "SCHED_RR", i+1), "sys sched_getparam 0 buf:4"))
+	}
+	for i, p := range processes {
+		if lines := p.Wait(t).Lines(t); lines[0].Errno != 0 || int(lines[1].Bufs[0][0]) != i+1 {
+			t.Errorf("caller %d gets %+v", i, lines)
+		}
+	}
+}
+
+// held is the plugin with a handler that does something first, and something after.
+type held struct {
+	handler
+	before, after func(context.Context, *sdk.Request)
+}
+
+func (h held) Attach(ctx context.Context, c sdk.Container, s sdk.Settings) (sdk.Session, error) {
+	inner, err := h.handler.Attach(ctx, c, s)
+	return heldSession{inner, h}, err
+}
+
+type heldSession struct {
+	sdk.Session
+	held held
+}
+
+func (s heldSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	s.held.before(ctx, req)
+	defer s.held.after(ctx, req)
+	return s.Session.Handle(ctx, req)
+}
+
+// TestCallerKilled kills the caller before the plugin works, and between its work and the answer: another thread, which it
+// names, is changed in the second case alone.
+func TestCallerKilled(t *testing.T) {
+	for when, want := range map[string]int64{"before": unix.SCHED_NORMAL, "after": unix.SCHED_FIFO} {
+		t.Run(when, func(t *testing.T) {
+			entered := make(chan struct{})
+			var once sync.Once
+			untilKilled := func(ctx context.Context, _ *sdk.Request) {
+				once.Do(func() {
+					close(entered)
+					<-ctx.Done()
+				})
+			}
+			nothing := func(context.Context, *sdk.Request) {}
+			h := held{before: untilKilled, after: nothing}
+			if when == "after" {
+				h = held{before: nothing, after: untilKilled}
+			}
+			c := sdktest.NewContainer(t, h)
+			p := c.Start(t, c.Install(t, sdktest.Caller(t)), scheduler(1, "SCHED_FIFO", 1))
+			<-entered
+			p.Kill(t)
+			if result := p.Wait(t); result.Signal != unix.SIGKILL {
+				t.Errorf("the caller ended by %v", result.Signal)
+			}
+			if lines := c.Call(t, "sys sched_getscheduler 1").Lines(t); lines[0].Ret != want {
+				t.Errorf("the thread that it named has policy %d, want %d", lines[0].Ret, want)
+			}
+		})
+	}
+}
+
+// TestTargetKilled kills the thread that the caller names while the plugin works.
+func TestTargetKilled(t *testing.T) {
+	victims := make(chan *sdktest.Process, 1)
+	kill := func(context.Context, *sdk.Request) {
+		p := <-victims
+		p.Kill(t)
+		waitReaped(t, p.PID)
+	}
+	c := sdktest.NewContainer(t, held{before: kill, after: func(context.Context, *sdk.Request) {}})
+	c.Call(t, "do mknod s:/tmp/never S_IFIFO|0666 0").Lines(t)
+	program := c.Install(t, sdktest.Caller(t))
+	for _, call := range []func(int) string{
+		func(tid int) string { return scheduler(tid, "SCHED_FIFO", 1) },
+		func(tid int) string { return param(tid, 0) },
+		func(tid int) string { return attr(tid, "SCHED_FIFO", 0, 0, 1) },
+	} {
+		victim := c.Start(t, program, "open /tmp/never O_RDONLY")
+		tid := numberOf(t, victim.PID)
+		victims <- victim
+		if got := errnos(c.Call(t, call(tid)).Lines(t)); got != "ESRCH" {
+			t.Errorf("%s: the caller gets %s", call(tid), got)
+		}
+	}
+}

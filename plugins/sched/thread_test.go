@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+// numbered is a step that makes a process or a thread, which gets this id in the container's pid namespace.
+func numbered(tid int, step string) []string {
+	return []string{fmt.Sprintf("write /proc/sys/kernel/ns_last_pid %d", tid-1), step}
+}
+
+func script(parts ...[]string) []string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+// TestNamedThreads have ids of the caller's pid namespace.
+func TestNamedThreads(t *testing.T) {
+	fifo := func(tid int) []string { return []string{scheduler(tid, "SCHED_FIFO", 9)} }
+	all := func(tid int) []string {
+		return []string{scheduler(tid, "SCHED_FIFO", 9), param(tid, 10), attr(tid, "SCHED_RR", 0, 0, 11), fmt.Sprintf("sys setpriority 0 %d -3", tid)}
+	}
+	const allShown, values = "ok ok ok ok ok ok ok", "value value value value"
+	pidNamespace := []string{"do unshare 0x20000000"}
+	newPair(t, map[string]any{"min_nice": -10}).run(t, map[string]scripted{
+		"own":           {script(numbered(5000, "fork"), all(5000), show(0)), allShown, values},
+		"parent":        {script(numbered(5100, "fork"), numbered(5101, "fork"), all(5100), show(5100), show(0)), allShown + " ok ok ok", values},
+		"leader":        {script(numbered(5200, "fork"), numbered(5201, "thread"), all(5200), show(5200), show(0)), allShown + " ok ok ok", values},
+		"own-no-leader": {script(numbered(5300, "fork"), numbered(5301, "thread"), all(5301), show(5301), show(5300)), allShown + " ok ok ok", values},
+		"other-thread": {script(numbered(5400, "fork"), numbered(5401, "thread"), numbered(5402, "fork"), all(5401), show(5401), show(5400), show(0)),
+			allShown + " ok ok ok ok ok ok", values},
+		"leader-exited":      {script([]string{"leader-exits"}, fifo(0), show(0)), okShown, "value"},
+		"init":               {script(fifo(1), show(1), []string{scheduler(1, "SCHED_OTHER", 0)}), okShown + " ok", "value value"},
+		"nested-own":         {script(pidNamespace, numbered(5500, "fork"), all(1), show(0)), allShown, values},
+		"nested-two":         {script(pidNamespace, numbered(5600, "fork"), []string{"fork"}, all(2), show(0)), allShown, values},
+		"nested-outer":       {script(pidNamespace, numbered(5700, "fork"), fifo(5700)), "ESRCH", "continue"},
+		"twice-nested":       {script(pidNamespace, []string{"fork"}, pidNamespace, []string{"fork"}, fifo(1), show(0)), okShown, "value"},
+		"other-user":         {script(numbered(5900, "fork"), []string{"do prctl PR_SET_SECUREBITS 4", "setuid 8"}, numbered(5901, "fork"), []string{"setuid 9"}, all(5900), show(5900)), allShown, values},
+		"other-user-batch":   {script(numbered(6000, "fork"), []string{"do prctl PR_SET_SECUREBITS 4", "setuid 8"}, numbered(6001, "fork"), []string{"setuid 9", scheduler(6000, "SCHED_BATCH", 0)}, show(6000)), okShown, "value"},
+		"other-user-no-cap":  {script(numbered(6100, "fork"), numbered(6101, "fork"), []string{"setuid 9"}, fifo(6100), show(6100)), "EPERM ok ok ok", "continue"},
+		"chroot-and-no-proc": {script(numbered(6200, "fork"), []string{"chroot /tmp"}, fifo(6200), show(0)), okShown, "value"},
+	})
+}
+
+// waitCalls waits until n calls of a program were answered: while a program makes a numbered process no other may be started.
+func waitCalls(t *testing.T, p *sdktest.Process, n int) {
+	t.Helper()
+	for range 500 {
+		if len(p.Calls()) >= n {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%d calls were answered, want %d", len(p.Calls()), n)
+}
+
+// TestNestedUserNamespace names a thread whose user namespace lies below the container's, and is named from there.
+func TestNestedUserNamespace(t *testing.T) {
+	c := sdktest.NewContainer(t, handler{})
+	c.Call(t, "do mknod s:/tmp/release S_IFIFO|0666 0").Lines(t)
+	p := c.Start(t, c.Install(t, sdktest.Caller(t)), script(numbered(5000, "fork"), []string{"unshare user", scheduler(1, "SCHED_FIFO", 5),
+		scheduler(0, "SCHED_FIFO", 5), "open /tmp/release O_RDONLY"}, show(0))...)
+	waitCalls(t, p, 2)
+	lines := c.Call(t, scheduler(5000, "SCHED_FIFO", 7), "sys sched_getscheduler 5000", scheduler(5000, "SCHED_RR", 8), "open /tmp/release O_WRONLY").Lines(t)
+	if got := errnos(lines); got != "ok ok ok" || lines[1].Ret != unix.SCHED_FIFO {
+		t.Errorf("the outer thread gets %s, and policy %d", got, lines[1].Ret)
+	}
+	lines = p.Wait(t).Lines(t)
+	if got := errnos(lines); got != "EPERM EPERM ok ok ok" || lines[2].Ret != unix.SCHED_RR {
+		t.Errorf("the nested thread gets %s, and has policy %d", got, lines[2].Ret)
+	}
+}
+
+// victim is a process of the host that nobody may touch.
+type victim struct {
+	pid    int
+	before state
+}
+
+func newVictim(t *testing.T, command ...string) victim {
+	t.Helper()
+	process := exec.Command(command[0], command[1:]...)
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		process.Process.Kill()
+		process.Wait()
+	})
+	return victim{process.Process.Pid, stateOf(t, process.Process.Pid)}
+}
+
+func stateOf(t *testing.T, tid int) state {
+	t.Helper()
+	policy, _, errno := unix.Syscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(tid), 0, 0)
+	nice, err := unix.Getpriority(unix.PRIO_PROCESS, tid)
+	if errno != 0 || err != nil {
+		t.Fatalf("state of thread %d: %v, %v", tid, errno, err)
+	}
+	return state{policy: uint32(policy), nice: 20 - int32(nice)}
+}
+
+func (v victim) check(t *testing.T) {
+	t.Helper()
+	if now := stateOf(t, v.pid); now != v.before {
+		t.Errorf("process %d of the host is now %+v, was %+v", v.pid, now, v.before)
+	}
+}
+
+// TestSameNumberOnHost names a pid that is a process's on the host as well, while the container has none of it, and one of
+// its own.
+func TestSameNumberOnHost(t *testing.T) {
+	v := newVictim(t, "sleep", "1000")
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
+	calls := []string{scheduler(v.pid, "SCHED_FIFO", 9), param(v.pid, 10), attr(v.pid, "SCHED_RR", 0, 0, 11), fmt.Sprintf("sys setpriority 0 %d -3", v.pid)}
+	if got := errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH ESRCH ESRCH" {
+		t.Errorf("without a thread of that number the caller gets %s", got)
+	}
+	v.check(t)
+	lines := c.Call(t, script(numbered(v.pid, "fork"), []string{"sys gettid"}, calls, show(0))...).Lines(t)
+	if got := errnos(lines); got != "ok ok ok ok ok ok ok ok" || lines[0].Ret != int64(v.pid) || lines[5].Ret != unix.SCHED_RR {
+		t.Errorf("thread %d of the container gets %s, and has policy %d; want thread %d", lines[0].Ret, got, lines[5].Ret, v.pid)
+	}
+	v.check(t)
+}
+
+// TestSameNumberInOtherContainer has a thread of the same number in two containers.
+func TestSameNumberInOtherContainer(t *testing.T) {
+	other := sdktest.NewContainer(t, handler{})
+	other.Call(t, "do mknod s:/tmp/release S_IFIFO|0666 0").Lines(t)
+	p := other.Start(t, other.Install(t, sdktest.Caller(t)), script(numbered(5000, "fork"), []string{param(0, 0), "open /tmp/release O_RDONLY"}, show(5000))...)
+	waitCalls(t, p, 1)
+	c := sdktest.NewContainer(t, handler{})
+	calls := []string{scheduler(5000, "SCHED_FIFO", 9), attr(5000, "SCHED_BATCH", 0, 5, 0)}
+	if got := errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH" {
+		t.Errorf("without a thread of that number the caller gets %s", got)
+	}
+	if got := errnos(c.Call(t, script(numbered(5000, "fork"), calls)...).Lines(t)); got != "ok ok" {
+		t.Errorf("with a thread of that number the caller gets %s", got)
+	}
+	other.Call(t, "open /tmp/release O_WRONLY").Lines(t)
+	if lines := p.Wait(t).Lines(t); lines[1].Ret != unix.SCHED_NORMAL || lines[3].Ret != 20 {
+		t.Errorf("the other container's thread has %+v", lines)
+	}
+}
+
+// TestHostThreadInContainer names a process of the host that is in the container's pid namespace, as an administrator's can
+// be: its user namespace is the host's.
+func TestHostThreadInContainer(t *testing.T) {
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
+	v := newVictim(t, "nsenter", "--target", strconv.Itoa(c.Identity().InitPID), "--pid", "sh", "-c", "exec sleep 1000")
+	child := childOf(t, v.pid)
+	inside := numberOf(t, child)
+	v = victim{child, stateOf(t, child)}
+	lines := c.Call(t, scheduler(inside, "SCHED_FIFO", 9), scheduler(inside, "SCHED_BATCH", 0), param(inside, 0), attr(inside, "SCHED_IDLE", 0, 0, 0),
+		fmt.Sprintf("sys setpriority 0 %d 5", inside), fmt.Sprintf("sys setpriority 0 %d -5", inside)).Lines(t)
+	if got := errnos(lines); got != "EPERM EPERM EPERM EPERM EPERM EPERM" {
+		t.Errorf("the caller gets %s", got)
+	}
+	v.check(t)
+	unix.Kill(child, unix.SIGKILL)
+}
+
+// childOf waits for the one child of a process.
+func childOf(t *testing.T, pid int) int {
+	t.Helper()
+	for range 500 {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if child, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			return child
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("process %d has no child", pid)
+	return 0
+}
+
+// numberOf is the pid of a process in its own pid namespace.
+func numberOf(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if ids, found := strings.CutPrefix(line, "NSpid:"); found {
+			fields := strings.Fields(ids)
+			if number, err := strconv.Atoi(fields[len(fields)-1]); err == nil && len(fields) > 1 {
+				return number
+			}
+		}
+	}
+	t.Fatalf("process %d is in no pid namespace below this one", pid)
+	return 0
+}
+
+// prober runs a function in the place of the plugin's work.
+type prober struct {
+	handler
+	probe func(context.Context, *sdk.Request)
+}
+
+func (p prober) Attach(context.Context, sdk.Container, sdk.Settings) (sdk.Session, error) {
+	return p, nil
+}
+
+func (p prober) Close() error { return nil }
+
+func (p prober) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	p.probe(ctx, req)
+	return sdk.Return(0), nil
+}
+
+// TestReusedNumber ends a thread that was found, and gives its number on the host to a process of the host, before the
+// change is made: the last check must see that.
+func TestReusedNumber(t *testing.T) {
+	caller := sdktest.Caller(t)
+	c := sdktest.NewContainer(t, prober{probe: func(ctx context.Context, req *sdk.Request) {
+		if req.Int32(0) == 0 {
+			return
+		}
+		th, err := find(ctx, req, int(req.Int32(0)))
+		if err != nil {
+			t.Errorf("find: %v", err)
+			return
+		}
+		defer th.close()
+		unix.Kill(th.TID(), unix.SIGKILL)
+		waitReaped(t, th.TID())
+		host := exec.Command(caller, fmt.Sprintf("do 435 struct:8=0,8=0,8=0,8=0,8=17,8=0,8=0,8=0,p=hex:%s,8=1 80", littleEndian(th.TID())),
+			"do read 0 buf:1 1")
+		stdin, _ := host.StdinPipe()
+		if err := host.Start(); err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() {
+			stdin.Close()
+			host.Wait()
+		}()
+		waitThere(t, th.TID())
+		if own, err := th.InUserNamespace(req.Container.UserNamespace); own || !isGone(err) {
+			t.Errorf("thread %d is the container's: %v, %v", th.TID(), own, err)
+		}
+	}})
+	c.Call(t, "do mknod s:/tmp/never S_IFIFO|0666 0").Lines(t)
+	p := c.Start(t, c.Install(t, caller), script(numbered(5000, "fork"), []string{param(0, 0), "open /tmp/never O_RDONLY"})...)
+	waitCalls(t, p, 1)
+	if got := errnos(c.Call(t, scheduler(5000, "SCHED_FIFO", 9)).Lines(t)); got != "ok" {
+		t.Errorf("the caller gets %s", got)
+	}
+}
+
+func littleEndian(n int) string {
+	return fmt.Sprintf("%02x%02x%02x%02x", n&0xff, n>>8&0xff, n>>16&0xff, n>>24&0xff)
+}
+
+// waitReaped waits until a number is nobody's.
+func waitReaped(t *testing.T, tid int) {
+	t.Helper()
+	for range 500 {
+		if unix.Kill(tid, 0) == unix.ESRCH {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("process %d is still there", tid)
+}
+
+func waitThere(t *testing.T, tid int) {
+	t.Helper()
+	for range 500 {
+		if unix.Kill(tid, 0) == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("no process %d came", tid)
+}
