@@ -137,7 +137,7 @@ func (c *Container) startInit(t testing.TB, config config) error {
 	c.init.Dir = "/"
 	c.init.Stderr = os.Stderr
 	c.init.ExtraFiles = []*os.File{socket}
-	c.init.SysProcAttr = namespaces(config.realRoot)
+	c.init.SysProcAttr = into(config.cgroup, namespaces(config.realRoot))
 	if err := c.init.Start(); err != nil {
 		unix.Close(ours)
 		if errors.Is(err, unix.EACCES) {

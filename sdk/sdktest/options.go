@@ -19,6 +19,7 @@ type config struct {
 	deadline    time.Duration
 	realRoot    bool
 	mounts      []mountAt
+	cgroup      *os.File
 }
 
 type mountAt struct {

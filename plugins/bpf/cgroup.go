@@ -1,0 +1,193 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// cgroup is a container's own cgroup of the v2 hierarchy.
+type cgroup struct {
+	dir int // O_PATH, in this process's view of the hierarchy
+	id  cgroupID
+}
+
+// cgroupID identifies a cgroup: the inode number of its directory, which is not used again (kernfs).
+type cgroupID struct {
+	dev, ino uint64
+}
+
+func identify(dir int) (cgroupID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return cgroupID{}, fmt.Errorf("fstat of a cgroup: %w", err)
+	}
+	return cgroupID{uint64(st.Dev), st.Ino}, nil
+}
+
+// openCgroup opens the cgroup that the kernel calls path (/proc/PID/cgroup). It is an error if that is not the container's
+// alone: a program that the container attached would be the host's as well.
+func openCgroup(path string) (*cgroup, error) {
+	if path == "" || path == "/" {
+		return nil, fmt.Errorf("the container is in cgroup %q of the v2 hierarchy: its runtime made it none of its own", path)
+	}
+	if slices.Contains(strings.Split(path, "/"), "..") {
+		return nil, fmt.Errorf("cgroup %s is outside the cgroup namespace of the plugin", path)
+	}
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	top, ok := findHierarchy(string(mountinfo))
+	if !ok {
+		return nil, errors.New("the v2 hierarchy of cgroups is not mounted as a whole")
+	}
+	dir, err := unix.Openat2(unix.AT_FDCWD, filepath.Clean(top)+path, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup %s%s: %w", top, path, err)
+	}
+	own := &cgroup{dir: dir}
+	if own.id, err = identify(dir); err == nil {
+		err = own.checkAlone()
+	}
+	if err != nil {
+		own.close()
+		return nil, err
+	}
+	return own, nil
+}
+
+func (c *cgroup) close() { unix.Close(c.dir) }
+
+// findHierarchy finds the mount of the v2 hierarchy's root in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+func findHierarchy(mountinfo string) (point string, ok bool) {
+	for line := range strings.Lines(mountinfo) {
+		where, what, _ := strings.Cut(line, " - ")
+		left, right := strings.Fields(where), strings.Fields(what)
+		if len(left) >= 6 && len(right) >= 1 && right[0] == "cgroup2" && left[3] == "/" {
+			return octal.Replace(left[4]), true
+		}
+	}
+	return "", false
+}
+
+// octal undoes the escapes of mountinfo.
+var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// checkAlone makes sure that no process of this process's user namespace is in the cgroup: on a hybrid host, a container
+// may be where the process was that started it.
+func (c *cgroup) checkAlone() error {
+	procs, err := c.read("cgroup.procs")
+	if err != nil {
+		return err
+	}
+	host, err := target.StatNamespace("/proc/self/ns/user")
+	if err != nil {
+		return err
+	}
+	for _, pid := range strings.Fields(procs) {
+		namespace, err := target.StatNamespace("/proc/" + pid + "/ns/user")
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return err
+		case namespace == host:
+			return fmt.Errorf("process %s of the host is in the container's cgroup: the runtime made the container none of its own", pid)
+		}
+	}
+	return nil
+}
+
+func (c *cgroup) read(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join("/proc/self/fd", strconv.Itoa(c.dir), name))
+	return string(text), err
+}
+
+// holds says whether the cgroup, any mount's directory of it, is this one or below it. What was mounted where in a container
+// does not matter: only where the kernel leads from a cgroup to the one above it.
+func (c *cgroup) holds(dir int) (bool, error) {
+	inside := false
+	err := upwards(dir, func(_ int, id cgroupID) (bool, error) {
+		inside = id == c.id
+		return !inside, nil
+	})
+	return inside, err
+}
+
+// overridden says whether a program attached to the cgroup, which this one holds, would take effect in the place of one that
+// is attached above it.
+func (c *cgroup) overridden(dir int) (bool, error) {
+	start, err := identify(dir)
+	if err != nil {
+		return false, err
+	}
+	found := false
+	check := func(dir int, id cgroupID) (more bool, err error) {
+		if id == start {
+			return true, nil
+		}
+		above, errno := queryAttached(dir)
+		if errno != 0 {
+			return false, fmt.Errorf("query the programs of a cgroup above: %w", errno)
+		}
+		found = overrides(above)
+		return !found, nil
+	}
+	// To the container's own cgroup the way is the mount's of dir; from there this process's, which reaches the root.
+	err = upwards(dir, func(dir int, id cgroupID) (more bool, err error) {
+		if id == c.id {
+			return false, nil
+		}
+		return check(dir, id)
+	})
+	if err == nil && !found {
+		err = upwards(c.dir, check)
+	}
+	return found, err
+}
+
+// maxDepth bounds a walk.
+const maxDepth = 256
+
+// upwards visits the cgroup that dir is a descriptor of and those above it, as far as the mount of dir shows them, until
+// visit says that it is enough. A container may have mounted something else around: mounts are not crossed.
+func upwards(dir int, visit func(dir int, id cgroupID) (more bool, err error)) error {
+	dir, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("copy a descriptor: %w", err)
+	}
+	defer func() { unix.Close(dir) }()
+	last := cgroupID{}
+	for range maxDepth {
+		id, err := identify(dir)
+		if err != nil || id == last {
+			return err // above the root is the root
+		}
+		if more, err := visit(dir, id); err != nil || !more {
+			return err
+		}
+		parent, err := unix.Openat2(dir, "..", &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV,
+		})
+		if err == unix.EXDEV {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("open the cgroup above: %w", err)
+		}
+		unix.Close(dir)
+		dir, last = parent, id
+	}
+	return fmt.Errorf("more than %d cgroups above each other", maxDepth)
+}

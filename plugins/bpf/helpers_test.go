@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { sdktest.Main(m) }
+
+// enabled are the settings with which the plugin does something.
+var enabled = sdktest.WithSettings(map[string]any{"devices": true})
+
+// tree are cgroups for a test: one for the container, with two below it, and one beside it. In the container they are in /top,
+// and the whole hierarchy is in /cgroup.
+type tree struct {
+	top string
+}
+
+var groups = []string{"own", "own/sub", "own/sub/deep", "sibling"}
+
+func newTree(t *testing.T) tree {
+	t.Helper()
+	sdktest.RequireRoot(t)
+	top, err := os.MkdirTemp(hierarchy(t), "bpf-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeCgroups(t, top) })
+	for _, name := range groups {
+		if err := os.Mkdir(filepath.Join(top, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(top, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return tree{top}
+}
+
+// hierarchy is where the v2 hierarchy is mounted.
+func hierarchy(t *testing.T) string {
+	t.Helper()
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, ok := findHierarchy(string(mountinfo))
+	if !ok {
+		sdktest.Lacking(t, "the v2 hierarchy of cgroups is not mounted")
+	}
+	return point
+}
+
+// removeCgroups removes a cgroup and those below it. Processes that were killed may take a moment to leave.
+func removeCgroups(t *testing.T, dir string) {
+	t.Helper()
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeCgroups(t, filepath.Join(dir, e.Name()))
+		}
+	}
+	err := unix.Rmdir(dir)
+	for range 1000 {
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+		err = unix.Rmdir(dir)
+	}
+	if err != nil {
+		t.Errorf("remove cgroup %s: %v", dir, err)
+	}
+}
+
+func (tr tree) open(t *testing.T, name string) *os.File {
+	t.Helper()
+	dir, err := os.Open(filepath.Join(tr.top, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	return dir
+}
+
+// container makes a container in the tree's cgroup "own", with /dev/null and the tree.
+func (tr tree) container(t *testing.T, h sdk.Handler, options ...sdktest.Option) *sdktest.Container {
+	t.Helper()
+	c := sdktest.NewContainer(t, h, append([]sdktest.Option{
+		sdktest.WithCgroup(tr.open(t, "own")),
+		sdktest.WithMount(cloneMount(t, tr.top), "/top"),
+		sdktest.WithMount(cloneMount(t, hierarchy(t)), "/cgroup"),
+	}, options...)...)
+	null := filepath.Join(c.Rootfs(), "dev/null")
+	if err := errors.Join(unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))), os.Chmod(null, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func cloneMount(t *testing.T, path string) *os.File {
+	t.Helper()
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		t.Fatalf("open_tree %s: %v", path, err)
+	}
+	mount := os.NewFile(uintptr(fd), path)
+	t.Cleanup(func() { mount.Close() })
+	return mount
+}
+
+// newContainer makes a container with a tree of its own.
+func newContainer(t *testing.T, options ...sdktest.Option) (*sdktest.Container, tree) {
+	t.Helper()
+	tr := newTree(t)
+	return tr.container(t, handler{}, append([]sdktest.Option{enabled}, options...)...), tr
+}
+
+// attachAsHost attaches a program that allows everything, or nothing.
+func (tr tree) attachAsHost(t *testing.T, name string, verdict int32, flags uint32) *ebpf.Program {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupDevice, License: "MIT", Instructions: always(verdict)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: int(tr.open(t, name).Fd()), Program: program, Attach: ebpf.AttachCGroupDevice, Flags: flags,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// attached are the programs of a cgroup.
+func (tr tree) attached(t *testing.T, name string) attached {
+	t.Helper()
+	now, errno := queryAttached(int(tr.open(t, name).Fd()))
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	return now
+}
+
+// count is how many programs are attached to each cgroup of the tree.
+func (tr tree) count(t *testing.T) string {
+	t.Helper()
+	var counts []string
+	for _, name := range append([]string{"."}, groups...) {
+		counts = append(counts, fmt.Sprintf("%s:%d", name, len(tr.attached(t, name).programs)))
+	}
+	return strings.Join(counts, " ")
+}
+
+// none is the count of a tree that has no programs.
+const none = ".:0 own:0 own/sub:0 own/sub/deep:0 sibling:0"
+
+func always(verdict int32) asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()}
+}
+
+// denyNull denies character device 1:3.
+var denyNull = asm.Instructions{
+	asm.LoadMem(asm.R2, asm.R1, 4, asm.Word),
+	asm.LoadMem(asm.R3, asm.R1, 8, asm.Word),
+	asm.Mov.Imm(asm.R0, 1),
+	asm.JNE.Imm(asm.R2, 1, "end"),
+	asm.JNE.Imm(asm.R3, 3, "end"),
+	asm.Mov.Imm(asm.R0, 0),
+	asm.Return().WithSymbol("end"),
+}
+
+// marshal is the program as the kernel takes it.
+func marshal(instructions asm.Instructions) []byte {
+	var text bytes.Buffer
+	// References to symbols are resolved on a copy.
+	if err := append(asm.Instructions{}, instructions...).Marshal(&text, binary.LittleEndian); err != nil {
+		panic(err)
+	}
+	return text.Bytes()
+}
+
+// What follows writes calls for scripts. Descriptors are numbers: a script's first is 3.
+
+// loadWith is a call of BPF_PROG_LOAD with fields of its attr in the place of the usual ones.
+func loadWith(instructions asm.Instructions, fields map[string]string) string {
+	text := marshal(instructions)
+	words := []string{"bpf 5 struct:"}
+	for i, f := range []struct{ name, value string }{
+		{"prog_type", "4=15"}, {"insn_cnt", fmt.Sprintf("4=%d", len(text)/insnSize)}, {"insns", "p=hex:" + hex.EncodeToString(text)},
+		{"license", "p=s:MIT"}, {"log_level", "4=0"}, {"log_size", "4=0"}, {"log_buf", "8=0"}, {"kern_version", "4=0"},
+		{"prog_flags", "4=0"}, {"prog_name", "8=0,8=0"}, {"prog_ifindex", "4=0"}, {"expected_attach_type", "4=0"}, {"more", ""},
+	} {
+		if value, ok := fields[f.name]; ok {
+			f.value = value
+		}
+		if i > 0 && f.value != "" {
+			words = append(words, ",")
+		}
+		words = append(words, f.value)
+	}
+	size := "72"
+	if s, ok := fields["size"]; ok {
+		size = s
+	}
+	return strings.Join(words, "") + " " + size
+}
+
+func loadCall(instructions asm.Instructions) string { return loadWith(instructions, nil) }
+
+func attachCall(target, program int, flags uint32) string {
+	return fmt.Sprintf("bpf 8 struct:4=%d,4=%d,4=6,4=%d,4=0 20", target, program, flags)
+}
+
+func replaceCall(target, program, replaced int) string {
+	return fmt.Sprintf("bpf 8 struct:4=%d,4=%d,4=6,4=6,4=%d 20", target, program, replaced)
+}
+
+func detachCall(target, program int) string {
+	return fmt.Sprintf("bpf 9 struct:4=%d,4=%d,4=6 12", target, program)
+}
+
+func linkCall(target, program int) string {
+	return fmt.Sprintf("bpf 28 struct:4=%d,4=%d,4=6,4=0 16", program, target)
+}
+
+func queryCall(target, flags, count int) string {
+	return fmt.Sprintf("bpf 16 struct:4=%d,4=6,4=%d,4=0x5a5a,p=buf:16,4=%d,4=0 32", target, flags, count)
+}
+
+const multi = unix.BPF_F_ALLOW_MULTI
+
+func openDir(path string) string { return "open " + path + " O_RDONLY|O_DIRECTORY" }
+
+const openNull = "openfile /dev/null O_RDWR"
+
+// errnos are the errors of the lines: "ok EEXIST".
+func errnos(lines []sdktest.Line) string {
+	var names []string
+	for _, l := range lines {
+		name := "ok"
+		if l.Errno != 0 {
+			name = unix.ErrnoName(l.Errno)
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}
+
+// kinds are how the calls were answered: "addfd value errno".
+func kinds(r sdktest.Result) string {
+	var all []string
+	for _, c := range r.Calls {
+		if c.Outcome.Kind != sdktest.Unwanted {
+			all = append(all, string(c.Outcome.Kind))
+		}
+	}
+	return strings.Join(all, " ")
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"encoding/binary"
+	"os"
+	"unsafe"
+
+	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
+)
+
+// query answers BPF_PROG_QUERY. See Handle for why Continue is safe.
+func (c call) query() (sdk.Response, error) {
+	q, ok := parseQuery(c.attr)
+	if !ok {
+		return sdk.Continue(), nil
+	}
+	place, errno, err := c.place(q.target)
+	if errno != 0 || err != nil {
+		return answer(errno, err)
+	}
+	defer place.close()
+	ids, flags := make([]uint32, min(q.count, maxPrograms)+1), make([]uint32, min(q.count, maxPrograms)+1)
+	a := progQuery{
+		target: uint32(place.dir), attachType: unix.BPF_CGROUP_DEVICE, flags: q.flags,
+		count: min(q.count, maxPrograms), revision: q.revision,
+	}
+	if q.ids != 0 {
+		a.ids = unsafe.Pointer(&ids[0])
+	}
+	if q.attachFlags != 0 {
+		a.progFlags = unsafe.Pointer(&flags[0])
+	}
+	_, errno = bpf(cmdQuery, &a)
+	response, err := answer(errno, nil)
+	if errno != 0 && errno != unix.ENOSPC {
+		return response, err
+	}
+	return c.fillQuery(response, q, a, ids, flags), nil
+}
+
+// fillQuery writes what the kernel wrote: with ENOSPC, as many programs as there was room for.
+func (c call) fillQuery(response sdk.Response, q queryAttr, a progQuery, ids, flags []uint32) sdk.Response {
+	at := c.req.Pointer(1)
+	response = response.
+		Write(at+queryAttachFlags, binary.NativeEndian.AppendUint32(nil, a.attachFlags)).
+		Write(at+queryProgCnt, binary.NativeEndian.AppendUint32(nil, a.count))
+	if c.attr.size >= queryRevision+8 && a.revision != q.revision {
+		response = response.Write(at+queryRevision, binary.NativeEndian.AppendUint64(nil, a.revision))
+	}
+	n := min(a.count, q.count, maxPrograms)
+	if n == 0 || q.ids == 0 {
+		return response
+	}
+	response = response.Write(q.ids, words(ids[:n]))
+	if q.attachFlags != 0 {
+		response = response.Write(q.attachFlags, words(flags[:n]))
+	}
+	return response
+}
+
+// words are the bytes of 32-bit numbers.
+func words(numbers []uint32) []byte {
+	var text []byte
+	for _, n := range numbers {
+		text = binary.NativeEndian.AppendUint32(text, n)
+	}
+	return text
+}
+
+// getByID answers BPF_PROG_GET_FD_BY_ID for programs that were loaded for the container: runc and crun find them by a query,
+// to replace them. See Handle for why Continue is safe.
+func (c call) getByID() (sdk.Response, error) {
+	const progID, after = 0, 4
+	id := c.attr.u32(progID)
+	if !c.attr.zero(after) || !c.programs.has(id) {
+		return sdk.Continue(), nil
+	}
+	fd, errno := programByID(id)
+	if errno != 0 {
+		return answer(errno, nil)
+	}
+	return sdk.AddFD(os.NewFile(uintptr(fd), "program"), true), nil
+}

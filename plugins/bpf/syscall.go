@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The commands of bpf(2) that are notified, and one of the plugin's own (enum bpf_cmd, include/uapi/linux/bpf.h).
+const (
+	cmdLoad    = unix.BPF_PROG_LOAD
+	cmdAttach  = unix.BPF_PROG_ATTACH
+	cmdDetach  = unix.BPF_PROG_DETACH
+	cmdQuery   = unix.BPF_PROG_QUERY
+	cmdGetByID = unix.BPF_PROG_GET_FD_BY_ID
+	cmdLink    = unix.BPF_LINK_CREATE
+	cmdGetInfo = unix.BPF_OBJ_GET_INFO_BY_FD
+)
+
+// bpf makes the call with an attr that T lays out; pointers in it are unsafe.Pointer, which have 64 bits wherever this
+// plugin is built for.
+func bpf[T any](cmd int, attr *T) (int, syscall.Errno) {
+	n, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(cmd), uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
+	return int(n), errno
+}
+
+// progLoad is the attr of BPF_PROG_LOAD up to log_true_size, which kernels before 6.4 do not know, and do not mind while it
+// is zero.
+type progLoad struct {
+	progType, insnCnt   uint32
+	insns, license      unsafe.Pointer
+	logLevel, logSize   uint32
+	logBuf              unsafe.Pointer
+	kernVersion, flags  uint32
+	name                [unix.BPF_OBJ_NAME_LEN]byte
+	ifindex, attachType uint32
+	_                   [loadLogTrueSize - 72]byte
+	logTrueSize         uint32
+}
+
+// progAttach is the attr of BPF_PROG_ATTACH up to replace_bpf_fd.
+type progAttach struct {
+	target, program, attachType, flags, replaced uint32
+}
+
+// progDetach is the attr of BPF_PROG_DETACH up to attach_type.
+type progDetach struct {
+	target, program, attachType uint32
+}
+
+// linkCreate is the attr of BPF_LINK_CREATE up to flags.
+type linkCreate struct {
+	program, target, attachType, flags uint32
+}
+
+// progQuery is the attr of BPF_PROG_QUERY up to revision. The kernel writes the revision whatever the size of the attr.
+type progQuery struct {
+	target, attachType, flags, attachFlags uint32
+	ids                                    unsafe.Pointer
+	count, _                               uint32
+	progFlags                              unsafe.Pointer
+	_                                      [2]uint64
+	revision                               uint64
+}
+
+// maxPrograms is room for the programs of a cgroup, of which it has 64 itself (BPF_CGROUP_MAX_PROGS), and its ancestors'.
+const maxPrograms = 4096
+
+// attached is what BPF_PROG_QUERY says of a cgroup's device programs.
+type attached struct {
+	flags    uint32 // BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE, or none
+	programs []uint32
+}
+
+// queryAttached asks for the programs attached to the cgroup that dir is a descriptor of. The errno is EBADF if it is none of
+// the v2 hierarchy, whatever filesystem it is on: the kernel looks at the type first.
+func queryAttached(dir int) (attached, syscall.Errno) {
+	var ids [64]uint32
+	q := progQuery{target: uint32(dir), attachType: unix.BPF_CGROUP_DEVICE, ids: unsafe.Pointer(&ids), count: uint32(len(ids))}
+	if _, errno := bpf(cmdQuery, &q); errno != 0 {
+		return attached{}, errno
+	}
+	return attached{q.attachFlags, ids[:min(int(q.count), len(ids))]}, 0
+}
+
+// programName is what a descriptor of a program links to in /proc/PID/fd.
+const programName = "anon_inode:bpf-prog"
+
+// programID is the id of the program that fd is a descriptor of. The errno is EINVAL if it is of something else.
+func programID(fd int) (uint32, syscall.Errno) {
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil || name != programName {
+		return 0, unix.EINVAL
+	}
+	var info struct{ progType, id uint32 }
+	attr := struct {
+		fd, size uint32
+		info     unsafe.Pointer
+	}{uint32(fd), uint32(unsafe.Sizeof(info)), unsafe.Pointer(&info)}
+	if _, errno := bpf(cmdGetInfo, &attr); errno != 0 {
+		return 0, errno
+	}
+	return info.id, 0
+}
+
+// programByID opens the program of this id; the errno is ENOENT if there is none. It takes CAP_SYS_ADMIN.
+func programByID(id uint32) (int, syscall.Errno) {
+	attr := struct{ id, next, flags uint32 }{id: id}
+	return bpf(cmdGetByID, &attr)
+}
+
+// programExists says whether there is a program of this id.
+func programExists(id uint32) (bool, error) {
+	fd, errno := programByID(id)
+	switch errno {
+	case 0:
+		return true, unix.Close(fd)
+	case unix.ENOENT:
+		return false, nil
+	default:
+		return true, fmt.Errorf("look for program %d: %w", id, errno)
+	}
+}

@@ -1,0 +1,56 @@
+package sdktest_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+// makeCgroup makes a cgroup of the v2 hierarchy, below its root.
+func makeCgroup(t *testing.T) *os.File {
+	t.Helper()
+	sdktest.RequireRoot(t)
+	point, err := exec.Command("findmnt", "--noheadings", "--first-only", "--types", "cgroup2", "--output", "TARGET").Output()
+	if err != nil {
+		sdktest.Lacking(t, "the v2 hierarchy of cgroups is not mounted: %v", err)
+	}
+	name, err := os.MkdirTemp(strings.TrimSpace(string(point)), "sdktest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := unix.Rmdir(name)
+		for range 1000 {
+			if !errors.Is(err, unix.EBUSY) {
+				break
+			}
+			time.Sleep(5 * time.Millisecond) // those who were killed are about to leave
+			err = unix.Rmdir(name)
+		}
+		if err != nil {
+			t.Errorf("remove cgroup %s: %v", name, err)
+		}
+	})
+	dir, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	return dir
+}
+
+func TestWithCgroup(t *testing.T) {
+	dir := makeCgroup(t)
+	c := sdktest.NewContainer(t, nil, sdktest.WithCgroup(dir))
+	path, ok := c.Identity().Cgroups[""]
+	if !ok || filepath.Base(path) != filepath.Base(dir.Name()) {
+		t.Errorf("the container is in %q, want %s", path, dir.Name())
+	}
+}
