@@ -39,6 +39,10 @@ type laneConn struct {
 	lanes  *lanes
 	number uint64
 	cpu    int
+
+	// Of one call after the other, so that they need not be allocated for each.
+	first   proto.BrokerMessage
+	payload proto.BrokerMessage_Notification
 }
 
 // take gives a lane of the processor, or nil if there is none.
@@ -166,7 +170,10 @@ func (l *laneConn) converse(ctx context.Context, p *process, n *proto.Notificati
 		return nil, nil, err
 	}
 	defer func() { closeFD(pidfd) }() // what is left of it: it is closed as soon as it is sent
-	next := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: n}}
+	l.payload.Notification = n
+	l.first.Message = &l.payload
+	defer func() { l.payload.Notification = nil }()
+	next := &l.first
 	for {
 		if err := l.Send(next, pidfd); err != nil {
 			return nil, nil, laneError(err)

@@ -139,8 +139,10 @@ func (e *End) sendPacket(packet []byte, fd int) error {
 	if fd >= 0 {
 		e.putRights(fd)
 	}
+	waited := false
+	// A packet that there is room for is sent without telling the Go runtime, which would prepare for a long wait.
+	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(e.fd), uintptr(unsafe.Pointer(&e.message)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(e.fd), uintptr(unsafe.Pointer(&e.message)), unix.MSG_NOSIGNAL)
 		switch errno {
 		case 0:
 			return nil
@@ -148,10 +150,14 @@ func (e *End) sendPacket(packet []byte, fd int) error {
 		case unix.EPIPE, unix.ECONNRESET:
 			return io.EOF
 		case unix.EAGAIN:
-			return fmt.Errorf("%w: the peer does not receive", ErrBroken)
+			if waited {
+				return fmt.Errorf("%w: the peer does not receive", ErrBroken)
+			}
+			waited = true
 		default:
 			return fmt.Errorf("sendmsg: %w", errno)
 		}
+		_, _, errno = unix.Syscall(unix.SYS_SENDMSG, uintptr(e.fd), uintptr(unsafe.Pointer(&e.message)), unix.MSG_NOSIGNAL)
 	}
 }
 

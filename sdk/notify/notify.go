@@ -54,6 +54,15 @@ func (fd FD) ioctl(request uintptr, arg unsafe.Pointer) (uintptr, unix.Errno) {
 	}
 }
 
+// briefIoctl is ioctl for requests that do not wait, of which the Go runtime need not be told.
+func (fd FD) briefIoctl(request uintptr, arg unsafe.Pointer) unix.Errno {
+	for {
+		if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg)); errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
 // Receive takes the next notification into n. It blocks if there is none, so poll first, and let only one thread receive
 // from a listener at a time: then a notification that vanishes in between gives ErrGone and does not block.
 func (fd FD) Receive(n *Notification) error {
@@ -80,8 +89,7 @@ func (fd FD) Poll(timeout int) (pending, hangup bool, err error) {
 
 // Valid says whether the caller still waits for an answer to the notification.
 func (fd FD) Valid(id uint64) bool {
-	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id))
-	return errno == 0
+	return fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }
 
 // IsListener says whether the descriptor is a listener: another one does not know the ioctl.
@@ -108,8 +116,7 @@ func (fd FD) SendContinue(id uint64) error {
 }
 
 func (fd FD) send(r response) error {
-	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
-	return ioctlError("SEND", errno)
+	return ioctlError("SEND", fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)))
 }
 
 // SendFD puts the own descriptor src into the caller's table and makes the call return its number, in one step (kernel
