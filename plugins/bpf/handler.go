@@ -25,6 +25,7 @@ func (handler) Manifest() sdk.Manifest {
 		Description: "loads device programs and attaches them to the container's cgroups",
 		Syscalls: []sdk.Syscall{{
 			Name:      "bpf",
+			If:        "devices",
 			When:      commands(cmdLoad, cmdAttach, cmdDetach, cmdQuery, cmdGetByID, cmdLink),
 			Arguments: []sdk.Argument{{Name: "cmd", Format: sdk.Decimal}, {Name: "attr"}, {Name: "size", Format: sdk.Decimal}},
 			Reads:     []sdk.Read{sdk.ReadBytes(1, 2, maxAttr)},
@@ -56,9 +57,9 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	if err := given.Decode(&c); err != nil {
 		return nil, err
 	}
-	s := &session{devices: c.Devices, programs: newPrograms(), loading: make(chan struct{}, 1)}
+	s := &session{programs: newPrograms(), loading: make(chan struct{}, 1)}
 	if !c.Devices {
-		return s, nil
+		return s, nil // it gets no calls
 	}
 	own, err := openCgroup(container.Cgroups[""])
 	if err != nil {
@@ -70,7 +71,6 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 
 // session is a container's use of the plugin.
 type session struct {
-	devices  bool
 	own      *cgroup // nil: the container has none
 	programs *programs
 	loading  chan struct{} // holds one while a program is loaded
@@ -94,9 +94,6 @@ func (s *session) Close() error {
 // BPF_PROG_ATTACH too). Containers have such descriptors from this plugin. So those commands are never continued, else
 // a caller could exchange its attr meanwhile.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	if !s.devices {
-		return sdk.Continue(), nil // the container has no programs from here: it is as if nobody had asked
-	}
 	response, err := s.handle(ctx, req)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = sdk.ErrGone
