@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strconv"
 
 	"github.com/hashicorp/go-hclog"
@@ -14,6 +15,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 )
+
+// gcPercent has the garbage collector run twice as often as by default: many plugins run on a host, and each has little to
+// collect.
+const gcPercent = 50
 
 // Serve is a plugin's main function. As `PLUGIN manifest` it prints the manifest as JSON; started by the broker it serves
 // until the broker stops it or is gone. It does not return.
@@ -45,6 +50,7 @@ func serve(h Handler) error {
 	if err := followLifeline(); err != nil {
 		return err
 	}
+	debug.SetGCPercent(gcPercent)
 	hclog.SetDefault(hclog.New(&hclog.LoggerOptions{Name: manifest.GetName(), Level: hclog.Debug, JSONFormat: true, Output: os.Stderr}))
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: proto.Handshake,

@@ -68,7 +68,7 @@ func TestBenchMeasuresEveryRow(t *testing.T) {
 			t.Errorf("no throughput: %+v", load)
 		}
 	}
-	if s := report.Scale; len(report.Throughput) == 0 || s == nil || s.Listeners != 20 || s.Attach <= 0 || len(s.Calls) != 3 || len(s.Processes) != 4 {
+	if s := report.Scale; len(report.Throughput) == 0 || s == nil || s.Listeners != 20 || s.Attach <= 0 || len(s.Calls) != 2 || len(s.Processes) != 3 {
 		t.Errorf("scale: %+v", s)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/intercede/intercede/core"
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/rs/zerolog"
@@ -52,7 +53,7 @@ func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.
 		if err := r.start(ctx, options.Caller); err != nil {
 			return nil, err
 		}
-		if _, err := r.measure(ctx, min(warmUpCalls, options.Calls)); err != nil {
+		if _, err := r.measure(ctx, max(min(warmUpCalls, options.Calls)/r.slowness, 1)); err != nil {
 			return nil, err
 		}
 	}
@@ -84,11 +85,14 @@ type bench struct {
 	rows        []*row
 	leftOut     []LeftOut
 	supervisors []caller.Supervisor
-	noop        *noop // nil: its plugin is not installed
+	noop        *core.Broker // with the plugin noop; nil: it is not installed
 	engine      *daemon.Engine
 }
 
-func (b *bench) add(r *row) { b.rows = append(b.rows, r) }
+func (b *bench) add(r *row) {
+	r.slowness = max(r.slowness, 1)
+	b.rows = append(b.rows, r)
+}
 
 func (b *bench) leaveOut(name, reason string) { b.leftOut = append(b.leftOut, LeftOut{name, reason}) }
 
@@ -99,7 +103,7 @@ func (b *bench) supervise(s caller.Supervisor) { b.supervisors = append(b.superv
 func (b *bench) measure(ctx context.Context) error {
 	for left := b.options.Calls; left > 0; left -= roundCalls {
 		for _, r := range b.rows {
-			durations, err := r.measure(ctx, min(left, roundCalls))
+			durations, err := r.measure(ctx, max(min(left, roundCalls)/r.slowness, 1))
 			if err != nil {
 				return err
 			}

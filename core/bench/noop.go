@@ -16,14 +16,9 @@ import (
 // part of the intercede binary, so that it is started, sized and sandboxed as every plugin is.
 const noopName = "noop"
 
-// noop is a broker with this one plugin.
-type noop struct {
-	*core.Broker
-	plugin *launcher.Plugin
-}
-
-// startNoop starts it; overGRPC without lanes. The error says what is wrong with the plugin's binary.
-func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zerolog.Logger) (*noop, error) {
+// startNoop starts a broker with this one plugin; overGRPC without lanes. The error says what is wrong with the plugin's
+// binary.
+func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zerolog.Logger) (*core.Broker, error) {
 	spec := launcher.Spec{Name: noopName, Path: filepath.Join(config.PluginDir, proto.BinaryPrefix+noopName), GRPC: overGRPC}
 	manifest, err := launcher.ReadManifest(ctx, spec)
 	if err != nil {
@@ -46,7 +41,6 @@ func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zer
 	broker, err := core.New(core.Config{Policy: p, Log: log})
 	if err != nil {
 		plugin.Stop()
-		return nil, err
 	}
-	return &noop{broker, plugin}, nil
+	return broker, err
 }

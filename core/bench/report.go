@@ -53,8 +53,8 @@ type Throughput struct {
 
 // Scale is what many attached listeners cost.
 type Scale struct {
-	Listeners   int          `json:"listeners"` // of each broker
-	Attach      float64      `json:"attach"`    // time for one
+	Listeners   int          `json:"listeners"`
+	Attach      float64      `json:"attach"` // time for one
 	Calls       []ScaledCall `json:"calls"`
 	IdleSeconds float64      `json:"idle_seconds"`
 	Processes   []Process    `json:"processes"`

@@ -53,6 +53,7 @@ type row struct {
 	call       string
 	manifests  []*proto.Manifest // what is notified; none: nothing
 	supervisor caller.Supervisor // nil with no manifests
+	slowness   int               // by what its calls are fewer than those of others
 
 	container *caller.Container
 	rounds    []caller.Durations
@@ -82,7 +83,7 @@ func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logge
 		return err
 	}
 	if b.options.Exec != nil {
-		b.add(&row{key: "exec-mknod", name: "mknod by a program executed for each call", call: mknod, manifests: []*proto.Manifest{mknodManifest}, supervisor: execute{b.options.Exec}})
+		b.add(&row{key: "exec-mknod", name: "mknod by a program executed for each call", call: mknod, manifests: []*proto.Manifest{mknodManifest}, supervisor: execute{b.options.Exec}, slowness: 50})
 	}
 	b.add(&row{key: "native-getppid", name: "not intercepted: getppid", call: getppid})
 	b.add(&row{key: "native-sysinfo", name: "not intercepted: sysinfo", call: sysinfo})

@@ -116,47 +116,28 @@ func (g *generator) listener(i int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "listener"), nil
 }
 
-// measureScale attaches many listeners, each as a container, to the broker with the config's plugins, and one of the
-// plugin noop if it is there.
+// measureScale attaches many listeners, each as a container, to the broker with the config's plugins.
 func (b *bench) measureScale(ctx context.Context, report *Report) error {
-	n := b.options.Listeners
-	rows := b.scaleRows()
-	if n == 0 || len(rows) == 0 {
+	rows := slices.DeleteFunc(slices.Clone(b.rows), func(r *row) bool { return r.supervisor != caller.Supervisor(b.engine) })
+	if b.options.Listeners == 0 || len(rows) == 0 {
 		return nil
 	}
-	scale := &Scale{Listeners: n}
+	scale := &Scale{Listeners: b.options.Listeners}
 	report.Scale = scale
 	var err error
 	if scale.Calls, err = b.measureAlone(ctx, rows); err != nil {
 		return err
 	}
-	for _, s := range b.scaled() {
-		generator, err := startGenerator(ctx, b.options.Generator, n)
-		if err != nil {
-			return err
-		}
-		defer generator.close()
-		if err := scale.attachAll(ctx, s, generator); err != nil {
-			return err
-		}
+	generator, err := startGenerator(ctx, b.options.Generator, scale.Listeners)
+	if err != nil {
+		return err
+	}
+	defer generator.close()
+	if err := scale.attachAll(ctx, b.engine, generator); err != nil {
+		return err
 	}
 	scale.measureProcesses(b.processes())
 	return b.measureAmong(ctx, rows, scale)
-}
-
-// scaled are the brokers that get the listeners.
-func (b *bench) scaled() []caller.Supervisor {
-	brokers := []caller.Supervisor{b.engine}
-	if b.noop != nil {
-		brokers = append(brokers, b.noop)
-	}
-	return brokers
-}
-
-// scaleRows are those whose broker gets the listeners.
-func (b *bench) scaleRows() []*row {
-	brokers := b.scaled()
-	return slices.DeleteFunc(slices.Clone(b.rows), func(r *row) bool { return !slices.Contains(brokers, r.supervisor) })
 }
 
 func (b *bench) measureAlone(ctx context.Context, rows []*row) ([]ScaledCall, error) {
@@ -204,7 +185,7 @@ func (s *Scale) attachAll(ctx context.Context, broker caller.Supervisor, g *gene
 			return err
 		}
 	}
-	s.Attach = max(s.Attach, caller.Microseconds(time.Since(started))/float64(len(files)))
+	s.Attach = caller.Microseconds(time.Since(started)) / float64(len(files))
 	return nil
 }
 
@@ -212,9 +193,6 @@ func (s *Scale) attachAll(ctx context.Context, broker caller.Supervisor, g *gene
 func (b *bench) processes() []Process {
 	found := []Process{{Name: "broker", pid: os.Getpid()}}
 	plugins, _ := b.engine.Status()
-	if b.noop != nil {
-		plugins = append(plugins, b.noop.plugin.Status())
-	}
 	for _, p := range plugins {
 		found = append(found, Process{Name: "plugin " + p.Name, pid: p.PID})
 	}

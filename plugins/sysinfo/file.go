@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -16,11 +15,13 @@ import (
 // file is a small file of procfs or of a cgroup, whose text the kernel makes at each read from its start. One that is
 // read often is kept open, if it is there. A cgroup that is gone gives ENOENT or, where its file was kept, ENODEV.
 type file struct {
-	path string
-	fd   int // -1: not kept
+	dir, name string // apart, since a container's cgroup has several
+	fd        int    // -1: not kept
 }
 
-func newFile(path ...string) *file { return &file{path: filepath.Join(path...), fd: -1} }
+func newFile(dir, name string) *file { return &file{dir: dir, name: name, fd: -1} }
+
+func (f *file) path() string { return f.dir + "/" + f.name }
 
 // keptFiles counts the files that are kept open, for all containers.
 var keptFiles atomic.Int64
@@ -60,9 +61,9 @@ func (f *file) close() {
 }
 
 func (f *file) open() (int, error) {
-	fd, err := unix.Open(f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(f.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: f.path, Err: err}
+		return -1, &os.PathError{Op: "open", Path: f.path(), Err: err}
 	}
 	return fd, nil
 }
@@ -79,7 +80,7 @@ func (f *file) read(buf []byte) ([]byte, error) {
 	}
 	n, err := unix.Pread(fd, buf, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "read", Path: f.path, Err: err}
+		return nil, &os.PathError{Op: "read", Path: f.path(), Err: err}
 	}
 	return buf[:n], nil
 }
@@ -96,7 +97,7 @@ func (f *file) readAll(limit int) ([]byte, error) {
 		text = slices.Grow(text, 1<<10)
 		n, err := unix.Read(fd, text[len(text):min(cap(text), limit)])
 		if err != nil {
-			return nil, &os.PathError{Op: "read", Path: f.path, Err: err}
+			return nil, &os.PathError{Op: "read", Path: f.path(), Err: err}
 		}
 		if n == 0 {
 			break

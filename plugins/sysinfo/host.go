@@ -112,7 +112,7 @@ func (h *host) bootOffset(tid int) time.Duration {
 }
 
 func (h *host) procFile(tid int, name string) *file {
-	return &file{path: h.proc + "/" + strconv.Itoa(tid) + "/" + name, fd: -1}
+	return newFile(h.proc+"/"+strconv.Itoa(tid), name)
 }
 
 // processStat is what the plugin needs of /proc/PID/stat (proc_pid_stat(5)).

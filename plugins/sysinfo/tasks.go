@@ -202,7 +202,7 @@ func (t *tasks) descendants(ctx context.Context) []int {
 			if err != nil {
 				continue
 			}
-			children, _ := readNumbers(newFile(threads, entry.Name(), "children"))
+			children, _ := readNumbers(newFile(filepath.Join(threads, entry.Name()), "children"))
 			tids = append(tids, tid)
 			pending = append(pending, children...)
 		}

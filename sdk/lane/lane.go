@@ -20,7 +20,7 @@ import (
 
 const (
 	// maxPacket bounds a packet, in bytes: much larger ones would need large pieces of the kernel's memory.
-	maxPacket = 64 << 10
+	maxPacket = 16 << 10
 	// headerSize is that of a message's length before it.
 	headerSize = 4
 	// maxRights is room for more descriptors than a message has, so that all that a peer sends can be closed.

@@ -4,20 +4,23 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
-
-	"google.golang.org/protobuf/proto"
 )
 
-// Narrow is the manifest without the syscalls that the settings leave switched off. Settings are a JSON object that has
-// every key of the manifest, each with a value that CheckSetting accepts.
+// Narrow is the manifest without the syscalls that the settings leave switched off: the same one if none is, else one that
+// shares all else with it. Settings are a JSON object that has every key of the manifest, each with a value that CheckSetting
+// accepts.
 func Narrow(m *Manifest, settings string) *Manifest {
 	var values map[string]json.RawMessage
 	json.Unmarshal([]byte(settings), &values) // what is no object switches nothing on
-	narrowed := proto.CloneOf(m)
-	narrowed.Syscalls = slices.DeleteFunc(narrowed.Syscalls, func(s *Syscall) bool {
-		return s.GetIfSetting() != "" && isZero(values[s.GetIfSetting()])
-	})
-	return narrowed
+	off := func(s *Syscall) bool { return s.GetIfSetting() != "" && isZero(values[s.GetIfSetting()]) }
+	if !slices.ContainsFunc(m.GetSyscalls(), off) {
+		return m
+	}
+	return &Manifest{
+		Name: m.GetName(), Version: m.GetVersion(), Description: m.GetDescription(),
+		Syscalls:     slices.DeleteFunc(slices.Clone(m.GetSyscalls()), off),
+		Capabilities: m.GetCapabilities(), Namespaces: m.GetNamespaces(), Settings: m.GetSettings(), OnFailure: m.GetOnFailure(),
+	}
 }
 
 // zeros are the zero values of the settings' types.

@@ -284,7 +284,7 @@ func (x *OpenLanesResponse) GetAccepted() bool {
 // with a Response or a Failure. Then it is free for the next. A lane that the broker closes is not used any more.
 //
 // A message on a lane, and on this socket, is its length in bytes (32 bits, little-endian) and its protobuf encoding, in
-// packets of at most 64 KiB; descriptors come with the first packet.
+// packets of at most 16 KiB; descriptors come with the first packet.
 type LaneControl struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Control:
