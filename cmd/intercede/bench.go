@@ -18,7 +18,7 @@ import (
 func benchCommand() *cobra.Command {
 	var config configFlags
 	var asJSON, asBenchmarks, execute bool
-	options := bench.Options{Caller: []string{"bench", "caller"}, Generator: []string{"bench", "listeners"}}
+	options := bench.Options{Caller: []string{"bench", "caller"}, Generator: []string{"bench", "listeners"}, Watcher: []string{"bench", "watch"}}
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure what a notification costs here",
@@ -64,7 +64,7 @@ second with more and more callers, and what many attached listeners cost. Nothin
 	c.Flags().BoolVar(&execute, "exec", false, "measure mknod by a program executed for each call, too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	c.Flags().BoolVar(&asBenchmarks, "benchmarks", false, "measure the calls alone, and print what benchstat compares")
-	c.AddCommand(callerCommand(bench.ServeCaller), listenersCommand(), makeNodeCommand())
+	c.AddCommand(callerCommand(bench.ServeCaller), listenersCommand(), watchCommand(), makeNodeCommand())
 	return c
 }
 
@@ -83,6 +83,26 @@ func listenersCommand() *cobra.Command {
 				return err
 			}
 			return bench.ServeListeners(int(n), os.Stdin, os.Stdout)
+		},
+	}
+}
+
+// watchCommand is the program that watches broker and plugins.
+func watchCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "watch PID...",
+		Hidden: true,
+		Args:   cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var pids []int
+			for _, arg := range args {
+				pid, err := strconv.ParseUint(arg, 10, 31)
+				if err != nil {
+					return err
+				}
+				pids = append(pids, int(pid))
+			}
+			return bench.Watch(pids, c.OutOrStdout())
 		},
 	}
 }

@@ -34,6 +34,8 @@ type Options struct {
 	Caller []string
 	// Generator are those with which it calls ServeListeners.
 	Generator []string
+	// Watcher are those with which it calls Watch; process ids are added to them.
+	Watcher []string
 	// Exec are those with which it calls MakeNode; nil: a program executed for each call is not measured.
 	Exec []string
 }

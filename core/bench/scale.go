@@ -23,9 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idleTime is how long nothing happens while wake-ups are counted.
-const idleTime = 3 * time.Second
-
 // ServeListeners is the generator of listeners: each is that of a thread which does nothing, in a user namespace of its own.
 // It writes their descriptors as a JSON list, and ends with its input.
 func ServeListeners(n int, in io.Reader, out io.Writer) error {
@@ -136,7 +133,9 @@ func (b *bench) measureScale(ctx context.Context, report *Report) error {
 	if err := scale.attachAll(ctx, b.engine, generator); err != nil {
 		return err
 	}
-	scale.measureProcesses(b.processes())
+	if err := scale.measureProcesses(ctx, b.options.Watcher, b.processes()); err != nil {
+		return err
+	}
 	return b.measureAmong(ctx, rows, scale)
 }
 
@@ -200,22 +199,22 @@ func (b *bench) processes() []Process {
 }
 
 // measureProcesses says how large the processes are, and how often they wake up while nothing happens.
-func (s *Scale) measureProcesses(processes []Process) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	wait := unix.NsecToTimespec(idleTime.Nanoseconds())
-	unix.Nanosleep(&wait, nil) // what attaching began comes to an end
-	before := make([]activity, len(processes))
-	for i, p := range processes {
-		before[i] = activityOf(p.pid, unix.Gettid())
+func (s *Scale) measureProcesses(ctx context.Context, watch []string, processes []Process) error {
+	for _, p := range processes {
+		watch = append(watch, strconv.Itoa(p.pid))
 	}
-	unix.Nanosleep(&wait, nil)
+	output, err := exec.CommandContext(ctx, "/proc/self/exe", watch...).Output()
+	if err != nil {
+		return fmt.Errorf("watch the processes: %w", err)
+	}
+	var seen []activity
+	if err := json.Unmarshal(output, &seen); err != nil || len(seen) != len(processes) {
+		return fmt.Errorf("watch the processes: %w: %q", err, output)
+	}
 	for i, p := range processes {
-		now := activityOf(p.pid, unix.Gettid())
-		p.RSS = residentSize(p.pid)
-		p.WakeUps = now.switches - before[i].switches
-		p.CPU = caller.Microseconds(now.cpu - before[i].cpu)
+		p.RSS, p.WakeUps, p.CPU = seen[i].RSS, seen[i].Switches, caller.Microseconds(seen[i].CPU)
 		s.Processes = append(s.Processes, p)
 	}
 	s.IdleSeconds = idleTime.Seconds()
+	return nil
 }
