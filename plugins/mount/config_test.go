@@ -1,0 +1,244 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+func TestParseDevice(t *testing.T) {
+	for text, want := range map[string]deviceRange{
+		"7:0":          {major: 7},
+		"7:*":          {major: 7, anyMinor: true},
+		"*":            {anyMajor: true, anyMinor: true},
+		"4095:1048575": {major: 4095, minor: 1048575},
+	} {
+		if got, err := parseDevice(text); err != nil || got != want {
+			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "7", "7:", ":0", "4096:0", "0:1048576", "7:x", "*:0", "-1:0", "7:0:0", " 7:0", "7:0 ", "b 7:0", "**", "7:**"} {
+		if got, err := parseDevice(text); err == nil {
+			t.Errorf("%q is %v, want an error", text, got)
+		}
+	}
+}
+
+func TestAllowsDevice(t *testing.T) {
+	p, err := config{Devices: []string{"7:300", "8:*"}}.policy(knownFilesystems(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dev, want := range map[uint64]bool{unix.Mkdev(7, 300): true, unix.Mkdev(7, 44): false, unix.Mkdev(8, 0): true, unix.Mkdev(8, 1<<19): true, unix.Mkdev(300, 7): false, 0: false} {
+		if p.allowsDevice(dev) != want {
+			t.Errorf("%d:%d: %v, want %v", unix.Major(dev), unix.Minor(dev), !want, want)
+		}
+	}
+}
+
+func TestRefusedSettings(t *testing.T) {
+	h := sdktest.Serve(t, handler{})
+	for name, test := range map[string]struct {
+		settings map[string]any
+		want     string
+	}{
+		"unknown key":      {map[string]any{"allow": []string{"ext4"}}, "allow"},
+		"no list":          {map[string]any{"allowed": "ext4"}, "list"},
+		"bad name":         {map[string]any{"allowed": []string{"ext4,xfs"}}, "ext4,xfs"},
+		"no device":        {map[string]any{"allowed": []string{"overlay"}}, "overlay"},
+		"in both":          {map[string]any{"allowed": []string{"ext4"}, "fuse": map[string]string{"ext4": "fuse2fs"}}, "which of the two"},
+		"fuse name":        {map[string]any{"fuse": map[string]string{"a b": "x"}}, "a b"},
+		"handler":          {map[string]any{"fuse": map[string]string{"ext4": "fuse2fs -o x"}}, "fuse2fs"},
+		"device":           {map[string]any{"devices": []string{"7"}}, "7"},
+		"large device":     {map[string]any{"devices": []string{"5000:0"}}, "5000"},
+		"stray options":    {map[string]any{"options": map[string]string{"xfs": "x"}}, "not in allowed"},
+		"bad options":      {map[string]any{"allowed": []string{"xfs"}, "options": map[string]string{"xfs": "a=b"}}, "a=b"},
+		"dangerous option": {map[string]any{"allowed": []string{"xfs"}, "options": map[string]string{"xfs": "logdev"}}, "logdev"},
+		"shift":            {map[string]any{"shift": "yes"}, "shift"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := h.Refusal(sdk.Container{ID: "c"}, test.settings)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want something on %q", err, test.want)
+			}
+		})
+	}
+	if err := h.Refusal(sdk.Container{ID: "c"}, map[string]any{"allowed": []string{"ext4", "nonesuch"}, "options": map[string]string{"nonesuch": "uid,gid"}, "fuse": map[string]string{"fuse.sshfs": "sshfs"}}); err != nil {
+		t.Errorf("good settings: %v", err)
+	}
+}
+
+func TestVet(t *testing.T) {
+	p, err := config{Allowed: []string{"ext4", "xfs", "vfat", "nonesuch"}, Options: map[string]string{"nonesuch": "good", "vfat": "extra"}}.policy(knownFilesystems(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]verdict{
+		"ext4 data=ordered": harmless, "ext4 ro": harmless, "ext4 journal_dev=1": refused, "ext4 journal_path=/x": refused, "ext4 journal_dev": refused,
+		"ext4 errors=continue": harmless, "ext4 errors=panic": refused, "ext4 errors": harmless, "ext4 context=x": unknown, "ext4 Journal_dev=1": unknown,
+		"xfs logdev=/dev/sda": refused, "xfs rtdev=/x": refused, "xfs noalign": harmless, "vfat uid=3": harmless, "vfat extra": harmless, "vfat other": unknown,
+		"nonesuch good=1": harmless, "nonesuch other": refused, "nonesuch fd=3": refused, "nonesuch sync": harmless,
+	} {
+		name, data, _ := strings.Cut(text, " ")
+		if got := p.allowed[name].vet(parseOptions(data)[0]); got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// TestTables have no option that is both harmless and refused.
+func TestTables(t *testing.T) {
+	for name, f := range knownFilesystems() {
+		for key := range f.refused {
+			if f.harmless[key] || genericOptions[key] {
+				t.Errorf("%s: option %s is harmless and refused", name, key)
+			}
+		}
+		for _, key := range slices.Concat(f.uids, f.gids, slices.Collect(maps.Keys(f.refusedValues))) {
+			if !f.harmless[key] {
+				t.Errorf("%s: option %s is not in the table", name, key)
+			}
+		}
+		for _, o := range append(parseOptions(f.noRecovery), f.added...) {
+			if f.vet(o) != harmless {
+				t.Errorf("%s: option %s, which the plugin adds, is not in the table", name, o)
+			}
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for name, test := range map[string]struct {
+		register   uint64
+		attributes attributes
+		options    string
+		remount    bool
+		invalid    bool
+	}{
+		"none":        {0, 0, "", false, false},
+		"magic":       {unix.MS_MGC_VAL | unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY, "ro", false, false},
+		"half magic":  {0x80000000, 0, "", false, true},
+		"upper half":  {1 << 40, 0, "", false, true},
+		"noatime":     {unix.MS_NOATIME, unix.MOUNT_ATTR_NOATIME, "", false, false},
+		"strict":      {unix.MS_NOATIME | unix.MS_STRICTATIME, unix.MOUNT_ATTR_STRICTATIME, "", false, false},
+		"relatime":    {unix.MS_RELATIME, 0, "", false, false},
+		"all":         {unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NODIRATIME | unix.MS_NOSYMFOLLOW | unix.MS_SYNCHRONOUS | unix.MS_DIRSYNC | unix.MS_LAZYTIME | unix.MS_MANDLOCK, unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NODIRATIME | unix.MOUNT_ATTR_NOSYMFOLLOW, "ro,sync,dirsync,mand,lazytime", false, false},
+		"remount":     {unix.MS_REMOUNT | unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY, "ro", true, false},
+		"bind":        {unix.MS_REMOUNT | unix.MS_BIND, 0, "", false, false},
+		"old remount": {unix.MS_MGC_VAL | unix.MS_REMOUNT, 0, "", true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := decodeFlags(test.register)
+			if f.attributes() != test.attributes || joinOptions(f.superblockOptions()) != test.options || f.isRemount() != test.remount || f.isInvalid() != test.invalid {
+				t.Errorf("attributes %#x, options %q, remount %v, invalid %v", f.attributes(), joinOptions(f.superblockOptions()), f.isRemount(), f.isInvalid())
+			}
+		})
+	}
+}
+
+func TestParseOptions(t *testing.T) {
+	for data, want := range map[string][]option{
+		"":            nil,
+		",,":          nil,
+		"=x":          nil,
+		"ro":          {{key: "ro"}},
+		"a=,b=c=d,,e": {{"a", "", true}, {"b", "c=d", true}, {key: "e"}},
+		" a , b = c ": {{key: " a "}, {" b ", " c ", true}},
+	} {
+		if got := parseOptions(data); !slices.Equal(got, want) {
+			t.Errorf("%q is %v, want %v", data, got, want)
+		}
+	}
+}
+
+// FuzzOptions holds the options against their own text, and looks for one that gets past the table in another spelling.
+func FuzzOptions(f *testing.F) {
+	for _, data := range []string{"", "ro,data=ordered", "a=,=b,,c==d", "journal_dev=0x700", ",journal_path=/x,", "errors=panic", "\x00,\xff=\n", strings.Repeat("a,", 2048)} {
+		f.Add(data)
+	}
+	ext4 := knownFilesystems()["ext4"]
+	f.Fuzz(func(t *testing.T, data string) {
+		options := parseOptions(data)
+		if again := parseOptions(joinOptions(options)); !slices.Equal(again, options) {
+			t.Errorf("%q is %v, and again %v", data, options, again)
+		}
+		for _, o := range options {
+			if o.key == "" || strings.ContainsAny(o.key, ",=") || strings.Contains(o.value, ",") || !o.set && o.value != "" {
+				t.Errorf("%q has option %+v", data, o)
+			}
+			if ext4.vet(o) == harmless && (strings.Contains(o.key, "journal_dev") || strings.Contains(o.key, "journal_path") || o.key == "errors" && o.value == "panic") {
+				t.Errorf("%v is harmless", o)
+			}
+		}
+	})
+}
+
+// FuzzCutData holds the string against the page that the kernel sees.
+func FuzzCutData(f *testing.F) {
+	f.Add([]byte("ro\x00rest"))
+	f.Add(make([]byte, 4096))
+	f.Add([]byte(strings.Repeat("a", 5000)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		text := cutData(data)
+		if strings.Contains(text, "\x00") || len(text) > maxData-1 || !strings.HasPrefix(string(data), text) {
+			t.Errorf("%q of %q", text, data)
+		}
+	})
+}
+
+// FuzzHandlerArguments are never options of the handler's.
+func FuzzHandlerArguments(f *testing.F) {
+	for _, text := range []string{"", "-o", "--help", "/dev/sda", "host:dir", "-"} {
+		f.Add(text, text)
+	}
+	f.Fuzz(func(t *testing.T, name, data string) {
+		if strings.HasPrefix(argument(name), "-") || !strings.HasSuffix(argument(name), name) {
+			t.Errorf("%q becomes %q", name, argument(name))
+		}
+		if options := parseOptions(fuseOptions(0, data)); len(options) < 2 || options[0].key != "nosuid" || options[1].key != "nodev" {
+			t.Errorf("%q gives %v", data, options)
+		}
+	})
+}
+
+// FuzzMountinfo reads what the container's mounts are called.
+func FuzzMountinfo(f *testing.F) {
+	f.Add([]byte("36 35 98:0 /m /mnt rw,noatime shared:7 master:1 - ext3 /dev/root rw\n"), uint64(36))
+	f.Add([]byte("36 - -\n\n - "), uint64(0))
+	f.Fuzz(func(t *testing.T, text []byte, id uint64) {
+		if group := peerGroup(text, id); group != "" && !strings.Contains(string(text), "shared:"+group) {
+			t.Errorf("group %q of %q", group, text)
+		}
+		isFUSEMount(text, id)
+		receives(text, "7")
+	})
+}
+
+func TestPropagation(t *testing.T) {
+	const mountinfo = "36 35 98:0 / / rw shared:7 - ext3 /dev/root rw\n40 36 0:1 / /m rw master:7 - tmpfs none rw\n41 36 0:2 / /n rw - fuse.x y rw\n"
+	if got := peerGroup([]byte(mountinfo), 36); got != "7" {
+		t.Errorf("mount 36 is in group %q", got)
+	}
+	if peerGroup([]byte(mountinfo), 40) != "" || peerGroup([]byte(mountinfo), 3) != "" {
+		t.Error("a mount that is not shared is in a group")
+	}
+	if !receives([]byte(mountinfo), "7") || receives([]byte(mountinfo), "1") {
+		t.Error("who receives is wrong")
+	}
+	if !isFUSEMount([]byte(mountinfo), 41) || isFUSEMount([]byte(mountinfo), 36) {
+		t.Error("which is FUSE is wrong")
+	}
+}
+
+func TestHandlerPaths(t *testing.T) {
+	for name, want := range map[string]string{"fuse2fs": "/sbin/fuse2fs /bin/fuse2fs /usr/sbin/fuse2fs /usr/bin/fuse2fs", "/opt/x": "/opt/x", "opt/../x": "/x"} {
+		if got := strings.Join(handlerPaths(name), " "); got != want {
+			t.Errorf("%q is looked for in %q", name, got)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
+)
+
+// handler answers mount(2), and the calls of the newer interface that make and change superblocks.
+type handler struct{}
+
+var (
+	_ sdk.Handler = handler{}
+	_ sdk.Session = (*session)(nil)
+)
+
+func (handler) Manifest() sdk.Manifest {
+	return sdk.Manifest{
+		Name:        "mount",
+		Version:     "0.1.0",
+		Description: "mounts approved filesystems",
+		Syscalls: []sdk.Syscall{{
+			Name: "mount",
+			When: []sdk.Match{
+				{{Arg: 3, Mask: msOther | msPropagation, Value: 0}},                      // a new superblock
+				{{Arg: 3, Mask: unix.MS_MGC_MSK | msOther, Value: unix.MS_MGC_VAL}},      // the same, by old programs
+				{{Arg: 3, Mask: unix.MS_REMOUNT | unix.MS_BIND, Value: unix.MS_REMOUNT}}, // a superblock is to change
+			},
+			Arguments: []sdk.Argument{{Name: "source"}, {Name: "target"}, {Name: "type"}, {Name: "flags"}, {Name: "data"}},
+			Reads:     []sdk.Read{sdk.ReadPath(0), sdk.ReadPath(1), sdk.ReadPath(2), sdk.ReadString(4, maxData)},
+		}, {
+			Name:      "fsopen",
+			Arguments: []sdk.Argument{{Name: "fsname"}, {Name: "flags"}},
+			Reads:     []sdk.Read{sdk.ReadPath(0)},
+		}, {
+			Name:      "fspick",
+			If:        "allowed",
+			Arguments: []sdk.Argument{{Name: "dirfd", Format: sdk.FD}, {Name: "path"}, {Name: "flags"}},
+			Reads:     []sdk.Read{sdk.ReadPath(1)},
+		}, {
+			Name:      "fsconfig",
+			If:        "allowed",
+			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "cmd", Format: sdk.Decimal}, {Name: "key"}, {Name: "value"}, {Name: "aux", Format: sdk.Decimal}},
+			Reads:     []sdk.Read{sdk.ReadString(2, maxParameter), sdk.ReadString(3, maxParameter)},
+		}, {
+			Name:      "fsmount",
+			If:        "allowed",
+			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "flags"}, {Name: "attributes"}},
+		}, {
+			Name:      "move_mount",
+			If:        "allowed",
+			When:      []sdk.Match{{{Arg: 4, Mask: unix.MOVE_MOUNT_F_EMPTY_PATH, Value: unix.MOVE_MOUNT_F_EMPTY_PATH}}},
+			Arguments: []sdk.Argument{{Name: "from_dirfd", Format: sdk.FD}, {Name: "from"}, {Name: "to_dirfd", Format: sdk.FD}, {Name: "to"}, {Name: "flags"}},
+			Reads:     []sdk.Read{sdk.ReadPath(1), sdk.ReadPath(3)},
+		}},
+		Capabilities: []string{
+			"CAP_SYS_ADMIN",                    // to mount, and to enter the caller's namespaces
+			"CAP_SYS_CHROOT", "CAP_SYS_PTRACE", // to enter them too
+			"CAP_SETUID", "CAP_SETGID", // to have the caller's ids
+			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
+			"CAP_DAC_OVERRIDE",    // to join the caller's cgroups
+			"CAP_MKNOD",           // to name a device for the kernel where nobody can replace it
+		},
+		Namespaces: []string{"mount", "user", "pid", "net", "ipc", "uts", "cgroup"},
+		Settings:   settings,
+		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
+		OnFailure: sdk.FailContinue(),
+	}
+}
+
+func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings) (sdk.Session, error) {
+	var c config
+	if err := s.Decode(&c); err != nil {
+		return nil, err
+	}
+	filesystems, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.policy(knownFilesystems(), parseFilesystems(string(filesystems)))
+	if err != nil {
+		return nil, err
+	}
+	return &session{policy: p, container: container, mounted: map[uint64]superblock{}}, nil
+}
+
+// session is a container's use of the plugin.
+type session struct {
+	policy    *policy
+	container sdk.Container
+
+	mu       sync.Mutex
+	mounted  map[uint64]superblock // by st_dev: those that this plugin made for this container
+	handlers int                   // FUSE handlers that are waited for
+
+	contexts contexts
+}
+
+// Close implements sdk.Session.
+func (s *session) Close() error {
+	s.contexts.forgetAll()
+	return nil
+}
+
+// Handle implements sdk.Session.
+//
+// Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
+// CAP_SYS_ADMIN in the initial user namespace, which no caller has, for all but the filesystems that everybody may mount in a
+// user namespace (mount_capable, fs/super.c), and in the superblock's user namespace for a remount (do_remount, fs/namespace.c).
+func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	response, err := s.answer(ctx, req)
+	var refused unix.Errno
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return sdk.Response{}, sdk.ErrGone
+	case errors.As(err, &refused) && isRefusal(err):
+		return sdk.Errno(refused), nil
+	}
+	return response, err
+}
+
+func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	switch req.Syscall {
+	case "fsopen":
+		return s.fsopen(ctx, req)
+	case "fspick":
+		return s.fspick(ctx, req)
+	case "fsconfig":
+		return s.fsconfig(ctx, req)
+	case "fsmount":
+		return s.fsmount(ctx, req)
+	case "move_mount":
+		return s.moveMount(ctx, req)
+	}
+	flags := decodeFlags(req.Args[3])
+	switch {
+	case flags.isInvalid():
+		return sdk.Continue(), nil // the kernel says EINVAL, or what comes before that
+	case flags.isRemount():
+		return s.remount(ctx, req, flags)
+	default:
+		return s.mount(ctx, req, flags)
+	}
+}
+
+// refusal is an errno for the caller, where the plugin's own failures are errors too.
+type refusal struct {
+	errno unix.Errno
+}
+
+func (r refusal) Error() string { return r.errno.Error() }
+
+// Unwrap gives the errno.
+func (r refusal) Unwrap() error { return r.errno }
+
+func isRefusal(err error) bool {
+	var r refusal
+	return errors.As(err, &r)
+}
+
+// refuse turns the kernel's errno on what the caller gave into the caller's; other errors stay the plugin's failures.
+func refuse(err error) error {
+	var errno unix.Errno
+	if err == nil || isRefusal(err) || errors.Is(err, os.ErrProcessDone) || !errors.As(err, &errno) {
+		return err
+	}
+	return refusal{errno}
+}
+
+// mayMount says whether the caller has the privilege that the kernel asks of root, in a mount namespace of the container's own
+// (may_mount, fs/namespace.c). In one that belongs to a user namespace nested deeper nothing is mounted.
+func (s *session) mayMount(ctx context.Context, req *sdk.Request) (bool, error) {
+	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
+	if err != nil || !privileged {
+		return false, err
+	}
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return false, err
+	}
+	owner, err := caller.MountNamespaceOwner()
+	if err != nil {
+		return false, fmt.Errorf("the caller's mount namespace: %w", err)
+	}
+	return owner == s.container.UserNamespace, nil
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// mount answers a mount(2) that makes a new superblock, with the checks in the kernel's order (do_mount, do_new_mount,
+// fs/namespace.c).
+func (s *session) mount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
+	fstype, fault := optionalString(req, 2)
+	if fault != 0 || fstype == nil {
+		return sdk.Continue(), nil
+	}
+	perform := s.mountSuperblock
+	if s.policy.fuse[*fstype] != "" {
+		perform = s.mountFUSE
+	} else if s.policy.allowed[*fstype] == nil {
+		return sdk.Continue(), nil
+	}
+	privileged, err := s.mayMount(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !privileged {
+		return sdk.Continue(), nil
+	}
+	c, err := decode(ctx, req, flags)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if s.policy.fuse[*fstype] != "" && isFUSE(parseOptions(c.data)) {
+		return sdk.Continue(), nil
+	}
+	if err := perform(ctx, req, c); err != nil {
+		return sdk.Response{}, err
+	}
+	return sdk.Return(0), nil
+}
+
+// mountSuperblock mounts a filesystem of `allowed`.
+func (s *session) mountSuperblock(ctx context.Context, req *sdk.Request, c call) error {
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return err
+	}
+	at, err := openPath(ctx, caller, c.target)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	o, err := s.newOrder(ctx, caller, c)
+	if err != nil {
+		return err
+	}
+	m, err := s.build(ctx, caller, o)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	if err := s.attach(ctx, req, m, at); err != nil {
+		return err
+	}
+	s.remember(m, o)
+	return nil
+}
+
+// newOrder checks options and source.
+func (s *session) newOrder(ctx context.Context, caller *target.Target, c call) (order, error) {
+	o := order{filesystem: s.policy.allowed[*c.fstype], attributes: c.flags.attributes()}
+	given := parseOptions(c.data)
+	name := c.source
+	if i := slices.IndexFunc(given, func(o option) bool { return o.key == "source" }); i >= 0 && name == nil {
+		name = &given[i].value
+		given = slices.Delete(slices.Clone(given), i, i+1)
+	}
+	if hasKey(given, "source") {
+		return o, refusal{unix.EINVAL} // vfs_parse_fs_param_source: multiple sources
+	}
+	options, err := s.vetOptions(o.filesystem, append(c.flags.superblockOptions(), given...))
+	if err != nil {
+		return o, err
+	}
+	err = s.complete(ctx, caller, &o, name, options)
+	return o, err
+}
+
+// complete finds the source, and adds the options that the caller did not give.
+func (s *session) complete(ctx context.Context, caller *target.Target, o *order, name *string, options []option) error {
+	if name == nil || *name == "" {
+		return refusal{unix.EINVAL}
+	}
+	var err error
+	if o.source, err = s.openSource(ctx, caller, *name, isReadOnly(options)); err != nil {
+		return err
+	}
+	o.options = slices.Clone(options)
+	for _, added := range o.filesystem.added {
+		if !hasKey(options, added.key) {
+			o.options = append(o.options, added)
+		}
+	}
+	if o.filesystem.owned {
+		credentials, err := caller.Credentials()
+		if err != nil {
+			return err
+		}
+		o.options = append(o.options, s.ownerOptions(credentials, options)...)
+	}
+	if !o.source.writable && o.filesystem.noRecovery != "" {
+		o.options = append(o.options, parseOptions(o.filesystem.noRecovery)...)
+	}
+	return nil
+}
+
+// vetOptions refuses what reaches beyond the filesystem, and has the kernel check the rest.
+func (s *session) vetOptions(f *filesystem, given []option) ([]option, error) {
+	options := make([]option, len(given))
+	for i, o := range given {
+		var err error
+		if options[i], err = s.vetOption(f, o); err != nil {
+			return nil, err
+		}
+	}
+	context, err := openContext(f, options)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	unix.Close(context)
+	return options, nil
+}
+
+// vetOption refuses an option that reaches beyond the filesystem, and gives the others as the kernel is to get them.
+func (s *session) vetOption(f *filesystem, o option) (option, error) {
+	switch f.vet(o) {
+	case refused:
+		warn(&s.container, "%s", f.refusal(o))
+		return o, refusal{unix.EPERM}
+	case unknown:
+		return o, s.refuseUnknown(f, o)
+	default:
+		return s.translate(f, o)
+	}
+}
+
+// refuseUnknown is for an option that is in no table of a filesystem that has one: the kernel says whether it knows it.
+func (s *session) refuseUnknown(f *filesystem, o option) error {
+	context, err := openContext(f, []option{o})
+	if err != nil {
+		return refuse(err)
+	}
+	unix.Close(context)
+	warn(&s.container, "option %q of %s is refused: it is not known to be harmless", o, f.name)
+	return refusal{unix.EPERM}
+}
+
+// translate makes an id of the container one of the host, unless the mount's map does that.
+func (s *session) translate(f *filesystem, o option) (option, error) {
+	var mappings []sdk.IDMapping
+	switch {
+	case s.policy.shift || !o.set:
+		return o, nil
+	case slices.Contains(f.uids, o.key):
+		mappings = s.container.UIDMap
+	case slices.Contains(f.gids, o.key):
+		mappings = s.container.GIDMap
+	default:
+		return o, nil
+	}
+	id, err := strconv.ParseUint(o.value, 0, 32)
+	if err != nil {
+		return o, nil // the kernel says what is wrong with it
+	}
+	host, ok := outside(mappings, uint32(id))
+	if !ok {
+		return o, refusal{unix.EINVAL}
+	}
+	return option{o.key, strconv.FormatUint(uint64(host), 10), true}, nil
+}
+
+// remember notes a superblock that may be remounted. One that was there before belongs to others too.
+func (s *session) remember(m *made, o order) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.fresh {
+		s.mounted[m.dev] = superblock{o.filesystem, o.source.writable}
+	} else {
+		delete(s.mounted, m.dev)
+	}
+}

@@ -1,0 +1,440 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// fsopen(fsname, flags) gives the caller a context for a filesystem of `allowed`. For one of `fuse`, and where the kernel cannot
+// tell whose context a descriptor is, there is no such call: libmount goes on with mount(2).
+func (s *session) fsopen(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	name, fault := req.String(0)
+	if fault != 0 || s.policy.allowed[name] == nil && s.policy.fuse[name] == "" {
+		return sdk.Continue(), nil
+	}
+	privileged, err := s.mayMount(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	flags := req.Uint32(1)
+	if !privileged || flags&^unix.FSOPEN_CLOEXEC != 0 {
+		return sdk.Continue(), nil // EPERM; EINVAL
+	}
+	f := s.policy.allowed[name]
+	if f == nil || !tellsFiles() {
+		return sdk.Errno(unix.ENOSYS), nil
+	}
+	fd, err := unix.Fsopen(name, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return sdk.Response{}, refuse(err)
+	}
+	return s.give(newContext(fd, f), flags&unix.FSOPEN_CLOEXEC != 0)
+}
+
+// fspickFlags are those of fspick(2).
+const fspickFlags = unix.FSPICK_CLOEXEC | unix.FSPICK_SYMLINK_NOFOLLOW | unix.FSPICK_NO_AUTOMOUNT | unix.FSPICK_EMPTY_PATH
+
+// fspick(dfd, path, flags) gives the caller a context for a superblock that this plugin made for its container.
+func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	path, fault := req.String(1)
+	flags := req.Uint32(2)
+	if s.hasNone() || !tellsFiles() || fault != 0 || flags&^fspickFlags != 0 {
+		return sdk.Continue(), nil
+	}
+	privileged, err := s.mayMount(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !privileged {
+		return sdk.Continue(), nil
+	}
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	at, err := openFrom(ctx, caller, req.FD(0), path, flags)
+	if isRefusal(err) {
+		return sdk.Continue(), nil // the kernel says so too
+	}
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	defer at.Close()
+	sb, isRoot, err := s.superblockAt(int(at.Fd()))
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if sb == nil || !isRoot {
+		return sdk.Continue(), nil
+	}
+	shown, err := unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+	if err != nil {
+		return sdk.Response{}, refuse(err)
+	}
+	f := newContext(shown, sb.filesystem)
+	f.writable = sb.writable
+	// It holds the superblock, and not the mount, which would be busy.
+	if f.picked, err = unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH); err != nil {
+		unix.Close(shown)
+		return sdk.Response{}, refuse(err)
+	}
+	return s.give(f, flags&unix.FSPICK_CLOEXEC != 0)
+}
+
+// openFrom opens (O_PATH) what a directory's descriptor and a path name.
+func openFrom(ctx context.Context, caller *target.Target, dirFD int, path string, flags uint32) (*os.File, error) {
+	if path == "" && flags&unix.FSPICK_EMPTY_PATH == 0 {
+		return nil, refusal{unix.ENOENT}
+	}
+	start := unix.AT_FDCWD
+	if dirFD != unix.AT_FDCWD && !strings.HasPrefix(path, "/") {
+		dir, _, err := caller.OpenDescriptor(dirFD)
+		if err != nil {
+			return nil, refuse(err)
+		}
+		if path == "" {
+			return dir, nil
+		}
+		defer dir.Close()
+		start = int(dir.Fd())
+	}
+	if path == "" {
+		path = "."
+	}
+	return openPathAt(ctx, caller, start, path, flags&unix.FSPICK_SYMLINK_NOFOLLOW == 0)
+}
+
+// Commands of fsconfig(2) that set an option.
+const (
+	fsconfigSetFlag     = 0
+	fsconfigSetString   = 1
+	fsconfigSetFD       = 5
+	fsconfigReconfigure = 7
+	maxParameter        = 256 // of a key or a value, with its NUL (fsconfig, fs/fsopen.c)
+)
+
+// fsconfig(fd, command, key, value, aux) is taken for the contexts that this plugin gave.
+func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	caller, f, release, err := s.takeContext(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if f == nil {
+		return sdk.Continue(), nil
+	}
+	defer release()
+	if errno := checkParameters(req); errno != 0 {
+		return sdk.Errno(errno), nil
+	}
+	switch command := req.Uint32(1); {
+	case command <= fsconfigSetFD:
+		err = s.setOption(req, f, command)
+	case command == fsconfigReconfigure:
+		err = s.reconfigureContext(ctx, req, f)
+	default:
+		err = s.createContext(ctx, req, caller, f, command)
+	}
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	return sdk.Return(0), nil
+}
+
+// takeContext gives the context of argument 0, if it is one that this plugin gave, and the caller still has the privilege.
+func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Target, *fsContext, func(), error) {
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	f, release, err := s.contexts.take(ctx, caller, req.FD(0))
+	if err != nil || f == nil {
+		return nil, nil, nil, err
+	}
+	privileged, err := s.mayMount(ctx, req)
+	if err != nil || !privileged {
+		release()
+		return nil, nil, nil, err
+	}
+	return caller, f, release, nil
+}
+
+// checkParameters has the errors for arguments that do not fit the command (fsconfig, fs/fsopen.c).
+func checkParameters(req *sdk.Request) unix.Errno {
+	hasKey, hasValue, aux := req.Pointer(2) != 0, req.Pointer(3) != 0, req.Int32(4)
+	switch command := req.Uint32(1); command {
+	case fsconfigSetFlag:
+		if !hasKey || hasValue || aux != 0 {
+			return unix.EINVAL
+		}
+	case fsconfigSetString:
+		if !hasKey || !hasValue || aux != 0 {
+			return unix.EINVAL
+		}
+	case fsconfigCreate, fsconfigCreateExcl, fsconfigReconfigure:
+		if hasKey || hasValue || aux != 0 {
+			return unix.EINVAL
+		}
+	default:
+		if command > fsconfigCreateExcl {
+			return unix.EOPNOTSUPP
+		}
+		if !hasKey {
+			return unix.EINVAL
+		}
+	}
+	return 0
+}
+
+// parameter is a key or a value: strndup_user says EINVAL where it is too long.
+func parameter(req *sdk.Request, arg int) (string, error) {
+	text, fault := req.String(arg)
+	if fault == unix.ENAMETOOLONG {
+		fault = unix.EINVAL
+	}
+	if fault != 0 {
+		return "", refusal{fault}
+	}
+	return text, nil
+}
+
+// setOption checks an option, and has the context that the caller holds take it too.
+func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) error {
+	key, err := parameter(req, 2)
+	if err != nil {
+		return err
+	}
+	o := option{key: key}
+	if command == fsconfigSetString {
+		o.set = true
+		if o.value, err = parameter(req, 3); err != nil {
+			return err
+		}
+	}
+	if f.phase != collecting {
+		return refusal{unix.EBUSY}
+	}
+	if key == "source" && command == fsconfigSetString && f.picked < 0 {
+		if err := configure(f.shown, o); err != nil {
+			return refuse(err)
+		}
+		f.source = &o.value
+		return nil
+	}
+	checked, err := s.vetOption(f.filesystem, o)
+	if err != nil {
+		if f.filesystem.vet(o) == unknown {
+			configure(f.shown, o) // for its message
+		}
+		return err
+	}
+	if command > fsconfigSetString {
+		return refusal{unix.EINVAL} // no option of the tables is a file or a blob
+	}
+	if err := configure(f.shown, o); err != nil {
+		return refuse(err)
+	}
+	f.options = append(f.options, checked)
+	return nil
+}
+
+// createContext makes the superblock, from a context of this plugin's own.
+func (s *session) createContext(ctx context.Context, req *sdk.Request, caller *target.Target, f *fsContext, command uint32) error {
+	if f.phase != collecting || f.picked >= 0 {
+		return refusal{unix.EBUSY}
+	}
+	f.phase = failed
+	f.order = order{filesystem: f.filesystem}
+	if err := s.complete(ctx, caller, &f.order, f.source, f.options); err != nil {
+		return err
+	}
+	if err := req.CheckValid(ctx); err != nil {
+		return err
+	}
+	var err error
+	f.fresh, err = create(func(tried int) error {
+		if command == fsconfigCreateExcl && tried == fsconfigCreate {
+			return refusal{unix.EBUSY}
+		}
+		w, err := newWork(caller)
+		if err != nil {
+			return err
+		}
+		defer w.close()
+		fd, err := w.create(f.order, tried)
+		if err != nil {
+			return err
+		}
+		if err := w.steps.Run(ctx, s.container.UserNamespace); err != nil {
+			unix.Close(fd)
+			return s.buildError(f.filesystem, err)
+		}
+		f.created = fd
+		return nil
+	})
+	if err == nil {
+		f.phase = created
+	}
+	return err
+}
+
+// reconfigureContext changes the superblock of a context from fspick(2), by a context of this plugin's own.
+func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, f *fsContext) error {
+	if f.picked < 0 || f.phase != collecting {
+		return refusal{unix.EBUSY}
+	}
+	// Without a word on it the superblock stays as it is.
+	if !f.writable && hasKey(f.options, "rw") && !isReadOnly(f.options) {
+		return refusal{unix.EACCES}
+	}
+	for _, o := range f.options {
+		if err := configure(f.picked, o); err != nil {
+			return refuse(err)
+		}
+	}
+	f.options = nil
+	if err := req.CheckValid(ctx); err != nil {
+		return err
+	}
+	if err := unix.FsconfigReconfigure(f.picked); err != nil {
+		return refuse(err)
+	}
+	s.contexts.forget(f)
+	return nil
+}
+
+// fsmountAttributes are those that fsmount(2) takes (FSMOUNT_VALID_FLAGS, fs/namespace.c).
+const fsmountAttributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC |
+	unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_NODIRATIME | unix.MOUNT_ATTR_NOSYMFOLLOW
+
+// fsmount(fd, flags, attributes) gives the caller the mount of a context that this plugin gave, and the context is of no more use.
+func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	caller, f, release, err := s.takeContext(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if f == nil {
+		return sdk.Continue(), nil
+	}
+	defer release()
+	flags, attributes := req.Uint32(1), attributes(req.Uint32(2))
+	switch {
+	case flags&^unix.FSMOUNT_CLOEXEC != 0, attributes&^fsmountAttributes != 0, f.phase != created:
+		return sdk.Errno(unix.EINVAL), nil
+	}
+	f.order.attributes = attributes
+	m, err := s.mountContext(ctx, caller, f)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	m.fresh = f.fresh
+	s.remember(m, f.order)
+	// The descriptor that a mount lives by is no open file (O_PATH), which ADDFD does not take.
+	root, err := unix.Openat(m.mount, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		m.close()
+		return sdk.Response{}, fmt.Errorf("open the root of the mount: %w", err)
+	}
+	if err := s.contexts.becomeMount(f, m); err != nil {
+		unix.Close(root)
+		return sdk.Response{}, err
+	}
+	return sdk.AddFD(os.NewFile(uintptr(root), "mount"), flags&unix.FSMOUNT_CLOEXEC != 0), nil
+}
+
+func (s *session) mountContext(ctx context.Context, caller *target.Target, f *fsContext) (*made, error) {
+	w, err := newWork(caller)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	w.mount(f.created, f.order.attributes, s.policy.shift)
+	fd, err := w.steps.Open(ctx, s.container.UserNamespace)
+	if err != nil {
+		return nil, s.buildError(f.filesystem, err)
+	}
+	return s.check(fd, f.order)
+}
+
+// move_mount(from_dfd, "", to_dfd, to_path, flags) attaches a mount that this plugin gave. It would succeed without, but the
+// plugin's own descriptor, by which the mount lives until then, is to be closed before the caller goes on: with it the mount
+// would be busy.
+func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	from, fault := req.String(1)
+	to, toFault := req.String(3)
+	flags := req.Uint32(4)
+	if fault != 0 || toFault != 0 || from != "" || flags&^moveFlags != 0 || s.contexts.none() {
+		return sdk.Continue(), nil
+	}
+	privileged, err := s.mayMount(ctx, req)
+	if err != nil || !privileged {
+		return sdk.Continue(), err
+	}
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	mount, _, err := caller.OpenDescriptor(req.FD(0))
+	if errors.Is(err, unix.EBADF) {
+		return sdk.Continue(), nil
+	}
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	defer mount.Close()
+	f, err := s.contexts.mountOf(mount)
+	if err != nil || f == nil {
+		return sdk.Continue(), err
+	}
+	at, err := openFrom(ctx, caller, req.FD(2), to, pickFlags(flags))
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	defer at.Close()
+	if err := s.checkShared(caller, at); err != nil {
+		return sdk.Response{}, err
+	}
+	if err := req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, err
+	}
+	how := int(flags&(moveSetGroup|moveBeneath)) | unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
+	var refused error
+	err = caller.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
+		refused = unix.MoveMount(int(mount.Fd()), "", int(at.Fd()), "", how)
+		return nil
+	})
+	if err != nil || refused != nil {
+		return sdk.Response{}, errors.Join(err, refuse(refused))
+	}
+	mount.Close()
+	at.Close()
+	s.contexts.forget(f)
+	<-f.gone
+	return sdk.Return(0), nil
+}
+
+// Flags of move_mount(2).
+const (
+	moveSetGroup = 0x100 // kernel 5.15
+	moveBeneath  = 0x200 // kernel 6.5
+	moveFlags    = unix.MOVE_MOUNT_F_SYMLINKS | unix.MOVE_MOUNT_F_AUTOMOUNTS | unix.MOVE_MOUNT_F_EMPTY_PATH |
+		unix.MOVE_MOUNT_T_SYMLINKS | unix.MOVE_MOUNT_T_AUTOMOUNTS | unix.MOVE_MOUNT_T_EMPTY_PATH | moveSetGroup | moveBeneath
+)
+
+// pickFlags are the flags on the target as openFrom takes them.
+func pickFlags(flags uint32) uint32 {
+	var pick uint32
+	if flags&unix.MOVE_MOUNT_T_SYMLINKS == 0 {
+		pick |= unix.FSPICK_SYMLINK_NOFOLLOW
+	}
+	if flags&unix.MOVE_MOUNT_T_EMPTY_PATH != 0 {
+		pick |= unix.FSPICK_EMPTY_PATH
+	}
+	return pick
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+// TestConcurrent has 16 callers that mount and a device for each.
+func TestConcurrent(t *testing.T) {
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(with(map[string]any{"shift": true})))
+	one := ext4(t)
+	script := within()
+	for i := range 16 {
+		name := filepath.Join(t.TempDir(), "copy")
+		copyFile(t, one, name)
+		putNode(t, c, loop(t, name), "dev/disk"+string(rune('a'+i)), 0o600, sdktest.HostID)
+		script = append(script, "mkdir m"+string(rune('a'+i)))
+	}
+	// Each thread has a device and a directory of its own by a link that is its number.
+	for i := range 16 {
+		script = append(script, "do symlink s:/dev/disk"+string(rune('a'+i))+" s:d"+number(i), "do symlink s:m"+string(rune('a'+i))+" s:t"+number(i))
+	}
+	script = append(script, "threads 16", "sys mount s:d%i s:t%i s:ext4 0 null", "threads 16", "sys umount2 s:t%i 0")
+	lines := c.Call(t, script...).Lines(t)
+	if got, want := errnos(lines), strings.TrimSpace(strings.Repeat("ok ", 32)); got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestSameDevice has 16 callers that mount one device.
+func TestSameDevice(t *testing.T) {
+	c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+	script := within()
+	for i := range 16 {
+		script = append(script, "mkdir n"+number(i))
+	}
+	lines := c.Call(t, append(script, "threads 16", "sys mount s:/dev/disk s:n%i s:ext4 0 null")...).Lines(t)
+	if got, want := errnos(lines), strings.TrimSpace(strings.Repeat("ok ", 16)); got != want {
+		t.Errorf("got %s", got)
+	}
+	free(t, device)
+}
+
+// number is the text of %i.
+func number(n int) string {
+	if n < 10 {
+		return string(rune('0' + n))
+	}
+	return number(n/10) + number(n%10)
+}
+
+// free waits until nothing holds the device: no mount is left anywhere, no descriptor.
+func free(t *testing.T, device string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		fd, err := unix.Open(device, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is held: %v", device, err)
+		}
+	}
+}
+
+// entries counts those of a folder.
+func entries(t *testing.T, dir string) int {
+	t.Helper()
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
+}
+
+// TestLeavesNothing counts descriptors and mounts of this process, and what is in the scratch namespace.
+func TestLeavesNothing(t *testing.T) {
+	var before int
+	for _, name := range []string{"first", "second"} {
+		t.Run(name, func(t *testing.T) {
+			c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+			expect(t, c, "ok ok EINVAL ENOENT ok", "value errno errno value", mountDisk, "sys umount2 s:m 0", "sys mount s:/dev/disk s:m s:ext4 0 s:nonsense", "sys mount s:nowhere s:m s:ext4 0 null", mountDisk)
+			free(t, device)
+		})
+		if name == "first" {
+			before = entries(t, "/proc/self/fd")
+		}
+	}
+	if now := entries(t, "/proc/self/fd"); now != before {
+		t.Errorf("%d descriptors before, %d after", before, now)
+	}
+	s, err := openScratch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := entries(t, "/proc/self/fd/"+number(s.root)); n != 1 {
+		t.Errorf("%d files are left in the scratch namespace", n-1)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), " intercede ") || strings.Contains(string(mounts), "/dev/disk") {
+		t.Errorf("%v, mounts:\n%s", err, mounts)
+	}
+}
+
+// killing is the plugin whose caller is killed some time after it called: before, between and after the steps that have an
+// effect.
+type killing struct {
+	handler
+	at      int64 // in steps of 0.7 ms
+	session sdk.Session
+}
+
+func (k *killing) Attach(ctx context.Context, c sdk.Container, s sdk.Settings) (sdk.Session, error) {
+	var err error
+	k.session, err = k.handler.Attach(ctx, c, s)
+	return k, err
+}
+
+func (k *killing) Close() error { return k.session.Close() }
+
+func (k *killing) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	if req.Syscall == "mount" && req.Args[0] != 0 {
+		go func() {
+			time.Sleep(time.Duration(k.at) * 700 * time.Microsecond)
+			unix.Kill(req.TID, unix.SIGKILL)
+		}()
+	}
+	return k.session.Handle(ctx, req)
+}
+
+// TestKilled kills the caller at different times of a mount: nothing stays mounted in the container, and the device is free.
+func TestKilled(t *testing.T) {
+	image := ext4(t)
+	for at := range 14 {
+		k := &killing{at: int64(at)}
+		c := sdktest.NewContainer(t, k, sdktest.WithSettings(with(nil)))
+		copied := filepath.Join(t.TempDir(), "image")
+		copyFile(t, image, copied)
+		device := loop(t, copied)
+		putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
+		// The mount namespace is init's: it stays when the caller is gone.
+		p := c.Start(t, c.Install(t, sdktest.Caller(t)), "mkdir /tmp/k", "sys mount s:/dev/disk s:/tmp/k s:ext4 0 null")
+		result := p.Wait(t)
+		if result.Signal == unix.SIGKILL && len(result.Calls) > 0 && result.Calls[0].Outcome.Kind == sdktest.Gone {
+			free(t, device)
+			continue
+		}
+		// It had its answer: the mount is there, as of a mount(2) that was done.
+		c.Call(t, "do umount2 s:/tmp/k 0")
+		free(t, device)
+	}
+}
+
+// TestSwappedTarget exchanges the target for a link to somewhere closed meanwhile: the mount comes to the one or the other as
+// the caller could reach it, and nowhere else.
+func TestSwappedTarget(t *testing.T) {
+	c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+	dir := filepath.Join(c.Rootfs(), "tmp/s")
+	for _, d := range []string{dir, dir + "/a", dir + "/b"} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, dir+"/a", unix.AT_FDCWD, dir+"/b", unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	lines := c.Call(t, "unshare mount", "repeat 10", "sys mount s:/dev/disk s:/tmp/s/a s:ext4 0 null").Lines(t)
+	close(stop)
+	<-done
+	for _, l := range lines {
+		if l.Errno != 0 && l.Errno != unix.EBUSY {
+			t.Errorf("got %v", l.Errno)
+		}
+	}
+	free(t, device)
+}

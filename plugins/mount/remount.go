@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// remount answers a mount(2) that changes a superblock, if this plugin made it for this container. The kernel refuses every
+// other itself.
+func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
+	if s.hasNone() {
+		return sdk.Continue(), nil
+	}
+	privileged, err := s.mayMount(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !privileged {
+		return sdk.Continue(), nil
+	}
+	c, err := decode(ctx, req, flags)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	at, err := openPath(ctx, caller, c.target)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	defer at.Close()
+	sb, isRoot, err := s.superblockAt(int(at.Fd()))
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if sb == nil {
+		return sdk.Continue(), nil
+	}
+	if !isRoot {
+		return sdk.Errno(unix.EINVAL), nil // do_remount: the target is not the root of a mount
+	}
+	data, err := s.vetRemount(c, sb)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if err := req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, err
+	}
+	if err := reconfigure(caller, int(at.Fd()), flags, data); err != nil {
+		return sdk.Response{}, err
+	}
+	return sdk.Return(0), nil
+}
+
+func (s *session) hasNone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mounted) == 0
+}
+
+// superblockAt is the superblock of an open file, if this plugin made it, and says whether the file is the root of a mount.
+func (s *session) superblockAt(fd int) (*superblock, bool, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
+		return nil, false, fmt.Errorf("statx of the target: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sb, ours := s.mounted[unix.Mkdev(st.Dev_major, st.Dev_minor)]
+	if !ours {
+		return nil, false, nil
+	}
+	return &sb, st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+// vetRemount checks the options, and that the caller may write to the device if that is what it asks for.
+func (s *session) vetRemount(c call, sb *superblock) (string, error) {
+	options := parseOptions(c.data)
+	for i, o := range options {
+		var err error
+		if options[i], err = s.vetOption(sb.filesystem, o); err != nil {
+			return "", err
+		}
+	}
+	if !sb.writable && !isReadOnly(append(c.flags.superblockOptions(), options...)) {
+		return "", refusal{unix.EACCES}
+	}
+	return joinOptions(options), nil
+}
+
+// reconfigure performs the remount on the very mount that is open, by way of the working directory: a path may lead elsewhere
+// the next moment.
+func reconfigure(caller *target.Target, at int, flags msFlags, data string) error {
+	var refused error
+	err := caller.Do(stand, func() error {
+		if refused = unix.Fchdir(at); refused == nil {
+			refused = unix.Mount("", ".", "", uintptr(flags|unix.MS_NOSUID|unix.MS_NODEV), data)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return refuse(refused)
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// Commands of fsconfig(2).
+const (
+	fsconfigCreate     = 6
+	fsconfigCreateExcl = 8 // kernel 6.6: never a superblock that is there already
+)
+
+// superblock is one that this plugin made.
+type superblock struct {
+	filesystem *filesystem
+	writable   bool // the caller could write to the device
+}
+
+// order is a superblock to be made, and how it is to be mounted.
+type order struct {
+	filesystem *filesystem
+	options    []option
+	source     *source
+	attributes attributes
+}
+
+// made is a mount that nobody sees yet; it ends with its descriptor.
+type made struct {
+	mount int
+	dev   uint64 // st_dev
+	fresh bool   // the superblock was not there before
+}
+
+func (m *made) close() { unix.Close(m.mount) }
+
+// openContext makes a filesystem context (fsopen(2)) with these options. The errors are the kernel's about them.
+func openContext(f *filesystem, options []option) (int, error) {
+	fd, err := unix.Fsopen(f.name, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen %s: %w", f.name, err)
+	}
+	for _, o := range options {
+		if err := configure(fd, o); err != nil {
+			unix.Close(fd)
+			return -1, fmt.Errorf("option %q of %s: %w", o, f.name, err)
+		}
+	}
+	return fd, nil
+}
+
+func configure(fd int, o option) error {
+	if o.set {
+		return unix.FsconfigSetString(fd, o.key, o.value)
+	}
+	return unix.FsconfigSetFlag(fd, o.key)
+}
+
+// withoutExclusive is set on a kernel that cannot tell whether a superblock was there before.
+var withoutExclusive atomic.Bool
+
+// create calls fn with the command of fsconfig(2) that makes a superblock. If the device is mounted already, the kernel gives
+// its superblock again, which is then not fresh: it belongs to others too.
+func create(fn func(command int) error) (fresh bool, err error) {
+	if !withoutExclusive.Load() {
+		err := fn(fsconfigCreateExcl)
+		switch {
+		case errors.Is(err, unix.EOPNOTSUPP):
+			withoutExclusive.Store(true)
+		case !errors.Is(err, unix.EBUSY):
+			return err == nil, err
+		}
+	}
+	return false, fn(fsconfigCreate)
+}
+
+// build makes the superblock and its mount, in one process.
+func (s *session) build(ctx context.Context, caller *target.Target, o order) (m *made, err error) {
+	var fresh bool
+	fresh, err = create(func(command int) error {
+		w, err := newWork(caller)
+		if err != nil {
+			return err
+		}
+		defer w.close()
+		context, err := w.create(o, command)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(context)
+		w.mount(context, o.attributes, s.policy.shift)
+		fd, err := w.steps.Open(ctx, s.container.UserNamespace)
+		if err != nil {
+			return s.buildError(o.filesystem, err)
+		}
+		m, err = s.check(fd, o)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.fresh = fresh
+	return m, nil
+}
+
+// work is what a process of its own is to do, which is in the caller's cgroups, so that their limits and the devices that
+// they allow hold for it.
+type work struct {
+	scratch scratch
+	steps   *target.Steps
+	user    int // the caller's user namespace
+	closers []func()
+}
+
+func newWork(caller *target.Target) (*work, error) {
+	w := &work{steps: &target.Steps{}}
+	var err error
+	if w.scratch, err = openScratch(); err != nil {
+		return nil, fmt.Errorf("a mount namespace to work in: %w", err)
+	}
+	if w.user, err = caller.OpenUserNamespace(); err != nil {
+		return nil, err
+	}
+	w.closers = append(w.closers, func() { unix.Close(w.user) })
+	release, err := caller.JoinCgroups(w.steps, "devices", "memory")
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	w.closers = append(w.closers, release)
+	return w, nil
+}
+
+func (w *work) close() {
+	for _, fn := range w.closers {
+		fn()
+	}
+}
+
+// create adds the making of the superblock, where the source's name leads to the device and no other path leads anywhere. It
+// returns the filesystem context.
+func (w *work) create(o order, command int) (int, error) {
+	root, err := w.scratch.place(o.source.name, o.source.dev)
+	if err != nil {
+		return -1, err
+	}
+	w.closers = append(w.closers, root.close)
+	context, err := openContext(o.filesystem, append([]option{{"source", o.source.name, true}}, o.options...))
+	if err != nil {
+		return -1, refuse(err)
+	}
+	w.steps.Add("setns to the scratch namespace", unix.SYS_SETNS, w.scratch.namespace, unix.CLONE_NEWNS)
+	w.steps.Add("fchdir", unix.SYS_FCHDIR, root.dir)
+	w.steps.Add("chroot", unix.SYS_CHROOT, ".")
+	w.steps.Add(stepCreate, unix.SYS_FSCONFIG, context, command, 0, 0, 0)
+	return context, nil
+}
+
+// mount adds the mount of the context's superblock. It has the flags that the container is not to take away: they are locked by
+// a copy of the mount namespace for another user namespace (lock_mnt_tree, fs/namespace.c), and so is what the kernel locks
+// with them. The last step returns the mount.
+func (w *work) mount(context int, a attributes, shift bool) {
+	mount := w.steps.Add(stepMount, unix.SYS_FSMOUNT, context, unix.FSMOUNT_CLOEXEC, uintptr(a&atimeAttributes|lockedAttributes))
+	if shift {
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(w.user)}
+		w.steps.Keep(attr)
+		w.steps.Add(stepShift, unix.SYS_MOUNT_SETATTR, mount, "", unix.AT_EMPTY_PATH, unsafe.Pointer(attr), int(unsafe.Sizeof(*attr)))
+	}
+	w.steps.Add("setns to the scratch namespace", unix.SYS_SETNS, w.scratch.namespace, unix.CLONE_NEWNS)
+	w.steps.Add("unshare", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+	w.steps.Add("move_mount", unix.SYS_MOVE_MOUNT, mount, "", unix.AT_FDCWD, mountPoint, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	w.steps.Add("setns to the user namespace", unix.SYS_SETNS, w.user, unix.CLONE_NEWUSER)
+	w.steps.Add("unshare", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+	w.steps.Add("open_tree", unix.SYS_OPEN_TREE, unix.AT_FDCWD, mountPoint, uintptr(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+}
+
+// Steps whose errno is the caller's.
+const (
+	stepCreate = "fsconfig create"
+	stepMount  = "fsmount"
+	stepShift  = "mount_setattr idmap"
+)
+
+// buildError tells what the kernel says of the filesystem from what failed in the plugin.
+func (s *session) buildError(f *filesystem, err error) error {
+	var failed *target.StepError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	switch failed.What {
+	case stepCreate, stepMount:
+		return refusal{failed.Errno}
+	case stepShift:
+		warn(&s.container, "%s cannot be mounted with shift, the kernel cannot map the ids of its files: %v", f.name, failed.Errno)
+		return refusal{failed.Errno}
+	}
+	return errors.New(err.Error())
+}
+
+// check compares what was mounted, whose descriptor it takes over, with what was to be, and gives the mount the attributes that
+// are not locked.
+func (s *session) check(mount int, o order) (*made, error) {
+	m := &made{mount: mount}
+	var st unix.Stat_t
+	err := unix.Fstatat(mount, "", &st, unix.AT_EMPTY_PATH)
+	m.dev = uint64(st.Dev)
+	if err == nil && m.dev != o.source.dev && !o.filesystem.anonymous {
+		warn(&s.container, "mount of %s is refused: it came from device %d:%d, not from the source's, %d:%d", o.filesystem.name,
+			unix.Major(m.dev), unix.Minor(m.dev), unix.Major(o.source.dev), unix.Minor(o.source.dev))
+		err = refusal{unix.EPERM}
+	}
+	if rest := o.attributes &^ (atimeAttributes | lockedAttributes); err == nil && rest != 0 {
+		err = unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(rest)})
+	}
+	if err != nil {
+		m.close()
+		return nil, fmt.Errorf("the mount: %w", err)
+	}
+	return m, nil
+}
+
+// ownerOptions are what a filesystem without owners takes from the mounting task: the caller, not this process
+// (fat_init_fs_context, fs/fat/inode.c).
+func (s *session) ownerOptions(credentials *target.Credentials, given []option) []option {
+	uid, gid := credentials.UIDs.Real, credentials.GIDs.Real
+	if s.policy.shift { // the mount's map gives the host's ids
+		uid, _ = inside(s.container.UIDMap, uid)
+		gid, _ = inside(s.container.GIDMap, gid)
+	}
+	umask := strconv.FormatUint(uint64(credentials.Umask), 8)
+	var options []option
+	for _, o := range []option{{"uid", strconv.FormatUint(uint64(uid), 10), true}, {"gid", strconv.FormatUint(uint64(gid), 10), true},
+		{"fmask", umask, true}, {"dmask", umask, true}} {
+		if !hasKey(given, o.key) && !(o.key[1:] == "mask" && hasKey(given, "umask")) {
+			options = append(options, o)
+		}
+	}
+	return options
+}
+
+// inside is the container's id of one of the host's.
+func inside(mappings []sdk.IDMapping, id uint32) (uint32, bool) {
+	for _, m := range mappings {
+		if id >= m.Outside && id-m.Outside < m.Length {
+			return m.Inside + id - m.Outside, true
+		}
+	}
+	return 0, false
+}
+
+// outside is the host's id of one of the container's.
+func outside(mappings []sdk.IDMapping, id uint32) (uint32, bool) {
+	for _, m := range mappings {
+		if id >= m.Inside && id-m.Inside < m.Length {
+			return m.Outside + id - m.Inside, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,118 @@
+package target
+
+import (
+	"context"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// nsGetUserNS opens the user namespace that owns a namespace (NS_GET_USERNS, ioctl_ns(2)).
+const nsGetUserNS = 0xb701 // _IO(0xb7, 0x1)
+
+// MountNamespaceOwner identifies the user namespace that owns the thread's mount namespace: mounting there needs
+// CAP_SYS_ADMIN in it.
+func (t *Target) MountNamespaceOwner() (NamespaceID, error) {
+	ns, err := t.open("ns/mnt", unix.O_RDONLY)
+	if err != nil {
+		return NamespaceID{}, err
+	}
+	defer unix.Close(ns)
+	owner, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), nsGetUserNS, 0)
+	if errno != 0 {
+		return NamespaceID{}, fmt.Errorf("owner of the mount namespace of thread %d: %w", t.tid, errno)
+	}
+	defer unix.Close(int(owner))
+	return fstatNamespace(int(owner))
+}
+
+// OpenUserNamespace opens the thread's user namespace; the caller closes the descriptor.
+func (t *Target) OpenUserNamespace() (int, error) { return t.open("ns/user", unix.O_RDONLY) }
+
+// Access asks whether the target may use a file in this way (unix.R_OK ...) with all its credentials and capabilities; fd is an
+// own descriptor of the file (O_PATH will do). The error wraps the kernel's errno (faccessat2(2)) if it may not.
+func (t *Target) Access(ctx context.Context, fd int, mode uint32) error {
+	user, err := t.OpenUserNamespace()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(user)
+	namespace, err := fstatNamespace(user)
+	if err != nil {
+		return err
+	}
+	credentials, err := t.Credentials()
+	if err != nil {
+		return err
+	}
+	s := &Steps{}
+	s.addGroups(credentials.Groups)
+	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(credentials.GIDs.Filesystem))
+	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(credentials.UIDs.Filesystem))
+	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+	s.addCapabilities(credentials.Effective, credentials.Permitted, 0)
+	s.Add("faccessat2", unix.SYS_FACCESSAT2, fd, "", uintptr(mode), unix.AT_EACCESS|unix.AT_EMPTY_PATH)
+	return s.Run(ctx, namespace)
+}
+
+func (s *Steps) addGroups(groups []uint32) {
+	s.Keep(groups)
+	s.Add("setgroups", unix.SYS_SETGROUPS, len(groups), unsafe.Pointer(unsafe.SliceData(groups)))
+}
+
+func (s *Steps) addCapabilities(effective, permitted, inheritable Capabilities) {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := capabilityData(effective, permitted, inheritable)
+	s.Keep(header)
+	s.Keep(data)
+	s.Add("capset", unix.SYS_CAPSET, unsafe.Pointer(header), unsafe.Pointer(data))
+}
+
+// capabilityData is what capset(2) takes.
+func capabilityData(effective, permitted, inheritable Capabilities) *[2]unix.CapUserData {
+	var data [2]unix.CapUserData
+	for i := range data {
+		data[i] = unix.CapUserData{
+			Effective:   uint32(effective >> (32 * i)),
+			Permitted:   uint32(permitted >> (32 * i)),
+			Inheritable: uint32(inheritable >> (32 * i)),
+		}
+	}
+	return &data
+}
+
+// Place is where a target stands: its mount namespace, root, working directory and ids. It stays when the target ends.
+type Place struct {
+	place *place
+}
+
+// Place opens the target's place; the caller closes it.
+func (t *Target) Place() (*Place, error) {
+	p, err := t.openLastingPlace()
+	if err != nil {
+		return nil, err
+	}
+	return &Place{p}, nil
+}
+
+// openLastingPlace opens a place that does not need the target's pidfd.
+func (t *Target) openLastingPlace() (*place, error) {
+	p, err := t.openPlace()
+	if err != nil || p.mount >= 0 {
+		return p, err
+	}
+	if p.mount, err = t.open("ns/mnt", unix.O_RDONLY); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close releases the place.
+func (p *Place) Close() { p.place.close() }
+
+// Do is Target.Do in a place.
+func (p *Place) Do(lent Capabilities, fn func() error) error {
+	return p.place.do(nil, lent, fn)
+}

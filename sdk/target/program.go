@@ -1,0 +1,375 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Program is a program to be run inside a target.
+type Program struct {
+	Paths  []string // the program, in the target's root; tried in this order until one is there
+	Args   []string // argv, with the program's name as the first
+	Env    []string
+	Output int // an own descriptor that becomes its standard output and error
+}
+
+// Process is a program that runs inside a target. It leads a session of its own, and is this process's child.
+type Process struct {
+	pid   int
+	pidfd int
+}
+
+// Start runs a program as if the target had started it: in all its namespaces, its cgroups of both versions, its root and
+// working directory, with its umask, ids and groups, its limits if they are lower than this process's, and of capabilities
+// those that it has effective. It has no_new_privs, none of this process's descriptors but the output, an input at its end,
+// and the seccomp filters of this process in the place of the target's: those cannot be had.
+//
+// The error wraps unix.ENOENT in a *StepError named StepExecute if the program is not there; os.ErrProcessDone if the target
+// is gone; ctx's if that ends first. This process needs what Do and JoinCgroups need.
+func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
+	s := &Steps{}
+	inside, err := t.openInside()
+	if err != nil {
+		return nil, err
+	}
+	defer inside.close()
+	release, err := t.JoinCgroups(s)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	input, err := emptyInput()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(input)
+	if err := t.enterSteps(s, inside); err != nil {
+		return nil, err
+	}
+	return s.execute(ctx, inside, input, program)
+}
+
+// StepExecute names the step that executes a program, in a StepError.
+const StepExecute = "execute"
+
+// inside is what is needed to enter all of a target's namespaces, opened from outside.
+type inside struct {
+	*place
+	user       int
+	namespace  NamespaceID
+	namespaces []int // all but user and mount
+}
+
+func (t *Target) openInside() (*inside, error) {
+	p, err := t.openLastingPlace()
+	if err != nil {
+		return nil, err
+	}
+	in := &inside{place: p, user: -1}
+	if in.user, err = t.OpenUserNamespace(); err == nil {
+		in.namespace, err = fstatNamespace(in.user)
+	}
+	for _, name := range []string{"net", "ipc", "uts", "cgroup", "pid", "time"} {
+		if err != nil {
+			break
+		}
+		var fd int
+		fd, err = unix.Open(t.proc("ns/"+name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT && t.alive() == nil { // the kernel has no such namespaces
+			err = nil
+			continue
+		}
+		if err != nil {
+			err = processError(&os.PathError{Op: "open", Path: t.proc("ns/" + name), Err: err})
+			break
+		}
+		in.namespaces = append(in.namespaces, fd)
+	}
+	if err == nil {
+		err = t.alive()
+	}
+	if err != nil {
+		in.close()
+		return nil, err
+	}
+	return in, nil
+}
+
+func (in *inside) close() {
+	in.place.close()
+	for _, fd := range append(in.namespaces, in.user) {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// emptyInput is a descriptor that is at its end.
+func emptyInput() (int, error) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return -1, fmt.Errorf("pipe: %w", err)
+	}
+	unix.Close(pipe[1])
+	return pipe[0], nil
+}
+
+// enterSteps moves the process inside. The user namespace comes last, as in visit.go: the others may belong to the host.
+func (t *Target) enterSteps(s *Steps, in *inside) error {
+	s.Add("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	if err := t.killOrder(s); err != nil {
+		return err
+	}
+	if err := t.limits(s); err != nil {
+		return err
+	}
+	s.Add("setns to the mount namespace", unix.SYS_SETNS, in.mount, unix.CLONE_NEWNS)
+	for _, fd := range in.namespaces {
+		s.Add("setns", unix.SYS_SETNS, fd, 0)
+	}
+	s.Add("the root", unix.SYS_FCHDIR, in.root)
+	s.Add("the root", unix.SYS_CHROOT, ".")
+	s.Add("the working directory", unix.SYS_FCHDIR, in.cwd)
+	c := in.credentials
+	s.Add("umask", unix.SYS_UMASK, uintptr(c.Umask))
+	s.addGroups(c.Groups)
+	// Where a change of ids takes capabilities away, they are kept permitted and taken back.
+	s.Add("prctl", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+	s.last().ignored = true
+	s.Add("setresgid", unix.SYS_SETRESGID, uintptr(c.GIDs.Real), uintptr(c.GIDs.Effective), uintptr(c.GIDs.Saved))
+	s.Add("setresuid", unix.SYS_SETRESUID, uintptr(c.UIDs.Real), uintptr(c.UIDs.Effective), uintptr(c.UIDs.Saved))
+	_, permitted, _, err := capget()
+	if err != nil {
+		return err
+	}
+	s.addCapabilities(permitted, permitted, 0)
+	s.Add("setns to the user namespace", unix.SYS_SETNS, in.user, unix.CLONE_NEWUSER)
+	return nil
+}
+
+// killOrder gives the process the target's place in the order of the kernel's OOM killer, instead of this process's.
+func (t *Target) killOrder(s *Steps) error {
+	text, err := os.ReadFile(t.proc("oom_score_adj"))
+	if err != nil {
+		return processError(err)
+	}
+	score := strings.TrimSpace(string(text))
+	file := s.Add("oom_score_adj", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY, 0)
+	s.last().ignored = true
+	s.Add("oom_score_adj", unix.SYS_WRITE, file, score, len(score))
+	s.last().ignored = true
+	return nil
+}
+
+// limitNames are the lines of /proc/PID/limits (proc_pid_limits(5)).
+var limitNames = map[string]int{
+	"Max cpu time": unix.RLIMIT_CPU, "Max file size": unix.RLIMIT_FSIZE, "Max data size": unix.RLIMIT_DATA, "Max stack size": unix.RLIMIT_STACK,
+	"Max core file size": unix.RLIMIT_CORE, "Max processes": unix.RLIMIT_NPROC, "Max open files": unix.RLIMIT_NOFILE,
+	"Max locked memory": unix.RLIMIT_MEMLOCK, "Max address space": unix.RLIMIT_AS, "Max file locks": unix.RLIMIT_LOCKS,
+	"Max pending signals": unix.RLIMIT_SIGPENDING, "Max msgqueue size": unix.RLIMIT_MSGQUEUE, "Max nice priority": unix.RLIMIT_NICE,
+	"Max realtime priority": unix.RLIMIT_RTPRIO,
+}
+
+// limits gives the process the target's limits where they are lower than its own.
+func (t *Target) limits(s *Steps) error {
+	text, err := os.ReadFile(t.proc("limits"))
+	if err != nil {
+		return processError(err)
+	}
+	for resource, theirs := range parseLimits(string(text)) {
+		var own unix.Rlimit
+		if err := unix.Getrlimit(resource, &own); err != nil {
+			return fmt.Errorf("getrlimit: %w", err)
+		}
+		limit := &unix.Rlimit{Max: min(theirs.Max, own.Max)}
+		limit.Cur = min(theirs.Cur, limit.Max)
+		s.Keep(limit)
+		s.Add("prlimit", unix.SYS_PRLIMIT64, 0, resource, unsafe.Pointer(limit), 0)
+	}
+	return nil
+}
+
+// parseLimits reads /proc/PID/limits.
+func parseLimits(text string) map[int]unix.Rlimit {
+	limits := map[int]unix.Rlimit{}
+	for line := range strings.Lines(text) {
+		for name, resource := range limitNames {
+			rest, ok := strings.CutPrefix(line, name+" ")
+			fields := strings.Fields(rest)
+			if !ok || len(fields) < 2 {
+				continue
+			}
+			soft, softErr := parseLimit(fields[0])
+			hard, hardErr := parseLimit(fields[1])
+			if softErr == nil && hardErr == nil {
+				limits[resource] = unix.Rlimit{Cur: soft, Max: hard}
+			}
+		}
+	}
+	return limits
+}
+
+func parseLimit(text string) (uint64, error) {
+	if text == "unlimited" {
+		return unix.RLIM_INFINITY, nil
+	}
+	return strconv.ParseUint(text, 10, 64)
+}
+
+// execute adds the steps of the program's own process, forks and waits until the program is there.
+func (s *Steps) execute(ctx context.Context, in *inside, input int, program Program) (*Process, error) {
+	leave, err := visitors.enter(ctx, in.namespace)
+	if err != nil {
+		return nil, err
+	}
+	var run *running
+	forked := make(chan struct{})
+	// Not on the caller's thread: the program would have the processors of that for good.
+	go func() {
+		defer close(forked)
+		run, err = s.start(func() { s.becomeProgram(in.credentials.Effective, input, program) })
+	}()
+	<-forked
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	_, received := run.receive(ctx)
+	cancelled := ctx.Err()
+	if cancelled != nil {
+		unix.Kill(run.pid, unix.SIGKILL)
+	}
+	type outcome struct {
+		process *Process
+		err     error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		defer leave()
+		defer run.close()
+		process, err := run.program(received, cancelled)
+		ended <- outcome{process, err}
+	}()
+	if cancelled != nil {
+		return nil, cancelled
+	}
+	o := <-ended
+	return o.process, o.err
+}
+
+// program waits for the forked process and takes over what that forked: the program, or what failed to become it.
+func (r *running) program(received, cancelled error) (*Process, error) {
+	failure := r.wait()
+	pid := int(r.report.pid)
+	if failure == nil && cancelled == nil && received != io.EOF {
+		failure = received
+	}
+	if failure == nil && pid == 0 {
+		failure = errors.New("the helper process ended without a program")
+	}
+	var pidfd int
+	if failure == nil && cancelled == nil {
+		pidfd, failure = unix.PidfdOpen(pid, 0)
+	}
+	if failure == nil && cancelled == nil {
+		return &Process{pid, pidfd}, nil
+	}
+	if pid != 0 {
+		reap(pid)
+	}
+	return nil, failure
+}
+
+// becomeProgram adds the steps from the fork into the pid namespace on. CLONE_PARENT makes the program this process's child.
+func (s *Steps) becomeProgram(capabilities Capabilities, input int, program Program) {
+	s.Add("clone", unix.SYS_CLONE, uintptr(unix.CLONE_PARENT|unix.CLONE_PARENT_SETTID|int(unix.SIGCHLD)), 0, unsafe.Pointer(&s.report.pid), 0, 0)
+	s.last().branch = true
+	s.Add("setsid", unix.SYS_SETSID)
+	// They may be among the three themselves.
+	in := s.Add("standard input", unix.SYS_FCNTL, input, unix.F_DUPFD, 3)
+	out := s.Add("standard output", unix.SYS_FCNTL, program.Output, unix.F_DUPFD, 3)
+	s.Add("standard input", unix.SYS_DUP3, in, 0, 0)
+	s.Add("standard output", unix.SYS_DUP3, out, 1, 0)
+	s.Add("standard error", unix.SYS_DUP3, out, 2, 0)
+	for _, fd := range []int{0, 1, 2} {
+		s.KeepOpen(fd)
+	}
+	s.closeOthers()
+	s.dropTo(capabilities)
+	s.resetSignals()
+	argv, envv := s.pointers(program.Args), s.pointers(program.Env)
+	for i, path := range program.Paths {
+		s.Add(StepExecute, unix.SYS_EXECVE, path, argv, envv)
+		s.last().orElse = i < len(program.Paths)-1
+	}
+}
+
+// dropTo leaves the process these capabilities alone, which survive the execution of a program, and no way to others.
+func (s *Steps) dropTo(capabilities Capabilities) {
+	for number := range capabilityNames {
+		if !capabilities.Has(Capability(number)) {
+			s.Add("prctl", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, number, 0, 0, 0)
+			s.last().ignored = true // newer than the kernel
+		}
+	}
+	s.addCapabilities(capabilities, capabilities, capabilities)
+	for number := range capabilityNames {
+		if capabilities.Has(Capability(number)) {
+			s.Add("prctl", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, number, 0, 0)
+		}
+	}
+	s.Add("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+// resetSignals gives all signals their default action, and lets them in.
+func (s *Steps) resetSignals() {
+	action := &[32]byte{} // struct sigaction of the kernel: SIG_DFL is 0
+	mask := new(uint64)
+	s.Keep(action)
+	s.Keep(mask)
+	for signal := 1; signal <= 64; signal++ {
+		if signal != int(unix.SIGKILL) && signal != int(unix.SIGSTOP) {
+			s.Add("sigaction", unix.SYS_RT_SIGACTION, signal, unsafe.Pointer(action), 0, 8)
+		}
+	}
+	s.Add("sigprocmask", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, unsafe.Pointer(mask), 0, 8)
+}
+
+// Pidfd is a pidfd of the program: it is readable when the program has ended. It belongs to the Process.
+func (p *Process) Pidfd() int { return p.pidfd }
+
+// ExitCode is that of a program that has ended: 128 and the signal's number for one that was killed.
+func (p *Process) ExitCode() (int, error) {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+	if err != nil {
+		return 0, fmt.Errorf("waitid: %w", err)
+	}
+	// siginfo_t of SIGCHLD (sigaction(2)): si_pid, si_uid and si_status follow the common fields.
+	status := int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), 24)))
+	if info.Code != 1 { // CLD_EXITED
+		status += 128
+	}
+	return status, nil
+}
+
+// Kill kills the program and what it started, as far as that did not leave its process group. It is not for after Close.
+func (p *Process) Kill() { unix.Kill(-p.pid, unix.SIGKILL) }
+
+// Close waits for the program's end and releases it.
+func (p *Process) Close() {
+	for {
+		if _, err := unix.Wait4(p.pid, nil, unix.WALL, nil); err != unix.EINTR {
+			break
+		}
+	}
+	unix.Close(p.pidfd)
+}

@@ -1,0 +1,371 @@
+package target
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Steps are system calls that a process of its own makes, one after the other until one fails: for what a thread of a Go
+// program cannot do, such as joining a user namespace or another's cgroup. It is a copy of this process, which is forked
+// and ends with the last step.
+//
+// Arguments are prepared before: numbers, strings and memory of this process, of which the process has a copy, and
+// results of earlier steps.
+type Steps struct {
+	steps []step
+	memory
+	kept   []int // descriptors that the process keeps
+	socket int   // the process's end
+	report *report
+	answer *int32 // where the descriptor to be returned stands in the message
+}
+
+// step is one system call. It holds addresses of memory that Steps keeps alive.
+type step struct {
+	what    string
+	number  uintptr
+	args    [6]uintptr
+	from    [6]int // 1 and above: the argument is the result of this step, counted from 1
+	result  uintptr
+	into    *int32 // where the result is stored too
+	orElse  bool   // ENOENT is no failure: the next step is another way
+	branch  bool   // it forks, and this process ends; what it forked goes on
+	ignored bool   // a failure is none
+}
+
+// memory keeps what steps point to.
+type memory struct {
+	pins []any
+}
+
+// report is shared by this process and those that it forks.
+type report struct {
+	failed int32 // the step, counted from 1
+	errno  int32
+	done   int32 // it made all its steps
+	pid    int32 // of the process that a branch left, in this process's pid namespace
+}
+
+var errNoDescriptor = errors.New("no descriptor came with the answer")
+
+// Result is what a step returns, for the arguments of later ones.
+type Result struct {
+	step int // counted from 1
+}
+
+// StepError is a step that failed. It wraps the errno.
+type StepError struct {
+	What  string
+	Errno unix.Errno
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("%s: %v", e.What, e.Errno) }
+
+// Unwrap gives the errno.
+func (e *StepError) Unwrap() error { return e.Errno }
+
+// Add adds the system call number. What names it in errors. An argument is an int, a uintptr, an unsafe.Pointer to memory
+// that Keep was given, a string (which gets its NUL), or a Result.
+func (s *Steps) Add(what string, number uintptr, args ...any) Result {
+	st := step{what: what, number: number}
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case int:
+			st.args[i] = uintptr(v)
+		case uintptr:
+			st.args[i] = v
+		case unsafe.Pointer:
+			st.args[i] = uintptr(v)
+		case string:
+			st.args[i] = s.text(v)
+		case Result:
+			st.from[i] = v.step
+		default:
+			panic(fmt.Sprintf("target: argument %d of step %q is a %T", i, what, arg))
+		}
+	}
+	s.steps = append(s.steps, st)
+	return Result{len(s.steps)}
+}
+
+// last is the step that was added last.
+func (s *Steps) last() *step { return &s.steps[len(s.steps)-1] }
+
+// Keep keeps memory alive that an argument points to.
+func (m *memory) Keep(pointer any) { m.pins = append(m.pins, pointer) }
+
+// text is the address of a copy of the string with its NUL.
+func (m *memory) text(text string) uintptr {
+	bytes := append([]byte(text), 0)
+	m.Keep(bytes)
+	return uintptr(unsafe.Pointer(&bytes[0]))
+}
+
+// pointers is the address of an array of strings that ends with NULL, as execve(2) takes it.
+func (m *memory) pointers(texts []string) uintptr {
+	array := make([]uintptr, len(texts)+1)
+	for i, text := range texts {
+		array[i] = m.text(text)
+	}
+	m.Keep(array)
+	return uintptr(unsafe.Pointer(&array[0]))
+}
+
+// KeepOpen leaves the process a descriptor of this one after CloseOthers.
+func (s *Steps) KeepOpen(fd int) { s.kept = append(s.kept, fd) }
+
+// closeOthers adds the closing of all descriptors but those kept.
+func (s *Steps) closeOthers() {
+	kept := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(s.kept), s.socket))))
+	first := 0
+	for _, fd := range append(kept, math.MaxInt32) {
+		if fd > first {
+			s.Add("close_range", unix.SYS_CLOSE_RANGE, first, fd-1, 0)
+		}
+		first = fd + 1
+	}
+}
+
+// answerWith adds the sending of a descriptor to this process.
+func (s *Steps) answerWith(result Result) {
+	rights := unix.UnixRights(-1)
+	fd := (*int32)(unsafe.Pointer(&rights[unix.CmsgLen(0)]))
+	data := []byte{0}
+	iov := &unix.Iovec{Base: &data[0]}
+	iov.SetLen(len(data))
+	message := &unix.Msghdr{Iov: iov, Control: &rights[0]}
+	message.SetIovlen(1)
+	message.SetControllen(len(rights))
+	s.Keep(message)
+	s.steps[result.step-1].into = fd
+	s.Add("sendmsg", unix.SYS_SENDMSG, s.socket, unsafe.Pointer(message), unix.MSG_NOSIGNAL)
+}
+
+// Run makes the steps. The error is ctx's, or wraps the *StepError of the step that failed. A process that lingers although
+// it is killed is left behind, at most 16 for a user namespace; further ones of that namespace wait.
+func (s *Steps) Run(ctx context.Context, namespace NamespaceID) error {
+	_, err := s.perform(ctx, namespace, func() {})
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// Open is like Run, and returns the descriptor that the last step returned, close-on-exec.
+func (s *Steps) Open(ctx context.Context, namespace NamespaceID) (int, error) {
+	last := Result{len(s.steps)}
+	fd, err := s.perform(ctx, namespace, func() { s.answerWith(last) })
+	if err == io.EOF {
+		return -1, errors.New("the helper process ended without an answer")
+	}
+	return fd, err
+}
+
+// perform makes the steps and returns the descriptor that they sent. The error is io.EOF if they succeeded without.
+func (s *Steps) perform(ctx context.Context, namespace NamespaceID, finish func()) (int, error) {
+	leave, err := visitors.enter(ctx, namespace)
+	if err != nil {
+		return -1, err
+	}
+	run, err := s.start(finish)
+	if err != nil {
+		leave()
+		return -1, err
+	}
+	fd, err := run.receive(ctx)
+	if ctx.Err() != nil {
+		unix.Kill(run.pid, unix.SIGKILL)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer leave()
+		defer run.close()
+		ended <- run.wait()
+	}()
+	// What the process has of namespaces and mounts is to be gone too.
+	failure := error(nil)
+	select {
+	case failure = <-ended:
+	case <-ctx.Done():
+		failure = ctx.Err()
+	}
+	if failure != nil && err == nil {
+		unix.Close(fd)
+	}
+	return fd, cmp.Or(failure, err)
+}
+
+// running is a forked process.
+type running struct {
+	steps  *Steps
+	pid    int
+	socket *os.File
+	page   []byte
+	report *report
+}
+
+// start forks. Finish adds the steps that need the socket.
+func (s *Steps) start(finish func()) (*running, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	defer unix.Close(pair[1])
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	s.socket, s.report = pair[1], (*report)(unsafe.Pointer(&page[0]))
+	finish()
+	pid, err := s.fork()
+	if err != nil {
+		unix.Munmap(page)
+		unix.Close(pair[0])
+		return nil, err
+	}
+	return &running{s, pid, os.NewFile(uintptr(pair[0]), "answer"), page, s.report}, nil
+}
+
+// close is for when no process is left that writes the report.
+func (r *running) close() {
+	r.socket.Close()
+	unix.Munmap(r.page)
+}
+
+// receive waits for a descriptor. The error is io.EOF if the process ended without sending one.
+func (r *running) receive(ctx context.Context) (int, error) {
+	stop := context.AfterFunc(ctx, func() { r.socket.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	return receiveDescriptor(r.socket)
+}
+
+// wait waits for the end of the process. It returns what failed.
+func (r *running) wait() error {
+	var status unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(r.pid, &status, unix.WALL, nil); err != unix.EINTR {
+			return r.failure(status)
+		}
+	}
+}
+
+// failure is the step that failed in a process that has ended; nil: none.
+func (r *running) failure(status unix.WaitStatus) error {
+	switch {
+	case r.report.errno != 0:
+		return &StepError{r.steps.steps[r.report.failed-1].what, unix.Errno(r.report.errno)}
+	case status.Signaled() && r.report.done == 0:
+		return fmt.Errorf("the helper process was killed (%v)", status.Signal())
+	}
+	return nil
+}
+
+// fork makes the child, as fork in visit.go does.
+func (s *Steps) fork() (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all := ^uint64(0)
+	var old uint64
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
+		return 0, fmt.Errorf("sigprocmask: %w", errno)
+	}
+	pid, errno := s.forkChild()
+	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	if errno != 0 {
+		return 0, fmt.Errorf("clone: %w", errno)
+	}
+	runtime.KeepAlive(s)
+	return pid, nil
+}
+
+//go:nosplit
+//go:norace
+func (s *Steps) forkChild() (int, unix.Errno) {
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno != 0 || pid != 0 {
+		return int(pid), errno
+	}
+	s.child()
+	for {
+		unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
+
+// child makes the calls. What holds for the child in visit.go holds here.
+//
+//go:nosplit
+//go:norace
+func (s *Steps) child() {
+	for i := range s.steps {
+		st := &s.steps[i]
+		for a := range st.args {
+			if from := st.from[a]; from > 0 {
+				st.args[a] = s.steps[from-1].result
+			}
+		}
+		result, _, errno := unix.RawSyscall6(st.number, st.args[0], st.args[1], st.args[2], st.args[3], st.args[4], st.args[5])
+		if errno != 0 {
+			if st.ignored || st.orElse && errno == unix.ENOENT {
+				continue
+			}
+			s.report.failed, s.report.errno = int32(i)+1, int32(errno)
+			return
+		}
+		st.result = result
+		if st.into != nil {
+			*st.into = int32(result)
+		}
+		if st.branch && result != 0 {
+			break
+		}
+	}
+	s.report.done = 1
+}
+
+// receiveDescriptor receives a message with one descriptor.
+func receiveDescriptor(socket *os.File) (int, error) {
+	connection, err := socket.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	data, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
+	var n, nrights int
+	var received error
+	err = connection.Read(func(fd uintptr) bool {
+		for {
+			n, nrights, _, _, received = unix.Recvmsg(int(fd), data, rights, unix.MSG_CMSG_CLOEXEC)
+			if received != unix.EINTR {
+				return received != unix.EAGAIN
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return -1, err
+	case received != nil:
+		return -1, received
+	case n == 0:
+		return -1, io.EOF
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:nrights])
+	if err != nil || len(messages) != 1 {
+		return -1, errNoDescriptor
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1, errNoDescriptor
+	}
+	return fds[0], nil
+}

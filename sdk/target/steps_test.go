@@ -1,0 +1,233 @@
+package target_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/sdk/sdktest"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// someNamespace counts the processes of these tests.
+var someNamespace = target.NamespaceID{Dev: 1, Ino: 1}
+
+func TestStepsOpen(t *testing.T) {
+	s := &target.Steps{}
+	dir := s.Add("open a directory", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc", unix.O_PATH, 0)
+	s.Add("open a file", unix.SYS_OPENAT, dir, "version", unix.O_RDONLY, 0)
+	fd, err := s.Open(t.Context(), someNamespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "version")
+	defer file.Close()
+	if text, err := io.ReadAll(file); err != nil || !strings.HasPrefix(string(text), "Linux") {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+func TestStepsFail(t *testing.T) {
+	s := &target.Steps{}
+	s.Add("first", unix.SYS_GETPID)
+	s.Add("second", unix.SYS_OPENAT, unix.AT_FDCWD, "/nonesuch", unix.O_RDONLY, 0)
+	s.Add("third", unix.SYS_GETPID)
+	for name, err := range map[string]error{"run": s.Run(t.Context(), someNamespace)} {
+		var failed *target.StepError
+		if !errors.As(err, &failed) || failed.What != "second" || !errors.Is(err, unix.ENOENT) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	killed := &target.Steps{}
+	killed.Add("kill", unix.SYS_GETPID)
+	killed.Add("exit", unix.SYS_EXIT_GROUP, 1)
+	if _, err := killed.Open(t.Context(), someNamespace); err == nil {
+		t.Error("a process that ends early answered")
+	}
+}
+
+// TestStepsHang ends with the context, and the process with it.
+func TestStepsHang(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	s := &target.Steps{}
+	s.Add("pause", unix.SYS_PPOLL, 0, 0, 0, 0, 0)
+	if err := s.Run(ctx, someNamespace); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// fdCount counts this process's descriptors.
+func fdCount(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// installShell puts busybox into a container.
+func installShell(t *testing.T, c *sdktest.Container) {
+	t.Helper()
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		sdktest.Lacking(t, "needs busybox, linked statically")
+	}
+	c.Install(t, "/bin/busybox")
+}
+
+// runShell runs a shell's script as a thread would, and returns what it says.
+func runShell(t *testing.T, thread *target.Target, script string) (string, int) {
+	t.Helper()
+	output, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(output), "output")
+	defer file.Close()
+	p, err := thread.Start(t.Context(), target.Program{
+		Paths: []string{"/nonesuch", "/bin/busybox"}, Args: []string{"sh", "-c", script}, Env: []string{"A=b"}, Output: output,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Poll([]unix.PollFd{{Fd: int32(p.Pidfd()), Events: unix.POLLIN}}, 10000)
+	code, err := p.ExitCode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	text := make([]byte, 1<<16)
+	n, _ := file.ReadAt(text, 0)
+	return string(text[:n]), code
+}
+
+// TestStart compares a program with the thread in whose place it runs.
+func TestStart(t *testing.T) {
+	c, _, thread := park(t, "unshare mount", "umask 031", "setgroups 3,4", "dropcap 12", "mkdir /tmp/here", "chdir /tmp/here", "setgid 7")
+	installShell(t, c)
+	before := fdCount(t)
+	text, code := runShell(t, thread, `b=/bin/busybox; for n in cgroup ipc mnt net pid time user uts; do $b readlink /proc/self/ns/$n; done; $b pwd; $b grep -E '^(Umask|Uid|Gid|Groups|CapEff|NoNewPrivs)' /proc/$$/status; echo fds $($b ls /proc/$$/fd); $b env; exit 7`)
+	if code != 7 {
+		t.Errorf("exit status %d: %s", code, text)
+	}
+	if now := fdCount(t); now != before {
+		t.Errorf("%d descriptors before, %d after", before, now)
+	}
+	for _, name := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", thread.TID(), name))
+		if err != nil || !strings.Contains(text, link+"\n") {
+			t.Errorf("namespace %s of the thread is %s, %v: %s", name, link, err, text)
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", thread.TID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "CapEff") && !strings.Contains(text, line) {
+			t.Errorf("no %q in %s", line, text)
+		}
+	}
+	for _, want := range []string{"/tmp/here\n", "Umask:\t0031\n", "Gid:\t7\t7\t7\t7\n", "Groups:\t3 4 \n", "NoNewPrivs:\t1\n", "A=b\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	c, _, thread := park(t)
+	installShell(t, c)
+	before := fdCount(t)
+	_, err := thread.Start(t.Context(), target.Program{Paths: []string{"/bin/none", "/sbin/none"}, Args: []string{"none"}, Output: 2})
+	var failed *target.StepError
+	if !errors.As(err, &failed) || failed.What != target.StepExecute || failed.Errno != unix.ENOENT {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := thread.Start(ctx, target.Program{Paths: []string{"/bin/busybox"}, Args: []string{"busybox"}, Output: 2}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	// Who is cancelled does not wait for the process's end.
+	for deadline := time.Now().Add(10 * time.Second); fdCount(t) != before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors before, %d after", before, fdCount(t))
+		}
+	}
+}
+
+// TestJoinCgroups moves the process, and not this one.
+func TestJoinCgroups(t *testing.T) {
+	sdktest.RequireRoot(t)
+	const hierarchy = "/sys/fs/cgroup/unified"
+	var fs unix.Statfs_t
+	if err := unix.Statfs(hierarchy, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		sdktest.Lacking(t, "needs version 2 of cgroups on %s", hierarchy)
+	}
+	dir := filepath.Join(hierarchy, fmt.Sprintf("steps%d", os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir) })
+	cgroup, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cgroup.Close()
+	c := sdktest.NewContainer(t, nil, sdktest.WithCgroup(cgroup))
+	thread, err := target.Open(c.Identity().InitPID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thread.Close()
+	for _, controllers := range [][]string{{"devices", "memory"}, nil} {
+		s := &target.Steps{}
+		release, err := thread.JoinCgroups(s, controllers...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Add("pause", unix.SYS_PPOLL, 0, 0, 0, 0, 0)
+		before := members(t, dir)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.Run(ctx, someNamespace)
+		}()
+		for deadline := time.Now().Add(10 * time.Second); members(t, dir) != before+1; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d processes are in the cgroup, and %d were before", members(t, dir), before)
+			}
+		}
+		cancel()
+		<-done
+		release()
+		own, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil || slices.Contains(strings.Split(string(own), "\n"), "0::/"+filepath.Base(dir)) {
+			t.Errorf("%v: this process is in the cgroup", err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); members(t, dir) != before && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// members counts the processes of a cgroup.
+func members(t *testing.T, dir string) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), "\n")
+}
