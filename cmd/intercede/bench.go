@@ -18,7 +18,7 @@ import (
 func benchCommand() *cobra.Command {
 	var config configFlags
 	var asJSON, asBenchmarks, execute bool
-	options := bench.Options{Caller: []string{"bench", "caller"}, Generator: []string{"bench", "listeners"}, Watcher: []string{"bench", "watch"}}
+	options := bench.Options{Caller: []string{"bench", "caller"}, Native: []string{"bench", "native"}, Generator: []string{"bench", "listeners"}, Watcher: []string{"bench", "watch"}}
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure what a notification costs here",
@@ -41,7 +41,7 @@ second with more and more callers, and what many attached listeners cost. Nothin
 				return &exitError{exitUsage, errors.New("--json and --benchmarks are two formats: want one")}
 			}
 			if execute {
-				options.Exec = []string{"bench", "make-node"}
+				options.Exec = []string{"bench", "perform"}
 			}
 			options.RowsOnly = asBenchmarks
 			report, err := runBench(c.Context(), config, options)
@@ -61,10 +61,10 @@ second with more and more callers, and what many attached listeners cost. Nothin
 	config.register(c)
 	c.Flags().IntVar(&options.Calls, "calls", 5000, "`N` calls of each kind")
 	c.Flags().IntVar(&options.Listeners, "listeners", 1000, "`N` listeners attached at once; 0 leaves that out")
-	c.Flags().BoolVar(&execute, "exec", false, "measure mknod by a program executed for each call, too")
+	c.Flags().BoolVar(&execute, "exec", false, "measure calls by a program executed for each, too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	c.Flags().BoolVar(&asBenchmarks, "benchmarks", false, "measure the calls alone, and print what benchstat compares")
-	c.AddCommand(callerCommand(bench.ServeCaller), listenersCommand(), watchCommand(), makeNodeCommand())
+	c.AddCommand(callerCommand("caller", bench.ServeCaller), callerCommand("native", bench.ServeNative), listenersCommand(), watchCommand(), performCommand())
 	return c
 }
 
@@ -107,20 +107,21 @@ func watchCommand() *cobra.Command {
 	}
 }
 
-// makeNodeCommand is the program that is executed for each call with --exec.
-func makeNodeCommand() *cobra.Command {
+// performCommand is the program that is executed for each call with --exec.
+func performCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    "make-node TID PATH MODE DEVICE",
+		Use:    "perform TID NR ARG...",
 		Hidden: true,
-		Args:   cobra.ExactArgs(4),
+		Args:   cobra.ExactArgs(8),
 		RunE: func(_ *cobra.Command, args []string) error {
-			tid, err1 := strconv.ParseUint(args[0], 10, 31)
-			mode, err2 := strconv.ParseUint(args[2], 10, 32)
-			device, err3 := strconv.ParseUint(args[3], 10, 32)
-			if err := errors.Join(err1, err2, err3); err != nil {
-				return err
+			var numbers [8]uint64
+			for i, arg := range args {
+				var err error
+				if numbers[i], err = strconv.ParseUint(arg, 10, 64); err != nil {
+					return err
+				}
 			}
-			return bench.MakeNode(int(tid), args[1], uint32(mode), int(device))
+			return bench.Perform(int(numbers[0]), int(numbers[1]), [6]uint64(numbers[2:]))
 		},
 	}
 }
@@ -139,9 +140,9 @@ func runBench(ctx context.Context, config configFlags, options bench.Options) (*
 }
 
 // callerCommand is the program in the containers that bench and demo start.
-func callerCommand(serve func(in io.Reader, out io.Writer) error) *cobra.Command {
+func callerCommand(name string, serve func(in io.Reader, out io.Writer) error) *cobra.Command {
 	return &cobra.Command{
-		Use:    "caller",
+		Use:    name,
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE:   func(*cobra.Command, []string) error { return serve(os.Stdin, os.Stdout) },

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/core/bench"
@@ -49,8 +50,14 @@ func runBenchJSON(t *testing.T, args ...string) bench.Report {
 func TestBenchMeasuresEveryRow(t *testing.T) {
 	s := newSite(t, both)
 	report := runBenchJSON(t, "--config", s.config(), "--plugin-dir", pluginFolder(t), "--calls", "150", "--listeners", "20", "--exec")
-	if len(report.Rows) != 8 || len(report.LeftOut) != 0 {
-		t.Errorf("want 8 rows, none left out: %+v", report)
+	var keys []string
+	for _, row := range report.Rows {
+		keys = append(keys, row.Key)
+	}
+	want := "bare noop noop-grpc sysinfo mknod exec-mknod exec-setxattr exec-sched " +
+		"native-getppid native-sysinfo native-mknod native-setxattr native-sched native-bpf"
+	if got := strings.Join(keys, " "); got != want || len(report.LeftOut) != 3 {
+		t.Errorf("rows %s, want %s; left out %+v", got, want, report.LeftOut)
 	}
 	if report.Unit != "us" || report.Calls != 150 || report.Kernel == "" {
 		t.Errorf("unit, calls, kernel: %+v", report)
@@ -89,8 +96,8 @@ func TestBenchPrintsBenchmarks(t *testing.T) {
 func TestBenchLeavesOutWhatIsMissing(t *testing.T) {
 	s := newSite(t, "[plugins.sysinfo]\n")
 	report := runBenchJSON(t, "--config", s.config(), "--calls", "1", "--listeners", "0")
-	if len(report.Rows) != 4 || len(report.LeftOut) != 3 {
-		t.Fatalf("want 4 rows, 3 left out: %+v", report)
+	if len(report.Rows) != 8 || len(report.LeftOut) != 6 {
+		t.Fatalf("want 8 rows, 6 left out: %+v", report)
 	}
 	wantText(t, report.LeftOut[0].Reason, "intercede-plugin-noop")
 	wantText(t, report.LeftOut[2].Reason, "[plugins.mknod]")

@@ -37,7 +37,7 @@ out as it should. Nothing on the host is changed.`,
 	}
 	config.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
-	c.AddCommand(callerCommand(demo.ServeCaller))
+	c.AddCommand(callerCommand("caller", demo.ServeCaller))
 	return c
 }
 

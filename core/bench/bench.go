@@ -32,16 +32,24 @@ type Options struct {
 	RowsOnly bool
 	// Caller are the arguments with which this program calls ServeCaller.
 	Caller []string
+	// Native are those with which it calls ServeNative.
+	Native []string
 	// Generator are those with which it calls ServeListeners.
 	Generator []string
 	// Watcher are those with which it calls Watch; process ids are added to them.
 	Watcher []string
-	// Exec are those with which it calls MakeNode; nil: a program executed for each call is not measured.
+	// Exec are those with which it calls Perform; nil: a program executed for each call is not measured.
 	Exec []string
 }
 
 // ServeCaller is the program in the containers.
-func ServeCaller(in io.Reader, out io.Writer) error { return caller.Serve(in, out, calls()) }
+func ServeCaller(in io.Reader, out io.Writer) error {
+	made, err := calls()
+	if err != nil {
+		return err
+	}
+	return caller.Serve(in, out, made)
+}
 
 // Run starts the plugins of the setup and containers that use them, measures, and ends them again. The config's limit on
 // the rate does not count.
@@ -52,7 +60,7 @@ func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.
 		return nil, err
 	}
 	for _, r := range b.rows {
-		if err := r.start(ctx, options.Caller); err != nil {
+		if err := r.start(ctx, options); err != nil {
 			return nil, err
 		}
 		if _, err := r.measure(ctx, max(min(warmUpCalls, options.Calls)/r.slowness, 1)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -14,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execute answers mknodat(2) as daemons do that have no plugins: it executes a program for each call, which enters the
-// caller's place and makes the node. The arguments are those with which this program calls MakeNode.
+// execute answers calls as daemons do that have no plugins: it executes a program for each, which enters the caller's place
+// and performs the call. The arguments are those with which this program calls Perform.
 type execute struct {
 	command []string
 }
@@ -29,7 +30,7 @@ func (e execute) Attach(_ context.Context, listener *os.File, _ container.Claim)
 		for {
 			err := fd.Receive(&n)
 			if err == nil {
-				err = fd.SendErrno(n.ID, e.makeNode(&n))
+				err = fd.SendErrno(n.ID, e.perform(&n))
 			}
 			if err != nil && !goesOn(fd, err) {
 				return
@@ -42,14 +43,12 @@ func (e execute) Attach(_ context.Context, listener *os.File, _ container.Claim)
 // Close does nothing.
 func (execute) Close() {}
 
-// makeNode executes the program. An errno of 0 is success.
-func (e execute) makeNode(n *notify.Notification) unix.Errno {
-	path, errno := target.ReadString(int(n.TID), n.Args[1], unix.PathMax)
-	if errno != 0 {
-		return errno
+// perform executes the program. An errno of 0 is success.
+func (e execute) perform(n *notify.Notification) unix.Errno {
+	args := append(slices.Clone(e.command), strconv.Itoa(int(n.TID)), strconv.Itoa(int(n.NR)))
+	for _, register := range n.Args {
+		args = append(args, strconv.FormatUint(register, 10))
 	}
-	number := func(v uint64) string { return strconv.FormatUint(v, 10) }
-	args := append(e.command[:len(e.command):len(e.command)], number(uint64(n.TID)), string(path), number(n.Args[2]), number(n.Args[3]))
 	command := exec.Command("/proc/self/exe", args...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if err := command.Run(); err != nil {
@@ -58,16 +57,44 @@ func (e execute) makeNode(n *notify.Notification) unix.Errno {
 	return 0
 }
 
-// MakeNode makes a node as the thread tid would; mode and device as mknod(2) has them.
-func MakeNode(tid int, path string, mode uint32, device int) error {
-	caller, err := target.Open(tid)
+// Perform performs the call nr, with these registers, for the thread tid.
+func Perform(tid, nr int, args [6]uint64) error {
+	thread, err := target.Open(tid)
 	if err != nil {
 		return err
 	}
-	defer caller.Close()
-	err = caller.Do(target.CapabilitySet(unix.CAP_MKNOD), func() error { return unix.Mknod(path, mode, device) })
-	if err != nil {
-		return fmt.Errorf("mknod %q as thread %d: %w", path, tid, err)
+	defer thread.Close()
+	text := func(arg int) string {
+		read, errno := target.ReadString(tid, args[arg], unix.PathMax)
+		if errno != 0 {
+			err = errno
+		}
+		return string(read)
 	}
-	return nil
+	lent, act := target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error { return unix.ENOSYS }
+	switch nr {
+	case unix.SYS_MKNODAT:
+		path := text(1)
+		lent, act = target.CapabilitySet(unix.CAP_MKNOD), func() error { return unix.Mknod(path, uint32(args[2]), int(args[3])) }
+	case unix.SYS_SETXATTR:
+		path, name, value := text(0), text(1), []byte{0}
+		if errno := target.ReadMemory(tid, args[2], value); errno != 0 {
+			err = errno
+		}
+		act = func() error { return unix.Setxattr(path, name, value, 0) }
+	case unix.SYS_SCHED_SETSCHEDULER:
+		return setScheduler(thread, args)
+	}
+	if err != nil {
+		return fmt.Errorf("memory of thread %d: %w", tid, err)
+	}
+	return thread.Do(lent, act)
+}
+
+func setScheduler(caller *target.Target, args [6]uint64) error {
+	tid, err := caller.TranslateTID(int(args[0]))
+	if err != nil {
+		return err
+	}
+	return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: uint32(args[1]), Priority: 10}, 0)
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/bench/caller"
-	"github.com/intercede/intercede/sdk/proto"
 )
 
 const (
@@ -21,7 +20,7 @@ const (
 
 // startNoopCaller starts a container of the plugin noop. Who calls it closes the container.
 func (b *bench) startNoopCaller(ctx context.Context) (*caller.Container, error) {
-	return startCaller(ctx, b.options.Caller, []*proto.Manifest{noopManifest}, b.noop)
+	return startCaller(ctx, b.options.Caller, noopCalls, b.noop)
 }
 
 // measureBlocked measures quick calls beside slow ones, in the same container and in another.
@@ -69,7 +68,7 @@ func (b *bench) measureThroughput(ctx context.Context, report *Report) error {
 	if b.noop == nil {
 		return nil
 	}
-	for _, load := range []Throughput{{1, 1, 0}, {1, 2, 0}, {1, 4, 0}, {1, 8, 0}, {1, 64, 0}, {8, 1, 0}, {64, 1, 0}} {
+	for _, load := range []Throughput{{1, 1, 0}, {1, 2, 0}, {1, 4, 0}, {1, 8, 0}, {1, 64, 0}, {8, 1, 0}, {32, 1, 0}} {
 		rate, err := b.throughput(ctx, load.Containers, load.Callers)
 		if err != nil {
 			return err

@@ -19,40 +19,67 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Names of the calls that the program in the containers makes.
+// Names of the calls that the program in the containers makes. Those of plugins are the plugins'.
 const (
-	getppid = "getppid"
-	getpgid = "getpgid"
-	sysinfo = "sysinfo"
-	mknod   = "mknod"
+	getppid  = "getppid"
+	getpgid  = "getpgid"
+	sysinfo  = "sysinfo"
+	mknod    = "mknod"
+	setxattr = "setxattr"
+	sched    = "sched"
+	bpf      = "bpf"
 )
 
-// nodePath lies in the container's root filesystem, an overlay on the host's files.
-const nodePath = "/tmp/intercede-bench"
+// nodePath and opaquePath lie in the container's root filesystem, an overlay on the host's files.
+const (
+	nodePath   = "/tmp/intercede-bench"
+	opaquePath = "/tmp/intercede-bench-dir"
+)
 
-func calls() map[string]caller.Call {
+func calls() (map[string]caller.Call, error) {
+	opaque, err := caller.Setxattr(opaquePath, "trusted.overlay.opaque", 'y')
 	return map[string]caller.Call{
-		getppid: caller.Getppid(),
-		getpgid: caller.Getpgid(),
-		sysinfo: caller.Sysinfo(),
-		mknod:   caller.Mknod(nodePath, 1, 3), // null(4)
-	}
+		getppid:  caller.Getppid(),
+		getpgid:  caller.Getpgid(),
+		sysinfo:  caller.Sysinfo(),
+		mknod:    caller.Mknod(nodePath, 1, 3), // null(4)
+		setxattr: opaque,
+		sched:    caller.Setscheduler(10),
+		bpf:      caller.LoadDeviceProgram(),
+	}, err
 }
 
-// Manifests make filters that notify one call, or what the plugin noop takes.
-var (
-	getppidManifest = &proto.Manifest{Name: noopName, Syscalls: []*proto.Syscall{{Name: getppid}}}
-	noopManifest    = &proto.Manifest{Name: noopName, Syscalls: []*proto.Syscall{{Name: getppid}, {Name: getpgid}}}
-	mknodManifest   = &proto.Manifest{Name: mknod, Syscalls: []*proto.Syscall{{Name: "mknod"}, {Name: "mknodat"}}}
-)
+// pluginCalls are what the plugins of the config are measured with, and what is measured for comparison.
+var pluginCalls = []struct {
+	call, name string
+	executed   []*proto.Manifest // what is notified where a program is executed for each call; nil: it is not measured
+}{
+	{call: sysinfo, name: "sysinfo"},
+	{mknod, "mknod, in the root filesystem", notifying("mknod", "mknodat")},
+	{setxattr, "setxattr trusted.overlay.opaque", notifying("setxattr")},
+	{sched, "sched_setscheduler SCHED_FIFO", notifying("sched_setscheduler")},
+	{call: bpf, name: "bpf BPF_PROG_LOAD of two instructions"},
+}
+
+// notifying is for a filter that notifies these calls.
+func notifying(syscalls ...string) []*proto.Manifest {
+	m := &proto.Manifest{Name: "bench"}
+	for _, name := range syscalls {
+		m.Syscalls = append(m.Syscalls, &proto.Syscall{Name: name})
+	}
+	return []*proto.Manifest{m}
+}
+
+// noopCalls are those of the plugin noop.
+var noopCalls = notifying(getppid, getpgid)
 
 // row is a way that a call goes, measured in a container of its own.
 type row struct {
 	key        string // as benchmarks are named
 	name       string
 	call       string
-	manifests  []*proto.Manifest // what is notified; none: nothing
-	supervisor caller.Supervisor // nil with no manifests
+	manifests  []*proto.Manifest // what is notified
+	supervisor caller.Supervisor // nil: root of the host makes the call
 	slowness   int               // by what its calls are fewer than those of others
 
 	container *caller.Container
@@ -75,7 +102,7 @@ func (s *share) add(r audit.Record) {
 
 // open starts the supervisors of all rows that can be measured. The first row is what the others are compared with.
 func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logger) error {
-	b.add(&row{key: "bare", name: "bare supervisor (getppid)", call: getppid, manifests: []*proto.Manifest{getppidManifest}, supervisor: bare{}})
+	b.add(&row{key: "bare", name: "bare supervisor (getppid)", call: getppid, manifests: notifying(getppid), supervisor: bare{}})
 	if err := b.openNoop(ctx, setup.Policy.Broker, log); err != nil {
 		return err
 	}
@@ -83,10 +110,16 @@ func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logge
 		return err
 	}
 	if b.options.Exec != nil {
-		b.add(&row{key: "exec-mknod", name: "mknod by a program executed for each call", call: mknod, manifests: []*proto.Manifest{mknodManifest}, supervisor: execute{b.options.Exec}, slowness: 50})
+		for _, c := range pluginCalls {
+			if c.executed != nil {
+				b.add(&row{key: "exec-" + c.call, name: "a program executed: " + c.name, call: c.call, manifests: c.executed, supervisor: execute{b.options.Exec}, slowness: 50})
+			}
+		}
 	}
-	b.add(&row{key: "native-getppid", name: "not intercepted: getppid", call: getppid})
-	b.add(&row{key: "native-sysinfo", name: "not intercepted: sysinfo", call: sysinfo})
+	b.add(&row{key: "native-getppid", name: "root of the host: getppid", call: getppid})
+	for _, c := range pluginCalls {
+		b.add(&row{key: "native-" + c.call, name: "root of the host: " + c.name, call: c.call})
+	}
 	return nil
 }
 
@@ -108,7 +141,7 @@ func (b *bench) openNoop(ctx context.Context, config policy.Broker, log zerolog.
 			b.noop = started
 		}
 		started.Observe(r.share.add)
-		r.call, r.manifests, r.supervisor = getppid, []*proto.Manifest{noopManifest}, started
+		r.call, r.manifests, r.supervisor = getppid, noopCalls, started
 		b.add(r)
 	}
 	return nil
@@ -123,17 +156,13 @@ func (b *bench) openPlugins(setup *daemon.Setup, log zerolog.Logger) error {
 	b.supervise(engine)
 	b.engine = engine
 	rows := map[string]*row{}
-	for _, r := range []*row{
-		{key: "sysinfo", name: "plugin sysinfo", call: sysinfo},
-		{key: "mknod", name: "plugin mknod, in the root filesystem", call: mknod},
-	} {
-		enabled := slices.ContainsFunc(setup.Policy.Plugins, func(p policy.Plugin) bool { return p.Name == r.key && p.Enabled })
-		if !enabled {
-			b.leaveOut(r.name, fmt.Sprintf("the config does not enable it: add [plugins.%s]", r.key))
+	for _, c := range pluginCalls {
+		r := &row{key: c.call, name: "plugin " + c.name, call: c.call, manifests: setup.Manifests, supervisor: engine}
+		if reason := missing(setup, c.call); reason != "" {
+			b.leaveOut(r.name, reason)
 			continue
 		}
-		r.manifests, r.supervisor = setup.Manifests, engine
-		rows[r.key] = r
+		rows[c.call] = r
 		b.add(r)
 	}
 	engine.Observe(func(record audit.Record) {
@@ -144,22 +173,36 @@ func (b *bench) openPlugins(setup *daemon.Setup, log zerolog.Logger) error {
 	return nil
 }
 
-// start starts the row's container.
-func (r *row) start(ctx context.Context, command []string) error {
+// missing is why the plugin cannot be measured; empty if it can.
+func missing(setup *daemon.Setup, name string) string {
+	i := slices.IndexFunc(setup.Policy.Plugins, func(p policy.Plugin) bool { return p.Name == name && p.Enabled })
+	switch {
+	case i < 0:
+		return fmt.Sprintf("the config does not enable it: add [plugins.%s]", name)
+	case len(setup.Manifests[i].GetSyscalls()) == 0:
+		return fmt.Sprintf("the config leaves it nothing to do: see [plugins.%s.config]", name)
+	default:
+		return ""
+	}
+}
+
+// start starts the row's container, or the process that needs none.
+func (r *row) start(ctx context.Context, options Options) error {
 	var err error
-	r.container, err = startCaller(ctx, command, r.manifests, r.supervisor)
+	if r.supervisor == nil {
+		r.container, err = caller.StartNative(ctx, options.Native)
+	} else {
+		r.container, err = startCaller(ctx, options.Caller, r.manifests, r.supervisor)
+	}
 	return err
 }
 
 func startCaller(ctx context.Context, command []string, manifests []*proto.Manifest, supervisor caller.Supervisor) (*caller.Container, error) {
-	options := run.Options{Args: command}
-	if len(manifests) > 0 {
-		var err error
-		if options.Filter, err = filter.Program(manifests, run.ReservedSyscalls()); err != nil {
-			return nil, err
-		}
+	program, err := filter.Program(manifests, run.ReservedSyscalls())
+	if err != nil {
+		return nil, err
 	}
-	return caller.Start(ctx, options, supervisor)
+	return caller.Start(ctx, run.Options{Args: command, Filter: program}, supervisor)
 }
 
 // measure makes the call n times.

@@ -19,14 +19,13 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/sdk/notify"
-	"github.com/intercede/intercede/sdk/proto"
 	"golang.org/x/sys/unix"
 )
 
 // ServeListeners is the generator of listeners: each is that of a thread which does nothing, in a user namespace of its own.
 // It writes their descriptors as a JSON list, and ends with its input.
 func ServeListeners(n int, in io.Reader, out io.Writer) error {
-	program, err := filter.Program([]*proto.Manifest{getppidManifest}, nil)
+	program, err := filter.Program(notifying(getppid), nil)
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,16 @@ func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 		if key == wakeKey {
 			return nil, false, ErrClosed
 		}
-		if l := p.hold(key); l != nil {
+		l := p.hold(key)
+		switch {
+		case l == nil:
+		case events[0].Events == unix.EPOLLERR:
+			// A signal came while the kernel looked (seccomp_notify_poll, kernel/seccomp.c): it knows nothing.
+			if l.Arm() != nil {
+				return l, true, nil
+			}
+			l.Release()
+		default:
 			return l, events[0].Events&unix.EPOLLIN == 0, nil
 		}
 	}

@@ -3,6 +3,7 @@ package listener
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -198,6 +199,65 @@ func TestCloseWakes(t *testing.T) {
 	}
 	p.Close()
 	waiting.Wait()
+}
+
+// TestSignals has signals come all the time, as the Go runtime sends them to its threads: none is taken for a hangup.
+func TestSignals(t *testing.T) {
+	p := newPoller(t)
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	for range 2 {
+		tid := make(chan int)
+		running.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			tid <- unix.Gettid()
+			for {
+				l, hangup, err := p.Wait()
+				if err != nil {
+					return
+				}
+				if hangup {
+					t.Error("hangup")
+					return
+				}
+				var n notify.Notification
+				if err := l.Receive(&n); err != nil {
+					t.Error(err)
+				}
+				l.Arm()
+				l.SendValue(n.ID, 0)
+				l.Release()
+			}
+		})
+		waiting := <-tid
+		running.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					unix.Tgkill(os.Getpid(), waiting, unix.SIGURG)
+				}
+			}
+		})
+	}
+	c, l := attach(t, p, nil)
+	l.Arm()
+	for range 50 {
+		var results []<-chan testcaller.Result
+		for range 20 {
+			results = append(results, c.Go(unix.SYS_GETPPID))
+		}
+		for _, result := range results {
+			if r := testcaller.Await(t, result); r.Errno != 0 {
+				t.Fatalf("the caller got %+v", r)
+			}
+		}
+	}
+	close(stop)
+	p.Close()
+	running.Wait()
 }
 
 // TestManyWaiters has many threads take the calls of several containers: each call is received once.

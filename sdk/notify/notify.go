@@ -5,6 +5,7 @@ package notify
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -77,13 +78,13 @@ func (fd FD) Poll(timeout int) (pending, hangup bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
 		_, err := unix.Poll(poll, timeout)
-		if err == unix.EINTR {
-			continue
+		if err == unix.EINTR || err == nil && poll[0].Revents == unix.POLLERR {
+			continue // POLLERR too means that a signal came (seccomp_notify_poll, kernel/seccomp.c)
 		}
 		if err != nil {
 			return false, false, fmt.Errorf("poll of a listener: %w", err)
 		}
-		return poll[0].Revents&unix.POLLIN != 0, poll[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0, nil
+		return poll[0].Revents&unix.POLLIN != 0, poll[0].Revents&(unix.POLLHUP|unix.POLLNVAL) != 0, nil
 	}
 }
 
@@ -121,13 +122,36 @@ func (fd FD) send(r response) error {
 
 // SendFD puts the own descriptor src into the caller's table and makes the call return its number, in one step (kernel
 // 5.14). It returns that number.
+//
+// No signal reaches the thread meanwhile: the kernel marks the call as answered before it waits for the caller to take the
+// descriptor, and when a signal ends that wait the call returns 0 without one (seccomp_notify_addfd, kernel/seccomp.c). The
+// Go runtime sends signals to its threads at any time.
 func (fd FD) SendFD(id uint64, src int, closeOnExec bool) (int, error) {
 	a := addFD{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, srcFD: uint32(src)}
 	if closeOnExec {
 		a.newFDFlags = unix.O_CLOEXEC
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	blocked, err := setSignalMask(^uint64(0))
+	if err != nil {
+		return 0, err
+	}
 	n, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
+	if _, err := setSignalMask(blocked); err != nil {
+		return int(n), err
+	}
 	return int(n), ioctlError("ADDFD", errno)
+}
+
+// setSignalMask sets which signals the calling thread does not take, and returns the mask before (rt_sigprocmask(2)).
+func setSignalMask(mask uint64) (before uint64, err error) {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(&mask)), uintptr(unsafe.Pointer(&before)), unsafe.Sizeof(mask), 0, 0)
+	if errno != 0 {
+		return 0, fmt.Errorf("sigprocmask: %w", errno)
+	}
+	return before, nil
 }
 
 // SyncWakeUp tells the kernel that caller and supervisor take turns, so that each is woken on the other's processor

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -176,6 +177,40 @@ func TestSendFD(t *testing.T) {
 				t.Errorf("a second answer: %v", err)
 			}
 		})
+	}
+}
+
+// TestSendFDInterrupted has signals come while descriptors are added, as the Go runtime sends them: no call may return
+// without its descriptor.
+func TestSendFDInterrupted(t *testing.T) {
+	f := newFiltered(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid := unix.Gettid()
+	var sending sync.WaitGroup
+	stop := make(chan struct{})
+	sending.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Tgkill(os.Getpid(), tid, unix.SIGURG) // the runtime's own, which it otherwise ignores
+			}
+		}
+	})
+	defer sending.Wait()
+	defer close(stop)
+	for range 2000 {
+		n := f.park(t)
+		number, err := f.SendFD(n.ID, int(os.Stdin.Fd()), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-f.results; number <= 0 || got != (result{uintptr(number), 0}) {
+			t.Fatalf("the caller got %+v, want descriptor %d", got, number)
+		}
+		unix.Close(number)
 	}
 }
 

@@ -3,6 +3,8 @@ package caller
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -57,6 +59,59 @@ func Mknod(path string, major, minor uint32) Call {
 			return errno
 		},
 		Undo: func() error { return removeNode(path) },
+	}
+}
+
+// Setxattr sets an extended attribute of one byte on a directory, which it makes if it is not there.
+func Setxattr(dir, attribute string, value byte) (Call, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return Call{}, err
+	}
+	path, err1 := unix.BytePtrFromString(dir)
+	name, err2 := unix.BytePtrFromString(attribute)
+	return Call{Make: func() unix.Errno {
+		_, _, errno := unix.RawSyscall6(unix.SYS_SETXATTR, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(name)),
+			uintptr(unsafe.Pointer(&value)), 1, 0, 0)
+		return errno
+	}}, errors.Join(err1, err2)
+}
+
+// Setscheduler is sched_setscheduler(2) with SCHED_FIFO, of another thread of this process, which sleeps.
+func Setscheduler(priority int32) Call {
+	tid := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		tid <- unix.Gettid()
+		select {}
+	}()
+	thread := <-tid
+	return Call{Make: func() unix.Errno {
+		_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_FIFO, uintptr(unsafe.Pointer(&priority)))
+		return errno
+	}}
+}
+
+// LoadDeviceProgram is bpf(2) with BPF_PROG_LOAD of a device program of two instructions, which allows all.
+func LoadDeviceProgram() Call {
+	// Instructions and union bpf_attr as include/uapi/linux/bpf.h has them.
+	instructions := [2]uint64{1<<32 | 0xb7, 0x95} // r0 = 1; exit
+	license := [1]byte{}
+	attr := struct {
+		kind, count           uint32
+		instructions, license uint64
+		rest                  [12]uint64
+	}{kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: 2,
+		instructions: uint64(uintptr(unsafe.Pointer(&instructions))), license: uint64(uintptr(unsafe.Pointer(&license)))}
+	var pinner runtime.Pinner
+	pinner.Pin(&instructions) // attr names them by their addresses
+	pinner.Pin(&license)
+	var fd uintptr
+	return Call{
+		Make: func() (errno unix.Errno) {
+			fd, _, errno = unix.RawSyscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+			return errno
+		},
+		Undo: func() error { return unix.Close(int(fd)) },
 	}
 }
 

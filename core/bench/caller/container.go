@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"time"
@@ -27,35 +28,86 @@ type Supervisor interface {
 	Close()
 }
 
-// Container is a container whose command is [Serve].
+// Container is a container whose command is [Serve], or a process outside of any.
 type Container struct {
-	container *run.Container
-	requests  *os.File
-	answers   *os.File
-	decoder   *json.Decoder
-	words     *os.File // standard error
+	process interface {
+		Wait() (status int, err error)
+		Close() error
+	}
+	requests *os.File
+	answers  *os.File
+	decoder  *json.Decoder
+	words    *os.File // standard error
 }
 
 // Start starts a container in which this program, with the arguments of options, calls [Serve]. The program is the
 // running one, wherever it lies, and its container has the host's files. A supervisor is needed if there is a filter.
 func Start(ctx context.Context, options run.Options, supervisor Supervisor) (*Container, error) {
 	c := &Container{}
-	if err := c.start(ctx, options); err != nil {
-		c.Close()
-		return nil, err
+	var started *run.Container
+	err := c.start(func(stdin, stdout, stderr *os.File) (err error) {
+		options.Stdin, options.Stdout, options.Stderr = stdin, stdout, stderr
+		// The container's init is this program, and executes it again.
+		options.Args = append([]string{"/proc/self/exe"}, options.Args...)
+		options.Env = append(options.Env, environment...)
+		if started, err = run.Start(ctx, options); err == nil {
+			c.process = started
+		}
+		return err
+	})
+	if err == nil && len(options.Filter) > 0 {
+		claim := container.Claim{ID: started.ID(), Runtime: "run", PID: started.InitPID()}
+		err = supervisor.Attach(ctx, started.Listener(), claim)
 	}
-	if len(options.Filter) == 0 {
-		return c, nil
-	}
-	claim := container.Claim{ID: c.container.ID(), Runtime: "run", PID: c.container.InitPID()}
-	if err := supervisor.Attach(ctx, c.container.Listener(), claim); err != nil {
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Container) start(ctx context.Context, options run.Options) error {
+// environment has no signal of the Go runtime interrupt a call, and its collector not wait for the end of one.
+var environment = []string{"GODEBUG=asyncpreemptoff=1", "GOGC=off"}
+
+// StartNative starts a process with the same arguments as root of the host, in a mount namespace of its own.
+func StartNative(ctx context.Context, args []string) (*Container, error) {
+	c := &Container{}
+	err := c.start(func(stdin, stdout, stderr *os.File) error {
+		command := exec.CommandContext(ctx, "/proc/self/exe", args...)
+		command.Stdin, command.Stdout, command.Stderr = stdin, stdout, stderr
+		command.Env = append(os.Environ(), environment...)
+		command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+		if err := command.Start(); err != nil {
+			return err
+		}
+		c.process = native{command}
+		return nil
+	})
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// native is a process outside of containers.
+type native struct {
+	command *exec.Cmd
+}
+
+func (n native) Wait() (int, error) {
+	n.command.Wait()
+	return n.command.ProcessState.ExitCode(), nil
+}
+
+func (n native) Close() error {
+	n.command.Process.Kill()
+	n.command.Wait()
+	return nil
+}
+
+// start makes the pipes, and has the process started that they are for.
+func (c *Container) start(process func(stdin, stdout, stderr *os.File) error) error {
 	stdin, requests, err := os.Pipe()
 	if err != nil {
 		return err
@@ -74,13 +126,7 @@ func (c *Container) start(ctx context.Context, options run.Options) error {
 	}
 	c.words = os.NewFile(uintptr(words), "stderr")
 
-	options.Stdin, options.Stdout, options.Stderr = stdin, stdout, c.words
-	// The container's init is this program, and executes it again.
-	options.Args = append([]string{"/proc/self/exe"}, options.Args...)
-	// No signal of the Go runtime interrupts a call, and its collector does not wait for the end of one.
-	options.Env = append(options.Env, "GODEBUG=asyncpreemptoff=1", "GOGC=off")
-	c.container, err = run.Start(ctx, options)
-	return err
+	return process(stdin, stdout, c.words)
 }
 
 // Show asks what comes of a call.
@@ -137,7 +183,7 @@ func (c *Container) explain(err error) error {
 	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("the answer of the program in the container: %w", err)
 	}
-	status, err := c.container.Wait()
+	status, err := c.process.Wait()
 	if err != nil {
 		return err
 	}
@@ -148,8 +194,8 @@ func (c *Container) explain(err error) error {
 // Close ends the container.
 func (c *Container) Close() error {
 	var err error
-	if c.container != nil {
-		err = c.container.Close()
+	if c.process != nil {
+		err = c.process.Close()
 	}
 	for _, file := range []*os.File{c.requests, c.answers, c.words} {
 		if file != nil {
