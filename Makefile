@@ -4,7 +4,7 @@ PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -21,6 +21,13 @@ test: packages build
 	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(MODULES))
 	@# The broker's tests once more, with plugins that take no lanes.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core ./core/launcher
+
+# The pages of docs/runtimes with podman, docker and containerd, engines in containers, and the manifests for Kubernetes.
+test-runtimes: packages build
+	@scripts/install-packages runtimes
+	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
+	go vet -tags runtimes ./cmd/...
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
 
 lint: packages
 	@scripts/lint

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/intercede/intercede/core/listener"
 	"golang.org/x/time/rate"
 )
 
@@ -17,8 +16,13 @@ type admission struct {
 	mu     sync.Mutex
 	calls  int
 	closed bool
-	paused []*listener.Listener // each by a call that is in: so none is left when the last call leaves
-	idle   *sync.Cond           // calls is 0
+	paused []armer    // each by a call that is in: so none is left when the last call leaves
+	idle   *sync.Cond // calls is 0
+}
+
+// armer is where notifications come from: a listener, or a connection that hands them on.
+type armer interface {
+	Arm() error // asks for the next one
 }
 
 func newAdmission(limits Limits) *admission {
@@ -43,7 +47,7 @@ func (a *admission) enter() bool {
 
 // next arms the listener of a call that has entered for the call after it: at once, later if the rate is used up, or when
 // a call leaves if there are too many.
-func (a *admission) next(l *listener.Listener) error {
+func (a *admission) next(l armer) error {
 	a.mu.Lock()
 	full := a.calls >= a.max
 	if full {
@@ -67,7 +71,7 @@ func (a *admission) shut() {
 func (a *admission) leave() error {
 	a.mu.Lock()
 	a.calls--
-	var next *listener.Listener
+	var next armer
 	if len(a.paused) > 0 {
 		next = a.paused[0]
 		a.paused = a.paused[1:]
@@ -82,7 +86,7 @@ func (a *admission) leave() error {
 	return a.arm(next)
 }
 
-func (a *admission) arm(l *listener.Listener) error {
+func (a *admission) arm(l armer) error {
 	if a.rate == nil {
 		return l.Arm()
 	}

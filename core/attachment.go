@@ -30,7 +30,9 @@ type attachment struct {
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc
 
-	listenerCount int // guarded by Broker.mu
+	// Guarded by Broker.mu.
+	listenerCount int  // with connections
+	watched       bool // see Broker.watch
 
 	mu        sync.Mutex
 	listeners map[*listener.Listener]struct{}
@@ -203,6 +205,6 @@ func (a *attachment) drain(l *listener.Listener, end time.Time) {
 			}
 			return
 		}
-		a.handle(l, &n, a.broker.processors.next())
+		(&call{attachment: a, answers: l, n: &n, cpu: a.broker.processors.next()}).handle()
 	}
 }

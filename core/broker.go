@@ -33,9 +33,12 @@ const (
 	maxIdleWorkers = 4
 )
 
+// ErrOver is wrapped by the errors that say that the container, or the broker, has ended.
+var ErrOver = errors.New("no longer served")
+
 var (
-	errBrokerClosed  = errors.New("the broker is shutting down")
-	errContainerGone = errors.New("the container is gone")
+	errBrokerClosed  = fmt.Errorf("%w: the broker is shutting down", ErrOver)
+	errContainerGone = fmt.Errorf("%w: the container is gone", ErrOver)
 )
 
 // Config is what a Broker needs.
@@ -69,7 +72,7 @@ type containerKey struct {
 }
 
 func keyOf(c *container.Container) containerKey {
-	return containerKey{c.Runtime, c.ID, c.UserNamespace.Dev, c.UserNamespace.Ino}
+	return containerKey{c.Runtime, c.Key(), c.UserNamespace.Dev, c.UserNamespace.Ino}
 }
 
 // New makes a broker and starts its first worker.
@@ -176,13 +179,17 @@ func (b *Broker) joinByID(claim container.Claim) (*attachment, error) {
 	if b.closed {
 		return nil, errBrokerClosed
 	}
+	err := errors.New("the runtime names no process of it, and it is not attached yet")
 	for key, a := range b.containers {
-		if key.runtime == claim.Runtime && key.id == claim.ID {
+		if key.runtime != claim.Runtime || key.id != claim.ID {
+			continue
+		}
+		if err = a.container.CheckPeer(claim.PeerUID); err == nil {
 			a.listenerCount++
 			return a, nil
 		}
 	}
-	return nil, fmt.Errorf("container %q: the runtime names no process of it, and it is not attached yet", claim.ID)
+	return nil, fmt.Errorf("container %q: %w", claim.ID, err)
 }
 
 func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
@@ -200,12 +207,17 @@ func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
 	return a, nil
 }
 
-// leave counts one listener less; the last ends the attachment.
+// leave counts one listener or connection less.
 func (b *Broker) leave(a *attachment) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a.listenerCount--
-	if a.listenerCount > 0 || b.closed {
+	b.endUnused(a)
+}
+
+// endUnused ends an attachment that nothing keeps. The broker is locked.
+func (b *Broker) endUnused(a *attachment) {
+	if a.listenerCount > 0 || a.watched || b.closed {
 		return
 	}
 	delete(b.containers, keyOf(a.container))

@@ -8,7 +8,6 @@ import (
 
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/launcher"
-	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/sdk/notify"
 	"github.com/intercede/intercede/sdk/proto"
 	"github.com/intercede/intercede/sdk/target"
@@ -18,31 +17,34 @@ import (
 // call is one notification on its way.
 type call struct {
 	*attachment
-	listener *listener.Listener
+	answers  Answers
 	n        *notify.Notification
-	cpu      int // of the thread that handles it
+	cpu      int       // of the thread that handles it
+	end      time.Time // after which an answer is of no use; zero: never
+	foreign  bool      // the caller is outside the container
+	gone     bool      // the caller was gone before the call was looked at
 	name     string
 	declared *proto.Syscall  // by the plugin that decides
 	reads    []*proto.Memory // what it declared to read
+	allowed  time.Duration   // for the plugin's answer
 	inPlugin time.Duration
 }
 
 // handle answers the notification, exactly once.
-func (a *attachment) handle(l *listener.Listener, n *notify.Notification, cpu int) {
-	c := &call{attachment: a, listener: l, n: n, cpu: cpu}
-	a.calls.Add(1)
+func (c *call) handle() {
+	c.calls.Add(1)
 	started := time.Now()
 	outcome := c.answer(c.decide())
 	if outcome.Err != nil {
-		a.failures.Add(1)
+		c.failures.Add(1)
 	}
 	record := audit.Record{
-		Container: a.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
-		Notification: n, Outcome: outcome, Duration: time.Since(started), InPlugin: c.inPlugin,
+		Container: c.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
+		Notification: c.n, Outcome: outcome, Duration: time.Since(started), InPlugin: c.inPlugin,
 	}
-	a.broker.audit.Call(record)
-	if a.broker.observe != nil {
-		a.broker.observe(record)
+	c.broker.audit.Call(record)
+	if c.broker.observe != nil {
+		c.broker.observe(record)
 	}
 }
 
@@ -68,6 +70,12 @@ func (c *call) decide() decision {
 		return decision{response: continueResponse}
 	}
 	c.name = name
+	switch {
+	case c.gone:
+		return decision{gone: true}
+	case c.foreign:
+		return decision{response: continueResponse}
+	}
 	for _, r := range c.routes[name] {
 		if !matches(r.syscall, &c.n.Args) {
 			continue
@@ -91,7 +99,7 @@ func (c *call) ask(r *route) decision {
 	case saysGone(err) && !c.Valid():
 		return decision{gone: true}
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("no answer within %v: %w", r.session.Deadline, err)
+		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
 	return decision{response: failureResponse(r.session.OnFailure), err: err}
 }
@@ -122,7 +130,10 @@ func (c *call) consult(r *route) (*proto.Response, *launcher.Descriptor, error) 
 		return nil, nil, notify.ErrGone
 	}
 	handed := time.Now()
-	response, added, err := r.session.session.Handle(c.ctx, n, c, r.session.Deadline, c.cpu)
+	if c.allowed = c.timeout(r.session.Deadline, handed); c.allowed <= 0 {
+		return nil, nil, context.DeadlineExceeded
+	}
+	response, added, err := r.session.session.Handle(c.ctx, n, c, c.allowed, c.cpu)
 	c.inPlugin += time.Since(handed)
 	if err != nil {
 		return nil, nil, err
@@ -131,6 +142,14 @@ func (c *call) consult(r *route) (*proto.Response, *launcher.Descriptor, error) 
 		return nil, nil, err
 	}
 	return response, added, nil
+}
+
+// timeout is how long a plugin with this deadline may take from now on.
+func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
+	if c.end.IsZero() {
+		return deadline
+	}
+	return min(deadline, c.end.Sub(now))
 }
 
 // checkResponse refuses what a plugin may not answer.
@@ -166,7 +185,7 @@ func failureResponse(v *proto.Verdict) *proto.Response {
 }
 
 // Valid implements launcher.Caller.
-func (c *call) Valid() bool { return c.listener.Valid(c.n.ID) }
+func (c *call) Valid() bool { return c.answers.Valid(c.n.ID) }
 
 // ReadMemory implements launcher.Caller. A caller that is gone is ESRCH.
 func (c *call) ReadMemory(address uint64, n uint32, asString bool) *proto.Memory {
@@ -207,7 +226,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	case err != nil:
 		outcome.Err = errors.Join(outcome.Err, err)
 		outcome.Kind, outcome.Errno = audit.Errno, unix.ENOSYS
-		c.listener.SendErrno(c.n.ID, unix.ENOSYS) // else the caller would wait for ever
+		c.answers.SendErrno(c.n.ID, unix.ENOSYS) // else the caller would wait for ever
 	}
 	return outcome
 }
@@ -229,27 +248,27 @@ func (c *call) send(response *proto.Response, added *launcher.Descriptor, outcom
 	switch kind := response.GetKind().(type) {
 	case *proto.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
-		return c.listener.SendValue(c.n.ID, kind.Value)
+		return c.answers.SendValue(c.n.ID, kind.Value)
 	case *proto.Response_Errno:
 		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
-		return c.listener.SendErrno(c.n.ID, outcome.Errno)
+		return c.answers.SendErrno(c.n.ID, outcome.Errno)
 	case *proto.Response_AddFd:
 		return c.sendFD(kind.AddFd, added, outcome)
 	default:
 		outcome.Kind = audit.Continue
-		return c.listener.SendContinue(c.n.ID)
+		return c.answers.SendContinue(c.n.ID)
 	}
 }
 
 // sendFD adds the descriptor and answers with its number in one step. If the caller's table takes no more, its call
 // fails with the kernel's errno (EMFILE).
 func (c *call) sendFD(add *proto.AddFD, added *launcher.Descriptor, outcome *audit.Outcome) error {
-	number, err := c.listener.SendFD(c.n.ID, added.FD(), add.GetCloseOnExec())
+	number, err := c.answers.SendFD(c.n.ID, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno
 	if err == nil || errors.Is(err, notify.ErrGone) || !errors.As(err, &errno) {
 		return err
 	}
 	outcome.Kind, outcome.Value, outcome.Errno = audit.Errno, 0, errno
-	return c.listener.SendErrno(c.n.ID, errno)
+	return c.answers.SendErrno(c.n.ID, errno)
 }

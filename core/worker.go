@@ -61,7 +61,7 @@ func (b *Broker) receive(a *attachment, l *listener.Listener, cpu int) {
 		b.dropListener(l)
 	default:
 		b.rearm(l, a.admission.next(l))
-		a.handle(l, &n, cpu)
+		(&call{attachment: a, answers: l, n: &n, cpu: cpu}).handle()
 	}
 }
 

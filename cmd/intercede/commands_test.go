@@ -16,7 +16,7 @@ func TestUsage(t *testing.T) {
 	for _, line := range []string{
 		"nonsense", "--nonsense", "run", "run --memory much -- true", "run --annotation k -- true", "check --nonsense",
 		"check extra", "serve extra", "profile", "profile --format lxc2", "status extra", "plugin", "plugin nonsense", "policy", "policy nonsense", "policy explain", "policy explain a b", "policy explain a --id b",
-		"policy explain --annotation k", "policy explain --label =v", "policy explain --peer-uid -1",
+		"oci-runtime --nonsense", "oci-runtime --runtime bin/runc -- list", "policy explain --annotation k", "policy explain --label =v", "policy explain --peer-uid -1",
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := intercede(t, strings.Fields(line)...)
@@ -30,7 +30,7 @@ func TestUsage(t *testing.T) {
 
 // Every command has a help text with an example.
 func TestHelp(t *testing.T) {
-	commands := [][]string{{"plugin", "list"}, {"policy", "explain"}}
+	commands := [][]string{{"plugin", "list"}, {"policy", "explain"}, {"oci-runtime"}}
 	listed := regexp.MustCompile(`(?m)^  ([a-z]+) +[A-Z]`)
 	for _, found := range listed.FindAllStringSubmatch(mustRun(t, program("--help")), -1) {
 		if name := found[1]; name != "completion" && name != "help" {

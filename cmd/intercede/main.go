@@ -16,6 +16,9 @@ func main() {
 	run.Init()
 	launcher.Init()
 	doctor.Init()
+	if calledAsRuntime() {
+		os.Exit(executeRuntime(os.Args[1:]))
+	}
 	os.Exit(execute())
 }
 
@@ -47,7 +50,7 @@ func execute() int {
 		return &exitError{exitUsage, fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
 	})
 	root.AddCommand(runCommand(), serveCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), policyCommand(), pluginCommand(),
-		benchCommand(), demoCommand())
+		benchCommand(), demoCommand(), ociRuntimeCommand())
 	err := root.Execute()
 	var exit *exitError
 	switch {

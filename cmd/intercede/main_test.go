@@ -132,14 +132,15 @@ func newSite(t *testing.T, plugins string) *site {
 // write replaces the config.
 func (s *site) write(t *testing.T, plugins string) {
 	t.Helper()
-	text := fmt.Sprintf("[broker]\nsocket = %q\ncontrol = %q\nplugin_dir = %q\n\n%s", s.socket(), s.dir+"/control", binaries, plugins)
+	text := fmt.Sprintf("[broker]\nsocket = %q\nlxc_socket = %q\ncontrol = %q\nplugin_dir = %q\n%s", s.socket(), s.lxcSocket(), s.dir+"/control", binaries, plugins)
 	if err := os.WriteFile(s.config(), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (s *site) config() string { return filepath.Join(s.dir, "config.toml") }
-func (s *site) socket() string { return filepath.Join(s.dir, "oci") }
+func (s *site) config() string    { return filepath.Join(s.dir, "config.toml") }
+func (s *site) socket() string    { return filepath.Join(s.dir, "oci") }
+func (s *site) lxcSocket() string { return filepath.Join(s.dir, "lxc") }
 
 // both enables the plugins with their defaults.
 const both = "[plugins.mknod]\n[plugins.sysinfo]\n"

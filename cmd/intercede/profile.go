@@ -4,9 +4,18 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/spf13/cobra"
 )
+
+// profileFormats make a profile of a base, which may be empty.
+var profileFormats = map[string]func(base []byte, setup *daemon.Setup) ([]byte, error){
+	"oci": func(base []byte, setup *daemon.Setup) ([]byte, error) {
+		return filter.OCI(base, setup.Manifests, setup.Policy.Broker.Socket)
+	},
+	"lxc": func(base []byte, setup *daemon.Setup) ([]byte, error) { return filter.LXC(base, setup.Manifests) },
+}
 
 func profileCommand() *cobra.Command {
 	var config configFlags
@@ -14,16 +23,23 @@ func profileCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "profile --format FORMAT",
 		Short: "Print the seccomp profile that makes a runtime notify",
-		Long: `Profile prints a seccomp profile that notifies what the enabled plugins take, and names the daemon's socket as
-listenerPath. Without --base it allows all else; with one, the base decides on all else. The base may be linux.seccomp of
-a config.json, or a profile of podman or docker, such as /usr/share/containers/seccomp.json.`,
+		Long: `Profile prints a seccomp profile that notifies what the enabled plugins take. Without --base it allows all else; with
+one, the base decides on all else.
+
+Format oci is for OCI runtimes; it names the daemon's socket as listenerPath. The base may be linux.seccomp of a
+config.json, or a profile of podman or docker, such as /usr/share/containers/seccomp.json. Format lxc is for
+lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/common.seccomp.`,
 		Example: `  intercede profile --format oci > notify.json
   intercede profile --format oci --base /usr/share/containers/seccomp.json > notify.json
-  podman run --security-opt seccomp=notify.json --userns=auto ...`,
+  podman run --security-opt seccomp=notify.json --userns=auto ...
+
+  intercede profile --format lxc --base /usr/share/lxc/config/common.seccomp > notify.seccomp
+  lxc-start -n c1 -s lxc.seccomp.profile=notify.seccomp -s lxc.seccomp.notify.proxy=unix:/run/intercede/lxc.sock`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if format != "oci" {
-				return &exitError{exitUsage, fmt.Errorf("--format %q: want oci", format)}
+			merge, known := profileFormats[format]
+			if !known {
+				return &exitError{exitUsage, fmt.Errorf("--format %q: want oci or lxc", format)}
 			}
 			setup, err := config.load(c.Context())
 			if err != nil {
@@ -35,7 +51,7 @@ a config.json, or a profile of podman or docker, such as /usr/share/containers/s
 					return fmt.Errorf("base profile: %w", err)
 				}
 			}
-			if profile, err = filter.OCI(profile, setup.Manifests, setup.Policy.Broker.Socket); err != nil {
+			if profile, err = merge(profile, setup); err != nil {
 				return err
 			}
 			_, err = c.OutOrStdout().Write(profile)
@@ -43,7 +59,7 @@ a config.json, or a profile of podman or docker, such as /usr/share/containers/s
 		},
 	}
 	config.register(c)
-	c.Flags().StringVar(&format, "format", "", "`FORMAT` of the profile: oci")
+	c.Flags().StringVar(&format, "format", "", "`FORMAT` of the profile: oci or lxc")
 	c.Flags().StringVar(&base, "base", "", "profile `FILE` that decides on all other calls")
 	return c
 }

@@ -43,7 +43,11 @@ func statusCommand() *cobra.Command {
 }
 
 func printStatus(out io.Writer, s *control.Status) error {
-	fmt.Fprintf(out, "Daemon %d, up %s, listens on %s\n\n", s.PID, age(s.Started), s.Socket)
+	fmt.Fprintf(out, "Daemon %d, up %s, listens on %s", s.PID, age(s.Started), s.Socket)
+	if s.LXCSocket != "" {
+		fmt.Fprintf(out, " and, for LXC, %s", s.LXCSocket)
+	}
+	fmt.Fprint(out, "\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PLUGIN\tVERSION\tSTATE\tPID\tRESTARTS\tLAST ERROR")
 	for _, p := range s.Plugins {

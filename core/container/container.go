@@ -23,6 +23,7 @@ type Container struct {
 	// Privileged says that the container's user namespace is the broker's own: it has no use for interception.
 	Privileged bool
 
+	key            string
 	uidMap, gidMap []*proto.IDMapping
 	cgroups        map[string]string
 	namespace      *os.File
@@ -31,16 +32,17 @@ type Container struct {
 // Claim is what a peer says of a container. Nothing in it but the pid is looked up, and the pid is the peer's word: who
 // may speak to the intake is trusted that far.
 type Claim struct {
-	ID          string
+	ID          string // empty: its name, or else its first process
 	Runtime     string // "oci", "lxc", "run"
 	Name        string // if it has one beside its ID
 	Cookie      string // of LXC
 	Annotations map[string]string
-	PeerUID     *uint32 // of the process that delivered the listener; nil: none did
+	PeerUID     *uint32 // of the process that delivered the listener, which must have a right to; nil: none did
 	PID         int     // a process of the container, in the broker's pid namespace
 }
 
-// Inspect reads what the kernel knows of the container. The error wraps os.ErrProcessDone if the process is gone.
+// Inspect reads what the kernel knows of the container. The error wraps os.ErrProcessDone if the process is gone, and
+// ErrNotOwner if the peer may not speak for it.
 func Inspect(claim Claim) (*Container, error) {
 	c, err := inspect(claim)
 	if err != nil {
@@ -81,7 +83,8 @@ func (c *Container) read(process *target.Target, proc string) error {
 	}
 	c.uidMap, c.gidMap, c.cgroups, c.UserNamespace, c.InitPID = uids, gids, cgroups, user, init
 	c.Privileged = user == own
-	return nil
+	c.identify()
+	return c.CheckPeer(c.PeerUID)
 }
 
 // findInit finds the container's init: the first process of the pid namespace that the process is in. An exec session

@@ -2,6 +2,7 @@
 //
 //	GET /v1/status          a [Status]
 //	GET /v1/policy?id=ID    a list of [core.ContainerPolicy]: see [core.Broker.Policies]
+//	POST /v1/interception   a [policy.Container]; an [Interception]
 package control
 
 import (
@@ -17,12 +18,14 @@ import (
 
 	"github.com/intercede/intercede/core"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/socket"
 )
 
 const (
-	statusPath = "/v1/status"
-	policyPath = "/v1/policy"
+	statusPath       = "/v1/status"
+	policyPath       = "/v1/policy"
+	interceptionPath = "/v1/interception"
 
 	// maxAnswer is far above what the status of 10,000 containers takes, in bytes.
 	maxAnswer = 64 << 20
@@ -36,7 +39,8 @@ const (
 type Status struct {
 	PID        int                    `json:"pid"`
 	Started    time.Time              `json:"started"`
-	Socket     string                 `json:"socket"` // for OCI runtimes
+	Socket     string                 `json:"socket"`               // for OCI runtimes
+	LXCSocket  string                 `json:"lxc_socket,omitempty"` // for LXC's monitors
 	Plugins    []launcher.Status      `json:"plugins"`
 	Containers []core.ContainerStatus `json:"containers"` // the oldest first
 }
@@ -49,8 +53,9 @@ type Server struct {
 
 // Source is where the answers come from.
 type Source struct {
-	Status   func() *Status
-	Policies func(id string) []core.ContainerPolicy
+	Status       func() *Status
+	Policies     func(id string) []core.ContainerPolicy
+	Interception func(policy.Container) *Interception
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.
@@ -64,7 +69,10 @@ func Listen(path string, source Source) (*Server, error) {
 	routes.HandleFunc("GET "+policyPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, source.Policies(r.URL.Query().Get("id")))
 	})
-	return &Server{s, &http.Server{Handler: routes, ReadTimeout: peerTimeout, WriteTimeout: peerTimeout}}, nil
+	routes.HandleFunc("POST "+interceptionPath, source.answerInterception)
+	return &Server{s, &http.Server{
+		Handler: routes, ReadTimeout: peerTimeout, WriteTimeout: peerTimeout, ConnContext: withPeer,
+	}}, nil
 }
 
 func answer(w http.ResponseWriter, value any) {
@@ -113,13 +121,17 @@ func GetPolicies(ctx context.Context, path, id string) ([]core.ContainerPolicy, 
 }
 
 func get(ctx context.Context, path, resource string, answer any) error {
+	return ask(ctx, path, http.MethodGet, resource, nil, answer)
+}
+
+func ask(ctx context.Context, path, method, resource string, question io.Reader, answer any) error {
 	client := &http.Client{Timeout: clientTimeout, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://intercede"+resource, nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://intercede"+resource, question)
 	if err != nil {
 		return err
 	}

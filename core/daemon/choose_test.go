@@ -104,7 +104,7 @@ match = { runtime = "oci", name = "build-*" }
 plugins.trial.enabled = true
 
 [[container]]
-match = { peer_uid = 1000, cgroup = "/*" }
+match = { peer_uid = 0, cgroup = "/*" }
 plugins.errno_trial = { enabled = true, config = { refuse = "not this one" } }
 
 [[container]]
@@ -114,7 +114,7 @@ accept_annotations = ["` + switchName + `"]
 
 func TestContainersGetTheirOwn(t *testing.T) {
 	e, log := start(t, loadRules(t, rules, "trial", "errno_trial", "mknod"))
-	peer := uint32(1000)
+	peer := uint32(0)
 	returned, kernel, failed := testcaller.Result{Value: 42}, testcaller.Result{}, testcaller.Result{Value: -1, Errno: syscall.EIO}
 	for _, test := range []struct {
 		name   string

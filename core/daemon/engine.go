@@ -61,6 +61,11 @@ func (e *Engine) Attach(ctx context.Context, listener *os.File, claim container.
 	return e.broker.Attach(ctx, listener, claim)
 }
 
+// Relay is core.Broker's.
+func (e *Engine) Relay(ctx context.Context, claim container.Claim) (*core.Relay, error) {
+	return e.broker.Relay(ctx, claim)
+}
+
 // Observe is core.Broker's.
 func (e *Engine) Observe(fn func(audit.Record)) { e.broker.Observe(fn) }
 

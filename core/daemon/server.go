@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
+	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/rs/zerolog"
@@ -20,22 +22,26 @@ type Server struct {
 	log      zerolog.Logger
 	engine   *Engine
 	runtimes *oci.Server
+	monitors *lxc.Server // nil: the config has no socket for LXC
 	control  *control.Server
 
 	started time.Time
 	sockets sockets
+	setup   atomic.Pointer[Setup] // of containers that come from now on
 }
 
 // sockets are what a reload cannot change.
-type sockets struct{ runtime, control string }
+type sockets struct{ runtime, lxc, control string }
 
 func socketsOf(setup *Setup) sockets {
-	return sockets{setup.Policy.Broker.Socket, setup.Policy.Broker.Control}
+	b := setup.Policy.Broker
+	return sockets{b.Socket, b.LXCSocket, b.Control}
 }
 
 // Listen binds the sockets, which fails while another daemon owns them, and then starts the plugins.
 func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 	s := &Server{log: log, started: time.Now(), sockets: socketsOf(setup)}
+	s.setup.Store(setup)
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -44,7 +50,14 @@ func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 	if s.runtimes, err = oci.Listen(s.sockets.runtime, oci.Options{Refused: s.refused}); err != nil {
 		return nil, err
 	}
-	if s.control, err = control.Listen(s.sockets.control, control.Source{Status: s.status, Policies: s.policies}); err != nil {
+	if s.sockets.lxc != "" {
+		if s.monitors, err = lxc.Listen(s.sockets.lxc, s.monitorRefused); err != nil {
+			return nil, err
+		}
+	}
+	if s.control, err = control.Listen(s.sockets.control, control.Source{
+		Status: s.status, Policies: s.policies, Interception: s.interception,
+	}); err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(setup, log); err != nil {
@@ -53,21 +66,32 @@ func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 	return s, nil
 }
 
-// Serve takes listeners from runtimes until ctx is done.
+// Serve takes listeners and notifications from runtimes until ctx is done.
 func (s *Server) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	failed := make(chan error, 1)
-	go func() {
-		err := s.control.Serve()
+	failed := make(chan error, 2)
+	serve := func(serve func() error) {
+		err := serve()
 		if err != nil {
 			cancel(err)
 		}
 		failed <- err
-	}()
-	s.log.Info().Str("socket", s.sockets.runtime).Str("control", s.sockets.control).Msg("serving")
+	}
+	go serve(s.control.Serve)
+	go serve(func() error { return s.serveMonitors(ctx) })
+	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
 	err := s.runtimes.Serve(ctx, func(a oci.Arrival) { s.attach(ctx, a) })
-	return errors.Join(err, s.control.Close(), <-failed)
+	cancel(err)
+	return errors.Join(err, s.control.Close(), <-failed, <-failed)
+}
+
+// serveMonitors takes connections of LXC's monitors, where there is a socket for them, until ctx is done.
+func (s *Server) serveMonitors(ctx context.Context) error {
+	if s.monitors == nil {
+		return nil
+	}
+	return s.monitors.Serve(ctx, func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
 // Reload gives containers that come from now on the new setup; see [Engine.Reload].
@@ -75,8 +99,9 @@ func (s *Server) Reload(setup *Setup) error {
 	if err := s.engine.Reload(setup); err != nil {
 		return err
 	}
+	s.setup.Store(setup)
 	if wanted := socketsOf(setup); wanted != s.sockets {
-		s.log.Warn().Str("socket", wanted.runtime).Str("control", wanted.control).
+		s.log.Warn().Str("socket", wanted.runtime).Str("lxc_socket", wanted.lxc).Str("control", wanted.control).
 			Msg("the config names other sockets: restart the daemon to use them")
 	}
 	s.log.Info().Int("plugins", len(setup.Policy.Plugins)).Msg("config reloaded: containers that come from now on get it")
@@ -93,6 +118,9 @@ func (s *Server) Close() {
 	}
 	if s.engine != nil {
 		s.engine.Close()
+	}
+	if s.monitors != nil {
+		s.report(s.monitors.Close()) // its connections end with the engine
 	}
 }
 
@@ -132,8 +160,14 @@ func (s *Server) refused(peer unix.Ucred, err error) {
 func (s *Server) status() *control.Status {
 	plugins, containers := s.engine.Status()
 	return &control.Status{
-		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, Plugins: plugins, Containers: containers,
+		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
 	}
 }
 
 func (s *Server) policies(id string) []core.ContainerPolicy { return s.engine.Policies(id) }
+
+// interception says what a filter for the described container notifies. It is asked before the container is made.
+func (s *Server) interception(c policy.Container) *control.Interception {
+	_, manifests := s.setup.Load().For(c)
+	return &control.Interception{Socket: s.sockets.runtime, Manifests: manifests}
+}

@@ -25,7 +25,7 @@ var containerRuntimes = []containerRuntime{
 	{name: "containerd", notifies: "a seccomp profile, where its OCI runtime can"},
 	{name: "docker", notifies: "an OCI runtime (dockerd --add-runtime) that adds listenerPath to config.json",
 		flaw: "dockerd may drop listenerPath from a profile, as 20.10 does"},
-	{name: "lxc-start", major: 4, minor: 0, notifies: "lxc.seccomp.notify.proxy"},
+	{name: "lxc-start", major: 4, minor: 0, notifies: "lxc.seccomp.notify.proxy = unix:PATH, PATH being broker.lxc_socket (4.0.5 or so)"},
 }
 
 // runtimeProbes are for those that are in PATH.

@@ -18,6 +18,7 @@ const maxRate = 10_000_000
 func defaultBroker() Broker {
 	return Broker{
 		Socket:      "/run/intercede/intercede.sock",
+		LXCSocket:   "/run/intercede/lxc.sock",
 		Control:     "/run/intercede/control.sock",
 		PluginDir:   "/usr/libexec/intercede",
 		Deadline:    10 * time.Second,
@@ -32,6 +33,7 @@ func defaultBroker() Broker {
 func readBroker(t *table, folder string, plugins []string) Broker {
 	b := defaultBroker()
 	t.text("socket", &b.Socket, checkSocketPath)
+	t.text("lxc_socket", &b.LXCSocket, checkOptionalSocketPath)
 	t.text("control", &b.Control, checkSocketPath)
 	t.text("plugin_dir", &b.PluginDir, checkPath)
 	t.deadline("deadline", &b.Deadline)
@@ -42,9 +44,7 @@ func readBroker(t *table, folder string, plugins []string) Broker {
 	t.choice("order", &b.Order, plugins)
 	t.finish()
 
-	if filepath.Clean(b.Socket) == filepath.Clean(b.Control) {
-		t.fault("control", "%s is the runtime socket too: want another path", quote(b.Control))
-	}
+	t.checkDifferentPaths(&b)
 	b.PluginDir = from(folder, b.PluginDir)
 	return b
 }
@@ -71,6 +71,24 @@ func checkSocketPath(path string) error {
 		return fmt.Errorf("%d bytes long: the path of a socket has at most %d", len(path), maxSocketPath)
 	}
 	return nil
+}
+
+func checkOptionalSocketPath(path string) error {
+	if path == "" {
+		return nil
+	}
+	return checkSocketPath(path)
+}
+
+// checkDifferentPaths refuses one path for several sockets.
+func (t *table) checkDifferentPaths(b *Broker) {
+	socket, lxc, control := filepath.Clean(b.Socket), filepath.Clean(b.LXCSocket), filepath.Clean(b.Control)
+	if lxc == socket {
+		t.fault("lxc_socket", "%s is the runtime socket too: want another path", quote(b.LXCSocket))
+	}
+	if control == socket || control == lxc {
+		t.fault("control", "%s is a runtime socket too: want another path", quote(b.Control))
+	}
 }
 
 func checkPath(path string) error {

@@ -18,8 +18,9 @@ type Options struct {
 
 // Config is a config whose plugin settings have not been held against the manifests yet.
 type Config struct {
-	Broker  Broker
-	Plugins []PluginConfig // by name: those with a [plugins.NAME], and those that only a rule switches on
+	Broker     Broker
+	OCIRuntime OCIRuntime
+	Plugins    []PluginConfig // by name: those with a [plugins.NAME], and those that only a rule switches on
 
 	rules  []rule
 	places *places
@@ -56,7 +57,7 @@ func Parse(text, file string, options Options) (*Config, Problems) {
 	}
 	doc := newDocument(file, text, meta)
 	root := &table{doc: doc, values: values}
-	broker, plugins := root.table("broker"), root.table("plugins")
+	broker, plugins, ociRuntime := root.table("broker"), root.table("plugins"), root.table("oci_runtime")
 	rules := readRules(root)
 	root.finish()
 
@@ -65,6 +66,7 @@ func Parse(text, file string, options Options) (*Config, Problems) {
 	if options.PluginDir != "" {
 		config.Broker.PluginDir = options.PluginDir
 	}
+	config.OCIRuntime = readOCIRuntime(ociRuntime)
 	config.Plugins = readPlugins(plugins, &config.Broker)
 	config.use()
 	config.sound = len(doc.problems) == 0

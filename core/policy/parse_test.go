@@ -41,7 +41,7 @@ var parseProblems = map[string]struct {
 	"unknown table": {"[plugin.mknod]\n", []string{
 		`config.toml:1:1: plugin: unknown key; did you mean "plugins"?`}},
 	"unknown key, nothing near": {"colour = 1\n", []string{
-		"config.toml:1:1: colour: unknown key; accepted: broker, plugins, container"}},
+		"config.toml:1:1: colour: unknown key; accepted: broker, plugins, oci_runtime, container"}},
 	"wrong case": {"[broker]\nSocket = \"/s\"\n", []string{
 		`config.toml:2:1: broker.Socket: unknown key; did you mean "socket"?`}},
 	"unknown key in an inline table": {"plugins = { mknod = { enabled = true, timout = \"1s\" } }\n", []string{
@@ -50,7 +50,7 @@ var parseProblems = map[string]struct {
 		`config.toml:1:1: broker.rat: unknown key; did you mean "rate"?`,
 		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, config"}},
 	"a key that needs quotes": {"[broker]\n\"a b\\n\" = 1\n", []string{
-		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, control, plugin_dir, deadline, max_inflight, rate, burst, log_level, log_format, order`}},
+		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, lxc_socket, control, plugin_dir, deadline, max_inflight, rate, burst, log_level, log_format, order`}},
 	"after strings that look like keys": {"[broker]\nsocket = \"\"\"\n/a\\\"\"\\\"\n\"\"\"\nlog_format = '''\nx = 1\n'''\nrat = 1\n", []string{
 		`config.toml:2:1: broker.socket: "/a\"\"\"\n": want a path without control characters`,
 		`config.toml:5:1: broker.log_format: unknown value "x = 1\n"; accepted: json, console`,
@@ -91,7 +91,11 @@ var parseProblems = map[string]struct {
 		`config.toml:3:1: broker.control: "/` + strings.Repeat("x", 107) + `": 108 bytes long: the path of a socket has at most 107`,
 		`config.toml:4:1: broker.plugin_dir: "\u0000": want a path without control characters`}},
 	"one socket for both": {"[broker]\nsocket = \"/run/a\"\ncontrol = \"/run//a\"\n", []string{
-		`config.toml:3:1: broker.control: "/run//a" is the runtime socket too: want another path`}},
+		`config.toml:3:1: broker.control: "/run//a" is a runtime socket too: want another path`}},
+	"one socket for OCI runtimes and LXC": {"[broker]\nsocket = \"/run/a\"\nlxc_socket = \"/run/a\"\n", []string{
+		`config.toml:3:1: broker.lxc_socket: "/run/a" is the runtime socket too: want another path`}},
+	"one socket for LXC and operators": {"[broker]\nlxc_socket = \"/run/a\"\ncontrol = \"/run/a\"\n", []string{
+		`config.toml:3:1: broker.control: "/run/a" is a runtime socket too: want another path`}},
 	"digest": {"[plugins.a]\nsha256 = \"abcd\"\n[plugins.b]\nsha256 = \"" + strings.Repeat("0", 62) + "zz\"\n", []string{
 		`config.toml:2:1: plugins.a.sha256: "abcd": want 64 hex digits, as sha256sum prints them`,
 		`config.toml:4:1: plugins.b.sha256: "` + strings.Repeat("0", 62) + `zz": want 64 hex digits, as sha256sum prints them`}},
@@ -100,6 +104,12 @@ var parseProblems = map[string]struct {
 		`config.toml:4:1: plugins.b.on_failure: 1: want "continue" or the name of an errno, such as "EPERM"`,
 		`config.toml:6:1: plugins.c.on_failure: "contine": want "continue" or the name of an errno, such as "EPERM"; did you mean "continue"?`,
 		`config.toml:8:1: plugins.d.on_failure: "fail": want "continue" or the name of an errno, such as "EPERM"`}},
+	"oci_runtime": {"[oci_runtime]\nruntime = \"bin/runc\"\non_missing = \"ignore\"\nruntimes = 1\n", []string{
+		`config.toml:2:1: oci_runtime.runtime: "bin/runc": want a name or an absolute path`,
+		`config.toml:3:1: oci_runtime.on_missing: unknown value "ignore"; accepted: fail, plain`,
+		`config.toml:4:1: oci_runtime.runtimes: unknown key; did you mean "runtime"?`}},
+	"oci_runtime, empty": {"[oci_runtime]\nruntime = \"\"\n", []string{
+		`config.toml:2:1: oci_runtime.runtime: "": want a path without control characters`}},
 	"order": {"[broker]\norder = [\n  \"mknod\", # first\n  \"mknot\",\n  1, \"mknod\",\n]\n[plugins.mknod]\n", []string{
 		`config.toml:4:3: broker.order[1]: "mknot" is not one of them; did you mean "mknod"?`,
 		"config.toml:5:3: broker.order[2]: 1: want a string",

@@ -27,6 +27,7 @@ type Policy struct {
 // Broker is the [broker] table, with its defaults filled in.
 type Broker struct {
 	Socket      string        // absolute path of the socket that OCI runtimes connect to (listenerPath)
+	LXCSocket   string        // absolute path of the socket that LXC's monitors connect to; empty: none
 	Control     string        // absolute path of the admin socket
 	PluginDir   string        // absolute path of the folder of the plugins' programs
 	Deadline    time.Duration // for the answer to a notification

@@ -1,4 +1,4 @@
-// Package socket owns a Unix stream socket in the filesystem: bound by one process at a time, private from its creation,
+// Package socket owns a Unix socket in the filesystem: bound by one process at a time, private from its creation,
 // replaced when it is stale, and removed when it is closed.
 package socket
 
@@ -33,8 +33,13 @@ var ErrInUse = errors.New("a running broker owns the socket")
 //
 // Returns an error wrapping [ErrInUse] when the lock is held or something answers on the socket, fs.ErrExist when a file
 // of another kind is in the way, unix.ENAMETOOLONG or unix.EINVAL for an unusable path.
-func Listen(path string) (*Socket, error) {
-	socket, err := bindSocket(path)
+func Listen(path string) (*Socket, error) { return bind("unix", path) }
+
+// ListenPackets is [Listen] for a socket of SOCK_SEQPACKET, whose messages keep their bounds.
+func ListenPackets(path string) (*Socket, error) { return bind("unixpacket", path) }
+
+func bind(network, path string) (*Socket, error) {
+	socket, err := bindSocket(network, path)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %q: %w", path, err)
 	}
@@ -50,7 +55,7 @@ type Socket struct {
 	close    func() error
 }
 
-func bindSocket(path string) (*Socket, error) {
+func bindSocket(network, path string) (*Socket, error) {
 	if err := CheckPath(path); err != nil {
 		return nil, err
 	}
@@ -61,7 +66,7 @@ func bindSocket(path string) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := bindLocked(path, lock)
+	socket, err := bindLocked(network, path, lock)
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -69,11 +74,11 @@ func bindSocket(path string) (*Socket, error) {
 }
 
 // bindLocked replaces a stale socket and binds path. The caller keeps the lock when it fails.
-func bindLocked(path string, lock *lockFile) (*Socket, error) {
+func bindLocked(network, path string, lock *lockFile) (*Socket, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	listener, err := bindPrivately(path)
+	listener, err := bindPrivately(network, path)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +94,7 @@ func bindLocked(path string, lock *lockFile) (*Socket, error) {
 
 // bindPrivately binds and listens. The mode is set on the unbound socket: Linux's bind gives the new file that mode less
 // the umask, so that there is no moment at which others may connect.
-func bindPrivately(path string) (*net.UnixListener, error) {
+func bindPrivately(network, path string) (*net.UnixListener, error) {
 	restrict := func(_, _ string, raw syscall.RawConn) error {
 		var failure error
 		err := raw.Control(func(fd uintptr) {
@@ -97,7 +102,7 @@ func bindPrivately(path string) (*net.UnixListener, error) {
 		})
 		return errors.Join(err, failure)
 	}
-	listener, err := (&net.ListenConfig{Control: restrict}).Listen(context.Background(), "unix", path)
+	listener, err := (&net.ListenConfig{Control: restrict}).Listen(context.Background(), network, path)
 	if err != nil {
 		return nil, err
 	}

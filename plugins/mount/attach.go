@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/intercede/intercede/sdk"
@@ -20,9 +20,15 @@ func (s *session) attach(ctx context.Context, req *sdk.Request, m *made, at *os.
 	if err != nil {
 		return err
 	}
-	if err := s.checkMountPoint(caller, m, at); err != nil {
+	if err := s.checkMountPoint(ctx, caller, m, at); err != nil {
 		return err
 	}
+	// A caller that is killed has no place any more.
+	place, err := caller.Place()
+	if err != nil {
+		return err
+	}
+	defer place.Close()
 	if err := req.CheckValid(ctx); err != nil {
 		return err
 	}
@@ -35,13 +41,13 @@ func (s *session) attach(ctx context.Context, req *sdk.Request, m *made, at *os.
 		return errors.Join(err, refuse(refused))
 	}
 	if err := req.CheckValid(ctx); err != nil {
-		return errors.Join(err, detach(caller, m))
+		return errors.Join(err, detach(place, m))
 	}
 	return nil
 }
 
 // checkMountPoint has the errors in which move_mount(2) differs from mount(2), and refuses what the host would see.
-func (s *session) checkMountPoint(caller *target.Target, m *made, at *os.File) error {
+func (s *session) checkMountPoint(ctx context.Context, caller *target.Target, m *made, at *os.File) error {
 	var st unix.Statx_t
 	if err := unix.Statx(int(at.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
 		return fmt.Errorf("statx of the target: %w", err)
@@ -52,16 +58,16 @@ func (s *session) checkMountPoint(caller *target.Target, m *made, at *os.File) e
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return refusal{unix.ENOTDIR}
 	}
-	return s.checkShared(caller, at)
+	return s.checkShared(ctx, caller, at)
 }
 
 // checkShared refuses a target where the host would see what is mounted.
-func (s *session) checkShared(caller *target.Target, at *os.File) error {
+func (s *session) checkShared(ctx context.Context, caller *target.Target, at *os.File) error {
 	id, err := mountID(int(at.Fd()))
 	if err != nil {
 		return err
 	}
-	shared, err := sharedWithHost(caller, id)
+	shared, err := sharedWithHost(ctx, caller, id)
 	if err != nil {
 		return err
 	}
@@ -76,8 +82,8 @@ func (s *session) checkShared(caller *target.Target, at *os.File) error {
 var stand = target.CapabilitySet(unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH)
 
 // detach takes the mount away, whatever the path to it is by now.
-func detach(caller *target.Target, m *made) error {
-	return caller.Do(stand, func() error {
+func detach(place *target.Place, m *made) error {
+	return place.Do(stand, func() error {
 		if err := unix.Fchdir(m.mount); err != nil {
 			return err
 		}
@@ -86,57 +92,39 @@ func detach(caller *target.Target, m *made) error {
 }
 
 // sharedWithHost says whether what is mounted on a mount of the caller shows in this process's mount namespace too.
-func sharedWithHost(caller *target.Target, mount uint64) (bool, error) {
-	theirs, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", caller.TID()))
+func sharedWithHost(ctx context.Context, caller *target.Target, mount uint64) (bool, error) {
+	line, err := findMountOf(ctx, caller, mount)
 	if err != nil {
 		return false, err
 	}
-	group := peerGroup(theirs, mount)
+	group := line.peerGroup()
 	if group == "" {
 		return false, nil
 	}
-	ours, err := os.ReadFile("/proc/self/mountinfo")
+	ours, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return false, err
 	}
-	return receives(ours, group), nil
-}
-
-// propagation gives a mount's id and the optional fields of a line of mountinfo (proc_pid_mountinfo(5)).
-func propagation(line []byte) (id string, fields []string) {
-	where, _, _ := bytes.Cut(line, []byte(" - "))
-	all := strings.Fields(string(where))
-	if len(all) < 6 {
-		return "", nil
-	}
-	return all[0], all[6:]
+	defer ours.Close()
+	shared := false
+	err = eachMount(ctx, ours, func(l mountLine) bool {
+		shared = l.receives(group)
+		return !shared
+	})
+	return shared, err
 }
 
 // peerGroup is the number of the group in which the mount is shared; empty: it is not.
-func peerGroup(mountinfo []byte, mount uint64) string {
-	for line := range bytes.Lines(mountinfo) {
-		id, fields := propagation(line)
-		if id != fmt.Sprint(mount) {
-			continue
-		}
-		for _, field := range fields {
-			if group, ok := strings.CutPrefix(field, "shared:"); ok {
-				return group
-			}
+func (l mountLine) peerGroup() string {
+	for _, tag := range l.tags {
+		if group, ok := strings.CutPrefix(tag, "shared:"); ok {
+			return group
 		}
 	}
 	return ""
 }
 
-// receives says whether a mount is a peer or a slave of the group.
-func receives(mountinfo []byte, group string) bool {
-	for line := range bytes.Lines(mountinfo) {
-		_, fields := propagation(line)
-		for _, field := range fields {
-			if field == "shared:"+group || field == "master:"+group {
-				return true
-			}
-		}
-	}
-	return false
+// receives says whether the mount is a peer or a slave of the group.
+func (l mountLine) receives(group string) bool {
+	return slices.Contains(l.tags, "shared:"+group) || slices.Contains(l.tags, "master:"+group)
 }

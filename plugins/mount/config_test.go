@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -211,27 +214,38 @@ func FuzzMountinfo(f *testing.F) {
 	f.Add([]byte("36 35 98:0 /m /mnt rw,noatime shared:7 master:1 - ext3 /dev/root rw\n"), uint64(36))
 	f.Add([]byte("36 - -\n\n - "), uint64(0))
 	f.Fuzz(func(t *testing.T, text []byte, id uint64) {
-		if group := peerGroup(text, id); group != "" && !strings.Contains(string(text), "shared:"+group) {
+		line, err := findMount(t.Context(), bytes.NewReader(text), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if group := line.peerGroup(); group != "" && !strings.Contains(string(text), "shared:"+group) {
 			t.Errorf("group %q of %q", group, text)
 		}
-		isFUSEMount(text, id)
-		receives(text, "7")
+		for _, field := range append(line.tags, line.id, line.fstype) {
+			if len(field) > maxField || strings.ContainsAny(field, " \n") || !strings.Contains(string(text), field) {
+				t.Errorf("field %q of %q", field, text)
+			}
+		}
 	})
 }
 
-func TestPropagation(t *testing.T) {
-	const mountinfo = "36 35 98:0 / / rw shared:7 - ext3 /dev/root rw\n40 36 0:1 / /m rw master:7 - tmpfs none rw\n41 36 0:2 / /n rw - fuse.x y rw\n"
-	if got := peerGroup([]byte(mountinfo), 36); got != "7" {
-		t.Errorf("mount 36 is in group %q", got)
+func TestMountinfo(t *testing.T) {
+	long := strings.Repeat("/long", 1<<16)
+	mountinfo := "36 35 98:0 / / rw shared:7 - ext3 /dev/root rw\n40 36 0:1 " + long + " " + long + " rw master:7 - tmpfs none rw\n" +
+		"41 36 0:2 / /n rw - fuse.x y rw\n42 36 0:2 / /n rw shared:9 master:7 propagate_from:2 - fuseblk y rw\n43 36 0:2 / /-\n\n44 36 0:3 / /x rw - a b"
+	for id, want := range map[uint64]struct {
+		group         string
+		slave, isFUSE bool
+	}{36: {"7", true, false}, 40: {"", true, false}, 41: {"", false, true}, 42: {"9", true, true}, 43: {}, 44: {}, 3: {}} {
+		l, err := findMount(t.Context(), strings.NewReader(mountinfo), id)
+		if err != nil || l.peerGroup() != want.group || l.receives("7") != want.slave || l.isFUSE() != want.isFUSE {
+			t.Errorf("mount %d is %+v, %v", id, l, err)
+		}
 	}
-	if peerGroup([]byte(mountinfo), 40) != "" || peerGroup([]byte(mountinfo), 3) != "" {
-		t.Error("a mount that is not shared is in a group")
-	}
-	if !receives([]byte(mountinfo), "7") || receives([]byte(mountinfo), "1") {
-		t.Error("who receives is wrong")
-	}
-	if !isFUSEMount([]byte(mountinfo), 41) || isFUSEMount([]byte(mountinfo), 36) {
-		t.Error("which is FUSE is wrong")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := findMount(ctx, strings.NewReader(mountinfo), 44); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 

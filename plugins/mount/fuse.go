@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -237,12 +236,12 @@ func (r *fuseRun) mounted(ctx context.Context) (bool, error) {
 	if err != nil || now == r.before {
 		return false, err
 	}
-	return r.isFUSEMount(now)
+	return r.isFUSEMount(ctx, now)
 }
 
-func (r *fuseRun) isFUSEMount(id uint64) (bool, error) {
-	mountinfo, err := io.ReadAll(&fromStart{fd: r.mounts})
-	return isFUSEMount(mountinfo, id), err
+func (r *fuseRun) isFUSEMount(ctx context.Context, id uint64) (bool, error) {
+	line, err := findMount(ctx, &fromStart{fd: r.mounts}, id)
+	return line.isFUSE(), err
 }
 
 // fromStart reads an open file from its start.
@@ -266,6 +265,8 @@ func (f *fromStart) Read(data []byte) (int, error) {
 // undo ends the handler and takes away what it mounted, also for a caller that is gone.
 func (r *fuseRun) undo() {
 	r.process.Kill()
+	ctx, cancel := context.WithTimeout(context.Background(), fuseMargin) // the call's own may have ended
+	defer cancel()
 	err := r.place.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
 		at, err := target.OpenPathHere(unix.AT_FDCWD, r.target, true)
 		if err != nil {
@@ -276,7 +277,7 @@ func (r *fuseRun) undo() {
 		if err := unix.Statx(int(at.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
 			return err
 		}
-		if fuse, err := r.isFUSEMount(st.Mnt_id); !fuse || err != nil || st.Mnt_id == r.before {
+		if fuse, err := r.isFUSEMount(ctx, st.Mnt_id); !fuse || err != nil || st.Mnt_id == r.before {
 			return err
 		}
 		return unix.Unmount(r.target, unix.MNT_DETACH)
@@ -306,18 +307,10 @@ func mountAt(ctx context.Context, caller *target.Target, name string) (uint64, e
 	return mountID(int(at.Fd()))
 }
 
-// isFUSEMount says whether a mount is of a filesystem in user space.
-func isFUSEMount(mountinfo []byte, id uint64) bool {
-	for line := range strings.Lines(string(mountinfo)) {
-		where, what, _ := strings.Cut(line, " - ")
-		fields, fstype := strings.Fields(where), strings.Fields(what)
-		if len(fields) == 0 || len(fstype) == 0 || fields[0] != fmt.Sprint(id) {
-			continue
-		}
-		name, _, _ := strings.Cut(fstype[0], ".")
-		return slices.Contains([]string{"fuse", "fuseblk"}, name)
-	}
-	return false
+// isFUSE says whether the mount is of a filesystem in user space.
+func (l mountLine) isFUSE() bool {
+	name, _, _ := strings.Cut(l.fstype, ".")
+	return name == "fuse" || name == "fuseblk"
 }
 
 const (

@@ -86,7 +86,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err != nil {
 		return nil, err
 	}
-	return &session{policy: p, container: container, mounted: map[uint64]superblock{}}, nil
+	return &session{policy: p, container: container}, nil
 }
 
 // session is a container's use of the plugin.
@@ -95,9 +95,9 @@ type session struct {
 	container sdk.Container
 
 	mu       sync.Mutex
-	mounted  map[uint64]superblock // by st_dev: those that this plugin made for this container
-	handlers int                   // FUSE handlers that are waited for
+	handlers int // FUSE handlers that are waited for
 
+	mounted  superblocks
 	contexts contexts
 }
 

@@ -173,8 +173,8 @@ func (s *session) translate(f *filesystem, o option) (option, error) {
 		return o, nil
 	}
 	id, err := strconv.ParseUint(o.value, 0, 32)
-	if err != nil {
-		return o, nil // the kernel says what is wrong with it
+	if err != nil { // also where the kernel has a number, "+0" for example
+		return o, refusal{unix.EINVAL}
 	}
 	host, ok := outside(mappings, uint32(id))
 	if !ok {
@@ -183,13 +183,13 @@ func (s *session) translate(f *filesystem, o option) (option, error) {
 	return option{o.key, strconv.FormatUint(uint64(host), 10), true}, nil
 }
 
-// remember notes a superblock that may be remounted. One that was there before belongs to others too.
+// remember notes a superblock that may be remounted, while its mount is open. One that was there before belongs to others too.
 func (s *session) remember(m *made, o order) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if m.fresh {
-		s.mounted[m.dev] = superblock{o.filesystem, o.source.writable}
-	} else {
-		delete(s.mounted, m.dev)
+	if !m.fresh {
+		s.mounted.remove(m.dev)
+		return
+	}
+	if err := s.mounted.add(m.dev, superblock{filesystem: o.filesystem, writable: o.source.writable}, m.mount); err != nil {
+		warn(&s.container, "the mount of %s cannot be remounted: its end cannot be watched: %v", o.filesystem.name, err)
 	}
 }

@@ -45,7 +45,7 @@ const fspickFlags = unix.FSPICK_CLOEXEC | unix.FSPICK_SYMLINK_NOFOLLOW | unix.FS
 func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	path, fault := req.String(1)
 	flags := req.Uint32(2)
-	if s.hasNone() || !tellsFiles() || fault != 0 || flags&^fspickFlags != 0 {
+	if s.mounted.none() || !tellsFiles() || fault != 0 || flags&^fspickFlags != 0 {
 		return sdk.Continue(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
@@ -397,7 +397,7 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 		return sdk.Response{}, err
 	}
 	defer at.Close()
-	if err := s.checkShared(caller, at); err != nil {
+	if err := s.checkShared(ctx, caller, at); err != nil {
 		return sdk.Response{}, err
 	}
 	if err := req.CheckValid(ctx); err != nil {

@@ -12,7 +12,7 @@ import (
 // remount answers a mount(2) that changes a superblock, if this plugin made it for this container. The kernel refuses every
 // other itself.
 func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
-	if s.hasNone() {
+	if s.mounted.none() {
 		return sdk.Continue(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
@@ -58,25 +58,17 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 	return sdk.Return(0), nil
 }
 
-func (s *session) hasNone() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.mounted) == 0
-}
-
 // superblockAt is the superblock of an open file, if this plugin made it, and says whether the file is the root of a mount.
 func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
 		return nil, false, fmt.Errorf("statx of the target: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sb, ours := s.mounted[unix.Mkdev(st.Dev_major, st.Dev_minor)]
-	if !ours {
-		return nil, false, nil
+	sb, err := s.mounted.get(unix.Mkdev(st.Dev_major, st.Dev_minor))
+	if sb == nil || err != nil {
+		return nil, false, err
 	}
-	return &sb, st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+	return sb, st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
 // vetRemount checks the options, and that the caller may write to the device if that is what it asks for.

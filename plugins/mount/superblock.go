@@ -19,12 +19,6 @@ const (
 	fsconfigCreateExcl = 8 // kernel 6.6: never a superblock that is there already
 )
 
-// superblock is one that this plugin made.
-type superblock struct {
-	filesystem *filesystem
-	writable   bool // the caller could write to the device
-}
-
 // order is a superblock to be made, and how it is to be mounted.
 type order struct {
 	filesystem *filesystem
@@ -130,6 +124,7 @@ func newWork(caller *target.Target) (*work, error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, func() { unix.Close(w.user) })
+	w.steps.KeepOpen(w.scratch.namespace, w.user)
 	release, err := caller.JoinCgroups(w.steps, "devices", "memory")
 	if err != nil {
 		w.close()
@@ -157,6 +152,7 @@ func (w *work) create(o order, command int) (int, error) {
 	if err != nil {
 		return -1, refuse(err)
 	}
+	w.steps.KeepOpen(root.dir, context)
 	w.steps.Add("setns to the scratch namespace", unix.SYS_SETNS, w.scratch.namespace, unix.CLONE_NEWNS)
 	w.steps.Add("fchdir", unix.SYS_FCHDIR, root.dir)
 	w.steps.Add("chroot", unix.SYS_CHROOT, ".")
@@ -168,6 +164,7 @@ func (w *work) create(o order, command int) (int, error) {
 // a copy of the mount namespace for another user namespace (lock_mnt_tree, fs/namespace.c), and so is what the kernel locks
 // with them. The last step returns the mount.
 func (w *work) mount(context int, a attributes, shift bool) {
+	w.steps.KeepOpen(context)
 	mount := w.steps.Add(stepMount, unix.SYS_FSMOUNT, context, unix.FSMOUNT_CLOEXEC, uintptr(a&atimeAttributes|lockedAttributes))
 	if shift {
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(w.user)}

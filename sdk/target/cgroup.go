@@ -34,6 +34,7 @@ func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), e
 			return nil, &os.PathError{Op: "open", Path: file, Err: err}
 		}
 		fds = append(fds, fd)
+		s.KeepOpen(fd)
 		s.Add("join "+filepath.Dir(file), unix.SYS_WRITE, fd, "0", 1)
 	}
 	return release, nil

@@ -47,6 +47,7 @@ func (t *Target) Access(ctx context.Context, fd int, mode uint32) error {
 		return err
 	}
 	s := &Steps{}
+	s.KeepOpen(user, fd)
 	s.addGroups(credentials.Groups)
 	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(credentials.GIDs.Filesystem))
 	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(credentials.UIDs.Filesystem))

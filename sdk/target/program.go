@@ -41,6 +41,7 @@ func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
 		return nil, err
 	}
 	defer inside.close()
+	s.KeepOpen(append(inside.namespaces, inside.mount, inside.root, inside.cwd, inside.user, program.Output)...)
 	release, err := t.JoinCgroups(s)
 	if err != nil {
 		return nil, err
@@ -51,6 +52,7 @@ func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
 		return nil, err
 	}
 	defer unix.Close(input)
+	s.KeepOpen(input)
 	if err := t.enterSteps(s, inside); err != nil {
 		return nil, err
 	}
@@ -299,10 +301,7 @@ func (s *Steps) becomeProgram(capabilities Capabilities, input int, program Prog
 	s.Add("standard input", unix.SYS_DUP3, in, 0, 0)
 	s.Add("standard output", unix.SYS_DUP3, out, 1, 0)
 	s.Add("standard error", unix.SYS_DUP3, out, 2, 0)
-	for _, fd := range []int{0, 1, 2} {
-		s.KeepOpen(fd)
-	}
-	s.closeOthers()
+	s.closeAllBut(0, 1, 2)
 	s.dropTo(capabilities)
 	s.resetSignals()
 	argv, envv := s.pointers(program.Args), s.pointers(program.Env)

@@ -21,14 +21,20 @@ import (
 // and ends with the last step.
 //
 // Arguments are prepared before: numbers, strings and memory of this process, of which the process has a copy, and
-// results of earlier steps.
+// results of earlier steps. Of this process's descriptors it has none but those of KeepOpen: one that lingers would hold what
+// others wait for the end of.
 type Steps struct {
 	steps []step
 	memory
-	kept   []int // descriptors that the process keeps
-	socket int   // the process's end
-	report *report
-	answer *int32 // where the descriptor to be returned stands in the message
+	kept     []int // descriptors that the process keeps
+	unneeded []span
+	socket   int // the process's end
+	report   *report
+}
+
+// span is a range of descriptors.
+type span struct {
+	first, last int
 }
 
 // step is one system call. It holds addresses of memory that Steps keeps alive.
@@ -122,18 +128,27 @@ func (m *memory) pointers(texts []string) uintptr {
 	return uintptr(unsafe.Pointer(&array[0]))
 }
 
-// KeepOpen leaves the process a descriptor of this one after CloseOthers.
-func (s *Steps) KeepOpen(fd int) { s.kept = append(s.kept, fd) }
+// KeepOpen leaves the process descriptors of this one.
+func (s *Steps) KeepOpen(fds ...int) { s.kept = append(s.kept, fds...) }
 
-// closeOthers adds the closing of all descriptors but those kept.
-func (s *Steps) closeOthers() {
-	kept := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(s.kept), s.socket))))
+// allBut are the ranges of all descriptors but these.
+func allBut(kept ...int) []span {
+	slices.Sort(kept)
+	var ranges []span
 	first := 0
-	for _, fd := range append(kept, math.MaxInt32) {
+	for _, fd := range append(slices.Compact(kept), math.MaxInt32) {
 		if fd > first {
-			s.Add("close_range", unix.SYS_CLOSE_RANGE, first, fd-1, 0)
+			ranges = append(ranges, span{first, fd - 1})
 		}
 		first = fd + 1
+	}
+	return ranges
+}
+
+// closeAllBut adds the closing of all descriptors but these, and the one to answer by.
+func (s *Steps) closeAllBut(kept ...int) {
+	for _, r := range allBut(append(kept, s.socket)...) {
+		s.Add("close_range", unix.SYS_CLOSE_RANGE, r.first, r.last, 0)
 	}
 }
 
@@ -228,6 +243,7 @@ func (s *Steps) start(finish func()) (*running, error) {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	s.socket, s.report = pair[1], (*report)(unsafe.Pointer(&page[0]))
+	s.unneeded = allBut(append(slices.Clone(s.kept), s.socket)...)
 	finish()
 	pid, err := s.fork()
 	if err != nil {
@@ -308,6 +324,9 @@ func (s *Steps) forkChild() (int, unix.Errno) {
 //go:nosplit
 //go:norace
 func (s *Steps) child() {
+	for i := range s.unneeded {
+		unix.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(s.unneeded[i].first), uintptr(s.unneeded[i].last), 0)
+	}
 	for i := range s.steps {
 		st := &s.steps[i]
 		for a := range st.args {

@@ -54,6 +54,30 @@ func TestStepsFail(t *testing.T) {
 	}
 }
 
+// TestStepsDescriptors are none but those that the process is to have.
+func TestStepsDescriptors(t *testing.T) {
+	for name, test := range map[string]struct {
+		keep bool
+		want error
+	}{"kept": {true, nil}, "other": {false, unix.EBADF}} {
+		t.Run(name, func(t *testing.T) {
+			fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			s := &target.Steps{}
+			if test.keep {
+				s.KeepOpen(fd)
+			}
+			s.Add("fcntl", unix.SYS_FCNTL, fd, unix.F_GETFD)
+			if err := s.Run(t.Context(), someNamespace); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
 // TestStepsHang ends with the context, and the process with it.
 func TestStepsHang(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

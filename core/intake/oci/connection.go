@@ -11,37 +11,38 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/intercede/intercede/core/socket"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
 // receiveArrival reads one arrival and closes the connection. The arrival's peer is set, where it is known, with an
 // error too. Errors are those of Options.Refused.
-func receiveArrival(ctx context.Context, socket *net.UnixConn, options Options) (Arrival, error) {
-	defer socket.Close()
-	stop := context.AfterFunc(ctx, func() { socket.Close() })
+func receiveArrival(ctx context.Context, conn *net.UnixConn, options Options) (Arrival, error) {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
 	var arrival Arrival
-	err := arrival.receive(socket, options)
+	err := arrival.receive(conn, options)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("cut while waiting for the runtime's message: %w", context.Cause(ctx))
 	}
 	return arrival, err
 }
 
-func (a *Arrival) receive(socket *net.UnixConn, options Options) error {
-	raw, err := socket.SyscallConn()
+func (a *Arrival) receive(conn *net.UnixConn, options Options) (err error) {
+	if a.Peer, err = socket.Peer(conn); err != nil {
+		return err
+	}
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if a.Peer, err = peerCredentials(raw); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(options.Silence)); err != nil {
 		return err
 	}
-	if err := socket.SetReadDeadline(time.Now().Add(options.Silence)); err != nil {
-		return err
-	}
-	c := &connection{socket: socket, raw: raw, message: options.Message}
+	c := &connection{socket: conn, raw: raw, message: options.Message}
 	defer c.descriptors.close()
 	if a.State, err = c.readMessage(); err != nil {
 		return err
@@ -140,16 +141,4 @@ func recvmsgCloexec(fd int, p, control []byte) (n, controlLength, flags int, err
 			return n, controlLength, flags, err
 		}
 	}
-}
-
-func peerCredentials(raw syscall.RawConn) (unix.Ucred, error) {
-	var credentials *unix.Ucred
-	var failure error
-	err := raw.Control(func(fd uintptr) {
-		credentials, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err := errors.Join(err, os.NewSyscallError("getsockopt SO_PEERCRED", failure)); err != nil {
-		return unix.Ucred{}, err
-	}
-	return *credentials, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/intercede/intercede/core/intake/rights"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ type descriptors struct {
 // what recvmsg returned. Returns an error wrapping [ErrDescriptors] if some did not fit or if an earlier recvmsg has
 // brought descriptors already.
 func (d *descriptors) receive(control []byte, flags int) error {
-	arrived, err := passedRights(control)
+	arrived, err := rights.Passed(control)
 	again := len(d.fds) > 0 && len(arrived) > 0
 	d.fds = append(d.fds, arrived...)
 	switch {
@@ -63,42 +64,14 @@ func (d *descriptors) takeListener(names []string) (*os.File, error) {
 
 // close closes what is still held.
 func (d *descriptors) close() {
-	for _, fd := range d.fds {
-		unix.Close(fd)
-	}
+	rights.Close(d.fds)
 	d.fds = nil
 }
 
-// passedRights lists the descriptors in control data. With an error it lists those found before it.
-func passedRights(control []byte) ([]int, error) {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil {
-		return nil, err
-	}
-	var fds []int
-	for _, message := range messages {
-		if message.Header.Level != unix.SOL_SOCKET || message.Header.Type != unix.SCM_RIGHTS {
-			continue
-		}
-		rights, err := unix.ParseUnixRights(&message)
-		if err != nil {
-			return fds, err
-		}
-		fds = append(fds, rights...)
-	}
-	return fds, nil
-}
-
-// requireListener asks procfs what fd is. An ioctl would tell as well, but on a descriptor that is something else it
-// could do anything.
+// requireListener returns an error wrapping [ErrDescriptors] if fd is no seccomp listener.
 func requireListener(fd int) error {
-	const listener = "anon_inode:seccomp notify"
-	kind, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err != nil {
-		return fmt.Errorf("finding out what descriptor came: %w", err)
-	}
-	if kind != listener {
-		return fmt.Errorf("%w: the descriptor that came is %s", ErrDescriptors, quoted(kind))
+	if err := rights.RequireListener(fd); err != nil {
+		return fmt.Errorf("%w: %w", ErrDescriptors, err)
 	}
 	return nil
 }

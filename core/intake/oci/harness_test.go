@@ -14,6 +14,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/intercede/intercede/core/intake/rights"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +75,7 @@ func newListener(t *testing.T) *os.File {
 	control := make([]byte, controlSize)
 	_, n, _, err := recvmsgCloexec(pair[0], make([]byte, 1), control)
 	must(t, err)
-	fds, err := passedRights(control[:n])
+	fds, err := rights.Passed(control[:n])
 	must(t, err)
 	if len(fds) != 1 {
 		t.Fatalf("the child sent %d descriptors", len(fds))

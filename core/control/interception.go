@@ -1,0 +1,103 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/socket"
+	"github.com/intercede/intercede/sdk/proto"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// maxDescription bounds the description of a container, in bytes: the annotations of a real one exceed 32 KiB.
+const maxDescription = 8 << 20
+
+// Interception is what a seccomp filter for one container notifies.
+type Interception struct {
+	Socket    string    // for OCI runtimes: the filter's listenerPath
+	Manifests Manifests // of the plugins that the container has, see daemon.Setup.For; none: it needs no filter
+}
+
+// Manifests are protobuf's JSON in JSON.
+type Manifests []*proto.Manifest
+
+// MarshalJSON gives an array.
+func (m Manifests) MarshalJSON() ([]byte, error) {
+	texts := make([]json.RawMessage, len(m))
+	for i := range m {
+		var err error
+		if texts[i], err = protojson.Marshal(m[i]); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(texts)
+}
+
+// UnmarshalJSON takes what MarshalJSON gives.
+func (m *Manifests) UnmarshalJSON(text []byte) error {
+	var texts []json.RawMessage
+	if err := json.Unmarshal(text, &texts); err != nil {
+		return err
+	}
+	*m = make(Manifests, len(texts))
+	for i := range texts {
+		(*m)[i] = &proto.Manifest{}
+		if err := protojson.Unmarshal(texts[i], (*m)[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// GetInterception asks the daemon whose admin socket is at path what a filter for the described container notifies. The
+// container's PeerUID is the caller's user id, whatever it says.
+func GetInterception(ctx context.Context, path string, c policy.Container) (*Interception, error) {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	answer := &Interception{}
+	if err := ask(ctx, path, http.MethodPost, interceptionPath, bytes.NewReader(text), answer); err != nil {
+		return nil, fmt.Errorf("asking the daemon on %q: %w", path, err)
+	}
+	return answer, nil
+}
+
+func (s Source) answerInterception(w http.ResponseWriter, r *http.Request) {
+	var c policy.Container
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDescription)).Decode(&c); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	c.PeerUID = peerOf(r.Context())
+	answer(w, s.Interception(c))
+}
+
+type peerKey struct{}
+
+// withPeer keeps the user id of a connection's peer for its requests.
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	peer, err := socket.Peer(unixConn)
+	if err != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, peer.Uid)
+}
+
+// peerOf is nil if the kernel did not tell.
+func peerOf(ctx context.Context) *uint32 {
+	uid, ok := ctx.Value(peerKey{}).(uint32)
+	if !ok {
+		return nil
+	}
+	return &uid
+}

@@ -1,0 +1,86 @@
+package control
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/sdk/proto"
+	"golang.org/x/sys/unix"
+	protobuf "google.golang.org/protobuf/proto"
+)
+
+// listen serves the source until the test ends, and gives the socket's path.
+func listen(t *testing.T, source Source) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	s, err := Listen(path, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	t.Cleanup(func() {
+		if err := errors.Join(s.Close(), <-served); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+func TestInterception(t *testing.T) {
+	manifest := &proto.Manifest{Name: "mknod", Syscalls: []*proto.Syscall{{Name: "mknod", When: []*proto.Match{{
+		All: []*proto.Condition{{Arg: 1, Mask: 1<<64 - 1, Value: 1 << 63}},
+	}}}}}
+	var asked policy.Container
+	path := listen(t, Source{Interception: func(c policy.Container) *Interception {
+		asked = c
+		return &Interception{Socket: "/run/oci", Manifests: Manifests{manifest}}
+	}})
+	liar := uint32(4242)
+	got, err := GetInterception(t.Context(), path, policy.Container{
+		ID: "web", Runtime: policy.RuntimeOCI, Annotations: map[string]string{"k": strings.Repeat("v", 1<<20)}, PeerUID: &liar,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Socket != "/run/oci" || len(got.Manifests) != 1 || !protobuf.Equal(got.Manifests[0], manifest) {
+		t.Errorf("answer %+v", got)
+	}
+	if asked.ID != "web" || len(asked.Annotations["k"]) != 1<<20 {
+		t.Errorf("asked for %q", asked.ID)
+	}
+	if asked.PeerUID == nil || int(*asked.PeerUID) != os.Getuid() {
+		t.Errorf("peer %v, want this process's user", asked.PeerUID)
+	}
+}
+
+func TestInterceptionErrors(t *testing.T) {
+	path := listen(t, Source{Interception: func(policy.Container) *Interception { return &Interception{} }})
+	if got, err := GetInterception(t.Context(), path, policy.Container{}); err != nil || len(got.Manifests) != 0 {
+		t.Errorf("nothing to notify: %+v, %v", got, err)
+	}
+	for name, body := range map[string]string{"no JSON": "{", "other JSON": "[]", "too long": `{"id": "` + strings.Repeat("x", maxDescription) + `"}`} {
+		t.Run(name, func(t *testing.T) {
+			err := ask(t.Context(), path, http.MethodPost, interceptionPath, strings.NewReader(body), &Interception{})
+			if err == nil || !strings.Contains(err.Error(), "400") {
+				t.Errorf("error %v, want status 400", err)
+			}
+		})
+	}
+	t.Run("nobody there", func(t *testing.T) {
+		_, err := GetInterception(t.Context(), path+"x", policy.Container{})
+		if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "intercede serve") {
+			t.Errorf("error %v", err)
+		}
+	})
+}

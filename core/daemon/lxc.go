@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/intake/lxc"
+	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/sdk/notify"
+	"golang.org/x/sys/unix"
+)
+
+// serveMonitor is called for each connection of an LXC monitor.
+func (s *Server) serveMonitor(ctx context.Context, c *lxc.Connection) {
+	if err := s.relay(ctx, c); err != nil {
+		s.monitorRefused(c.Peer, err)
+	}
+}
+
+// relay answers a connection's notifications until it ends.
+func (s *Server) relay(ctx context.Context, c *lxc.Connection) error {
+	x, err := c.Receive()
+	if err != nil {
+		return err
+	}
+	relay, err := s.join(ctx, c, x)
+	if err != nil {
+		return err
+	}
+	defer relay.Close()
+	defer context.AfterFunc(relay.Context(), c.Stop)()
+	for {
+		exchange := core.Exchange{Notification: &x.Notification, Answers: x, Caller: x.Caller, End: x.End}
+		if err := relay.Handle(exchange); err != nil {
+			return err
+		}
+		if x, err = c.Receive(); err != nil {
+			return err
+		}
+	}
+}
+
+// join attaches the container of a connection's first notification.
+func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (*core.Relay, error) {
+	ctx, cancel := context.WithDeadline(ctx, x.End)
+	defer cancel()
+	return s.engine.Relay(ctx, container.Claim{
+		Runtime: policy.RuntimeLXC, Name: container.LXCName(int(c.Peer.Pid)), Cookie: x.Cookie, PeerUID: &c.Peer.Uid, PID: x.Init,
+	})
+}
+
+// monitorRefused says why a monitor is not served any more. A container that ends, and a call that is interrupted, are as it
+// should be.
+func (s *Server) monitorRefused(peer unix.Ucred, err error) {
+	event := s.log.Warn()
+	if errors.Is(err, io.EOF) || errors.Is(err, notify.ErrGone) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, core.ErrOver) {
+		event = s.log.Debug()
+	}
+	event.Err(err).Int32("peer_pid", peer.Pid).Uint32("peer_uid", peer.Uid).Msg("connection of an LXC monitor closed")
+}

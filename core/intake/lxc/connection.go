@@ -1,0 +1,235 @@
+package lxc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/intercede/intercede/core/intake/rights"
+	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// maxDescriptors is the room for the descriptors of a packet: one more than there should be.
+const maxDescriptors = 4
+
+var (
+	// ErrDescriptors is wrapped by every error about the descriptors that came with a packet.
+	ErrDescriptors = errors.New("not the descriptors that LXC sends")
+
+	// ErrOldLXC means that the monitor keeps the listener to itself, so that nobody could know whether a caller still waits
+	// when its memory is read or something is done for it. Its containers' calls get ENOSYS.
+	ErrOldLXC = errors.New("this LXC, older than 4.0.5 or so, does not hand on its listener: update it; the container's calls get ENOSYS")
+)
+
+// Connection is one monitor's. Receive and what it returns are for one goroutine.
+type Connection struct {
+	Peer unix.Ucred // the monitor
+
+	refused func(peer unix.Ucred, err error)
+	init    int // of its container; 0: no packet came yet
+	old     bool
+	last    *Exchange
+	data    [maxPacket]byte
+	control []byte
+
+	mu sync.Mutex
+	fd int // blocking; -1: closed
+}
+
+// newConnection takes conn over.
+func newConnection(conn *net.UnixConn, refused func(unix.Ucred, error)) (*Connection, error) {
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &Connection{refused: refused, fd: -1, control: make([]byte, unix.CmsgSpace(maxDescriptors*4))}
+	var failure error
+	err = raw.Control(func(fd uintptr) { failure = c.adopt(int(fd)) })
+	if err := errors.Join(err, failure); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// adopt duplicates the socket, and has the duplicate block.
+func (c *Connection) adopt(fd int) error {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return os.NewSyscallError("getsockopt SO_PEERCRED", err)
+	}
+	c.Peer = *peer
+	if c.fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+	}
+	return os.NewSyscallError("fcntl O_NONBLOCK", unix.SetNonblock(c.fd, false))
+}
+
+// checkPeer makes sure that the peer's pids are what they are here.
+func checkPeer(peer unix.Ucred) error {
+	theirs, err1 := target.StatNamespace("/proc/" + strconv.Itoa(int(peer.Pid)) + "/ns/pid")
+	ours, err2 := target.StatNamespace("/proc/self/ns/pid")
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("the monitor's pid namespace: %w", err)
+	}
+	if theirs != ours {
+		return errors.New("the monitor is in another pid namespace than intercede: its process ids mean nothing here")
+	}
+	return nil
+}
+
+// Stop has Receive return io.EOF once what has arrived is received. It may be called at any time.
+func (c *Connection) Stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		unix.Shutdown(c.fd, unix.SHUT_RD)
+	}
+}
+
+func (c *Connection) close() {
+	c.endLast()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+		c.fd = -1
+	}
+}
+
+// endLast gives back what the last exchange held, and says whether LXC has an answer to it.
+func (c *Connection) endLast() (answered bool) {
+	if c.last == nil {
+		return true
+	}
+	last := c.last
+	c.last = nil
+	last.close()
+	return last.answered
+}
+
+// Receive ends the exchange before and waits for the next notification. The error is io.EOF when the monitor is gone, wraps
+// notify.ErrGone when LXC may still wait for the answer to a notification that has no caller any more, and else [ErrPacket] or
+// [ErrDescriptors]; the connection is of no use after it.
+func (c *Connection) Receive() (*Exchange, error) {
+	if !c.endLast() {
+		return nil, fmt.Errorf("a notification was not answered: %w", notify.ErrGone)
+	}
+	for {
+		x, err := c.receive()
+		if !errors.Is(err, ErrOldLXC) {
+			return x, err
+		}
+		if !c.old {
+			c.old = true
+			c.refused(c.Peer, err)
+		}
+	}
+}
+
+// receive is one packet's. Without a listener among its descriptors the call is answered, and the error is ErrOldLXC.
+func (c *Connection) receive() (*Exchange, error) {
+	data, fds, err := c.recvmsg()
+	if err != nil {
+		return nil, err
+	}
+	received := time.Now()
+	p, err := parsePacket(data)
+	if err == nil {
+		err = c.check(p)
+	}
+	if err != nil {
+		rights.Close(fds)
+		return nil, err
+	}
+	if len(fds) == 2 {
+		rights.Close(fds)
+		if err := c.send(encodeReply(data, response{ID: p.notification.ID, Errno: -int32(unix.ENOSYS)})); err != nil {
+			return nil, err
+		}
+		return nil, ErrOldLXC
+	}
+	listener, err := takeListener(fds)
+	if err != nil {
+		return nil, err
+	}
+	c.last, err = newExchange(c, p, data, listener, received)
+	return c.last, err
+}
+
+// check compares the packet with what is known of its sender.
+func (c *Connection) check(p packet) error {
+	if p.monitor != int(c.Peer.Pid) {
+		return fmt.Errorf("%w: it says that the monitor is process %d, and its sender is %d", ErrPacket, p.monitor, c.Peer.Pid)
+	}
+	if c.init != 0 && p.init != c.init {
+		return fmt.Errorf("%w: the connection is of the container of process %d, and this is of %d", ErrPacket, c.init, p.init)
+	}
+	c.init = p.init
+	return nil
+}
+
+// takeListener takes the third descriptor, and closes the others.
+func takeListener(fds []int) (notify.FD, error) {
+	if len(fds) != 3 {
+		rights.Close(fds)
+		return -1, fmt.Errorf("%w: %d came: want 3", ErrDescriptors, len(fds))
+	}
+	rights.Close(fds[:2]) // /proc/PID and its mem: which thread it is is known better from a pidfd
+	if err := rights.RequireListener(fds[2]); err != nil {
+		rights.Close(fds[2:])
+		return -1, fmt.Errorf("%w: %w", ErrDescriptors, err)
+	}
+	return notify.FD(fds[2]), nil
+}
+
+// recvmsg waits for a packet, whose bytes are good until the next. With an error there are no descriptors.
+func (c *Connection) recvmsg() ([]byte, []int, error) {
+	n, controlLength, flags, err := recvmsgOnce(c.fd, c.data[:], c.control)
+	if err == unix.ECONNRESET { // it went without our last reply
+		return nil, nil, io.EOF
+	}
+	if err != nil {
+		return nil, nil, os.NewSyscallError("recvmsg", err)
+	}
+	fds, err := rights.Passed(c.control[:controlLength])
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%w: unreadable control data: %w", ErrDescriptors, err)
+	case n == 0:
+		err = io.EOF
+	case flags&unix.MSG_CTRUNC != 0:
+		err = fmt.Errorf("%w: the peer sent more than %d, or this process has too few left (RLIMIT_NOFILE)", ErrDescriptors, maxDescriptors)
+	case flags&unix.MSG_TRUNC != 0:
+		err = fmt.Errorf("%w: it has more than %d bytes", ErrPacket, maxPacket)
+	}
+	if err != nil {
+		rights.Close(fds)
+		return nil, nil, err
+	}
+	return c.data[:n], fds, nil
+}
+
+// recvmsgOnce is recvmsg(2), retried on EINTR.
+func recvmsgOnce(fd int, data, control []byte) (n, controlLength, flags int, err error) {
+	for {
+		n, controlLength, flags, _, err = unix.Recvmsg(fd, data, control, unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			return n, controlLength, flags, err
+		}
+	}
+}
+
+// send sends a packet to a peer that must be waiting for it.
+func (c *Connection) send(data []byte) error {
+	err := unix.Send(c.fd, data, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return os.NewSyscallError("send", err)
+}

@@ -1,0 +1,150 @@
+// Package lxc receives notifications from LXC's monitors.
+//
+// A container with lxc.seccomp.notify.proxy = unix:PATH has a monitor that connects to that SOCK_SEQPACKET socket and keeps the
+// listener to itself: it sends each notification as a packet, with descriptors of the caller's /proc folder, its memory and
+// the listener, and waits for a packet with the response before it sends the next (seccomp_notify_handler, src/lxc/seccomp.c
+// in LXC).
+//
+// After 30 seconds LXC answers ENOSYS by itself, and takes what comes later for the answer to the next notification. So an
+// answer is sent only while the notification is valid and [Exchange.End] is near; else the connection is closed, and LXC
+// connects again.
+package lxc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/intercede/intercede/core/socket"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxConnections is how many monitors are served at once, each by a thread of its own. Further ones wait in the socket's
+	// backlog, and their containers' calls with them.
+	maxConnections = 4096
+
+	acceptPause = 100 * time.Millisecond
+)
+
+// Server owns a socket for LXC's monitors. Make one with [Listen].
+type Server struct {
+	socket  *socket.Socket
+	refused func(peer unix.Ucred, err error)
+
+	mu          sync.Mutex
+	connections map[*Connection]struct{}
+	serving     sync.WaitGroup
+}
+
+// Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
+// connection that was not used, or no longer, and why: [ErrPacket], [ErrDescriptors], [ErrOldLXC], a system call's error. It is
+// called concurrently.
+func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
+	s, err := socket.ListenPackets(path)
+	if err != nil {
+		return nil, fmt.Errorf("the socket for LXC: %w", err)
+	}
+	return &Server{socket: s, refused: refused, connections: map[*Connection]struct{}{}}, nil
+}
+
+// Serve accepts connections until ctx is done, and calls handle with every one, each from a goroutine of its own. The
+// connection is closed when handle returns. When ctx is done no further notification is received, while those that are
+// being handled may be answered, which Close waits for.
+func (s *Server) Serve(ctx context.Context, handle func(*Connection)) error {
+	defer s.stopAll()
+	slots := make(chan struct{}, maxConnections)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		conn, err := s.accept(ctx)
+		if ctx.Err() != nil {
+			if conn != nil {
+				conn.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.serving.Go(func() {
+			defer func() { <-slots }()
+			s.serve(conn, handle)
+		})
+	}
+}
+
+// Close waits for the connections' ends, removes the socket and its lock file, and stops listening. Serve must have returned.
+func (s *Server) Close() error {
+	s.serving.Wait()
+	return s.socket.Close()
+}
+
+// accept returns the next connection, or an error once ctx is done or the socket is closed.
+func (s *Server) accept(ctx context.Context) (*net.UnixConn, error) {
+	for {
+		conn, err := s.socket.Accept(ctx)
+		switch {
+		case err == nil:
+			return conn, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.Is(err, net.ErrClosed):
+			return nil, fmt.Errorf("serving the socket %q for LXC: %w", s.socket.Path(), err)
+		}
+		s.refused(unix.Ucred{}, fmt.Errorf("accepting a connection of LXC on %q: %w", s.socket.Path(), err))
+		select {
+		case <-time.After(acceptPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// serve has one connection handled.
+func (s *Server) serve(conn *net.UnixConn, handle func(*Connection)) {
+	c, err := newConnection(conn, s.refused)
+	if err != nil {
+		s.refused(unix.Ucred{}, err)
+		return
+	}
+	defer c.close()
+	if err := checkPeer(c.Peer); err != nil {
+		s.refused(c.Peer, err)
+		return
+	}
+	s.add(c)
+	defer s.remove(c)
+	handle(c)
+}
+
+func (s *Server) add(c *Connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.connections == nil {
+		c.Stop()
+		return
+	}
+	s.connections[c] = struct{}{}
+}
+
+func (s *Server) remove(c *Connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.connections, c)
+}
+
+// stopAll stops all connections, and those to come.
+func (s *Server) stopAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.connections {
+		c.Stop()
+	}
+	s.connections = nil
+}

@@ -1,0 +1,198 @@
+package ociruntime
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/intercede/intercede/core/control"
+	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/policy"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// maxConfig bounds a config.json, in bytes.
+const maxConfig = 16 << 20
+
+// configFile is a bundle's config.json.
+type configFile struct {
+	path string
+	info fs.FileInfo
+	text []byte
+	spec spec
+}
+
+// spec is what the wrapper reads of a config.json; the rest may be of any version of the specification.
+type spec struct {
+	Annotations map[string]string `json:"annotations"`
+	Linux       *struct {
+		Namespaces  []specs.LinuxNamespace `json:"namespaces"`
+		CgroupsPath string                 `json:"cgroupsPath"`
+		Seccomp     json.RawMessage        `json:"seccomp"`
+	} `json:"linux"`
+}
+
+// seccomp is what decides whether a linux.seccomp counts.
+type seccomp struct {
+	DefaultAction string            `json:"defaultAction"`
+	Syscalls      []json.RawMessage `json:"syscalls"`
+	ListenerPath  string            `json:"listenerPath"`
+}
+
+// none: runtimes take it for no filter.
+func (s seccomp) none() bool {
+	return s.DefaultAction == "" && len(s.Syscalls) == 0 && s.ListenerPath == ""
+}
+
+// readConfigFile errors wrap fs.ErrNotExist if there is no such file.
+func readConfigFile(path string) (*configFile, error) {
+	f := &configFile{path: path}
+	if err := f.read(); err != nil {
+		return nil, fmt.Errorf("the bundle's %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func (f *configFile) read() error {
+	file, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if f.info, err = file.Stat(); err != nil {
+		return err
+	}
+	if !f.info.Mode().IsRegular() {
+		return errors.New("not a regular file")
+	}
+	if f.text, err = io.ReadAll(io.LimitReader(file, maxConfig+1)); err != nil {
+		return err
+	}
+	if len(f.text) > maxConfig {
+		return fmt.Errorf("larger than %d bytes", maxConfig)
+	}
+	return json.Unmarshal(f.text, &f.spec)
+}
+
+// privileged says that the container will be in the host's user namespace, where it needs no interception.
+func (f *configFile) privileged() (bool, error) {
+	if f.spec.Linux == nil {
+		return true, nil
+	}
+	for _, n := range f.spec.Linux.Namespaces {
+		if n.Type == specs.UserNamespace {
+			return sameAsOwn(n.Path)
+		}
+	}
+	return inInitialUserNamespace()
+}
+
+// sameAsOwn says whether the container joins the user namespace that the runtime is in, and that is the host's. An empty
+// path is a new one.
+func sameAsOwn(path string) (bool, error) {
+	if path == "" {
+		return false, nil
+	}
+	joined, err := os.Stat(path)
+	if err != nil {
+		return false, nil // the real runtime says so
+	}
+	own, err := os.Stat("/proc/self/ns/user")
+	if err != nil || !os.SameFile(joined, own) {
+		return false, err
+	}
+	return inInitialUserNamespace()
+}
+
+// inInitialUserNamespace: only there every id is mapped, to itself (user_namespaces(7)). A rootless engine runs its runtime
+// in another one.
+func inInitialUserNamespace() (bool, error) {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return false, err
+	}
+	return strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295", nil
+}
+
+// describe says to the rules what the container will be.
+func (f *configFile) describe(id string) policy.Container {
+	c := policy.Container{Runtime: policy.RuntimeOCI, ID: id, Annotations: f.spec.Annotations}
+	if path := cgroupOf(f.spec.Linux.CgroupsPath); path != "" {
+		c.Cgroups = []string{path}
+	}
+	return c
+}
+
+// intercept makes the container notify what is wanted. A file that needs no change is not written.
+func (f *configFile) intercept(wanted *control.Interception) error {
+	if len(wanted.Manifests) == 0 {
+		return nil
+	}
+	base := []byte(f.spec.Linux.Seccomp)
+	var own seccomp
+	if base != nil {
+		if err := json.Unmarshal(base, &own); err != nil {
+			return fmt.Errorf("%s: linux.seccomp: %w", f.path, err)
+		}
+	}
+	if own.ListenerPath == wanted.Socket {
+		return nil // by a profile of `intercede profile`, or by an earlier start of the same bundle
+	}
+	if own.none() {
+		base = nil
+	}
+	merged, err := filter.OCI(base, wanted.Manifests, wanted.Socket)
+	if err != nil {
+		return fmt.Errorf("%s: linux.seccomp: %w; a [[container]] rule that gives the container no plugins leaves it as it is", f.path, err)
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, merged); err != nil {
+		return err
+	}
+	text, err := replaceSeccomp(f.text, compact.Bytes())
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	if err := f.replace(text); err != nil {
+		return fmt.Errorf("adding to linux.seccomp of %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// replace puts a new file with the same owner and mode in the place of the old one.
+func (f *configFile) replace(text []byte) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(f.path), ".config.json-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(file.Name())
+		}
+	}()
+	_, writeErr := file.Write(text)
+	err = errors.Join(writeErr, f.copyOwner(file), file.Chmod(f.info.Mode().Perm()), file.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), f.path)
+}
+
+func (f *configFile) copyOwner(file *os.File) error {
+	owner, created := f.info.Sys().(*syscall.Stat_t), &syscall.Stat_t{}
+	if err := syscall.Fstat(int(file.Fd()), created); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if owner.Uid == created.Uid && owner.Gid == created.Gid {
+		return nil
+	}
+	return file.Chown(int(owner.Uid), int(owner.Gid))
+}

@@ -1,0 +1,84 @@
+// Package ociruntime is an OCI runtime that executes another one: `intercede oci-runtime`.
+//
+// Where its command line creates a container, it first asks the daemon what the container's seccomp filter has to notify,
+// and adds that and the daemon's socket to linux.seccomp of the bundle's config.json. In every case it then becomes the
+// real runtime (execve), with the same arguments, environment, descriptors and standard streams.
+package ociruntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/intercede/intercede/core/control"
+	"github.com/intercede/intercede/core/policy"
+)
+
+// Options are what the command line of intercede itself says.
+type Options struct {
+	Config  string // path of the config file
+	Runtime string // in the place of the config's oci_runtime.runtime, as policy.CheckOCIRuntime accepts it; empty: that
+}
+
+// Exec prepares the bundle, where args create a container, and becomes the real runtime. It returns only with an error,
+// which the log that args name has too.
+//
+// Call it on the process's first thread: what belongs to a thread, such as the signal that it gets when its parent dies
+// (PR_SET_PDEATHSIG), is then the real runtime's too.
+func Exec(ctx context.Context, options Options, args []string) error {
+	c := parse(args)
+	settings, err := readSettings(options)
+	if err == nil || !c.creates() {
+		err = settings.exec(ctx, c, args)
+	}
+	if err != nil {
+		c.log("error", err.Error())
+	}
+	return err
+}
+
+func (s settings) exec(ctx context.Context, c command, args []string) error {
+	if c.creates() {
+		if err := s.prepare(ctx, c); err != nil {
+			return err
+		}
+	}
+	return execRuntime(s.runtime, args)
+}
+
+// prepare makes the bundle's container notify what the daemon says. What is wrong with a bundle that has no readable
+// config.json is the real runtime's to say.
+func (s settings) prepare(ctx context.Context, c command) error {
+	path := c.configPath()
+	file, err := readConfigFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if privileged, err := file.privileged(); err != nil || privileged {
+		if privileged {
+			c.log("info", "intercede: the container has no user namespace of its own: it is left as it is")
+		}
+		return err
+	}
+	wanted, err := control.GetInterception(ctx, s.control, file.describe(c.id))
+	if err != nil {
+		return s.missing(c, err)
+	}
+	return file.intercept(wanted)
+}
+
+// missing says what to do without the daemon's answer.
+func (s settings) missing(c command, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: the engines of other users than root take a seccomp profile in the place of this runtime", err)
+	}
+	if s.onMissing == policy.MissingPlain {
+		c.log("warning", fmt.Sprintf("intercede: the container is created without interception: %v", err))
+		return nil
+	}
+	return fmt.Errorf("the container is not created without interception, as oci_runtime.on_missing = %q says: %w", policy.MissingFail, err)
+}

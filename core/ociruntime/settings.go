@@ -1,0 +1,41 @@
+package ociruntime
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/intercede/intercede/core/policy"
+)
+
+// settings are what the wrapper takes from config.toml.
+type settings struct {
+	control   string // path of the daemon's admin socket
+	runtime   string
+	onMissing string
+}
+
+// readSettings reads the config. With an error the settings are the defaults, which do for commands that create nothing:
+// a mistake in the config is not to keep anybody from stopping containers. What else is wrong with the config is the
+// daemon's business, which goes on with the one that it has.
+func readSettings(options Options) (settings, error) {
+	config, problems := policy.Load(options.Config, policy.Options{})
+	problems = slices.DeleteFunc(problems, func(p policy.Problem) bool { return !concerns(p.Key) })
+	defaults := policy.DefaultOCIRuntime()
+	s := settings{runtime: defaults.Runtime, onMissing: defaults.OnMissing}
+	if len(problems) == 0 {
+		s = settings{config.Broker.Control, config.OCIRuntime.Runtime, config.OCIRuntime.OnMissing}
+	}
+	if options.Runtime != "" {
+		s.runtime = options.Runtime
+	}
+	if len(problems) > 0 {
+		return s, problems
+	}
+	return s, nil
+}
+
+// concerns says whether a problem with this key is one for the wrapper. Without a key it is about the file as a whole, such
+// as that others may write it.
+func concerns(key string) bool {
+	return key == "" || key == "broker" || key == "broker.control" || key == "oci_runtime" || strings.HasPrefix(key, "oci_runtime.")
+}

@@ -1,0 +1,5 @@
+package target
+
+// Alive returns an error wrapping os.ErrProcessDone if the thread is gone. What was had by the number of the thread before a
+// successful call, such as [ReadMemory]'s, was this thread's.
+func (t *Target) Alive() error { return t.alive() }
