@@ -28,7 +28,6 @@ type Steps struct {
 	kept   []int // descriptors that the process keeps
 	socket int   // the process's end
 	report *report
-	answer *int32 // where the descriptor to be returned stands in the message
 }
 
 // step is one system call. It holds addresses of memory that Steps keeps alive.
