@@ -98,7 +98,6 @@ func TestRunWithoutDaemon(t *testing.T) {
 const everySetting = `
 [plugins.mknod]
 [plugins.sysinfo]
-[plugins.setxattr]
 [plugins.sched.config]
 min_nice = -5
 [plugins.bpf.config]
@@ -106,6 +105,7 @@ devices = true
 [plugins.mount.config]
 allowed = ["ext4"]
 fuse = { squashfs = "squashfuse" }
+[plugins.setxattr]
 `
 
 // TestRunNotifiesNothingElse has a container with all plugins do what none of them takes, with the same system calls where
