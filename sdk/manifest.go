@@ -31,9 +31,9 @@ type Manifest struct {
 // Syscall is one system call that the plugin takes, named as in the kernel's tables.
 type Syscall struct {
 	Name string
-	// If is the key of a setting that switches the syscall on: it never leaves the kernel while the setting has the zero
-	// value of its type. Empty: always taken.
-	If string
+	// If are keys of settings that switch the syscall on: it never leaves the kernel while all of them have the zero value of
+	// their types. None: always taken.
+	If []string
 	// When narrows what leaves the kernel: the call is notified when any Match holds, always when there is none.
 	When []Match
 	// Arguments name the arguments for logs, from the first.
@@ -164,7 +164,7 @@ func (m Manifest) wire() (*proto.Manifest, error) {
 }
 
 func (s Syscall) wire() *proto.Syscall {
-	w := &proto.Syscall{Name: s.Name, IfSetting: s.If}
+	w := &proto.Syscall{Name: s.Name, IfSettings: s.If}
 	for _, match := range s.When {
 		m := &proto.Match{}
 		for _, c := range match {

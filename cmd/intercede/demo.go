@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"os/signal"
 
 	"github.com/intercede/intercede/core/demo"
@@ -16,8 +17,8 @@ func demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Show the same calls without and with interception, side by side",
 		Long: `Demo starts two equal containers, one of them with interception, and makes the same system calls in both: some of
-each plugin that the config enables. It shows what came of each, and what it cost. It exits 1 if something did not come
-out as it should. Nothing on the host is changed.`,
+each plugin that is installed, with settings of its own. It shows what came of each, and what it cost. It exits 1 if something
+did not come out as it should. Nothing on the host is changed; a loop device is in use meanwhile.`,
 		Example: "  intercede demo\n  intercede demo --json | jq '.cases[] | {name, ok}'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -37,7 +38,12 @@ out as it should. Nothing on the host is changed.`,
 	}
 	config.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
-	c.AddCommand(callerCommand("caller", demo.ServeCaller))
+	c.AddCommand(&cobra.Command{
+		Use:    "caller IMAGE MINOR",
+		Hidden: true,
+		Args:   cobra.ExactArgs(2),
+		RunE:   func(_ *cobra.Command, args []string) error { return demo.ServeCaller(args, os.Stdin, os.Stdout) },
+	})
 	return c
 }
 
@@ -47,9 +53,9 @@ func runDemo(ctx context.Context, config configFlags) (*demo.Report, error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	setup, err := config.load(ctx)
+	read, err := config.read()
 	if err != nil {
 		return nil, err
 	}
-	return demo.Run(ctx, setup, []string{"demo", "caller"}, warnings())
+	return demo.Run(ctx, read.Broker.PluginDir, []string{"demo", "caller"}, warnings())
 }

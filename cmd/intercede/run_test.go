@@ -93,3 +93,42 @@ func TestRunWithoutDaemon(t *testing.T) {
 	}
 	wantText(t, r.stderr, "intercede serve", s.socket())
 }
+
+// everySetting has all plugins on, with something to do for each.
+const everySetting = `
+[plugins.mknod]
+[plugins.sysinfo]
+[plugins.sched.config]
+min_nice = -5
+[plugins.bpf.config]
+devices = true
+[plugins.mount.config]
+allowed = ["ext4"]
+fuse = { squashfs = "squashfuse" }
+[plugins.setxattr]
+`
+
+// TestRunNotifiesNothingElse has a container with all plugins do what none of them takes, with the same system calls where
+// there are such: pipes and regular files are made, filesystems bound, attributes of another size set.
+func TestRunNotifiesNothingElse(t *testing.T) {
+	require(t, "busybox", "setfattr")
+	s := newSite(t, everySetting)
+	const workload = `set -e
+		d=$(mktemp -d); cd "$d"
+		mkfifo pipe; busybox mknod other p
+		mkdir a b; cp -a /etc/passwd a; ln -s a link; chmod 600 a/passwd; chown 1:1 a/passwd
+		tar cf a.tar a; tar xf a.tar -C b
+		busybox mount -o bind a /mnt; busybox mount -o remount,bind,ro /mnt; busybox mount --make-private /mnt; umount /mnt
+		setfattr -n user.long -v value a || [ $? = 1 ]
+		(cat /proc/self/status; ls -lR /etc; find /usr/bin -name 'a*'; ps; id; date; df /) >/dev/null 2>&1 || true
+		echo done`
+	r := intercede(t, "run", "--config", s.config(), "--plugin-dir", everyPlugin(t), "--log-level", "debug", "--", "sh", "-c", workload)
+	if r.status != 0 || !strings.Contains(r.stdout, "done") {
+		t.Fatalf("status %d: %s", r.status, r.stderr)
+	}
+	for line := range strings.Lines(r.stderr) {
+		if strings.Contains(line, `"message":"call"`) {
+			t.Errorf("notified: %s", line)
+		}
+	}
+}

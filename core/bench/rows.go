@@ -38,13 +38,14 @@ const (
 
 func calls() (map[string]caller.Call, error) {
 	opaque, err := caller.Setxattr(opaquePath, "trusted.overlay.opaque", 'y')
+	scheduler, _ := caller.Setscheduler(10)
 	return map[string]caller.Call{
 		getppid:  caller.Getppid(),
 		getpgid:  caller.Getpgid(),
 		sysinfo:  caller.Sysinfo(),
 		mknod:    caller.Mknod(nodePath, 1, 3), // null(4)
 		setxattr: opaque,
-		sched:    caller.Setscheduler(10),
+		sched:    scheduler,
 		bpf:      caller.LoadDeviceProgram(),
 	}, err
 }

@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/intercede/intercede/core/bench/caller"
@@ -18,33 +20,51 @@ type example struct {
 	name          string // as a person writes it
 	plugin        string // that takes it
 	without, with string // what is to come of it, as the call's Show says it
-	call          caller.Call
+	call          func() (caller.Call, error)
 }
 
 const (
-	refused = "EPERM (Operation not permitted)"
+	refused = "EPERM"
 	made    = "made, writable: crw-r--r-- 1, 3" // mode 0666 less the umask 022
+	mounted = "mounted, root's: nosuid, nodev"
 )
 
 // examples are all that can be shown. Names are kept short, for the table.
-func examples() []example {
+func examples(d disk) []example {
 	return []example{
 		// In the root filesystem, the node itself is made.
-		{"mknod /tmp/null c 1 3", "mknod", refused, made, mknod("/tmp/null")},
+		{"mknod /tmp/null c 1 3", "mknod", refused, made, always(mknod("/tmp/null"))},
 		// The container's own tmpfs, where no node could be opened: the host's is bind-mounted.
-		{"mknod /dev/demo c 1 3", "mknod", refused, made, mknod("/dev/demo")},
-		{"sysinfo: total memory", "sysinfo", "host: " + binarySize(totalMemory()), "limit: " + binarySize(memoryLimit), sysinfo()},
+		{"mknod /dev/demo c 1 3", "mknod", refused, made, always(mknod("/dev/demo"))},
+		{"sysinfo: total memory", "sysinfo", "host: " + binarySize(totalMemory()), "limit: " + binarySize(memoryLimit), always(sysinfo())},
+		{"setfattr trusted.overlay.opaque", "setxattr", refused, "set", setxattr},
+		{"chrt -f -p 10 TID", "sched", refused, "SCHED_FIFO", always(setscheduler())},
+		{"bpf: device program", "bpf", refused, "attached: /dev/null is refused", always(deviceProgram())},
+		{"mount -t ext4 /dev/disk", "mount", refused, mounted, func() (caller.Call, error) { return mountDisk(d) }},
+		{"mount -t ext2 IMAGE, by fuse2fs", "mount", refused, mounted, func() (caller.Call, error) { return mountImage(d) }},
 	}
+}
+
+func always(call caller.Call) func() (caller.Call, error) {
+	return func() (caller.Call, error) { return call, nil }
 }
 
 // mknod makes a node of null(4).
 func mknod(path string) caller.Call {
 	call := caller.Mknod(path, 1, 3)
+	return showing(call, func() string { return nodeText(path) })
+}
+
+// showing has the call shown by what is seen after it.
+func showing(call caller.Call, seen func() string) caller.Call {
 	call.Show = func() string {
 		if errno := call.Make(); errno != 0 {
-			return errnoText(errno)
+			return unix.ErrnoName(errno)
 		}
-		text := nodeText(path)
+		text := seen()
+		if call.Undo == nil {
+			return text
+		}
 		if err := call.Undo(); err != nil {
 			return err.Error()
 		}
@@ -76,15 +96,13 @@ func nodeText(path string) string {
 
 // sysinfo shows whose memory a program sees.
 func sysinfo() caller.Call {
-	call := caller.Sysinfo()
-	call.Show = func() string {
+	return showing(caller.Sysinfo(), func() string {
 		total := totalMemory()
 		if total == memoryLimit {
 			return "limit: " + binarySize(total)
 		}
 		return "host: " + binarySize(total)
-	}
-	return call
+	})
 }
 
 // totalMemory is what sysinfo(2) says to this process, in bytes; 0 if it fails.
@@ -94,4 +112,71 @@ func totalMemory() uint64 {
 		return 0
 	}
 	return uint64(info.Totalram) * uint64(info.Unit)
+}
+
+func setxattr() (caller.Call, error) {
+	call, err := caller.Setxattr("/tmp/opaque", "trusted.overlay.opaque", 'y')
+	return showing(call, func() string { return "set" }), err
+}
+
+func setscheduler() caller.Call {
+	call, thread := caller.Setscheduler(10)
+	return showing(call, func() string {
+		attr, err := unix.SchedGetAttr(thread, 0)
+		if err != nil || attr.Policy != unix.SCHED_FIFO || attr.Priority != 10 {
+			return fmt.Sprintf("policy %+v, %v", attr, err)
+		}
+		return "SCHED_FIFO"
+	})
+}
+
+// mountDisk mounts the disk by its device node, which the plugin mknod lets the container make.
+func mountDisk(d disk) (caller.Call, error) {
+	const node, dir = "/dev/disk", "/tmp/disk"
+	// Where it cannot be made the mount is refused before the kernel looks for it.
+	err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, d.minor)))
+	if err != nil && !errors.Is(err, unix.EPERM) {
+		return caller.Call{}, fmt.Errorf("mknod %s: %w", node, err)
+	}
+	return mount(node, dir, "ext4")
+}
+
+// mountImage has fuse2fs of the container mount the image.
+func mountImage(d disk) (caller.Call, error) {
+	err := unix.Mknod("/dev/fuse", unix.S_IFCHR|0o600, int(unix.Mkdev(fuseMajor, fuseMinor)))
+	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EEXIST) {
+		return caller.Call{}, fmt.Errorf("mknod /dev/fuse: %w", err)
+	}
+	return mount(d.image, "/tmp/image", "ext2")
+}
+
+func mount(source, dir, kind string) (caller.Call, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return caller.Call{}, err
+	}
+	call, err := caller.Mount(source, dir, kind)
+	return showing(call, func() string { return mountText(dir) }), err
+}
+
+// mountText says whose the mounted filesystem is, and how it is mounted.
+func mountText(dir string) string {
+	var st unix.Stat_t
+	var statfs unix.Statfs_t
+	if err := errors.Join(unix.Stat(dir, &st), unix.Statfs(dir, &statfs)); err != nil {
+		return err.Error()
+	}
+	var flags []string
+	for _, f := range []struct {
+		flag int64
+		name string
+	}{{unix.ST_NOSUID, "nosuid"}, {unix.ST_NODEV, "nodev"}} {
+		if statfs.Flags&f.flag != 0 {
+			flags = append(flags, f.name)
+		}
+	}
+	owner := "root's"
+	if st.Uid != 0 {
+		owner = fmt.Sprintf("user %d's", st.Uid)
+	}
+	return fmt.Sprintf("mounted, %s: %s", owner, strings.Join(flags, ", "))
 }

@@ -4,8 +4,12 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
@@ -22,23 +26,72 @@ const (
 	warmUpCalls = 50
 )
 
-// ServeCaller is the program in the containers.
-func ServeCaller(in io.Reader, out io.Writer) error {
+// ServeCaller is the program in the containers. The arguments are those that Run adds to its command.
+func ServeCaller(args []string, in io.Reader, out io.Writer) error {
+	d, err := parseDisk(args)
+	if err != nil {
+		return err
+	}
 	calls := map[string]caller.Call{}
-	for _, e := range examples() {
-		calls[e.name] = e.call
+	for _, e := range examples(d) {
+		call, err := e.call()
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+		calls[e.name] = call
 	}
 	return caller.Serve(in, out, calls)
 }
 
-// Run makes the examples of the enabled plugins in both containers. command are the arguments with which this program
-// calls ServeCaller. An outcome that is not what it should be is no error: see [Report.Check].
-func Run(ctx context.Context, setup *daemon.Setup, command []string, log zerolog.Logger) (*Report, error) {
-	shown := enabled(examples(), setup.Policy.Plugins)
-	if len(shown) == 0 {
-		return nil, errors.New("nothing to show: the config enables neither mknod nor sysinfo; add [plugins.mknod] or [plugins.sysinfo]")
+// Run makes the examples of the plugins whose programs are in the folder in both containers. command are the arguments with
+// which this program calls ServeCaller. An outcome that is not what it should be is no error: see [Report.Check].
+func Run(ctx context.Context, pluginDir string, command []string, log zerolog.Logger) (*Report, error) {
+	dir, err := os.MkdirTemp("/var/tmp", "intercede-demo-")
+	if err != nil {
+		return nil, err
 	}
-	options := run.Options{Args: command, Memory: memoryLimit}
+	defer os.RemoveAll(dir)
+	d, err := newDisk(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("make a disk to mount: %w", err)
+	}
+	defer d.close()
+	found := installed(pluginDir, plugins(d))
+	shown := slices.DeleteFunc(examples(d), func(e example) bool { return !found[e.plugin] })
+	if len(shown) == 0 {
+		return nil, fmt.Errorf("nothing to show: there are no plugins in %s; make build, and --plugin-dir bin, or set plugin_dir in the config", pluginDir)
+	}
+	config := filepath.Join(dir, "config.toml")
+	if err := writeConfig(config, pluginDir, found, plugins(d)); err != nil {
+		return nil, err
+	}
+	setup, problems := daemon.Load(ctx, config, policy.Options{})
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return compare(ctx, setup, shown, d.options(command), log)
+}
+
+// options are those of both containers.
+func (d disk) options(command []string) run.Options {
+	return run.Options{
+		Args:    slices.Concat(command, []string{d.image, strconv.Itoa(int(d.minor))}),
+		Memory:  memoryLimit,
+		Devices: []string{fmt.Sprintf("b %d:%d rw", loopMajor, d.minor), fmt.Sprintf("c %d:%d rw", fuseMajor, fuseMinor)},
+	}
+}
+
+// parseDisk reads the arguments that options adds.
+func parseDisk(args []string) (disk, error) {
+	if len(args) != 2 {
+		return disk{}, errors.New("want IMAGE MINOR")
+	}
+	minor, err := strconv.ParseUint(args[1], 10, 20)
+	return disk{image: args[0], minor: uint32(minor)}, err
+}
+
+// compare makes the examples in a container without interception, and in one with it.
+func compare(ctx context.Context, setup *daemon.Setup, shown []example, options run.Options, log zerolog.Logger) (*Report, error) {
 	without, err := play(ctx, shown, options, nil)
 	if err != nil {
 		return nil, err
@@ -56,13 +109,6 @@ func Run(ctx context.Context, setup *daemon.Setup, command []string, log zerolog
 		return nil, err
 	}
 	return newReport(shown, without, with), nil
-}
-
-// enabled are the examples whose plugins are.
-func enabled(all []example, plugins []policy.Plugin) []example {
-	return slices.DeleteFunc(all, func(e example) bool {
-		return !slices.ContainsFunc(plugins, func(p policy.Plugin) bool { return p.Name == e.plugin && p.Enabled })
-	})
 }
 
 // play makes the examples in a container, one outcome for each.

@@ -1,12 +1,11 @@
 package demo
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"github.com/intercede/intercede/core/policy"
-	"golang.org/x/sys/unix"
 )
 
 func TestCheck(t *testing.T) {
@@ -33,7 +32,7 @@ func TestCheck(t *testing.T) {
 
 // Every example fits, with costs of five digits.
 func TestTableIsNarrow(t *testing.T) {
-	shown := examples()
+	shown := examples(disk{image: "/var/tmp/image", minor: 7})
 	var without, with []Outcome
 	for _, e := range shown {
 		without = append(without, Outcome{e.without, 0.9})
@@ -50,16 +49,33 @@ func TestTableIsNarrow(t *testing.T) {
 	}
 }
 
-func TestEnabled(t *testing.T) {
-	got := enabled(examples(), []policy.Plugin{{Name: "sysinfo"}, {Name: "other"}})
-	if len(got) != 1 || got[0].plugin != "sysinfo" {
-		t.Errorf("got %+v", got)
+func TestInstalled(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "intercede-plugin-sched"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	settings := plugins(disk{minor: 7})
+	found := installed(dir, settings)
+	if len(found) != len(settings) || !found["sched"] || found["mount"] {
+		t.Errorf("found %v", found)
+	}
+	for _, e := range examples(disk{minor: 7}) {
+		if _, known := settings[e.plugin]; !known {
+			t.Errorf("%s: plugin %s has no settings", e.name, e.plugin)
+		}
+	}
+	config := filepath.Join(dir, "config.toml")
+	if err := writeConfig(config, "/plugins", found, settings); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(config)
+	if want := "[broker]\nplugin_dir = \"/plugins\"\n[plugins.sched.config]\n\n"; string(text) != want || err != nil {
+		t.Errorf("config %q, %v", text, err)
 	}
 }
 
 func TestTexts(t *testing.T) {
 	for _, test := range []struct{ name, got, want string }{
-		{"errno", errnoText(unix.EPERM), "EPERM (Operation not permitted)"},
 		{"bytes", binarySize(1023), "1023.0 B"},
 		{"mebibytes", binarySize(memoryLimit), "64.0 MiB"},
 		{"gibibytes", binarySize(24 << 30), "24.0 GiB"},

@@ -1,18 +1,6 @@
 package demo
 
-import (
-	"fmt"
-	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
-
-// errnoText shows an errno as programs do: "EPERM (Operation not permitted)".
-func errnoText(errno syscall.Errno) string {
-	text := errno.Error()
-	return fmt.Sprintf("%s (%s)", unix.ErrnoName(errno), strings.ToUpper(text[:1])+text[1:])
-}
+import "fmt"
 
 // binarySize shows bytes as "64.0 MiB".
 func binarySize(bytes uint64) string {

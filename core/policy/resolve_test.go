@@ -47,7 +47,7 @@ func testManifests(t testing.TB) Manifests {
 			},
 		},
 		{
-			Name: "mount", Syscalls: append(syscalls("mount"), &proto.Syscall{Name: "fsopen", IfSetting: "allowed"}),
+			Name: "mount", Syscalls: append(syscalls("mount"), &proto.Syscall{Name: "fsopen", IfSettings: []string{"allowed"}}),
 			Settings: []*proto.Setting{
 				{Key: "allowed", Type: proto.Setting_TYPE_STRING_LIST, Pattern: "[a-z0-9]+", Example: "ext4", DefaultJson: `[]`},
 				{Key: "shift", Type: proto.Setting_TYPE_BOOL, DefaultJson: `false`},
@@ -55,7 +55,7 @@ func testManifests(t testing.TB) Manifests {
 			},
 		},
 		{
-			Name: "bpf", Syscalls: []*proto.Syscall{{Name: "bpf", IfSetting: "devices"}},
+			Name: "bpf", Syscalls: []*proto.Syscall{{Name: "bpf", IfSettings: []string{"devices"}}},
 			Settings: []*proto.Setting{{Key: "devices", Type: proto.Setting_TYPE_BOOL, DefaultJson: `false`}},
 		},
 		{Name: "setxattr", Syscalls: syscalls("removexattr")},

@@ -25,7 +25,7 @@ func (handler) Manifest() sdk.Manifest {
 		Description: "loads device programs and attaches them to the container's cgroups",
 		Syscalls: []sdk.Syscall{{
 			Name:      "bpf",
-			If:        "devices",
+			If:        []string{"devices"},
 			When:      commands(cmdLoad, cmdAttach, cmdDetach, cmdQuery, cmdGetByID, cmdLink),
 			Arguments: []sdk.Argument{{Name: "cmd", Format: sdk.Decimal}, {Name: "attr"}, {Name: "size", Format: sdk.Decimal}},
 			Reads:     []sdk.Read{sdk.ReadBytes(1, 2, maxAttr)},

@@ -31,15 +31,15 @@ func bpf[T any](cmd int, attr *T) (int, syscall.Errno) {
 // progLoad is the attr of BPF_PROG_LOAD up to log_true_size, which kernels before 6.4 do not know, and do not mind while it
 // is zero.
 type progLoad struct {
-	progType, insnCnt   uint32
-	insns, license      unsafe.Pointer
-	logLevel, logSize   uint32
-	logBuf              unsafe.Pointer
-	kernVersion, flags  uint32
-	name                [unix.BPF_OBJ_NAME_LEN]byte
-	ifindex, attachType uint32
-	_                   [loadLogTrueSize - 72]byte
-	logTrueSize         uint32
+	progType, insnCnt  uint32
+	insns, license     unsafe.Pointer
+	logLevel, logSize  uint32
+	logBuf             unsafe.Pointer
+	kernVersion, flags uint32
+	name               [unix.BPF_OBJ_NAME_LEN]byte
+	_, attachType      uint32 // prog_ifindex
+	_                  [loadLogTrueSize - 72]byte
+	logTrueSize        uint32
 }
 
 // progAttach is the attr of BPF_PROG_ATTACH up to replace_bpf_fd.
@@ -54,7 +54,7 @@ type progDetach struct {
 
 // linkCreate is the attr of BPF_LINK_CREATE up to flags.
 type linkCreate struct {
-	program, target, attachType, flags uint32
+	program, target, attachType, _ uint32 // flags
 }
 
 // progQuery is the attr of BPF_PROG_QUERY up to revision. The kernel writes the revision whatever the size of the attr.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -246,6 +248,35 @@ func TestMountinfo(t *testing.T) {
 	cancel()
 	if _, err := findMount(ctx, strings.NewReader(mountinfo), 44); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// endless is a file with one line that is as long as there is memory for.
+type endless struct {
+	left int
+}
+
+func (e *endless) Read(data []byte) (int, error) {
+	if e.left <= 0 {
+		return 0, io.EOF
+	}
+	for i := range data {
+		data[i] = 'a'
+	}
+	e.left -= len(data)
+	return len(data), nil
+}
+
+// TestLongMountinfo takes no memory for what a container's mounts are called.
+func TestLongMountinfo(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := findMount(t.Context(), &endless{64 << 20}, 1); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+		t.Errorf("it took %d bytes", took)
 	}
 }
 

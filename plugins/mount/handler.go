@@ -26,6 +26,7 @@ func (handler) Manifest() sdk.Manifest {
 		Description: "mounts approved filesystems",
 		Syscalls: []sdk.Syscall{{
 			Name: "mount",
+			If:   []string{"allowed", "fuse"},
 			When: []sdk.Match{
 				{{Arg: 3, Mask: msOther | msPropagation, Value: 0}},                      // a new superblock
 				{{Arg: 3, Mask: unix.MS_MGC_MSK | msOther, Value: unix.MS_MGC_VAL}},      // the same, by old programs
@@ -35,25 +36,26 @@ func (handler) Manifest() sdk.Manifest {
 			Reads:     []sdk.Read{sdk.ReadPath(0), sdk.ReadPath(1), sdk.ReadPath(2), sdk.ReadString(4, maxData)},
 		}, {
 			Name:      "fsopen",
+			If:        []string{"allowed", "fuse"},
 			Arguments: []sdk.Argument{{Name: "fsname"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0)},
 		}, {
 			Name:      "fspick",
-			If:        "allowed",
+			If:        []string{"allowed"},
 			Arguments: []sdk.Argument{{Name: "dirfd", Format: sdk.FD}, {Name: "path"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(1)},
 		}, {
 			Name:      "fsconfig",
-			If:        "allowed",
+			If:        []string{"allowed"},
 			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "cmd", Format: sdk.Decimal}, {Name: "key"}, {Name: "value"}, {Name: "aux", Format: sdk.Decimal}},
 			Reads:     []sdk.Read{sdk.ReadString(2, maxParameter), sdk.ReadString(3, maxParameter)},
 		}, {
 			Name:      "fsmount",
-			If:        "allowed",
+			If:        []string{"allowed"},
 			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "flags"}, {Name: "attributes"}},
 		}, {
 			Name:      "move_mount",
-			If:        "allowed",
+			If:        []string{"allowed"},
 			When:      []sdk.Match{{{Arg: 4, Mask: unix.MOVE_MOUNT_F_EMPTY_PATH, Value: unix.MOVE_MOUNT_F_EMPTY_PATH}}},
 			Arguments: []sdk.Argument{{Name: "from_dirfd", Format: sdk.FD}, {Name: "from"}, {Name: "to_dirfd", Format: sdk.FD}, {Name: "to"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(1), sdk.ReadPath(3)},

@@ -40,7 +40,7 @@ func (handler) Manifest() sdk.Manifest {
 			Reads:     []sdk.Read{sdk.ReadStruct(1, attrSizeV0)},
 		}, {
 			Name:      "setpriority",
-			If:        minNiceKey,
+			If:        []string{minNiceKey},
 			When:      []sdk.Match{{{Arg: 0, Mask: all32, Value: unix.PRIO_PROCESS}}},
 			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "prio", Format: sdk.Decimal}},
 		}},

@@ -81,7 +81,7 @@ func (f form) manifest() sdk.Syscall {
 		s.Reads = append(s.Reads, sdk.ReadPath(f.pathArg()))
 	}
 	if f.operation != set {
-		s.If = readSetting
+		s.If = []string{readSetting}
 	}
 	switch {
 	case f.operation == remove:

@@ -76,8 +76,10 @@ func CheckManifest(m *Manifest) error {
 		}
 	}
 	for _, s := range m.GetSyscalls() {
-		if key := s.GetIfSetting(); key != "" && !keys[key] {
-			fault("syscall %q: there is no setting %q to switch it on", s.GetName(), key)
+		for _, key := range s.GetIfSettings() {
+			if !keys[key] {
+				fault("syscall %q: there is no setting %q to switch it on", s.GetName(), key)
+			}
 		}
 	}
 	if err := checkVerdict(m.GetOnFailure()); err != nil {

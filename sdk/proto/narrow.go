@@ -12,7 +12,10 @@ import (
 func Narrow(m *Manifest, settings string) *Manifest {
 	var values map[string]json.RawMessage
 	json.Unmarshal([]byte(settings), &values) // what is no object switches nothing on
-	off := func(s *Syscall) bool { return s.GetIfSetting() != "" && isZero(values[s.GetIfSetting()]) }
+	off := func(s *Syscall) bool {
+		on := func(key string) bool { return !isZero(values[key]) }
+		return len(s.GetIfSettings()) > 0 && !slices.ContainsFunc(s.GetIfSettings(), on)
+	}
 	if !slices.ContainsFunc(m.GetSyscalls(), off) {
 		return m
 	}

@@ -10,7 +10,7 @@ import (
 func switched(kind Setting_Type, value string) *Manifest {
 	return &Manifest{
 		Name: "p", Version: "1",
-		Syscalls:  []*Syscall{{Name: "getppid"}, {Name: "getpid", IfSetting: "key"}},
+		Syscalls:  []*Syscall{{Name: "getppid"}, {Name: "getpid", IfSettings: []string{"key"}}},
 		Settings:  []*Setting{{Key: "key", Type: kind, DefaultJson: value}},
 		OnFailure: &Verdict{Kind: &Verdict_Continue{Continue: true}},
 	}
@@ -52,7 +52,7 @@ func TestNarrow(t *testing.T) {
 
 func TestCheckManifestSwitch(t *testing.T) {
 	m := switched(Setting_TYPE_BOOL, "true")
-	m.Syscalls[1].IfSetting = "kei"
+	m.Syscalls[1].IfSettings = []string{"kei"}
 	if err := CheckManifest(m); err == nil || !strings.Contains(err.Error(), `syscall "getpid": there is no setting "kei"`) {
 		t.Errorf("got %v", err)
 	}

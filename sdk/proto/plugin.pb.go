@@ -511,9 +511,9 @@ type Syscall struct {
 	When      []*Match               `protobuf:"bytes,2,rep,name=when,proto3" json:"when,omitempty"` // notified when any matches; always when empty
 	Reads     []*Read                `protobuf:"bytes,3,rep,name=reads,proto3" json:"reads,omitempty"`
 	Arguments []*Argument            `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"` // for logs; those not named are left out
-	// The key of a setting that switches the syscall on: it is not taken while the setting has the zero value of its type
-	// (false, 0, an empty string, list or table). Empty: always taken.
-	IfSetting     string `protobuf:"bytes,5,opt,name=if_setting,json=ifSetting,proto3" json:"if_setting,omitempty"`
+	// Keys of settings that switch the syscall on: it is not taken while all of them have the zero value of their types (false,
+	// 0, an empty string, list or table). Without any it is always taken.
+	IfSettings    []string `protobuf:"bytes,5,rep,name=if_settings,json=ifSettings,proto3" json:"if_settings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -576,11 +576,11 @@ func (x *Syscall) GetArguments() []*Argument {
 	return nil
 }
 
-func (x *Syscall) GetIfSetting() string {
+func (x *Syscall) GetIfSettings() []string {
 	if x != nil {
-		return x.IfSetting
+		return x.IfSettings
 	}
-	return ""
+	return nil
 }
 
 // Argument says how a register is shown in logs. What a declared read copied is shown in the place of its pointer.
@@ -2390,14 +2390,14 @@ const file_plugin_proto_rawDesc = "" +
 	"namespaces\x128\n" +
 	"\bsettings\x18\a \x03(\v2\x1c.intercede.plugin.v1.SettingR\bsettings\x12;\n" +
 	"\n" +
-	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\"\xda\x01\n" +
+	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\"\xdc\x01\n" +
 	"\aSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04when\x18\x02 \x03(\v2\x1a.intercede.plugin.v1.MatchR\x04when\x12/\n" +
 	"\x05reads\x18\x03 \x03(\v2\x19.intercede.plugin.v1.ReadR\x05reads\x12;\n" +
-	"\targuments\x18\x04 \x03(\v2\x1d.intercede.plugin.v1.ArgumentR\targuments\x12\x1d\n" +
-	"\n" +
-	"if_setting\x18\x05 \x01(\tR\tifSetting\"\xc7\x01\n" +
+	"\targuments\x18\x04 \x03(\v2\x1d.intercede.plugin.v1.ArgumentR\targuments\x12\x1f\n" +
+	"\vif_settings\x18\x05 \x03(\tR\n" +
+	"ifSettings\"\xc7\x01\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
 	"\x06format\x18\x02 \x01(\x0e2$.intercede.plugin.v1.Argument.FormatR\x06format\"i\n" +

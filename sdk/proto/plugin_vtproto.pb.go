@@ -379,12 +379,14 @@ func (m *Syscall) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if len(m.IfSetting) > 0 {
-		i -= len(m.IfSetting)
-		copy(dAtA[i:], m.IfSetting)
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.IfSetting)))
-		i--
-		dAtA[i] = 0x2a
+	if len(m.IfSettings) > 0 {
+		for iNdEx := len(m.IfSettings) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.IfSettings[iNdEx])
+			copy(dAtA[i:], m.IfSettings[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.IfSettings[iNdEx])))
+			i--
+			dAtA[i] = 0x2a
+		}
 	}
 	if len(m.Arguments) > 0 {
 		for iNdEx := len(m.Arguments) - 1; iNdEx >= 0; iNdEx-- {
@@ -2228,9 +2230,11 @@ func (m *Syscall) SizeVT() (n int) {
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
 	}
-	l = len(m.IfSetting)
-	if l > 0 {
-		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	if len(m.IfSettings) > 0 {
+		for _, s := range m.IfSettings {
+			l = len(s)
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
 	}
 	n += len(m.unknownFields)
 	return n
@@ -3775,7 +3779,7 @@ func (m *Syscall) UnmarshalVT(dAtA []byte) error {
 			iNdEx = postIndex
 		case 5:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field IfSetting", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field IfSettings", wireType)
 			}
 			var stringLen uint64
 			for shift := uint(0); ; shift += 7 {
@@ -3803,7 +3807,7 @@ func (m *Syscall) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.IfSetting = string(dAtA[iNdEx:postIndex])
+			m.IfSettings = append(m.IfSettings, string(dAtA[iNdEx:postIndex]))
 			iNdEx = postIndex
 		default:
 			iNdEx = preIndex

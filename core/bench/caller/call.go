@@ -77,34 +77,53 @@ func Setxattr(dir, attribute string, value byte) (Call, error) {
 }
 
 // Setscheduler is sched_setscheduler(2) with SCHED_FIFO, of another thread of this process, which sleeps.
-func Setscheduler(priority int32) Call {
+func Setscheduler(priority int32) (call Call, thread int) {
 	tid := make(chan int)
 	go func() {
 		runtime.LockOSThread()
 		tid <- unix.Gettid()
 		select {}
 	}()
-	thread := <-tid
+	thread = <-tid
 	return Call{Make: func() unix.Errno {
 		_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_FIFO, uintptr(unsafe.Pointer(&priority)))
 		return errno
-	}}
+	}}, thread
 }
+
+// Mount is mount(2) without flags and data.
+func Mount(source, target, kind string) (Call, error) {
+	from, err1 := unix.BytePtrFromString(source)
+	to, err2 := unix.BytePtrFromString(target)
+	filesystem, err3 := unix.BytePtrFromString(kind)
+	return Call{
+		Make: func() unix.Errno {
+			_, _, errno := unix.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(to)),
+				uintptr(unsafe.Pointer(filesystem)), 0, 0, 0)
+			return errno
+		},
+		Undo: func() error { return unix.Unmount(target, 0) },
+	}, errors.Join(err1, err2, err3)
+}
+
+// deviceProgram is r0 = 1; exit.
+var deviceProgram = struct {
+	instructions [2]uint64
+	license      [1]byte
+}{instructions: [2]uint64{1<<32 | 0xb7, 0x95}}
 
 // LoadDeviceProgram is bpf(2) with BPF_PROG_LOAD of a device program of two instructions, which allows all.
 func LoadDeviceProgram() Call {
-	// Instructions and union bpf_attr as include/uapi/linux/bpf.h has them.
-	instructions := [2]uint64{1<<32 | 0xb7, 0x95} // r0 = 1; exit
-	license := [1]byte{}
+	// union bpf_attr (include/uapi/linux/bpf.h); it names the rest by its address, which does not change.
 	attr := struct {
 		kind, count           uint32
 		instructions, license uint64
 		rest                  [12]uint64
-	}{kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: 2,
-		instructions: uint64(uintptr(unsafe.Pointer(&instructions))), license: uint64(uintptr(unsafe.Pointer(&license)))}
-	var pinner runtime.Pinner
-	pinner.Pin(&instructions) // attr names them by their addresses
-	pinner.Pin(&license)
+	}{
+		kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(deviceProgram.instructions)),
+		instructions: uint64(uintptr(unsafe.Pointer(&deviceProgram.instructions))),
+		license:      uint64(uintptr(unsafe.Pointer(&deviceProgram.license))),
+	}
 	var fd uintptr
 	return Call{
 		Make: func() (errno unix.Errno) {

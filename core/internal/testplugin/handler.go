@@ -29,7 +29,7 @@ func (h *handler) Manifest() sdk.Manifest {
 				Name: "sethostname", Reads: []sdk.Read{sdk.ReadBytes(0, 1, MaxBytes)},
 				Arguments: []sdk.Argument{{Name: "name"}, {Name: "len", Format: sdk.Size}},
 			},
-			{Name: "getsid", If: "switch"},
+			{Name: "getsid", If: []string{"switch"}},
 			{Name: "chdir", Reads: []sdk.Read{sdk.ReadPath(0)}, Arguments: []sdk.Argument{{Name: "path"}}},
 		},
 		Settings: []sdk.Setting{

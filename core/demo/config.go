@@ -1,0 +1,42 @@
+package demo
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/intercede/intercede/sdk/proto"
+)
+
+// plugins are those that have examples, with the settings for them.
+func plugins(d disk) map[string]string {
+	return map[string]string{
+		"mknod":   fmt.Sprintf(`devices = ["c 1:3", "c %d:%d", "b %d:%d"]`, fuseMajor, fuseMinor, loopMajor, d.minor),
+		"sysinfo": "", "setxattr": "", "sched": "",
+		"bpf":   "devices = true",
+		"mount": `allowed = ["ext4"]` + "\nshift = true\n" + `fuse = { ext2 = "fuse2fs" }`,
+	}
+}
+
+// installed are the names of the plugins whose programs are in the folder.
+func installed(pluginDir string, settings map[string]string) map[string]bool {
+	found := map[string]bool{}
+	for name := range settings {
+		_, err := os.Stat(filepath.Join(pluginDir, proto.BinaryPrefix+name))
+		found[name] = err == nil
+	}
+	return found
+}
+
+// writeConfig writes a config of the installed plugins.
+func writeConfig(path, pluginDir string, found map[string]bool, settings map[string]string) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "[broker]\nplugin_dir = %q\n", pluginDir)
+	for name, values := range settings {
+		if found[name] {
+			fmt.Fprintf(&text, "[plugins.%s.config]\n%s\n", name, values)
+		}
+	}
+	return os.WriteFile(path, []byte(text.String()), 0o600)
+}
