@@ -6,10 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/intercede/intercede/core/policy"
 )
 
 func TestUsage(t *testing.T) {
@@ -98,6 +101,48 @@ func TestCheckAcceptsShippedConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustRun(t, program("check", "--config", s.config(), "--plugin-dir", binaries))
+}
+
+// TestShippedConfigHasDefaults: every key of a plugin is there at its default.
+func TestShippedConfigHasDefaults(t *testing.T) {
+	text, err := os.ReadFile("../../config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	enabled := strings.ReplaceAll(string(text), "enabled = false", "enabled = true")
+	bare := strings.Join(regexp.MustCompile(`(?m)^\[plugins\.\w+\]$`).FindAllString(enabled, -1), "\n")
+	shipped, defaults := explainedSettings(t, enabled), explainedSettings(t, bare)
+	if len(shipped) == 0 || !reflect.DeepEqual(shipped, defaults) {
+		t.Errorf("config.toml gives\n%v\nand defaults alone\n%v", shipped, defaults)
+	}
+	for name := range shipped {
+		// A setting that is not there could not be another.
+		settings := regexp.MustCompile(`(?s)\[plugins\.` + strings.Replace(name, ".", `\.config\]\n.*?\n`, 1) + ` = `)
+		if !settings.MatchString(enabled) {
+			t.Errorf("config.toml does not have %s", name)
+		}
+	}
+}
+
+// explainedSettings are all settings of a container, by "plugin.key".
+func explainedSettings(t *testing.T, config string) map[string]string {
+	t.Helper()
+	s := newSite(t, "")
+	if err := os.WriteFile(s.config(), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var explained []policy.Effective
+	output := mustRun(t, program("policy", "explain", "--id", "x", "--config", s.config(), "--plugin-dir", binaries, "--json"))
+	if err := json.Unmarshal([]byte(output), &explained); err != nil || len(explained) != 1 {
+		t.Fatalf("%v: %s", err, output)
+	}
+	settings := map[string]string{}
+	for _, p := range explained[0].Plugins {
+		for _, setting := range p.Settings {
+			settings[p.Name+"."+setting.Key] = string(setting.Value)
+		}
+	}
+	return settings
 }
 
 // What is wrong with a plugin's binary is said with the file and what was expected; nothing is started.

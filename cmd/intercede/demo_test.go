@@ -2,8 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +28,7 @@ func TestDemoShowsTheDifference(t *testing.T) {
 // TestDemoOfAll has all plugins installed.
 func TestDemoOfAll(t *testing.T) {
 	s := newSite(t, "")
-	r := intercede(t, "demo", "--config", s.config(), "--plugin-dir", everyPlugin(t), "--json")
+	r := intercede(t, "demo", "--config", s.config(), "--plugin-dir", binaries, "--json")
 	var report demo.Report
 	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.status != 0 {
 		t.Fatalf("status %d, %v: %s%s", r.status, err, r.stdout, r.stderr)
@@ -47,31 +45,6 @@ func TestDemoOfAll(t *testing.T) {
 			t.Errorf("nothing of %s", name)
 		}
 	}
-}
-
-// everyPlugin is a folder with all plugins of the tree.
-func everyPlugin(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	sources, err := filepath.Glob("../../plugins/*/main.go")
-	if err != nil || len(sources) == 0 {
-		t.Fatalf("no plugins: %v", err)
-	}
-	for _, source := range sources {
-		name := filepath.Base(filepath.Dir(source))
-		binary, err := filepath.Rel(binaries, filepath.Join(dir, "intercede-plugin-"+name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := goBuild(binary, filepath.Dir(source)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
 }
 
 func TestDemoWithNothingToShow(t *testing.T) {

@@ -122,7 +122,7 @@ func TestRunNotifiesNothingElse(t *testing.T) {
 		setfattr -n user.long -v value a || [ $? = 1 ]
 		(cat /proc/self/status; ls -lR /etc; find /usr/bin -name 'a*'; ps; id; date; df /) >/dev/null 2>&1 || true
 		echo done`
-	r := intercede(t, "run", "--config", s.config(), "--plugin-dir", everyPlugin(t), "--log-level", "debug", "--", "sh", "-c", workload)
+	r := intercede(t, "run", "--config", s.config(), "--log-level", "debug", "--", "sh", "-c", workload)
 	if r.status != 0 || !strings.Contains(r.stdout, "done") {
 		t.Fatalf("status %d: %s", r.status, r.stderr)
 	}

@@ -19,7 +19,7 @@ import (
 func main() {
 	tasks := map[string]func(dir string) error{
 		"attach": attach, "link": attachLink, "replace": replace, "runc": runc, "broken": broken, "large": large, "map": withMap,
-		"exchange": exchange,
+		"exchange": exchange, "fuse": fuse,
 	}
 	if err := tasks[os.Args[1]](os.Args[2]); err != nil {
 		fmt.Println("error:", err)
