@@ -27,6 +27,11 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 	if malformed != 0 {
 		return answer(malformed, nil)
 	}
+	// What is attached is not to change between the look and the deed.
+	if err := enter(ctx, c.attaching); err != nil {
+		return sdk.Response{}, err
+	}
+	defer leave(c.attaching)
 	place, errno, err := c.place(at.target)
 	if errno != 0 || err != nil {
 		return answer(errno, err)

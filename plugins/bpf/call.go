@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -49,54 +50,62 @@ func answer(errno syscall.Errno, err error) (sdk.Response, error) {
 	return sdk.Return(0), nil
 }
 
-// descriptor copies a descriptor of the caller. The errno is EBADF if it has none such.
-func (c call) descriptor(fd int) (int, syscall.Errno, error) {
-	copied, err := c.caller.Descriptor(fd)
-	if errors.Is(err, unix.EBADF) {
-		return -1, unix.EBADF, nil
-	}
-	return copied, 0, err
-}
+// Descriptors of the caller are never copied: closing the copy of one that the caller exchanged meanwhile would wait for a
+// filesystem that it serves (FUSE), for ever if that wants it, in a way that not even SIGKILL ends.
 
-// copied is a copy of a caller's descriptor of a program.
+// copied is a descriptor of the program that one of the caller's is of.
 type copied struct {
-	fd int
+	fd int    // -1: the program was not loaded for the container
 	id uint32 // of the program
 }
 
-func (p copied) close() { unix.Close(p.fd) }
-
-// program copies a descriptor of a program. The errno is EBADF, or EINVAL if it is of something else.
-func (c call) program(fd int) (copied, syscall.Errno, error) {
-	number, errno, err := c.descriptor(fd)
-	p := copied{fd: number}
-	if errno != 0 || err != nil {
-		return p, errno, err
+func (p copied) close() {
+	if p.fd >= 0 {
+		unix.Close(p.fd)
 	}
-	if p.id, errno = programID(p.fd); errno != 0 {
-		p.close()
-		return copied{fd: -1}, errno, nil
-	}
-	return p, 0, nil
 }
 
-// place is a copy of a caller's descriptor of a cgroup, which is the container's own or below it, and what is attached there.
+// program opens the program of a caller's descriptor. The errno is EBADF if there is no such descriptor, or EINVAL if it is of
+// something else.
+func (c call) program(fd int) (copied, syscall.Errno, error) {
+	p := copied{fd: -1}
+	id, errno := programOf(c.caller.TID(), fd)
+	if err := c.caller.Alive(); err != nil || errno != 0 {
+		return p, errno, err
+	}
+	if p.id = id; !c.programs.has(id) {
+		return p, 0, nil
+	}
+	p.fd, errno = programByID(id)
+	return p, errno, nil
+}
+
+// place is the cgroup that a caller's descriptor is of, which is the container's own or below it, and what is attached there.
 type place struct {
-	dir int
+	dir int // O_PATH, which is all that the kernel wants
 	attached
 }
 
 func (p place) close() { unix.Close(p.dir) }
 
-// place copies a descriptor of a cgroup. The errno is EBADF if it is of something else, and EPERM for a cgroup that is not the
-// container's.
+// place opens the cgroup of a caller's descriptor. The errno is EBADF if it is of something else, and EPERM for a cgroup that is
+// not the container's.
 func (c call) place(fd int) (place, syscall.Errno, error) {
-	dir, errno, err := c.descriptor(fd)
-	if errno != 0 || err != nil {
-		return place{}, errno, err
+	file, _, err := c.caller.OpenDescriptor(fd)
+	if errors.Is(err, unix.EBADF) {
+		return place{}, unix.EBADF, nil
+	}
+	if err != nil {
+		return place{}, 0, err
+	}
+	defer file.Close()
+	dir, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return place{}, 0, fmt.Errorf("copy a descriptor: %w", err)
 	}
 	p := place{dir: dir}
 	// The kernel says first whether it is a cgroup: a filesystem that the container serves may never answer.
+	var errno syscall.Errno
 	if p.attached, errno = queryAttached(dir); errno == 0 {
 		errno = c.checkOwn(dir)
 	}

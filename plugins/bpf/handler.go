@@ -57,7 +57,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	if err := given.Decode(&c); err != nil {
 		return nil, err
 	}
-	s := &session{programs: newPrograms(), loading: make(chan struct{}, 1)}
+	s := &session{programs: newPrograms(), loading: make(chan struct{}, 1), attaching: make(chan struct{}, 1)}
 	if !c.Devices {
 		return s, nil // it gets no calls
 	}
@@ -71,9 +71,10 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 
 // session is a container's use of the plugin.
 type session struct {
-	own      *cgroup // nil: the container has none
-	programs *programs
-	loading  chan struct{} // holds one while a program is loaded
+	own       *cgroup // nil: the container has none
+	programs  *programs
+	loading   chan struct{} // holds one while a program is loaded
+	attaching chan struct{} // holds one while a program is attached
 }
 
 func (s *session) Close() error {

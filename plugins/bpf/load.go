@@ -54,16 +54,21 @@ func (c call) load(ctx context.Context) (sdk.Response, error) {
 
 // begin waits until no other program of the container is being loaded: the largest take seconds, and hundreds of megabytes
 // of memory meanwhile.
-func (s *session) begin(ctx context.Context) error {
+func (s *session) begin(ctx context.Context) error { return enter(ctx, s.loading) }
+
+func (s *session) end() { leave(s.loading) }
+
+// enter waits until it is the only one between enter and leave.
+func enter(ctx context.Context, turn chan struct{}) error {
 	select {
-	case s.loading <- struct{}{}:
+	case turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-func (s *session) end() { <-s.loading }
+func leave(turn chan struct{}) { <-turn }
 
 // loaded is the answer with what the verifier said.
 func (c call) loaded(p program, v verdict) sdk.Response {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -91,20 +92,58 @@ func queryAttached(dir int) (attached, syscall.Errno) {
 const programName = "anon_inode:bpf-prog"
 
 // programID is the id of the program that fd is a descriptor of. The errno is EINVAL if it is of something else.
-func programID(fd int) (uint32, syscall.Errno) {
-	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	if err != nil || name != programName {
+func programID(fd int) (uint32, syscall.Errno) { return programOf(os.Getpid(), fd) }
+
+// programOf is the id of the program that a descriptor of a thread is of. The errno is EBADF if there is no such descriptor, or
+// EINVAL if it is of something else.
+func programOf(tid, fd int) (uint32, syscall.Errno) {
+	name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, fd))
+	if err != nil {
+		return 0, unix.EBADF
+	}
+	if name != programName {
 		return 0, unix.EINVAL
 	}
-	var info struct{ progType, id uint32 }
-	attr := struct {
-		fd, size uint32
-		info     unsafe.Pointer
-	}{uint32(fd), uint32(unsafe.Sizeof(info)), unsafe.Pointer(&info)}
-	if _, errno := bpf(cmdGetInfo, &attr); errno != 0 {
-		return 0, errno
+	info, err := readStart(fmt.Sprintf("/proc/%d/fdinfo/%d", tid, fd))
+	if err != nil {
+		return 0, unix.EBADF
 	}
-	return info.id, 0
+	id, ok := parseProgramInfo(info)
+	if !ok {
+		return 0, unix.EINVAL
+	}
+	return id, 0
+}
+
+// maxInfo is more than the kernel says of a program in fdinfo. Of other files it may say megabytes.
+const maxInfo = 4096
+
+func readStart(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	text := make([]byte, maxInfo)
+	n, err := unix.Read(fd, text)
+	return string(text[:max(n, 0)]), err
+}
+
+// parseProgramInfo finds the id of a program in its fdinfo (bpf_prog_show_fdinfo, kernel/bpf/syscall.c). That of a link names a
+// program too, but not its type.
+func parseProgramInfo(info string) (id uint32, ok bool) {
+	isProgram := false
+	for line := range strings.Lines(info) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":\t")
+		switch key {
+		case "prog_type":
+			isProgram = true
+		case "prog_id":
+			n, err := strconv.ParseUint(value, 10, 32)
+			return uint32(n), isProgram && err == nil
+		}
+	}
+	return 0, false
 }
 
 // programByID opens the program of this id; the errno is ENOENT if there is none. It takes CAP_SYS_ADMIN.

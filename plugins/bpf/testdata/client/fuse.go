@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -12,20 +14,25 @@ import (
 // Requests of the FUSE protocol (include/uapi/linux/fuse.h).
 const (
 	fuseOpen      = 14
+	fuseFlush     = 25
 	fuseInit      = 26
 	fuseOutHeader = 16
 )
 
-// serveFUSE answers what it takes to open a file, and nothing else: who closes one waits for ever.
-func serveFUSE(device int) {
+// serveFUSE answers what it takes to open a file. Who closes one waits until patience is over.
+func serveFUSE(device int, patience <-chan struct{}) {
 	request := make([]byte, 1<<17)
 	for {
 		if _, err := unix.Read(device, request); err != nil {
 			return
 		}
-		size := map[uint32]int{fuseInit: 64, fuseOpen: 16}[binary.NativeEndian.Uint32(request[4:])]
-		if size == 0 {
+		operation := binary.NativeEndian.Uint32(request[4:])
+		size, known := map[uint32]int{fuseInit: 64, fuseOpen: 16, fuseFlush: 0}[operation]
+		if !known {
 			continue
+		}
+		if operation == fuseFlush {
+			<-patience
 		}
 		answer := make([]byte, fuseOutHeader+size)
 		binary.NativeEndian.PutUint32(answer, uint32(len(answer)))
@@ -50,7 +57,13 @@ func fuse(dir string) error {
 	if err := unix.Mount("none", "/tmp/f", "fuse", 0, fmt.Sprintf("fd=%d,rootmode=100644,user_id=0,group_id=0,allow_other", device)); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
-	go serveFUSE(device)
+	patience := make(chan struct{})
+	go serveFUSE(device, patience)
+	// A caller that hangs is not to hold up the test for ever.
+	var once sync.Once
+	end := func() { once.Do(func() { close(patience) }) }
+	time.AfterFunc(15*time.Second, end)
+	defer end()
 	file, err := unix.Open("/tmp/f", unix.O_RDONLY, 0)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
