@@ -41,7 +41,7 @@ func examples(d disk) []example {
 		{"chrt -f -p 10 TID", "sched", refused, "SCHED_FIFO", always(setscheduler())},
 		{"bpf: device program", "bpf", refused, "attached: /dev/null is refused", always(deviceProgram())},
 		{"mount -t ext4 /dev/disk", "mount", refused, mounted, func() (caller.Call, error) { return mountDisk(d) }},
-		{"mount -t ext2 IMAGE, by fuse2fs", "mount", refused, mounted, func() (caller.Call, error) { return mountImage(d) }},
+		{"mount -r -t ext2 IMAGE (fuse2fs)", "mount", refused, mounted, func() (caller.Call, error) { return mountImage(d) }},
 	}
 }
 
@@ -138,23 +138,24 @@ func mountDisk(d disk) (caller.Call, error) {
 	if err != nil && !errors.Is(err, unix.EPERM) {
 		return caller.Call{}, fmt.Errorf("mknod %s: %w", node, err)
 	}
-	return mount(node, dir, "ext4")
+	return mount(node, dir, "ext4", 0)
 }
 
-// mountImage has fuse2fs of the container mount the image.
+// mountImage has fuse2fs of the container mount the image, read-only: it is unmounted before fuse2fs has written all, and mounted
+// again.
 func mountImage(d disk) (caller.Call, error) {
 	err := unix.Mknod("/dev/fuse", unix.S_IFCHR|0o600, int(unix.Mkdev(fuseMajor, fuseMinor)))
 	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EEXIST) {
 		return caller.Call{}, fmt.Errorf("mknod /dev/fuse: %w", err)
 	}
-	return mount(d.image, "/tmp/image", "ext2")
+	return mount(d.image, "/tmp/image", "ext2", unix.MS_RDONLY)
 }
 
-func mount(source, dir, kind string) (caller.Call, error) {
+func mount(source, dir, kind string, flags uintptr) (caller.Call, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return caller.Call{}, err
 	}
-	call, err := caller.Mount(source, dir, kind)
+	call, err := caller.Mount(source, dir, kind, flags)
 	return showing(call, func() string { return mountText(dir) }), err
 }
 

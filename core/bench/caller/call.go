@@ -91,15 +91,15 @@ func Setscheduler(priority int32) (call Call, thread int) {
 	}}, thread
 }
 
-// Mount is mount(2) without flags and data.
-func Mount(source, target, kind string) (Call, error) {
+// Mount is mount(2) without data.
+func Mount(source, target, kind string, flags uintptr) (Call, error) {
 	from, err1 := unix.BytePtrFromString(source)
 	to, err2 := unix.BytePtrFromString(target)
 	filesystem, err3 := unix.BytePtrFromString(kind)
 	return Call{
 		Make: func() unix.Errno {
 			_, _, errno := unix.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(to)),
-				uintptr(unsafe.Pointer(filesystem)), 0, 0, 0)
+				uintptr(unsafe.Pointer(filesystem)), flags, 0, 0)
 			return errno
 		},
 		Undo: func() error { return unix.Unmount(target, 0) },
