@@ -29,7 +29,7 @@ func fuseNode(t *testing.T) *os.File {
 
 // TestFUSE has a file whose server, the caller, never answers who closes it.
 func TestFUSE(t *testing.T) {
-	c, _ := newContainer(t, sdktest.WithMount(fuseNode(t), "/mnt/host"), sdktest.WithDeadline(5*time.Second))
+	c, _ := newContainer(t, sdktest.WithMount(fuseNode(t), "/mnt/host"), sdktest.WithDeadline(2*time.Second))
 	got := c.Run(t, c.Install(t, buildClient(t)), "fuse", "/top/own")
 	if want := "attach: invalid argument\ndetach: bad file descriptor\nquery: bad file descriptor\n"; got.Stdout != want {
 		t.Errorf("got\n%swant\n%s%s", got.Stdout, want, got.Stderr)
@@ -38,26 +38,12 @@ func TestFUSE(t *testing.T) {
 
 // TestRoomRace has many threads attach at once.
 func TestRoomRace(t *testing.T) {
-	const threads = 48
 	c, tr := newContainer(t)
-	script := []string{openDir("/top/own")}
-	for i := range threads {
-		script = append(script, "fd "+loadCall(always(1)), fmt.Sprintf("do dup3 %d %d 0", 4+i, number(i)))
-	}
-	attach := fmt.Sprintf("sys bpf 8 struct:4=3,4=7%%i,4=6,4=%d,4=0 20", multi)
-	lines := c.Call(t, append(script, fmt.Sprintf("threads %d", threads), attach)...).Lines(t)
-	if got := tally(lines); got[0] != maxAttached || got[unix.E2BIG] != threads-maxAttached {
-		t.Errorf("got %v", got)
+	got := c.Run(t, c.Install(t, buildClient(t)), "race", "/top/own")
+	if want := fmt.Sprintf("attached: %d\n", maxAttached); got.Stdout != want {
+		t.Errorf("got\n%swant\n%s%s", got.Stdout, want, got.Stderr)
 	}
 	if n := len(tr.attached(t, "own").programs); n != maxAttached {
 		t.Errorf("%d programs are attached", n)
 	}
-}
-
-// number is a descriptor for each thread: 7 and the thread's number.
-func number(i int) int {
-	if i < 10 {
-		return 70 + i
-	}
-	return 700 + i
 }

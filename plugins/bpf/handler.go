@@ -32,8 +32,8 @@ func (handler) Manifest() sdk.Manifest {
 		}},
 		Capabilities: []string{
 			"CAP_BPF", "CAP_NET_ADMIN", // to load, attach, detach and query
-			"CAP_SYS_PTRACE", // to copy the caller's descriptors, and see its user namespace
-			"CAP_SYS_ADMIN",  // to have programs by their ids, and know which are no more (BPF_PROG_GET_FD_BY_ID)
+			"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", // to see what the caller's descriptors are of, and its user namespace
+			"CAP_SYS_ADMIN", // to have programs by their ids, and know which are no more (BPF_PROG_GET_FD_BY_ID)
 		},
 		Settings: settings,
 		// Not continue: the kernel lets everybody attach a program that they have a descriptor of.

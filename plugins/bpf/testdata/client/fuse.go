@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
-	"sync"
+	"os/exec"
 	"time"
 	"unsafe"
 
@@ -19,51 +19,62 @@ const (
 	fuseOutHeader = 16
 )
 
-// serveFUSE answers what it takes to open a file. Who closes one waits until patience is over.
-func serveFUSE(device int, patience <-chan struct{}) {
+// patience is how long who closes a file waits: longer than a call may take, and no test hangs for ever.
+const patience = 4 * time.Second
+
+// serveFUSE answers what it takes to open a file, from descriptor 3. It is a process of its own: one that serves itself cannot
+// even be killed.
+func serveFUSE(string) error {
+	const device = 3
 	request := make([]byte, 1<<17)
 	for {
 		if _, err := unix.Read(device, request); err != nil {
-			return
+			return err
 		}
 		operation := binary.NativeEndian.Uint32(request[4:])
 		size, known := map[uint32]int{fuseInit: 64, fuseOpen: 16, fuseFlush: 0}[operation]
 		if !known {
 			continue
 		}
-		if operation == fuseFlush {
-			<-patience
-		}
 		answer := make([]byte, fuseOutHeader+size)
 		binary.NativeEndian.PutUint32(answer, uint32(len(answer)))
 		copy(answer[8:16], request[8:16])
-		if size == 64 {
+		wait := time.Duration(0)
+		switch operation {
+		case fuseInit:
 			binary.NativeEndian.PutUint32(answer[fuseOutHeader:], 7)
 			binary.NativeEndian.PutUint32(answer[fuseOutHeader+4:], 31)
+		case fuseFlush:
+			wait = patience
 		}
-		unix.Write(device, answer)
+		time.AfterFunc(wait, func() { unix.Write(device, answer) })
 	}
+}
+
+// mountFUSE mounts a file that a process serves.
+func mountFUSE(path string) error {
+	device, err := os.OpenFile("/mnt/host/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=100644,user_id=0,group_id=0,allow_other", device.Fd())
+	if err := unix.Mount("none", path, "fuse", 0, options); err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	server := exec.Command("/proc/self/exe", "serve-fuse", "-")
+	server.ExtraFiles = []*os.File{device}
+	return server.Start()
 }
 
 // fuse gives descriptors of a file of its own filesystem in the place of a cgroup, of a program, and of both.
 func fuse(dir string) error {
-	device, err := unix.Open("/mnt/host/fuse", unix.O_RDWR, 0)
-	if err != nil {
+	if err := mountFUSE("/tmp/f"); err != nil {
 		return err
 	}
-	if err := os.WriteFile("/tmp/f", nil, 0o644); err != nil {
-		return err
-	}
-	if err := unix.Mount("none", "/tmp/f", "fuse", 0, fmt.Sprintf("fd=%d,rootmode=100644,user_id=0,group_id=0,allow_other", device)); err != nil {
-		return fmt.Errorf("mount: %w", err)
-	}
-	patience := make(chan struct{})
-	go serveFUSE(device, patience)
-	// A caller that hangs is not to hold up the test for ever.
-	var once sync.Once
-	end := func() { once.Do(func() { close(patience) }) }
-	time.AfterFunc(15*time.Second, end)
-	defer end()
 	file, err := unix.Open("/tmp/f", unix.O_RDONLY, 0)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -19,7 +20,7 @@ import (
 func main() {
 	tasks := map[string]func(dir string) error{
 		"attach": attach, "link": attachLink, "replace": replace, "runc": runc, "broken": broken, "large": large, "map": withMap,
-		"exchange": exchange, "fuse": fuse,
+		"exchange": exchange, "fuse": fuse, "serve-fuse": serveFUSE, "race": race,
 	}
 	if err := tasks[os.Args[1]](os.Args[2]); err != nil {
 		fmt.Println("error:", err)
@@ -237,5 +238,32 @@ func exchange(name string) error {
 		}
 	}
 	stop.Store(true)
+	return nil
+}
+
+// race attaches many programs at once.
+func race(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	var attached atomic.Int32
+	var running sync.WaitGroup
+	start := make(chan struct{})
+	for range 60 {
+		program, err := load(1)
+		if err != nil {
+			return err
+		}
+		running.Go(func() {
+			<-start
+			if link.RawAttachProgram(options(dir, program)) == nil {
+				attached.Add(1)
+			}
+		})
+	}
+	close(start)
+	running.Wait()
+	fmt.Println("attached:", attached.Load())
 	return nil
 }
