@@ -47,3 +47,18 @@ func TestRoomRace(t *testing.T) {
 		t.Errorf("%d programs are attached", n)
 	}
 }
+
+func TestParseProgramInfo(t *testing.T) {
+	for info, want := range map[string]uint32{
+		"pos:\t0\nflags:\t02000002\nprog_type:\t15\nprog_jited:\t1\nmemlock:\t4096\nprog_id:\t77\nrun_time_ns:\t0\n": 77,
+		"pos:\t0\nlink_type:\tcgroup\nlink_id:\t3\nprog_tag:\tab\nprog_id:\t77\n":                                    0,
+		"prog_type:\t15\nprog_id:\t4294967296\n":                                                                     0,
+		"prog_type:\t15\nprog_id:\n":                                                                                 0,
+		"prog_id:\t77\nprog_type:\t15\n":                                                                             0,
+		"":                                                                                                           0,
+	} {
+		if id, ok := parseProgramInfo(info); ok != (want != 0) || ok && id != want {
+			t.Errorf("%q is program %d, %v, want %d", info, id, ok, want)
+		}
+	}
+}

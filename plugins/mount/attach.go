@@ -72,7 +72,7 @@ func (s *session) checkShared(ctx context.Context, caller *target.Target, at *os
 		return err
 	}
 	if shared {
-		warn(&s.container, "a mount is refused: the host would see it, since it shares the mount that the target is on")
+		s.warn("a mount is refused: the host would see it, since it shares the mount that the target is on")
 		return refusal{unix.EPERM}
 	}
 	return nil

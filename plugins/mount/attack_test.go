@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/sdk"
@@ -75,4 +76,86 @@ func TestOptionIDs(t *testing.T) {
 			t.Errorf("resuid=%q becomes %v, %v, want %q", text, got, err, want)
 		}
 	}
+}
+
+// sharedMount is a tmpfs of the host with the directory m, and a mount of it for a container, which are peers.
+func sharedMount(t *testing.T) (string, *os.File) {
+	t.Helper()
+	sdktest.RequireRoot(t)
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "mode=0777"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	err := errors.Join(unix.Mount("", dir, "", unix.MS_SHARED, ""), os.Mkdir(filepath.Join(dir, "m"), 0o755),
+		os.Chown(filepath.Join(dir, "m"), sdktest.HostID, sdktest.HostID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(clone), dir)
+	t.Cleanup(func() { file.Close() })
+	return dir, file
+}
+
+// TestSharedWithHost refuses a target where the host would see the mount.
+func TestSharedWithHost(t *testing.T) {
+	dir, mount := sharedMount(t)
+	c, _ := oneDisk(t, nil, 0o600, sdktest.HostID, sdktest.WithMount(mount, "/mnt/host"))
+	expect(t, c, "EPERM", "errno", "sys mount s:/dev/disk s:/mnt/host/m s:ext4 0 null")
+	expect(t, c, "ok ok EPERM", "addfd value value addfd errno", joined(prepare, []string{"sys fsconfig @0 6 null null 0", "fd fsmount @0 1 0",
+		"sys move_mount @1 s: AT_FDCWD s:/mnt/host/m 4"})...)
+	if _, err := os.Stat(filepath.Join(dir, "m/lost+found")); err == nil {
+		t.Error("the host sees the mount")
+	}
+}
+
+// TestShiftRefused has a filesystem that the kernel cannot map: the driver of ext4 serves ext2 too, and maps it not.
+func TestShiftRefused(t *testing.T) {
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(with(map[string]any{"shift": true})))
+	device := loop(t, ext4(t, "-t", "ext2"))
+	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
+	expect(t, c, "EINVAL", "errno", "sys mount s:/dev/disk s:m s:ext2 0 null")
+	expect(t, c, "ok EINVAL", "addfd value value errno", "fd fsopen s:ext2 1", "do fsconfig @0 1 s:source s:/dev/disk 0", "sys fsconfig @0 6 null null 0", "sys fsmount @0 1 0")
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), "/dev/disk") {
+		t.Errorf("%v, mounts:\n%s", err, mounts)
+	}
+}
+
+// TestDetachForDead takes a mount away from a caller that was killed after it came there.
+func TestDetachForDead(t *testing.T) {
+	c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+	p := c.Start(t, install(t, c, "busybox"), "sleep", "1000")
+	caller, err := target.Open(p.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	place, err := caller.Place()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer place.Close()
+	mount := hostMount(t, device)
+	held, err := unix.FcntlInt(mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &made{mount: held}
+	bring(t, c, mount, "/tmp/m")
+	p.Kill(t)
+	p.Wait(t)
+	if err := detach(place, m); err != nil {
+		t.Error(err)
+	}
+	m.close()
+	free(t, device)
 }

@@ -28,9 +28,16 @@ const (
 
 // contexts are those of a container that are in use.
 type contexts struct {
-	mu   sync.Mutex
-	open []*fsContext // the oldest first
+	mu        sync.Mutex
+	open      []*fsContext // the oldest first
+	exchanged bool         // the container exchanged a descriptor while it was looked at: no more are taken
 }
+
+// contextLink is what a descriptor of a filesystem context links to in /proc/PID/fd.
+const contextLink = "anon_inode:[fscontext]"
+
+// errExchanged means that a descriptor was another's when it was taken.
+var errExchanged = errors.New("a descriptor was exchanged while it was looked at")
 
 // fsContext is what a caller prepares by fsconfig(2), one call at a time.
 type fsContext struct {
@@ -171,11 +178,12 @@ var tellsFiles = sync.OnceValue(func() bool {
 // of this plugin's.
 func (c *contexts) take(ctx context.Context, caller *target.Target, fd int) (f *fsContext, release func(), err error) {
 	c.mu.Lock()
-	some := len(c.open) > 0
+	some := len(c.open) > 0 && !c.exchanged
 	c.mu.Unlock()
-	// Nothing else is taken from the caller: closing the duplicate of a file may wait for its filesystem.
+	// Nothing else is taken from the caller: closing the duplicate of a file may wait for its filesystem, for ever if the caller
+	// serves that.
 	link, linkErr := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", caller.TID(), fd))
-	if !some || linkErr != nil || link != "anon_inode:[fscontext]" {
+	if !some || linkErr != nil || link != contextLink {
 		return nil, nil, nil
 	}
 	theirs, err := caller.Descriptor(fd)
@@ -184,6 +192,10 @@ func (c *contexts) take(ctx context.Context, caller *target.Target, fd int) (f *
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	if link, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", theirs)); link != contextLink {
+		go unix.Close(theirs)
+		return nil, nil, c.endTrust()
 	}
 	defer func() { go unix.Close(theirs) }()
 	c.mu.Lock()
@@ -205,6 +217,15 @@ func (c *contexts) take(ctx context.Context, caller *target.Target, fd int) (f *
 		return nil, nil, nil
 	}
 	return f, func() { <-f.turn }, nil
+}
+
+// endTrust bounds how often a container can have this process hold a file that is not to be closed.
+func (c *contexts) endTrust() error {
+	c.mu.Lock()
+	c.exchanged = true
+	c.mu.Unlock()
+	c.forgetAll()
+	return errExchanged
 }
 
 // give puts a new context into the caller's table.

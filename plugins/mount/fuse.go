@@ -117,7 +117,7 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 	case gone != nil:
 		return gone
 	case errno != 0:
-		warn(&s.container, "%s of the container did not mount %s (%v): %q", name, *c.fstype, errno, r.lastWords)
+		s.warn("%s of the container did not mount %s (%v): %q", name, *c.fstype, errno, r.lastWords)
 		return refusal{errno}
 	}
 	return nil
@@ -171,7 +171,7 @@ func (r *fuseRun) start(ctx context.Context, name string, args []string) error {
 	r.closeFiles()
 	var failed *target.StepError
 	if errors.As(err, &failed) && failed.What == target.StepExecute {
-		warn(&r.session.container, "handler %s cannot be executed in the container: %v", name, failed.Errno)
+		r.session.warn("handler %s cannot be executed in the container: %v", name, failed.Errno)
 		return refusal{unix.ENODEV}
 	}
 	return err
@@ -283,7 +283,7 @@ func (r *fuseRun) undo() {
 		return unix.Unmount(r.target, unix.MNT_DETACH)
 	})
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		warn(&r.session.container, "what a failed handler mounted may have stayed: %v", err)
+		r.session.warn("what a failed handler mounted may have stayed: %v", err)
 	}
 }
 

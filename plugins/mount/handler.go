@@ -95,6 +95,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 type session struct {
 	policy    *policy
 	container sdk.Container
+	lines     lineCount
 
 	mu       sync.Mutex
 	handlers int // FUSE handlers that are waited for

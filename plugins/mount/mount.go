@@ -139,7 +139,7 @@ func (s *session) vetOptions(f *filesystem, given []option) ([]option, error) {
 func (s *session) vetOption(f *filesystem, o option) (option, error) {
 	switch f.vet(o) {
 	case refused:
-		warn(&s.container, "%s", f.refusal(o))
+		s.warn("%s", f.refusal(o))
 		return o, refusal{unix.EPERM}
 	case unknown:
 		return o, s.refuseUnknown(f, o)
@@ -155,7 +155,7 @@ func (s *session) refuseUnknown(f *filesystem, o option) error {
 		return refuse(err)
 	}
 	unix.Close(context)
-	warn(&s.container, "option %q of %s is refused: it is not known to be harmless", o, f.name)
+	s.warn("option %q of %s is refused: it is not known to be harmless", o, f.name)
 	return refusal{unix.EPERM}
 }
 
@@ -190,6 +190,6 @@ func (s *session) remember(m *made, o order) {
 		return
 	}
 	if err := s.mounted.add(m.dev, superblock{filesystem: o.filesystem, writable: o.source.writable}, m.mount); err != nil {
-		warn(&s.container, "the mount of %s cannot be remounted: its end cannot be watched: %v", o.filesystem.name, err)
+		s.warn("the mount of %s cannot be remounted: its end cannot be watched: %v", o.filesystem.name, err)
 	}
 }

@@ -154,6 +154,10 @@ func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Ta
 		return nil, nil, nil, err
 	}
 	f, release, err := s.contexts.take(ctx, caller, req.FD(0))
+	if errors.Is(err, errExchanged) {
+		s.warn("fsopen(2) is of no more use in the container: %v", err)
+		return nil, nil, nil, nil
+	}
 	if err != nil || f == nil {
 		return nil, nil, nil, err
 	}

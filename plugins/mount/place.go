@@ -72,7 +72,7 @@ func (s *session) openSource(ctx context.Context, caller *target.Target, name st
 		return nil, refuse(err)
 	}
 	if !s.policy.allowsDevice(src.dev) {
-		warn(&s.container, "mount of block device %d:%d is refused: it is not in devices", unix.Major(src.dev), unix.Minor(src.dev))
+		s.warn("mount of block device %d:%d is refused: it is not in devices", unix.Major(src.dev), unix.Minor(src.dev))
 		return nil, refusal{unix.EPERM}
 	}
 	return src, nil

@@ -196,7 +196,7 @@ func (s *session) buildError(f *filesystem, err error) error {
 	case stepCreate, stepMount:
 		return refusal{failed.Errno}
 	case stepShift:
-		warn(&s.container, "%s cannot be mounted with shift, the kernel cannot map the ids of its files: %v", f.name, failed.Errno)
+		s.warn("%s cannot be mounted with shift, the kernel cannot map the ids of its files: %v", f.name, failed.Errno)
 		return refusal{failed.Errno}
 	}
 	return errors.New(err.Error())
@@ -210,7 +210,7 @@ func (s *session) check(mount int, o order) (*made, error) {
 	err := unix.Fstatat(mount, "", &st, unix.AT_EMPTY_PATH)
 	m.dev = uint64(st.Dev)
 	if err == nil && m.dev != o.source.dev && !o.filesystem.anonymous {
-		warn(&s.container, "mount of %s is refused: it came from device %d:%d, not from the source's, %d:%d", o.filesystem.name,
+		s.warn("mount of %s is refused: it came from device %d:%d, not from the source's, %d:%d", o.filesystem.name,
 			unix.Major(m.dev), unix.Minor(m.dev), unix.Major(o.source.dev), unix.Minor(o.source.dev))
 		err = refusal{unix.EPERM}
 	}

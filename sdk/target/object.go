@@ -62,7 +62,7 @@ func pathFlags(follow bool) int {
 // and waits for a filesystem that the target serves (FUSE), for ever if that wants it.
 func (t *Target) OpenDescriptor(fd int) (file *os.File, flags int, err error) {
 	number := strconv.Itoa(fd)
-	info, err := readProcFile(t.proc("fdinfo/"+number), make([]byte, 512))
+	info, err := readStart(t.proc("fdinfo/"+number), 512)
 	if err != nil {
 		return nil, 0, t.descriptorError(fd, err)
 	}
@@ -79,6 +79,20 @@ func (t *Target) OpenDescriptor(fd int) (file *os.File, flags int, err error) {
 		return nil, 0, err
 	}
 	return os.NewFile(uintptr(opened), path), flags, nil
+}
+
+// readStart reads the first n bytes of a file at most: of some descriptors, such as epoll's, fdinfo tells megabytes.
+func readStart(path string, n int) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, n)
+	if n, err = unix.Read(fd, text); err != nil {
+		return nil, &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return text[:n], nil
 }
 
 // descriptorError tells a descriptor that is not there from a thread that is gone.
