@@ -140,12 +140,11 @@ func runBench(ctx context.Context, config configFlags, options bench.Options) (*
 }
 
 // callerCommand is the program in the containers that bench and demo start.
-func callerCommand(name string, serve func(in io.Reader, out io.Writer) error) *cobra.Command {
+func callerCommand(name string, serve func(args []string, in io.Reader, out io.Writer) error) *cobra.Command {
 	return &cobra.Command{
 		Use:    name,
 		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE:   func(*cobra.Command, []string) error { return serve(os.Stdin, os.Stdout) },
+		RunE:   func(_ *cobra.Command, args []string) error { return serve(args, os.Stdin, os.Stdout) },
 	}
 }
 

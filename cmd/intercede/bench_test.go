@@ -56,7 +56,7 @@ func TestBenchMeasuresEveryRow(t *testing.T) {
 	}
 	want := "bare noop noop-grpc sysinfo mknod exec-mknod exec-setxattr exec-sched " +
 		"native-getppid native-sysinfo native-mknod native-setxattr native-sched native-bpf"
-	if got := strings.Join(keys, " "); got != want || len(report.LeftOut) != 3 {
+	if got := strings.Join(keys, " "); got != want || len(report.LeftOut) != 4 {
 		t.Errorf("rows %s, want %s; left out %+v", got, want, report.LeftOut)
 	}
 	if report.Unit != "us" || report.Calls != 150 || report.Kernel == "" {
@@ -96,8 +96,8 @@ func TestBenchPrintsBenchmarks(t *testing.T) {
 func TestBenchLeavesOutWhatIsMissing(t *testing.T) {
 	s := newSite(t, "[plugins.sysinfo]\n")
 	report := runBenchJSON(t, "--config", s.config(), "--calls", "1", "--listeners", "0")
-	if len(report.Rows) != 8 || len(report.LeftOut) != 6 {
-		t.Fatalf("want 8 rows, 6 left out: %+v", report)
+	if len(report.Rows) != 10 || len(report.LeftOut) != 6 {
+		t.Fatalf("want 10 rows, 6 left out: %+v", report)
 	}
 	wantText(t, report.LeftOut[0].Reason, "intercede-plugin-noop")
 	wantText(t, report.LeftOut[2].Reason, "[plugins.mknod]")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"os/signal"
 
 	"github.com/intercede/intercede/core/demo"
@@ -38,12 +37,7 @@ did not come out as it should. Nothing on the host is changed; a loop device is 
 	}
 	config.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
-	c.AddCommand(&cobra.Command{
-		Use:    "caller IMAGE MINOR",
-		Hidden: true,
-		Args:   cobra.ExactArgs(2),
-		RunE:   func(_ *cobra.Command, args []string) error { return demo.ServeCaller(args, os.Stdin, os.Stdout) },
-	})
+	c.AddCommand(callerCommand("caller", demo.ServeCaller))
 	return c
 }
 

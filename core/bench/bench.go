@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/intercede/intercede/core"
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
+	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/rs/zerolog"
 )
 
@@ -42,9 +44,9 @@ type Options struct {
 	Exec []string
 }
 
-// ServeCaller is the program in the containers.
-func ServeCaller(in io.Reader, out io.Writer) error {
-	made, err := calls()
+// ServeCaller is the program in the containers. With a number in the arguments it can mount the loop device of that number.
+func ServeCaller(args []string, in io.Reader, out io.Writer) error {
+	made, err := calls(args)
 	if err != nil {
 		return err
 	}
@@ -60,7 +62,7 @@ func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.
 		return nil, err
 	}
 	for _, r := range b.rows {
-		if err := r.start(ctx, options); err != nil {
+		if err := r.start(ctx, options, b.disk); err != nil {
 			return nil, err
 		}
 		if _, err := r.measure(ctx, max(min(warmUpCalls, options.Calls)/r.slowness, 1)); err != nil {
@@ -95,6 +97,8 @@ type bench struct {
 	rows        []*row
 	leftOut     []LeftOut
 	supervisors []caller.Supervisor
+	cleanUps    []func()     // after all else, the last first
+	disk        disk.Disk    // of the rows that mount
 	noop        *core.Broker // with the plugin noop; nil: it is not installed
 	engine      *daemon.Engine
 }
@@ -108,6 +112,8 @@ func (b *bench) leaveOut(name, reason string) { b.leftOut = append(b.leftOut, Le
 
 // supervise has a supervisor closed at the end.
 func (b *bench) supervise(s caller.Supervisor) { b.supervisors = append(b.supervisors, s) }
+
+func (b *bench) cleanUp(fn func()) { b.cleanUps = append(b.cleanUps, fn) }
 
 // measure takes the rows in turn until each has all its calls.
 func (b *bench) measure(ctx context.Context) error {
@@ -133,6 +139,9 @@ func (b *bench) close() error {
 	}
 	for _, s := range b.supervisors {
 		s.Close()
+	}
+	for _, cleanUp := range slices.Backward(b.cleanUps) {
+		cleanUp()
 	}
 	return errors.Join(failures...)
 }

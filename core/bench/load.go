@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/core/run"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 
 // startNoopCaller starts a container of the plugin noop. Who calls it closes the container.
 func (b *bench) startNoopCaller(ctx context.Context) (*caller.Container, error) {
-	return startCaller(ctx, b.options.Caller, noopCalls, b.noop)
+	return startCaller(ctx, run.Options{Args: b.options.Caller}, noopCalls, b.noop)
 }
 
 // measureBlocked measures quick calls beside slow ones, in the same container and in another.

@@ -13,7 +13,7 @@ const nativeDir = "/tmp"
 
 // ServeNative is ServeCaller for root of the host, in a mount namespace of its own: the root filesystem is, as a container's, an
 // overlay on the host's files, so that nothing on the host is changed.
-func ServeNative(in io.Reader, out io.Writer) error {
+func ServeNative(args []string, in io.Reader, out io.Writer) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
@@ -32,5 +32,5 @@ func ServeNative(in io.Reader, out io.Writer) error {
 	if err := unix.Chroot(nativeDir + "/root"); err != nil {
 		return fmt.Errorf("chroot: %w", err)
 	}
-	return ServeCaller(in, out)
+	return ServeCaller(args, in, out)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/sdk/proto"
@@ -28,6 +30,7 @@ const (
 	setxattr = "setxattr"
 	sched    = "sched"
 	bpf      = "bpf"
+	mount    = "mount"
 )
 
 // nodePath and opaquePath lie in the container's root filesystem, an overlay on the host's files.
@@ -36,10 +39,13 @@ const (
 	opaquePath = "/tmp/intercede-bench-dir"
 )
 
-func calls() (map[string]caller.Call, error) {
+func calls(args []string) (map[string]caller.Call, error) {
 	opaque, err := caller.Setxattr(opaquePath, "trusted.overlay.opaque", 'y')
 	scheduler, _ := caller.Setscheduler(10)
-	return map[string]caller.Call{
+	if err != nil {
+		return nil, err
+	}
+	made := map[string]caller.Call{
 		getppid:  caller.Getppid(),
 		getpgid:  caller.Getpgid(),
 		sysinfo:  caller.Sysinfo(),
@@ -47,7 +53,15 @@ func calls() (map[string]caller.Call, error) {
 		setxattr: opaque,
 		sched:    scheduler,
 		bpf:      caller.LoadDeviceProgram(),
-	}, err
+	}
+	if len(args) == 0 {
+		return made, nil
+	}
+	minor, err := strconv.ParseUint(args[0], 10, 20)
+	if err == nil {
+		made[mount], err = mountCall(uint32(minor))
+	}
+	return made, err
 }
 
 // pluginCalls are what the plugins of the config are measured with, and what is measured for comparison.
@@ -82,6 +96,7 @@ type row struct {
 	manifests  []*proto.Manifest // what is notified
 	supervisor caller.Supervisor // nil: root of the host makes the call
 	slowness   int               // by what its calls are fewer than those of others
+	devices    []string          // that its container may open
 
 	container *caller.Container
 	rounds    []caller.Durations
@@ -108,6 +123,9 @@ func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logge
 		return err
 	}
 	if err := b.openPlugins(setup, log); err != nil {
+		return err
+	}
+	if err := b.openMount(ctx, setup.Policy.Broker.PluginDir, log); err != nil {
 		return err
 	}
 	if b.options.Exec != nil {
@@ -188,22 +206,27 @@ func missing(setup *daemon.Setup, name string) string {
 }
 
 // start starts the row's container, or the process that needs none.
-func (r *row) start(ctx context.Context, options Options) error {
+func (r *row) start(ctx context.Context, options Options, d disk.Disk) error {
+	var args []string
+	if r.call == mount {
+		args = []string{strconv.Itoa(int(d.Minor))}
+	}
 	var err error
 	if r.supervisor == nil {
-		r.container, err = caller.StartNative(ctx, options.Native)
+		r.container, err = caller.StartNative(ctx, slices.Concat(options.Native, args))
 	} else {
-		r.container, err = startCaller(ctx, options.Caller, r.manifests, r.supervisor)
+		r.container, err = startCaller(ctx, r.options(slices.Concat(options.Caller, args)), r.manifests, r.supervisor)
 	}
 	return err
 }
 
-func startCaller(ctx context.Context, command []string, manifests []*proto.Manifest, supervisor caller.Supervisor) (*caller.Container, error) {
+func startCaller(ctx context.Context, options run.Options, manifests []*proto.Manifest, supervisor caller.Supervisor) (*caller.Container, error) {
 	program, err := filter.Program(manifests, run.ReservedSyscalls())
 	if err != nil {
 		return nil, err
 	}
-	return caller.Start(ctx, run.Options{Args: command, Filter: program}, supervisor)
+	options.Filter = program
+	return caller.Start(ctx, options, supervisor)
 }
 
 // measure makes the call n times.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/core/internal/disk"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,7 @@ const (
 )
 
 // examples are all that can be shown. Names are kept short, for the table.
-func examples(d disk) []example {
+func examples(d disk.Disk) []example {
 	return []example{
 		// In the root filesystem, the node itself is made.
 		{"mknod /tmp/null c 1 3", "mknod", refused, made, always(mknod("/tmp/null"))},
@@ -131,10 +132,10 @@ func setscheduler() caller.Call {
 }
 
 // mountDisk mounts the disk by its device node, which the plugin mknod lets the container make.
-func mountDisk(d disk) (caller.Call, error) {
+func mountDisk(d disk.Disk) (caller.Call, error) {
 	const node, dir = "/dev/disk", "/tmp/disk"
 	// Where it cannot be made the mount is refused before the kernel looks for it.
-	err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, d.minor)))
+	err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(disk.Major, d.Minor)))
 	if err != nil && !errors.Is(err, unix.EPERM) {
 		return caller.Call{}, fmt.Errorf("mknod %s: %w", node, err)
 	}
@@ -143,12 +144,12 @@ func mountDisk(d disk) (caller.Call, error) {
 
 // mountImage has fuse2fs of the container mount the image, read-only: it is unmounted before fuse2fs has written all, and mounted
 // again.
-func mountImage(d disk) (caller.Call, error) {
+func mountImage(d disk.Disk) (caller.Call, error) {
 	err := unix.Mknod("/dev/fuse", unix.S_IFCHR|0o600, int(unix.Mkdev(fuseMajor, fuseMinor)))
 	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EEXIST) {
 		return caller.Call{}, fmt.Errorf("mknod /dev/fuse: %w", err)
 	}
-	return mount(d.image, "/tmp/image", "ext2", unix.MS_RDONLY)
+	return mount(d.Image, "/tmp/image", "ext2", unix.MS_RDONLY)
 }
 
 func mount(source, dir, kind string, flags uintptr) (caller.Call, error) {

@@ -6,13 +6,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/intercede/intercede/sdk/proto"
 )
 
+const fuseMajor, fuseMinor = 10, 229
+
 // plugins are those that have examples, with the settings for them.
-func plugins(d disk) map[string]string {
+func plugins(d disk.Disk) map[string]string {
 	return map[string]string{
-		"mknod":   fmt.Sprintf(`devices = ["c 1:3", "c %d:%d", "b %d:%d"]`, fuseMajor, fuseMinor, loopMajor, d.minor),
+		"mknod":   fmt.Sprintf(`devices = ["c 1:3", "c %d:%d", %q]`, fuseMajor, fuseMinor, d.Node()),
 		"sysinfo": "", "setxattr": "", "sched": "",
 		"bpf":   "devices = true",
 		"mount": `allowed = ["ext4"]` + "\nshift = true\n" + `fuse = { ext2 = "fuse2fs" }`,

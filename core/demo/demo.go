@@ -14,6 +14,7 @@ import (
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/run"
 	"github.com/rs/zerolog"
@@ -51,11 +52,11 @@ func Run(ctx context.Context, pluginDir string, command []string, log zerolog.Lo
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	d, err := newDisk(ctx, dir)
+	d, err := disk.New(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("make a disk to mount: %w", err)
 	}
-	defer d.close()
+	defer d.Close()
 	found := installed(pluginDir, plugins(d))
 	shown := slices.DeleteFunc(examples(d), func(e example) bool { return !found[e.plugin] })
 	if len(shown) == 0 {
@@ -69,25 +70,25 @@ func Run(ctx context.Context, pluginDir string, command []string, log zerolog.Lo
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	return compare(ctx, setup, shown, d.options(command), log)
+	return compare(ctx, setup, shown, options(d, command), log)
 }
 
 // options are those of both containers.
-func (d disk) options(command []string) run.Options {
+func options(d disk.Disk, command []string) run.Options {
 	return run.Options{
-		Args:    slices.Concat(command, []string{d.image, strconv.Itoa(int(d.minor))}),
+		Args:    slices.Concat(command, []string{d.Image, strconv.Itoa(int(d.Minor))}),
 		Memory:  memoryLimit,
-		Devices: []string{fmt.Sprintf("b %d:%d rw", loopMajor, d.minor), fmt.Sprintf("c %d:%d rw", fuseMajor, fuseMinor)},
+		Devices: []string{d.Rule(), fmt.Sprintf("c %d:%d rw", fuseMajor, fuseMinor)},
 	}
 }
 
 // parseDisk reads the arguments that options adds.
-func parseDisk(args []string) (disk, error) {
+func parseDisk(args []string) (disk.Disk, error) {
 	if len(args) != 2 {
-		return disk{}, errors.New("want IMAGE MINOR")
+		return disk.Disk{}, errors.New("want IMAGE MINOR")
 	}
 	minor, err := strconv.ParseUint(args[1], 10, 20)
-	return disk{image: args[0], minor: uint32(minor)}, err
+	return disk.Disk{Image: args[0], Minor: uint32(minor)}, err
 }
 
 // compare makes the examples in a container without interception, and in one with it.

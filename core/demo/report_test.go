@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/intercede/intercede/core/internal/disk"
 )
 
 func TestCheck(t *testing.T) {
@@ -32,7 +34,7 @@ func TestCheck(t *testing.T) {
 
 // Every example fits, with costs of five digits.
 func TestTableIsNarrow(t *testing.T) {
-	shown := examples(disk{image: "/var/tmp/image", minor: 7})
+	shown := examples(disk.Disk{Image: "/var/tmp/image", Minor: 7})
 	var without, with []Outcome
 	for _, e := range shown {
 		without = append(without, Outcome{e.without, 0.9})
@@ -54,12 +56,12 @@ func TestInstalled(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "intercede-plugin-sched"), nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	settings := plugins(disk{minor: 7})
+	settings := plugins(disk.Disk{Minor: 7})
 	found := installed(dir, settings)
 	if len(found) != len(settings) || !found["sched"] || found["mount"] {
 		t.Errorf("found %v", found)
 	}
-	for _, e := range examples(disk{minor: 7}) {
+	for _, e := range examples(disk.Disk{Minor: 7}) {
 		if _, known := settings[e.plugin]; !known {
 			t.Errorf("%s: plugin %s has no settings", e.name, e.plugin)
 		}

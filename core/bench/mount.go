@@ -1,0 +1,100 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/core/daemon"
+	"github.com/intercede/intercede/core/internal/disk"
+	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/sdk/proto"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// mountSlowness is by what mounts are fewer than other calls.
+const mountSlowness = 20
+
+// Where the program finds and mounts the disk. The plugin mknod lets containers make the node.
+const (
+	diskNode = "/dev/intercede-bench"
+	diskDir  = "/tmp/intercede-bench-mnt"
+)
+
+// mountCall mounts the disk of that minor number.
+func mountCall(minor uint32) (caller.Call, error) {
+	err := unix.Mknod(diskNode, unix.S_IFBLK|0o600, int(unix.Mkdev(disk.Major, minor)))
+	if err != nil && !errors.Is(err, unix.EPERM) { // rows of other calls may not
+		return caller.Call{}, fmt.Errorf("mknod %s: %w", diskNode, err)
+	}
+	if err := os.MkdirAll(diskDir, 0o755); err != nil {
+		return caller.Call{}, err
+	}
+	return caller.Mount(diskNode, diskDir, "ext4", 0)
+}
+
+// openMount adds the rows of a shifted mount of ext4, by a broker whose config lets the container have the disk, and by root of
+// the host.
+func (b *bench) openMount(ctx context.Context, pluginDir string, log zerolog.Logger) error {
+	const name = "mount of ext4"
+	for _, plugin := range []string{mknod, mount} {
+		if _, err := os.Stat(filepath.Join(pluginDir, proto.BinaryPrefix+plugin)); errors.Is(err, fs.ErrNotExist) {
+			b.leaveOut("plugin "+name, fmt.Sprintf("there is no %s%s in %s", proto.BinaryPrefix, plugin, pluginDir))
+			return nil
+		}
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "intercede-bench-")
+	if err != nil {
+		return err
+	}
+	b.cleanUp(func() { os.RemoveAll(dir) })
+	made, err := disk.New(ctx, dir)
+	if err != nil {
+		b.leaveOut("plugin "+name, err.Error())
+		return nil
+	}
+	b.cleanUp(made.Close)
+	b.disk = made
+	setup, err := mountSetup(ctx, dir, pluginDir, made)
+	if err != nil {
+		return err
+	}
+	engine, err := daemon.Start(setup, log)
+	if err != nil {
+		return err
+	}
+	b.supervise(engine)
+	r := &row{
+		key: mount, name: "plugin " + name + ", shifted", call: mount, manifests: setup.Manifests, supervisor: engine,
+		devices: []string{made.Rule()}, slowness: mountSlowness,
+	}
+	engine.Observe(r.share.add)
+	b.add(r)
+	b.add(&row{key: "native-" + mount, name: "root of the host: " + name, call: mount, slowness: mountSlowness})
+	return nil
+}
+
+func mountSetup(ctx context.Context, dir, pluginDir string, d disk.Disk) (*daemon.Setup, error) {
+	config := filepath.Join(dir, "config.toml")
+	text := fmt.Sprintf("[broker]\nplugin_dir = %q\nrate = 0\n[plugins.mknod.config]\ndevices = [%q]\n"+
+		"[plugins.mount.config]\nallowed = [\"ext4\"]\nshift = true\n", pluginDir, d.Node())
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	setup, problems := daemon.Load(ctx, config, policy.Options{})
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return setup, nil
+}
+
+// options are those of the row's container.
+func (r *row) options(command []string) run.Options {
+	return run.Options{Args: command, Devices: r.devices}
+}
