@@ -54,7 +54,7 @@ func TestBenchMeasuresEveryRow(t *testing.T) {
 	for _, row := range report.Rows {
 		keys = append(keys, row.Key)
 	}
-	want := "bare noop noop-grpc sysinfo mknod exec-mknod exec-setxattr exec-sched " +
+	want := "bare noop noop-grpc sysinfo mknod exec-sysinfo exec-mknod exec-setxattr exec-sched " +
 		"native-getppid native-sysinfo native-mknod native-setxattr native-sched native-bpf"
 	if got := strings.Join(keys, " "); got != want || len(report.LeftOut) != 4 {
 		t.Errorf("rows %s, want %s; left out %+v", got, want, report.LeftOut)

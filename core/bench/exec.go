@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/sdk/notify"
@@ -82,13 +83,30 @@ func Perform(tid, nr int, args [6]uint64) error {
 			err = errno
 		}
 		act = func() error { return unix.Setxattr(path, name, value, 0) }
+	case unix.SYS_MOUNT:
+		source, dir, kind := text(0), text(1), text(2)
+		act = func() error { return unix.Mount(source, dir, kind, uintptr(args[3]), "") }
 	case unix.SYS_SCHED_SETSCHEDULER:
 		return setScheduler(thread, args)
+	case unix.SYS_SYSINFO:
+		return writeSysinfo(tid, args[0])
 	}
 	if err != nil {
 		return fmt.Errorf("memory of thread %d: %w", tid, err)
 	}
 	return thread.Do(lent, act)
+}
+
+// writeSysinfo tells the thread what the host would be told.
+func writeSysinfo(tid int, address uint64) error {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return err
+	}
+	if errno := target.WriteMemory(tid, address, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unsafe.Sizeof(info))); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func setScheduler(caller *target.Target, args [6]uint64) error {

@@ -69,7 +69,7 @@ var pluginCalls = []struct {
 	call, name string
 	executed   []*proto.Manifest // what is notified where a program is executed for each call; nil: it is not measured
 }{
-	{call: sysinfo, name: "sysinfo"},
+	{sysinfo, "sysinfo", notifying("sysinfo")},
 	{mknod, "mknod, in the root filesystem", notifying("mknod", "mknodat")},
 	{setxattr, "setxattr trusted.overlay.opaque", notifying("setxattr")},
 	{sched, "sched_setscheduler SCHED_FIFO", notifying("sched_setscheduler")},
