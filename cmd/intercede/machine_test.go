@@ -48,6 +48,7 @@ func onMachine(t *testing.T, script string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), machinePatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "testdata/machine", filepath.Base(dir), dir+"/machine", dir+"/sources", dir+"/script")
+	cmd.Stdin = strings.NewReader("") // a pipe, not the host's /dev/null: see testdata/machine
 	cmd.Stdout, cmd.Stderr = output, output
 	failure := cmd.Run()
 	removeCgroups(t, filepath.Base(dir))

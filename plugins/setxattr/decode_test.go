@@ -92,7 +92,7 @@ func FuzzArguments(f *testing.F) {
 	f.Add("trusted.a", "x", uint32(1), uint64(0), uint32(70000), uint32(9), uint64(1<<40), []byte{})
 	f.Fuzz(func(t *testing.T, attribute, path string, atFlags uint32, value uint64, size, flags uint32, usize uint64, memory []byte) {
 		if len(attribute) > maxName || len(path) >= sdk.PathMax {
-			t.Skip("the broker makes a fault of it")
+			return // the broker makes a fault of it
 		}
 		s := sdktest.Serve(t, handler{}).Attach(sdk.Container{ID: "c"}, nil)
 		got := s.Handle(t.Context(), sdktest.Call{
