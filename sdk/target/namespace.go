@@ -1,8 +1,11 @@
 package target
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,14 +15,36 @@ type NamespaceID struct {
 	Dev, Ino uint64
 }
 
-// StatNamespace identifies the namespace whose file path is, "/proc/1/ns/user" for example.
+// StatNamespace identifies the namespace whose file path is, "/proc/1/ns/user" for example. It reads the link, as
+// "user:[4026531837]" (ns_get_name, fs/nsfs.c), which takes a third of the time of stat(2).
 func StatNamespace(path string) (NamespaceID, error) {
+	dev, err := nsfs()
+	if err != nil {
+		return NamespaceID{}, err
+	}
+	var buf [64]byte
+	n, err := unix.Readlink(path, buf[:])
+	if err != nil {
+		return NamespaceID{}, processError(&os.PathError{Op: "readlink", Path: path, Err: err})
+	}
+	_, after, _ := bytes.Cut(buf[:n], []byte(":["))
+	number, _ := bytes.CutSuffix(after, []byte("]"))
+	ino, err := strconv.ParseUint(string(number), 10, 64)
+	if err != nil {
+		return NamespaceID{}, fmt.Errorf("%s is no link to a namespace: %q", path, string(buf[:n]))
+	}
+	return NamespaceID{Dev: dev, Ino: ino}, nil
+}
+
+// nsfs is the device of all namespaces' files: there is one such filesystem.
+var nsfs = sync.OnceValues(func() (uint64, error) {
+	const path = "/proc/thread-self/ns/user"
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return NamespaceID{}, processError(&os.PathError{Op: "stat", Path: path, Err: err})
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return NamespaceID{Dev: uint64(st.Dev), Ino: st.Ino}, nil
-}
+	return uint64(st.Dev), nil
+})
 
 // UserNamespace identifies the thread's user namespace.
 func (t *Target) UserNamespace() (NamespaceID, error) {
