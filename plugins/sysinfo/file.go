@@ -19,7 +19,12 @@ type file struct {
 	fd        int    // -1: not kept
 }
 
-func newFile(dir, name string) *file { return &file{dir: dir, name: name, fd: -1} }
+func makeFile(dir, name string) file { return file{dir: dir, name: name, fd: -1} }
+
+func newFile(dir, name string) *file {
+	f := makeFile(dir, name)
+	return &f
+}
 
 func (f *file) path() string { return f.dir + "/" + f.name }
 

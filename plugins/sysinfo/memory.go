@@ -33,12 +33,12 @@ var (
 // memoryCgroup is the container's memory cgroup and all above it.
 type memoryCgroup struct {
 	names  memoryFiles
-	levels []*memoryLevel // the container's own first
+	levels []memoryLevel // the container's own first
 }
 
 // memoryLevel is one cgroup's files.
 type memoryLevel struct {
-	limit, used, swapLimit, swapUsed, stat *file
+	limit, used, swapLimit, swapUsed, stat file
 }
 
 // openMemory finds the container's memory cgroup; nil if it cannot be seen.
@@ -52,14 +52,16 @@ func openMemory(h *host, container sdk.Container) *memoryCgroup {
 	if controllers == "" {
 		c.names = memoryV2
 	}
-	for _, folder := range dir.upwards() {
-		c.levels = append(c.levels, &memoryLevel{
-			limit:     newFile(folder, c.names.limit),
-			used:      newFile(folder, c.names.used),
-			swapLimit: newFile(folder, c.names.swapLimit),
-			swapUsed:  newFile(folder, c.names.swapUsed),
-			stat:      newFile(folder, "memory.stat"),
-		})
+	folders := dir.upwards()
+	c.levels = make([]memoryLevel, len(folders))
+	for i, folder := range folders {
+		c.levels[i] = memoryLevel{
+			limit:     makeFile(folder, c.names.limit),
+			used:      makeFile(folder, c.names.used),
+			swapLimit: makeFile(folder, c.names.swapLimit),
+			swapUsed:  makeFile(folder, c.names.swapUsed),
+			stat:      makeFile(folder, "memory.stat"),
+		}
 	}
 	if info, err := h.sysinfo(); err == nil {
 		c.keep(info)
@@ -69,8 +71,8 @@ func openMemory(h *host, container sdk.Container) *memoryCgroup {
 
 // keep keeps open what each read needs as long as the smallest limits stay where they are now.
 func (c *memoryCgroup) keep(host sysinfo) {
-	for _, level := range c.levels {
-		level.limit.keep()
+	for i := range c.levels {
+		c.levels[i].limit.keep()
 	}
 	if limit, at := c.smallest(limitOf); limit < host.memory.total {
 		at.used.keep()
@@ -79,8 +81,8 @@ func (c *memoryCgroup) keep(host sysinfo) {
 	if host.swap.total == 0 {
 		return
 	}
-	for _, level := range c.levels {
-		level.swapLimit.keep()
+	for i := range c.levels {
+		c.levels[i].swapLimit.keep()
 	}
 	if _, at := c.smallest(swapLimitOf); at != nil {
 		at.swapUsed.keep()
@@ -91,8 +93,9 @@ func (c *memoryCgroup) close() {
 	if c == nil {
 		return
 	}
-	for _, level := range c.levels {
-		for _, f := range []*file{level.limit, level.used, level.swapLimit, level.swapUsed, level.stat} {
+	for i := range c.levels {
+		level := &c.levels[i]
+		for _, f := range []*file{&level.limit, &level.used, &level.swapLimit, &level.swapUsed, &level.stat} {
 			f.close()
 		}
 	}
@@ -114,15 +117,16 @@ func (c *memoryCgroup) read(hostMemory, hostSwap uint64) usage {
 	return u
 }
 
-func limitOf(l *memoryLevel) *file     { return l.limit }
-func swapLimitOf(l *memoryLevel) *file { return l.swapLimit }
+func limitOf(l *memoryLevel) *file     { return &l.limit }
+func swapLimitOf(l *memoryLevel) *file { return &l.swapLimit }
 
 // smallest gives the smallest limit of a kind and its level: of equal ones the topmost, since what is used there includes
 // what is used below. Files that are not there have no limit: the top of version 2 has none, a cgroup may be without the
 // controller, or gone. The level is nil if no limit could be read.
 func (c *memoryCgroup) smallest(kind func(*memoryLevel) *file) (limit uint64, at *memoryLevel) {
 	limit = unlimited
-	for _, level := range c.levels {
+	for i := range c.levels {
+		level := &c.levels[i]
 		if n, err := kind(level).readAmount(); err == nil && n <= limit {
 			limit, at = n, level
 		}
