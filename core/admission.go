@@ -87,7 +87,7 @@ func (a *admission) leave() error {
 }
 
 func (a *admission) arm(l armer) error {
-	if a.rate == nil {
+	if a.rate == nil || a.rate.Allow() {
 		return l.Arm()
 	}
 	delay := a.rate.Reserve().Delay()

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +20,8 @@ type attachment struct {
 	broker    *Broker
 	container *container.Container
 	policy    *Policy
-	routes    map[string][]*route // by syscall name, in the order in which the plugins are asked
-	sessions  []*session
+	routes    routes
+	sessions  []session
 	admission *admission
 	prepared  sync.Once
 	attached  time.Time
@@ -42,16 +43,30 @@ type attachment struct {
 // session is the container's use of one plugin. Where the plugin refused the container there is no launcher session, and
 // its calls get the failure verdict.
 type session struct {
-	Use
+	*Use
 	session  *launcher.Session
 	refused  error
 	fellBack error // why the plugin refused Use.Settings, where it took Use.Fallback
 }
 
-// route leads from a syscall to a plugin that takes it.
+// routes lead from a syscall's name to the plugins that take it, in the order in which they are asked.
+type routes map[string][]route
+
+// route leads to a plugin that takes a syscall.
 type route struct {
-	session *session
+	session int // its index
 	syscall *proto.Syscall
+}
+
+// newRoutes routes calls to the plugins of the uses, of each of which there is a session with the same index.
+func newRoutes(uses []Use) routes {
+	rs := routes{}
+	for i, use := range uses {
+		for _, sc := range proto.Narrow(use.Plugin.Manifest(), use.Settings).GetSyscalls() {
+			rs[sc.GetName()] = append(rs[sc.GetName()], route{session: i, syscall: sc})
+		}
+	}
+	return rs
 }
 
 func newAttachment(b *Broker, c *container.Container, policy *Policy) *attachment {
@@ -68,7 +83,6 @@ func newAttachment(b *Broker, c *container.Container, policy *Policy) *attachmen
 func (a *attachment) prepare(ctx context.Context) {
 	a.prepared.Do(func() {
 		choice := a.policy.choose(a.container)
-		a.routes = map[string][]*route{}
 		if a.container.Privileged {
 			a.broker.log.Warn().Str("container", a.container.ID).Msg("the container has no user namespace of its own: its calls are left to the kernel")
 		} else {
@@ -85,20 +99,27 @@ func (a *attachment) openSessions(ctx context.Context, choice Choice) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	var attaching sync.WaitGroup
-	for _, use := range choice.Uses {
-		s := &session{Use: use}
-		a.sessions = append(a.sessions, s)
-		attaching.Go(func() { a.attachSession(ctx, s) })
+	wire := a.container.Wire()
+	a.sessions = make([]session, len(choice.Uses))
+	for i := range a.sessions {
+		s := &a.sessions[i]
+		s.Use = &choice.Uses[i]
+		attaching.Go(func() { a.attachSession(ctx, s, wire) })
 	}
 	attaching.Wait()
-	for _, s := range a.sessions {
-		if s.fellBack != nil && choice.Effective != nil {
-			choice.Effective.FallBack(s.Plugin.Name(), s.fellBack.Error())
-		}
-		for _, sc := range proto.Narrow(s.Plugin.Manifest(), s.Settings).GetSyscalls() {
-			a.routes[sc.GetName()] = append(a.routes[sc.GetName()], &route{session: s, syscall: sc})
-		}
+	a.routes = a.policy.routesOf(a.uses(choice))
+}
+
+// uses are those of the sessions: those of the choice, but for settings that a plugin has refused.
+func (a *attachment) uses(choice Choice) []Use {
+	if !slices.ContainsFunc(a.sessions, func(s session) bool { return s.fellBack != nil }) {
+		return choice.Uses
 	}
+	var uses []Use
+	for _, s := range a.sessions {
+		uses = append(uses, *s.Use)
+	}
+	return uses
 }
 
 // chosen is what the container gets; the zero Choice until it is prepared.
@@ -108,14 +129,16 @@ func (a *attachment) chosen() Choice {
 	return a.choice
 }
 
-func (a *attachment) attachSession(ctx context.Context, s *session) {
+func (a *attachment) attachSession(ctx context.Context, s *session, wire *proto.Container) {
 	log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", s.Plugin.Name()).Logger()
-	opened := s.Plugin.NewSession(a.container.Wire(), s.Settings)
+	opened := s.Plugin.NewSession(wire, s.Settings)
 	err := opened.Attach(ctx)
 	if errors.Is(err, launcher.ErrRefused) && s.Fallback != "" {
 		log.Warn().Err(err).Msg("the plugin refuses settings of the container's annotations: they are ignored")
-		s.fellBack, s.Settings = err, s.Fallback
-		opened = s.Plugin.NewSession(a.container.Wire(), s.Settings)
+		use := *s.Use
+		use.Settings = s.Fallback
+		s.fellBack, s.Use = err, &use
+		opened = s.Plugin.NewSession(wire, s.Settings)
 		err = opened.Attach(ctx)
 	}
 	if errors.Is(err, launcher.ErrRefused) {
@@ -193,18 +216,19 @@ func (a *attachment) takeListeners() map[*listener.Listener]struct{} {
 // drain gives the calls that nobody has received yet the failure verdict, until the time end: a container that calls
 // again and again must not keep the broker.
 func (a *attachment) drain(l *listener.Listener, end time.Time) {
+	d := &desk{cpu: a.broker.processors.next()}
 	for time.Now().Before(end) {
 		pending, _, err := l.Poll(0)
 		if err != nil || !pending {
 			return
 		}
-		var n notify.Notification
-		if err := l.Receive(&n); err != nil {
+		c := d.begin(a, l)
+		if err := l.Receive(&c.n); err != nil {
 			if errors.Is(err, notify.ErrGone) {
 				continue
 			}
 			return
 		}
-		(&call{attachment: a, answers: l, n: &n, cpu: a.broker.processors.next()}).handle()
+		c.handle()
 	}
 }

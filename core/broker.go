@@ -97,7 +97,8 @@ func New(config Config) (*Broker, error) {
 	return b, nil
 }
 
-// Observe has fn called with the record of each call, by the thread that answered it. It is called before the first Attach.
+// Observe has fn called with the record of each call, by the thread that answered it, for which alone the record is valid. It is
+// called before the first Attach.
 func (b *Broker) Observe(fn func(audit.Record)) { b.observe = fn }
 
 // SetPolicy gives containers that are attached from now on another policy. Those there keep theirs.

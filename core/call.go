@@ -18,8 +18,7 @@ import (
 type call struct {
 	*attachment
 	answers  Answers
-	n        *notify.Notification
-	cpu      int       // of the thread that handles it
+	n        notify.Notification
 	end      time.Time // after which an answer is of no use; zero: never
 	foreign  bool      // the caller is outside the container
 	gone     bool      // the caller was gone before the call was looked at
@@ -28,6 +27,22 @@ type call struct {
 	reads    []*proto.Memory // what it declared to read
 	allowed  time.Duration   // for the plugin's answer
 	inPlugin time.Duration
+	*desk
+}
+
+// desk is a thread's space for the calls that it handles, one after the other, so that none needs memory of its own.
+type desk struct {
+	cpu      int // of the thread
+	call     call
+	memory   callerMemory
+	snapshot snapshot
+	dialogue launcher.Dialogue
+}
+
+// begin clears the desk for a call, whose notification is yet to come.
+func (d *desk) begin(a *attachment, answers Answers) *call {
+	d.call = call{attachment: a, answers: answers, desk: d}
+	return &d.call
 }
 
 // handle answers the notification, exactly once.
@@ -40,7 +55,7 @@ func (c *call) handle() {
 	}
 	record := audit.Record{
 		Container: c.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
-		Notification: c.n, Outcome: outcome, Duration: time.Since(started), InPlugin: c.inPlugin,
+		Notification: &c.n, Outcome: outcome, Duration: time.Since(started), InPlugin: c.inPlugin,
 	}
 	c.broker.audit.Call(record)
 	if c.broker.observe != nil {
@@ -80,19 +95,20 @@ func (c *call) decide() decision {
 		if !matches(r.syscall, &c.n.Args) {
 			continue
 		}
-		d := c.ask(r)
+		s := &c.sessions[r.session]
+		d := c.ask(s, r.syscall)
 		if d.response.GetNext() && d.err == nil {
 			continue
 		}
-		d.plugin = r.session.Plugin.Name()
+		d.plugin = s.Plugin.Name()
 		return d
 	}
 	return decision{response: continueResponse}
 }
 
 // ask lets one plugin decide.
-func (c *call) ask(r *route) decision {
-	response, added, err := c.consult(r)
+func (c *call) ask(s *session, declared *proto.Syscall) decision {
+	response, added, err := c.consult(s, declared)
 	switch {
 	case err == nil:
 		return decision{response: response, added: added}
@@ -101,7 +117,7 @@ func (c *call) ask(r *route) decision {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
-	return decision{response: failureResponse(r.session.OnFailure), err: err}
+	return decision{response: failureResponse(s.OnFailure), err: err}
 }
 
 // saysGone is for errors that say that the caller is gone. A plugin may err, or lie: the kernel knows.
@@ -110,30 +126,30 @@ func saysGone(err error) bool {
 }
 
 // consult takes the snapshot and carries the notification to the plugin.
-func (c *call) consult(r *route) (*proto.Response, *launcher.Descriptor, error) {
+func (c *call) consult(s *session, declared *proto.Syscall) (*proto.Response, *launcher.Descriptor, error) {
 	if c.ctx.Err() != nil {
 		return nil, nil, context.Cause(c.ctx)
 	}
-	if r.session.session == nil {
-		return nil, nil, r.session.refused
+	if s.session == nil {
+		return nil, nil, s.refused
 	}
 	if c.n.TID == 0 {
 		return nil, nil, errors.New("the caller is in a pid namespace that the broker does not see")
 	}
-	n := &proto.Notification{
-		Id: c.n.ID, Syscall: c.name, Arch: c.n.Arch, Nr: c.n.NR, Args: c.n.Args[:], Tid: int32(c.n.TID),
-		Reads: snapshot(callerMemory(c.n.TID), r.syscall.GetReads(), c.n.Arch, &c.n.Args),
-	}
-	c.declared, c.reads = r.syscall, n.Reads
+	c.memory = callerMemory(c.n.TID)
+	c.declared, c.reads = declared, c.snapshot.take(&c.memory, declared.GetReads(), c.n.Arch, &c.n.Args)
 	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
-	if len(n.Reads) > 0 && !c.Valid() {
+	if len(c.reads) > 0 && !c.Valid() {
 		return nil, nil, notify.ErrGone
 	}
 	handed := time.Now()
-	if c.allowed = c.timeout(r.session.Deadline, handed); c.allowed <= 0 {
+	if c.allowed = c.timeout(s.Deadline, handed); c.allowed <= 0 {
 		return nil, nil, context.DeadlineExceeded
 	}
-	response, added, err := r.session.session.Handle(c.ctx, n, c, c.allowed, c.cpu)
+	n := &c.dialogue.Notification
+	n.Id, n.Syscall, n.Arch, n.Nr, n.Tid = c.n.ID, c.name, c.n.Arch, c.n.NR, int32(c.n.TID)
+	n.Args, n.Reads = c.n.Args[:], c.reads
+	response, added, err := s.session.Handle(c.ctx, &c.dialogue, c, c.allowed, c.cpu)
 	c.inPlugin += time.Since(handed)
 	if err != nil {
 		return nil, nil, err
@@ -192,12 +208,11 @@ func (c *call) ReadMemory(address uint64, n uint32, asString bool) *proto.Memory
 	if n > proto.MaxRead {
 		return &proto.Memory{Errno: int32(unix.E2BIG)}
 	}
-	memory := callerMemory(c.n.TID)
-	var copied *proto.Memory
+	copied := &proto.Memory{}
 	if asString {
-		copied = readText(memory, address, n)
+		readText(copied, &c.memory, address, n)
 	} else {
-		copied = readBytes(memory, address, n)
+		readBytes(copied, &c.memory, address, n)
 	}
 	if !c.Valid() {
 		return &proto.Memory{Errno: int32(unix.ESRCH)}

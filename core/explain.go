@@ -22,11 +22,26 @@ func (b *Broker) Policies(id string) []ContainerPolicy {
 	}
 	list := []ContainerPolicy{}
 	for _, a := range attached {
-		if effective := a.chosen().Effective; effective != nil {
+		if effective := a.explain(); effective != nil {
 			list = append(list, ContainerPolicy{effective, a.container.Privileged})
 		}
 	}
 	return list
+}
+
+// explain says why the container has what it has; nil if that is not known, or not yet.
+func (a *attachment) explain() *policy.Effective {
+	choice := a.chosen()
+	if choice.Explain == nil {
+		return nil
+	}
+	effective := choice.Explain()
+	for _, s := range a.sessions {
+		if s.fellBack != nil {
+			effective.FallBack(s.Plugin.Name(), s.fellBack.Error())
+		}
+	}
+	return effective
 }
 
 func (b *Broker) attachmentsOf(wanted func(id string) bool) (found []*attachment) {

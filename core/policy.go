@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,12 +25,16 @@ type Policy struct {
 	Released func()
 
 	refs atomic.Int64
+
+	mu     sync.Mutex
+	routed []Use // what routes are for
+	routes routes
 }
 
 // Choice is what one container gets of a policy.
 type Choice struct {
-	Uses      []Use             // in the order in which the plugins are asked
-	Effective *policy.Effective // why, for an operator; may be nil
+	Uses    []Use                    // in the order in which the plugins are asked; it may be shared
+	Explain func() *policy.Effective // why, for an operator; may be nil
 }
 
 func (p *Policy) choose(c *container.Container) Choice {
@@ -52,6 +58,16 @@ type Limits struct {
 	MaxInflight int     // calls being handled at once; more wait in the kernel
 	Rate        float64 // notifications per second; 0: no limit
 	Burst       int     // notifications at once above the rate
+}
+
+// routes are those of these uses. Most containers have the same, which is then there once.
+func (p *Policy) routesOf(uses []Use) routes {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.routes == nil || !slices.Equal(p.routed, uses) {
+		p.routed, p.routes = uses, newRoutes(uses)
+	}
+	return p.routes
 }
 
 func (p *Policy) hold() *Policy {

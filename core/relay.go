@@ -16,7 +16,7 @@ import (
 // first process ends.
 type Relay struct {
 	attachment *attachment
-	cpu        int
+	desk       *desk
 	armed      chan struct{} // has one: the next notification may come
 	close      func()
 }
@@ -43,7 +43,7 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 	a.prepare(ctx)
 	b.log.Info().Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
 	return &Relay{
-		attachment: a, cpu: b.processors.pin(), armed: make(chan struct{}, 1), close: sync.OnceFunc(func() { b.leave(a) }),
+		attachment: a, desk: &desk{cpu: b.processors.pin()}, armed: make(chan struct{}, 1), close: sync.OnceFunc(func() { b.leave(a) }),
 	}, nil
 }
 
@@ -86,7 +86,8 @@ func (r *Relay) Handle(x Exchange) error {
 		return errBrokerClosed
 	}
 	a.admission.next(r) // Arm does not fail
-	c := &call{attachment: a, answers: x.Answers, n: x.Notification, cpu: r.cpu, end: x.End}
+	c := r.desk.begin(a, x.Answers)
+	c.n, c.end = *x.Notification, x.End
 	c.foreign, c.gone = c.locate(x.Caller)
 	c.handle()
 	a.admission.leave() // likewise

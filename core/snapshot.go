@@ -1,53 +1,69 @@
 package core
 
 import (
+	"slices"
+
 	"github.com/intercede/intercede/sdk/proto"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
-// memoryReader reads the caller's memory, as target.ReadMemory and target.ReadString do.
+// memoryReader reads the caller's memory, as target.ReadMemory and target.AppendString do.
 type memoryReader interface {
 	read(address uint64, buf []byte) unix.Errno
-	readString(address uint64, max int) ([]byte, unix.Errno)
+	appendString(dst []byte, address uint64, max int) ([]byte, unix.Errno)
 }
 
 // callerMemory is the memory of the thread.
 type callerMemory int
 
-func (tid callerMemory) read(address uint64, buf []byte) unix.Errno {
-	return target.ReadMemory(int(tid), address, buf)
+func (tid *callerMemory) read(address uint64, buf []byte) unix.Errno {
+	return target.ReadMemory(int(*tid), address, buf)
 }
 
-func (tid callerMemory) readString(address uint64, max int) ([]byte, unix.Errno) {
-	return target.ReadString(int(tid), address, max)
+func (tid *callerMemory) appendString(dst []byte, address uint64, max int) ([]byte, unix.Errno) {
+	return target.AppendString(dst, int(*tid), address, max)
 }
 
-// snapshot copies the memory that a plugin declared to read. The arguments are the caller's: nothing is allocated before
-// a length is within the declared bound, and pointers of a 32-bit caller have 32 bits.
-func snapshot(memory memoryReader, reads []*proto.Read, arch uint32, args *[6]uint64) []*proto.Memory {
-	copies := make([]*proto.Memory, len(reads))
+// snapshot has the copies of the memory that a plugin declared to read; its space is used again for the next call.
+type snapshot []*proto.Memory
+
+// maxKept bounds a copy whose space is kept for the next call, in bytes: as long as a path.
+const maxKept = unix.PathMax
+
+// take makes the copies. The arguments are the caller's: nothing is allocated before a length is within the declared
+// bound, and pointers of a 32-bit caller have 32 bits.
+func (s *snapshot) take(memory memoryReader, reads []*proto.Read, arch uint32, args *[6]uint64) []*proto.Memory {
+	for len(*s) < len(reads) {
+		*s = append(*s, &proto.Memory{})
+	}
+	copies := (*s)[:len(reads)]
 	for i, r := range reads {
-		copies[i] = readDeclared(memory, r, arch, args)
+		if copies[i].Data = copies[i].Data[:0]; cap(copies[i].Data) > maxKept {
+			copies[i].Data = nil
+		}
+		readDeclared(copies[i], memory, r, arch, args)
 	}
 	return copies
 }
 
-func readDeclared(memory memoryReader, r *proto.Read, arch uint32, args *[6]uint64) *proto.Memory {
+// readDeclared reads into m, whose data is empty.
+func readDeclared(m *proto.Memory, memory memoryReader, r *proto.Read, arch uint32, args *[6]uint64) {
 	address := register(arch, args[r.GetArg()])
 	switch kind := r.GetKind().(type) {
 	case *proto.Read_String_:
-		return readText(memory, address, kind.String_.GetMax())
+		readText(m, memory, address, kind.String_.GetMax())
 	case *proto.Read_Bytes:
 		length := register(arch, args[kind.Bytes.GetLengthArg()])
 		if length > uint64(kind.Bytes.GetMax()) {
-			return &proto.Memory{Errno: int32(unix.E2BIG)}
+			m.Errno = int32(unix.E2BIG)
+			return
 		}
-		return readBytes(memory, address, uint32(length))
+		readBytes(m, memory, address, uint32(length))
 	case *proto.Read_Struct:
-		return readBytes(memory, address, kind.Struct.GetSize())
+		readBytes(m, memory, address, kind.Struct.GetSize())
 	default:
-		return &proto.Memory{Errno: int32(unix.EINVAL)}
+		m.Errno = int32(unix.EINVAL)
 	}
 }
 
@@ -60,17 +76,18 @@ func register(arch uint32, value uint64) uint64 {
 	return value
 }
 
-func readText(memory memoryReader, address uint64, max uint32) *proto.Memory {
-	text, errno := memory.readString(address, int(max))
-	return &proto.Memory{Data: text, Errno: int32(errno)}
+func readText(m *proto.Memory, memory memoryReader, address uint64, max uint32) {
+	text, errno := memory.appendString(m.Data, address, int(max))
+	m.Data, m.Errno = text, int32(errno)
 }
 
-func readBytes(memory memoryReader, address uint64, n uint32) *proto.Memory {
-	buf := make([]byte, n)
-	if errno := memory.read(address, buf); errno != 0 {
-		return &proto.Memory{Errno: int32(errno)}
+func readBytes(m *proto.Memory, memory memoryReader, address uint64, n uint32) {
+	data := slices.Grow(m.Data, int(n))[:n]
+	errno := memory.read(address, data)
+	if m.Errno = int32(errno); errno != 0 {
+		data = data[:0]
 	}
-	return &proto.Memory{Data: buf}
+	m.Data = data
 }
 
 // matches says whether the plugin wants a call with these arguments.

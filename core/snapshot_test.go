@@ -28,19 +28,19 @@ func (m *fakeMemory) read(address uint64, buf []byte) unix.Errno {
 	return 0
 }
 
-func (m *fakeMemory) readString(address uint64, limit int) ([]byte, unix.Errno) {
+func (m *fakeMemory) appendString(dst []byte, address uint64, limit int) ([]byte, unix.Errno) {
 	m.asked = max(m.asked, limit)
 	if address < m.base || address-m.base > uint64(len(m.text)) {
-		return nil, unix.EFAULT
+		return dst, unix.EFAULT
 	}
 	rest := m.text[address-m.base:]
 	switch end := bytes.IndexByte(rest, 0); {
 	case end >= 0 && end < limit:
-		return rest[:end], 0
+		return append(dst, rest[:end]...), 0
 	case len(rest) >= limit:
-		return nil, unix.ENAMETOOLONG
+		return dst, unix.ENAMETOOLONG
 	default:
-		return nil, unix.EFAULT
+		return dst, unix.EFAULT
 	}
 }
 
@@ -79,7 +79,8 @@ func TestSnapshot(t *testing.T) {
 		"no kind":              {&proto.Read{}, unix.AUDIT_ARCH_X86_64, [6]uint64{0x1000}, "", unix.EINVAL},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := snapshot(&fakeMemory{base: 0x1000, text: text}, []*proto.Read{test.read}, test.arch, &test.args)
+			space := snapshot{{Data: []byte("of the call before"), Errno: 5}}
+			got := space.take(&fakeMemory{base: 0x1000, text: text}, []*proto.Read{test.read}, test.arch, &test.args)
 			if len(got) != 1 || string(got[0].GetData()) != test.want || unix.Errno(got[0].GetErrno()) != test.errno {
 				t.Errorf("got %v", got)
 			}
@@ -101,7 +102,7 @@ func FuzzSnapshot(f *testing.F) {
 		var args [6]uint64
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&args)), unsafe.Sizeof(args)), registers)
 		memory := &fakeMemory{base: 0x1000, text: text}
-		got := snapshot(memory, reads, arch, &args)[0]
+		got := new(snapshot).take(memory, reads, arch, &args)[0]
 		switch {
 		case memory.asked > int(bound) || len(got.GetData()) > int(bound):
 			t.Errorf("asked for %d bytes and got %d, the bound is %d", memory.asked, len(got.GetData()), bound)

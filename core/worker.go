@@ -15,7 +15,7 @@ func (b *Broker) startWorker() {
 // work waits for notifications and handles them, until the broker is closed or enough others wait. A worker counts as
 // idle from its start.
 func (b *Broker) work() {
-	cpu := b.processors.pin()
+	d := &desk{cpu: b.processors.pin()}
 	for {
 		l, hangup, err := b.poller.Wait()
 		if left := b.idle.Add(-1); left == 0 && err == nil {
@@ -27,7 +27,7 @@ func (b *Broker) work() {
 			}
 			return
 		}
-		b.serve(l, hangup, cpu)
+		b.serve(l, hangup, d)
 		if b.idle.Add(1) > maxIdleWorkers {
 			b.idle.Add(-1)
 			return
@@ -36,7 +36,7 @@ func (b *Broker) work() {
 }
 
 // serve deals with one event of a listener.
-func (b *Broker) serve(l *listener.Listener, hangup bool, cpu int) {
+func (b *Broker) serve(l *listener.Listener, hangup bool, d *desk) {
 	defer l.Release()
 	if hangup {
 		b.dropListener(l)
@@ -46,14 +46,14 @@ func (b *Broker) serve(l *listener.Listener, hangup bool, cpu int) {
 	if !a.admission.enter() {
 		return // shutDown receives what is left
 	}
-	b.receive(a, l, cpu)
+	b.receive(a, l, d)
 	b.rearm(l, a.admission.leave())
 }
 
 // receive takes one notification and handles it.
-func (b *Broker) receive(a *attachment, l *listener.Listener, cpu int) {
-	var n notify.Notification
-	switch err := l.Receive(&n); {
+func (b *Broker) receive(a *attachment, l *listener.Listener, d *desk) {
+	c := d.begin(a, l)
+	switch err := l.Receive(&c.n); {
 	case errors.Is(err, notify.ErrGone):
 		b.rearm(l, l.Arm())
 	case err != nil:
@@ -61,7 +61,7 @@ func (b *Broker) receive(a *attachment, l *listener.Listener, cpu int) {
 		b.dropListener(l)
 	default:
 		b.rearm(l, a.admission.next(l))
-		(&call{attachment: a, answers: l, n: &n, cpu: cpu}).handle()
+		c.handle()
 	}
 }
 

@@ -96,9 +96,10 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 		hclog.Default().Error("no lane", "error", err)
 		return
 	}
-	var message proto.BrokerMessage
+	var d dialogue
 	for !thread.Spoiled() {
-		pidfd, err := end.Receive(&message)
+		message := d.blank()
+		pidfd, err := end.Receive(message)
 		if err != nil {
 			return
 		}
@@ -108,14 +109,14 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 			return
 		}
 		w := way{asker: laneAsker{end, n.GetId()}, pidfd: pidfd, thread: thread}
-		if err := l.handle(ctx, end, n, w); err != nil {
+		if err := l.handle(ctx, end, n, &d, w); err != nil {
 			return
 		}
 	}
 }
 
 // handle handles one notification. An error means that the lane is of no more use.
-func (l *lanes) handle(ctx context.Context, end *lane.End, n *proto.Notification, w way) error {
+func (l *lanes) handle(ctx context.Context, end *lane.End, n *proto.Notification, d *dialogue, w way) error {
 	if n.GetHasPidfd() != (w.pidfd >= 0) {
 		closeFD(w.pidfd)
 		return errors.New("a notification without its pidfd")
@@ -125,11 +126,30 @@ func (l *lanes) handle(ctx context.Context, end *lane.End, n *proto.Notification
 		return sendFailure(end, n.GetId(), err)
 	}
 	defer response.close()
-	return sendOnLane(end, n.GetId(), response)
+	return d.send(end, n.GetId(), response)
 }
 
-func sendOnLane(end *lane.End, id uint64, response Response) error {
-	wire, err := response.wire()
+// dialogue has a lane's messages, which are used again for the next notification.
+type dialogue struct {
+	question     proto.BrokerMessage
+	asked        proto.BrokerMessage_Notification
+	notification proto.Notification
+	answer       proto.PluginMessage
+	answered     proto.PluginMessage_Response
+	response     proto.Response
+}
+
+// blank is an empty message for the broker's next one, a notification.
+func (d *dialogue) blank() *proto.BrokerMessage {
+	d.notification.Reset()
+	d.question.Reset()
+	d.asked.Notification, d.question.Message = &d.notification, &d.asked
+	return &d.question
+}
+
+// send answers the notification of this id.
+func (d *dialogue) send(end *lane.End, id uint64, response Response) error {
+	err := response.put(&d.response)
 	fd := -1
 	if err == nil && response.kind == kindAddFD {
 		fd = int(response.file.Fd())
@@ -140,7 +160,9 @@ func sendOnLane(end *lane.End, id uint64, response Response) error {
 	if err != nil {
 		return sendFailure(end, id, err)
 	}
-	if err := end.Send(&proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Response{Response: wire}}, fd); err != nil {
+	d.answered.Response = &d.response
+	d.answer.Id, d.answer.Message = id, &d.answered
+	if err := end.Send(&d.answer, fd); err != nil {
 		return fmt.Errorf("sending the response: %w", err)
 	}
 	return nil

@@ -75,9 +75,9 @@ func (r Response) String() string {
 	}
 }
 
-// wire turns the response into its wire form; an invalid one is an error. The file stays open.
-func (r Response) wire() (*proto.Response, error) {
-	w := &proto.Response{Writes: r.writes}
+// put makes w the response's wire form; an invalid one is an error. The file stays open.
+func (r Response) put(w *proto.Response) error {
+	w.Writes = r.writes
 	switch {
 	case r.kind == kindReturn:
 		w.Kind = &proto.Response_Value{Value: r.value}
@@ -90,7 +90,7 @@ func (r Response) wire() (*proto.Response, error) {
 	case r.kind == kindAddFD && r.file != nil:
 		w.Kind = &proto.Response_AddFd{AddFd: &proto.AddFD{Fd: int32(r.file.Fd()), CloseOnExec: r.cloexec}}
 	default:
-		return nil, fmt.Errorf("invalid response (%v): build it with Return, Errno, Continue, Next or AddFD", r)
+		return fmt.Errorf("invalid response (%v): build it with Return, Errno, Continue, Next or AddFD", r)
 	}
-	return w, nil
+	return nil
 }

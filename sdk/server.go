@@ -201,8 +201,8 @@ func closeFD(fd int) {
 
 // send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.
 func (s *server) send(stream proto.Plugin_HandleServer, response Response) error {
-	wire, err := response.wire()
-	if err != nil {
+	wire := &proto.Response{}
+	if err := response.put(wire); err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
 	if err := stream.Send(&proto.PluginMessage{Message: &proto.PluginMessage_Response{Response: wire}}); err != nil {
@@ -228,7 +228,7 @@ func (s *server) request(w way, a *attached, n *proto.Notification) (*Request, e
 		return nil, status.Errorf(codes.InvalidArgument, "notification of %q does not fit the manifest", n.GetSyscall())
 	}
 	req := &Request{
-		ID: n.GetId(), Syscall: n.GetSyscall(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
+		ID: n.GetId(), Syscall: sc.GetName(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
 		Args: [6]uint64(n.GetArgs()), Container: &a.container,
 		broker: w.asker, thread: w.thread,
 	}

@@ -66,7 +66,7 @@ func Perform(tid, nr int, args [6]uint64) error {
 	}
 	defer thread.Close()
 	text := func(arg int) string {
-		read, errno := target.ReadString(tid, args[arg], unix.PathMax)
+		read, errno := target.AppendString(nil, tid, args[arg], unix.PathMax)
 		if errno != 0 {
 			err = errno
 		}

@@ -25,14 +25,17 @@ func (s *Setup) For(c policy.Container) (*policy.Effective, []*proto.Manifest) {
 
 // choose says which of the uses a container has, and with which settings.
 func (e *Engine) choose(p *policy.Policy, uses []core.Use, c *container.Container) core.Choice {
-	choice := core.Choice{Effective: p.For(describe(c))}
+	explain := func() *policy.Effective { return p.For(describe(c)) }
+	effective := explain()
+	choice := core.Choice{Explain: explain}
 	for _, use := range uses {
-		if state := choice.Effective.Plugin(use.Plugin.Name()); state != nil {
+		if state := effective.Plugin(use.Plugin.Name()); state != nil {
 			use.Settings, use.Fallback = state.SettingsJSON(), state.Fallback()
 			choice.Uses = append(choice.Uses, use)
 		}
 	}
-	for _, a := range choice.Effective.Ignored {
+	choice.Uses = e.share(choice.Uses)
+	for _, a := range effective.Ignored {
 		event := e.log.Debug()
 		if a.Bad {
 			event = e.log.Warn()
@@ -40,6 +43,15 @@ func (e *Engine) choose(p *policy.Policy, uses []core.Use, c *container.Containe
 		event.Str("container", c.ID).Str("annotation", a.Name).Str("reason", a.Reason).Msg("annotation ignored")
 	}
 	return choice
+}
+
+// share gives the uses that the container before has if they are the same, as most containers' are.
+func (e *Engine) share(uses []core.Use) []core.Use {
+	if last := e.lastUses.Load(); last != nil && slices.Equal(*last, uses) {
+		return *last
+	}
+	e.lastUses.Store(&uses)
+	return uses
 }
 
 func describe(c *container.Container) policy.Container {

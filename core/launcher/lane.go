@@ -39,10 +39,6 @@ type laneConn struct {
 	lanes  *lanes
 	number uint64
 	cpu    int
-
-	// Of one call after the other, so that they need not be allocated for each.
-	first   proto.BrokerMessage
-	payload proto.BrokerMessage_Notification
 }
 
 // take gives a lane of the processor, or nil if there is none.
@@ -146,8 +142,8 @@ func (ls *lanes) close() {
 
 // handle carries one notification over the lane, which it gives back. The thread waits for the plugin, and looks now and
 // then whether that is of any use.
-func (l *laneConn) handle(ctx context.Context, p *process, n *proto.Notification, caller Caller, deadline time.Time) (*proto.Response, *Descriptor, error) {
-	answer, added, err := l.converse(ctx, p, n, caller, deadline)
+func (l *laneConn) handle(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*proto.Response, *Descriptor, error) {
+	answer, added, err := l.converse(ctx, p, d, caller, deadline)
 	if err != nil {
 		l.abandon()
 		return nil, nil, err
@@ -164,22 +160,20 @@ func (l *laneConn) handle(ctx context.Context, p *process, n *proto.Notification
 
 // converse sends the notification, answers questions, and returns the plugin's last message. After an error the plugin may
 // still be at it.
-func (l *laneConn) converse(ctx context.Context, p *process, n *proto.Notification, caller Caller, deadline time.Time) (*proto.PluginMessage, *Descriptor, error) {
+func (l *laneConn) converse(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*proto.PluginMessage, *Descriptor, error) {
+	n := &d.Notification
 	pidfd, err := p.openCaller(n, caller)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { closeFD(pidfd) }() // what is left of it: it is closed as soon as it is sent
-	l.payload.Notification = n
-	l.first.Message = &l.payload
-	defer func() { l.payload.Notification = nil }()
-	next := &l.first
+	next := d.opening()
 	for {
 		if err := l.Send(next, pidfd); err != nil {
 			return nil, nil, laneError(err)
 		}
 		pidfd = closeFD(pidfd)
-		message := &proto.PluginMessage{}
+		message := d.blank()
 		fd, err := l.await(ctx, message, caller, deadline)
 		if err != nil {
 			return nil, nil, err
@@ -187,6 +181,10 @@ func (l *laneConn) converse(ctx context.Context, p *process, n *proto.Notificati
 		if message.GetId() != n.GetId() {
 			closeFD(fd)
 			return nil, nil, errors.New("the plugin answered another notification than it has, or twice")
+		}
+		if message.GetResponse() != nil && message.GetResponse().GetKind() == nil {
+			closeFD(fd)
+			return nil, nil, errors.New("the plugin sent an unknown message, or an empty answer")
 		}
 		if message.GetResponse() != nil || message.GetFailure() != nil {
 			added, err := takeAdded(message.GetResponse(), fd)

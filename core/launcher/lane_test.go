@@ -85,6 +85,12 @@ func addFD(id uint64) *proto.PluginMessage {
 	return &proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Response{Response: &proto.Response{Kind: &proto.Response_AddFd{AddFd: &proto.AddFD{}}}}}
 }
 
+func dialogue(id uint64) *Dialogue {
+	d := &Dialogue{}
+	d.Notification.Id = id
+	return d
+}
+
 // call carries one notification over a lane.
 func call(t *testing.T, ls *lanes, ctx context.Context, id uint64, caller Caller, timeout time.Duration) (*proto.Response, *Descriptor, error) {
 	t.Helper()
@@ -92,7 +98,7 @@ func call(t *testing.T, ls *lanes, ctx context.Context, id uint64, caller Caller
 	if l == nil {
 		t.Fatal("no lane")
 	}
-	return l.handle(ctx, &process{}, &proto.Notification{Id: id}, caller, time.Now().Add(timeout))
+	return l.handle(ctx, &process{}, dialogue(id), caller, time.Now().Add(timeout))
 }
 
 func TestLaneGoesOn(t *testing.T) {
@@ -265,8 +271,9 @@ func TestLaneClosesPidfdOnce(t *testing.T) {
 			taken = append(taken, fd)
 		}
 	}}
-	n := &proto.Notification{Id: 1, Tid: int32(os.Getpid())}
-	_, _, err := ls.take(0).handle(t.Context(), &process{entersCallers: true}, n, caller, time.Now().Add(time.Minute))
+	d := dialogue(1)
+	d.Notification.Tid = int32(os.Getpid())
+	_, _, err := ls.take(0).handle(t.Context(), &process{entersCallers: true}, d, caller, time.Now().Add(time.Minute))
 	close(handled)
 	if err != nil || !asked {
 		t.Fatalf("asked %v, %v", asked, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/intercede/intercede/sdk/proto"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	protobuf "google.golang.org/protobuf/proto"
 )
 
 const (
@@ -31,8 +32,6 @@ type Session struct {
 	plugin    *Plugin
 	container *proto.Container
 	settings  string
-	ctx       context.Context // ends with the session
-	cancel    context.CancelFunc
 
 	mu   sync.Mutex
 	last *attachment
@@ -45,6 +44,7 @@ type attachment struct {
 	id      uint64
 	done    chan struct{} // closed when err is set
 	err     error
+	cancel  func() // nil once it is over; guarded by Session.mu
 }
 
 // failed says whether the attempt is over and came to nothing.
@@ -76,8 +76,7 @@ type Caller interface {
 // NewSession is a session of the container, which Attach or its first notification attaches. settings is a JSON object
 // with every setting of the manifest.
 func (p *Plugin) NewSession(container *proto.Container, settings string) *Session {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &Session{plugin: p, container: container, settings: settings, ctx: ctx, cancel: cancel}
+	return &Session{plugin: p, container: container, settings: settings}
 }
 
 // Attach attaches the container to the plugin. The error wraps ErrRefused if the plugin does not take it; after another
@@ -122,15 +121,15 @@ func (s *Session) attachTo(p *process) *attachment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.last == nil || s.last.process != p || s.last.failed() {
-		s.last = &attachment{process: p, id: lastSession.Add(1), done: make(chan struct{})}
-		go s.attach(s.last)
+		ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
+		s.last = &attachment{process: p, id: lastSession.Add(1), done: make(chan struct{}), cancel: cancel}
+		go s.attach(ctx, s.last)
 	}
 	return s.last
 }
 
-func (s *Session) attach(a *attachment) {
-	ctx, cancel := context.WithTimeout(s.ctx, attachTimeout)
-	defer cancel()
+func (s *Session) attach(ctx context.Context, a *attachment) {
+	defer s.finish(a)
 	request := &proto.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
 	response, err := a.process.rpc.Attach(ctx, request)
 	switch {
@@ -146,20 +145,54 @@ func (s *Session) attach(a *attachment) {
 	}
 }
 
+// finish lets go of what an attempt has needed.
+func (s *Session) finish(a *attachment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.cancel()
+	a.cancel = nil
+}
+
+// Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs memory
+// of its own: what Handle returns is valid until then.
+type Dialogue struct {
+	Notification proto.Notification // what the broker says; the session and what goes with a pidfd are put in by Handle
+
+	first    proto.BrokerMessage
+	payload  proto.BrokerMessage_Notification
+	answer   proto.PluginMessage
+	kind     proto.PluginMessage_Response
+	response proto.Response
+}
+
+// opening is the message with the notification.
+func (d *Dialogue) opening() *proto.BrokerMessage {
+	d.payload.Notification, d.first.Message = &d.Notification, &d.payload
+	return &d.first
+}
+
+// blank is an empty message for what the plugin says next, most often a response, for which there is room.
+func (d *Dialogue) blank() *proto.PluginMessage {
+	d.response.Reset()
+	d.answer.Reset()
+	d.kind.Response, d.answer.Message = &d.response, &d.kind
+	return &d.answer
+}
+
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response carries.
 // The calling thread is on the processor cpu. It returns at the deadline, or when the caller is gone, at the latest. The error wraps ErrDied, ErrDisabled, ErrRefused,
 // ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
-func (s *Session) Handle(ctx context.Context, n *proto.Notification, caller Caller, timeout time.Duration, cpu int) (*proto.Response, *Descriptor, error) {
+func (s *Session) Handle(ctx context.Context, d *Dialogue, caller Caller, timeout time.Duration, cpu int) (*proto.Response, *Descriptor, error) {
 	a := s.ready()
 	if a == nil {
-		return s.handleByStream(ctx, n, caller, timeout)
+		return s.handleByStream(ctx, &d.Notification, caller, timeout)
 	}
 	l := a.process.lanes.take(cpu)
 	if l == nil {
-		return s.handleByStream(ctx, n, caller, timeout)
+		return s.handleByStream(ctx, &d.Notification, caller, timeout)
 	}
-	n.Session = a.id
-	response, added, err := l.handle(ctx, a.process, n, caller, time.Now().Add(timeout))
+	d.Notification.Session = a.id
+	response, added, err := l.handle(ctx, a.process, d, caller, time.Now().Add(timeout))
 	if err != nil {
 		a.process.suspectAfter(err, s.plugin.hclog)
 	}
@@ -210,7 +243,8 @@ func (p *process) handle(ctx context.Context, n *proto.Notification, caller Call
 	if err != nil {
 		return nil, nil, err
 	}
-	next := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: n}}
+	// A copy: the stream may look at a message after it is sent.
+	next := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: protobuf.Clone(n).(*proto.Notification)}}
 	for {
 		if err := stream.Send(next); err != nil {
 			// The stream's own error says more than Send's EOF.
@@ -286,11 +320,13 @@ func bound(text string) string {
 
 // Close detaches the container. No call of it is being handled.
 func (s *Session) Close() {
-	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.last == nil {
 		return
+	}
+	if s.last.cancel != nil {
+		s.last.cancel()
 	}
 	<-s.last.done
 	if s.last.err == nil {

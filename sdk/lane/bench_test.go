@@ -60,6 +60,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		if err := end.Send(n, -1); err != nil {
 			b.Fatal(err)
 		}
+		answer.Reset()
 		if _, err := end.Receive(&answer); err != nil {
 			b.Fatal(err)
 		}

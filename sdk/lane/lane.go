@@ -64,8 +64,13 @@ func Pair() (ours, theirs int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// Now is the time for Notification.valid_at: broker and plugin are in one time namespace.
-func Now() uint64 {
+// Now is the time for Notification.valid_at, in ns of CLOCK_MONOTONIC: broker and plugin are in one time namespace. The
+// clock is that of package time, which reads it without a system call but not as a number.
+func Now() uint64 { return started + uint64(time.Since(startedAt)) }
+
+var startedAt, started = time.Now(), monotonic()
+
+func monotonic() uint64 {
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it fails for a bad clock or pointer only
 	return uint64(now.Nano())
@@ -108,7 +113,6 @@ func (e *End) Close() {
 type Message interface {
 	SizeVT() int
 	MarshalToSizedBufferVT([]byte) (int, error)
-	Reset()
 	UnmarshalVT([]byte) error
 }
 
@@ -176,7 +180,7 @@ func (e *End) putRights(fd int) {
 	e.message.SetControllen(unix.CmsgSpace(4))
 }
 
-// Receive receives a message and the descriptor that came with it, close-on-exec, or -1. The error is io.EOF when the peer
+// Receive receives a message, into an empty one, and the descriptor that came with it, close-on-exec, or -1. The error is io.EOF when the peer
 // has closed, os.ErrDeadlineExceeded after the timeout: then Receive may be called again, and misses nothing.
 func (e *End) Receive(m Message) (fd int, err error) {
 	for e.total == 0 || len(e.in) < e.total {
@@ -187,7 +191,6 @@ func (e *End) Receive(m Message) (fd int, err error) {
 	fd = e.fdIn
 	message := e.in[headerSize:]
 	e.total, e.fdIn, e.in = 0, -1, e.in[:0]
-	m.Reset()
 	if err := m.UnmarshalVT(message); err != nil {
 		if fd >= 0 {
 			unix.Close(fd)

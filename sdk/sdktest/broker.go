@@ -174,7 +174,7 @@ func (n *notification) readMemory(address uint64, length int) ([]byte, syscall.E
 }
 
 func (n *notification) readString(address uint64, max int) ([]byte, syscall.Errno) {
-	return n.stillItsOwn(target.ReadString(int(n.TID), address, max))
+	return n.stillItsOwn(target.AppendString(nil, int(n.TID), address, max))
 }
 
 // stillItsOwn makes sure that what was read by thread id is of the thread that called.

@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,27 +22,30 @@ func ReadMemory(tid int, address uint64, buf []byte) unix.Errno {
 	return errno
 }
 
-// ReadString copies the NUL-terminated string at address, at most max bytes with its NUL, which it leaves out. The errno
-// is ENAMETOOLONG if there is no NUL within max bytes, and otherwise as ReadMemory's.
-func ReadString(tid int, address uint64, max int) ([]byte, unix.Errno) {
-	var text []byte
-	for len(text) < max {
-		chunk := min(int(pageSize-address%pageSize), max-len(text))
+// firstChunk is as much of a string as is read at first, in bytes: most are not longer.
+const firstChunk = 256
+
+// AppendString appends to dst the NUL-terminated string at address, at most max bytes with its NUL, which it leaves out. The
+// errno is ENAMETOOLONG if there is no NUL within max bytes, and otherwise as ReadMemory's; dst is then returned as it was.
+func AppendString(dst []byte, tid int, address uint64, max int) ([]byte, unix.Errno) {
+	text, limit := dst, firstChunk
+	for left := max; left > 0; {
+		chunk := min(int(pageSize-address%pageSize), left, limit)
 		start := len(text)
-		text = append(text, make([]byte, chunk)...)
+		text = slices.Grow(text, chunk)[:start+chunk]
 		n, errno := readSome(tid, address, text[start:])
 		if errno != 0 {
-			return nil, errno
+			return dst, errno
 		}
 		if end := bytes.IndexByte(text[start:start+n], 0); end >= 0 {
 			return text[:start+end], 0
 		}
 		if n < chunk {
-			return nil, unix.EFAULT
+			return dst, unix.EFAULT
 		}
-		address += uint64(chunk)
+		address, left, limit = address+uint64(chunk), left-chunk, int(pageSize)
 	}
-	return nil, unix.ENAMETOOLONG
+	return dst, unix.ENAMETOOLONG
 }
 
 // readSome copies as much of buf as is readable from its start.

@@ -59,7 +59,7 @@ func TestReadMemory(t *testing.T) {
 	}
 }
 
-func TestReadString(t *testing.T) {
+func TestAppendString(t *testing.T) {
 	memory, end := pages(t)
 	size := os.Getpagesize()
 	for name, test := range map[string]struct {
@@ -73,6 +73,7 @@ func TestReadString(t *testing.T) {
 		"empty":                    {nul: -1, start: -1, max: 4096, want: 0},
 		"across two pages":         {nul: -1, start: -size - 2, max: 2 * size, want: size + 1},
 		"NUL first of the page":    {nul: -size, start: -size - 3, max: 4096, want: 3},
+		"longer than a chunk":      {nul: -1, start: -600, max: 4096, want: 599},
 		"just short enough":        {nul: -10, start: -20, max: 11, want: 10},
 		"just too long":            {nul: -10, start: -20, max: 10, errno: unix.ENAMETOOLONG},
 		"too long before the edge": {start: -20, max: 20, errno: unix.ENAMETOOLONG},
@@ -85,8 +86,8 @@ func TestReadString(t *testing.T) {
 				memory[2*size+test.nul] = 0
 				defer func() { memory[2*size+test.nul] = 'a' }()
 			}
-			got, errno := target.ReadString(os.Getpid(), end+uint64(test.start), test.max)
-			if errno != test.errno || string(got) != strings.Repeat("a", test.want) {
+			got, errno := target.AppendString([]byte("before "), os.Getpid(), end+uint64(test.start), test.max)
+			if errno != test.errno || string(got) != "before "+strings.Repeat("a", test.want) {
 				t.Errorf("got %d bytes, %v; want %d, %v", len(got), errno, test.want, test.errno)
 			}
 		})
@@ -116,7 +117,7 @@ func TestMemoryOfNobody(t *testing.T) {
 	if errno := target.ReadMemory(tid, 4096, make([]byte, 1)); errno != unix.ESRCH {
 		t.Errorf("read: %v", errno)
 	}
-	if _, errno := target.ReadString(tid, 4096, 1); errno != unix.ESRCH {
+	if _, errno := target.AppendString(nil, tid, 4096, 1); errno != unix.ESRCH {
 		t.Errorf("read string: %v", errno)
 	}
 	if errno := target.WriteMemory(tid, 4096, []byte{1}); errno != unix.ESRCH {
