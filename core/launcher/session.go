@@ -42,30 +42,28 @@ type Session struct {
 type attachment struct {
 	process *process
 	id      uint64
-	done    chan struct{} // closed when err is set
 	err     error
-	cancel  func() // nil once it is over; guarded by Session.mu
+
+	// Guarded by Session.mu. Both are nil once the attempt is over.
+	done   chan struct{} // closed when err is set
+	cancel func()
 }
 
-// failed says whether the attempt is over and came to nothing.
-func (a *attachment) failed() bool {
+// over says whether err is set. The session is locked.
+func (a *attachment) over() bool {
 	select {
 	case <-a.done:
-		return a.err != nil
+		return true
 	default:
-		return false
+		return a.done == nil
 	}
 }
 
-// succeeded says whether the attempt is over and the plugin has the container.
-func (a *attachment) succeeded() bool {
-	select {
-	case <-a.done:
-		return a.err == nil
-	default:
-		return false
-	}
-}
+// failed says whether the attempt is over and came to nothing. The session is locked.
+func (a *attachment) failed() bool { return a.over() && a.err != nil }
+
+// succeeded says whether the attempt is over and the plugin has the container. The session is locked.
+func (a *attachment) succeeded() bool { return a.over() && a.err == nil }
 
 // Caller is the broker's side of the notification that a plugin has: its answers to the plugin's questions.
 type Caller interface {
@@ -99,11 +97,13 @@ func (s *Session) ensure(ctx context.Context) (*attachment, error) {
 		if err != nil {
 			return nil, err
 		}
-		a := s.attachTo(current)
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		a, done := s.attachTo(current)
+		if done != nil {
+			select {
+			case <-done:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
 		}
 		if !errors.Is(a.err, ErrDied) {
 			return a, a.err
@@ -116,19 +116,20 @@ func (s *Session) ensure(ctx context.Context) (*attachment, error) {
 	}
 }
 
-// attachTo gives the attempt to attach the container to this process: made, under way, or a new one after a failure.
-func (s *Session) attachTo(p *process) *attachment {
+// attachTo gives the attempt to attach the container to this process, made, under way, or a new one after a failure; and what
+// is closed when it is over, or nil.
+func (s *Session) attachTo(p *process) (*attachment, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.last == nil || s.last.process != p || s.last.failed() {
 		ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
 		s.last = &attachment{process: p, id: lastSession.Add(1), done: make(chan struct{}), cancel: cancel}
-		go s.attach(ctx, s.last)
+		go s.attach(ctx, s.last, s.last.done)
 	}
-	return s.last
+	return s.last, s.last.done
 }
 
-func (s *Session) attach(ctx context.Context, a *attachment) {
+func (s *Session) attach(ctx context.Context, a *attachment, done chan<- struct{}) {
 	defer s.finish(a)
 	request := &proto.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
 	response, err := a.process.rpc.Attach(ctx, request)
@@ -138,7 +139,7 @@ func (s *Session) attach(ctx context.Context, a *attachment) {
 	case response.GetRefused() != "":
 		a.err = fmt.Errorf("%w: %s", ErrRefused, bound(response.GetRefused()))
 	}
-	close(a.done)
+	close(done)
 	if err != nil {
 		a.process.suspectAfter(err, s.plugin.hclog)
 		s.detach(a) // the plugin may have attached it all the same
@@ -150,7 +151,7 @@ func (s *Session) finish(a *attachment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.cancel()
-	a.cancel = nil
+	a.cancel, a.done = nil, nil
 }
 
 // Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs memory
@@ -325,10 +326,10 @@ func (s *Session) Close() {
 	if s.last == nil {
 		return
 	}
-	if s.last.cancel != nil {
+	if s.last.done != nil {
 		s.last.cancel()
+		<-s.last.done
 	}
-	<-s.last.done
 	if s.last.err == nil {
 		s.detach(s.last)
 	}
