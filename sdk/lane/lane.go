@@ -256,28 +256,29 @@ func (e *End) receiveRaw() (n, fd int, err error) {
 	}
 }
 
+// rights are the descriptors that came with a packet: the kernel puts them all into one control message (scm_detach_fds,
+// net/core/scm.c), and others only where they were asked for.
+func (e *End) rights() []int32 {
+	header := (*unix.Cmsghdr)(unsafe.Pointer(&e.control[0]))
+	size := min(int(header.Len), int(e.message.Controllen)) - unix.CmsgLen(0)
+	if size < 0 || header.Level != unix.SOL_SOCKET || header.Type != unix.SCM_RIGHTS {
+		return nil
+	}
+	return unsafe.Slice((*int32)(unsafe.Pointer(&e.control[unix.CmsgLen(0)])), size/4)
+}
+
 // takeRights gives the one descriptor that a packet may have. Of a packet that has more, all are closed.
 func (e *End) takeRights() (int, error) {
 	torn := e.message.Flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0
 	if e.message.Controllen == 0 && !torn {
 		return -1, nil
 	}
-	messages, err := unix.ParseSocketControlMessage(e.control[:e.message.Controllen])
-	if err != nil {
-		return -1, fmt.Errorf("%w: %w", ErrBroken, err)
-	}
-	var fds []int
-	for i := range messages {
-		rights, err := unix.ParseUnixRights(&messages[i])
-		if err == nil {
-			fds = append(fds, rights...)
-		}
-	}
+	fds := e.rights()
 	if len(fds) == 1 && !torn {
-		return fds[0], nil
+		return int(fds[0]), nil
 	}
 	for _, fd := range fds {
-		unix.Close(fd)
+		unix.Close(int(fd))
 	}
 	return -1, fmt.Errorf("%w: %d descriptors, or a packet too large", ErrBroken, len(fds))
 }
