@@ -30,7 +30,8 @@ func TestAllocations(t *testing.T) {
 			}
 			b.Broker = broker
 			storm(b.attach(t))
-			calls := func() uint64 { return b.Status()[0].Calls }
+			attached := broker.attachmentsOf(func(string) bool { return true })[0]
+			calls := attached.calls.Load
 			eventually(t, "the container calls", func() bool { return calls() > 100 })
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
