@@ -99,7 +99,7 @@ func findInit(process *target.Target) (int, error) {
 	}
 	init, err := process.TranslateTID(1)
 	if err != nil || init == 0 {
-		// Before kernel 6.11 there is no cheap way to know: the process itself stands for the container.
+		// It has no init any more, or none that is seen: the process itself stands for the container.
 		return process.TID(), nil
 	}
 	return init, nil

@@ -43,13 +43,13 @@ func TestEnforced(t *testing.T) {
 func TestLinkEnds(t *testing.T) {
 	c, tr := newContainer(t)
 	got := c.Call(t, openDir("/top/own"), "fd "+loadCall(denyNull), "fd "+linkCall(3, 4), openNull)
-	if outcome := errnos(got.Lines(t)); outcome != "EPERM" {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != "EPERM" {
 		t.Fatalf("with the link: %s", outcome)
 	}
 	for _, call := range got.Calls {
 		call.Outcome.File.Close() // sdktest's copy
 	}
-	if outcome := errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
+	if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
 		t.Errorf("afterwards: %s", outcome)
 	}
 	if got := tr.count(t); got != none {
@@ -63,7 +63,7 @@ func TestBelow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, tr := newContainer(t)
 			got := c.Call(t, openDir("/top/"+name), "fd "+loadCall(denyNull), "sys "+attachCall(3, 4, multi), openNull)
-			if outcome := errnos(got.Lines(t)); outcome != "ok ok" {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != "ok ok" {
 				t.Errorf("got %s", outcome)
 			}
 			if now := tr.attached(t, name); len(now.programs) != 1 || now.flags != multi {
@@ -78,7 +78,7 @@ func TestEnforced32(t *testing.T) {
 	got := c.Call32(t, openDir("/top/own"), "fd "+loadCall(denyNull), "sys "+attachCall(3, 4, multi), openNull,
 		"sys "+queryCall(3, 0, 4), "sys "+detachCall(3, 4), openNull, "fd "+linkCall(3, 4), openNull,
 		load(map[string]string{"license": "8=0x100000000"}), load(map[string]string{"insns": "p=bad"}))
-	if outcome := errnos(got.Lines(t)); outcome != "ok EPERM ok ok ok EPERM EFAULT EFAULT" {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != "ok EPERM ok ok ok EPERM EFAULT EFAULT" {
 		t.Errorf("got %s", outcome)
 	}
 }
@@ -92,7 +92,7 @@ func TestOutside(t *testing.T) {
 			c := tr.container(t, handler{}, enabled)
 			got := c.Call(t, openDir(dir), "fd "+loadCall(denyNull), "sys "+attachCall(3, 4, multi), "sys "+attachCall(3, 4, 0),
 				"sys "+linkCall(3, 4), "sys "+detachCall(3, 4), "sys "+queryCall(3, 0, 4), "sys "+queryCall(3, 1, 4), openNull)
-			if outcome := errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EPERM EPERM ok" {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EPERM EPERM ok" {
 				t.Errorf("got %s", outcome)
 			}
 			if got := tr.count(t); got != none {
@@ -116,7 +116,7 @@ func TestMounts(t *testing.T) {
 			tr := newTree(t)
 			container := tr.container(t, handler{}, enabled, sdktest.WithMount(cloneMount(t, filepath.Join(tr.top, c.mounted)), "/x"))
 			got := container.Call(t, openDir(c.opened), "fd "+loadCall(denyNull), "sys "+attachCall(3, 4, multi), openNull)
-			if outcome := errnos(got.Lines(t)); outcome != c.want {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != c.want {
 				t.Errorf("got %s, want %s", outcome, c.want)
 			}
 		})
@@ -150,7 +150,7 @@ func TestNoCgroup(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, dir := range []string{"/cgroup", "/top/own"} {
 				got := c.Call(t, openDir(dir), "fd "+loadCall(always(1)), "sys "+attachCall(3, 4, multi), "sys "+linkCall(3, 4), "sys "+queryCall(3, 0, 4))
-				if outcome := errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM" {
+				if outcome := sdktest.Errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM" {
 					t.Errorf("%s: got %s", dir, outcome)
 				}
 			}
@@ -163,7 +163,7 @@ func TestModes(t *testing.T) {
 	c, tr := newContainer(t)
 	for _, dir := range []string{"/top/own", "/top/own/sub"} {
 		got := c.Call(t, openDir(dir), "fd "+loadCall(always(1)), "sys "+attachCall(3, 4, 0), "sys "+attachCall(3, 4, unix.BPF_F_ALLOW_OVERRIDE))
-		if outcome := errnos(got.Lines(t)); outcome != "EPERM EPERM" {
+		if outcome := sdktest.Errnos(got.Lines(t)); outcome != "EPERM EPERM" {
 			t.Errorf("%s: %s", dir, outcome)
 		}
 	}
@@ -200,11 +200,11 @@ func TestHostsPrograms(t *testing.T) {
 				// The host's cannot be detached by a descriptor of another program, or by none.
 				"sys "+detachCall(3, 99), "sys "+detachCall(4, 99), "sys "+detachCall(3, 5), "sys "+detachCall(4, 5), openNull)
 			lines := got.Lines(t)
-			if outcome := errnos(lines[:4]); outcome != c.want {
+			if outcome := sdktest.Errnos(lines[:4]); outcome != c.want {
 				t.Errorf("got %s, want %s", outcome, c.want)
 			}
 			if inForce := c.place == "." || c.place == "own"; inForce {
-				if outcome := errnos([]sdktest.Line{lines[4], lines[9]}); outcome != "EPERM EPERM" {
+				if outcome := sdktest.Errnos([]sdktest.Line{lines[4], lines[9]}); outcome != "EPERM EPERM" {
 					t.Errorf("the host's program is not in force: %s", outcome)
 				}
 			}
@@ -237,7 +237,7 @@ func TestHostsDescriptor(t *testing.T) {
 			c := tr.container(t, handler{}, enabled, sdktest.WithMount(cloneMount(t, pins), "/pins"))
 			got := c.Call(t, openDir("/top/own"), "fd bpf 7 struct:p=s:/pins/program,4=0,4=0 16", "fd "+loadCall(always(1)), openDir("/top/own/sub"),
 				"sys "+detachCall(3, 4), "sys "+replaceCall(3, 5, 4), "sys "+attachCall(6, 4, multi), "sys "+linkCall(6, 4), openNull)
-			if outcome := errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EPERM" {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EPERM" {
 				t.Errorf("got %s", outcome)
 			}
 			if got := tr.count(t); got != ".:0 own:1 own/sub:0 own/sub/deep:0 sibling:0" {
@@ -259,13 +259,13 @@ func TestGetByID(t *testing.T) {
 	}
 	got := c.Call(t, get(own, "0"), "sys fcntl 3 F_GETFD", openDir("/top/own"), "sys "+detachCall(4, 3),
 		get(own, "1"), get(hosts, "0"), get(0, "0"), "setuid 1000", get(own, "0"))
-	if outcome := errnos(got.Lines(t)); outcome != "ok ok ok EINVAL EPERM EPERM EPERM" {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != "ok ok ok EINVAL EPERM EPERM EPERM" {
 		t.Errorf("got %s", outcome)
 	}
 	if flags := got.Lines(t)[1].Ret; flags != unix.FD_CLOEXEC {
 		t.Errorf("the descriptor's flags are %d", flags)
 	}
-	if got := kinds(got); got != "addfd value continue continue continue continue" {
+	if got := got.Kinds(); got != "addfd value continue continue continue continue" {
 		t.Errorf("answered by %s", got)
 	}
 }
@@ -290,11 +290,11 @@ func TestRoom(t *testing.T) {
 	c, tr := newContainer(t)
 	attach := []string{openDir("/top/own"), "fd " + loadCall(always(1)), "sys " + attachCall(3, 4, multi)}
 	for range maxAttached {
-		if outcome := errnos(c.Call(t, attach...).Lines(t)); outcome != "ok" {
+		if outcome := sdktest.Errnos(c.Call(t, attach...).Lines(t)); outcome != "ok" {
 			t.Fatal(outcome)
 		}
 	}
-	if outcome := errnos(c.Call(t, attach...).Lines(t)); outcome != "E2BIG" {
+	if outcome := sdktest.Errnos(c.Call(t, attach...).Lines(t)); outcome != "E2BIG" {
 		t.Errorf("one more: %s", outcome)
 	}
 	tr.attachAsHost(t, "own", 1, multi)
@@ -305,7 +305,7 @@ func TestHostStillAttaches(t *testing.T) {
 	c, tr := newContainer(t)
 	c.Call(t, openDir("/top/own"), "fd "+loadCall(always(1)), "do "+attachCall(3, 4, multi))
 	tr.attachAsHost(t, "own", 0, multi)
-	if outcome := errnos(c.Call(t, openNull).Lines(t)); outcome != "EPERM" {
+	if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "EPERM" {
 		t.Errorf("under the host's program: %s", outcome)
 	}
 	now := tr.attached(t, "own")

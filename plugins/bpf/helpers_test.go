@@ -249,27 +249,3 @@ const multi = unix.BPF_F_ALLOW_MULTI
 func openDir(path string) string { return "open " + path + " O_RDONLY|O_DIRECTORY" }
 
 const openNull = "openfile /dev/null O_RDWR"
-
-// errnos are the errors of the lines: "ok EEXIST".
-func errnos(lines []sdktest.Line) string {
-	var names []string
-	for _, l := range lines {
-		name := "ok"
-		if l.Errno != 0 {
-			name = unix.ErrnoName(l.Errno)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, " ")
-}
-
-// kinds are how the calls were answered: "addfd value errno".
-func kinds(r sdktest.Result) string {
-	var all []string
-	for _, c := range r.Calls {
-		if c.Outcome.Kind != sdktest.Unwanted {
-			all = append(all, string(c.Outcome.Kind))
-		}
-	}
-	return strings.Join(all, " ")
-}

@@ -34,17 +34,17 @@ func newPair(t *testing.T) pair {
 func (p pair) compare(t *testing.T, test scripted) {
 	t.Helper()
 	got, want := p.container.Call(t, test.script...), p.host.Call(t, test.script...)
-	if outcome := errnos(want.Lines(t)); outcome != test.want {
+	if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
 		t.Errorf("real root gets %s, want %s", outcome, test.want)
 	}
-	if outcome := errnos(got.Lines(t)); outcome != test.want {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
 		t.Errorf("the caller gets %s, want %s", outcome, test.want)
 	}
 	if got, want := withoutAddresses(got.Lines(t)), withoutAddresses(want.Lines(t)); !reflect.DeepEqual(got, want) {
 		t.Errorf("the caller gets\n%+v\nreal root gets\n%+v", got, want)
 	}
-	if kinds(got) != test.kinds {
-		t.Errorf("the calls were answered by %q, want %q", kinds(got), test.kinds)
+	if got.Kinds() != test.kinds {
+		t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestTooManyPrograms(t *testing.T) {
 	keep := func(want string) {
 		t.Helper()
 		got := c.Call(t, "repeat 10", load(nil))
-		if outcome := errnos(got.Lines(t)); outcome != want {
+		if outcome := sdktest.Errnos(got.Lines(t)); outcome != want {
 			t.Errorf("got %s, want %s", outcome, want)
 		}
 		for _, call := range got.Calls {

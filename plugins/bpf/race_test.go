@@ -58,7 +58,7 @@ func TestManyProcesses(t *testing.T) {
 			"sys "+attachCall(3, 4, multi), "sys "+queryCall(3, 0, 4), "sys "+detachCall(3, 4)))
 	}
 	for _, p := range processes {
-		if outcome := errnos(p.Wait(t).Lines(t)[:1]); outcome != "ok" {
+		if outcome := sdktest.Errnos(p.Wait(t).Lines(t)[:1]); outcome != "ok" {
 			t.Errorf("attach: %s", outcome)
 		}
 	}
@@ -120,7 +120,7 @@ func TestCallerKilled(t *testing.T) {
 			if result := p.Wait(t); result.Signal != unix.SIGKILL {
 				t.Errorf("the caller ended by %v", result.Signal)
 			}
-			if outcome := errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
+			if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
 				t.Errorf("afterwards: %s", outcome)
 			}
 			if got := tr.count(t); got != none {

@@ -18,7 +18,7 @@ func continued(t *testing.T, want string, script ...string) {
 	c, _ := newContainer(t)
 	got := c.Call(t, script...)
 	without := newTree(t).container(t, nil).Call(t, script...)
-	if outcome := errnos(got.Lines(t)); outcome != want {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != want {
 		t.Errorf("the caller gets %s, want %s", outcome, want)
 	}
 	if got, without := withoutAddresses(got.Lines(t)), withoutAddresses(without.Lines(t)); !reflect.DeepEqual(got, without) {
@@ -79,11 +79,11 @@ func TestDisabled(t *testing.T) {
 	tr := newTree(t)
 	c := tr.container(t, handler{})
 	got := c.Call(t, openDir("/top/own"), load(nil), "sys "+attachCall(3, 3, multi), "sys "+detachCall(3, 3), "sys "+linkCall(3, 3), "sys "+queryCall(3, 0, 4))
-	if outcome := errnos(got.Lines(t)[:1]); outcome != "EPERM" {
+	if outcome := sdktest.Errnos(got.Lines(t)[:1]); outcome != "EPERM" {
 		t.Errorf("the program: %s", outcome)
 	}
 	if len(got.Calls) != 0 {
-		t.Errorf("notified: %s", kinds(got))
+		t.Errorf("notified: %s", got.Kinds())
 	}
 }
 
@@ -105,10 +105,10 @@ func TestUnprivileged(t *testing.T) {
 			c, tr := newContainer(t)
 			script := append([]string{openDir("/top/own"), "fd " + loadCall(always(0))}, setup...)
 			got := c.Call(t, append(script, everyCall...)...)
-			if outcome := errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EPERM" {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EPERM" {
 				t.Errorf("got %s", outcome)
 			}
-			if got := kinds(got); got != "addfd continue errno errno errno continue" {
+			if got := got.Kinds(); got != "addfd continue errno errno errno continue" {
 				t.Errorf("answered by %s", got)
 			}
 			if got := tr.count(t); got != none {
@@ -166,10 +166,10 @@ func TestOtherAttachTypes(t *testing.T) {
 		"sys bpf 8 struct:4=3,4=4,4=0,4=2,4=0 20", "sys bpf 9 struct:4=3,4=4,4=0 12", "sys bpf 28 struct:4=4,4=3,4=0,4=0 16",
 		"sys bpf 16 struct:4=3,4=0,4=0,4=0,8=0,4=0,4=0 32", "sys bpf 0x10008 struct:4=3,4=4,4=6,4=2,4=0 20", "sys bpf 0x1001c struct:4=4,4=3,4=6,4=0 16",
 		"sys bpf 28 struct:4=-1,4=-1,4=0,4=0 16") // as cilium/ebpf sees whether there are links
-	if outcome := errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EINVAL EINVAL EBADF" {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != "EPERM EPERM EPERM EPERM EINVAL EINVAL EBADF" {
 		t.Errorf("got %s", outcome)
 	}
-	if got := kinds(got); got != "addfd errno errno errno continue errno errno errno" {
+	if got := got.Kinds(); got != "addfd errno errno errno continue errno errno errno" {
 		t.Errorf("answered by %s", got)
 	}
 	if got := tr.count(t); got != none {

@@ -15,7 +15,7 @@ func TestTakenBack(t *testing.T) {
 	tr := newTree(t)
 	c := tr.container(t, nil)
 	tr.attachAsHost(t, "own", 0, multi)
-	if outcome := errnos(c.Call(t, openNull).Lines(t)); outcome != "EPERM" {
+	if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "EPERM" {
 		t.Fatalf("denied: %s", outcome)
 	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupDevice, AttachType: ebpf.AttachCGroupDevice, License: "GPL", Instructions: asm.Instructions{
@@ -31,7 +31,7 @@ func TestTakenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if outcome := errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
+	if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
 		t.Errorf("taken back: %s", outcome)
 	}
 }

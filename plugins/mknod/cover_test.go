@@ -103,7 +103,7 @@ func TestRootlessOverlay(t *testing.T) {
 		"mount overlay none /mnt/m 0 lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w,userxattr",
 		"sys mknod s:/mnt/m/n S_IFCHR|0660 dev:1:3", "stat /mnt/m/n", "openfile /mnt/m/n O_RDWR",
 		"sys mknod s:/mnt/m/n S_IFCHR|0660 dev:1:3").Lines(t)
-	if got, want := errnos(lines), "ok ok ok EEXIST"; got != want {
+	if got, want := sdktest.Errnos(lines), "ok ok ok EEXIST"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if st := lines[1]; st.Mode != unix.S_IFCHR|0o640 || st.Major != 1 || st.Minor != 3 {
@@ -133,7 +133,7 @@ func TestOtherNamespacesTmpfs(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{})
 	lines := c.Call(t, "mount tmpfs none /mnt 0 -", "unshare mount", "do umount2 s:/mnt MNT_DETACH",
 		"sys mknod s:/proc/1/root/mnt/n S_IFCHR|0666 dev:1:3", "stat /proc/1/root/mnt/n", "stat /mnt/n").Lines(t)
-	if got, want := errnos(lines), "EPERM ENOENT ENOENT"; got != want {
+	if got, want := sdktest.Errnos(lines), "EPERM ENOENT ENOENT"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -145,7 +145,7 @@ func TestCoverLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lines := sdktest.NewContainer(t, handler{}).Call(t, "umask 0", "mount tmpfs none /mnt 0 -", "repeat 5",
 				"sys mknod s:/mnt/%i S_IFCHR|0666 dev:1:3", "stat /mnt/4").Lines(t)
-			if got, want := errnos(lines), "ok ok ok ok ok ok"; got != want {
+			if got, want := sdktest.Errnos(lines), "ok ok ok ok ok ok"; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})

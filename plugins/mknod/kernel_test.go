@@ -2,11 +2,9 @@ package main
 
 import (
 	"path"
-	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/sdk/sdktest"
-	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { sdktest.Main(m) }
@@ -44,17 +42,17 @@ func (p pair) run(t *testing.T, tests map[string]scripted) {
 			script := inOwnDirectory(t, test.script)
 			got := p.call(p.container, t, script...)
 			want := p.call(p.host, t, script...)
-			if outcome := errnos(want.Lines(t)); outcome != test.want {
+			if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
 				t.Errorf("real root gets %s, want %s", outcome, test.want)
 			}
-			if outcome := errnos(got.Lines(t)); outcome != test.want {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
 				t.Errorf("the caller gets %s, want %s", outcome, test.want)
 			}
 			if got.Stdout != want.Stdout {
 				t.Errorf("the caller gets\n%sreal root gets\n%s", got.Stdout, want.Stdout)
 			}
-			if kinds(got) != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q", kinds(got), test.kinds)
+			if got.Kinds() != test.kinds {
+				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
 			}
 		})
 	}
@@ -68,30 +66,6 @@ func own(t *testing.T) string {
 // inOwnDirectory is the script in a new directory of the test's name.
 func inOwnDirectory(t *testing.T, script []string) []string {
 	return append([]string{"umask 022", "mkdir " + own(t), "chdir " + own(t)}, script...)
-}
-
-// errnos are the errors of the lines: "ok EEXIST".
-func errnos(lines []sdktest.Line) string {
-	var names []string
-	for _, l := range lines {
-		name := "ok"
-		if l.Errno != 0 {
-			name = unix.ErrnoName(l.Errno)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, " ")
-}
-
-// kinds are how the notified calls were answered: "value errno".
-func kinds(r sdktest.Result) string {
-	var all []string
-	for _, c := range r.Calls {
-		if c.Outcome.Kind != sdktest.Unwanted {
-			all = append(all, string(c.Outcome.Kind))
-		}
-	}
-	return strings.Join(all, " ")
 }
 
 func TestDefaultDevices(t *testing.T) {
@@ -121,7 +95,7 @@ func refused(t *testing.T, options []sdktest.Option, want string, script ...stri
 	script = inOwnDirectory(t, script)
 	got := sdktest.NewContainer(t, handler{}, options...).Call(t, script...)
 	without := sdktest.NewContainer(t, nil, options...).Call(t, script...)
-	if outcome := errnos(got.Lines(t)); outcome != want {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != want {
 		t.Errorf("the caller gets %s, want %s", outcome, want)
 	}
 	if got.Stdout != without.Stdout {

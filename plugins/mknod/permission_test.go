@@ -96,19 +96,6 @@ func TestUnmapped(t *testing.T) {
 	}
 }
 
-// hostProcfs is the host's procfs as a detached mount.
-func hostProcfs(t *testing.T) *os.File {
-	t.Helper()
-	sdktest.RequireRoot(t)
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mount := os.NewFile(uintptr(fd), "proc")
-	t.Cleanup(func() { mount.Close() })
-	return mount
-}
-
 // descriptorOf opens a directory until the end of the test, under a number that no caller has a descriptor of.
 func descriptorOf(t *testing.T, dir string) int {
 	t.Helper()
@@ -133,7 +120,7 @@ func TestHostProcfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := strconv.Itoa(descriptorOf(t, outside))
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithMount(hostProcfs(t), "/mnt/host"))
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 	script := []string{"chdir /tmp"}
 	for _, self := range []string{"self", "thread-self"} {
 		script = append(script,
@@ -142,7 +129,7 @@ func TestHostProcfs(t *testing.T) {
 			"sys mknod s:/mnt/host/"+self+"/cwd/mine-by-"+self+null, "stat mine-by-"+self)
 	}
 	lines := c.Call(t, script...).Lines(t)
-	if got, want := errnos(lines), "ENOENT ENOENT ok ok ENOENT ENOENT ok ok"; got != want {
+	if got, want := sdktest.Errnos(lines), "ENOENT ENOENT ok ok ENOENT ENOENT ok ok"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if n := entries(t, outside); n != 0 {

@@ -58,8 +58,8 @@ func TestRemountOfSuccessor(t *testing.T) {
 	bring(t, c, hostMount(t, device), "/tmp/foreign")
 	result := c.Call(t, "sys mount null s:/tmp/foreign null MS_REMOUNT|MS_RDONLY null", "fd fspick AT_FDCWD s:/tmp/foreign 1",
 		"sys fsconfig @0 0 s:ro null 0", "sys fsconfig @0 7 null null 0", "do close @0", "sys umount2 s:/tmp/foreign 0")
-	if got := errnos(result.Lines(t)); got != "EPERM ok EPERM ok" {
-		t.Errorf("the caller gets %s: %s", got, kinds(result))
+	if got := sdktest.Errnos(result.Lines(t)); got != "EPERM ok EPERM ok" {
+		t.Errorf("the caller gets %s: %s", got, result.Kinds())
 	}
 	free(t, device)
 }

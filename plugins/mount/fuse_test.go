@@ -103,7 +103,7 @@ echo "args $0 $*"
 $b env
 exit 3`)
 	lines := c.Call(t, "unshare mount", "umask 027", "dropcap 30", "mkdir /tmp/w", "chdir /tmp/w", "mkdir m", "sys mount s:-src s:m s:show MS_RDONLY|MS_NOEXEC s:a=b").Lines(t)
-	if got := errnos(lines); got != "EINVAL" {
+	if got := sdktest.Errnos(lines); got != "EINVAL" {
 		t.Fatalf("got %s", got)
 	}
 	text, err := os.ReadFile(filepath.Join(c.Rootfs(), "tmp/handler"))

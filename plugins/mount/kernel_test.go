@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/sdk/sdktest"
-	"golang.org/x/sys/unix"
 )
 
 // pair is a container whose calls the plugin answers, and one in which root is the host's. Each has a device of its own, of
@@ -69,8 +68,8 @@ func (p pair) run(t *testing.T, tests map[string]scripted) {
 			if gotMounts != wantMounts {
 				t.Errorf("the caller has\n%sreal root has\n%s", gotMounts, wantMounts)
 			}
-			if kinds(result) != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q: %v", kinds(result), test.kinds, result.Calls)
+			if result.Kinds() != test.kinds {
+				t.Errorf("the calls were answered by %q, want %q: %v", result.Kinds(), test.kinds, result.Calls)
 			}
 		})
 	}
@@ -92,7 +91,7 @@ func outcome(t *testing.T, r sdktest.Result) (errnosText, mounts string) {
 	t.Helper()
 	lines := r.Lines(t)
 	last := lines[len(lines)-1]
-	return errnos(lines[:len(lines)-1]), deviceMounts(string(last.Bufs[0][:last.Ret]))
+	return sdktest.Errnos(lines[:len(lines)-1]), deviceMounts(string(last.Bufs[0][:last.Ret]))
 }
 
 var numbers = regexp.MustCompile(`^\d+ \d+ \d+:\d+ `)
@@ -110,30 +109,6 @@ func deviceMounts(mountinfo string) string {
 		b.WriteString(line)
 	}
 	return b.String()
-}
-
-// errnos are the errors of the lines: "ok EEXIST".
-func errnos(lines []sdktest.Line) string {
-	var names []string
-	for _, l := range lines {
-		name := "ok"
-		if l.Errno != 0 {
-			name = unix.ErrnoName(l.Errno)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, " ")
-}
-
-// kinds are how the notified calls were answered: "value errno".
-func kinds(r sdktest.Result) string {
-	var all []string
-	for _, c := range r.Calls {
-		if c.Outcome.Kind != sdktest.Unwanted {
-			all = append(all, string(c.Outcome.Kind))
-		}
-	}
-	return strings.Join(all, " ")
 }
 
 func TestMount(t *testing.T) {

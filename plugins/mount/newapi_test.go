@@ -60,7 +60,7 @@ func TestNewAPIRefused(t *testing.T) {
 	// Contexts that were forgotten are the kernel's, and useless.
 	many := []string{"fd fsopen s:ext4 0", "sys fsconfig @0 1 s:source s:/dev/disk 0", "repeat 16", "sys fsopen s:ext4 0", "sys fsconfig @0 6 null null 0"}
 	result := c.Call(t, within(many...)...)
-	if got := errnos(result.Lines(t)); !strings.HasSuffix(got, "ok EPERM") {
+	if got := sdktest.Errnos(result.Lines(t)); !strings.HasSuffix(got, "ok EPERM") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -69,7 +69,7 @@ func TestNewAPIRefused(t *testing.T) {
 func TestNewAPIShift(t *testing.T) {
 	c, _ := oneDisk(t, map[string]any{"shift": true}, 0o600, sdktest.HostID)
 	lines := c.Call(t, within(joined(prepare, []string{"sys fsconfig @0 6 null null 0", "fd fsmount @0 0 0", "sys move_mount @1 s: AT_FDCWD s:m 4", "stat m/lost+found", "openfile m/x O_CREAT|O_WRONLY"})...)...).Lines(t)
-	if got := errnos(lines); got != "ok ok ok ok ok" || lines[3].UID != 0 {
+	if got := sdktest.Errnos(lines); got != "ok ok ok ok ok" || lines[3].UID != 0 {
 		t.Errorf("got %s, owner %d", got, lines[3].UID)
 	}
 }

@@ -28,10 +28,10 @@ func within(script ...string) []string {
 func expect(t *testing.T, c *sdktest.Container, errors, answers string, script ...string) {
 	t.Helper()
 	result := c.Call(t, within(script...)...)
-	if got := errnos(result.Lines(t)); got != errors {
+	if got := sdktest.Errnos(result.Lines(t)); got != errors {
 		t.Errorf("%q: got %s, want %s", script, got, errors)
 	}
-	if got := strings.TrimSpace(strings.TrimPrefix(kinds(result), "continue")); got != answers {
+	if got := strings.TrimSpace(strings.TrimPrefix(result.Kinds(), "continue")); got != answers {
 		t.Errorf("%q: answered by %q, want %q: %v", script, got, answers, result.Calls)
 	}
 }
@@ -154,7 +154,7 @@ func TestShift(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := oneDisk(t, test.settings, 0o600, sdktest.HostID)
 			lines := c.Call(t, within(mountDisk, "stat m/lost+found", "openfile m/new O_CREAT|O_WRONLY", "sys umount2 s:m 0")...).Lines(t)
-			if got, want := errnos(lines), "ok ok "+test.create+" ok"; got != want {
+			if got, want := sdktest.Errnos(lines), "ok ok "+test.create+" ok"; got != want {
 				t.Fatalf("got %s, want %s", got, want)
 			}
 			if lines[1].UID != test.owner || lines[1].GID != test.owner {

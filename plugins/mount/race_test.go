@@ -30,7 +30,7 @@ func TestConcurrent(t *testing.T) {
 	}
 	script = append(script, "threads 16", "sys mount s:d%i s:t%i s:ext4 0 null", "threads 16", "sys umount2 s:t%i 0")
 	lines := c.Call(t, script...).Lines(t)
-	if got, want := errnos(lines), strings.TrimSpace(strings.Repeat("ok ", 32)); got != want {
+	if got, want := sdktest.Errnos(lines), strings.TrimSpace(strings.Repeat("ok ", 32)); got != want {
 		t.Errorf("got %s", got)
 	}
 }
@@ -43,7 +43,7 @@ func TestSameDevice(t *testing.T) {
 		script = append(script, "mkdir n"+number(i))
 	}
 	lines := c.Call(t, append(script, "threads 16", "sys mount s:/dev/disk s:n%i s:ext4 0 null")...).Lines(t)
-	if got, want := errnos(lines), strings.TrimSpace(strings.Repeat("ok ", 16)); got != want {
+	if got, want := sdktest.Errnos(lines), strings.TrimSpace(strings.Repeat("ok ", 16)); got != want {
 		t.Errorf("got %s", got)
 	}
 	free(t, device)

@@ -62,11 +62,11 @@ func TestRealTimeGroup(t *testing.T) {
 			set("cgroup.procs", caller.PID)
 			c.Call(t, "open "+fifo+" O_WRONLY").Lines(t)
 			result := caller.Wait(t)
-			if got := errnos(result.Lines(t)); got != test.want {
+			if got := sdktest.Errnos(result.Lines(t)); got != test.want {
 				t.Errorf("with a runtime of %d %s gets %s, want %s", test.runtime, name, got, test.want)
 			}
-			if c == p.container && kinds(result) != test.kinds {
-				t.Errorf("with a runtime of %d the calls were answered by %q, want %q", test.runtime, kinds(result), test.kinds)
+			if c == p.container && result.Kinds() != test.kinds {
+				t.Errorf("with a runtime of %d the calls were answered by %q, want %q", test.runtime, result.Kinds(), test.kinds)
 			}
 		}
 	}

@@ -43,17 +43,17 @@ func (p pair) run(t *testing.T, tests map[string]scripted) {
 			t.Helper()
 			got := p.call(p.container, t, test.script...)
 			want := p.call(p.host, t, test.script...)
-			if outcome := errnos(want.Lines(t)); outcome != test.want {
+			if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
 				t.Errorf("real root gets %s, want %s", outcome, test.want)
 			}
-			if outcome := errnos(got.Lines(t)); outcome != test.want {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
 				t.Errorf("the caller gets %s, want %s", outcome, test.want)
 			}
 			if got.Stdout != want.Stdout {
 				t.Errorf("the caller gets\n%sreal root gets\n%s", got.Stdout, want.Stdout)
 			}
-			if kinds(got) != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q", kinds(got), test.kinds)
+			if got.Kinds() != test.kinds {
+				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
 			}
 		})
 	}
@@ -72,7 +72,7 @@ func refused(t *testing.T, settings map[string]any, want string, script ...strin
 	t.Helper()
 	got := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(settings)).Call(t, script...)
 	without := sdktest.NewContainer(t, nil).Call(t, script...)
-	if outcome := errnos(got.Lines(t)); outcome != want {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != want {
 		t.Errorf("the caller gets %s, want %s", outcome, want)
 	}
 	if got.Stdout != without.Stdout {
@@ -83,30 +83,6 @@ func refused(t *testing.T, settings map[string]any, want string, script ...strin
 			t.Errorf("a call was answered by %v", c.Outcome)
 		}
 	}
-}
-
-// errnos are the errors of the lines: "ok EINVAL".
-func errnos(lines []sdktest.Line) string {
-	var names []string
-	for _, l := range lines {
-		name := "ok"
-		if l.Errno != 0 {
-			name = unix.ErrnoName(l.Errno)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, " ")
-}
-
-// kinds are how the notified calls were answered: "value errno".
-func kinds(r sdktest.Result) string {
-	var all []string
-	for _, c := range r.Calls {
-		if c.Outcome.Kind != sdktest.Unwanted {
-			all = append(all, string(c.Outcome.Kind))
-		}
-	}
-	return strings.Join(all, " ")
 }
 
 // Scripts of calls on a thread; 0 is the calling one.
@@ -261,7 +237,7 @@ func TestWithinLimits(t *testing.T) {
 		"listed-reset": {shown(scheduler(0, "SCHED_RR|SCHED_RESET_ON_FORK", 50)), okShown, "value"},
 	})
 	got := p.container.Call(t, scheduler(0, "SCHED_RR", 10), param(0, 51), "sys sched_getparam 0 buf:4").Lines(t)
-	if errnos(got) != "ok EPERM ok" || got[2].Bufs[0][0] != 10 {
+	if sdktest.Errnos(got) != "ok EPERM ok" || got[2].Bufs[0][0] != 10 {
 		t.Errorf("beyond max_priority by sched_setparam: %+v", got)
 	}
 }

@@ -137,7 +137,7 @@ func TestTargetKilled(t *testing.T) {
 		victim := c.Start(t, program, "open /tmp/never O_RDONLY")
 		tid := numberOf(t, victim.PID)
 		victims <- victim
-		if got := errnos(c.Call(t, call(tid)).Lines(t)); got != "ESRCH" {
+		if got := sdktest.Errnos(c.Call(t, call(tid)).Lines(t)); got != "ESRCH" {
 			t.Errorf("%s: the caller gets %s", call(tid), got)
 		}
 	}

@@ -76,11 +76,11 @@ func TestNestedUserNamespace(t *testing.T) {
 		scheduler(0, "SCHED_FIFO", 5), "open /tmp/release O_RDONLY"}, show(0))...)
 	waitCalls(t, p, 2)
 	lines := c.Call(t, scheduler(5000, "SCHED_FIFO", 7), "sys sched_getscheduler 5000", scheduler(5000, "SCHED_RR", 8), "open /tmp/release O_WRONLY").Lines(t)
-	if got := errnos(lines); got != "ok ok ok" || lines[1].Ret != unix.SCHED_FIFO {
+	if got := sdktest.Errnos(lines); got != "ok ok ok" || lines[1].Ret != unix.SCHED_FIFO {
 		t.Errorf("the outer thread gets %s, and policy %d", got, lines[1].Ret)
 	}
 	lines = p.Wait(t).Lines(t)
-	if got := errnos(lines); got != "EPERM EPERM ok ok ok" || lines[2].Ret != unix.SCHED_RR {
+	if got := sdktest.Errnos(lines); got != "EPERM EPERM ok ok ok" || lines[2].Ret != unix.SCHED_RR {
 		t.Errorf("the nested thread gets %s, and has policy %d", got, lines[2].Ret)
 	}
 }
@@ -127,12 +127,12 @@ func TestSameNumberOnHost(t *testing.T) {
 	v := newVictim(t, "sleep", "1000")
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
 	calls := []string{scheduler(v.pid, "SCHED_FIFO", 9), param(v.pid, 10), attr(v.pid, "SCHED_RR", 0, 0, 11), fmt.Sprintf("sys setpriority 0 %d -3", v.pid)}
-	if got := errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH ESRCH ESRCH" {
+	if got := sdktest.Errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH ESRCH ESRCH" {
 		t.Errorf("without a thread of that number the caller gets %s", got)
 	}
 	v.check(t)
 	lines := c.Call(t, script(numbered(v.pid, "fork"), []string{"sys gettid"}, calls, show(0))...).Lines(t)
-	if got := errnos(lines); got != "ok ok ok ok ok ok ok ok" || lines[0].Ret != int64(v.pid) || lines[5].Ret != unix.SCHED_RR {
+	if got := sdktest.Errnos(lines); got != "ok ok ok ok ok ok ok ok" || lines[0].Ret != int64(v.pid) || lines[5].Ret != unix.SCHED_RR {
 		t.Errorf("thread %d of the container gets %s, and has policy %d; want thread %d", lines[0].Ret, got, lines[5].Ret, v.pid)
 	}
 	v.check(t)
@@ -146,10 +146,10 @@ func TestSameNumberInOtherContainer(t *testing.T) {
 	waitCalls(t, p, 1)
 	c := sdktest.NewContainer(t, handler{})
 	calls := []string{scheduler(5000, "SCHED_FIFO", 9), attr(5000, "SCHED_BATCH", 0, 5, 0)}
-	if got := errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH" {
+	if got := sdktest.Errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH" {
 		t.Errorf("without a thread of that number the caller gets %s", got)
 	}
-	if got := errnos(c.Call(t, script(numbered(5000, "fork"), calls)...).Lines(t)); got != "ok ok" {
+	if got := sdktest.Errnos(c.Call(t, script(numbered(5000, "fork"), calls)...).Lines(t)); got != "ok ok" {
 		t.Errorf("with a thread of that number the caller gets %s", got)
 	}
 	other.Call(t, "open /tmp/release O_WRONLY").Lines(t)
@@ -168,7 +168,7 @@ func TestHostThreadInContainer(t *testing.T) {
 	v = victim{child, stateOf(t, child)}
 	lines := c.Call(t, scheduler(inside, "SCHED_FIFO", 9), scheduler(inside, "SCHED_BATCH", 0), param(inside, 0), attr(inside, "SCHED_IDLE", 0, 0, 0),
 		fmt.Sprintf("sys setpriority 0 %d 5", inside), fmt.Sprintf("sys setpriority 0 %d -5", inside)).Lines(t)
-	if got := errnos(lines); got != "EPERM EPERM EPERM EPERM EPERM EPERM" {
+	if got := sdktest.Errnos(lines); got != "EPERM EPERM EPERM EPERM EPERM EPERM" {
 		t.Errorf("the caller gets %s", got)
 	}
 	v.check(t)
@@ -263,7 +263,7 @@ func TestReusedNumber(t *testing.T) {
 	c.Call(t, "do mknod s:/tmp/never S_IFIFO|0666 0").Lines(t)
 	p := c.Start(t, c.Install(t, caller), script(numbered(5000, "fork"), []string{param(0, 0), "open /tmp/never O_RDONLY"})...)
 	waitCalls(t, p, 1)
-	if got := errnos(c.Call(t, scheduler(5000, "SCHED_FIFO", 9)).Lines(t)); got != "ok" {
+	if got := sdktest.Errnos(c.Call(t, scheduler(5000, "SCHED_FIFO", 9)).Lines(t)); got != "ok" {
 		t.Errorf("the caller gets %s", got)
 	}
 }

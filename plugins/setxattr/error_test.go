@@ -50,11 +50,11 @@ func TestLeftToKernel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := c.Call(t, inOwnDirectory(t, test.script)...)
-			if outcome := errnos(got.Lines(t)); outcome != test.want {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
 				t.Errorf("the caller gets %s, want %s", outcome, test.want)
 			}
-			if kinds(got) != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q", kinds(got), test.kinds)
+			if got.Kinds() != test.kinds {
+				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
 			}
 		})
 	}
@@ -65,7 +65,7 @@ func TestNotRead(t *testing.T) {
 	got := sdktest.NewContainer(t, handler{}).Call(t, inOwnDirectory(t, []string{"sys setxattr s:d" + opaqueY, "open d O_RDONLY",
 		"sys getxattr s:d" + getInto, "sys lgetxattr s:d" + getInto, "sys fgetxattr @0" + getInto, "sys getxattrat AT_FDCWD s:d 0" + getArgs,
 		"sys removexattr s:d" + opaque, "sys lremovexattr s:d" + opaque, "sys fremovexattr @0" + opaque, "sys removexattrat AT_FDCWD s:d 0" + opaque})...)
-	if outcome, want := errnos(got.Lines(t)), "ok "+times(4, "ENODATA")+" "+times(4, "EPERM"); outcome != want {
+	if outcome, want := sdktest.Errnos(got.Lines(t)), "ok "+times(4, "ENODATA")+" "+times(4, "EPERM"); outcome != want {
 		t.Errorf("the caller gets %s, want %s", outcome, want)
 	}
 	if len(got.Calls) != 1 {
@@ -79,7 +79,7 @@ func TestListed(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"attributes": []string{name + "==", "trusted.a=1"}, "read": true}))
 	got := c.Call(t, "write /tmp/f x", "sys setxattr s:/tmp/f s:"+name+" s:= 1 0", "sys getxattr s:/tmp/f s:"+name+" buf:2 2", "sys setxattr s:/tmp/f s:trusted.a s:1 1 0",
 		"sys setxattr s:/tmp/f"+opaqueY).Lines(t)
-	if outcome, want := errnos(got), "ok ok ok EPERM"; outcome != want {
+	if outcome, want := sdktest.Errnos(got), "ok ok ok EPERM"; outcome != want {
 		t.Errorf("the caller gets %s, want %s", outcome, want)
 	}
 	if value := strconv.Quote(string(got[1].Bufs[0])); value != `"=\x00"` {

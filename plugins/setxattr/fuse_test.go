@@ -32,11 +32,11 @@ func TestFUSE(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := c.Call(t, inOwnDirectory(t, []string{"open /mnt/host/fuse O_RDWR", "mount fuse none d 0 fd=3,rootmode=40000,user_id=0,group_id=0" + options, "open d O_PATH",
 				"sys setxattr s:d" + opaqueY, "sys setxattr s:/proc/self/fd/4" + opaqueY, "sys fsetxattr @1" + opaqueY, "sys getxattr s:d" + getInto, "sys removexattr s:d" + opaque})...)
-			if outcome, want := errnos(got.Lines(t)), "EPERM EPERM EBADF ENODATA EPERM"; outcome != want {
+			if outcome, want := sdktest.Errnos(got.Lines(t)), "EPERM EPERM EBADF ENODATA EPERM"; outcome != want {
 				t.Errorf("got %s, want %s", outcome, want)
 			}
-			if want := times(5, "continue"); kinds(got) != want {
-				t.Errorf("the calls were answered by %q, want %q", kinds(got), want)
+			if want := times(5, "continue"); got.Kinds() != want {
+				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), want)
 			}
 		})
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/sdk/sdktest"
-	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { sdktest.Main(m) }
@@ -48,17 +47,17 @@ func (p pair) run(t *testing.T, tests map[string]scripted) {
 			script := inOwnDirectory(t, test.script)
 			got := p.call(p.container, t, script...)
 			want := p.call(p.host, t, script...)
-			if outcome := errnos(want.Lines(t)); outcome != test.want {
+			if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
 				t.Errorf("real root gets %s, want %s", outcome, test.want)
 			}
-			if outcome := errnos(got.Lines(t)); outcome != test.want {
+			if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
 				t.Errorf("the caller gets %s, want %s", outcome, test.want)
 			}
 			if g, w := withoutPointers(got.Lines(t)), withoutPointers(want.Lines(t)); !reflect.DeepEqual(g, w) {
 				t.Errorf("the caller gets\n%+v\nreal root gets\n%+v", g, w)
 			}
-			if kinds(got) != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q", kinds(got), test.kinds)
+			if got.Kinds() != test.kinds {
+				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
 			}
 		})
 	}
@@ -84,30 +83,6 @@ func own(t *testing.T) string {
 // inOwnDirectory is the script in a new directory of the test's name, with a directory d and a file f in it.
 func inOwnDirectory(t *testing.T, script []string) []string {
 	return append([]string{"umask 022", "mkdir " + own(t), "chdir " + own(t), "mkdir d", "write f x"}, script...)
-}
-
-// errnos are the errors of the lines: "ok EEXIST".
-func errnos(lines []sdktest.Line) string {
-	var names []string
-	for _, l := range lines {
-		name := "ok"
-		if l.Errno != 0 {
-			name = unix.ErrnoName(l.Errno)
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, " ")
-}
-
-// kinds are how the notified calls were answered: "value errno".
-func kinds(r sdktest.Result) string {
-	var all []string
-	for _, c := range r.Calls {
-		if c.Outcome.Kind != sdktest.Unwanted {
-			all = append(all, string(c.Outcome.Kind))
-		}
-	}
-	return strings.Join(all, " ")
 }
 
 // Parts of scripts: the listed attribute, with its value and flags, as the calls take them.

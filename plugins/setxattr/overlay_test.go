@@ -90,7 +90,7 @@ func TestOverlay(t *testing.T) {
 func TestWithoutPlugin(t *testing.T) {
 	c := sdktest.NewContainer(t, nil)
 	dir := layers(t, c)
-	if got := errnos(c.Call(t, "sys setxattr s:/tmp/o/upper/d"+opaqueY).Lines(t)); got != "EPERM" {
+	if got := sdktest.Errnos(c.Call(t, "sys setxattr s:/tmp/o/upper/d"+opaqueY).Lines(t)); got != "EPERM" {
 		t.Errorf("got %s", got)
 	}
 	if got := listMerged(t, dir); !slices.Equal(got, []string{"new", "old"}) {

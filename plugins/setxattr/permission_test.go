@@ -18,10 +18,10 @@ func refused(t *testing.T, want string, script ...string) {
 	script = inOwnDirectory(t, script)
 	got := sdktest.NewContainer(t, handler{}, reading).Call(t, script...)
 	without := sdktest.NewContainer(t, nil).Call(t, script...)
-	if outcome := errnos(got.Lines(t)); outcome != want {
+	if outcome := sdktest.Errnos(got.Lines(t)); outcome != want {
 		t.Errorf("the caller gets %s, want %s", outcome, want)
 	}
-	if outcome := errnos(without.Lines(t)); outcome != want {
+	if outcome := sdktest.Errnos(without.Lines(t)); outcome != want {
 		t.Errorf("without the plugin the caller gets %s, want %s", outcome, want)
 	}
 	for _, c := range got.Calls {
@@ -95,7 +95,7 @@ func TestOwners(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := hostDirectory(t, c, filepath.Base(t.Name()), test.uid, test.gid)
 			got := c.Call(t, test.drop, "open "+dir+" O_RDONLY", "sys setxattr s:"+dir+opaqueY, "sys fsetxattr @0"+opaqueY, "sys setxattr s:/proc/self/fd/3"+opaqueY, "sys lsetxattr s:"+dir+"/"+opaqueY).Lines(t)
-			if outcome, want := errnos(got), times(4, test.want); outcome != want {
+			if outcome, want := sdktest.Errnos(got), times(4, test.want); outcome != want {
 				t.Errorf("the caller gets %s, want %s", outcome, want)
 			}
 			attribute := make([]byte, 2)
@@ -121,7 +121,7 @@ func TestHiddenAttributes(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := c.Call(t, "sys getxattr s:"+dir+getInto, "sys getxattr s:"+dir+opaque+" null 0", "sys removexattr s:"+dir+opaque)
-			if outcome, want := errnos(got.Lines(t)), "ENODATA ENODATA EPERM"; outcome != want {
+			if outcome, want := sdktest.Errnos(got.Lines(t)), "ENODATA ENODATA EPERM"; outcome != want {
 				t.Errorf("the caller gets %s, want %s", outcome, want)
 			}
 			if n, err := unix.Getxattr(onHost, "trusted.overlay.opaque", make([]byte, 10)); err != nil || n != len(test.value) {
@@ -148,7 +148,7 @@ func TestSpecialFiles(t *testing.T) {
 	if err := errors.Join(unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(240, 3))), os.Chown(device, sdktest.HostID, sdktest.HostID)); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := errnos(c.Call(t, "sys setxattr s:/tmp/console"+opaqueY, "sys getxattr s:/tmp/console"+getInto).Lines(t)), "ok ok"; got != want {
+	if got, want := sdktest.Errnos(c.Call(t, "sys setxattr s:/tmp/console"+opaqueY, "sys getxattr s:/tmp/console"+getInto).Lines(t)), "ok ok"; got != want {
 		t.Errorf("the caller gets %s, want %s", got, want)
 	}
 }
@@ -168,7 +168,7 @@ func TestImmutable(t *testing.T) {
 				dir := hostDirectory(t, root, letter, id, id)
 				setFileFlags(t, filepath.Join(root.Rootfs(), dir), flag)
 				got := root.Call(t, "sys setxattr s:"+dir+opaqueY, "sys removexattr s:"+dir+opaque)
-				if outcome, want := errnos(got.Lines(t)), "EPERM EPERM"; outcome != want {
+				if outcome, want := sdktest.Errnos(got.Lines(t)), "EPERM EPERM"; outcome != want {
 					t.Errorf("the caller gets %s, want %s", outcome, want)
 				}
 			}
@@ -190,19 +190,6 @@ func setFileFlags(t *testing.T, name string, flags int) {
 	if err := unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
 		sdktest.Lacking(t, "%s takes no file flags: %v", name, err)
 	}
-}
-
-// hostProcfs is the host's procfs as a detached mount.
-func hostProcfs(t *testing.T) *os.File {
-	t.Helper()
-	sdktest.RequireRoot(t)
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mount := os.NewFile(uintptr(fd), "proc")
-	t.Cleanup(func() { mount.Close() })
-	return mount
 }
 
 // descriptorOf opens a directory until the end of the test, under a number that no caller has a descriptor of.
@@ -230,13 +217,13 @@ func TestHostProcfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := strconv.Itoa(descriptorOf(t, outside))
-	c := sdktest.NewContainer(t, handler{}, reading, sdktest.WithMount(hostProcfs(t), "/mnt/host"))
+	c := sdktest.NewContainer(t, handler{}, reading, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 	for _, self := range []string{"self", "thread-self"} {
 		script := inOwnDirectory(t, []string{
 			"sys setxattr s:/mnt/host/" + self + "/root" + outside + opaqueY, "sys setxattr s:/mnt/host/" + self + "/fd/" + number + opaqueY,
 			"chdir d", "sys setxattr s:/mnt/host/" + self + "/cwd" + opaqueY, "sys getxattr s:." + getInto})
 		script[1], script[2] = "mkdir /tmp/"+self, "chdir /tmp/"+self
-		if got, want := errnos(c.Call(t, script...).Lines(t)), "ENOENT ENOENT ok ok"; got != want {
+		if got, want := sdktest.Errnos(c.Call(t, script...).Lines(t)), "ENOENT ENOENT ok ok"; got != want {
 			t.Errorf("%s: got %s, want %s", self, got, want)
 		}
 	}

@@ -121,7 +121,7 @@ func TestCallerKilled(t *testing.T) {
 				if result := p.Wait(t); result.Signal != unix.SIGKILL {
 					t.Errorf("the caller ended by %v", result.Signal)
 				}
-				if got := errnos(c.Call(t, "sys setxattr s:/tmp/d"+opaque+" s:y 1 XATTR_CREATE").Lines(t)); got != want {
+				if got := sdktest.Errnos(c.Call(t, "sys setxattr s:/tmp/d"+opaque+" s:y 1 XATTR_CREATE").Lines(t)); got != want {
 					t.Errorf("afterwards: %s, want %s", got, want)
 				}
 			})
@@ -172,7 +172,7 @@ func TestSwapped(t *testing.T) {
 		"power-link": {[]string{"do chmod s:/tmp/p 0700", "do chown s:/tmp/p 5 5"}, "/mnt/host/thread-self/fd/" + descriptor},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := sdktest.NewContainer(t, handler{}, reading, sdktest.WithMount(hostProcfs(t), "/mnt/host"))
+			c := sdktest.NewContainer(t, handler{}, reading, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 			p := filepath.Join(c.Rootfs(), hostDirectory(t, c, "p", sdktest.HostID, sdktest.HostID))
 			hosts := filepath.Join(c.Rootfs(), hostDirectory(t, c, "p/hosts", 0, 0))
 			hostDirectory(t, c, "p/mine", sdktest.HostID, sdktest.HostID)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 //go:embed testdata/caller.c
@@ -123,4 +125,17 @@ func (r Result) Lines(t testing.TB) []Line {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// Errnos are the errors of the lines, with "ok" for none: "ok EEXIST".
+func Errnos(lines []Line) string {
+	var names []string
+	for _, l := range lines {
+		name := "ok"
+		if l.Errno != 0 {
+			name = unix.ErrnoName(l.Errno)
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
 }

@@ -61,6 +61,20 @@ func WithMount(mount *os.File, target string) Option {
 	return func(c *config) { c.mounts = append(c.mounts, mountAt{mount, target}) }
 }
 
+// HostProcfs is the host's procfs as a detached mount, until the end of the test: a container that shares the host's pid
+// namespace has it.
+func HostProcfs(t testing.TB) *os.File {
+	t.Helper()
+	RequireRoot(t)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		t.Fatalf("sdktest: the host's procfs: %v", err)
+	}
+	mount := os.NewFile(uintptr(fd), "proc")
+	t.Cleanup(func() { mount.Close() })
+	return mount
+}
+
 // Tmpfs makes a detached tmpfs whose superblock belongs to the host, with the mount attributes given
 // (unix.MOUNT_ATTR_NODEV ...); mode=1777. It needs CAP_SYS_ADMIN.
 func Tmpfs(t testing.TB, attributes int) *os.File {

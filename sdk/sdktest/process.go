@@ -21,6 +21,17 @@ type Result struct {
 	Calls    []Record // the calls that were notified, in the order of their answers
 }
 
+// Kinds are how the calls were answered that the handler was asked about: "value errno".
+func (r Result) Kinds() string {
+	var all []string
+	for _, c := range r.Calls {
+		if c.Outcome.Kind != Unwanted {
+			all = append(all, string(c.Outcome.Kind))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
 // Process is a program that runs in a container.
 type Process struct {
 	PID int // in this process's pid namespace

@@ -55,9 +55,6 @@ func (t *Target) UserNamespace() (NamespaceID, error) {
 	return id, t.alive()
 }
 
-// Translations of pid namespace ioctls, kernel 6.11 (include/uapi/linux/nsfs.h).
-const nsGetPIDFromPIDNS = 0x8004b706 // _IOR(0xb7, 0x6, int)
-
 // TranslateTID gives the id, in this process's pid namespace, of the thread that the target names tid: sched_setattr(2)
 // and its like take ids of the caller's pid namespace. The error wraps unix.ESRCH if the target sees no such thread.
 //
@@ -79,8 +76,9 @@ func (t *Target) TranslateTID(tid int) (int, error) {
 	return translated, nil
 }
 
+// getPIDFromPIDNS is an ioctl of kernel 6.11 (fs/nsfs.c).
 func getPIDFromPIDNS(ns, tid int) (int, error) {
-	translated, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), nsGetPIDFromPIDNS, uintptr(tid))
+	translated, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), unix.NS_GET_PID_FROM_PIDNS, uintptr(tid))
 	if errno != 0 {
 		return 0, errno
 	}
