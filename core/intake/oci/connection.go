@@ -19,9 +19,17 @@ import (
 // receiveArrival reads one arrival and closes the connection. The arrival's peer is set, where it is known, with an
 // error too. Errors are those of Options.Refused.
 func receiveArrival(ctx context.Context, conn *net.UnixConn, options Options) (Arrival, error) {
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		conn.Close()
+	})
+	defer func() {
+		if !stop() {
+			<-cut // a Close beside it returns before the descriptor is gone
+		}
+		conn.Close()
+	}()
 
 	var arrival Arrival
 	err := arrival.receive(conn, options)
