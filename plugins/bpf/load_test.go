@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"reflect"
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
@@ -19,33 +18,18 @@ type scripted struct {
 	kinds  string
 }
 
-// pair are a container and, to compare with, one whose root is the host's, each with a tree of its own.
-type pair struct {
-	container, host *sdktest.Container
-}
+// pair compares the plugin with real root, each with a tree of its own.
+type pair struct{ *sdktest.Pair }
 
 func newPair(t *testing.T) pair {
 	t.Helper()
 	c, _ := newContainer(t)
-	return pair{c, newTree(t).container(t, nil, sdktest.WithRealRoot())}
+	return pair{&sdktest.Pair{Container: c, Host: newTree(t).container(t, nil, sdktest.WithRealRoot()), Alike: withoutAddresses}}
 }
 
-// compare runs the script in both and compares all that the callers print.
 func (p pair) compare(t *testing.T, test scripted) {
 	t.Helper()
-	got, want := p.container.Call(t, test.script...), p.host.Call(t, test.script...)
-	if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
-		t.Errorf("real root gets %s, want %s", outcome, test.want)
-	}
-	if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
-		t.Errorf("the caller gets %s, want %s", outcome, test.want)
-	}
-	if got, want := withoutAddresses(got.Lines(t)), withoutAddresses(want.Lines(t)); !reflect.DeepEqual(got, want) {
-		t.Errorf("the caller gets\n%+v\nreal root gets\n%+v", got, want)
-	}
-	if got.Kinds() != test.kinds {
-		t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
-	}
+	p.Compare(t, test.want, test.kinds, test.script...)
 }
 
 // withoutAddresses clears what looks like an address in each call's attr: it is another in each process.

@@ -1,23 +1,13 @@
 package main
 
 import (
-	"context"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
-
-func tally(lines []sdktest.Line) map[unix.Errno]int {
-	counts := map[unix.Errno]int{}
-	for _, l := range lines {
-		counts[l.Errno]++
-	}
-	return counts
-}
 
 // TestManyThreads load, attach and detach at once.
 func TestManyThreads(t *testing.T) {
@@ -37,7 +27,7 @@ func TestManyThreads(t *testing.T) {
 		"query":  {got[threads*(each+1) : threads*(each+2)], map[unix.Errno]int{0: threads}},
 		"detach": {got[threads*(each+2):], map[unix.Errno]int{0: 1, unix.ENOENT: threads - 1}},
 	} {
-		counts := tally(c.lines)
+		counts := sdktest.Tally(c.lines)
 		for errno, n := range c.want {
 			if counts[errno] != n {
 				t.Errorf("%s: %v, want %v", what, counts, c.want)
@@ -67,27 +57,6 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// held is the plugin with a handler that waits before its work.
-type held struct {
-	handler
-	before func(context.Context, *sdk.Request)
-}
-
-func (h held) Attach(ctx context.Context, c sdk.Container, s sdk.Settings) (sdk.Session, error) {
-	inner, err := h.handler.Attach(ctx, c, s)
-	return heldSession{inner, h}, err
-}
-
-type heldSession struct {
-	sdk.Session
-	held held
-}
-
-func (s heldSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	s.held.before(ctx, req)
-	return s.Session.Handle(context.WithoutCancel(ctx), req)
-}
-
 // TestCallerKilled kills the caller while the plugin is at work: nothing is attached, and no program stays.
 func TestCallerKilled(t *testing.T) {
 	for name, command := range map[string]struct {
@@ -97,29 +66,17 @@ func TestCallerKilled(t *testing.T) {
 		"load": {cmdLoad, loadCall(always(0))}, "attach": {cmdAttach, attachCall(3, 4, multi)}, "link": {cmdLink, linkCall(3, 4)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			entered := make(chan struct{})
-			var once sync.Once
 			seen := 0
-			h := held{before: func(ctx context.Context, req *sdk.Request) {
+			hold := sdktest.NewHold(handler{}, sdktest.BeforeWork, func(req *sdk.Request) bool {
 				if req.Uint32(0) != command.number {
-					return
+					return false
 				}
-				if seen++; name == "load" && seen == 1 {
-					return
-				}
-				once.Do(func() {
-					close(entered)
-					<-ctx.Done()
-				})
-			}}
+				seen++
+				return name != "load" || seen > 1
+			})
 			tr := newTree(t)
-			c := tr.container(t, h, enabled)
-			p := c.Start(t, c.Install(t, sdktest.Caller(t)), openDir("/top/own"), "fd "+loadCall(always(0)), "sys "+command.call)
-			<-entered
-			p.Kill(t)
-			if result := p.Wait(t); result.Signal != unix.SIGKILL {
-				t.Errorf("the caller ended by %v", result.Signal)
-			}
+			c := tr.container(t, hold, enabled)
+			hold.KillCaller(t, c, openDir("/top/own"), "fd "+loadCall(always(0)), "sys "+command.call)
 			if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
 				t.Errorf("afterwards: %s", outcome)
 			}

@@ -58,11 +58,10 @@ func TestOwnTmpfsSticky(t *testing.T) {
 func newPairOnTmpfs(t *testing.T, attributes int) pair {
 	t.Helper()
 	mount := func() sdktest.Option { return sdktest.WithMount(sdktest.Tmpfs(t, attributes), "/mnt/host") }
-	return pair{
-		sdktest.NewContainer(t, handler{}, mount()),
-		sdktest.NewContainer(t, nil, sdktest.WithRealRoot(), mount()),
-		(*sdktest.Container).Call,
-	}
+	return pair{&sdktest.Pair{
+		Container: sdktest.NewContainer(t, handler{}, mount()),
+		Host:      sdktest.NewContainer(t, nil, sdktest.WithRealRoot(), mount()),
+	}}
 }
 
 func TestNodevMount(t *testing.T) {

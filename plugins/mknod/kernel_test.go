@@ -9,20 +9,12 @@ import (
 
 func TestMain(m *testing.M) { sdktest.Main(m) }
 
-// pair is a container whose calls the plugin answers, and one in which root is the host's: what an intercepted call should
-// come to.
-type pair struct {
-	container, host *sdktest.Container
-	call            func(*sdktest.Container, testing.TB, ...string) sdktest.Result
-}
+// pair compares the plugin with real root.
+type pair struct{ *sdktest.Pair }
 
 func newPair(t *testing.T, options ...sdktest.Option) pair {
 	t.Helper()
-	return pair{
-		sdktest.NewContainer(t, handler{}, options...),
-		sdktest.NewContainer(t, nil, append(options[:len(options):len(options)], sdktest.WithRealRoot())...),
-		(*sdktest.Container).Call,
-	}
+	return pair{sdktest.NewPair(t, handler{}, options...)}
 }
 
 // scripted is a script, the errors that real root gets from its calls ("ok EEXIST"), and how those that are notified are
@@ -33,27 +25,13 @@ type scripted struct {
 	kinds  string
 }
 
-// run runs the scripts in both containers, each in a directory of its own, and compares all that the callers print.
+// run compares the scripts, each in a directory of its own.
 func (p pair) run(t *testing.T, tests map[string]scripted) {
 	t.Helper()
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Helper()
-			script := inOwnDirectory(t, test.script)
-			got := p.call(p.container, t, script...)
-			want := p.call(p.host, t, script...)
-			if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
-				t.Errorf("real root gets %s, want %s", outcome, test.want)
-			}
-			if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
-				t.Errorf("the caller gets %s, want %s", outcome, test.want)
-			}
-			if got.Stdout != want.Stdout {
-				t.Errorf("the caller gets\n%sreal root gets\n%s", got.Stdout, want.Stdout)
-			}
-			if got.Kinds() != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
-			}
+			p.Compare(t, test.want, test.kinds, inOwnDirectory(t, test.script)...)
 		})
 	}
 }
@@ -193,7 +171,7 @@ func TestOwners(t *testing.T) {
 // Test32Bit has callers of the machine's 32-bit architecture.
 func Test32Bit(t *testing.T) {
 	p := newPair(t)
-	p.call = (*sdktest.Container).Call32
+	p.Call = (*sdktest.Container).Call32
 	p.run(t, map[string]scripted{
 		"mknod":      {[]string{"umask 027", "sys mknod s:n" + null, "stat n", "openfile n O_RDWR"}, "ok ok ok", "value"},
 		"mknodat":    {[]string{"mkdir d", "open d O_PATH", "sys mknodat @0 s:n" + null, "stat d/n", "sys mknodat AT_FDCWD s:n" + null, "sys mknodat 99 s:n" + null}, "ok ok ok EBADF", "value value errno"},

@@ -96,22 +96,6 @@ func TestUnmapped(t *testing.T) {
 	}
 }
 
-// descriptorOf opens a directory until the end of the test, under a number that no caller has a descriptor of.
-func descriptorOf(t *testing.T, dir string) int {
-	t.Helper()
-	const number = 700
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Dup3(fd, number, unix.O_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(number) })
-	return number
-}
-
 // TestHostProcfs has the host's procfs in the container, as with a pid namespace shared with the host. The plugin is a
 // process there, whose root, working directory and descriptors are the host's: no path of the caller leads to them.
 func TestHostProcfs(t *testing.T) {
@@ -119,7 +103,7 @@ func TestHostProcfs(t *testing.T) {
 	if err := os.Chmod(outside, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	number := strconv.Itoa(descriptorOf(t, outside))
+	number := strconv.Itoa(sdktest.PluginDescriptor(t, outside))
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 	script := []string{"chdir /tmp"}
 	for _, self := range []string{"self", "thread-self"} {

@@ -149,7 +149,7 @@ func TestShift(t *testing.T) {
 		create   string
 	}{
 		"shifted": {map[string]any{"shift": true}, 0, "ok"},
-		"plain":   {nil, 65534, "EACCES"},
+		"plain":   {nil, overflowID, "EACCES"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := oneDisk(t, test.settings, 0o600, sdktest.HostID)
@@ -194,7 +194,7 @@ func TestReadOnlyRemount(t *testing.T) {
 // Test32Bit has callers of the machine's 32-bit architecture.
 func Test32Bit(t *testing.T) {
 	p := newPair(t, nil)
-	p.call = (*sdktest.Container).Call32
+	p.Call = (*sdktest.Container).Call32
 	p.run(t, map[string]scripted{
 		"mount":    {[]string{mountDisk, "stat m/lost+found"}, "ok ok", "value"},
 		"flags":    {[]string{"sys mount s:/dev/disk s:m s:ext4 MS_RDONLY|MS_NOEXEC s:data=ordered"}, "ok", "value"},

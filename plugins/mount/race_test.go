@@ -92,10 +92,10 @@ func TestLeavesNothing(t *testing.T) {
 			free(t, device)
 		})
 		if name == "first" {
-			before = entries(t, "/proc/self/fd")
+			before = sdktest.Descriptors(t)
 		}
 	}
-	if now := entries(t, "/proc/self/fd"); now != before {
+	if now := sdktest.Descriptors(t); now != before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
 	s, err := openScratch()
@@ -111,38 +111,17 @@ func TestLeavesNothing(t *testing.T) {
 	}
 }
 
-// killing is the plugin whose caller is killed some time after it called: before, between and after the steps that have an
-// effect.
-type killing struct {
-	handler
-	at      int64 // in steps of 0.7 ms
-	session sdk.Session
-}
-
-func (k *killing) Attach(ctx context.Context, c sdk.Container, s sdk.Settings) (sdk.Session, error) {
-	var err error
-	k.session, err = k.handler.Attach(ctx, c, s)
-	return k, err
-}
-
-func (k *killing) Close() error { return k.session.Close() }
-
-func (k *killing) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	if req.Syscall == "mount" && req.Args[0] != 0 {
-		go func() {
-			time.Sleep(time.Duration(k.at) * 700 * time.Microsecond)
-			unix.Kill(req.TID, unix.SIGKILL)
-		}()
-	}
-	return k.session.Handle(ctx, req)
-}
-
-// TestKilled kills the caller at different times of a mount: nothing stays mounted in the container, and the device is free.
+// TestKilled kills the caller at different times of a mount, before, between and after the steps that have an effect: nothing stays mounted in the container, and the device is free.
 func TestKilled(t *testing.T) {
 	image := ext4(t)
 	for at := range 14 {
-		k := &killing{at: int64(at)}
-		c := sdktest.NewContainer(t, k, sdktest.WithSettings(with(nil)))
+		killed := func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
+			if req.Syscall == "mount" && req.Args[0] != 0 {
+				time.AfterFunc(time.Duration(at)*700*time.Microsecond, func() { unix.Kill(req.TID, unix.SIGKILL) })
+			}
+			return next.Handle(ctx, req)
+		}
+		c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: killed}, sdktest.WithSettings(with(nil)))
 		copied := filepath.Join(t.TempDir(), "image")
 		copyFile(t, image, copied)
 		device := loop(t, copied)
@@ -170,22 +149,9 @@ func TestSwappedTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stop := make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				unix.Renameat2(unix.AT_FDCWD, dir+"/a", unix.AT_FDCWD, dir+"/b", unix.RENAME_EXCHANGE)
-			}
-		}
-	}()
+	stop := sdktest.Swap(t, dir+"/a", dir+"/b")
 	lines := c.Call(t, "unshare mount", "repeat 10", "sys mount s:/dev/disk s:/tmp/s/a s:ext4 0 null").Lines(t)
-	close(stop)
-	<-done
+	stop()
 	for _, l := range lines {
 		if l.Errno != 0 && l.Errno != unix.EBUSY {
 			t.Errorf("got %v", l.Errno)

@@ -11,20 +11,12 @@ import (
 
 func TestMain(m *testing.M) { sdktest.Main(m) }
 
-// pair is a container whose calls the plugin answers, and one in which root is the host's: what an intercepted call should
-// come to.
-type pair struct {
-	container, host *sdktest.Container
-	call            func(*sdktest.Container, testing.TB, ...string) sdktest.Result
-}
+// pair compares the plugin with real root.
+type pair struct{ *sdktest.Pair }
 
 func newPair(t *testing.T, settings map[string]any) pair {
 	t.Helper()
-	return pair{
-		sdktest.NewContainer(t, handler{}, sdktest.WithSettings(settings)),
-		sdktest.NewContainer(t, nil, sdktest.WithRealRoot()),
-		(*sdktest.Container).Call,
-	}
+	return pair{sdktest.NewPair(t, handler{}, sdktest.WithSettings(settings))}
 }
 
 // scripted is a script, the errors that real root gets from its calls ("ok ESRCH"), and how those that are notified are
@@ -35,26 +27,13 @@ type scripted struct {
 	kinds  string
 }
 
-// run runs the scripts in both containers and compares all that the callers print.
+// run compares the scripts.
 func (p pair) run(t *testing.T, tests map[string]scripted) {
 	t.Helper()
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Helper()
-			got := p.call(p.container, t, test.script...)
-			want := p.call(p.host, t, test.script...)
-			if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
-				t.Errorf("real root gets %s, want %s", outcome, test.want)
-			}
-			if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
-				t.Errorf("the caller gets %s, want %s", outcome, test.want)
-			}
-			if got.Stdout != want.Stdout {
-				t.Errorf("the caller gets\n%sreal root gets\n%s", got.Stdout, want.Stdout)
-			}
-			if got.Kinds() != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
-			}
+			p.Compare(t, test.want, test.kinds, test.script...)
 		})
 	}
 }
@@ -62,7 +41,7 @@ func (p pair) run(t *testing.T, tests map[string]scripted) {
 // same runs a script in both containers and compares what the callers print.
 func (p pair) same(t *testing.T, script ...string) {
 	t.Helper()
-	if got, want := p.call(p.container, t, script...), p.call(p.host, t, script...); got.Stdout != want.Stdout {
+	if got, want := p.Container.Call(t, script...), p.Host.Call(t, script...); got.Stdout != want.Stdout {
 		t.Errorf("the caller gets\n%sreal root gets\n%s", got.Stdout, want.Stdout)
 	}
 }
@@ -236,7 +215,7 @@ func TestWithinLimits(t *testing.T) {
 		"back":         {shown(scheduler(0, "SCHED_RR", 50), scheduler(0, "SCHED_OTHER", 0)), "ok " + okShown, "value continue"},
 		"listed-reset": {shown(scheduler(0, "SCHED_RR|SCHED_RESET_ON_FORK", 50)), okShown, "value"},
 	})
-	got := p.container.Call(t, scheduler(0, "SCHED_RR", 10), param(0, 51), "sys sched_getparam 0 buf:4").Lines(t)
+	got := p.Container.Call(t, scheduler(0, "SCHED_RR", 10), param(0, 51), "sys sched_getparam 0 buf:4").Lines(t)
 	if sdktest.Errnos(got) != "ok EPERM ok" || got[2].Bufs[0][0] != 10 {
 		t.Errorf("beyond max_priority by sched_setparam: %+v", got)
 	}
@@ -293,7 +272,7 @@ func TestSwitchedOff(t *testing.T) {
 // Test32Bit has callers of the machine's 32-bit architecture.
 func Test32Bit(t *testing.T) {
 	p := newPair(t, map[string]any{"min_nice": -10})
-	p.call = (*sdktest.Container).Call32
+	p.Call = (*sdktest.Container).Call32
 	p.run(t, map[string]scripted{
 		"scheduler": {shown(scheduler(0, "SCHED_FIFO|SCHED_RESET_ON_FORK", 9), param(0, 10)), "ok " + okShown, "value value"},
 		"attr":      {shown(attr(0, "SCHED_RR", 1, 0, 9)), okShown, "value"},

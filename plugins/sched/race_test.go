@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/intercede/intercede/sdk"
@@ -64,53 +63,14 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// held is the plugin with a handler that does something first, and something after.
-type held struct {
-	handler
-	before, after func(context.Context, *sdk.Request)
-}
-
-func (h held) Attach(ctx context.Context, c sdk.Container, s sdk.Settings) (sdk.Session, error) {
-	inner, err := h.handler.Attach(ctx, c, s)
-	return heldSession{inner, h}, err
-}
-
-type heldSession struct {
-	sdk.Session
-	held held
-}
-
-func (s heldSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	s.held.before(ctx, req)
-	defer s.held.after(ctx, req)
-	return s.Session.Handle(ctx, req)
-}
-
 // TestCallerKilled kills the caller before the plugin works, and between its work and the answer: another thread, which it
 // names, is changed in the second case alone.
 func TestCallerKilled(t *testing.T) {
-	for when, want := range map[string]int64{"before": unix.SCHED_NORMAL, "after": unix.SCHED_FIFO} {
-		t.Run(when, func(t *testing.T) {
-			entered := make(chan struct{})
-			var once sync.Once
-			untilKilled := func(ctx context.Context, _ *sdk.Request) {
-				once.Do(func() {
-					close(entered)
-					<-ctx.Done()
-				})
-			}
-			nothing := func(context.Context, *sdk.Request) {}
-			h := held{before: untilKilled, after: nothing}
-			if when == "after" {
-				h = held{before: nothing, after: untilKilled}
-			}
-			c := sdktest.NewContainer(t, h)
-			p := c.Start(t, c.Install(t, sdktest.Caller(t)), scheduler(1, "SCHED_FIFO", 1))
-			<-entered
-			p.Kill(t)
-			if result := p.Wait(t); result.Signal != unix.SIGKILL {
-				t.Errorf("the caller ended by %v", result.Signal)
-			}
+	for when, want := range map[sdktest.Moment]int64{sdktest.BeforeWork: unix.SCHED_NORMAL, sdktest.AfterWork: unix.SCHED_FIFO} {
+		t.Run(string(when), func(t *testing.T) {
+			hold := sdktest.NewHold(handler{}, when, nil)
+			c := sdktest.NewContainer(t, hold)
+			hold.KillCaller(t, c, scheduler(1, "SCHED_FIFO", 1))
 			if lines := c.Call(t, "sys sched_getscheduler 1").Lines(t); lines[0].Ret != want {
 				t.Errorf("the thread that it named has policy %d, want %d", lines[0].Ret, want)
 			}
@@ -121,12 +81,13 @@ func TestCallerKilled(t *testing.T) {
 // TestTargetKilled kills the thread that the caller names while the plugin works.
 func TestTargetKilled(t *testing.T) {
 	victims := make(chan *sdktest.Process, 1)
-	kill := func(context.Context, *sdk.Request) {
+	kill := func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
 		p := <-victims
 		p.Kill(t)
 		waitReaped(t, p.PID)
+		return next.Handle(ctx, req)
 	}
-	c := sdktest.NewContainer(t, held{before: kill, after: func(context.Context, *sdk.Request) {}})
+	c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: kill})
 	c.Call(t, "do mknod s:/tmp/never S_IFIFO|0666 0").Lines(t)
 	program := c.Install(t, sdktest.Caller(t))
 	for _, call := range []func(int) string{

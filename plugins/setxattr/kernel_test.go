@@ -2,7 +2,6 @@ package main
 
 import (
 	"path"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -11,23 +10,17 @@ import (
 
 func TestMain(m *testing.M) { sdktest.Main(m) }
 
-// pair is a container whose calls the plugin answers, reading too, and one in which root is the host's: what an
-// intercepted call should come to.
-type pair struct {
-	container, host *sdktest.Container
-	call            func(*sdktest.Container, testing.TB, ...string) sdktest.Result
-}
-
 // reading switches the calls on that read and remove.
 var reading = sdktest.WithSettings(map[string]any{"read": true})
 
-func newPair(t *testing.T, options ...sdktest.Option) pair {
+// pair compares the plugin, reading too, with real root.
+type pair struct{ *sdktest.Pair }
+
+func newPair(t *testing.T) pair {
 	t.Helper()
-	return pair{
-		sdktest.NewContainer(t, handler{}, append(options[:len(options):len(options)], reading)...),
-		sdktest.NewContainer(t, nil, append(options[:len(options):len(options)], sdktest.WithRealRoot())...),
-		(*sdktest.Container).Call,
-	}
+	p := sdktest.NewPair(t, handler{}, reading)
+	p.Alike = withoutPointers
+	return pair{p}
 }
 
 // scripted is a script, the errors that real root gets from its calls ("ok EEXIST"), and how those that are notified are
@@ -38,27 +31,13 @@ type scripted struct {
 	kinds  string
 }
 
-// run runs the scripts in both containers, each in a directory of its own, and compares all that the callers print.
+// run compares the scripts, each in a directory of its own.
 func (p pair) run(t *testing.T, tests map[string]scripted) {
 	t.Helper()
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Helper()
-			script := inOwnDirectory(t, test.script)
-			got := p.call(p.container, t, script...)
-			want := p.call(p.host, t, script...)
-			if outcome := sdktest.Errnos(want.Lines(t)); outcome != test.want {
-				t.Errorf("real root gets %s, want %s", outcome, test.want)
-			}
-			if outcome := sdktest.Errnos(got.Lines(t)); outcome != test.want {
-				t.Errorf("the caller gets %s, want %s", outcome, test.want)
-			}
-			if g, w := withoutPointers(got.Lines(t)), withoutPointers(want.Lines(t)); !reflect.DeepEqual(g, w) {
-				t.Errorf("the caller gets\n%+v\nreal root gets\n%+v", g, w)
-			}
-			if got.Kinds() != test.kinds {
-				t.Errorf("the calls were answered by %q, want %q", got.Kinds(), test.kinds)
-			}
+			p.Compare(t, test.want, test.kinds, inOwnDirectory(t, test.script)...)
 		})
 	}
 }
@@ -121,7 +100,7 @@ func TestForms(t *testing.T) {
 // TestI386 has calls with the numbers, registers and pointers of 32 bits.
 func TestI386(t *testing.T) {
 	p := newPair(t)
-	p.call = (*sdktest.Container).Call32
+	p.Call = (*sdktest.Container).Call32
 	p.run(t, map[string]scripted{
 		"setxattr":      {[]string{"sys setxattr s:d" + opaqueY, "sys getxattr s:d" + getInto, "sys removexattr s:d" + opaque, "sys getxattr s:d" + getInto}, "ok ok ok ENODATA", "value value value errno"},
 		"lsetxattr":     {[]string{"sys lsetxattr s:d" + opaqueY, "sys lgetxattr s:d" + getInto, "sys lremovexattr s:d" + opaque}, "ok ok ok", "value value value"},

@@ -87,11 +87,10 @@ func TestPlaces(t *testing.T) {
 func TestHostTmpfs(t *testing.T) {
 	mount := func() sdktest.Option { return sdktest.WithMount(sdktest.Tmpfs(t, 0), "/mnt/host") }
 	readOnly := func() sdktest.Option { return sdktest.WithMount(sdktest.Tmpfs(t, unix.MOUNT_ATTR_RDONLY), "/mnt/ro") }
-	p := pair{
-		sdktest.NewContainer(t, handler{}, reading, mount(), readOnly()),
-		sdktest.NewContainer(t, nil, sdktest.WithRealRoot(), mount(), readOnly()),
-		(*sdktest.Container).Call,
-	}
+	p := pair{&sdktest.Pair{
+		Container: sdktest.NewContainer(t, handler{}, reading, mount(), readOnly()),
+		Host:      sdktest.NewContainer(t, nil, sdktest.WithRealRoot(), mount(), readOnly()),
+	}}
 	p.run(t, map[string]scripted{
 		"writable": {[]string{"write /mnt/host/f x", "sys setxattr s:/mnt/host/f" + opaqueY, "sys getxattr s:/mnt/host/f" + getInto}, "ok ok", "value value"},
 		"its-root": {[]string{"sys setxattr s:/mnt/ro" + opaqueY}, "EROFS", "continue"},

@@ -192,22 +192,6 @@ func setFileFlags(t *testing.T, name string, flags int) {
 	}
 }
 
-// descriptorOf opens a directory until the end of the test, under a number that no caller has a descriptor of.
-func descriptorOf(t *testing.T, dir string) int {
-	t.Helper()
-	const number = 700
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Dup3(fd, number, unix.O_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(number) })
-	return number
-}
-
 // TestHostProcfs has the host's procfs in the container, as with a pid namespace shared with the host. The plugin is a
 // process there, whose root and descriptors are not the caller's: no path of the caller leads to them, not even to files
 // that would be the caller's own.
@@ -216,7 +200,7 @@ func TestHostProcfs(t *testing.T) {
 	if err := os.Chown(outside, sdktest.HostID, sdktest.HostID); err != nil {
 		t.Fatal(err)
 	}
-	number := strconv.Itoa(descriptorOf(t, outside))
+	number := strconv.Itoa(sdktest.PluginDescriptor(t, outside))
 	c := sdktest.NewContainer(t, handler{}, reading, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 	for _, self := range []string{"self", "thread-self"} {
 		script := inOwnDirectory(t, []string{

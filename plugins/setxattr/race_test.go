@@ -1,27 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 
-	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
-
-// tally counts errors.
-func tally(lines []sdktest.Line) map[unix.Errno]int {
-	counts := map[unix.Errno]int{}
-	for _, l := range lines {
-		counts[l.Errno]++
-	}
-	return counts
-}
 
 // TestManyThreads set attributes of different files, and of one: it is new to one of them.
 func TestManyThreads(t *testing.T) {
@@ -35,11 +23,11 @@ func TestManyThreads(t *testing.T) {
 			all := strconv.Itoa(threads * each)
 			got := c.Call(t, append(setup, "repeat "+all, "sys mkdirat AT_FDCWD s:/tmp/p/%i 0755", "threads "+strconv.Itoa(threads), "repeat "+strconv.Itoa(each), "sys setxattr s:/tmp/p/%i"+opaqueY,
 				"repeat "+all, "sys getxattr s:/tmp/p/%i"+getInto)...).Lines(t)
-			if counts := tally(got); counts[0] != 3*threads*each {
+			if counts := sdktest.Tally(got); counts[0] != 3*threads*each {
 				t.Errorf("different files: %v", counts)
 			}
 			got = c.Call(t, "mkdir /tmp/p/same", "threads "+strconv.Itoa(threads), "sys setxattr s:/tmp/p/same"+opaque+" s:y 1 XATTR_CREATE").Lines(t)
-			if counts := tally(got); counts[0] != 1 || counts[unix.EEXIST] != threads-1 {
+			if counts := sdktest.Tally(got); counts[0] != 1 || counts[unix.EEXIST] != threads-1 {
 				t.Errorf("one file: %v", counts)
 			}
 		})
@@ -72,84 +60,20 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// held is the plugin with a handler that waits, before its work or after it.
-type held struct {
-	handler
-	before, after func(context.Context)
-}
-
-func (h held) Attach(ctx context.Context, c sdk.Container, s sdk.Settings) (sdk.Session, error) {
-	inner, err := h.handler.Attach(ctx, c, s)
-	return heldSession{inner, h}, err
-}
-
-type heldSession struct {
-	sdk.Session
-	held held
-}
-
-func (s heldSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	s.held.before(ctx)
-	defer s.held.after(ctx)
-	return s.Session.Handle(ctx, req)
-}
-
 // TestCallerKilled kills the caller before the plugin works, and between its work and the answer. The latter leaves what
 // the kernel's own setxattr(2) would: the attribute.
 func TestCallerKilled(t *testing.T) {
 	for name, call := range map[string]string{"path": "sys setxattr s:/tmp/d" + opaqueY, "descriptor": "sys fsetxattr 3" + opaqueY} {
-		for when, want := range map[string]string{"before": "ok", "after": "EEXIST"} {
-			t.Run(name+"-"+when, func(t *testing.T) {
-				entered := make(chan struct{})
-				var once sync.Once
-				untilKilled := func(ctx context.Context) {
-					once.Do(func() {
-						close(entered)
-						<-ctx.Done()
-					})
-				}
-				h := held{before: func(context.Context) {}, after: func(context.Context) {}}
-				if when == "before" {
-					h.before = untilKilled
-				} else {
-					h.after = untilKilled
-				}
-				c := sdktest.NewContainer(t, h)
-				p := c.Start(t, c.Install(t, sdktest.Caller(t)), "mkdir /tmp/d", "open /tmp/d O_RDONLY", call)
-				<-entered
-				p.Kill(t)
-				if result := p.Wait(t); result.Signal != unix.SIGKILL {
-					t.Errorf("the caller ended by %v", result.Signal)
-				}
+		for when, want := range map[sdktest.Moment]string{sdktest.BeforeWork: "ok", sdktest.AfterWork: "EEXIST"} {
+			t.Run(name+"-"+string(when), func(t *testing.T) {
+				hold := sdktest.NewHold(handler{}, when, nil)
+				c := sdktest.NewContainer(t, hold)
+				hold.KillCaller(t, c, "mkdir /tmp/d", "open /tmp/d O_RDONLY", call)
 				if got := sdktest.Errnos(c.Call(t, "sys setxattr s:/tmp/d"+opaque+" s:y 1 XATTR_CREATE").Lines(t)); got != want {
 					t.Errorf("afterwards: %s, want %s", got, want)
 				}
 			})
 		}
-	}
-}
-
-// swap exchanges two names of the host until the returned function is called, which returns when it is over.
-func swap(t *testing.T, a, b string) (stop func()) {
-	t.Helper()
-	done := make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
-			if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
-				t.Errorf("exchange %s and %s: %v", a, b, err)
-				return
-			}
-		}
-	})
-	return func() {
-		close(done)
-		running.Wait()
 	}
 }
 
@@ -160,7 +84,7 @@ func TestSwapped(t *testing.T) {
 	if err := os.Chown(outside, sdktest.HostID, sdktest.HostID); err != nil {
 		t.Fatal(err)
 	}
-	descriptor := strconv.Itoa(descriptorOf(t, outside))
+	descriptor := strconv.Itoa(sdktest.PluginDescriptor(t, outside))
 	for name, test := range map[string]struct {
 		script []string
 		link   string
@@ -181,10 +105,10 @@ func TestSwapped(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			stop := swap(t, p+"/mine", hosts)
+			stop := sdktest.Swap(t, p+"/mine", hosts)
 			got := c.Call(t, append(test.script, "repeat 40", "sys setxattr s:/tmp/p/mine"+opaqueY)...).Lines(t)
 			stop()
-			if counts := tally(got); counts[0]+counts[unix.EPERM]+counts[unix.ENOENT] != len(got) {
+			if counts := sdktest.Tally(got); counts[0]+counts[unix.EPERM]+counts[unix.ENOENT] != len(got) {
 				t.Errorf("got %v", counts)
 			}
 			for _, dir := range []string{p + "/mine", hosts, outside} {
@@ -207,23 +131,14 @@ func TestNothingLeft(t *testing.T) {
 	var before int
 	for _, name := range []string{"first", "second"} {
 		t.Run(name, func(t *testing.T) {
-			newPair(t).container.Call(t, "chdir /tmp", "mkdir d", "open d O_RDONLY", "open d O_PATH", "sys setxattr s:d"+opaqueY, "sys fsetxattr @0"+opaqueY, "sys fsetxattr @1"+opaqueY, "sys setxattrat @1 s:. 0"+opaque+args,
+			newPair(t).Container.Call(t, "chdir /tmp", "mkdir d", "open d O_RDONLY", "open d O_PATH", "sys setxattr s:d"+opaqueY, "sys fsetxattr @0"+opaqueY, "sys fsetxattr @1"+opaqueY, "sys setxattrat @1 s:. 0"+opaque+args,
 				"sys setxattrat @0 s:no 0"+opaque+args, "sys setxattr s:/proc/self/fd/3"+opaqueY, "sys setxattr s:/proc/self/fd/9"+opaqueY)
 		})
 		if name == "first" {
-			before = descriptors(t)
+			before = sdktest.Descriptors(t)
 		}
 	}
-	if now := descriptors(t); now != before {
+	if now := sdktest.Descriptors(t); now != before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
-}
-
-func descriptors(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,6 +104,9 @@ type Line struct {
 // Buffer is memory that a call was given.
 type Buffer []byte
 
+// String is a Go string literal of the bytes, for messages.
+func (b Buffer) String() string { return strconv.Quote(string(b)) }
+
 // UnmarshalText decodes hexadecimal digits.
 func (b *Buffer) UnmarshalText(text []byte) error {
 	var err error
@@ -138,4 +142,13 @@ func Errnos(lines []Line) string {
 		names = append(names, name)
 	}
 	return strings.Join(names, " ")
+}
+
+// Tally counts the errors of the lines; 0 is success.
+func Tally(lines []Line) map[syscall.Errno]int {
+	counts := map[syscall.Errno]int{}
+	for _, l := range lines {
+		counts[l.Errno]++
+	}
+	return counts
 }

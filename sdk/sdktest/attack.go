@@ -1,0 +1,60 @@
+package sdktest
+
+import (
+	"os"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Swap exchanges two names of the host all the while, until the returned function is called, which returns when it is over.
+func Swap(t testing.TB, a, b string) (stop func()) {
+	t.Helper()
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
+				t.Errorf("exchange %s and %s: %v", a, b, err)
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		running.Wait()
+	}
+}
+
+// PluginDescriptor opens a directory in the plugin's process, which is the test's, until the end of the test, under a number
+// that no caller has a descriptor of: no path of a caller may lead to it.
+func PluginDescriptor(t testing.TB, dir string) int {
+	t.Helper()
+	const number = 700
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("sdktest: open %s: %v", dir, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Dup3(fd, number, unix.O_CLOEXEC); err != nil {
+		t.Fatalf("sdktest: a descriptor of number %d: %v", number, err)
+	}
+	t.Cleanup(func() { unix.Close(number) })
+	return number
+}
+
+// Descriptors is how many this process has open.
+func Descriptors(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
+	return len(entries)
+}
