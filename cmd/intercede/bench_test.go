@@ -63,7 +63,7 @@ func TestBenchMeasuresEveryRow(t *testing.T) {
 		t.Errorf("unit, calls, kernel: %+v", report)
 	}
 	for _, row := range report.Rows {
-		if row.P50 <= 0 || row.P90 < row.P50 || row.P99 < row.P90 || row.Ratio <= 0 {
+		if row.P50 <= 0 || row.P90 < row.P50 || row.P99 < row.P90 || row.Ratio <= 0 || row.Rare <= 0 {
 			t.Errorf("no distribution: %+v", row)
 		}
 	}

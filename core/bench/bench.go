@@ -65,7 +65,7 @@ func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.
 		if err := r.start(ctx, options, b.disk); err != nil {
 			return nil, err
 		}
-		if _, err := r.measure(ctx, max(min(warmUpCalls, options.Calls)/r.slowness, 1)); err != nil {
+		if _, err := r.measure(ctx, max(min(warmUpCalls, options.Calls)/r.slowness, 1), 0); err != nil {
 			return nil, err
 		}
 	}
@@ -75,7 +75,7 @@ func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.
 	if report, err = b.report(); err != nil || options.RowsOnly {
 		return report, err
 	}
-	for _, measure := range []func(context.Context, *Report) error{b.measureBlocked, b.measureThroughput, b.measureScale} {
+	for _, measure := range []func(context.Context, *Report) error{b.measureRare, b.measureBlocked, b.measureThroughput, b.measureScale} {
 		if err := measure(ctx, report); err != nil {
 			return nil, err
 		}
@@ -119,7 +119,7 @@ func (b *bench) cleanUp(fn func()) { b.cleanUps = append(b.cleanUps, fn) }
 func (b *bench) measure(ctx context.Context) error {
 	for left := b.options.Calls; left > 0; left -= roundCalls {
 		for _, r := range b.rows {
-			durations, err := r.measure(ctx, max(min(left, roundCalls)/r.slowness, 1))
+			durations, err := r.measure(ctx, max(min(left, roundCalls)/r.slowness, 1), 0)
 			if err != nil {
 				return err
 			}

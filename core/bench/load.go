@@ -15,9 +15,23 @@ const (
 	blockedCalls = 2000
 	// settle is how long slow calls have to begin.
 	settle = 300 * time.Millisecond
+	// rareCalls are measured of each row, each after a rarePause in which the processors may rest and forget.
+	rareCalls = 30
+	rarePause = 20 * time.Millisecond
 	// throughputTime is how long calls are counted for one figure.
 	throughputTime = 4000 * time.Millisecond
 )
+
+// measureRare measures calls that come now and then, as most do.
+func (b *bench) measureRare(ctx context.Context, report *Report) error {
+	for i, r := range b.rows {
+		var err error
+		if report.Rows[i].Rare, err = r.medianOf(ctx, min(rareCalls, b.options.Calls), rarePause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // startNoopCaller starts a container of the plugin noop. Who calls it closes the container.
 func (b *bench) startNoopCaller(ctx context.Context) (*caller.Container, error) {
@@ -56,10 +70,10 @@ func (b *bench) measureBlocked(ctx context.Context, report *Report) error {
 
 // quick is the p50 of a call that is answered at once, in µs.
 func quick(ctx context.Context, c *caller.Container) (float64, error) {
-	if _, _, err := c.Measure(ctx, getppid, warmUpCalls); err != nil {
+	if _, _, err := c.Measure(ctx, getppid, warmUpCalls, 0); err != nil {
 		return 0, err
 	}
-	durations, _, err := c.Measure(ctx, getppid, blockedCalls)
+	durations, _, err := c.Measure(ctx, getppid, blockedCalls, 0)
 	return caller.Microseconds(durations.Percentile(50)), err
 }
 

@@ -31,8 +31,9 @@ type Row struct {
 	P50         float64 `json:"p50"`
 	P90         float64 `json:"p90"`
 	P99         float64 `json:"p99"`
-	Ratio       float64 `json:"ratio"`        // of P50 to the first row's
-	PluginShare float64 `json:"plugin_share"` // of the time between receipt and answer, while plugins had the call; 0: none had it
+	Ratio       float64 `json:"ratio"`          // of P50 to the first row's
+	Rare        float64 `json:"rare,omitempty"` // P50 of calls that come after a pause
+	PluginShare float64 `json:"plugin_share"`   // of the time between receipt and answer, while plugins had the call; 0: none had it
 	rounds      []float64
 }
 
@@ -165,20 +166,23 @@ func (r *Report) writeRows(text *strings.Builder) {
 		width = max(width, utf8.RuneCountInString(row.Name))
 	}
 	fmt.Fprintf(text, "How long a system call takes its caller, in µs: %d calls each, Linux %s.\n\n", r.Calls, r.Kernel)
-	fmt.Fprintf(text, "%-*s  %8s  %8s  %8s  %8s  %8s\n", width, "", "p50", "p90", "p99", "ratio", "plugin")
+	fmt.Fprintf(text, "%-*s  %8s  %8s  %8s  %8s  %8s  %8s\n", width, "", "p50", "p90", "p99", "ratio", "plugin", "rare")
 	for _, row := range r.Rows {
-		share := ""
+		share, rare := "", ""
 		if row.PluginShare > 0 {
 			share = fmt.Sprintf("%.0f %%", 100*row.PluginShare)
 		}
-		line := fmt.Sprintf("%-*s  %8.1f  %8.1f  %8.1f  %8.2f  %8s", width, row.Name, row.P50, row.P90, row.P99, row.Ratio, share)
+		if row.Rare > 0 {
+			rare = fmt.Sprintf("%.1f", row.Rare)
+		}
+		line := fmt.Sprintf("%-*s  %8.1f  %8.1f  %8.1f  %8.2f  %8s  %8s", width, row.Name, row.P50, row.P90, row.P99, row.Ratio, share, rare)
 		text.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
-	text.WriteString(`
+	fmt.Fprintf(text, `
 The ratio is of p50 to that of the bare supervisor: the kernel's own round trip, with one thread that lets
 every call go on. The broker cannot be faster. The plugin's share is of the time between receipt and answer: it
-has the call, or the message is on its way.
-`)
+has the call, or the message is on its way. Rare is the p50 of calls that come after %d ms without any.
+`, rarePause.Milliseconds())
 }
 
 func (b *Blocked) write(text *strings.Builder) {

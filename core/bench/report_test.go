@@ -34,6 +34,7 @@ func TestReport(t *testing.T) {
 	if !reflect.DeepEqual(report.Rows, want) {
 		t.Errorf("got %+v, want %+v", report.Rows, want)
 	}
+	report.Rows[1].Rare = 300
 	report.Blocked = &Blocked{SlowCalls: 64, Alone: 20, Same: 30, Other: 25}
 	report.Throughput = []Throughput{{Containers: 8, Callers: 2, PerSecond: 12345.6}}
 	report.Scale = &Scale{

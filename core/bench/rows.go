@@ -229,9 +229,9 @@ func startCaller(ctx context.Context, options run.Options, manifests []*proto.Ma
 	return caller.Start(ctx, options, supervisor)
 }
 
-// measure makes the call n times.
-func (r *row) measure(ctx context.Context, n int) (caller.Durations, error) {
-	durations, errno, err := r.container.Measure(ctx, r.call, n)
+// measure makes the call n times, with a pause before each.
+func (r *row) measure(ctx context.Context, n int, pause time.Duration) (caller.Durations, error) {
+	durations, errno, err := r.container.Measure(ctx, r.call, n, pause)
 	if err == nil && errno != 0 {
 		err = fmt.Errorf("%s in the container failed: %w", r.call, errno)
 	}

@@ -141,7 +141,7 @@ func (b *bench) measureScale(ctx context.Context, report *Report) error {
 func (b *bench) measureAlone(ctx context.Context, rows []*row) ([]ScaledCall, error) {
 	var calls []ScaledCall
 	for _, r := range rows {
-		p50, err := r.medianOf(ctx, blockedCalls)
+		p50, err := r.medianOf(ctx, blockedCalls, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +152,7 @@ func (b *bench) measureAlone(ctx context.Context, rows []*row) ([]ScaledCall, er
 
 func (b *bench) measureAmong(ctx context.Context, rows []*row, scale *Scale) error {
 	for i, r := range rows {
-		p50, err := r.medianOf(ctx, blockedCalls)
+		p50, err := r.medianOf(ctx, blockedCalls, 0)
 		if err != nil {
 			return err
 		}
@@ -162,8 +162,9 @@ func (b *bench) measureAmong(ctx context.Context, rows []*row, scale *Scale) err
 	return nil
 }
 
-func (r *row) medianOf(ctx context.Context, n int) (float64, error) {
-	durations, err := r.measure(ctx, n)
+// medianOf is the p50 of n calls, with a pause before each, in µs.
+func (r *row) medianOf(ctx context.Context, n int, pause time.Duration) (float64, error) {
+	durations, err := r.measure(ctx, n, pause)
 	return caller.Microseconds(durations.Percentile(50)), err
 }
 

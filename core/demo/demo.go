@@ -134,10 +134,10 @@ func playOne(ctx context.Context, c *caller.Container, name string) (Outcome, er
 	if err != nil {
 		return Outcome{}, err
 	}
-	if _, _, err := c.Measure(ctx, name, warmUpCalls); err != nil {
+	if _, _, err := c.Measure(ctx, name, warmUpCalls, 0); err != nil {
 		return Outcome{}, err
 	}
 	// A call that is refused is measured like any other.
-	durations, _, err := c.Measure(ctx, name, measuredCalls)
+	durations, _, err := c.Measure(ctx, name, measuredCalls, 0)
 	return Outcome{Result: result, P50: caller.Microseconds(durations.Percentile(50))}, err
 }

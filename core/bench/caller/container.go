@@ -135,9 +135,10 @@ func (c *Container) Show(ctx context.Context, call string) (string, error) {
 	return got.Shown, err
 }
 
-// Measure asks how long each of n calls takes. The errno is the first failed call's, 0 if all succeeded.
-func (c *Container) Measure(ctx context.Context, call string, n int) (Durations, syscall.Errno, error) {
-	got, err := c.ask(ctx, request{Call: call, Times: n})
+// Measure asks how long each of n calls takes, with a pause before each. The errno is the first failed call's, 0 if all
+// succeeded.
+func (c *Container) Measure(ctx context.Context, call string, n int, pause time.Duration) (Durations, syscall.Errno, error) {
+	got, err := c.ask(ctx, request{Call: call, Times: n, Pause: pause})
 	if err == nil && len(got.Durations) != n {
 		err = fmt.Errorf("%s: %d durations of %d calls", call, len(got.Durations), n)
 	}

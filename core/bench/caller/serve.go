@@ -21,6 +21,7 @@ import (
 type request struct {
 	Call    string        `json:"call"`
 	Times   int           `json:"times,omitempty"`
+	Pause   time.Duration `json:"pause,omitempty"` // before each of them
 	Threads int           `json:"threads,omitempty"`
 	For     time.Duration `json:"for,omitempty"` // with Threads; 0: as long as the program runs, and the answer comes at once
 }
@@ -68,7 +69,7 @@ func respond(asked request, calls map[string]Call) answer {
 	case asked.Times == 0:
 		return answer{Shown: call.Show()}
 	}
-	durations, errno, err := call.measure(asked.Times)
+	durations, errno, err := call.measure(asked.Times, asked.Pause)
 	if err != nil {
 		return answer{Error: err.Error()}
 	}
@@ -104,10 +105,11 @@ func (c Call) makeByMany(threads int, during time.Duration) (made int64, elapsed
 	return total.Load(), time.Since(started)
 }
 
-// measure makes the call n times. Undo is not in the durations.
-func (c Call) measure(n int) (durations Durations, failed syscall.Errno, err error) {
+// measure makes the call n times. Neither Undo nor the pause before each is in the durations.
+func (c Call) measure(n int, pause time.Duration) (durations Durations, failed syscall.Errno, err error) {
 	durations = make(Durations, n)
 	for i := range durations {
+		time.Sleep(pause)
 		started := time.Now()
 		errno := c.Make()
 		durations[i] = time.Since(started)
