@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"syscall"
 	"unsafe"
 
 	"github.com/intercede/intercede/core/container"
@@ -50,9 +49,7 @@ func (e execute) perform(n *notify.Notification) unix.Errno {
 	for _, register := range n.Args {
 		args = append(args, strconv.FormatUint(register, 10))
 	}
-	command := exec.Command("/proc/self/exe", args...)
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := command.Run(); err != nil {
+	if err := exec.Command("/proc/self/exe", args...).Run(); err != nil {
 		return unix.EPERM
 	}
 	return 0

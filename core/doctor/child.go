@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -47,6 +48,9 @@ func inChild(ctx context.Context, trial string, namespaces uintptr) error {
 	c.Env = []string{}
 	c.Stderr = &stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL}
+	// The kernel sends the signal of Pdeathsig when the thread ends that started the child, not the process.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err := c.Run()
 	if ctx.Err() != nil {
 		return fmt.Errorf("no answer within %s", probeTimeout)

@@ -69,14 +69,15 @@ func Start(ctx context.Context, options run.Options, supervisor Supervisor) (*Co
 // environment has no signal of the Go runtime interrupt a call, and its collector not wait for the end of one.
 var environment = []string{"GODEBUG=asyncpreemptoff=1", "GOGC=off"}
 
-// StartNative starts a process with the same arguments as root of the host, in a mount namespace of its own.
+// StartNative starts a process with the same arguments as root of the host, in a mount namespace of its own. It ends when
+// its input does, and so with this process.
 func StartNative(ctx context.Context, args []string) (*Container, error) {
 	c := &Container{}
 	err := c.start(func(stdin, stdout, stderr *os.File) error {
 		command := exec.CommandContext(ctx, "/proc/self/exe", args...)
 		command.Stdin, command.Stdout, command.Stderr = stdin, stdout, stderr
 		command.Env = append(os.Environ(), environment...)
-		command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+		command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 		if err := command.Start(); err != nil {
 			return err
 		}
