@@ -13,11 +13,12 @@ import (
 
 // JoinCgroups adds the steps that move the process to the target's cgroups (cgroups(7)), in the hierarchies of version 1
 // that have one of these controllers, and in version 2: what the target may use, of devices too, then holds for it. With
-// no controllers: in all hierarchies. The descriptors in use are closed by the function returned.
+// no controllers: in all hierarchies. In the one of version 2 it is forked into the cgroup where that is possible (clone3(2),
+// CLONE_INTO_CGROUP), which is faster. The descriptors in use are closed by the function returned.
 //
 // The process needs CAP_DAC_OVERRIDE to open the files, and to see the hierarchies where the host has them mounted.
 func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), err error) {
-	files, err := t.cgroupFiles(controllers)
+	folders, err := t.cgroupFolders(controllers)
 	if err != nil {
 		return nil, err
 	}
@@ -27,21 +28,42 @@ func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), e
 			unix.Close(fd)
 		}
 	}
-	for _, file := range files {
-		fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	open := func(path string, flags int) (int, error) {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 		if err != nil {
 			release()
-			return nil, &os.PathError{Op: "open", Path: file, Err: err}
+			return -1, &os.PathError{Op: "open", Path: path, Err: err}
 		}
 		fds = append(fds, fd)
-		s.KeepOpen(fd)
-		s.Add("join "+filepath.Dir(file), unix.SYS_WRITE, fd, "0", 1)
+		return fd, nil
+	}
+	for _, f := range folders {
+		procs, err := open(filepath.Join(f.path, "cgroup.procs"), unix.O_WRONLY)
+		if err != nil {
+			return nil, err
+		}
+		s.KeepOpen(procs)
+		s.Add("join "+f.path, unix.SYS_WRITE, procs, "0", 1)
+		if !f.unified {
+			continue
+		}
+		dir, err := open(f.path, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return nil, err
+		}
+		s.forkInto(dir)
 	}
 	return release, nil
 }
 
-// cgroupFiles are the files cgroup.procs of those of the target's cgroups that this process is not in.
-func (t *Target) cgroupFiles(controllers []string) ([]string, error) {
+// cgroupFolder is a cgroup in the filesystem.
+type cgroupFolder struct {
+	path    string
+	unified bool // it is of version 2
+}
+
+// cgroupFolders are those of the target's cgroups that this process is not in.
+func (t *Target) cgroupFolders(controllers []string) ([]cgroupFolder, error) {
 	theirs, err := os.ReadFile(t.proc("cgroup"))
 	if err != nil {
 		return nil, processError(err)
@@ -58,7 +80,7 @@ func (t *Target) cgroupFiles(controllers []string) ([]string, error) {
 		return nil, err
 	}
 	own := parseCgroups(string(ours))
-	var files []string
+	var folders []cgroupFolder
 	for hierarchy, path := range parseCgroups(string(theirs)) {
 		if own[hierarchy] == path || !hierarchyWanted(hierarchy, controllers) {
 			continue
@@ -67,10 +89,10 @@ func (t *Target) cgroupFiles(controllers []string) ([]string, error) {
 		if !ok {
 			return nil, fmt.Errorf("cgroup %s of hierarchy %q: not below a mount in this process's mount namespace", path, hierarchy)
 		}
-		files = append(files, filepath.Join(dir, "cgroup.procs"))
+		folders = append(folders, cgroupFolder{dir, hierarchy == ""})
 	}
-	slices.Sort(files)
-	return files, nil
+	slices.SortFunc(folders, func(a, b cgroupFolder) int { return strings.Compare(a.path, b.path) })
+	return folders, nil
 }
 
 // hierarchyWanted says whether a hierarchy, named as in /proc/PID/cgroup ("" is version 2), has one of the controllers.

@@ -190,8 +190,9 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// TestJoinCgroups moves the process, and not this one.
-func TestJoinCgroups(t *testing.T) {
+// newCgroup makes a cgroup of version 2 until the end of the test.
+func newCgroup(t testing.TB) *os.File {
+	t.Helper()
 	sdktest.RequireRoot(t)
 	const hierarchy = "/sys/fs/cgroup/unified"
 	var fs unix.Statfs_t
@@ -207,7 +208,82 @@ func TestJoinCgroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cgroup.Close()
+	t.Cleanup(func() { cgroup.Close() })
+	return cgroup
+}
+
+// TestForkInto has a step that fails unless it is left out, because the process was forked into the cgroup.
+func TestForkInto(t *testing.T) {
+	root, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, test := range map[string]struct {
+		folder *os.File
+		failed string
+	}{"cgroup": {newCgroup(t), ""}, "no cgroup": {root, "join"}} {
+		t.Run(name, func(t *testing.T) {
+			s := &target.Steps{}
+			first := s.Add("getpid", unix.SYS_GETPID)
+			s.Add("join", unix.SYS_CLOSE, 1<<20)
+			s.ForkInto(int(test.folder.Fd()))
+			s.Add("kill", unix.SYS_KILL, first, 0)
+			var step *target.StepError
+			err := s.Run(t.Context(), someNamespace)
+			if errors.As(err, &step) != (test.failed != "") || step != nil && step.What != test.failed {
+				t.Errorf("got %v, want %q to fail", err, test.failed)
+			}
+		})
+	}
+}
+
+// BenchmarkJoinCgroups is of a process that joins cgroups now and then: forked into one, or, as on hosts with version 1 alone,
+// by a write.
+func BenchmarkJoinCgroups(b *testing.B) {
+	cgroup := newCgroup(b)
+	c := sdktest.NewContainer(b, nil, sdktest.WithCgroup(cgroup))
+	thread, err := target.Open(c.Identity().InitPID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer thread.Close()
+	for name, prepare := range map[string]func(*target.Steps) (func(), error){
+		"none": func(*target.Steps) (func(), error) { return func() {}, nil },
+		"fork": func(s *target.Steps) (func(), error) { return thread.JoinCgroups(s, "devices", "memory") },
+		"write": func(s *target.Steps) (func(), error) {
+			procs, err := os.OpenFile(filepath.Join(cgroup.Name(), "cgroup.procs"), os.O_WRONLY, 0)
+			if err != nil {
+				return nil, err
+			}
+			s.KeepOpen(int(procs.Fd()))
+			s.Add("join", unix.SYS_WRITE, int(procs.Fd()), "0", 1)
+			return func() { procs.Close() }, nil
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				b.StopTimer()
+				time.Sleep(20 * time.Millisecond)
+				b.StartTimer()
+				s := &target.Steps{}
+				release, err := prepare(s)
+				if err == nil {
+					err = s.Run(b.Context(), someNamespace)
+					release()
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestJoinCgroups moves the process, and not this one.
+func TestJoinCgroups(t *testing.T) {
+	cgroup := newCgroup(t)
+	dir := cgroup.Name()
 	c := sdktest.NewContainer(t, nil, sdktest.WithCgroup(cgroup))
 	thread, err := target.Open(c.Identity().InitPID)
 	if err != nil {
