@@ -117,7 +117,14 @@ func TestKilled(t *testing.T) {
 	for at := range 14 {
 		killed := func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
 			if req.Syscall == "mount" && req.Args[0] != 0 {
-				time.AfterFunc(time.Duration(at)*700*time.Microsecond, func() { unix.Kill(req.TID, unix.SIGKILL) })
+				caller, err := unix.PidfdOpen(req.TID, 0)
+				if err != nil {
+					return sdk.Response{}, err
+				}
+				time.AfterFunc(time.Duration(at)*700*time.Microsecond, func() {
+					unix.PidfdSendSignal(caller, unix.SIGKILL, nil, 0)
+					unix.Close(caller)
+				})
 			}
 			return next.Handle(ctx, req)
 		}
