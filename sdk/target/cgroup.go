@@ -38,12 +38,12 @@ func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), e
 		return fd, nil
 	}
 	for _, f := range folders {
-		procs, err := open(filepath.Join(f.path, "cgroup.procs"), unix.O_WRONLY)
+		members, err := open(f.membersFile(), unix.O_WRONLY)
 		if err != nil {
 			return nil, err
 		}
-		s.KeepOpen(procs)
-		s.Add("join "+f.path, unix.SYS_WRITE, procs, "0", 1)
+		s.KeepOpen(members)
+		s.Add("join "+f.path, unix.SYS_WRITE, members, "0", 1)
 		if !f.unified {
 			continue
 		}
@@ -60,6 +60,15 @@ func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), e
 type cgroupFolder struct {
 	path    string
 	unified bool // it is of version 2
+}
+
+// membersFile is where a process with one thread joins. Version 1 lets the thread join alone, which does not wait for a grace
+// period of RCU (cgroup_procs_write_start, kernel/cgroup/cgroup.c).
+func (f cgroupFolder) membersFile() string {
+	if f.unified {
+		return filepath.Join(f.path, "cgroup.procs")
+	}
+	return filepath.Join(f.path, "tasks")
 }
 
 // cgroupFolders are those of the target's cgroups that this process is not in.

@@ -7,8 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,16 +191,24 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// newCgroup makes a cgroup of version 2 until the end of the test.
-func newCgroup(t testing.TB) *os.File {
+// Hierarchies of cgroups as they are mounted on a machine that has both versions.
+const (
+	unified = "/sys/fs/cgroup/unified"
+	memory  = "/sys/fs/cgroup/memory"
+)
+
+var cgroupsMade atomic.Int64
+
+// newCgroup makes a cgroup until the end of the test.
+func newCgroup(t testing.TB, hierarchy string) *os.File {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	const hierarchy = "/sys/fs/cgroup/unified"
 	var fs unix.Statfs_t
-	if err := unix.Statfs(hierarchy, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
-		sdktest.Lacking(t, "needs version 2 of cgroups on %s", hierarchy)
+	want := map[string]int64{unified: unix.CGROUP2_SUPER_MAGIC, memory: unix.CGROUP_SUPER_MAGIC}[hierarchy]
+	if err := unix.Statfs(hierarchy, &fs); err != nil || fs.Type != want {
+		sdktest.Lacking(t, "needs cgroups on %s", hierarchy)
 	}
-	dir := filepath.Join(hierarchy, fmt.Sprintf("steps%d", os.Getpid()))
+	dir := filepath.Join(hierarchy, fmt.Sprintf("steps%d-%d", os.Getpid(), cgroupsMade.Add(1)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +231,7 @@ func TestForkInto(t *testing.T) {
 	for name, test := range map[string]struct {
 		folder *os.File
 		failed string
-	}{"cgroup": {newCgroup(t), ""}, "no cgroup": {root, "join"}} {
+	}{"cgroup": {newCgroup(t, unified), ""}, "no cgroup": {root, "join"}} {
 		t.Run(name, func(t *testing.T) {
 			s := &target.Steps{}
 			first := s.Add("getpid", unix.SYS_GETPID)
@@ -238,41 +247,57 @@ func TestForkInto(t *testing.T) {
 	}
 }
 
-// BenchmarkJoinCgroups is of a process that joins cgroups now and then: forked into one, or, as on hosts with version 1 alone,
-// by a write.
-func BenchmarkJoinCgroups(b *testing.B) {
-	cgroup := newCgroup(b)
-	c := sdktest.NewContainer(b, nil, sdktest.WithCgroup(cgroup))
+// inCgroup is the init of a new container in a cgroup.
+func inCgroup(t testing.TB, cgroup *os.File) *target.Target {
+	t.Helper()
+	c := sdktest.NewContainer(t, nil)
+	if err := os.WriteFile(filepath.Join(cgroup.Name(), "cgroup.procs"), []byte(strconv.Itoa(c.Identity().InitPID)), 0); err != nil {
+		t.Fatal(err)
+	}
 	thread, err := target.Open(c.Identity().InitPID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { thread.Close() })
+	return thread
+}
+
+// BenchmarkJoinCgroups is of a process that joins a cgroup now and then, beside one that joins none, and one that joins it
+// by cgroup.procs.
+func BenchmarkJoinCgroups(b *testing.B) {
+	procs, err := os.OpenFile(filepath.Join(newCgroup(b, memory).Name(), "cgroup.procs"), os.O_WRONLY, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer thread.Close()
-	for name, prepare := range map[string]func(*target.Steps) (func(), error){
-		"none": func(*target.Steps) (func(), error) { return func() {}, nil },
-		"fork": func(s *target.Steps) (func(), error) { return thread.JoinCgroups(s, "devices", "memory") },
-		"write": func(s *target.Steps) (func(), error) {
-			procs, err := os.OpenFile(filepath.Join(cgroup.Name(), "cgroup.procs"), os.O_WRONLY, 0)
+	b.Cleanup(func() { procs.Close() })
+	join := func(hierarchy string) func(*testing.B, *target.Steps) func() {
+		return func(b *testing.B, s *target.Steps) func() {
+			thread := inCgroup(b, newCgroup(b, hierarchy))
+			release, err := thread.JoinCgroups(s, "memory")
 			if err != nil {
-				return nil, err
+				b.Fatal(err)
 			}
+			return release
+		}
+	}
+	for name, prepare := range map[string]func(*testing.B, *target.Steps) func(){
+		"none":      func(*testing.B, *target.Steps) func() { return func() {} },
+		"version-1": join(memory),
+		"version-2": join(unified),
+		"procs": func(_ *testing.B, s *target.Steps) func() {
 			s.KeepOpen(int(procs.Fd()))
 			s.Add("join", unix.SYS_WRITE, int(procs.Fd()), "0", 1)
-			return func() { procs.Close() }, nil
+			return func() {}
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			for range b.N {
+			s := &target.Steps{}
+			defer prepare(b, s)()
+			for b.Loop() {
 				b.StopTimer()
 				time.Sleep(20 * time.Millisecond)
 				b.StartTimer()
-				s := &target.Steps{}
-				release, err := prepare(s)
-				if err == nil {
-					err = s.Run(b.Context(), someNamespace)
-					release()
-				}
-				if err != nil {
+				if err := s.Run(b.Context(), someNamespace); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -282,43 +307,49 @@ func BenchmarkJoinCgroups(b *testing.B) {
 
 // TestJoinCgroups moves the process, and not this one.
 func TestJoinCgroups(t *testing.T) {
-	cgroup := newCgroup(t)
-	dir := cgroup.Name()
-	c := sdktest.NewContainer(t, nil, sdktest.WithCgroup(cgroup))
-	thread, err := target.Open(c.Identity().InitPID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer thread.Close()
-	for _, controllers := range [][]string{{"devices", "memory"}, nil} {
-		s := &target.Steps{}
-		release, err := thread.JoinCgroups(s, controllers...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Add("pause", unix.SYS_PPOLL, 0, 0, 0, 0, 0)
-		before := members(t, dir)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			s.Run(ctx, someNamespace)
-		}()
-		for deadline := time.Now().Add(10 * time.Second); members(t, dir) != before+1; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d processes are in the cgroup, and %d were before", members(t, dir), before)
+	for name, test := range map[string]struct {
+		hierarchy   string
+		controllers []string
+	}{
+		"version 1":            {memory, []string{"devices", "memory"}},
+		"version 1, all":       {memory, nil},
+		"version 2":            {unified, []string{"devices", "memory"}},
+		"version 2, whichever": {unified, []string{"none"}},
+		"version 2, all":       {unified, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cgroup := newCgroup(t, test.hierarchy)
+			dir := cgroup.Name()
+			thread := inCgroup(t, cgroup)
+			s := &target.Steps{}
+			release, err := thread.JoinCgroups(s, test.controllers...)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		cancel()
-		<-done
-		release()
-		own, err := os.ReadFile("/proc/self/cgroup")
-		if err != nil || slices.Contains(strings.Split(string(own), "\n"), "0::/"+filepath.Base(dir)) {
-			t.Errorf("%v: this process is in the cgroup", err)
-		}
-		for deadline := time.Now().Add(10 * time.Second); members(t, dir) != before && time.Now().Before(deadline); {
-			time.Sleep(time.Millisecond)
-		}
+			defer release()
+			s.Add("pause", unix.SYS_PPOLL, 0, 0, 0, 0, 0)
+			before := members(t, dir)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				s.Run(ctx, someNamespace)
+			}()
+			for deadline := time.Now().Add(10 * time.Second); members(t, dir) != before+1; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d processes are in the cgroup, and %d were before", members(t, dir), before)
+				}
+			}
+			cancel()
+			<-done
+			own, err := os.ReadFile("/proc/self/cgroup")
+			if err != nil || strings.Contains(string(own), filepath.Base(dir)) {
+				t.Errorf("%v: this process is in the cgroup", err)
+			}
+			for deadline := time.Now().Add(10 * time.Second); members(t, dir) != before && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+		})
 	}
 }
 
