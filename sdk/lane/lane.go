@@ -64,13 +64,9 @@ func Pair() (ours, theirs int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// Now is the time for Notification.valid_at, in ns of CLOCK_MONOTONIC: broker and plugin are in one time namespace. The
-// clock is that of package time, which reads it without a system call but not as a number.
-func Now() uint64 { return started + uint64(time.Since(startedAt)) }
-
-var startedAt, started = time.Now(), monotonic()
-
-func monotonic() uint64 {
+// Now is the time for Notification.valid_at, in ns of CLOCK_MONOTONIC, which both sides read from the kernel: broker and plugin
+// are in one time namespace.
+func Now() uint64 {
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it fails for a bad clock or pointer only
 	return uint64(now.Nano())
@@ -180,8 +176,9 @@ func (e *End) putRights(fd int) {
 	e.message.SetControllen(unix.CmsgSpace(4))
 }
 
-// Receive receives a message, into an empty one, and the descriptor that came with it, close-on-exec, or -1. The error is io.EOF when the peer
-// has closed, os.ErrDeadlineExceeded after the timeout: then Receive may be called again, and misses nothing.
+// Receive receives a message, into an empty one, and the descriptor that came with it, close-on-exec, or -1. The error is
+// io.EOF when the peer has closed, os.ErrDeadlineExceeded after the timeout: then Receive may be called again, and misses
+// nothing.
 func (e *End) Receive(m Message) (fd int, err error) {
 	for e.total == 0 || len(e.in) < e.total {
 		if err := e.receivePacket(); err != nil {

@@ -1,4 +1,0 @@
-package target
-
-// ForkInto is for tests.
-func (s *Steps) ForkInto(folder int) { s.forkInto(folder) }
