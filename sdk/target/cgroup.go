@@ -13,8 +13,7 @@ import (
 
 // JoinCgroups adds the steps that move the process to the target's cgroups (cgroups(7)), in the hierarchies of version 1
 // that have one of these controllers, and in version 2: what the target may use, of devices too, then holds for it. With
-// no controllers: in all hierarchies. In the one of version 2 it is forked into the cgroup where that is possible (clone3(2),
-// CLONE_INTO_CGROUP), which is faster. The descriptors in use are closed by the function returned.
+// no controllers: in all hierarchies. The descriptors in use are closed by the function returned.
 //
 // The process needs CAP_DAC_OVERRIDE to open the files, and to see the hierarchies where the host has them mounted.
 func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), err error) {
@@ -28,30 +27,15 @@ func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), e
 			unix.Close(fd)
 		}
 	}
-	open := func(path string, flags int) (int, error) {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	for _, f := range folders {
+		fd, err := unix.Open(f.membersFile(), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			release()
-			return -1, &os.PathError{Op: "open", Path: path, Err: err}
+			return nil, &os.PathError{Op: "open", Path: f.membersFile(), Err: err}
 		}
 		fds = append(fds, fd)
-		return fd, nil
-	}
-	for _, f := range folders {
-		members, err := open(f.membersFile(), unix.O_WRONLY)
-		if err != nil {
-			return nil, err
-		}
-		s.KeepOpen(members)
-		s.Add("join "+f.path, unix.SYS_WRITE, members, "0", 1)
-		if !f.unified {
-			continue
-		}
-		dir, err := open(f.path, unix.O_PATH|unix.O_DIRECTORY)
-		if err != nil {
-			return nil, err
-		}
-		s.forkInto(dir)
+		s.KeepOpen(fd)
+		s.Add("join "+f.path, unix.SYS_WRITE, fd, "0", 1)
 	}
 	return release, nil
 }
@@ -63,7 +47,8 @@ type cgroupFolder struct {
 }
 
 // membersFile is where a process with one thread joins. Version 1 lets the thread join alone, which does not wait for a grace
-// period of RCU (cgroup_procs_write_start, kernel/cgroup/cgroup.c).
+// period of RCU (cgroup_procs_write_start, kernel/cgroup/cgroup.c). In version 2 there is no such file, and clone3(2) with
+// CLONE_INTO_CGROUP will not do: who may freeze the cgroup could stop the process before it has closed this one's descriptors.
 func (f cgroupFolder) membersFile() string {
 	if f.unified {
 		return filepath.Join(f.path, "cgroup.procs")

@@ -30,13 +30,6 @@ type Steps struct {
 	unneeded []span
 	socket   int // the process's end
 	report   *report
-	clone    cloneArgs // with a cgroup; without one the process is forked as fork(2) does
-	isInto   bool      // it was forked into the cgroup
-}
-
-// cloneArgs is struct clone_args (include/uapi/linux/sched.h).
-type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
 // span is a range of descriptors.
@@ -55,7 +48,6 @@ type step struct {
 	orElse  bool   // ENOENT is no failure: the next step is another way
 	branch  bool   // it forks, and this process ends; what it forked goes on
 	ignored bool   // a failure is none
-	joins   bool   // it joins the cgroup that the process may have been forked into already
 }
 
 // memory keeps what steps point to.
@@ -151,13 +143,6 @@ func allBut(kept ...int) []span {
 		first = fd + 1
 	}
 	return ranges
-}
-
-// forkInto has the process forked into a cgroup of version 2, by a descriptor of its folder, in the place of the step added
-// last, which joins it otherwise: joining takes the kernel a grace period of RCU, some ms, unless others have just done so.
-func (s *Steps) forkInto(folder int) {
-	s.last().joins = true
-	s.clone = cloneArgs{flags: unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(folder)}
 }
 
 // closeAllBut adds the closing of all descriptors but these, and the one to answer by.
@@ -312,12 +297,7 @@ func (s *Steps) fork() (int, error) {
 	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
 		return 0, fmt.Errorf("sigprocmask: %w", errno)
 	}
-	s.isInto = s.clone.flags != 0
 	pid, errno := s.forkChild()
-	if errno != 0 && s.isInto { // what counts is the limit on this process's cgroup, and clone3(2) may be filtered
-		s.isInto = false
-		pid, errno = s.forkChild()
-	}
 	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	if errno != 0 {
 		return 0, fmt.Errorf("clone: %w", errno)
@@ -329,11 +309,7 @@ func (s *Steps) fork() (int, error) {
 //go:nosplit
 //go:norace
 func (s *Steps) forkChild() (int, unix.Errno) {
-	number, args := uintptr(unix.SYS_CLONE), [2]uintptr{uintptr(unix.SIGCHLD), 0}
-	if s.isInto {
-		number, args = unix.SYS_CLONE3, [2]uintptr{uintptr(unsafe.Pointer(&s.clone)), unsafe.Sizeof(s.clone)}
-	}
-	pid, _, errno := unix.RawSyscall6(number, args[0], args[1], 0, 0, 0, 0)
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
 		return int(pid), errno
 	}
@@ -353,9 +329,6 @@ func (s *Steps) child() {
 	}
 	for i := range s.steps {
 		st := &s.steps[i]
-		if st.joins && s.isInto {
-			continue
-		}
 		for a := range st.args {
 			if from := st.from[a]; from > 0 {
 				st.args[a] = s.steps[from-1].result

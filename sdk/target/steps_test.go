@@ -221,32 +221,6 @@ func newCgroup(t testing.TB, hierarchy string) *os.File {
 	return cgroup
 }
 
-// TestForkInto has a step that fails unless it is left out, because the process was forked into the cgroup.
-func TestForkInto(t *testing.T) {
-	root, err := os.Open("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	for name, test := range map[string]struct {
-		folder *os.File
-		failed string
-	}{"cgroup": {newCgroup(t, unified), ""}, "no cgroup": {root, "join"}} {
-		t.Run(name, func(t *testing.T) {
-			s := &target.Steps{}
-			first := s.Add("getpid", unix.SYS_GETPID)
-			s.Add("join", unix.SYS_CLOSE, 1<<20)
-			s.ForkInto(int(test.folder.Fd()))
-			s.Add("kill", unix.SYS_KILL, first, 0)
-			var step *target.StepError
-			err := s.Run(t.Context(), someNamespace)
-			if errors.As(err, &step) != (test.failed != "") || step != nil && step.What != test.failed {
-				t.Errorf("got %v, want %q to fail", err, test.failed)
-			}
-		})
-	}
-}
-
 // inCgroup is the init of a new container in a cgroup.
 func inCgroup(t testing.TB, cgroup *os.File) *target.Target {
 	t.Helper()
