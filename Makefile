@@ -20,7 +20,7 @@ demo: packages build bin/config.toml
 test: packages build
 	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(MODULES))
 	@# The broker's tests once more, with plugins that take no lanes.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core ./core/launcher
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
 
 # The pages of docs/runtimes with podman, docker and containerd, engines in containers, and the manifests for Kubernetes.
 test-runtimes: packages build

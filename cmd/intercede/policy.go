@@ -14,7 +14,7 @@ import (
 	"text/tabwriter"
 	"unicode"
 
-	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/spf13/cobra"
@@ -92,7 +92,7 @@ func (d *described) register(c *cobra.Command) {
 }
 
 // explain gives the policies of attached containers, or that of the described one.
-func explain(ctx context.Context, config *configFlags, d *described, args []string) ([]core.ContainerPolicy, error) {
+func explain(ctx context.Context, config *configFlags, d *described, args []string) ([]broker.ContainerPolicy, error) {
 	switch {
 	case len(args) == 1 && d.given:
 		return nil, &exitError{exitUsage, errors.New("ID names a container that is there, the flags describe one: give either")}
@@ -105,7 +105,7 @@ func explain(ctx context.Context, config *configFlags, d *described, args []stri
 	}
 }
 
-func explainAttached(ctx context.Context, config *configFlags, id string) ([]core.ContainerPolicy, error) {
+func explainAttached(ctx context.Context, config *configFlags, id string) ([]broker.ContainerPolicy, error) {
 	read, err := config.read()
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func explainAttached(ctx context.Context, config *configFlags, id string) ([]cor
 	return policies, err
 }
 
-func (d *described) explain(ctx context.Context, config *configFlags) ([]core.ContainerPolicy, error) {
+func (d *described) explain(ctx context.Context, config *configFlags) ([]broker.ContainerPolicy, error) {
 	container, err := d.complete()
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func (d *described) explain(ctx context.Context, config *configFlags) ([]core.Co
 	if err != nil {
 		return nil, err
 	}
-	return []core.ContainerPolicy{{Effective: setup.Policy.For(container)}}, nil
+	return []broker.ContainerPolicy{{Effective: setup.Policy.For(container)}}, nil
 }
 
 // complete is the described container.
@@ -152,7 +152,7 @@ func (d *described) complete() (c policy.Container, err error) {
 	return c, nil
 }
 
-func printPolicies(out io.Writer, policies []core.ContainerPolicy) error {
+func printPolicies(out io.Writer, policies []broker.ContainerPolicy) error {
 	for i, p := range policies {
 		if i > 0 {
 			fmt.Fprintln(out)
@@ -164,7 +164,7 @@ func printPolicies(out io.Writer, policies []core.ContainerPolicy) error {
 	return nil
 }
 
-func printPolicy(out io.Writer, p core.ContainerPolicy) error {
+func printPolicy(out io.Writer, p broker.ContainerPolicy) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	printDescription(w, p.Container)
 	if p.Privileged {

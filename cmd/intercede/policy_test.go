@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/broker"
 )
 
 const ruled = `[plugins.sysinfo]
@@ -106,7 +106,7 @@ func TestPolicyExplainAttached(t *testing.T) {
 	text := s.explained(t, id[:len(id)-1])
 	wantText(t, text, id, "annotation security.syscalls.intercept.mknod, accepted by CONFIG:17", `"container"`)
 
-	var policies []core.ContainerPolicy
+	var policies []broker.ContainerPolicy
 	if err := json.Unmarshal([]byte(s.explained(t, attached[1].ID, "--json")), &policies); err != nil {
 		t.Fatal(err)
 	}

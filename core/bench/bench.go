@@ -9,8 +9,8 @@ import (
 	"io"
 	"slices"
 
-	"github.com/intercede/intercede/core"
 	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/rs/zerolog"
@@ -97,9 +97,9 @@ type bench struct {
 	rows        []*row
 	leftOut     []LeftOut
 	supervisors []caller.Supervisor
-	cleanUps    []func()     // after all else, the last first
-	disk        disk.Disk    // of the rows that mount
-	noop        *core.Broker // with the plugin noop; nil: it is not installed
+	cleanUps    []func()       // after all else, the last first
+	disk        disk.Disk      // of the rows that mount
+	noop        *broker.Broker // with the plugin noop; nil: it is not installed
 	engine      *daemon.Engine
 }
 

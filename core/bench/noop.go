@@ -4,7 +4,7 @@ import (
 	"context"
 	"path/filepath"
 
-	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
@@ -18,7 +18,7 @@ const noopName = "noop"
 
 // startNoop starts a broker with this one plugin; overGRPC without lanes. The error says what is wrong with the plugin's
 // binary.
-func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zerolog.Logger) (*core.Broker, error) {
+func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zerolog.Logger) (*broker.Broker, error) {
 	spec := launcher.Spec{Name: noopName, Path: filepath.Join(config.PluginDir, proto.BinaryPrefix+noopName), GRPC: overGRPC}
 	manifest, err := launcher.ReadManifest(ctx, spec)
 	if err != nil {
@@ -32,13 +32,13 @@ func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zer
 	if err != nil {
 		return nil, err
 	}
-	p := &core.Policy{
-		Uses:        []core.Use{{Plugin: plugin, Settings: "{}", Deadline: config.Deadline, OnFailure: manifest.GetOnFailure()}},
-		Limits:      core.Limits{MaxInflight: config.MaxInflight},
+	p := &broker.Policy{
+		Uses:        []broker.Use{{Plugin: plugin, Settings: "{}", Deadline: config.Deadline, OnFailure: manifest.GetOnFailure()}},
+		Limits:      broker.Limits{MaxInflight: config.MaxInflight},
 		SyscallName: routes.Name,
 		Released:    plugin.Stop,
 	}
-	broker, err := core.New(core.Config{Policy: p, Log: log})
+	broker, err := broker.New(broker.Config{Policy: p, Log: log})
 	if err != nil {
 		plugin.Stop()
 	}

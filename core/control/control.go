@@ -1,7 +1,7 @@
 // Package control is the admin socket: HTTP with JSON on a Unix socket that its owner alone can connect to.
 //
 //	GET /v1/status          a [Status]
-//	GET /v1/policy?id=ID    a list of [core.ContainerPolicy]: see [core.Broker.Policies]
+//	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Container]; an [Interception]
 package control
 
@@ -16,7 +16,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/socket"
@@ -37,12 +37,12 @@ const (
 
 // Status is what a daemon is doing.
 type Status struct {
-	PID        int                    `json:"pid"`
-	Started    time.Time              `json:"started"`
-	Socket     string                 `json:"socket"`               // for OCI runtimes
-	LXCSocket  string                 `json:"lxc_socket,omitempty"` // for LXC's monitors
-	Plugins    []launcher.Status      `json:"plugins"`
-	Containers []core.ContainerStatus `json:"containers"` // the oldest first
+	PID        int                      `json:"pid"`
+	Started    time.Time                `json:"started"`
+	Socket     string                   `json:"socket"`               // for OCI runtimes
+	LXCSocket  string                   `json:"lxc_socket,omitempty"` // for LXC's monitors
+	Plugins    []launcher.Status        `json:"plugins"`
+	Containers []broker.ContainerStatus `json:"containers"` // the oldest first
 }
 
 // Server answers on the admin socket.
@@ -54,7 +54,7 @@ type Server struct {
 // Source is where the answers come from.
 type Source struct {
 	Status       func() *Status
-	Policies     func(id string) []core.ContainerPolicy
+	Policies     func(id string) []broker.ContainerPolicy
 	Interception func(policy.Container) *Interception
 }
 
@@ -112,8 +112,8 @@ func GetStatus(ctx context.Context, path string) (*Status, error) {
 }
 
 // GetPolicies asks the same daemon for the policies of the attached containers with this id, or whose ids begin so.
-func GetPolicies(ctx context.Context, path, id string) ([]core.ContainerPolicy, error) {
-	var policies []core.ContainerPolicy
+func GetPolicies(ctx context.Context, path, id string) ([]broker.ContainerPolicy, error) {
+	var policies []broker.ContainerPolicy
 	if err := get(ctx, path, policyPath+"?id="+url.QueryEscape(id), &policies); err != nil {
 		return nil, fmt.Errorf("asking the daemon on %q: %w", path, err)
 	}

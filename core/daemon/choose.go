@@ -4,7 +4,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/sdk/proto"
@@ -24,10 +24,10 @@ func (s *Setup) For(c policy.Container) (*policy.Effective, []*proto.Manifest) {
 }
 
 // choose says which of the uses a container has, and with which settings.
-func (e *Engine) choose(p *policy.Policy, uses []core.Use, c *container.Container) core.Choice {
+func (e *Engine) choose(p *policy.Policy, uses []broker.Use, c *container.Container) broker.Choice {
 	explain := func() *policy.Effective { return p.For(describe(c)) }
 	effective := explain()
-	choice := core.Choice{Explain: explain}
+	choice := broker.Choice{Explain: explain}
 	for _, use := range uses {
 		if state := effective.Plugin(use.Plugin.Name()); state != nil {
 			use.Settings, use.Fallback = state.SettingsJSON(), state.Fallback()
@@ -46,7 +46,7 @@ func (e *Engine) choose(p *policy.Policy, uses []core.Use, c *container.Containe
 }
 
 // share gives the uses that the container before has if they are the same, as most containers' are.
-func (e *Engine) share(uses []core.Use) []core.Use {
+func (e *Engine) share(uses []broker.Use) []broker.Use {
 	if last := e.lastUses.Load(); last != nil && slices.Equal(*last, uses) {
 		return *last
 	}

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/intercede/intercede/core"
 	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/rs/zerolog"
@@ -21,12 +21,12 @@ import (
 // Engine is a broker with its plugins running.
 type Engine struct {
 	log    zerolog.Logger
-	broker *core.Broker
+	broker *broker.Broker
 
 	mu      sync.Mutex
 	plugins []*sharedPlugin
 
-	lastUses atomic.Pointer[[]core.Use] // of the last container that came
+	lastUses atomic.Pointer[[]broker.Use] // of the last container that came
 }
 
 // sharedPlugin is a running plugin and how many policies use it.
@@ -60,7 +60,7 @@ func Start(setup *Setup, log zerolog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.broker, err = core.New(core.Config{Policy: first, Log: log}); err != nil {
+	if e.broker, err = broker.New(broker.Config{Policy: first, Log: log}); err != nil {
 		first.Released()
 		return nil, err
 	}
@@ -78,24 +78,24 @@ func (e *Engine) Reload(setup *Setup) error {
 	return nil
 }
 
-// Attach is core.Broker's.
+// Attach is broker.Broker's.
 func (e *Engine) Attach(ctx context.Context, listener *os.File, claim container.Claim) error {
 	return e.broker.Attach(ctx, listener, claim)
 }
 
-// Relay is core.Broker's.
-func (e *Engine) Relay(ctx context.Context, claim container.Claim) (*core.Relay, error) {
+// Relay is broker.Broker's.
+func (e *Engine) Relay(ctx context.Context, claim container.Claim) (*broker.Relay, error) {
 	return e.broker.Relay(ctx, claim)
 }
 
-// Observe is core.Broker's.
+// Observe is broker.Broker's.
 func (e *Engine) Observe(fn func(audit.Record)) { e.broker.Observe(fn) }
 
 // Close answers or releases every parked call and stops the plugins. Attach is not to be called any more.
 func (e *Engine) Close() { e.broker.Close() }
 
 // start starts what the setup needs that does not run yet, all at once.
-func (e *Engine) start(setup *Setup) (*core.Policy, error) {
+func (e *Engine) start(setup *Setup) (*broker.Policy, error) {
 	plugins := make([]*sharedPlugin, len(setup.Policy.Plugins))
 	errs := make([]error, len(plugins))
 	var starting sync.WaitGroup
@@ -108,17 +108,17 @@ func (e *Engine) start(setup *Setup) (*core.Policy, error) {
 		return nil, err
 	}
 	b := setup.Policy.Broker
-	policy := &core.Policy{
-		Limits:      core.Limits{MaxInflight: b.MaxInflight, Rate: float64(b.Rate), Burst: b.Burst},
+	policy := &broker.Policy{
+		Limits:      broker.Limits{MaxInflight: b.MaxInflight, Rate: float64(b.Rate), Burst: b.Burst},
 		SyscallName: setup.routes.Name,
 		Released:    func() { e.release(plugins) },
 	}
 	for i, p := range setup.Policy.Plugins {
-		policy.Uses = append(policy.Uses, core.Use{
+		policy.Uses = append(policy.Uses, broker.Use{
 			Plugin: plugins[i].Plugin, Deadline: p.Timeout, OnFailure: p.OnFailure,
 		})
 	}
-	policy.Choose = func(c *container.Container) core.Choice { return e.choose(setup.Policy, policy.Uses, c) }
+	policy.Choose = func(c *container.Container) broker.Choice { return e.choose(setup.Policy, policy.Uses, c) }
 	return policy, nil
 }
 
@@ -171,11 +171,11 @@ func (e *Engine) remove(gone *sharedPlugin) {
 	e.plugins = slices.DeleteFunc(e.plugins, func(p *sharedPlugin) bool { return p == gone })
 }
 
-// Policies are core.Broker's.
-func (e *Engine) Policies(id string) []core.ContainerPolicy { return e.broker.Policies(id) }
+// Policies are broker.Broker's.
+func (e *Engine) Policies(id string) []broker.ContainerPolicy { return e.broker.Policies(id) }
 
 // Status says what runs.
-func (e *Engine) Status() ([]launcher.Status, []core.ContainerStatus) {
+func (e *Engine) Status() ([]launcher.Status, []broker.ContainerStatus) {
 	e.mu.Lock()
 	running := slices.Clone(e.plugins)
 	e.mu.Unlock()

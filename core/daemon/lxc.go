@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/policy"
@@ -34,7 +34,7 @@ func (s *Server) relay(ctx context.Context, c *lxc.Connection) error {
 	defer relay.Close()
 	defer context.AfterFunc(relay.Context(), c.Stop)()
 	for {
-		exchange := core.Exchange{Notification: &x.Notification, Answers: x, Caller: x.Caller, End: x.End}
+		exchange := broker.Exchange{Notification: &x.Notification, Answers: x, Caller: x.Caller, End: x.End}
 		if err := relay.Handle(exchange); err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func (s *Server) relay(ctx context.Context, c *lxc.Connection) error {
 }
 
 // join attaches the container of a connection's first notification.
-func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (*core.Relay, error) {
+func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (*broker.Relay, error) {
 	ctx, cancel := context.WithDeadline(ctx, x.End)
 	defer cancel()
 	return s.engine.Relay(ctx, container.Claim{
@@ -57,7 +57,7 @@ func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (
 // should be.
 func (s *Server) monitorRefused(peer unix.Ucred, err error) {
 	event := s.log.Warn()
-	if errors.Is(err, io.EOF) || errors.Is(err, notify.ErrGone) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, core.ErrOver) {
+	if errors.Is(err, io.EOF) || errors.Is(err, notify.ErrGone) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, broker.ErrOver) {
 		event = s.log.Debug()
 	}
 	event.Err(err).Int32("peer_pid", peer.Pid).Uint32("peer_uid", peer.Uid).Msg("connection of an LXC monitor closed")

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/intercede/intercede/core"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
@@ -164,7 +164,7 @@ func (s *Server) status() *control.Status {
 	}
 }
 
-func (s *Server) policies(id string) []core.ContainerPolicy { return s.engine.Policies(id) }
+func (s *Server) policies(id string) []broker.ContainerPolicy { return s.engine.Policies(id) }
 
 // interception says what a filter for the described container notifies. It is asked before the container is made.
 func (s *Server) interception(c policy.Container) *control.Interception {

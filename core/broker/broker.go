@@ -1,9 +1,9 @@
-// Package core is the broker: it owns the listeners, routes each notification to the plugin that takes it, and answers
+// Package broker is the broker: it owns the listeners, routes each notification to the plugin that takes it, and answers
 // the kernel, exactly once for each, whatever the plugin does.
 //
 // Threads wait in the poller, leader and followers: the one that receives a notification handles it to the end, and
 // makes sure that another waits meanwhile. So nothing is handed over, and a slow call delays no other.
-package core
+package broker
 
 import (
 	"context"
