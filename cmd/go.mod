@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/intercede/intercede/core v0.1.0
+	github.com/intercede/intercede/internal v0.1.0
 	github.com/intercede/intercede/sdk v0.1.0
 	github.com/opencontainers/runtime-spec v1.3.0
 	github.com/rs/zerolog v1.35.1

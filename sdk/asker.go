@@ -6,22 +6,22 @@ import (
 	"fmt"
 	"syscall"
 
-	"github.com/intercede/intercede/sdk/lane"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // asker is the way back to the broker, bound to one notification.
 type asker interface {
 	// ask sends a question and waits for its answer. It fails when the caller is gone, or at the deadline.
-	ask(question *proto.PluginMessage) (*proto.BrokerMessage, error)
+	ask(question *wire.PluginMessage) (*wire.BrokerMessage, error)
 }
 
 // streamAsker asks on the notification's own stream.
 type streamAsker struct {
-	stream proto.Plugin_HandleServer
+	stream wire.Plugin_HandleServer
 }
 
-func (a streamAsker) ask(question *proto.PluginMessage) (*proto.BrokerMessage, error) {
+func (a streamAsker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, error) {
 	if err := a.stream.Send(question); err != nil {
 		return nil, fmt.Errorf("asking the broker: %w", err)
 	}
@@ -38,12 +38,12 @@ type laneAsker struct {
 	id  uint64 // of the notification
 }
 
-func (a laneAsker) ask(question *proto.PluginMessage) (*proto.BrokerMessage, error) {
+func (a laneAsker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, error) {
 	question.Id = a.id
 	if err := a.end.Send(question, -1); err != nil {
 		return nil, fmt.Errorf("asking the broker: %w", err)
 	}
-	reply := &proto.BrokerMessage{}
+	reply := &wire.BrokerMessage{}
 	fd, err := a.end.Receive(reply)
 	if err != nil {
 		return nil, fmt.Errorf("the broker's answer: %w", err)
@@ -53,8 +53,8 @@ func (a laneAsker) ask(question *proto.PluginMessage) (*proto.BrokerMessage, err
 }
 
 func askMemory(a asker, address uint64, n int, asString bool) ([]byte, syscall.Errno, error) {
-	reply, err := a.ask(&proto.PluginMessage{Message: &proto.PluginMessage_ReadMemory{
-		ReadMemory: &proto.ReadMemory{Address: address, Length: uint32(n), String_: asString}}})
+	reply, err := a.ask(&wire.PluginMessage{Message: &wire.PluginMessage_ReadMemory{
+		ReadMemory: &wire.ReadMemory{Address: address, Length: uint32(n), String_: asString}}})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -69,7 +69,7 @@ func askValid(ctx context.Context, a asker) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	reply, err := a.ask(&proto.PluginMessage{Message: &proto.PluginMessage_CheckValid{CheckValid: &proto.CheckValid{}}})
+	reply, err := a.ask(&wire.PluginMessage{Message: &wire.PluginMessage_CheckValid{CheckValid: &wire.CheckValid{}}})
 	if err != nil {
 		return false, err
 	}

@@ -1,7 +1,7 @@
 package sdk
 
 import (
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 )
 
@@ -26,7 +26,7 @@ type IDMapping struct {
 	Inside, Outside, Length uint32
 }
 
-func containerFromWire(w *proto.Container) Container {
+func containerFromWire(w *wire.Container) Container {
 	return Container{
 		ID:            w.GetId(),
 		Runtime:       w.GetRuntime(),
@@ -39,7 +39,7 @@ func containerFromWire(w *proto.Container) Container {
 	}
 }
 
-func mappingsFromWire(w []*proto.IDMapping) []IDMapping {
+func mappingsFromWire(w []*wire.IDMapping) []IDMapping {
 	mappings := make([]IDMapping, 0, len(w))
 	for _, m := range w {
 		mappings = append(mappings, IDMapping{m.GetInside(), m.GetOutside(), m.GetLength()})

@@ -10,25 +10,25 @@ import (
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/intercede/intercede/sdk/lane"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/status"
 )
 
 // OpenLanes accepts lanes if the broker gave a socket for them.
-func (s *server) OpenLanes(context.Context, *proto.OpenLanesRequest) (*proto.OpenLanesResponse, error) {
-	fd, err := strconv.Atoi(os.Getenv(proto.LanesEnv))
+func (s *server) OpenLanes(context.Context, *wire.OpenLanesRequest) (*wire.OpenLanesResponse, error) {
+	fd, err := strconv.Atoi(os.Getenv(wire.LanesEnv))
 	if err != nil {
-		return &proto.OpenLanesResponse{}, nil
+		return &wire.OpenLanesResponse{}, nil
 	}
 	s.lanesOnce.Do(func() {
 		unix.CloseOnExec(fd)
 		l := &lanes{server: s, cancels: map[uint64]func(){}}
 		go l.accept(lane.New(fd))
 	})
-	return &proto.OpenLanesResponse{Accepted: true}, nil
+	return &wire.OpenLanesResponse{Accepted: true}, nil
 }
 
 // lanes serves the notifications that come over lanes.
@@ -43,7 +43,7 @@ type lanes struct {
 func (l *lanes) accept(control *lane.End) {
 	defer control.Close()
 	for {
-		var message proto.LaneControl
+		var message wire.LaneControl
 		fd, err := control.Receive(&message)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -52,11 +52,11 @@ func (l *lanes) accept(control *lane.End) {
 			return
 		}
 		switch kind := message.GetControl().(type) {
-		case *proto.LaneControl_Open:
+		case *wire.LaneControl_Open:
 			if fd >= 0 {
 				l.open(kind.Open, lane.New(fd))
 			}
-		case *proto.LaneControl_Cancel:
+		case *wire.LaneControl_Cancel:
 			closeFD(fd)
 			l.cancel(kind.Cancel)
 		default:
@@ -66,7 +66,7 @@ func (l *lanes) accept(control *lane.End) {
 }
 
 // open begins to serve a lane. It is known from then on: its cancellation may come before the thread has its notification.
-func (l *lanes) open(open *proto.OpenLane, end *lane.End) {
+func (l *lanes) open(open *wire.OpenLane, end *lane.End) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.mu.Lock()
 	l.cancels[open.GetNumber()] = cancel
@@ -116,7 +116,7 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 }
 
 // handle handles one notification. An error means that the lane is of no more use.
-func (l *lanes) handle(ctx context.Context, end *lane.End, n *proto.Notification, d *dialogue, w way) error {
+func (l *lanes) handle(ctx context.Context, end *lane.End, n *wire.Notification, d *dialogue, w way) error {
 	if n.GetHasPidfd() != (w.pidfd >= 0) {
 		closeFD(w.pidfd)
 		return errors.New("a notification without its pidfd")
@@ -131,16 +131,16 @@ func (l *lanes) handle(ctx context.Context, end *lane.End, n *proto.Notification
 
 // dialogue has a lane's messages, which are used again for the next notification.
 type dialogue struct {
-	question     proto.BrokerMessage
-	asked        proto.BrokerMessage_Notification
-	notification proto.Notification
-	answer       proto.PluginMessage
-	answered     proto.PluginMessage_Response
-	response     proto.Response
+	question     wire.BrokerMessage
+	asked        wire.BrokerMessage_Notification
+	notification wire.Notification
+	answer       wire.PluginMessage
+	answered     wire.PluginMessage_Response
+	response     wire.Response
 }
 
 // blank is an empty message for the broker's next one, a notification.
-func (d *dialogue) blank() *proto.BrokerMessage {
+func (d *dialogue) blank() *wire.BrokerMessage {
 	d.notification.Reset()
 	d.question.Reset()
 	d.asked.Notification, d.question.Message = &d.notification, &d.asked
@@ -169,8 +169,8 @@ func (d *dialogue) send(end *lane.End, id uint64, response Response) error {
 }
 
 func sendFailure(end *lane.End, id uint64, err error) error {
-	failure := &proto.Failure{Gone: errors.Is(err, ErrGone), Text: status.Convert(err).Message()}
-	return end.Send(&proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Failure{Failure: failure}}, -1)
+	failure := &wire.Failure{Gone: errors.Is(err, ErrGone), Text: status.Convert(err).Message()}
+	return end.Send(&wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Failure{Failure: failure}}, -1)
 }
 
 func (l *lanes) cancel(number uint64) {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/lane"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,8 +26,8 @@ func openLanes(t *testing.T, h *trial) *laneBroker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(proto.LanesEnv, strconv.Itoa(theirs))
-	answer, err := serveTrial(t, h).OpenLanes(t.Context(), &proto.OpenLanesRequest{})
+	t.Setenv(wire.LanesEnv, strconv.Itoa(theirs))
+	answer, err := serveTrial(t, h).OpenLanes(t.Context(), &wire.OpenLanesRequest{})
 	if err != nil || !answer.GetAccepted() {
 		t.Fatalf("%v, %v", answer, err)
 	}
@@ -46,24 +46,24 @@ func (b *laneBroker) open(t *testing.T, number uint64) *lane.End {
 	defer unix.Close(theirs)
 	end := lane.New(ours)
 	t.Cleanup(end.Close)
-	message := &proto.LaneControl{Control: &proto.LaneControl_Open{Open: &proto.OpenLane{Number: number}}}
+	message := &wire.LaneControl{Control: &wire.LaneControl_Open{Open: &wire.OpenLane{Number: number}}}
 	if err := b.control.Send(message, theirs); err != nil {
 		t.Fatal(err)
 	}
 	return end
 }
 
-func sendNotification(t *testing.T, end *lane.End, n *proto.Notification, pidfd int) {
+func sendNotification(t *testing.T, end *lane.End, n *wire.Notification, pidfd int) {
 	t.Helper()
-	if err := end.Send(&proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: n}}, pidfd); err != nil {
+	if err := end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: n}}, pidfd); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // receive gives the plugin's message and descriptor.
-func receive(t *testing.T, end *lane.End) (*proto.PluginMessage, int) {
+func receive(t *testing.T, end *lane.End) (*wire.PluginMessage, int) {
 	t.Helper()
-	message := &proto.PluginMessage{}
+	message := &wire.PluginMessage{}
 	fd, err := end.Receive(message)
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestLaneCarriesDescriptor(t *testing.T) {
 	}
 	unix.Close(fd)
 	// The next answer comes after the plugin has closed its own.
-	sendNotification(t, end, &proto.Notification{Session: 2}, -1)
+	sendNotification(t, end, &wire.Notification{Session: 2}, -1)
 	receive(t, end)
 	if _, err := (<-opened).Stat(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("the plugin's file: %v", err)
@@ -148,11 +148,11 @@ func TestLaneAsks(t *testing.T) {
 	if message, _ := receive(t, end); message.GetCheckValid() == nil {
 		t.Fatalf("got %v", message)
 	}
-	end.Send(&proto.BrokerMessage{Message: &proto.BrokerMessage_Validity{Validity: &proto.Validity{Valid: true}}}, -1)
+	end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: true}}}, -1)
 	if message, _ := receive(t, end); message.GetReadMemory().GetLength() != 3 {
 		t.Fatalf("got %v", message)
 	}
-	end.Send(&proto.BrokerMessage{Message: &proto.BrokerMessage_Memory{Memory: &proto.Memory{Data: []byte("abc")}}}, -1)
+	end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: &wire.Memory{Data: []byte("abc")}}}, -1)
 	if message, _ := receive(t, end); message.GetResponse().GetValue() != 3 {
 		t.Errorf("got %v", message)
 	}
@@ -192,7 +192,7 @@ func TestLaneCancels(t *testing.T) {
 	sendNotification(t, end, notification(), -1)
 	<-handling
 	for _, number := range []uint64{4, 5, 5} { // another's, its own, and again
-		if err := b.control.Send(&proto.LaneControl{Control: &proto.LaneControl_Cancel{Cancel: number}}, -1); err != nil {
+		if err := b.control.Send(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: number}}, -1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestLaneCancels(t *testing.T) {
 func TestLaneRefuses(t *testing.T) {
 	stdin := int(os.Stdin.Fd())
 	for name, send := range map[string]func(t *testing.T, end *lane.End){
-		"no notification": func(t *testing.T, end *lane.End) { end.Send(&proto.BrokerMessage{}, stdin) },
+		"no notification": func(t *testing.T, end *lane.End) { end.Send(&wire.BrokerMessage{}, stdin) },
 		"a descriptor that is not announced": func(t *testing.T, end *lane.End) {
 			sendNotification(t, end, notification(), stdin)
 		},
@@ -218,7 +218,7 @@ func TestLaneRefuses(t *testing.T) {
 			b := openLanes(t, &trial{handle: func(context.Context, *Request) (Response, error) { return Return(1), nil }})
 			bad, good := b.open(t, 1), b.open(t, 2)
 			send(t, bad)
-			if _, err := bad.Receive(&proto.PluginMessage{}); !errors.Is(err, io.EOF) {
+			if _, err := bad.Receive(&wire.PluginMessage{}); !errors.Is(err, io.EOF) {
 				t.Errorf("got %v", err)
 			}
 			sendNotification(t, good, notification(), -1)
@@ -230,8 +230,8 @@ func TestLaneRefuses(t *testing.T) {
 }
 
 func TestNoLanes(t *testing.T) {
-	t.Setenv(proto.LanesEnv, "")
-	answer, err := serveTrial(t, &trial{}).OpenLanes(t.Context(), &proto.OpenLanesRequest{})
+	t.Setenv(wire.LanesEnv, "")
+	answer, err := serveTrial(t, &trial{}).OpenLanes(t.Context(), &wire.OpenLanesRequest{})
 	if err != nil || answer.GetAccepted() {
 		t.Errorf("%v, %v", answer, err)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // PathMax is the largest length of a path in bytes, its NUL included (PATH_MAX, limits.h).
@@ -50,15 +50,15 @@ type Argument struct {
 }
 
 // Format is how the value of an argument is shown.
-type Format = proto.Argument_Format
+type Format = wire.Argument_Format
 
 const (
-	Hex     Format = proto.Argument_FORMAT_HEX  // flags and pointers too
-	Decimal Format = proto.Argument_FORMAT_INT  // 32 bits, signed
-	Size    Format = proto.Argument_FORMAT_UINT // 64 bits
-	FD      Format = proto.Argument_FORMAT_FD   // AT_FDCWD or a number
-	Mode    Format = proto.Argument_FORMAT_MODE // S_IFCHR|0666
-	Dev     Format = proto.Argument_FORMAT_DEV  // 1:3
+	Hex     Format = wire.Argument_FORMAT_HEX  // flags and pointers too
+	Decimal Format = wire.Argument_FORMAT_INT  // 32 bits, signed
+	Size    Format = wire.Argument_FORMAT_UINT // 64 bits
+	FD      Format = wire.Argument_FORMAT_FD   // AT_FDCWD or a number
+	Mode    Format = wire.Argument_FORMAT_MODE // S_IFCHR|0666
+	Dev     Format = wire.Argument_FORMAT_DEV  // 1:3
 )
 
 // Match holds when all its conditions hold.
@@ -74,7 +74,7 @@ type Condition struct {
 
 // Read declares memory that an argument points to; made by ReadPath, ReadString, ReadBytes and ReadStruct.
 type Read struct {
-	wire *proto.Read
+	wire *wire.Read
 }
 
 // ReadPath is a path: a string of at most PathMax bytes.
@@ -82,43 +82,43 @@ func ReadPath(arg int) Read { return ReadString(arg, PathMax) }
 
 // ReadString is a NUL-terminated string of at most max bytes, NUL included; longer is ENAMETOOLONG.
 func ReadString(arg, max int) Read {
-	return Read{&proto.Read{Arg: uint32(arg), Kind: &proto.Read_String_{String_: &proto.StringRead{Max: uint32(max)}}}}
+	return Read{&wire.Read{Arg: uint32(arg), Kind: &wire.Read_String_{String_: &wire.StringRead{Max: uint32(max)}}}}
 }
 
 // ReadBytes is as many bytes as the argument lengthArg says (a 64-bit size_t), at most max; more is E2BIG.
 func ReadBytes(arg, lengthArg, max int) Read {
-	return Read{&proto.Read{Arg: uint32(arg), Kind: &proto.Read_Bytes{Bytes: &proto.BytesRead{LengthArg: uint32(lengthArg), Max: uint32(max)}}}}
+	return Read{&wire.Read{Arg: uint32(arg), Kind: &wire.Read_Bytes{Bytes: &wire.BytesRead{LengthArg: uint32(lengthArg), Max: uint32(max)}}}}
 }
 
 // ReadStruct is size bytes.
 func ReadStruct(arg, size int) Read {
-	return Read{&proto.Read{Arg: uint32(arg), Kind: &proto.Read_Struct{Struct: &proto.StructRead{Size: uint32(size)}}}}
+	return Read{&wire.Read{Arg: uint32(arg), Kind: &wire.Read_Struct{Struct: &wire.StructRead{Size: uint32(size)}}}}
 }
 
 // Verdict is an answer that needs no plugin. The zero Verdict is invalid.
 type Verdict struct {
-	wire *proto.Verdict
+	wire *wire.Verdict
 }
 
 // FailContinue lets the kernel perform the call itself.
 func FailContinue() Verdict {
-	return Verdict{&proto.Verdict{Kind: &proto.Verdict_Continue{Continue: true}}}
+	return Verdict{&wire.Verdict{Kind: &wire.Verdict_Continue{Continue: true}}}
 }
 
 // FailErrno makes the call fail with errno.
 func FailErrno(errno syscall.Errno) Verdict {
-	return Verdict{&proto.Verdict{Kind: &proto.Verdict_Errno{Errno: int32(errno)}}}
+	return Verdict{&wire.Verdict{Kind: &wire.Verdict_Errno{Errno: int32(errno)}}}
 }
 
 // SettingType is the type of a setting's value.
-type SettingType = proto.Setting_Type
+type SettingType = wire.Setting_Type
 
 const (
-	Bool       SettingType = proto.Setting_TYPE_BOOL
-	Int        SettingType = proto.Setting_TYPE_INT
-	String     SettingType = proto.Setting_TYPE_STRING
-	StringList SettingType = proto.Setting_TYPE_STRING_LIST
-	StringMap  SettingType = proto.Setting_TYPE_STRING_MAP
+	Bool       SettingType = wire.Setting_TYPE_BOOL
+	Int        SettingType = wire.Setting_TYPE_INT
+	String     SettingType = wire.Setting_TYPE_STRING
+	StringList SettingType = wire.Setting_TYPE_STRING_LIST
+	StringMap  SettingType = wire.Setting_TYPE_STRING_MAP
 )
 
 // Setting is a key of [plugins.NAME.config]. The broker checks type, pattern and range when it reads the config, so that
@@ -135,8 +135,8 @@ type Setting struct {
 }
 
 // wire turns the manifest into its wire form and checks it; the error names every fault.
-func (m Manifest) wire() (*proto.Manifest, error) {
-	w := &proto.Manifest{
+func (m Manifest) wire() (*wire.Manifest, error) {
+	w := &wire.Manifest{
 		Name:         m.Name,
 		Version:      m.Version,
 		Description:  m.Description,
@@ -152,28 +152,28 @@ func (m Manifest) wire() (*proto.Manifest, error) {
 		if err != nil {
 			return nil, fmt.Errorf("manifest of %q: default of setting %q: %w", m.Name, s.Key, err)
 		}
-		w.Settings = append(w.Settings, &proto.Setting{
+		w.Settings = append(w.Settings, &wire.Setting{
 			Key: s.Key, Type: s.Type, DefaultJson: string(value), Help: s.Help,
 			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
 		})
 	}
-	if err := proto.CheckManifest(w); err != nil {
+	if err := wire.CheckManifest(w); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func (s Syscall) wire() *proto.Syscall {
-	w := &proto.Syscall{Name: s.Name, IfSettings: s.If}
+func (s Syscall) wire() *wire.Syscall {
+	w := &wire.Syscall{Name: s.Name, IfSettings: s.If}
 	for _, match := range s.When {
-		m := &proto.Match{}
+		m := &wire.Match{}
 		for _, c := range match {
-			m.All = append(m.All, &proto.Condition{Arg: uint32(c.Arg), Mask: c.Mask, Value: c.Value})
+			m.All = append(m.All, &wire.Condition{Arg: uint32(c.Arg), Mask: c.Mask, Value: c.Value})
 		}
 		w.When = append(w.When, m)
 	}
 	for _, a := range s.Arguments {
-		w.Arguments = append(w.Arguments, &proto.Argument{Name: a.Name, Format: a.Format})
+		w.Arguments = append(w.Arguments, &wire.Argument{Name: a.Name, Format: a.Format})
 	}
 	for _, r := range s.Reads {
 		w.Reads = append(w.Reads, r.wire)

@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/intercede/intercede/sdk/lane"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +28,7 @@ type Request struct {
 	Container *Container
 
 	reads   []snapshot
-	validAt uint64 // see proto.Notification
+	validAt uint64 // see wire.Notification
 	broker  asker
 	thread  *target.Thread // of the goroutine that handles it; nil: none in particular
 	target  *target.Target
@@ -106,7 +106,7 @@ func (r *Request) Bytes(i int) ([]byte, syscall.Errno) {
 	panic(fmt.Sprintf("%s: the manifest declares no read of argument %d", r.Syscall, i))
 }
 
-// Read copies n bytes, at most proto.MaxRead, of the caller's memory: what a pointer inside a declared struct points to.
+// Read copies n bytes, at most wire.MaxRead, of the caller's memory: what a pointer inside a declared struct points to.
 // The caller can change its memory at any time: read once, and decide on the copy. The fault is 0 or EFAULT; the error
 // is ErrGone or a broken connection.
 func (r *Request) Read(ctx context.Context, address uint64, n int) ([]byte, syscall.Errno, error) {
@@ -120,8 +120,8 @@ func (r *Request) ReadString(ctx context.Context, address uint64, max int) (stri
 }
 
 func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool) ([]byte, syscall.Errno, error) {
-	if n < 0 || n > proto.MaxRead {
-		return nil, 0, fmt.Errorf("read of %d bytes: the limit is %d", n, proto.MaxRead)
+	if n < 0 || n > wire.MaxRead {
+		return nil, 0, fmt.Errorf("read of %d bytes: the limit is %d", n, wire.MaxRead)
 	}
 	if ctx.Err() != nil {
 		return nil, 0, context.Cause(ctx)

@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -104,16 +104,16 @@ type fakeBroker struct {
 	asString bool
 }
 
-func (f *fakeBroker) ask(question *proto.PluginMessage) (*proto.BrokerMessage, error) {
+func (f *fakeBroker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, error) {
 	f.asString = question.GetReadMemory().GetString_()
 	if f.err != nil {
 		return nil, f.err
 	}
 	if question.GetReadMemory() != nil {
-		memory := &proto.Memory{Data: f.data, Errno: int32(f.fault)}
-		return &proto.BrokerMessage{Message: &proto.BrokerMessage_Memory{Memory: memory}}, nil
+		memory := &wire.Memory{Data: f.data, Errno: int32(f.fault)}
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: memory}}, nil
 	}
-	return &proto.BrokerMessage{Message: &proto.BrokerMessage_Validity{Validity: &proto.Validity{Valid: f.valid}}}, nil
+	return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: f.valid}}}, nil
 }
 
 func TestRead(t *testing.T) {
@@ -140,7 +140,7 @@ func TestRead(t *testing.T) {
 			}
 		})
 	}
-	for _, n := range []int{-1, proto.MaxRead + 1} {
+	for _, n := range []int{-1, wire.MaxRead + 1} {
 		r := &Request{broker: &fakeBroker{}}
 		if _, _, err := r.Read(t.Context(), 4096, n); err == nil {
 			t.Errorf("a read of %d bytes is accepted", n)

@@ -5,7 +5,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +16,7 @@ type Response struct {
 	errno   syscall.Errno
 	file    *os.File
 	cloexec bool
-	writes  []*proto.Write
+	writes  []*wire.Write
 }
 
 type responseKind uint8
@@ -53,7 +53,7 @@ func AddFD(file *os.File, closeOnExec bool) Response {
 // Write adds memory of the caller that the broker writes just before it answers. If an address cannot be written, the
 // call fails with EFAULT.
 func (r Response) Write(address uint64, data []byte) Response {
-	r.writes = append(r.writes[:len(r.writes):len(r.writes)], &proto.Write{Address: address, Data: data})
+	r.writes = append(r.writes[:len(r.writes):len(r.writes)], &wire.Write{Address: address, Data: data})
 	return r
 }
 
@@ -76,19 +76,19 @@ func (r Response) String() string {
 }
 
 // put makes w the response's wire form; an invalid one is an error. The file stays open.
-func (r Response) put(w *proto.Response) error {
+func (r Response) put(w *wire.Response) error {
 	w.Writes = r.writes
 	switch {
 	case r.kind == kindReturn:
-		w.Kind = &proto.Response_Value{Value: r.value}
-	case r.kind == kindErrno && r.errno > 0 && r.errno <= proto.MaxErrno:
-		w.Kind = &proto.Response_Errno{Errno: int32(r.errno)}
+		w.Kind = &wire.Response_Value{Value: r.value}
+	case r.kind == kindErrno && r.errno > 0 && r.errno <= wire.MaxErrno:
+		w.Kind = &wire.Response_Errno{Errno: int32(r.errno)}
 	case r.kind == kindContinue:
-		w.Kind = &proto.Response_Continue{Continue: true}
+		w.Kind = &wire.Response_Continue{Continue: true}
 	case r.kind == kindNext:
-		w.Kind = &proto.Response_Next{Next: true}
+		w.Kind = &wire.Response_Next{Next: true}
 	case r.kind == kindAddFD && r.file != nil:
-		w.Kind = &proto.Response_AddFd{AddFd: &proto.AddFD{Fd: int32(r.file.Fd()), CloseOnExec: r.cloexec}}
+		w.Kind = &wire.Response_AddFd{AddFd: &wire.AddFD{Fd: int32(r.file.Fd()), CloseOnExec: r.cloexec}}
 	default:
 		return fmt.Errorf("invalid response (%v): build it with Return, Errno, Continue, Next or AddFD", r)
 	}

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	protobuf "google.golang.org/protobuf/proto"
 )
@@ -12,25 +12,25 @@ import (
 func TestResponseWire(t *testing.T) {
 	for name, test := range map[string]struct {
 		response Response
-		want     *proto.Response // nil: invalid
+		want     *wire.Response // nil: invalid
 		text     string
 	}{
-		"value":    {Return(-1), &proto.Response{Kind: &proto.Response_Value{Value: -1}}, "value -1"},
-		"errno":    {Errno(unix.EPERM), &proto.Response{Kind: &proto.Response_Errno{Errno: 1}}, "errno EPERM (1)"},
-		"largest":  {Errno(4095), &proto.Response{Kind: &proto.Response_Errno{Errno: 4095}}, "errno  (4095)"},
-		"continue": {Continue(), &proto.Response{Kind: &proto.Response_Continue{Continue: true}}, "continue"},
-		"next":     {Next(), &proto.Response{Kind: &proto.Response_Next{Next: true}}, "next"},
+		"value":    {Return(-1), &wire.Response{Kind: &wire.Response_Value{Value: -1}}, "value -1"},
+		"errno":    {Errno(unix.EPERM), &wire.Response{Kind: &wire.Response_Errno{Errno: 1}}, "errno EPERM (1)"},
+		"largest":  {Errno(4095), &wire.Response{Kind: &wire.Response_Errno{Errno: 4095}}, "errno  (4095)"},
+		"continue": {Continue(), &wire.Response{Kind: &wire.Response_Continue{Continue: true}}, "continue"},
+		"next":     {Next(), &wire.Response{Kind: &wire.Response_Next{Next: true}}, "next"},
 		"add fd": {AddFD(os.Stdin, true),
-			&proto.Response{Kind: &proto.Response_AddFd{AddFd: &proto.AddFD{Fd: 0, CloseOnExec: true}}}, "addfd"},
-		"writes": {Return(0).Write(1, []byte{2}).Write(3, nil), &proto.Response{Kind: &proto.Response_Value{},
-			Writes: []*proto.Write{{Address: 1, Data: []byte{2}}, {Address: 3}}}, "value 0"},
+			&wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{Fd: 0, CloseOnExec: true}}}, "addfd"},
+		"writes": {Return(0).Write(1, []byte{2}).Write(3, nil), &wire.Response{Kind: &wire.Response_Value{},
+			Writes: []*wire.Write{{Address: 1, Data: []byte{2}}, {Address: 3}}}, "value 0"},
 		"zero":       {Response{}, nil, "invalid"},
 		"errno 0":    {Errno(0), nil, "errno  (0)"},
 		"errno 4096": {Errno(4096), nil, "errno  (4096)"},
 		"no file":    {AddFD(nil, false), nil, "addfd"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := &proto.Response{}
+			got := &wire.Response{}
 			err := test.response.put(got)
 			if (err == nil) != (test.want != nil) || err == nil && !protobuf.Equal(got, test.want) {
 				t.Errorf("got %v, %v; want %v", got, err, test.want)

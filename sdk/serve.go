@@ -10,7 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -53,19 +53,19 @@ func serve(h Handler) error {
 	debug.SetGCPercent(gcPercent)
 	hclog.SetDefault(hclog.New(&hclog.LoggerOptions{Name: manifest.GetName(), Level: hclog.Debug, JSONFormat: true, Output: os.Stderr}))
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: proto.Handshake,
+		HandshakeConfig: wire.Handshake,
 		VersionedPlugins: map[int]plugin.PluginSet{
-			proto.ProtocolVersion: {proto.PluginName: &grpcPlugin{server: newServer(h, manifest)}},
+			wire.ProtocolVersion: {wire.PluginName: &grpcPlugin{server: newServer(h, manifest)}},
 		},
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(proto.MaxMessage))...)
+			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessage))...)
 		},
 		Logger: hclog.Default(),
 	})
 	return nil
 }
 
-func printManifest(manifest *proto.Manifest) error {
+func printManifest(manifest *wire.Manifest) error {
 	text, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(manifest)
 	if err != nil {
 		return err
@@ -76,13 +76,13 @@ func printManifest(manifest *proto.Manifest) error {
 
 // followLifeline ends the process when the broker is gone, however it went.
 func followLifeline() error {
-	text, ok := os.LookupEnv(proto.LifelineEnv)
+	text, ok := os.LookupEnv(wire.LifelineEnv)
 	if !ok {
 		return nil
 	}
 	fd, err := strconv.Atoi(text)
 	if err != nil {
-		return fmt.Errorf("%s=%q: want the number of a descriptor", proto.LifelineEnv, text)
+		return fmt.Errorf("%s=%q: want the number of a descriptor", wire.LifelineEnv, text)
 	}
 	unix.CloseOnExec(fd)
 	lifeline := os.NewFile(uintptr(fd), "lifeline")
@@ -100,10 +100,10 @@ type grpcPlugin struct {
 }
 
 func (p *grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, registrar *grpc.Server) error {
-	proto.RegisterPluginServer(registrar, p.server)
+	wire.RegisterPluginServer(registrar, p.server)
 	return nil
 }
 
 func (p *grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return proto.NewPluginClient(conn), nil
+	return wire.NewPluginClient(conn), nil
 }

@@ -9,7 +9,7 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -18,10 +18,10 @@ import (
 
 // server serves a Handler, over gRPC and over lanes.
 type server struct {
-	proto.UnimplementedPluginServer
+	wire.UnimplementedPluginServer
 	handler  Handler
-	manifest *proto.Manifest
-	syscalls map[string]*proto.Syscall
+	manifest *wire.Manifest
+	syscalls map[string]*wire.Syscall
 
 	lanesOnce sync.Once
 
@@ -44,7 +44,7 @@ const maxRunning = 1024
 
 // NewServer is the gRPC service that Serve serves, for a transport of one's own; sdktest serves it in memory. The error
 // names every fault of the manifest.
-func NewServer(h Handler) (proto.PluginServer, error) {
+func NewServer(h Handler) (wire.PluginServer, error) {
 	manifest, err := h.Manifest().wire()
 	if err != nil {
 		return nil, err
@@ -52,19 +52,19 @@ func NewServer(h Handler) (proto.PluginServer, error) {
 	return newServer(h, manifest), nil
 }
 
-func newServer(h Handler, manifest *proto.Manifest) *server {
-	s := &server{handler: h, manifest: manifest, syscalls: map[string]*proto.Syscall{}, sessions: map[uint64]*attached{}}
+func newServer(h Handler, manifest *wire.Manifest) *server {
+	s := &server{handler: h, manifest: manifest, syscalls: map[string]*wire.Syscall{}, sessions: map[uint64]*attached{}}
 	for _, sc := range manifest.GetSyscalls() {
 		s.syscalls[sc.GetName()] = sc
 	}
 	return s
 }
 
-func (s *server) Manifest(context.Context, *proto.ManifestRequest) (*proto.Manifest, error) {
+func (s *server) Manifest(context.Context, *wire.ManifestRequest) (*wire.Manifest, error) {
 	return s.manifest, nil
 }
 
-func (s *server) Attach(ctx context.Context, req *proto.AttachRequest) (*proto.AttachResponse, error) {
+func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.AttachResponse, error) {
 	container := containerFromWire(req.GetContainer())
 	var session Session
 	err := recovered(func() (err error) {
@@ -75,7 +75,7 @@ func (s *server) Attach(ctx context.Context, req *proto.AttachRequest) (*proto.A
 		return err
 	})
 	if err != nil {
-		return &proto.AttachResponse{Refused: err.Error()}, nil
+		return &wire.AttachResponse{Refused: err.Error()}, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,22 +88,22 @@ func (s *server) Attach(ctx context.Context, req *proto.AttachRequest) (*proto.A
 		return nil, status.Errorf(codes.AlreadyExists, "session %d is attached", req.GetSession())
 	}
 	s.sessions[req.GetSession()] = &attached{session: session, container: container}
-	return &proto.AttachResponse{}, nil
+	return &wire.AttachResponse{}, nil
 }
 
-func (s *server) Detach(_ context.Context, req *proto.DetachRequest) (*proto.DetachResponse, error) {
+func (s *server) Detach(_ context.Context, req *wire.DetachRequest) (*wire.DetachResponse, error) {
 	s.mu.Lock()
 	a := s.sessions[req.GetSession()]
 	delete(s.sessions, req.GetSession())
 	s.mu.Unlock()
 	if a == nil {
-		return &proto.DetachResponse{}, nil
+		return &wire.DetachResponse{}, nil
 	}
 	a.running.Wait()
 	if err := recovered(a.session.Close); err != nil {
 		hclog.Default().Error("closing a session", "container", a.container.ID, "error", err)
 	}
-	return &proto.DetachResponse{}, nil
+	return &wire.DetachResponse{}, nil
 }
 
 // enter finds the session and keeps it from being closed until the returned function is called.
@@ -127,7 +127,7 @@ func (s *server) enter(id uint64) (*attached, func(), error) {
 	}, nil
 }
 
-func (s *server) Handle(stream proto.Plugin_HandleServer) error {
+func (s *server) Handle(stream wire.Plugin_HandleServer) error {
 	first, err := stream.Recv()
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ type way struct {
 }
 
 // answer lets the handler handle the notification.
-func (s *server) answer(ctx context.Context, n *proto.Notification, w way) (Response, error) {
+func (s *server) answer(ctx context.Context, n *wire.Notification, w way) (Response, error) {
 	a, leave, err := s.enter(n.GetSession())
 	if err != nil {
 		closeFD(w.pidfd)
@@ -200,12 +200,12 @@ func closeFD(fd int) {
 }
 
 // send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.
-func (s *server) send(stream proto.Plugin_HandleServer, response Response) error {
-	wire := &proto.Response{}
-	if err := response.put(wire); err != nil {
+func (s *server) send(stream wire.Plugin_HandleServer, response Response) error {
+	answer := &wire.Response{}
+	if err := response.put(answer); err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
-	if err := stream.Send(&proto.PluginMessage{Message: &proto.PluginMessage_Response{Response: wire}}); err != nil {
+	if err := stream.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: answer}}); err != nil {
 		return err
 	}
 	if response.kind == kindAddFD {
@@ -222,7 +222,7 @@ func (r Response) close() {
 
 // request builds the Request of a notification. The broker is trusted, but a disagreement on the manifest must not pass
 // for empty memory.
-func (s *server) request(w way, a *attached, n *proto.Notification) (*Request, error) {
+func (s *server) request(w way, a *attached, n *wire.Notification) (*Request, error) {
 	sc := s.syscalls[n.GetSyscall()]
 	if sc == nil || len(n.GetReads()) != len(sc.GetReads()) || len(n.GetArgs()) != 6 {
 		return nil, status.Errorf(codes.InvalidArgument, "notification of %q does not fit the manifest", n.GetSyscall())

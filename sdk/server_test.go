@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -46,13 +46,13 @@ func (h *trial) Close() error {
 }
 
 // serveTrial makes a server with session 1 attached.
-func serveTrial(t *testing.T, h *trial) proto.PluginServer {
+func serveTrial(t *testing.T, h *trial) wire.PluginServer {
 	t.Helper()
 	s, err := NewServer(h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err := s.Attach(t.Context(), &proto.AttachRequest{Session: 1, SettingsJson: "{}"})
+	reply, err := s.Attach(t.Context(), &wire.AttachRequest{Session: 1, SettingsJson: "{}"})
 	if err != nil || reply.GetRefused() != "" {
 		t.Fatalf("attach: %v, %v", reply, err)
 	}
@@ -63,14 +63,14 @@ func serveTrial(t *testing.T, h *trial) proto.PluginServer {
 type stream struct {
 	grpc.ServerStream
 	ctx      context.Context
-	incoming []*proto.BrokerMessage
-	sent     []*proto.PluginMessage
+	incoming []*wire.BrokerMessage
+	sent     []*wire.PluginMessage
 	ended    func() // the broker has the response and closes the stream
 }
 
 func (s *stream) Context() context.Context { return s.ctx }
 
-func (s *stream) Recv() (*proto.BrokerMessage, error) {
+func (s *stream) Recv() (*wire.BrokerMessage, error) {
 	if len(s.incoming) == 0 {
 		if s.ended != nil {
 			s.ended()
@@ -82,19 +82,19 @@ func (s *stream) Recv() (*proto.BrokerMessage, error) {
 	return next, nil
 }
 
-func (s *stream) Send(m *proto.PluginMessage) error {
+func (s *stream) Send(m *wire.PluginMessage) error {
 	s.sent = append(s.sent, m)
 	return nil
 }
 
 // notification is a call of getppid by session 1.
-func notification() *proto.Notification {
-	return &proto.Notification{Id: 7, Session: 1, Syscall: "getppid", Arch: uint32(ArchX86_64), Args: make([]uint64, 6)}
+func notification() *wire.Notification {
+	return &wire.Notification{Id: 7, Session: 1, Syscall: "getppid", Arch: uint32(ArchX86_64), Args: make([]uint64, 6)}
 }
 
-func newStream(t *testing.T, n *proto.Notification, answers ...*proto.BrokerMessage) *stream {
-	first := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: n}}
-	return &stream{ctx: t.Context(), incoming: append([]*proto.BrokerMessage{first}, answers...)}
+func newStream(t *testing.T, n *wire.Notification, answers ...*wire.BrokerMessage) *stream {
+	first := &wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: n}}
+	return &stream{ctx: t.Context(), incoming: append([]*wire.BrokerMessage{first}, answers...)}
 }
 
 func TestNewServerRefusesManifest(t *testing.T) {
@@ -121,7 +121,7 @@ func TestServerAttach(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			reply, err := s.Attach(t.Context(), &proto.AttachRequest{Session: 1})
+			reply, err := s.Attach(t.Context(), &wire.AttachRequest{Session: 1})
 			if reply.GetRefused() != test.refused || err != nil {
 				t.Errorf("got %v, %v", reply, err)
 			}
@@ -135,7 +135,7 @@ func TestServerAttach(t *testing.T) {
 func TestServerAttachTwice(t *testing.T) {
 	closed := 0
 	s := serveTrial(t, &trial{close: func() error { closed++; return nil }})
-	if _, err := s.Attach(t.Context(), &proto.AttachRequest{Session: 1}); status.Code(err) != codes.AlreadyExists || closed != 1 {
+	if _, err := s.Attach(t.Context(), &wire.AttachRequest{Session: 1}); status.Code(err) != codes.AlreadyExists || closed != 1 {
 		t.Errorf("got %v; %d sessions closed", err, closed)
 	}
 }
@@ -150,7 +150,7 @@ func TestServerDetach(t *testing.T) {
 			closed := 0
 			s := serveTrial(t, &trial{close: func() error { closed++; return end() }})
 			for range 2 {
-				if _, err := s.Detach(t.Context(), &proto.DetachRequest{Session: 1}); err != nil {
+				if _, err := s.Detach(t.Context(), &wire.DetachRequest{Session: 1}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -182,7 +182,7 @@ func TestServerDetachWaits(t *testing.T) {
 	go s.Handle(newStream(t, notification()))
 	<-entered
 	go close(release)
-	if _, err := s.Detach(t.Context(), &proto.DetachRequest{Session: 1}); err != nil {
+	if _, err := s.Detach(t.Context(), &wire.DetachRequest{Session: 1}); err != nil {
 		t.Error(err)
 	}
 }
@@ -217,10 +217,10 @@ func TestServerHandle(t *testing.T) {
 
 func TestServerAsksBroker(t *testing.T) {
 	stream := newStream(t, notification(),
-		&proto.BrokerMessage{Message: &proto.BrokerMessage_Memory{Memory: &proto.Memory{Data: []byte("text")}}},
-		&proto.BrokerMessage{Message: &proto.BrokerMessage_Validity{Validity: &proto.Validity{Valid: true}}},
-		&proto.BrokerMessage{Message: &proto.BrokerMessage_Memory{Memory: &proto.Memory{}}},
-		&proto.BrokerMessage{Message: &proto.BrokerMessage_Validity{Validity: &proto.Validity{}}})
+		&wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: &wire.Memory{Data: []byte("text")}}},
+		&wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: true}}},
+		&wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: &wire.Memory{}}},
+		&wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{}}})
 	s := serveTrial(t, &trial{handle: func(ctx context.Context, req *Request) (Response, error) {
 		if text, fault, err := req.ReadString(ctx, 0x1000, 9); text != "text" || fault != 0 || err != nil {
 			t.Errorf("read %q, %v, %v", text, fault, err)
@@ -251,15 +251,15 @@ func TestServerRefusesNotification(t *testing.T) {
 		return Continue(), nil
 	}})
 	for name, test := range map[string]struct {
-		change func(*proto.Notification)
+		change func(*wire.Notification)
 		want   codes.Code
 	}{
-		"session":       {func(n *proto.Notification) { n.Session = 2 }, codes.NotFound},
-		"syscall":       {func(n *proto.Notification) { n.Syscall = "getpid" }, codes.InvalidArgument},
-		"too few args":  {func(n *proto.Notification) { n.Args = n.Args[:5] }, codes.InvalidArgument},
-		"too many args": {func(n *proto.Notification) { n.Args = make([]uint64, 7) }, codes.InvalidArgument},
-		"reads":         {func(n *proto.Notification) { n.Syscall = "chdir" }, codes.InvalidArgument},
-		"more reads":    {func(n *proto.Notification) { n.Reads = []*proto.Memory{{}} }, codes.InvalidArgument},
+		"session":       {func(n *wire.Notification) { n.Session = 2 }, codes.NotFound},
+		"syscall":       {func(n *wire.Notification) { n.Syscall = "getpid" }, codes.InvalidArgument},
+		"too few args":  {func(n *wire.Notification) { n.Args = n.Args[:5] }, codes.InvalidArgument},
+		"too many args": {func(n *wire.Notification) { n.Args = make([]uint64, 7) }, codes.InvalidArgument},
+		"reads":         {func(n *wire.Notification) { n.Syscall = "chdir" }, codes.InvalidArgument},
+		"more reads":    {func(n *wire.Notification) { n.Reads = []*wire.Memory{{}} }, codes.InvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := notification()
@@ -270,7 +270,7 @@ func TestServerRefusesNotification(t *testing.T) {
 		})
 	}
 	t.Run("no notification", func(t *testing.T) {
-		if err := s.Handle(&stream{ctx: t.Context(), incoming: []*proto.BrokerMessage{{}}}); status.Code(err) != codes.InvalidArgument {
+		if err := s.Handle(&stream{ctx: t.Context(), incoming: []*wire.BrokerMessage{{}}}); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -305,7 +305,7 @@ func TestServerClosesFile(t *testing.T) {
 
 func TestServerManifest(t *testing.T) {
 	s := serveTrial(t, &trial{})
-	m, err := s.Manifest(t.Context(), &proto.ManifestRequest{})
+	m, err := s.Manifest(t.Context(), &wire.ManifestRequest{})
 	if err != nil || m.GetName() != "trial" || len(m.GetSyscalls()) != 2 || m.GetSyscalls()[1].GetReads()[0].GetString_().GetMax() != PathMax {
 		t.Errorf("got %v, %v", m, err)
 	}

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/intercede/intercede/core/daemon"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/spf13/cobra"
 )
 
@@ -78,7 +78,7 @@ func describePlugins(installed []*daemon.Installed) []listedPlugin {
 	return list
 }
 
-func syscallNames(m *proto.Manifest) []string {
+func syscallNames(m *wire.Manifest) []string {
 	var names []string
 	for _, s := range m.GetSyscalls() {
 		names = append(names, s.GetName())

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +25,7 @@ func arguments(r Record) string {
 	return strings.Join(shown, " ")
 }
 
-func argument(r Record, i int, format proto.Argument_Format) string {
+func argument(r Record, i int, format wire.Argument_Format) string {
 	for j, read := range r.Declared.GetReads() {
 		if int(read.GetArg()) == i && j < len(r.Reads) {
 			return memory(r.Notification.Args[i], read, r.Reads[j])
@@ -35,7 +35,7 @@ func argument(r Record, i int, format proto.Argument_Format) string {
 }
 
 // memory shows what was read, or the pointer and why it could not be read.
-func memory(pointer uint64, read *proto.Read, copied *proto.Memory) string {
+func memory(pointer uint64, read *wire.Read, copied *wire.Memory) string {
 	if errno := copied.GetErrno(); errno != 0 {
 		return fmt.Sprintf("%#x(%s)", pointer, errnoName(unix.Errno(errno)))
 	}
@@ -48,20 +48,20 @@ func memory(pointer uint64, read *proto.Read, copied *proto.Memory) string {
 	return strconv.QuoteToASCII(string(copied.GetData()))
 }
 
-func register(value uint64, format proto.Argument_Format) string {
+func register(value uint64, format wire.Argument_Format) string {
 	switch format {
-	case proto.Argument_FORMAT_INT:
+	case wire.Argument_FORMAT_INT:
 		return strconv.Itoa(int(int32(value)))
-	case proto.Argument_FORMAT_UINT:
+	case wire.Argument_FORMAT_UINT:
 		return strconv.FormatUint(value, 10)
-	case proto.Argument_FORMAT_FD:
+	case wire.Argument_FORMAT_FD:
 		if int32(value) == unix.AT_FDCWD {
 			return "AT_FDCWD"
 		}
 		return strconv.Itoa(int(int32(value)))
-	case proto.Argument_FORMAT_MODE:
+	case wire.Argument_FORMAT_MODE:
 		return mode(uint32(uint16(value)))
-	case proto.Argument_FORMAT_DEV:
+	case wire.Argument_FORMAT_DEV:
 		dev := uint64(uint32(value))
 		return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 	default:

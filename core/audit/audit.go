@@ -4,8 +4,8 @@ package audit
 import (
 	"time"
 
-	"github.com/intercede/intercede/sdk/notify"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -34,8 +34,8 @@ type Outcome struct {
 type Record struct {
 	Container    string
 	Syscall      string
-	Declared     *proto.Syscall  // by the plugin that had the call; nil if none had it
-	Reads        []*proto.Memory // what it declared to read
+	Declared     *wire.Syscall  // by the plugin that had the call; nil if none had it
+	Reads        []*wire.Memory // what it declared to read
 	Notification *notify.Notification
 	Outcome      Outcome
 	Duration     time.Duration // from the receipt to the answer

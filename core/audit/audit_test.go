@@ -9,25 +9,25 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/intercede/intercede/sdk/notify"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
-var mknodat = &proto.Syscall{
+var mknodat = &wire.Syscall{
 	Name:  "mknodat",
-	Reads: []*proto.Read{{Arg: 1, Kind: &proto.Read_String_{String_: &proto.StringRead{Max: 4096}}}},
-	Arguments: []*proto.Argument{
-		{Name: "dirfd", Format: proto.Argument_FORMAT_FD}, {Name: "path"},
-		{Name: "mode", Format: proto.Argument_FORMAT_MODE}, {Name: "dev", Format: proto.Argument_FORMAT_DEV},
+	Reads: []*wire.Read{{Arg: 1, Kind: &wire.Read_String_{String_: &wire.StringRead{Max: 4096}}}},
+	Arguments: []*wire.Argument{
+		{Name: "dirfd", Format: wire.Argument_FORMAT_FD}, {Name: "path"},
+		{Name: "mode", Format: wire.Argument_FORMAT_MODE}, {Name: "dev", Format: wire.Argument_FORMAT_DEV},
 	},
 }
 
-func record(path *proto.Memory) Record {
+func record(path *wire.Memory) Record {
 	cwd := -100
 	return Record{
-		Container: "box", Syscall: "mknodat", Declared: mknodat, Reads: []*proto.Memory{path}, Duration: 1500 * time.Millisecond,
+		Container: "box", Syscall: "mknodat", Declared: mknodat, Reads: []*wire.Memory{path}, Duration: 1500 * time.Millisecond,
 		Notification: &notify.Notification{
 			ID: 7, TID: 8, Arch: unix.AUDIT_ARCH_X86_64, Args: [6]uint64{uint64(uint32(cwd)), 0x1000, unix.S_IFCHR | 0o666, 0x103},
 		},
@@ -54,7 +54,7 @@ func write(t *testing.T, level zerolog.Level, r Record) map[string]any {
 }
 
 func TestRecord(t *testing.T) {
-	line := write(t, zerolog.DebugLevel, record(&proto.Memory{Data: []byte("dev/null")}))
+	line := write(t, zerolog.DebugLevel, record(&wire.Memory{Data: []byte("dev/null")}))
 	for key, want := range map[string]any{
 		"level": "debug", "container": "box", "syscall": "mknodat", "arch": "x86_64", "notif_id": 7.0, "tid": 8.0,
 		"args": `dirfd=AT_FDCWD path="dev/null" mode=S_IFCHR|0666 dev=1:3`, "plugin": "mknod", "outcome": "return", "value": 0.0, "dur_s": 1.5,
@@ -81,7 +81,7 @@ func TestOutcomes(t *testing.T) {
 		"failure":    {Outcome{Kind: Errno, Errno: unix.EIO, Err: errors.New("no luck")}, "warn", "error", "no luck"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := record(&proto.Memory{})
+			r := record(&wire.Memory{})
 			r.Outcome = test.outcome
 			line := write(t, zerolog.DebugLevel, r)
 			if line["level"] != test.level || line[test.key] != test.want {
@@ -93,7 +93,7 @@ func TestOutcomes(t *testing.T) {
 
 // TestLevels checks that a call costs no line where nobody reads it.
 func TestLevels(t *testing.T) {
-	r := record(&proto.Memory{})
+	r := record(&wire.Memory{})
 	if line := write(t, zerolog.InfoLevel, r); line != nil {
 		t.Errorf("got %v", line)
 	}
@@ -106,15 +106,15 @@ func TestLevels(t *testing.T) {
 func TestMemory(t *testing.T) {
 	long := strings.Repeat("x", maxText)
 	for name, test := range map[string]struct {
-		memory *proto.Memory
+		memory *wire.Memory
 		want   string
 	}{
-		"text":       {&proto.Memory{Data: []byte("a b")}, `path="a b"`},
-		"empty":      {&proto.Memory{}, `path=""`},
-		"unreadable": {&proto.Memory{Errno: int32(unix.EFAULT)}, `path=0x1000(EFAULT)`},
-		"as long":    {&proto.Memory{Data: []byte(long)}, `path="` + long + `" `},
-		"too long":   {&proto.Memory{Data: []byte(long + "y")}, `path="` + long + `"... `},
-		"forged":     {&proto.Memory{Data: []byte("x\" outcome=return\nlevel=error \x1b[2J\u202e\xff")}, `path="x\" outcome=return\nlevel=error \x1b[2J\u202e\xff" `},
+		"text":       {&wire.Memory{Data: []byte("a b")}, `path="a b"`},
+		"empty":      {&wire.Memory{}, `path=""`},
+		"unreadable": {&wire.Memory{Errno: int32(unix.EFAULT)}, `path=0x1000(EFAULT)`},
+		"as long":    {&wire.Memory{Data: []byte(long)}, `path="` + long + `" `},
+		"too long":   {&wire.Memory{Data: []byte(long + "y")}, `path="` + long + `"... `},
+		"forged":     {&wire.Memory{Data: []byte("x\" outcome=return\nlevel=error \x1b[2J\u202e\xff")}, `path="x\" outcome=return\nlevel=error \x1b[2J\u202e\xff" `},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := arguments(record(test.memory)); !strings.Contains(got, test.want) {
@@ -139,18 +139,18 @@ func TestUndeclared(t *testing.T) {
 func TestRegister(t *testing.T) {
 	for name, test := range map[string]struct {
 		value  uint64
-		format proto.Argument_Format
+		format wire.Argument_Format
 		want   string
 	}{
-		"hex":            {255, proto.Argument_FORMAT_HEX, "0xff"},
-		"negative int":   {0xffff_ffff, proto.Argument_FORMAT_INT, "-1"},
-		"garbage above":  {0xdead_0000_0005, proto.Argument_FORMAT_INT, "5"},
-		"size":           {1<<64 - 1, proto.Argument_FORMAT_UINT, "18446744073709551615"},
-		"descriptor":     {3, proto.Argument_FORMAT_FD, "3"},
-		"mode, no type":  {0o1644, proto.Argument_FORMAT_MODE, "01644"},
-		"mode of 16 bit": {0xf_61ff, proto.Argument_FORMAT_MODE, "S_IFBLK|0777"},
-		"unknown type":   {0xf000, proto.Argument_FORMAT_MODE, "0170000"},
-		"large device":   {0xfff00, proto.Argument_FORMAT_DEV, "4095:0"},
+		"hex":            {255, wire.Argument_FORMAT_HEX, "0xff"},
+		"negative int":   {0xffff_ffff, wire.Argument_FORMAT_INT, "-1"},
+		"garbage above":  {0xdead_0000_0005, wire.Argument_FORMAT_INT, "5"},
+		"size":           {1<<64 - 1, wire.Argument_FORMAT_UINT, "18446744073709551615"},
+		"descriptor":     {3, wire.Argument_FORMAT_FD, "3"},
+		"mode, no type":  {0o1644, wire.Argument_FORMAT_MODE, "01644"},
+		"mode of 16 bit": {0xf_61ff, wire.Argument_FORMAT_MODE, "S_IFBLK|0777"},
+		"unknown type":   {0xf000, wire.Argument_FORMAT_MODE, "0170000"},
+		"large device":   {0xfff00, wire.Argument_FORMAT_DEV, "4095:0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := register(test.value, test.format); got != test.want {
@@ -166,7 +166,7 @@ func FuzzMemory(f *testing.F) {
 	f.Add([]byte("\x1b[2J\n\xff\u2028"), int32(0))
 	f.Add([]byte{}, int32(-1))
 	f.Fuzz(func(t *testing.T, data []byte, errno int32) {
-		got := arguments(record(&proto.Memory{Data: data, Errno: errno}))
+		got := arguments(record(&wire.Memory{Data: data, Errno: errno}))
 		if len(got) > 10*maxText {
 			t.Errorf("%d bytes", len(got))
 		}

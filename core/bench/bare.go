@@ -7,7 +7,7 @@ import (
 	"runtime"
 
 	"github.com/intercede/intercede/core/container"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 )
 
 // bare answers in the shortest way there is: one thread receives each notification and lets the kernel go on.

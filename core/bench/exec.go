@@ -10,7 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/intercede/intercede/core/container"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )

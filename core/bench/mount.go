@@ -13,7 +13,7 @@ import (
 	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/run"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -45,8 +45,8 @@ func mountCall(minor uint32) (caller.Call, error) {
 func (b *bench) openMount(ctx context.Context, pluginDir string, log zerolog.Logger) error {
 	const name = "mount of ext4"
 	for _, plugin := range []string{mknod, mount} {
-		if _, err := os.Stat(filepath.Join(pluginDir, proto.BinaryPrefix+plugin)); errors.Is(err, fs.ErrNotExist) {
-			b.leaveOut("plugin "+name, fmt.Sprintf("there is no %s%s in %s", proto.BinaryPrefix, plugin, pluginDir))
+		if _, err := os.Stat(filepath.Join(pluginDir, wire.BinaryPrefix+plugin)); errors.Is(err, fs.ErrNotExist) {
+			b.leaveOut("plugin "+name, fmt.Sprintf("there is no %s%s in %s", wire.BinaryPrefix, plugin, pluginDir))
 			return nil
 		}
 	}

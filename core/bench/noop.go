@@ -8,7 +8,7 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
 
@@ -19,12 +19,12 @@ const noopName = "noop"
 // startNoop starts a broker with this one plugin; overGRPC without lanes. The error says what is wrong with the plugin's
 // binary.
 func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zerolog.Logger) (*broker.Broker, error) {
-	spec := launcher.Spec{Name: noopName, Path: filepath.Join(config.PluginDir, proto.BinaryPrefix+noopName), GRPC: overGRPC}
+	spec := launcher.Spec{Name: noopName, Path: filepath.Join(config.PluginDir, wire.BinaryPrefix+noopName), GRPC: overGRPC}
 	manifest, err := launcher.ReadManifest(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
-	routes, err := filter.Resolve([]*proto.Manifest{manifest})
+	routes, err := filter.Resolve([]*wire.Manifest{manifest})
 	if err != nil {
 		return nil, err
 	}

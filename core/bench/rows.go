@@ -17,7 +17,7 @@ import (
 	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/run"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
 
@@ -67,7 +67,7 @@ func calls(args []string) (map[string]caller.Call, error) {
 // pluginCalls are what the plugins of the config are measured with, and what is measured for comparison.
 var pluginCalls = []struct {
 	call, name string
-	executed   []*proto.Manifest // what is notified where a program is executed for each call; nil: it is not measured
+	executed   []*wire.Manifest // what is notified where a program is executed for each call; nil: it is not measured
 }{
 	{sysinfo, "sysinfo", notifying("sysinfo")},
 	{mknod, "mknod, in the root filesystem", notifying("mknod", "mknodat")},
@@ -77,12 +77,12 @@ var pluginCalls = []struct {
 }
 
 // notifying is for a filter that notifies these calls.
-func notifying(syscalls ...string) []*proto.Manifest {
-	m := &proto.Manifest{Name: "bench"}
+func notifying(syscalls ...string) []*wire.Manifest {
+	m := &wire.Manifest{Name: "bench"}
 	for _, name := range syscalls {
-		m.Syscalls = append(m.Syscalls, &proto.Syscall{Name: name})
+		m.Syscalls = append(m.Syscalls, &wire.Syscall{Name: name})
 	}
-	return []*proto.Manifest{m}
+	return []*wire.Manifest{m}
 }
 
 // noopCalls are those of the plugin noop.
@@ -93,7 +93,7 @@ type row struct {
 	key        string // as benchmarks are named
 	name       string
 	call       string
-	manifests  []*proto.Manifest // what is notified
+	manifests  []*wire.Manifest  // what is notified
 	supervisor caller.Supervisor // nil: root of the host makes the call
 	slowness   int               // by what its calls are fewer than those of others
 	devices    []string          // that its container may open
@@ -149,7 +149,7 @@ func (b *bench) openNoop(ctx context.Context, config policy.Broker, log zerolog.
 	} {
 		started, err := startNoop(ctx, config, r.key == "noop-grpc", log)
 		if errors.Is(err, fs.ErrNotExist) {
-			b.leaveOut(r.name, fmt.Sprintf("there is no %s%s in %s", proto.BinaryPrefix, noopName, config.PluginDir))
+			b.leaveOut(r.name, fmt.Sprintf("there is no %s%s in %s", wire.BinaryPrefix, noopName, config.PluginDir))
 			continue
 		}
 		if err != nil {
@@ -220,7 +220,7 @@ func (r *row) start(ctx context.Context, options Options, d disk.Disk) error {
 	return err
 }
 
-func startCaller(ctx context.Context, options run.Options, manifests []*proto.Manifest, supervisor caller.Supervisor) (*caller.Container, error) {
+func startCaller(ctx context.Context, options run.Options, manifests []*wire.Manifest, supervisor caller.Supervisor) (*caller.Container, error) {
 	program, err := filter.Program(manifests, run.ReservedSyscalls())
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/run"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 

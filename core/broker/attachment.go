@@ -11,8 +11,8 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/listener"
-	"github.com/intercede/intercede/sdk/notify"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // attachment is a container with its sessions: all that does not change from one notification to the next.
@@ -55,14 +55,14 @@ type routes map[string][]route
 // route leads to a plugin that takes a syscall.
 type route struct {
 	session int // its index
-	syscall *proto.Syscall
+	syscall *wire.Syscall
 }
 
 // newRoutes routes calls to the plugins of the uses, of each of which there is a session with the same index.
 func newRoutes(uses []Use) routes {
 	rs := routes{}
 	for i, use := range uses {
-		for _, sc := range proto.Narrow(use.Plugin.Manifest(), use.Settings).GetSyscalls() {
+		for _, sc := range wire.Narrow(use.Plugin.Manifest(), use.Settings).GetSyscalls() {
 			rs[sc.GetName()] = append(rs[sc.GetName()], route{session: i, syscall: sc})
 		}
 	}
@@ -129,7 +129,7 @@ func (a *attachment) chosen() Choice {
 	return a.choice
 }
 
-func (a *attachment) attachSession(ctx context.Context, s *session, wire *proto.Container) {
+func (a *attachment) attachSession(ctx context.Context, s *session, wire *wire.Container) {
 	log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", s.Plugin.Name()).Logger()
 	opened := s.Plugin.NewSession(wire, s.Settings)
 	err := opened.Attach(ctx)

@@ -18,7 +18,7 @@ import (
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/listener"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"github.com/rs/zerolog"
 )
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/launcher"
-	"github.com/intercede/intercede/sdk/notify"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -23,9 +23,9 @@ type call struct {
 	foreign  bool      // the caller is outside the container
 	gone     bool      // the caller was gone before the call was looked at
 	name     string
-	declared *proto.Syscall  // by the plugin that decides
-	reads    []*proto.Memory // what it declared to read
-	allowed  time.Duration   // for the plugin's answer
+	declared *wire.Syscall  // by the plugin that decides
+	reads    []*wire.Memory // what it declared to read
+	allowed  time.Duration  // for the plugin's answer
 	inPlugin time.Duration
 	*desk
 }
@@ -66,7 +66,7 @@ func (c *call) handle() {
 // decision is what the caller is to get.
 type decision struct {
 	plugin   string
-	response *proto.Response
+	response *wire.Response
 	added    *launcher.Descriptor // by an ADDFD response
 	err      error                // why a plugin failed, if it did: the response is then the failure verdict
 	gone     bool                 // there is no caller any more
@@ -74,7 +74,7 @@ type decision struct {
 
 // continueResponse is for calls that no plugin decided, and for failure verdicts. The kernel then does all of the call, as
 // if there were no filter, and checks the caller's own privileges: nothing of what the broker saw is relied on.
-var continueResponse = &proto.Response{Kind: &proto.Response_Continue{Continue: true}}
+var continueResponse = &wire.Response{Kind: &wire.Response_Continue{Continue: true}}
 
 // decide asks the plugins that take the call, in order. Without one the kernel performs the call: nobody wanted it, so
 // that it is as if it had not been intercepted.
@@ -107,7 +107,7 @@ func (c *call) decide() decision {
 }
 
 // ask lets one plugin decide.
-func (c *call) ask(s *session, declared *proto.Syscall) decision {
+func (c *call) ask(s *session, declared *wire.Syscall) decision {
 	response, added, err := c.consult(s, declared)
 	switch {
 	case err == nil:
@@ -126,7 +126,7 @@ func saysGone(err error) bool {
 }
 
 // consult takes the snapshot and carries the notification to the plugin.
-func (c *call) consult(s *session, declared *proto.Syscall) (*proto.Response, *launcher.Descriptor, error) {
+func (c *call) consult(s *session, declared *wire.Syscall) (*wire.Response, *launcher.Descriptor, error) {
 	if c.ctx.Err() != nil {
 		return nil, nil, context.Cause(c.ctx)
 	}
@@ -169,16 +169,16 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 }
 
 // checkResponse refuses what a plugin may not answer.
-func checkResponse(response *proto.Response, added *launcher.Descriptor) error {
+func checkResponse(response *wire.Response, added *launcher.Descriptor) error {
 	switch kind := response.GetKind().(type) {
-	case *proto.Response_Value, *proto.Response_Continue, *proto.Response_Next:
+	case *wire.Response_Value, *wire.Response_Continue, *wire.Response_Next:
 		return nil
-	case *proto.Response_Errno:
-		if kind.Errno < 1 || kind.Errno > proto.MaxErrno {
+	case *wire.Response_Errno:
+		if kind.Errno < 1 || kind.Errno > wire.MaxErrno {
 			return fmt.Errorf("the plugin answered errno %d", kind.Errno)
 		}
 		return nil
-	case *proto.Response_AddFd:
+	case *wire.Response_AddFd:
 		if added == nil {
 			return errors.New("the plugin answered a descriptor without one")
 		}
@@ -189,14 +189,14 @@ func checkResponse(response *proto.Response, added *launcher.Descriptor) error {
 }
 
 // failureResponse is the verdict as a response; where there is none, the plugin's calls are not there (ENOSYS).
-func failureResponse(v *proto.Verdict) *proto.Response {
+func failureResponse(v *wire.Verdict) *wire.Response {
 	switch kind := v.GetKind().(type) {
-	case *proto.Verdict_Continue:
+	case *wire.Verdict_Continue:
 		return continueResponse
-	case *proto.Verdict_Errno:
-		return &proto.Response{Kind: &proto.Response_Errno{Errno: kind.Errno}}
+	case *wire.Verdict_Errno:
+		return &wire.Response{Kind: &wire.Response_Errno{Errno: kind.Errno}}
 	default:
-		return &proto.Response{Kind: &proto.Response_Errno{Errno: int32(unix.ENOSYS)}}
+		return &wire.Response{Kind: &wire.Response_Errno{Errno: int32(unix.ENOSYS)}}
 	}
 }
 
@@ -204,18 +204,18 @@ func failureResponse(v *proto.Verdict) *proto.Response {
 func (c *call) Valid() bool { return c.answers.Valid(c.n.ID) }
 
 // ReadMemory implements launcher.Caller. A caller that is gone is ESRCH.
-func (c *call) ReadMemory(address uint64, n uint32, asString bool) *proto.Memory {
-	if n > proto.MaxRead {
-		return &proto.Memory{Errno: int32(unix.E2BIG)}
+func (c *call) ReadMemory(address uint64, n uint32, asString bool) *wire.Memory {
+	if n > wire.MaxRead {
+		return &wire.Memory{Errno: int32(unix.E2BIG)}
 	}
-	copied := &proto.Memory{}
+	copied := &wire.Memory{}
 	if asString {
 		readText(copied, &c.memory, address, n)
 	} else {
 		readBytes(copied, &c.memory, address, n)
 	}
 	if !c.Valid() {
-		return &proto.Memory{Errno: int32(unix.ESRCH)}
+		return &wire.Memory{Errno: int32(unix.ESRCH)}
 	}
 	return copied
 }
@@ -232,7 +232,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	}
 	response := d.response
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
-		response = &proto.Response{Kind: &proto.Response_Errno{Errno: int32(errno)}}
+		response = &wire.Response{Kind: &wire.Response_Errno{Errno: int32(errno)}}
 	}
 	err := c.send(response, d.added, &outcome)
 	switch {
@@ -247,7 +247,7 @@ func (c *call) answer(d decision) audit.Outcome {
 }
 
 // writeBack writes the result memory, if the caller still waits. The errno is what the caller gets otherwise.
-func (c *call) writeBack(writes []*proto.Write) unix.Errno {
+func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 	if len(writes) == 0 || !c.Valid() {
 		return 0 // a caller that is gone is noticed by send
 	}
@@ -259,15 +259,15 @@ func (c *call) writeBack(writes []*proto.Write) unix.Errno {
 	return 0
 }
 
-func (c *call) send(response *proto.Response, added *launcher.Descriptor, outcome *audit.Outcome) error {
+func (c *call) send(response *wire.Response, added *launcher.Descriptor, outcome *audit.Outcome) error {
 	switch kind := response.GetKind().(type) {
-	case *proto.Response_Value:
+	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
 		return c.answers.SendValue(c.n.ID, kind.Value)
-	case *proto.Response_Errno:
+	case *wire.Response_Errno:
 		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
 		return c.answers.SendErrno(c.n.ID, outcome.Errno)
-	case *proto.Response_AddFd:
+	case *wire.Response_AddFd:
 		return c.sendFD(kind.AddFd, added, outcome)
 	default:
 		outcome.Kind = audit.Continue
@@ -277,7 +277,7 @@ func (c *call) send(response *proto.Response, added *launcher.Descriptor, outcom
 
 // sendFD adds the descriptor and answers with its number in one step. If the caller's table takes no more, its call
 // fails with the kernel's errno (EMFILE).
-func (c *call) sendFD(add *proto.AddFD, added *launcher.Descriptor, outcome *audit.Outcome) error {
+func (c *call) sendFD(add *wire.AddFD, added *launcher.Descriptor, outcome *audit.Outcome) error {
 	number, err := c.answers.SendFD(c.n.ID, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno

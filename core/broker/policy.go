@@ -9,7 +9,7 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // Policy is what containers get: plugins with their settings, in the order in which they are asked, and limits. It is
@@ -47,10 +47,10 @@ func (p *Policy) choose(c *container.Container) Choice {
 // Use is a plugin with its settings.
 type Use struct {
 	Plugin    *launcher.Plugin
-	Settings  string         // JSON object with every setting
-	Fallback  string         // the same, for a plugin that refuses Settings; empty: none
-	Deadline  time.Duration  // for one notification
-	OnFailure *proto.Verdict // what the caller gets when the plugin fails
+	Settings  string        // JSON object with every setting
+	Fallback  string        // the same, for a plugin that refuses Settings; empty: none
+	Deadline  time.Duration // for one notification
+	OnFailure *wire.Verdict // what the caller gets when the plugin fails
 }
 
 // Limits are for each container.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/container"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )

@@ -3,7 +3,7 @@ package broker
 import (
 	"slices"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -26,16 +26,16 @@ func (tid *callerMemory) appendString(dst []byte, address uint64, max int) ([]by
 }
 
 // snapshot has the copies of the memory that a plugin declared to read; its space is used again for the next call.
-type snapshot []*proto.Memory
+type snapshot []*wire.Memory
 
 // maxKept bounds a copy whose space is kept for the next call, in bytes: as long as a path.
 const maxKept = unix.PathMax
 
 // take makes the copies. The arguments are the caller's: nothing is allocated before a length is within the declared
 // bound, and pointers of a 32-bit caller have 32 bits.
-func (s *snapshot) take(memory memoryReader, reads []*proto.Read, arch uint32, args *[6]uint64) []*proto.Memory {
+func (s *snapshot) take(memory memoryReader, reads []*wire.Read, arch uint32, args *[6]uint64) []*wire.Memory {
 	for len(*s) < len(reads) {
-		*s = append(*s, &proto.Memory{})
+		*s = append(*s, &wire.Memory{})
 	}
 	copies := (*s)[:len(reads)]
 	for i, r := range reads {
@@ -48,19 +48,19 @@ func (s *snapshot) take(memory memoryReader, reads []*proto.Read, arch uint32, a
 }
 
 // readDeclared reads into m, whose data is empty.
-func readDeclared(m *proto.Memory, memory memoryReader, r *proto.Read, arch uint32, args *[6]uint64) {
+func readDeclared(m *wire.Memory, memory memoryReader, r *wire.Read, arch uint32, args *[6]uint64) {
 	address := register(arch, args[r.GetArg()])
 	switch kind := r.GetKind().(type) {
-	case *proto.Read_String_:
+	case *wire.Read_String_:
 		readText(m, memory, address, kind.String_.GetMax())
-	case *proto.Read_Bytes:
+	case *wire.Read_Bytes:
 		length := register(arch, args[kind.Bytes.GetLengthArg()])
 		if length > uint64(kind.Bytes.GetMax()) {
 			m.Errno = int32(unix.E2BIG)
 			return
 		}
 		readBytes(m, memory, address, uint32(length))
-	case *proto.Read_Struct:
+	case *wire.Read_Struct:
 		readBytes(m, memory, address, kind.Struct.GetSize())
 	default:
 		m.Errno = int32(unix.EINVAL)
@@ -76,12 +76,12 @@ func register(arch uint32, value uint64) uint64 {
 	return value
 }
 
-func readText(m *proto.Memory, memory memoryReader, address uint64, max uint32) {
+func readText(m *wire.Memory, memory memoryReader, address uint64, max uint32) {
 	text, errno := memory.appendString(m.Data, address, int(max))
 	m.Data, m.Errno = text, int32(errno)
 }
 
-func readBytes(m *proto.Memory, memory memoryReader, address uint64, n uint32) {
+func readBytes(m *wire.Memory, memory memoryReader, address uint64, n uint32) {
 	data := slices.Grow(m.Data, int(n))[:n]
 	errno := memory.read(address, data)
 	if m.Errno = int32(errno); errno != 0 {
@@ -91,7 +91,7 @@ func readBytes(m *proto.Memory, memory memoryReader, address uint64, n uint32) {
 }
 
 // matches says whether the plugin wants a call with these arguments.
-func matches(sc *proto.Syscall, args *[6]uint64) bool {
+func matches(sc *wire.Syscall, args *[6]uint64) bool {
 	if len(sc.GetWhen()) == 0 {
 		return true
 	}
@@ -103,7 +103,7 @@ func matches(sc *proto.Syscall, args *[6]uint64) bool {
 	return false
 }
 
-func holds(match *proto.Match, args *[6]uint64) bool {
+func holds(match *wire.Match, args *[6]uint64) bool {
 	for _, c := range match.GetAll() {
 		if args[c.GetArg()]&c.GetMask() != c.GetValue() {
 			return false

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,22 +44,22 @@ func (m *fakeMemory) appendString(dst []byte, address uint64, limit int) ([]byte
 	}
 }
 
-func readString(arg, max uint32) *proto.Read {
-	return &proto.Read{Arg: arg, Kind: &proto.Read_String_{String_: &proto.StringRead{Max: max}}}
+func readString(arg, max uint32) *wire.Read {
+	return &wire.Read{Arg: arg, Kind: &wire.Read_String_{String_: &wire.StringRead{Max: max}}}
 }
 
-func readBytesOf(arg, length, max uint32) *proto.Read {
-	return &proto.Read{Arg: arg, Kind: &proto.Read_Bytes{Bytes: &proto.BytesRead{LengthArg: length, Max: max}}}
+func readBytesOf(arg, length, max uint32) *wire.Read {
+	return &wire.Read{Arg: arg, Kind: &wire.Read_Bytes{Bytes: &wire.BytesRead{LengthArg: length, Max: max}}}
 }
 
-func readStruct(arg, size uint32) *proto.Read {
-	return &proto.Read{Arg: arg, Kind: &proto.Read_Struct{Struct: &proto.StructRead{Size: size}}}
+func readStruct(arg, size uint32) *wire.Read {
+	return &wire.Read{Arg: arg, Kind: &wire.Read_Struct{Struct: &wire.StructRead{Size: size}}}
 }
 
 func TestSnapshot(t *testing.T) {
 	text := append(bytes.Repeat([]byte("x"), 10), 0)
 	for name, test := range map[string]struct {
-		read  *proto.Read
+		read  *wire.Read
 		arch  uint32
 		args  [6]uint64
 		want  string
@@ -76,11 +76,11 @@ func TestSnapshot(t *testing.T) {
 		"pointer is length":    {readBytesOf(0, 0, 8), unix.AUDIT_ARCH_X86_64, [6]uint64{0x1000}, "", unix.E2BIG},
 		"garbage above 32 bit": {readBytesOf(5, 0, 8), unix.AUDIT_ARCH_I386, [6]uint64{7<<32 | 1, 5: 9<<32 | 0x1000}, "x", 0},
 		"64-bit pointer":       {readStruct(5, 1), unix.AUDIT_ARCH_AARCH64, [6]uint64{5: 9<<32 | 0x1000}, "", unix.EFAULT},
-		"no kind":              {&proto.Read{}, unix.AUDIT_ARCH_X86_64, [6]uint64{0x1000}, "", unix.EINVAL},
+		"no kind":              {&wire.Read{}, unix.AUDIT_ARCH_X86_64, [6]uint64{0x1000}, "", unix.EINVAL},
 	} {
 		t.Run(name, func(t *testing.T) {
 			space := snapshot{{Data: []byte("of the call before"), Errno: 5}}
-			got := space.take(&fakeMemory{base: 0x1000, text: text}, []*proto.Read{test.read}, test.arch, &test.args)
+			got := space.take(&fakeMemory{base: 0x1000, text: text}, []*wire.Read{test.read}, test.arch, &test.args)
 			if len(got) != 1 || string(got[0].GetData()) != test.want || unix.Errno(got[0].GetErrno()) != test.errno {
 				t.Errorf("got %v", got)
 			}
@@ -95,8 +95,8 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add(uint8(1), uint32(0), uint32(1), uint32(1<<20), uint32(unix.AUDIT_ARCH_X86_64), []byte{}, words(^uint64(0), ^uint64(0)))
 	f.Add(uint8(2), uint32(5), uint32(0), uint32(112), uint32(unix.AUDIT_ARCH_AARCH64), make([]byte, 200), words(0, 0, 0, 0, 0, 0x1000))
 	f.Fuzz(func(t *testing.T, kind uint8, arg, lengthArg, bound, arch uint32, text, registers []byte) {
-		arg, lengthArg, bound = arg%6, lengthArg%6, 1+bound%proto.MaxRead // what CheckManifest lets through
-		reads := []*proto.Read{[]*proto.Read{
+		arg, lengthArg, bound = arg%6, lengthArg%6, 1+bound%wire.MaxRead // what CheckManifest lets through
+		reads := []*wire.Read{[]*wire.Read{
 			readString(arg, bound), readBytesOf(arg, lengthArg, bound), readStruct(arg, bound),
 		}[kind%3]}
 		var args [6]uint64
@@ -108,7 +108,7 @@ func FuzzSnapshot(f *testing.F) {
 			t.Errorf("asked for %d bytes and got %d, the bound is %d", memory.asked, len(got.GetData()), bound)
 		case got.GetErrno() != 0 && len(got.GetData()) != 0:
 			t.Errorf("errno %d with %d bytes", got.GetErrno(), len(got.GetData()))
-		case got.GetErrno() < 0 || got.GetErrno() > proto.MaxErrno:
+		case got.GetErrno() < 0 || got.GetErrno() > wire.MaxErrno:
 			t.Errorf("errno %d", got.GetErrno())
 		case kind%3 == 0 && bytes.IndexByte(got.GetData(), 0) >= 0:
 			t.Error("a NUL in a string")
@@ -127,26 +127,26 @@ func words(values ...uint64) []byte {
 }
 
 func TestMatches(t *testing.T) {
-	when := func(conditions ...*proto.Condition) *proto.Match { return &proto.Match{All: conditions} }
-	device := when(&proto.Condition{Arg: 1, Mask: 0xf000, Value: 0x2000})
-	both := when(&proto.Condition{Arg: 0, Mask: ^uint64(0), Value: 1}, &proto.Condition{Arg: 1, Mask: 1, Value: 1})
+	when := func(conditions ...*wire.Condition) *wire.Match { return &wire.Match{All: conditions} }
+	device := when(&wire.Condition{Arg: 1, Mask: 0xf000, Value: 0x2000})
+	both := when(&wire.Condition{Arg: 0, Mask: ^uint64(0), Value: 1}, &wire.Condition{Arg: 1, Mask: 1, Value: 1})
 	for name, test := range map[string]struct {
-		when []*proto.Match
+		when []*wire.Match
 		args [6]uint64
 		want bool
 	}{
 		"none":                 {nil, [6]uint64{}, true},
-		"holds":                {[]*proto.Match{device}, [6]uint64{1: 0x21ff}, true},
-		"garbage above":        {[]*proto.Match{device}, [6]uint64{1: 0xdead_0000_21ff}, true},
-		"does not hold":        {[]*proto.Match{device}, [6]uint64{1: 0x81ff}, false},
-		"all conditions":       {[]*proto.Match{both}, [6]uint64{1, 3}, true},
-		"one of two":           {[]*proto.Match{both}, [6]uint64{1, 2}, false},
-		"any of two matches":   {[]*proto.Match{device, both}, [6]uint64{1, 1}, true},
-		"none of two matches":  {[]*proto.Match{device, both}, [6]uint64{}, false},
-		"high bits do not fit": {[]*proto.Match{both}, [6]uint64{1<<32 | 1, 1}, false},
+		"holds":                {[]*wire.Match{device}, [6]uint64{1: 0x21ff}, true},
+		"garbage above":        {[]*wire.Match{device}, [6]uint64{1: 0xdead_0000_21ff}, true},
+		"does not hold":        {[]*wire.Match{device}, [6]uint64{1: 0x81ff}, false},
+		"all conditions":       {[]*wire.Match{both}, [6]uint64{1, 3}, true},
+		"one of two":           {[]*wire.Match{both}, [6]uint64{1, 2}, false},
+		"any of two matches":   {[]*wire.Match{device, both}, [6]uint64{1, 1}, true},
+		"none of two matches":  {[]*wire.Match{device, both}, [6]uint64{}, false},
+		"high bits do not fit": {[]*wire.Match{both}, [6]uint64{1<<32 | 1, 1}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := matches(&proto.Syscall{When: test.when}, &test.args); got != test.want {
+			if got := matches(&wire.Syscall{When: test.when}, &test.args); got != test.want {
 				t.Errorf("got %v", got)
 			}
 		})

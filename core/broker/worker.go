@@ -4,7 +4,7 @@ import (
 	"errors"
 
 	"github.com/intercede/intercede/core/listener"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 )
 
 func (b *Broker) startWorker() {

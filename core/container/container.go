@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 )
 
@@ -24,7 +24,7 @@ type Container struct {
 	Privileged bool
 
 	key            string
-	uidMap, gidMap []*proto.IDMapping
+	uidMap, gidMap []*wire.IDMapping
 	cgroups        map[string]string
 	namespace      *os.File
 }
@@ -112,8 +112,8 @@ func (c *Container) Close() { c.namespace.Close() }
 func (c *Container) Cgroups() map[string]string { return c.cgroups }
 
 // Wire is what plugins are told of the container.
-func (c *Container) Wire() *proto.Container {
-	return &proto.Container{
+func (c *Container) Wire() *wire.Container {
+	return &wire.Container{
 		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
 		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
 		UidMap: c.uidMap, GidMap: c.gidMap, Cgroups: c.cgroups,
@@ -121,7 +121,7 @@ func (c *Container) Wire() *proto.Container {
 }
 
 // readIDMap reads uid_map or gid_map (user_namespaces(7)).
-func readIDMap(path string) ([]*proto.IDMapping, error) {
+func readIDMap(path string) ([]*wire.IDMapping, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -133,10 +133,10 @@ func readIDMap(path string) ([]*proto.IDMapping, error) {
 	return mappings, nil
 }
 
-func parseIDMap(text []byte) ([]*proto.IDMapping, error) {
-	var mappings []*proto.IDMapping
+func parseIDMap(text []byte) ([]*wire.IDMapping, error) {
+	var mappings []*wire.IDMapping
 	for line := range bytes.Lines(text) {
-		var m proto.IDMapping
+		var m wire.IDMapping
 		if _, err := fmt.Sscan(string(line), &m.Inside, &m.Outside, &m.Length); err != nil {
 			return nil, fmt.Errorf("line %q: %w", line, err)
 		}

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/intercede/intercede/sdk/target"
 	protobuf "google.golang.org/protobuf/proto"
@@ -44,8 +44,8 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids := []*proto.IDMapping{{Inside: 0, Outside: testcaller.FirstID, Length: 65536}}
-	want := &proto.Container{
+	ids := []*wire.IDMapping{{Inside: 0, Outside: testcaller.FirstID, Length: 65536}}
+	want := &wire.Container{
 		Id: "box", Runtime: "test", Annotations: claim.Annotations, InitPid: int32(caller.PID),
 		UserNamespaceDev: user.Dev, UserNamespaceIno: user.Ino, UidMap: ids, GidMap: ids, Cgroups: cgroups,
 	}

@@ -7,19 +7,19 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	protobuf "google.golang.org/protobuf/proto"
 )
 
 func TestParseIDMap(t *testing.T) {
 	for name, test := range map[string]struct {
 		text string
-		want []*proto.IDMapping // nil: an error
+		want []*wire.IDMapping // nil: an error
 	}{
-		"one":         {"         0     100000      65536\n", []*proto.IDMapping{{Outside: 100000, Length: 65536}}},
-		"two":         {"0 1 2\n3 4 5\n", []*proto.IDMapping{{Outside: 1, Length: 2}, {Inside: 3, Outside: 4, Length: 5}}},
-		"all":         {"0 0 4294967295\n", []*proto.IDMapping{{Length: 4294967295}}},
-		"none":        {"", []*proto.IDMapping{}},
+		"one":         {"         0     100000      65536\n", []*wire.IDMapping{{Outside: 100000, Length: 65536}}},
+		"two":         {"0 1 2\n3 4 5\n", []*wire.IDMapping{{Outside: 1, Length: 2}, {Inside: 3, Outside: 4, Length: 5}}},
+		"all":         {"0 0 4294967295\n", []*wire.IDMapping{{Length: 4294967295}}},
+		"none":        {"", []*wire.IDMapping{}},
 		"two numbers": {"0 1\n", nil},
 		"too large":   {"0 1 4294967296\n", nil},
 		"negative":    {"0 -1 1\n", nil},

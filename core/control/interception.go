@@ -10,7 +10,7 @@ import (
 
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/socket"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -24,7 +24,7 @@ type Interception struct {
 }
 
 // Manifests are protobuf's JSON in JSON.
-type Manifests []*proto.Manifest
+type Manifests []*wire.Manifest
 
 // MarshalJSON gives an array.
 func (m Manifests) MarshalJSON() ([]byte, error) {
@@ -46,7 +46,7 @@ func (m *Manifests) UnmarshalJSON(text []byte) error {
 	}
 	*m = make(Manifests, len(texts))
 	for i := range texts {
-		(*m)[i] = &proto.Manifest{}
+		(*m)[i] = &wire.Manifest{}
 		if err := protojson.Unmarshal(texts[i], (*m)[i]); err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	protobuf "google.golang.org/protobuf/proto"
 )
@@ -38,8 +38,8 @@ func listen(t *testing.T, source Source) string {
 }
 
 func TestInterception(t *testing.T) {
-	manifest := &proto.Manifest{Name: "mknod", Syscalls: []*proto.Syscall{{Name: "mknod", When: []*proto.Match{{
-		All: []*proto.Condition{{Arg: 1, Mask: 1<<64 - 1, Value: 1 << 63}},
+	manifest := &wire.Manifest{Name: "mknod", Syscalls: []*wire.Syscall{{Name: "mknod", When: []*wire.Match{{
+		All: []*wire.Condition{{Arg: 1, Mask: 1<<64 - 1, Value: 1 << 63}},
 	}}}}}
 	var asked policy.Container
 	path := listen(t, Source{Interception: func(c policy.Container) *Interception {

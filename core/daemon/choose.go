@@ -7,17 +7,17 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // For is what the described container gets, with the manifests of the plugins that it has enabled, without the syscalls
 // that its settings leave switched off. Without such a plugin nothing of the container's calls needs to be notified.
-func (s *Setup) For(c policy.Container) (*policy.Effective, []*proto.Manifest) {
+func (s *Setup) For(c policy.Container) (*policy.Effective, []*wire.Manifest) {
 	effective := s.Policy.For(c)
-	var manifests []*proto.Manifest
+	var manifests []*wire.Manifest
 	for i, p := range s.Policy.Plugins {
 		if state := effective.Plugin(p.Name); state != nil {
-			manifests = append(manifests, proto.Narrow(s.installed[i], state.SettingsJSON()))
+			manifests = append(manifests, wire.Narrow(s.installed[i], state.SettingsJSON()))
 		}
 	}
 	return effective, manifests

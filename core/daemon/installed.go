@@ -10,15 +10,15 @@ import (
 
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // Installed is a plugin whose binary is there, or that the config names.
 type Installed struct {
 	Name     string
 	Path     string
-	Enabled  bool            // for some container
-	Manifest *proto.Manifest // nil with an Err
+	Enabled  bool           // for some container
+	Manifest *wire.Manifest // nil with an Err
 	Err      error
 }
 
@@ -31,7 +31,7 @@ func ListInstalled(ctx context.Context, config *policy.Config) []*Installed {
 	}
 	for _, name := range installedNames(config.Broker.PluginDir) {
 		if !slices.ContainsFunc(list, func(p *Installed) bool { return p.Name == name }) {
-			list = append(list, &Installed{Name: name, Path: filepath.Join(config.Broker.PluginDir, proto.BinaryPrefix+name)})
+			list = append(list, &Installed{Name: name, Path: filepath.Join(config.Broker.PluginDir, wire.BinaryPrefix+name)})
 		}
 	}
 	slices.SortFunc(list, func(a, b *Installed) int { return strings.Compare(a.Name, b.Name) })
@@ -50,7 +50,7 @@ func installedNames(folder string) []string {
 	var names []string
 	entries, _ := os.ReadDir(folder)
 	for _, entry := range entries {
-		if name, ok := strings.CutPrefix(entry.Name(), proto.BinaryPrefix); ok {
+		if name, ok := strings.CutPrefix(entry.Name(), wire.BinaryPrefix); ok {
 			names = append(names, name)
 		}
 	}

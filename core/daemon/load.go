@@ -9,14 +9,14 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // Setup is a config that was checked as a whole: the file, the plugins' binaries and manifests, the settings.
 type Setup struct {
 	Policy    *policy.Policy
-	Manifests []*proto.Manifest // of Policy.Plugins, in their order, with the syscalls that some container's settings leave switched on
-	installed []*proto.Manifest // the same as the binaries print them
+	Manifests []*wire.Manifest // of Policy.Plugins, in their order, with the syscalls that some container's settings leave switched on
+	installed []*wire.Manifest // the same as the binaries print them
 	routes    filter.Routes
 }
 
@@ -36,7 +36,7 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 	for _, p := range resolved.Plugins {
 		manifest := manifests.Read[p.Name]
 		setup.installed = append(setup.installed, manifest)
-		setup.Manifests = append(setup.Manifests, proto.Narrow(manifest, p.WidestJSON))
+		setup.Manifests = append(setup.Manifests, wire.Narrow(manifest, p.WidestJSON))
 	}
 	var err error
 	if setup.routes, err = filter.Resolve(setup.Manifests); err != nil {
@@ -50,7 +50,7 @@ func readManifests(ctx context.Context, config *policy.Config) policy.Manifests 
 	var mu sync.Mutex
 	var reading sync.WaitGroup
 	manifests := policy.Manifests{
-		Read: map[string]*proto.Manifest{}, Unread: map[string]error{}, Installed: installedNames(config.Broker.PluginDir),
+		Read: map[string]*wire.Manifest{}, Unread: map[string]error{}, Installed: installedNames(config.Broker.PluginDir),
 	}
 	for _, p := range config.Plugins {
 		if !p.Used {

@@ -10,7 +10,7 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 

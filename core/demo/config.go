@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/core/internal/disk"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 const fuseMajor, fuseMinor = 10, 229
@@ -26,7 +26,7 @@ func plugins(d disk.Disk) map[string]string {
 func installed(pluginDir string, settings map[string]string) map[string]bool {
 	found := map[string]bool{}
 	for name := range settings {
-		_, err := os.Stat(filepath.Join(pluginDir, proto.BinaryPrefix+name))
+		_, err := os.Stat(filepath.Join(pluginDir, wire.BinaryPrefix+name))
 		found[name] = err == nil
 	}
 	return found

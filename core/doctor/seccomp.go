@@ -7,7 +7,7 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // capture is what leaves the kernel of one system call, for all plugins that take it.
@@ -30,7 +30,7 @@ type condition struct {
 }
 
 // collect joins what the manifests take, ordered by name.
-func collect(manifests []*proto.Manifest) ([]*capture, error) {
+func collect(manifests []*wire.Manifest) ([]*capture, error) {
 	if len(architectures) == 0 {
 		return nil, fmt.Errorf("seccomp filter: no support for %s: want amd64 or arm64", runtime.GOARCH)
 	}
@@ -48,7 +48,7 @@ func collect(manifests []*proto.Manifest) ([]*capture, error) {
 }
 
 // add adds what one plugin takes of a call.
-func add(captures map[string]*capture, plugin string, s *proto.Syscall) error {
+func add(captures map[string]*capture, plugin string, s *wire.Syscall) error {
 	matches := normalize(s.GetWhen())
 	if c, taken := captures[s.GetName()]; taken {
 		c.plugins = append(c.plugins, plugin)
@@ -82,7 +82,7 @@ func resolve(name string) (map[architecture]int32, error) {
 }
 
 // normalize brings equal sets of matches to one form; a match that always holds leaves none.
-func normalize(when []*proto.Match) []match {
+func normalize(when []*wire.Match) []match {
 	var matches []match
 	for _, w := range when {
 		var m match

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // lxcStartup are the calls that LXC makes in the container between loading the filter and executing its first program, which
@@ -21,7 +21,7 @@ var lxcStartup = []string{
 // Without a base (empty), the rest is allowed. A base is such a policy, like /usr/share/lxc/config/common.seccomp; the
 // plugins' rules come first, and what they leave over of a call keeps the base's action, as with [OCI]. A base that notifies
 // by itself is refused, and one whose rules for such a call cannot be told apart from the plugins'.
-func LXC(base []byte, manifests []*proto.Manifest) ([]byte, error) {
+func LXC(base []byte, manifests []*wire.Manifest) ([]byte, error) {
 	captures, err := collect(manifests)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // commonPolicy is LXC's own /usr/share/lxc/config/common.seccomp.
@@ -37,10 +37,10 @@ mknodat notify [2,24576,SCMP_CMP_MASKED_EQ,61440]
 setxattrat notify
 sysinfo notify
 `
-	manifests := []*proto.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}
+	manifests := []*wire.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}
 	for _, test := range []struct {
 		name, base string
-		manifests  []*proto.Manifest
+		manifests  []*wire.Manifest
 		want       string
 	}{
 		{"no base", "", manifests, "2\ndenylist\n" + notify},
@@ -48,15 +48,15 @@ sysinfo notify
 		{"nothing to notify", commonPolicy, nil, strings.Replace(commonPolicy, "denylist\n", "denylist\n[all]\n", 1)},
 		{"LXC's own base", commonPolicy, manifests, strings.Replace(commonPolicy, "denylist\n", "denylist\n"+notify, 1)},
 		{"without a last line end", "2\ndenylist\n[x86]\nopen errno 1", manifests, "2\ndenylist\n" + notify + "[x86]\nopen errno 1\n"},
-		{"a rule whose calls are all notified goes", "2\nallowlist errno 1\n# calls\nsysinfo\nread\n", []*proto.Manifest{sysinfoPlugin},
+		{"a rule whose calls are all notified goes", "2\nallowlist errno 1\n# calls\nsysinfo\nread\n", []*wire.Manifest{sysinfoPlugin},
 			"2\nallowlist errno 1\n[all]\nsysinfo notify\n# calls\nread\n"},
-		{"the rest of a call keeps its action", "2\ndenylist\nmknod errno 95 # really\n", []*proto.Manifest{plugin("p", takes("mknod", when(1, 3, 1)))},
+		{"the rest of a call keeps its action", "2\ndenylist\nmknod errno 95 # really\n", []*wire.Manifest{plugin("p", takes("mknod", when(1, 3, 1)))},
 			"2\ndenylist\n[all]\nmknod notify [1,1,SCMP_CMP_MASKED_EQ,3]\nmknod errno 95 [1,0,SCMP_CMP_MASKED_EQ,1]\nmknod errno 95 [1,2,SCMP_CMP_MASKED_EQ,2]\n"},
-		{"the action of an allowlist", "2\nallowlist\nmknod\n", []*proto.Manifest{plugin("p", takes("mknod", when(1, ^uint64(0), 1)))},
+		{"the action of an allowlist", "2\nallowlist\nmknod\n", []*wire.Manifest{plugin("p", takes("mknod", when(1, ^uint64(0), 1)))},
 			"2\nallowlist\n[all]\nmknod notify [1,1,SCMP_CMP_EQ]\nmknod allow [1,1,SCMP_CMP_NE]\n"},
-		{"the action of a denylist", "2\nblacklist allow\nmknod\n", []*proto.Manifest{plugin("p", takes("mknod", when(1, ^uint64(0), 1)))},
+		{"the action of a denylist", "2\nblacklist allow\nmknod\n", []*wire.Manifest{plugin("p", takes("mknod", when(1, ^uint64(0), 1)))},
 			"2\nblacklist allow\n[all]\nmknod notify [1,1,SCMP_CMP_EQ]\nmknod kill [1,1,SCMP_CMP_NE]\n"},
-		{"several conditions", "", []*proto.Manifest{plugin("p", takes("bpf", both(when(0, ^uint64(0), 5), when(2, 0xff, 1))))},
+		{"several conditions", "", []*wire.Manifest{plugin("p", takes("bpf", both(when(0, ^uint64(0), 5), when(2, 0xff, 1))))},
 			"2\ndenylist\n[all]\nbpf notify [0,5,SCMP_CMP_EQ][2,1,SCMP_CMP_MASKED_EQ,255]\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -74,7 +74,7 @@ sysinfo notify
 func TestLXCRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name, base string
-		manifests  []*proto.Manifest
+		manifests  []*wire.Manifest
 		want       []string
 	}{
 		{"version 1", "1\nallowlist\n1\n", nil, []string{"base policy: line 1", `"1"`, "want 2"}},
@@ -88,18 +88,18 @@ func TestLXCRefuses(t *testing.T) {
 		{"merged before", "2\ndenylist\n[all]\nmknod notify\n", nil, []string{"one listener"}},
 		{"a rule with arguments", "2\ndenylist\nmknod errno 1 [1,1,SCMP_CMP_EQ]\n", nil, []string{`"mknod errno 1 [1,1,SCMP_CMP_EQ]"`, "without them"}},
 		{"two actions", "2\ndenylist\n[x86]\nmknod errno 1\n[x86_64]\nmknod errno 2\n", nil, []string{`"mknod errno 1" and "mknod errno 2"`}},
-		{"umount2, of which LXC refuses a part", commonPolicy, []*proto.Manifest{plugin("p", takes("umount2", when(1, 8, 8)))}, []string{"reject_force_umount", "arguments"}},
+		{"umount2, of which LXC refuses a part", commonPolicy, []*wire.Manifest{plugin("p", takes("umount2", when(1, 8, 8)))}, []string{"reject_force_umount", "arguments"}},
 		{"NUL", "2\ndenylist\nmknod\x00\n", nil, []string{"line 3", "NUL"}},
 		{"a long line", "2\ndenylist\n" + strings.Repeat("x", 5000) + "\n", nil, []string{"line 3", "4096"}},
-		{"two arguments", "2\ndenylist\nmknod errno 1\n", []*proto.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1))))}, []string{"mknod errno 1", "one argument"}},
-		{"several matches of several conditions", "", []*proto.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1)), when(1, 2, 2)))}, []string{"mknod", "libseccomp"}},
-		{"a call of LXC's start", "", []*proto.Manifest{plugin("p", takes("prctl"))}, []string{"plugin p: syscall prctl", "LXC"}},
-		{"no call", "", []*proto.Manifest{plugin("p", takes("mknood"))}, []string{"plugin p", "mknod?"}},
+		{"two arguments", "2\ndenylist\nmknod errno 1\n", []*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1))))}, []string{"mknod errno 1", "one argument"}},
+		{"several matches of several conditions", "", []*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1)), when(1, 2, 2)))}, []string{"mknod", "libseccomp"}},
+		{"a call of LXC's start", "", []*wire.Manifest{plugin("p", takes("prctl"))}, []string{"plugin p: syscall prctl", "LXC"}},
+		{"no call", "", []*wire.Manifest{plugin("p", takes("mknood"))}, []string{"plugin p", "mknod?"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			manifests := test.manifests
 			if manifests == nil {
-				manifests = []*proto.Manifest{mknodPlugin}
+				manifests = []*wire.Manifest{mknodPlugin}
 			}
 			_, err := LXC([]byte(test.base), manifests)
 			wantError(t, err, test.want...)
@@ -137,7 +137,7 @@ func TestLXCMergesRandomPolicies(t *testing.T) {
 }
 
 // checkLXCMerge compares programs, where the base can be merged.
-func checkLXCMerge(t *testing.T, random *rand.Rand, base string, manifests []*proto.Manifest) bool {
+func checkLXCMerge(t *testing.T, random *rand.Rand, base string, manifests []*wire.Manifest) bool {
 	t.Helper()
 	merged, err := LXC([]byte(base), manifests)
 	if err != nil {
@@ -244,14 +244,14 @@ func FuzzLXCBase(f *testing.F) {
 	f.Add(commonPolicy)
 	f.Add("2\nallowlist errno 1\n[x86]\nmknod # a\nmknodat allow\n")
 	f.Fuzz(func(t *testing.T, base string) {
-		text, err := LXC([]byte(base), []*proto.Manifest{mknodPlugin})
+		text, err := LXC([]byte(base), []*wire.Manifest{mknodPlugin})
 		if err != nil {
 			return
 		}
 		if !strings.HasPrefix(string(text), "2\n") || !strings.Contains(string(text), "\nmknod notify [1,8192,SCMP_CMP_MASKED_EQ,61440]\n") {
 			t.Errorf("got %q", text)
 		}
-		if _, err := LXC(text, []*proto.Manifest{mknodPlugin}); err == nil {
+		if _, err := LXC(text, []*wire.Manifest{mknodPlugin}); err == nil {
 			t.Errorf("a merged policy was merged again: %q", text)
 		}
 	})

@@ -5,29 +5,29 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
 
 // plugin is a manifest as the filter sees it.
-func plugin(name string, syscalls ...*proto.Syscall) *proto.Manifest {
-	return &proto.Manifest{Name: name, Syscalls: syscalls}
+func plugin(name string, syscalls ...*wire.Syscall) *wire.Manifest {
+	return &wire.Manifest{Name: name, Syscalls: syscalls}
 }
 
 // takes is a call that is notified when any of the matches holds, always if there is none.
-func takes(name string, when ...*proto.Match) *proto.Syscall {
-	return &proto.Syscall{Name: name, When: when}
+func takes(name string, when ...*wire.Match) *wire.Syscall {
+	return &wire.Syscall{Name: name, When: when}
 }
 
 // when is a match of one condition; of the value only what the mask has counts.
-func when(arg uint32, mask, value uint64) *proto.Match {
-	return &proto.Match{All: []*proto.Condition{{Arg: arg, Mask: mask, Value: value & mask}}}
+func when(arg uint32, mask, value uint64) *wire.Match {
+	return &wire.Match{All: []*wire.Condition{{Arg: arg, Mask: mask, Value: value & mask}}}
 }
 
 // both is a match that holds where all do.
-func both(matches ...*proto.Match) *proto.Match {
-	all := &proto.Match{}
+func both(matches ...*wire.Match) *wire.Match {
+	all := &wire.Match{}
 	for _, m := range matches {
 		all.All = append(all.All, m.GetAll()...)
 	}
@@ -50,7 +50,7 @@ var (
 		when(0, 0xffffffff, unix.BPF_PROG_LOAD), when(0, 0xffffffff, unix.BPF_PROG_ATTACH),
 		when(0, 0xffffffff, unix.BPF_PROG_DETACH), when(0, 0xffffffff, unix.BPF_PROG_QUERY)))
 
-	shipped = []*proto.Manifest{mknodPlugin, sysinfoPlugin, setxattrPlugin, mountPlugin, bpfPlugin}
+	shipped = []*wire.Manifest{mknodPlugin, sysinfoPlugin, setxattrPlugin, mountPlugin, bpfPlugin}
 )
 
 // requireAMD64 skips what compares the tables of x86.

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 const (
@@ -28,7 +28,7 @@ var startup = []string{"write", "fcntl", "sendmsg"}
 // action. libseccomp lets an unconditional rule swallow conditional ones, so a rule of the base on such a call is
 // replaced by rules for the rest. A base that notifies by itself is refused, and one whose rules for such a call cannot
 // be told apart from the plugins'. If the base lists architectures, those of this machine are added.
-func OCI(base []byte, manifests []*proto.Manifest, listenerPath string) ([]byte, error) {
+func OCI(base []byte, manifests []*wire.Manifest, listenerPath string) ([]byte, error) {
 	if !filepath.IsAbs(listenerPath) {
 		return nil, fmt.Errorf("seccomp profile: listener path %q: want an absolute path", listenerPath)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	libseccomp "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +19,7 @@ const socketPath = "/run/intercede/oci.sock"
 
 func TestOCIWithoutBase(t *testing.T) {
 	requireAMD64(t)
-	got, err := OCI(nil, []*proto.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
+	got, err := OCI(nil, []*wire.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestOCIWithBase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := OCI(base, []*proto.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
+	got, err := OCI(base, []*wire.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +56,11 @@ func TestOCIIsDeterministic(t *testing.T) {
 	turned := plugin("mknod", takes("mknodat", when(2, unix.S_IFMT, unix.S_IFBLK), when(2, unix.S_IFMT, unix.S_IFCHR)),
 		takes("mknod", when(1, unix.S_IFMT, unix.S_IFBLK), when(1, unix.S_IFMT, unix.S_IFCHR)))
 	base := readFile(t, "testdata/base.json")
-	a, err := OCI(base, []*proto.Manifest{sysinfoPlugin, mknodPlugin}, socketPath)
+	a, err := OCI(base, []*wire.Manifest{sysinfoPlugin, mknodPlugin}, socketPath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := OCI(base, []*proto.Manifest{turned, sysinfoPlugin}, socketPath)
+	b, err := OCI(base, []*wire.Manifest{turned, sysinfoPlugin}, socketPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func mergeRandom(t *testing.T, random *rand.Rand) bool {
 }
 
 // checkMerge compares programs: what a manifest asks for is notified, all else is as with the base alone.
-func checkMerge(t *testing.T, random *rand.Rand, base, merged []byte, manifests []*proto.Manifest, caps []string) {
+func checkMerge(t *testing.T, random *rand.Rand, base, merged []byte, manifests []*wire.Manifest, caps []string) {
 	t.Helper()
 	captures, err := collect(manifests)
 	if err != nil {
@@ -214,19 +214,19 @@ func samples(random *rand.Rand, matches []match) [][6]uint64 {
 }
 
 // randomManifests have conditions that a profile with a base can express.
-func randomManifests(random *rand.Rand) []*proto.Manifest {
-	var syscalls []*proto.Syscall
+func randomManifests(random *rand.Rand) []*wire.Manifest {
+	var syscalls []*wire.Syscall
 	for _, name := range []string{"mknod", "mknodat", "umount2", "setxattr"} {
 		s, arg := takes(name), uint32(random.IntN(6))
 		for range random.IntN(4) {
 			s.When = append(s.When, when(arg, randomMask(random), randomValue(random)))
 		}
 		if random.IntN(5) == 0 {
-			s.When = []*proto.Match{when(arg, ^uint64(0), randomValue(random))}
+			s.When = []*wire.Match{when(arg, ^uint64(0), randomValue(random))}
 		}
 		syscalls = append(syscalls, s)
 	}
-	return []*proto.Manifest{plugin("random", syscalls...)}
+	return []*wire.Manifest{plugin("random", syscalls...)}
 }
 
 func randomMask(random *rand.Rand) uint64 {
@@ -314,7 +314,7 @@ func TestOCIRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		base      string
-		manifests []*proto.Manifest
+		manifests []*wire.Manifest
 		want      []string
 	}{
 		{"no JSON", `defaultAction`, nil, []string{"base profile"}},
@@ -329,27 +329,27 @@ func TestOCIRefuses(t *testing.T) {
 		{"two actions", rules(allowMknod, `{"names": ["mknod"], "action": "SCMP_ACT_ERRNO"}`), nil, []string{"syscalls[0] and syscalls[1]", "mknod"}},
 		{"two errnos", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}`, `{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2}`), nil, []string{"syscalls[0] and syscalls[1]", "mknod"}},
 		{"a rule with arguments", rules(`{"names": ["mknod"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 5, "value": 4096, "op": "SCMP_CMP_NE"}]}`), nil, []string{"mknod", "without args"}},
-		{"64 bits in several matches", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, ^uint64(0), 1), when(2, 3, 2)))}, []string{"mknod", "32 bits"}},
-		{"high bits", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(2, 1<<40, 1<<40)))}, []string{"mknod", "32 bits"}},
-		{"two arguments", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 1), when(2, 1, 1)))}, []string{"mknod", "one argument"}},
-		{"two arguments of one match", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1))))}, []string{"mknod", "one argument"}},
-		{"several matches of several conditions", "", []*proto.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1)), when(1, 2, 2)))}, []string{"mknod", "libseccomp"}},
-		{"too many rules", rules(allowMknod), []*proto.Manifest{plugin("p", takes("mknod", when(1, 0xffffffff, 0xff00ff00), when(1, 0xffffffff, 0x00ff00ff)))}, []string{"mknod", "more than 64 rules"}},
-		{"runtime's own call", "", []*proto.Manifest{plugin("p", takes("sendmsg_"))}, []string{"plugin p"}},
-		{"write", "", []*proto.Manifest{plugin("p", takes("write"))}, []string{"plugin p: syscall write", "runtimes"}},
-		{"fcntl", "", []*proto.Manifest{plugin("p", takes("fcntl"))}, []string{"plugin p: syscall fcntl", "runtimes"}},
+		{"64 bits in several matches", rules(allowMknod), []*wire.Manifest{plugin("p", takes("mknod", when(2, ^uint64(0), 1), when(2, 3, 2)))}, []string{"mknod", "32 bits"}},
+		{"high bits", rules(allowMknod), []*wire.Manifest{plugin("p", takes("mknod", when(2, 1<<40, 1<<40)))}, []string{"mknod", "32 bits"}},
+		{"two arguments", rules(allowMknod), []*wire.Manifest{plugin("p", takes("mknod", when(1, 1, 1), when(2, 1, 1)))}, []string{"mknod", "one argument"}},
+		{"two arguments of one match", rules(allowMknod), []*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1))))}, []string{"mknod", "one argument"}},
+		{"several matches of several conditions", "", []*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1)), when(1, 2, 2)))}, []string{"mknod", "libseccomp"}},
+		{"too many rules", rules(allowMknod), []*wire.Manifest{plugin("p", takes("mknod", when(1, 0xffffffff, 0xff00ff00), when(1, 0xffffffff, 0x00ff00ff)))}, []string{"mknod", "more than 64 rules"}},
+		{"runtime's own call", "", []*wire.Manifest{plugin("p", takes("sendmsg_"))}, []string{"plugin p"}},
+		{"write", "", []*wire.Manifest{plugin("p", takes("write"))}, []string{"plugin p: syscall write", "runtimes"}},
+		{"fcntl", "", []*wire.Manifest{plugin("p", takes("fcntl"))}, []string{"plugin p: syscall fcntl", "runtimes"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			manifests := test.manifests
 			if manifests == nil {
-				manifests = []*proto.Manifest{mknodPlugin}
+				manifests = []*wire.Manifest{mknodPlugin}
 			}
 			_, err := OCI([]byte(test.base), manifests, socketPath)
 			wantError(t, err, test.want...)
 		})
 	}
 	t.Run("relative listener path", func(t *testing.T) {
-		_, err := OCI(nil, []*proto.Manifest{mknodPlugin}, "oci.sock")
+		_, err := OCI(nil, []*wire.Manifest{mknodPlugin}, "oci.sock")
 		wantError(t, err, `"oci.sock"`, "absolute")
 	})
 }
@@ -359,24 +359,24 @@ func TestOCIMerge(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		base      string
-		manifests []*proto.Manifest
+		manifests []*wire.Manifest
 		want      string
 	}{
 		{"unknown keys and exact numbers stay",
 			`{"defaultAction": "SCMP_ACT_ALLOW", "x-note": "a<b", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 18446744073709551615, "op": "SCMP_CMP_EQ"}], "x": 1e1}]}`,
-			[]*proto.Manifest{sysinfoPlugin},
+			[]*wire.Manifest{sysinfoPlugin},
 			`{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","names":["sysinfo"]},{"names":["read"],"action":"SCMP_ACT_LOG","args":[{"index":0,"value":18446744073709551615,"op":"SCMP_CMP_EQ"}],"x":1e1}],"x-note":"a<b"}`},
 		{"a rule whose calls are all notified goes",
 			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["sysinfo"], "action": "SCMP_ACT_ALLOW"}]}`,
-			[]*proto.Manifest{sysinfoPlugin},
+			[]*wire.Manifest{sysinfoPlugin},
 			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","names":["sysinfo"]}]}`},
 		{"so does one whose rest is empty",
 			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["mknod"], "action": "SCMP_ACT_ALLOW"}]}`,
-			[]*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 0), when(1, 1, 1)))},
+			[]*wire.Manifest{plugin("p", takes("mknod", when(1, 1, 0), when(1, 1, 1)))},
 			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]},{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]}]}`},
 		{"the older form of a rule, and capabilities",
 			`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "mknod", "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_MKNOD"]}}]}`,
-			[]*proto.Manifest{plugin("p", takes("mknod", when(1, 1, 0)))},
+			[]*wire.Manifest{plugin("p", takes("mknod", when(1, 1, 0)))},
 			`{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/intercede/oci.sock","syscalls":[{"action":"SCMP_ACT_NOTIFY","args":[{"index":1,"value":1,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}],"names":["mknod"]},{"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":1,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"includes":{"caps":["CAP_MKNOD"]},"names":["mknod"]}]}`},
 		{"missing architectures",
 			`{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"]}`,
@@ -412,14 +412,14 @@ func FuzzOCIBase(f *testing.F) {
 	f.Add(readFile(f, "testdata/base.json"))
 	f.Add([]byte(`{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_X86_64"}], "syscalls": [{"name": "mknod", "Names": null, "args": [{}]}]}`))
 	f.Fuzz(func(t *testing.T, base []byte) {
-		text, err := OCI(base, []*proto.Manifest{mknodPlugin}, socketPath)
+		text, err := OCI(base, []*wire.Manifest{mknodPlugin}, socketPath)
 		if err != nil {
 			return
 		}
 		if !json.Valid(text) {
 			t.Errorf("no JSON: %s", text)
 		}
-		if _, err := OCI(text, []*proto.Manifest{mknodPlugin}, socketPath); err == nil {
+		if _, err := OCI(text, []*wire.Manifest{mknodPlugin}, socketPath); err == nil {
 			t.Errorf("a merged profile was merged again: %s", text)
 		}
 	})

@@ -3,7 +3,7 @@ package filter
 import (
 	"fmt"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +25,7 @@ const maxInstructions = 4096
 // The code is made here and not by libseccomp, which (2.5.0 to 2.6.1) shares instructions between architectures without
 // regard to what they expect in the accumulator, so that calls with several conditions are missed, and which cannot add a
 // call that it has no name for to any but the native architecture.
-func Program(manifests []*proto.Manifest, reserved []string) ([]unix.SockFilter, error) {
+func Program(manifests []*wire.Manifest, reserved []string) ([]unix.SockFilter, error) {
 	captures, err := collect(manifests)
 	if err != nil {
 		return nil, err

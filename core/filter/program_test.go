@@ -5,11 +5,11 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
-func mustProgram(t testing.TB, manifests ...*proto.Manifest) verdicts {
+func mustProgram(t testing.TB, manifests ...*wire.Manifest) verdicts {
 	t.Helper()
 	program, err := Program(manifests, nil)
 	if err != nil {
@@ -20,7 +20,7 @@ func mustProgram(t testing.TB, manifests ...*proto.Manifest) verdicts {
 
 func TestProgram(t *testing.T) {
 	requireAMD64(t)
-	v := mustProgram(t, append([]*proto.Manifest{plugin("old", takes("umount"))}, shipped...)...)
+	v := mustProgram(t, append([]*wire.Manifest{plugin("old", takes("umount"))}, shipped...)...)
 	const (
 		x86_64 = unix.AUDIT_ARCH_X86_64
 		i386   = unix.AUDIT_ARCH_I386
@@ -79,25 +79,25 @@ func TestProgramJoinsPlugins(t *testing.T) {
 	tautology := plugin("tautology", takes("mknod", when(1, 0, 0)))
 	for _, test := range []struct {
 		name      string
-		manifests []*proto.Manifest
+		manifests []*wire.Manifest
 		want      map[call]uint32
 	}{
-		{"either condition", []*proto.Manifest{chr, blk}, map[call]uint32{
+		{"either condition", []*wire.Manifest{chr, blk}, map[call]uint32{
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{1: unix.S_IFCHR}}: notify,
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{1: unix.S_IFBLK}}: notify,
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{1: unix.S_IFIFO}}: allow,
 		}},
-		{"all conditions of a match", []*proto.Manifest{zero}, map[call]uint32{
+		{"all conditions of a match", []*wire.Manifest{zero}, map[call]uint32{
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{}}:                  notify,
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{2: 1}}:              allow,
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{1: unix.S_IFIFO}}:   allow,
 			{unix.AUDIT_ARCH_I386, 14, [6]uint64{}}:                     notify,
 			{unix.AUDIT_ARCH_I386, 14, [6]uint64{1: 0666, 2: 0xffff00}}: allow,
 		}},
-		{"one without conditions", []*proto.Manifest{chr, all}, map[call]uint32{
+		{"one without conditions", []*wire.Manifest{chr, all}, map[call]uint32{
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{1: unix.S_IFIFO}}: notify,
 		}},
-		{"a condition that always holds", []*proto.Manifest{chr, tautology}, map[call]uint32{
+		{"a condition that always holds", []*wire.Manifest{chr, tautology}, map[call]uint32{
 			{unix.AUDIT_ARCH_X86_64, 133, [6]uint64{1: unix.S_IFIFO}}: notify,
 		}},
 		{"no plugin", nil, map[call]uint32{
@@ -116,9 +116,9 @@ func TestProgramJoinsPlugins(t *testing.T) {
 }
 
 func TestProgramRefusesReservedCalls(t *testing.T) {
-	_, err := Program([]*proto.Manifest{mknodPlugin, plugin("a", takes("sendmmsg_")), plugin("b", takes("execve")), plugin("c", takes("execve"))}, []string{"execve"})
+	_, err := Program([]*wire.Manifest{mknodPlugin, plugin("a", takes("sendmmsg_")), plugin("b", takes("execve")), plugin("c", takes("execve"))}, []string{"execve"})
 	wantError(t, err, "plugin a")
-	_, err = Program([]*proto.Manifest{mknodPlugin, plugin("b", takes("execve")), plugin("c", takes("execve"))}, []string{"execve"})
+	_, err = Program([]*wire.Manifest{mknodPlugin, plugin("b", takes("execve")), plugin("c", takes("execve"))}, []string{"execve"})
 	wantError(t, err, "plugin b, c: syscall execve cannot be intercepted")
 }
 
@@ -139,7 +139,7 @@ func FuzzProgram(f *testing.F) {
 }
 
 func checkRandomProgram(t *testing.T, random *rand.Rand) {
-	manifests := []*proto.Manifest{randomPlugin(random, "a"), randomPlugin(random, "b")}
+	manifests := []*wire.Manifest{randomPlugin(random, "a"), randomPlugin(random, "b")}
 	captures, err := collect(manifests)
 	if err != nil {
 		t.Fatal(err)
@@ -166,9 +166,9 @@ func checkRandomProgram(t *testing.T, random *rand.Rand) {
 }
 
 // holds says whether a plugin wants the call.
-func holds(manifests []*proto.Manifest, name string, args [6]uint64) bool {
-	fails := func(c *proto.Condition) bool { return args[c.GetArg()]&c.GetMask() != c.GetValue() }
-	matches := func(m *proto.Match) bool { return !slices.ContainsFunc(m.GetAll(), fails) }
+func holds(manifests []*wire.Manifest, name string, args [6]uint64) bool {
+	fails := func(c *wire.Condition) bool { return args[c.GetArg()]&c.GetMask() != c.GetValue() }
+	matches := func(m *wire.Match) bool { return !slices.ContainsFunc(m.GetAll(), fails) }
 	for _, m := range manifests {
 		for _, s := range m.GetSyscalls() {
 			if s.GetName() == name && (len(s.GetWhen()) == 0 || slices.ContainsFunc(s.GetWhen(), matches)) {
@@ -179,12 +179,12 @@ func holds(manifests []*proto.Manifest, name string, args [6]uint64) bool {
 	return false
 }
 
-func randomPlugin(random *rand.Rand, name string) *proto.Manifest {
+func randomPlugin(random *rand.Rand, name string) *wire.Manifest {
 	p := plugin(name)
 	for _, syscall := range []string{"mknod", "umount2", "setxattr", "umount", "setxattrat"} {
 		s := takes(syscall)
 		for range random.IntN(4) {
-			m := &proto.Match{}
+			m := &wire.Match{}
 			for _, arg := range random.Perm(6)[:1+random.IntN(3)] {
 				mask := randomMask(random) << (random.IntN(3) * 16)
 				m = both(m, when(uint32(arg), mask, randomValue(random)))

@@ -1,6 +1,6 @@
 package filter
 
-import "github.com/intercede/intercede/sdk/proto"
+import "github.com/intercede/intercede/internal/wire"
 
 // Number identifies a system call as a notification does.
 type Number struct {
@@ -13,7 +13,7 @@ type Routes map[Number]string
 
 // Resolve finds the calls that the manifests take on every architecture of this machine, compatibility ones too. A call
 // that an architecture lacks is left out there; one that none has is an error.
-func Resolve(manifests []*proto.Manifest) (Routes, error) {
+func Resolve(manifests []*wire.Manifest) (Routes, error) {
 	captures, err := collect(manifests)
 	if err != nil {
 		return nil, err

@@ -3,13 +3,13 @@ package filter
 import (
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
 func TestResolve(t *testing.T) {
 	requireAMD64(t)
-	routes, err := Resolve(append([]*proto.Manifest{plugin("old", takes("umount"), takes("socketcall"))}, shipped...))
+	routes, err := Resolve(append([]*wire.Manifest{plugin("old", takes("umount"), takes("socketcall"))}, shipped...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestResolveRefuses(t *testing.T) {
 		{"behind ipc", "semtimedop", []string{"plugin p: syscall semtimedop", "ipc"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Resolve([]*proto.Manifest{plugin("p", takes(test.syscall)), mknodPlugin})
+			_, err := Resolve([]*wire.Manifest{plugin("p", takes(test.syscall)), mknodPlugin})
 			wantError(t, err, test.want...)
 		})
 	}

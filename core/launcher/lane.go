@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/intercede/intercede/sdk/lane"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,7 +74,7 @@ func (ls *lanes) open(cpu int) (*laneConn, error) {
 		l.Close()
 		return nil, err
 	}
-	if err := ls.say(&proto.LaneControl{Control: &proto.LaneControl_Open{Open: &proto.OpenLane{Number: l.number, Cpu: int32(cpu)}}}, theirs); err != nil {
+	if err := ls.say(&wire.LaneControl{Control: &wire.LaneControl_Open{Open: &wire.OpenLane{Number: l.number, Cpu: int32(cpu)}}}, theirs); err != nil {
 		l.Close()
 		return nil, err
 	}
@@ -103,12 +103,12 @@ func (l *laneConn) abandon() {
 	defer ls.mu.Unlock()
 	ls.count--
 	if ls.control != nil {
-		ls.say(&proto.LaneControl{Control: &proto.LaneControl_Cancel{Cancel: l.number}}, -1)
+		ls.say(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: l.number}}, -1)
 	}
 }
 
 // say tells the plugin something. One that does not listen gets no more lanes.
-func (ls *lanes) say(message *proto.LaneControl, fd int) error {
+func (ls *lanes) say(message *wire.LaneControl, fd int) error {
 	err := ls.control.Send(message, fd)
 	if err != nil {
 		ls.control.Close()
@@ -142,7 +142,7 @@ func (ls *lanes) close() {
 
 // handle carries one notification over the lane, which it gives back. The thread waits for the plugin, and looks now and
 // then whether that is of any use.
-func (l *laneConn) handle(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*proto.Response, *Descriptor, error) {
+func (l *laneConn) handle(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*wire.Response, *Descriptor, error) {
 	answer, added, err := l.converse(ctx, p, d, caller, deadline)
 	if err != nil {
 		l.abandon()
@@ -160,7 +160,7 @@ func (l *laneConn) handle(ctx context.Context, p *process, d *Dialogue, caller C
 
 // converse sends the notification, answers questions, and returns the plugin's last message. After an error the plugin may
 // still be at it.
-func (l *laneConn) converse(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*proto.PluginMessage, *Descriptor, error) {
+func (l *laneConn) converse(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
 	n := &d.Notification
 	pidfd, err := p.openCaller(n, caller)
 	if err != nil {
@@ -198,7 +198,7 @@ func (l *laneConn) converse(ctx context.Context, p *process, d *Dialogue, caller
 }
 
 // openCaller opens the calling thread for a plugin that acts in its place; -1 if it needs none, or before kernel 6.9.
-func (p *process) openCaller(n *proto.Notification, caller Caller) (int, error) {
+func (p *process) openCaller(n *wire.Notification, caller Caller) (int, error) {
 	n.HasPidfd, n.ValidAt = false, 0
 	if !p.entersCallers {
 		return -1, nil
@@ -228,7 +228,7 @@ func closeFD(fd int) int {
 }
 
 // await receives the plugin's next message.
-func (l *laneConn) await(ctx context.Context, message *proto.PluginMessage, caller Caller, deadline time.Time) (int, error) {
+func (l *laneConn) await(ctx context.Context, message *wire.PluginMessage, caller Caller, deadline time.Time) (int, error) {
 	for {
 		fd, err := l.Receive(message)
 		switch {
@@ -255,7 +255,7 @@ func laneError(err error) error {
 }
 
 // takeAdded makes sure that the descriptor is there with the one response that has it, and only with that.
-func takeAdded(response *proto.Response, fd int) (*Descriptor, error) {
+func takeAdded(response *wire.Response, fd int) (*Descriptor, error) {
 	if wanted := response.GetAddFd() != nil; wanted != (fd >= 0) {
 		closeFD(fd)
 		return nil, errors.New("the plugin sent a descriptor without an answer that needs it, or such an answer without one")

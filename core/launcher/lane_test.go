@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/intercede/intercede/sdk/lane"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,12 +20,12 @@ type quietCaller struct {
 }
 
 func (c *quietCaller) Valid() bool { return !c.gone }
-func (c *quietCaller) ReadMemory(_ uint64, n uint32, _ bool) *proto.Memory {
-	return &proto.Memory{Data: make([]byte, n)}
+func (c *quietCaller) ReadMemory(_ uint64, n uint32, _ bool) *wire.Memory {
+	return &wire.Memory{Data: make([]byte, n)}
 }
 
 // laneTo makes lanes whose plugin is the function, which gets the notification and the plugin's end.
-func laneTo(t *testing.T, plugin func(n *proto.Notification, end *lane.End)) *lanes {
+func laneTo(t *testing.T, plugin func(n *wire.Notification, end *lane.End)) *lanes {
 	t.Helper()
 	ours, theirs, err := lane.Pair()
 	if err != nil {
@@ -40,7 +40,7 @@ func laneTo(t *testing.T, plugin func(n *proto.Notification, end *lane.End)) *la
 	go func() {
 		defer close(served)
 		for {
-			var message proto.LaneControl
+			var message wire.LaneControl
 			fd, err := control.Receive(&message)
 			if err != nil {
 				return
@@ -58,10 +58,10 @@ func laneTo(t *testing.T, plugin func(n *proto.Notification, end *lane.End)) *la
 	return ls
 }
 
-func playPlugin(t *testing.T, end *lane.End, plugin func(n *proto.Notification, end *lane.End)) {
+func playPlugin(t *testing.T, end *lane.End, plugin func(n *wire.Notification, end *lane.End)) {
 	defer end.Close()
 	for {
-		var message proto.BrokerMessage
+		var message wire.BrokerMessage
 		pidfd, err := end.Receive(&message)
 		if err != nil || message.GetNotification() == nil {
 			return
@@ -77,12 +77,12 @@ func playPlugin(t *testing.T, end *lane.End, plugin func(n *proto.Notification, 
 }
 
 // response is a message with a value.
-func response(id uint64, value int64) *proto.PluginMessage {
-	return &proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Response{Response: &proto.Response{Kind: &proto.Response_Value{Value: value}}}}
+func response(id uint64, value int64) *wire.PluginMessage {
+	return &wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Response{Response: &wire.Response{Kind: &wire.Response_Value{Value: value}}}}
 }
 
-func addFD(id uint64) *proto.PluginMessage {
-	return &proto.PluginMessage{Id: id, Message: &proto.PluginMessage_Response{Response: &proto.Response{Kind: &proto.Response_AddFd{AddFd: &proto.AddFD{}}}}}
+func addFD(id uint64) *wire.PluginMessage {
+	return &wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Response{Response: &wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{}}}}}
 }
 
 func dialogue(id uint64) *Dialogue {
@@ -92,7 +92,7 @@ func dialogue(id uint64) *Dialogue {
 }
 
 // call carries one notification over a lane.
-func call(t *testing.T, ls *lanes, ctx context.Context, id uint64, caller Caller, timeout time.Duration) (*proto.Response, *Descriptor, error) {
+func call(t *testing.T, ls *lanes, ctx context.Context, id uint64, caller Caller, timeout time.Duration) (*wire.Response, *Descriptor, error) {
 	t.Helper()
 	l := ls.take(0)
 	if l == nil {
@@ -102,7 +102,7 @@ func call(t *testing.T, ls *lanes, ctx context.Context, id uint64, caller Caller
 }
 
 func TestLaneGoesOn(t *testing.T) {
-	ls := laneTo(t, func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
+	ls := laneTo(t, func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
 	for id := range uint64(10) {
 		got, _, err := call(t, ls, t.Context(), id, &quietCaller{}, time.Minute)
 		if err != nil || got.GetValue() != 7 {
@@ -118,19 +118,19 @@ func TestLaneGoesOn(t *testing.T) {
 func TestLaneOfBadPlugin(t *testing.T) {
 	stdin := int(os.Stdin.Fd())
 	for name, test := range map[string]struct {
-		plugin func(n *proto.Notification, end *lane.End)
+		plugin func(n *wire.Notification, end *lane.End)
 		want   string
 	}{
-		"another's id":         {func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId()+1, 1), -1) }, "another notification"},
-		"closes":               {func(_ *proto.Notification, end *lane.End) { end.Shutdown() }, "died, or has closed its lane"},
-		"garbage":              {func(_ *proto.Notification, end *lane.End) { end.Send(&proto.Memory{Data: []byte{0xff}}, -1) }, ""},
-		"neither end nor ask":  {func(n *proto.Notification, end *lane.End) { end.Send(&proto.PluginMessage{Id: n.GetId()}, -1) }, "unknown message"},
-		"AddFD without it":     {func(n *proto.Notification, end *lane.End) { end.Send(addFD(n.GetId()), -1) }, "descriptor"},
-		"descriptor with none": {func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId(), 1), stdin) }, "descriptor"},
+		"another's id":         {func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId()+1, 1), -1) }, "another notification"},
+		"closes":               {func(_ *wire.Notification, end *lane.End) { end.Shutdown() }, "died, or has closed its lane"},
+		"garbage":              {func(_ *wire.Notification, end *lane.End) { end.Send(&wire.Memory{Data: []byte{0xff}}, -1) }, ""},
+		"neither end nor ask":  {func(n *wire.Notification, end *lane.End) { end.Send(&wire.PluginMessage{Id: n.GetId()}, -1) }, "unknown message"},
+		"AddFD without it":     {func(n *wire.Notification, end *lane.End) { end.Send(addFD(n.GetId()), -1) }, "descriptor"},
+		"descriptor with none": {func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId(), 1), stdin) }, "descriptor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var good atomic.Bool
-			ls := laneTo(t, func(n *proto.Notification, end *lane.End) {
+			ls := laneTo(t, func(n *wire.Notification, end *lane.End) {
 				if good.Load() {
 					end.Send(response(n.GetId(), 7), -1)
 					return
@@ -154,7 +154,7 @@ func TestLaneOfBadPlugin(t *testing.T) {
 
 // Of a plugin that answers twice the second answer reaches no other call.
 func TestLaneAnsweredTwice(t *testing.T) {
-	ls := laneTo(t, func(n *proto.Notification, end *lane.End) {
+	ls := laneTo(t, func(n *wire.Notification, end *lane.End) {
 		end.Send(response(n.GetId(), 1), -1)
 		end.Send(response(n.GetId(), 2), -1)
 	})
@@ -181,7 +181,7 @@ func TestLaneGivesUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
-			ls := laneTo(t, func(*proto.Notification, *lane.End) { <-release })
+			ls := laneTo(t, func(*wire.Notification, *lane.End) { <-release })
 			_, _, err := call(t, ls, test.ctx, 1, test.caller, test.timeout)
 			if err == nil || !strings.Contains(err.Error(), test.want) || ls.count != 0 {
 				t.Errorf("got %v, %d lanes", err, ls.count)
@@ -198,7 +198,7 @@ func TestLaneAddsDescriptor(t *testing.T) {
 	}
 	t.Cleanup(func() { file.Close() })
 	fd := int(file.Fd())
-	ls := laneTo(t, func(n *proto.Notification, end *lane.End) { end.Send(addFD(n.GetId()), fd) })
+	ls := laneTo(t, func(n *wire.Notification, end *lane.End) { end.Send(addFD(n.GetId()), fd) })
 	_, added, err := call(t, ls, t.Context(), 1, &quietCaller{}, time.Minute)
 	if err != nil || added == nil {
 		t.Fatalf("got %v, %v", added, err)
@@ -224,7 +224,7 @@ func TestNoLanes(t *testing.T) {
 
 // A lane stays on its processor, and the ones that are not used any more go.
 func TestLanesOfProcessors(t *testing.T) {
-	ls := laneTo(t, func(n *proto.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
+	ls := laneTo(t, func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
 	first := ls.take(0)
 	first.put()
 	if again := ls.take(0); again != first {
@@ -251,13 +251,13 @@ func TestLanesOfProcessors(t *testing.T) {
 func TestLaneClosesPidfdOnce(t *testing.T) {
 	var taken []int
 	asked, handled := false, make(chan struct{})
-	ls := laneTo(t, func(n *proto.Notification, end *lane.End) {
+	ls := laneTo(t, func(n *wire.Notification, end *lane.End) {
 		if !n.GetHasPidfd() {
 			t.Error("no pidfd came")
 		}
 		// By the time that it answers the question, the broker has sent and closed the pidfd.
-		end.Send(&proto.PluginMessage{Id: n.GetId(), Message: &proto.PluginMessage_ReadMemory{ReadMemory: &proto.ReadMemory{Length: 1}}}, -1)
-		end.Receive(&proto.BrokerMessage{})
+		end.Send(&wire.PluginMessage{Id: n.GetId(), Message: &wire.PluginMessage_ReadMemory{ReadMemory: &wire.ReadMemory{Length: 1}}}, -1)
+		end.Receive(&wire.BrokerMessage{})
 		end.Send(response(n.GetId(), 7), -1)
 		<-handled // the plugin is in this process here, and has a descriptor too
 	})
@@ -291,7 +291,7 @@ type askedCaller struct {
 	asked func()
 }
 
-func (c *askedCaller) ReadMemory(address uint64, n uint32, asString bool) *proto.Memory {
+func (c *askedCaller) ReadMemory(address uint64, n uint32, asString bool) *wire.Memory {
 	c.asked()
 	return c.quietCaller.ReadMemory(address, n, asString)
 }

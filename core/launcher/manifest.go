@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protojson"
 )
@@ -22,16 +22,16 @@ const (
 
 // ReadManifest runs the plugin's binary as `PLUGIN manifest`, in a sandbox without any capability, and checks what it
 // prints.
-func ReadManifest(ctx context.Context, spec Spec) (*proto.Manifest, error) {
+func ReadManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
 	text, err := runManifest(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
 	}
-	manifest := &proto.Manifest{}
+	manifest := &wire.Manifest{}
 	if err := protojson.Unmarshal(text, manifest); err != nil {
-		return nil, fmt.Errorf("plugin %s: %s prints no manifest (is it an intercede plugin of protocol version %d?): %w", spec.Name, spec.Path, proto.ProtocolVersion, err)
+		return nil, fmt.Errorf("plugin %s: %s prints no manifest (is it an intercede plugin of protocol version %d?): %w", spec.Name, spec.Path, wire.ProtocolVersion, err)
 	}
-	if err := proto.CheckManifest(manifest); err != nil {
+	if err := wire.CheckManifest(manifest); err != nil {
 		return nil, fmt.Errorf("plugin %s: %s: %w", spec.Name, spec.Path, err)
 	}
 	if manifest.GetName() != spec.Name {

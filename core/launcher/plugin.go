@@ -11,7 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/hashicorp/go-hclog"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
 
@@ -58,7 +58,7 @@ type Status struct {
 // Plugin is a plugin that is kept running.
 type Plugin struct {
 	spec     Spec
-	manifest *proto.Manifest
+	manifest *wire.Manifest
 	log      zerolog.Logger
 	hclog    hclog.Logger
 	stop     context.CancelFunc
@@ -75,7 +75,7 @@ type Plugin struct {
 var errStopped = errors.New("the plugin is stopped")
 
 // Start starts the plugin and keeps it running until Stop. The first start must succeed.
-func Start(spec Spec, manifest *proto.Manifest, log zerolog.Logger) (*Plugin, error) {
+func Start(spec Spec, manifest *wire.Manifest, log zerolog.Logger) (*Plugin, error) {
 	log = log.With().Str("plugin", spec.Name).Logger()
 	p := &Plugin{
 		spec: spec, manifest: manifest, log: log, hclog: newHclog(spec.Name, log),
@@ -96,7 +96,7 @@ func Start(spec Spec, manifest *proto.Manifest, log zerolog.Logger) (*Plugin, er
 func (p *Plugin) Name() string { return p.spec.Name }
 
 // Manifest is the plugin's manifest; it is not to be changed.
-func (p *Plugin) Manifest() *proto.Manifest { return p.manifest }
+func (p *Plugin) Manifest() *wire.Manifest { return p.manifest }
 
 // Stop ends the plugin and waits until its process is gone. Calls in it fail with ErrDied.
 func (p *Plugin) Stop() {

@@ -19,8 +19,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
-	"github.com/intercede/intercede/sdk/lane"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -43,7 +43,7 @@ const (
 type process struct {
 	client    *plugin.Client
 	conn      *grpc.ClientConn
-	rpc       proto.PluginClient
+	rpc       wire.PluginClient
 	pid       int
 	pidfd     *os.File // of the very process that was started
 	socketDir string
@@ -84,7 +84,7 @@ func sandboxed(s sandbox) (*exec.Cmd, error) {
 }
 
 // startProcess starts the plugin and makes sure that it is the one whose manifest was read.
-func startProcess(spec Spec, manifest *proto.Manifest, log hclog.Logger) (*process, error) {
+func startProcess(spec Spec, manifest *wire.Manifest, log hclog.Logger) (*process, error) {
 	binary, err := openBinary(spec.Path, spec.SHA256)
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func lifeline() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "lifeline"), os.NewFile(uintptr(fds[1]), "lifeline"), nil
 }
 
-func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, binary, lifeline *os.File) error {
+func (p *process) start(spec Spec, manifest *wire.Manifest, log hclog.Logger, binary, lifeline *os.File) error {
 	id := userID(spec.Name)
 	cmd, err := sandboxed(sandbox{Name: spec.Path, ID: id, Capabilities: manifest.GetCapabilities(), Lifeline: true})
 	if err != nil {
@@ -154,20 +154,20 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 	p.lanesControl = lane.New(control)
 	cmd.ExtraFiles = []*os.File{binary, lifeline, lanesFile}
 	cmd.Env = append(cmd.Env,
-		fmt.Sprintf("%s=%d", proto.LanesEnv, lanesFD),
-		fmt.Sprintf("%s=%d", proto.LifelineEnv, lifelineFD),
+		fmt.Sprintf("%s=%d", wire.LanesEnv, lanesFD),
+		fmt.Sprintf("%s=%d", wire.LifelineEnv, lifelineFD),
 		fmt.Sprintf("%s=%s", plugin.EnvUnixSocketDir, p.socketDir),
 		"TMPDIR="+p.socketDir)
 	p.client = plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  proto.Handshake,
-		VersionedPlugins: map[int]plugin.PluginSet{proto.ProtocolVersion: {proto.PluginName: grpcClient{}}},
+		HandshakeConfig:  wire.Handshake,
+		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: grpcClient{}}},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		Cmd:              cmd,
 		SkipHostEnv:      true,
 		StartTimeout:     startTimeout,
 		Logger:           log,
 		GRPCDialOptions: []grpc.DialOption{
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(proto.MaxMessage)),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
 			grpc.WithMaxHeaderListSize(maxHeader),
 			grpc.WithContextDialer(p.dial),
 		},
@@ -188,12 +188,12 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 	if err != nil {
 		return fmt.Errorf("%s: %w", spec.Path, err)
 	}
-	service, err := protocol.Dispense(proto.PluginName)
+	service, err := protocol.Dispense(wire.PluginName)
 	if err != nil {
 		return fmt.Errorf("%s: %w", spec.Path, err)
 	}
 	p.conn = service.(*grpc.ClientConn)
-	p.rpc = proto.NewPluginClient(p.conn)
+	p.rpc = wire.NewPluginClient(p.conn)
 	p.pid = p.client.ReattachConfig().Pid
 	if err := p.compareManifest(manifest); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (p *process) start(spec Spec, manifest *proto.Manifest, log hclog.Logger, b
 func (p *process) openLanes() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	answer, err := p.rpc.OpenLanes(ctx, &proto.OpenLanesRequest{})
+	answer, err := p.rpc.OpenLanes(ctx, &wire.OpenLanesRequest{})
 	if err != nil && status.Code(err) != codes.Unimplemented {
 		return fmt.Errorf("lanes of the plugin: %w", err)
 	}
@@ -239,10 +239,10 @@ func makeSocketDir(id int) (string, error) {
 	return dir, nil
 }
 
-func (p *process) compareManifest(want *proto.Manifest) error {
+func (p *process) compareManifest(want *wire.Manifest) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	got, err := p.rpc.Manifest(ctx, &proto.ManifestRequest{})
+	got, err := p.rpc.Manifest(ctx, &wire.ManifestRequest{})
 	if err != nil {
 		return fmt.Errorf("manifest of the running plugin: %w", err)
 	}

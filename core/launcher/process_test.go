@@ -12,7 +12,7 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
@@ -81,7 +81,7 @@ func checkEnvironment(t *testing.T, pid int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := []string{"PATH", "LANG", "TMPDIR", proto.LifelineEnv, proto.LanesEnv, proto.Handshake.MagicCookieKey}
+	known := []string{"PATH", "LANG", "TMPDIR", wire.LifelineEnv, wire.LanesEnv, wire.Handshake.MagicCookieKey}
 	for pair := range strings.SplitSeq(strings.TrimRight(string(text), "\x00"), "\x00") {
 		key, _, _ := strings.Cut(pair, "=")
 		if !strings.HasPrefix(key, "PLUGIN_") && !strings.Contains(strings.Join(known, " "), key) {
@@ -180,7 +180,7 @@ func TestStop(t *testing.T) {
 			if s := p.Status(); s.State != "stopped" || s.PID != 0 {
 				t.Errorf("status %+v", s)
 			}
-			if err := p.NewSession(&proto.Container{}, "{}").Attach(t.Context()); err == nil {
+			if err := p.NewSession(&wire.Container{}, "{}").Attach(t.Context()); err == nil {
 				t.Error("it attaches a container")
 			}
 			p.Stop()
@@ -236,13 +236,13 @@ func manifestPath(t *testing.T, p *launcher.Plugin) string {
 func TestRefusedContainer(t *testing.T) {
 	t.Parallel()
 	p := start(t, "trial")
-	s := p.NewSession(&proto.Container{Id: "c"}, `{"gate":"","refuse":"`+strings.Repeat("no ", 10000)+`","attach":""}`)
+	s := p.NewSession(&wire.Container{Id: "c"}, `{"gate":"","refuse":"`+strings.Repeat("no ", 10000)+`","attach":""}`)
 	defer s.Close()
 	err := s.Attach(t.Context())
 	if !errors.Is(err, launcher.ErrRefused) || len(err.Error()) > 2000 {
 		t.Errorf("got %v", err)
 	}
-	if err := p.NewSession(&proto.Container{Id: "c"}, `{"color":1}`).Attach(t.Context()); !errors.Is(err, launcher.ErrRefused) {
+	if err := p.NewSession(&wire.Container{Id: "c"}, `{"color":1}`).Attach(t.Context()); !errors.Is(err, launcher.ErrRefused) {
 		t.Errorf("unknown settings: %v", err)
 	}
 }

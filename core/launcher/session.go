@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	protobuf "google.golang.org/protobuf/proto"
@@ -30,7 +30,7 @@ var lastSession atomic.Uint64
 // next notification.
 type Session struct {
 	plugin    *Plugin
-	container *proto.Container
+	container *wire.Container
 	settings  string
 
 	mu   sync.Mutex
@@ -67,13 +67,13 @@ func (a *attachment) succeeded() bool { return a.over() && a.err == nil }
 
 // Caller is the broker's side of the notification that a plugin has: its answers to the plugin's questions.
 type Caller interface {
-	ReadMemory(address uint64, n uint32, asString bool) *proto.Memory
+	ReadMemory(address uint64, n uint32, asString bool) *wire.Memory
 	Valid() bool
 }
 
 // NewSession is a session of the container, which Attach or its first notification attaches. settings is a JSON object
 // with every setting of the manifest.
-func (p *Plugin) NewSession(container *proto.Container, settings string) *Session {
+func (p *Plugin) NewSession(container *wire.Container, settings string) *Session {
 	return &Session{plugin: p, container: container, settings: settings}
 }
 
@@ -131,7 +131,7 @@ func (s *Session) attachTo(p *process) (*attachment, <-chan struct{}) {
 
 func (s *Session) attach(ctx context.Context, a *attachment, done chan<- struct{}) {
 	defer s.finish(a)
-	request := &proto.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
+	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
 	response, err := a.process.rpc.Attach(ctx, request)
 	switch {
 	case err != nil:
@@ -157,23 +157,23 @@ func (s *Session) finish(a *attachment) {
 // Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs memory
 // of its own: what Handle returns is valid until then.
 type Dialogue struct {
-	Notification proto.Notification // what the broker says; the session and what goes with a pidfd are put in by Handle
+	Notification wire.Notification // what the broker says; the session and what goes with a pidfd are put in by Handle
 
-	first    proto.BrokerMessage
-	payload  proto.BrokerMessage_Notification
-	answer   proto.PluginMessage
-	kind     proto.PluginMessage_Response
-	response proto.Response
+	first    wire.BrokerMessage
+	payload  wire.BrokerMessage_Notification
+	answer   wire.PluginMessage
+	kind     wire.PluginMessage_Response
+	response wire.Response
 }
 
 // opening is the message with the notification.
-func (d *Dialogue) opening() *proto.BrokerMessage {
+func (d *Dialogue) opening() *wire.BrokerMessage {
 	d.payload.Notification, d.first.Message = &d.Notification, &d.payload
 	return &d.first
 }
 
 // blank is an empty message for what the plugin says next, most often a response, for which there is room.
-func (d *Dialogue) blank() *proto.PluginMessage {
+func (d *Dialogue) blank() *wire.PluginMessage {
 	d.response.Reset()
 	d.answer.Reset()
 	d.kind.Response, d.answer.Message = &d.response, &d.kind
@@ -183,7 +183,7 @@ func (d *Dialogue) blank() *proto.PluginMessage {
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response carries.
 // The calling thread is on the processor cpu. It returns at the deadline, or when the caller is gone, at the latest. The error wraps ErrDied, ErrDisabled, ErrRefused,
 // ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
-func (s *Session) Handle(ctx context.Context, d *Dialogue, caller Caller, timeout time.Duration, cpu int) (*proto.Response, *Descriptor, error) {
+func (s *Session) Handle(ctx context.Context, d *Dialogue, caller Caller, timeout time.Duration, cpu int) (*wire.Response, *Descriptor, error) {
 	a := s.ready()
 	if a == nil {
 		return s.handleByStream(ctx, &d.Notification, caller, timeout)
@@ -211,7 +211,7 @@ func (s *Session) ready() *attachment {
 }
 
 // handleByStream is for a plugin that takes no lanes, and for a container that has to be attached first.
-func (s *Session) handleByStream(ctx context.Context, n *proto.Notification, caller Caller, timeout time.Duration) (*proto.Response, *Descriptor, error) {
+func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, caller Caller, timeout time.Duration) (*wire.Response, *Descriptor, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx, cancelCause := context.WithCancelCause(ctx)
@@ -237,7 +237,7 @@ func (s *Session) handleByStream(ctx context.Context, n *proto.Notification, cal
 
 // handle carries one notification over a stream of its own. The stream ends with the context, which tells the plugin
 // that the broker has what it needs.
-func (p *process) handle(ctx context.Context, n *proto.Notification, caller Caller) (*proto.Response, *Descriptor, error) {
+func (p *process) handle(ctx context.Context, n *wire.Notification, caller Caller) (*wire.Response, *Descriptor, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := p.rpc.Handle(ctx)
@@ -245,7 +245,7 @@ func (p *process) handle(ctx context.Context, n *proto.Notification, caller Call
 		return nil, nil, err
 	}
 	// A copy: the stream may look at a message after it is sent.
-	next := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: protobuf.Clone(n).(*proto.Notification)}}
+	next := &wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: protobuf.Clone(n).(*wire.Notification)}}
 	for {
 		if err := stream.Send(next); err != nil {
 			// The stream's own error says more than Send's EOF.
@@ -269,21 +269,21 @@ func (p *process) handle(ctx context.Context, n *proto.Notification, caller Call
 }
 
 // answer answers a plugin's question.
-func answer(question *proto.PluginMessage, caller Caller) (*proto.BrokerMessage, error) {
+func answer(question *wire.PluginMessage, caller Caller) (*wire.BrokerMessage, error) {
 	switch q := question.GetMessage().(type) {
-	case *proto.PluginMessage_ReadMemory:
+	case *wire.PluginMessage_ReadMemory:
 		memory := caller.ReadMemory(q.ReadMemory.GetAddress(), q.ReadMemory.GetLength(), q.ReadMemory.GetString_())
-		return &proto.BrokerMessage{Message: &proto.BrokerMessage_Memory{Memory: memory}}, nil
-	case *proto.PluginMessage_CheckValid:
-		validity := &proto.Validity{Valid: caller.Valid()}
-		return &proto.BrokerMessage{Message: &proto.BrokerMessage_Validity{Validity: validity}}, nil
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: memory}}, nil
+	case *wire.PluginMessage_CheckValid:
+		validity := &wire.Validity{Valid: caller.Valid()}
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: validity}}, nil
 	default:
 		return nil, fmt.Errorf("the plugin sent an unknown message")
 	}
 }
 
 // addedDescriptor takes the descriptor of an ADDFD response while the plugin keeps it open.
-func (p *process) addedDescriptor(response *proto.Response) (*Descriptor, error) {
+func (p *process) addedDescriptor(response *wire.Response) (*Descriptor, error) {
 	add := response.GetAddFd()
 	if add == nil {
 		return nil, nil
@@ -342,7 +342,7 @@ func (s *Session) detach(a *attachment) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), detachTimeout)
 	defer cancel()
-	if _, err := a.process.rpc.Detach(ctx, &proto.DetachRequest{Session: a.id}); err != nil && !a.process.isDead() {
+	if _, err := a.process.rpc.Detach(ctx, &wire.DetachRequest{Session: a.id}); err != nil && !a.process.isDead() {
 		s.plugin.log.Warn().Err(err).Str("container", s.container.GetId()).Msg("detaching a container")
 	}
 }

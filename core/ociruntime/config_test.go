@@ -12,7 +12,7 @@ import (
 
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
@@ -23,8 +23,8 @@ const socket = "/run/intercede/intercede.sock"
 
 // mknod notifies character devices.
 var mknod = &control.Interception{Socket: socket, Manifests: control.Manifests{{
-	Name: "mknod", Syscalls: []*proto.Syscall{{Name: "mknod", When: []*proto.Match{{
-		All: []*proto.Condition{{Arg: 1, Mask: unix.S_IFMT, Value: unix.S_IFCHR}},
+	Name: "mknod", Syscalls: []*wire.Syscall{{Name: "mknod", When: []*wire.Match{{
+		All: []*wire.Condition{{Arg: 1, Mask: unix.S_IFMT, Value: unix.S_IFCHR}},
 	}}}},
 }}}
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // maxAnnotation bounds the value of an annotation that is taken, in bytes.
@@ -19,16 +19,16 @@ const maxAnnotation = 4096
 type annotation struct {
 	name    string
 	plugin  string
-	setting string             // empty: the plugin's switch, a bool
-	kind    proto.Setting_Type // of the setting
+	setting string            // empty: the plugin's switch, a bool
+	kind    wire.Setting_Type // of the setting
 }
 
 const (
 	incusPrefix = "security.syscalls.intercept."
 
-	isBool = proto.Setting_TYPE_BOOL
-	isList = proto.Setting_TYPE_STRING_LIST
-	isMap  = proto.Setting_TYPE_STRING_MAP
+	isBool = wire.Setting_TYPE_BOOL
+	isList = wire.Setting_TYPE_STRING_LIST
+	isMap  = wire.Setting_TYPE_STRING_MAP
 )
 
 // annotations are in the order in which they are applied. A bool is true, 1, yes or on; false, 0, no or off, in any case;
@@ -67,7 +67,7 @@ func (a annotation) apply(p *PluginState, text string, origin Origin) error {
 	if err != nil {
 		return err
 	}
-	if err := proto.CheckSetting(p.declared[a.setting], canonical); err != nil {
+	if err := wire.CheckSetting(p.declared[a.setting], canonical); err != nil {
 		return errors.New(firstFault(err.Error()))
 	}
 	if p.withoutAnnotations == nil {

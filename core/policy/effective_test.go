@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 func uid(id uint32) *uint32 { return &id }
@@ -289,7 +289,7 @@ func TestWidest(t *testing.T) {
 			check(t, problems)
 			got := ""
 			for _, p := range policy.Plugins {
-				for _, s := range proto.Narrow(manifests.Read[p.Name], p.WidestJSON).GetSyscalls() {
+				for _, s := range wire.Narrow(manifests.Read[p.Name], p.WidestJSON).GetSyscalls() {
 					got += s.GetName() + " "
 				}
 			}
@@ -336,7 +336,7 @@ func checkSettings(t *testing.T, e *Effective) {
 			t.Errorf("%s: %d settings, the manifest has %d", p.Name, len(p.Settings), len(p.declared))
 		}
 		for _, s := range p.Settings {
-			if err := proto.CheckSetting(p.declared[s.Key], s.Value); err != nil {
+			if err := wire.CheckSetting(p.declared[s.Key], s.Value); err != nil {
 				t.Errorf("%s.%s: %v", p.Name, s.Key, err)
 			}
 			if text, err := canonical(s.Value); err != nil || string(text) != string(s.Value) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"syscall"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,7 +15,7 @@ var errnos = func() map[string]syscall.Errno {
 		"EDEADLOCK":   unix.EDEADLOCK,
 		"ENOTSUP":     unix.ENOTSUP,
 	}
-	for errno := syscall.Errno(1); errno <= proto.MaxErrno; errno++ {
+	for errno := syscall.Errno(1); errno <= wire.MaxErrno; errno++ {
 		if name := unix.ErrnoName(errno); name != "" {
 			names[name] = errno
 		}

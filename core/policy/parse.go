@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // Options are what a command line may say about a config.
@@ -30,12 +30,12 @@ type Config struct {
 // PluginConfig is a [plugins.NAME] table, or its defaults.
 type PluginConfig struct {
 	Name      string
-	Enabled   bool           // where no rule says otherwise
-	Used      bool           // some container may have it: it is enabled, or a rule or an annotation can enable it
-	Path      string         // absolute
-	SHA256    string         // 64 lower-case hex digits; empty: not pinned
-	Timeout   time.Duration  // the broker's deadline where the table has none
-	OnFailure *proto.Verdict // nil: the manifest's
+	Enabled   bool          // where no rule says otherwise
+	Used      bool          // some container may have it: it is enabled, or a rule or an annotation can enable it
+	Path      string        // absolute
+	SHA256    string        // 64 lower-case hex digits; empty: not pinned
+	Timeout   time.Duration // the broker's deadline where the table has none
+	OnFailure *wire.Verdict // nil: the manifest's
 
 	path     toml.Key       // where the config first wants it
 	settings map[string]any // as toml.Decode gives them

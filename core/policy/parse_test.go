@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // check compares problems, line by line, with what is wanted.
@@ -135,7 +135,7 @@ func TestParseGoesOnAfterProblems(t *testing.T) {
 	if config.Broker.Deadline != 2*time.Second || config.Broker.Rate != 100_000 || len(config.Plugins) != 1 {
 		t.Errorf("config %+v: want what is right, and defaults for the rest", config)
 	}
-	if policy, problems := Resolve(config, Manifests{Read: map[string]*proto.Manifest{"a": {Name: "a"}}}); policy != nil || problems != nil {
+	if policy, problems := Resolve(config, Manifests{Read: map[string]*wire.Manifest{"a": {Name: "a"}}}); policy != nil || problems != nil {
 		t.Errorf("Resolve gave %v, %v: want neither a policy nor further problems", policy, problems)
 	}
 }

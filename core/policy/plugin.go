@@ -6,14 +6,14 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 func readPlugins(t *table, broker *Broker) []PluginConfig {
 	var plugins []PluginConfig
 	for _, name := range t.names() {
 		sub := t.table(name)
-		if err := proto.CheckPluginName(name); err != nil {
+		if err := wire.CheckPluginName(name); err != nil {
 			t.fault(name, "%v", err)
 			continue
 		}
@@ -39,7 +39,7 @@ func readPlugin(t *table, name string, broker *Broker) PluginConfig {
 
 // defaultPlugin is a plugin without any key of its table, which stands at path. Its program is relative to the plugin folder.
 func defaultPlugin(name string, path toml.Key, broker *Broker) PluginConfig {
-	return PluginConfig{Name: name, Enabled: true, Path: proto.BinaryPrefix + name, Timeout: broker.Deadline, path: path}
+	return PluginConfig{Name: name, Enabled: true, Path: wire.BinaryPrefix + name, Timeout: broker.Deadline, path: path}
 }
 
 func checkSHA256(digest string) error {

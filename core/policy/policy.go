@@ -13,7 +13,7 @@ package policy
 import (
 	"time"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // Policy is a config without problems.
@@ -42,13 +42,13 @@ type Broker struct {
 // Plugin is a plugin that some container may have.
 type Plugin struct {
 	Name         string
-	Path         string         // absolute path of its program
-	SHA256       string         // of the program, 64 lower-case hex digits; empty: not pinned
-	Timeout      time.Duration  // for its answer to a notification
-	OnFailure    *proto.Verdict // what the caller gets when the plugin fails
-	Enabled      bool           // where no rule says otherwise
-	SettingsJSON string         // likewise: every setting of the manifest
-	WidestJSON   string         // for proto.Narrow: no setting is its type's zero unless it is so for every container
+	Path         string        // absolute path of its program
+	SHA256       string        // of the program, 64 lower-case hex digits; empty: not pinned
+	Timeout      time.Duration // for its answer to a notification
+	OnFailure    *wire.Verdict // what the caller gets when the plugin fails
+	Enabled      bool          // where no rule says otherwise
+	SettingsJSON string        // likewise: every setting of the manifest
+	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container
 
 	state PluginState // where no rule says otherwise
 }

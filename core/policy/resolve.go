@@ -9,14 +9,14 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // Manifests are what is known of plugins, by name.
 type Manifests struct {
-	Read      map[string]*proto.Manifest // those that proto.CheckManifest has accepted
-	Unread    map[string]error           // why there is none of a plugin that some container may have
-	Installed []string                   // names of plugins, to guess what a misspelt one means
+	Read      map[string]*wire.Manifest // those that wire.CheckManifest has accepted
+	Unread    map[string]error          // why there is none of a plugin that some container may have
+	Installed []string                  // names of plugins, to guess what a misspelt one means
 }
 
 // Resolve holds the config against the manifests. There must be one for each plugin that some container may have. The
@@ -73,7 +73,7 @@ func isManifestOf(plugin *PluginConfig, manifests Manifests) bool {
 	return manifest != nil && manifest.GetName() == plugin.Name
 }
 
-func (d *document) resolve(plugin PluginConfig, manifest *proto.Manifest) Plugin {
+func (d *document) resolve(plugin PluginConfig, manifest *wire.Manifest) Plugin {
 	state := PluginState{Name: plugin.Name, Enabled: plugin.Enabled, declared: declarationsOf(manifest)}
 	state.Origin = d.enabledOrigin(plugin.Name)
 	path := append(pluginKey(plugin.Name), "config")
@@ -112,7 +112,7 @@ func (d *document) enabledOrigin(name string) Origin {
 }
 
 // checkOrder reports each two plugins that take the same syscall while the order does not have both.
-func (d *document) checkOrder(policy *Policy, manifests map[string]*proto.Manifest) {
+func (d *document) checkOrder(policy *Policy, manifests map[string]*wire.Manifest) {
 	for i, second := range policy.Plugins {
 		for _, first := range policy.Plugins[:i] {
 			shared := sharedSyscalls(manifests[first.Name], manifests[second.Name])
@@ -130,9 +130,9 @@ func (d *document) checkOrder(policy *Policy, manifests map[string]*proto.Manife
 	}
 }
 
-func sharedSyscalls(a, b *proto.Manifest) (names []string) {
+func sharedSyscalls(a, b *wire.Manifest) (names []string) {
 	for _, s := range a.GetSyscalls() {
-		if slices.ContainsFunc(b.GetSyscalls(), func(t *proto.Syscall) bool { return t.GetName() == s.GetName() }) {
+		if slices.ContainsFunc(b.GetSyscalls(), func(t *wire.Syscall) bool { return t.GetName() == s.GetName() }) {
 			names = append(names, s.GetName())
 		}
 	}

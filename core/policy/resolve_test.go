@@ -5,18 +5,18 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	gproto "google.golang.org/protobuf/proto"
 )
 
-func verdict(errno unix.Errno) *proto.Verdict {
-	return &proto.Verdict{Kind: &proto.Verdict_Errno{Errno: int32(errno)}}
+func verdict(errno unix.Errno) *wire.Verdict {
+	return &wire.Verdict{Kind: &wire.Verdict_Errno{Errno: int32(errno)}}
 }
 
-func syscalls(names ...string) (list []*proto.Syscall) {
+func syscalls(names ...string) (list []*wire.Syscall) {
 	for _, name := range names {
-		list = append(list, &proto.Syscall{Name: name})
+		list = append(list, &wire.Syscall{Name: name})
 	}
 	return list
 }
@@ -24,47 +24,47 @@ func syscalls(names ...string) (list []*proto.Syscall) {
 // testManifests has the manifests of mknod and sysinfo as config.toml describes them, one plugin with every type of
 // setting, and two that take the same syscalls.
 func testManifests(t testing.TB) Manifests {
-	manifests := Manifests{Read: map[string]*proto.Manifest{}}
-	for _, m := range []*proto.Manifest{
+	manifests := Manifests{Read: map[string]*wire.Manifest{}}
+	for _, m := range []*wire.Manifest{
 		{
 			Name: "mknod", Syscalls: syscalls("mknod", "mknodat"),
-			Settings: []*proto.Setting{{
-				Key: "devices", Type: proto.Setting_TYPE_STRING_LIST, Pattern: `[cb] \d+:\d+`, Example: "c 1:3",
+			Settings: []*wire.Setting{{
+				Key: "devices", Type: wire.Setting_TYPE_STRING_LIST, Pattern: `[cb] \d+:\d+`, Example: "c 1:3",
 				DefaultJson: `["c 0:0","c 5:1","c 1:7","c 1:3","c 1:8","c 5:0","c 1:9","c 1:5"]`,
 			}},
 		},
 		{
 			Name: "sysinfo", Syscalls: syscalls("sysinfo"),
-			Settings: []*proto.Setting{{Key: "loads", Type: proto.Setting_TYPE_STRING, Pattern: "host|container", Example: "container", DefaultJson: `"host"`}},
+			Settings: []*wire.Setting{{Key: "loads", Type: wire.Setting_TYPE_STRING, Pattern: "host|container", Example: "container", DefaultJson: `"host"`}},
 		},
 		{
 			Name: "every", Syscalls: syscalls("bpf"),
-			Settings: []*proto.Setting{
-				{Key: "z_table", Type: proto.Setting_TYPE_STRING_MAP, Pattern: "[a-z0-9<>]+", DefaultJson: `{"y": "<1>", "x": "2"}`},
-				{Key: "flag", Type: proto.Setting_TYPE_BOOL, DefaultJson: "false"},
-				{Key: "number", Type: proto.Setting_TYPE_INT, DefaultJson: "9007199254740993", Min: gproto.Int64(-5)},
-				{Key: "text", Type: proto.Setting_TYPE_STRING, DefaultJson: `""`},
-				{Key: "list", Type: proto.Setting_TYPE_STRING_LIST, DefaultJson: `[]`},
+			Settings: []*wire.Setting{
+				{Key: "z_table", Type: wire.Setting_TYPE_STRING_MAP, Pattern: "[a-z0-9<>]+", DefaultJson: `{"y": "<1>", "x": "2"}`},
+				{Key: "flag", Type: wire.Setting_TYPE_BOOL, DefaultJson: "false"},
+				{Key: "number", Type: wire.Setting_TYPE_INT, DefaultJson: "9007199254740993", Min: gproto.Int64(-5)},
+				{Key: "text", Type: wire.Setting_TYPE_STRING, DefaultJson: `""`},
+				{Key: "list", Type: wire.Setting_TYPE_STRING_LIST, DefaultJson: `[]`},
 			},
 		},
 		{
-			Name: "mount", Syscalls: append(syscalls("mount"), &proto.Syscall{Name: "fsopen", IfSettings: []string{"allowed"}}),
-			Settings: []*proto.Setting{
-				{Key: "allowed", Type: proto.Setting_TYPE_STRING_LIST, Pattern: "[a-z0-9]+", Example: "ext4", DefaultJson: `[]`},
-				{Key: "shift", Type: proto.Setting_TYPE_BOOL, DefaultJson: `false`},
-				{Key: "fuse", Type: proto.Setting_TYPE_STRING_MAP, DefaultJson: `{}`},
+			Name: "mount", Syscalls: append(syscalls("mount"), &wire.Syscall{Name: "fsopen", IfSettings: []string{"allowed"}}),
+			Settings: []*wire.Setting{
+				{Key: "allowed", Type: wire.Setting_TYPE_STRING_LIST, Pattern: "[a-z0-9]+", Example: "ext4", DefaultJson: `[]`},
+				{Key: "shift", Type: wire.Setting_TYPE_BOOL, DefaultJson: `false`},
+				{Key: "fuse", Type: wire.Setting_TYPE_STRING_MAP, DefaultJson: `{}`},
 			},
 		},
 		{
-			Name: "bpf", Syscalls: []*proto.Syscall{{Name: "bpf", IfSettings: []string{"devices"}}},
-			Settings: []*proto.Setting{{Key: "devices", Type: proto.Setting_TYPE_BOOL, DefaultJson: `false`}},
+			Name: "bpf", Syscalls: []*wire.Syscall{{Name: "bpf", IfSettings: []string{"devices"}}},
+			Settings: []*wire.Setting{{Key: "devices", Type: wire.Setting_TYPE_BOOL, DefaultJson: `false`}},
 		},
 		{Name: "setxattr", Syscalls: syscalls("removexattr")},
 		{Name: "one", Syscalls: syscalls("setxattr", "mount", "lsetxattr")},
 		{Name: "two", Syscalls: syscalls("lsetxattr", "setxattr")},
 	} {
 		m.Version, m.OnFailure = "1", verdict(unix.EIO)
-		if err := proto.CheckManifest(m); err != nil {
+		if err := wire.CheckManifest(m); err != nil {
 			t.Fatal(err)
 		}
 		manifests.Read[m.GetName()] = m
@@ -138,7 +138,7 @@ func TestResolveProblems(t *testing.T) {
 
 func TestResolveForeignProgram(t *testing.T) {
 	config, _ := Parse("[plugins.mknod]\npath = \"/opt/x\"", "config.toml", Options{})
-	_, problems := Resolve(config, Manifests{Read: map[string]*proto.Manifest{"mknod": {Name: "mount"}}})
+	_, problems := Resolve(config, Manifests{Read: map[string]*wire.Manifest{"mknod": {Name: "mount"}}})
 	check(t, problems, `config.toml:1:1: plugins.mknod: /opt/x is the program of another plugin, "mount"`)
 }
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // ruleTable is the name of the array of tables that has the rules.
@@ -67,7 +67,7 @@ func readRule(t *table) rule {
 	r := rule{path: t.path, match: readMatch(t.table("match"))}
 	plugins := t.table("plugins")
 	for _, name := range plugins.names() {
-		if err := proto.CheckPluginName(name); err != nil {
+		if err := wire.CheckPluginName(name); err != nil {
 			plugins.fault(name, "%v", err)
 			continue
 		}

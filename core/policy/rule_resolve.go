@@ -7,13 +7,13 @@ import (
 	"slices"
 
 	"github.com/BurntSushi/toml"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // declarations are the settings of a manifest, by key.
-type declarations map[string]*proto.Setting
+type declarations map[string]*wire.Setting
 
-func declarationsOf(m *proto.Manifest) declarations {
+func declarationsOf(m *wire.Manifest) declarations {
 	declared := declarations{}
 	for _, s := range m.GetSettings() {
 		declared[s.GetKey()] = s
@@ -84,7 +84,7 @@ func (d *document) acceptOrigin(r rule, annotation string) Origin {
 
 // usedManifest is the manifest of a plugin that a rule names. It is nil for one that no container has: what is said of it
 // is not looked at if it has a [plugins.NAME], and otherwise the name is wrong, or its switch is missing.
-func (d *document) usedManifest(config *Config, manifests Manifests, path toml.Key, name string) *proto.Manifest {
+func (d *document) usedManifest(config *Config, manifests Manifests, path toml.Key, name string) *wire.Manifest {
 	plugin := config.plugin(name)
 	if plugin == nil {
 		d.report(d.nothingEnables(config, manifests, path, name))
@@ -108,7 +108,7 @@ func (d *document) nothingEnables(config *Config, manifests Manifests, path toml
 	return p
 }
 
-func (d *document) layer(p rulePlugin, manifest *proto.Manifest) layer {
+func (d *document) layer(p rulePlugin, manifest *wire.Manifest) layer {
 	l := layer{plugin: p.name, enabled: p.enabled, origin: d.origin(append(slices.Clone(p.path), "enabled"))}
 	path := append(slices.Clone(p.path), "config")
 	values := d.settings(path, p.settings, manifest.GetSettings())
@@ -167,6 +167,6 @@ func widest(base PluginState, rules []resolvedRule) string {
 var zeros = []string{"false", "0", `""`, "[]", "{}"}
 
 // nonZero has another value of each type that an annotation sets.
-var nonZero = map[proto.Setting_Type]json.RawMessage{
+var nonZero = map[wire.Setting_Type]json.RawMessage{
 	isBool: json.RawMessage("true"), isList: json.RawMessage(`["x"]`), isMap: json.RawMessage(`{"x":"x"}`),
 }

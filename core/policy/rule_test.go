@@ -3,7 +3,7 @@ package policy
 import (
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // ruleProblems are the lines of what is wrong with the rules of a config, in both stages.
@@ -106,12 +106,12 @@ func TestRuleProblems(t *testing.T) {
 func TestAcceptAnnotationOfOtherPlugin(t *testing.T) {
 	config, problems := Parse("[plugins.bpf]\n[[container]]\naccept_annotations = [\"security.syscalls.intercept.bpf.devices\"]", "config.toml", Options{})
 	check(t, problems)
-	for name, settings := range map[string][]*proto.Setting{
+	for name, settings := range map[string][]*wire.Setting{
 		"none":         nil,
-		"another type": {{Key: "devices", Type: proto.Setting_TYPE_STRING_LIST, DefaultJson: "[]"}},
+		"another type": {{Key: "devices", Type: wire.Setting_TYPE_STRING_LIST, DefaultJson: "[]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, problems := Resolve(config, Manifests{Read: map[string]*proto.Manifest{"bpf": {Name: "bpf", Version: "9", Settings: settings}}})
+			_, problems := Resolve(config, Manifests{Read: map[string]*wire.Manifest{"bpf": {Name: "bpf", Version: "9", Settings: settings}}})
 			check(t, problems, "config.toml:3:1: container[0].accept_annotations: security.syscalls.intercept.bpf.devices: plugin bpf 9 has no such setting: devices")
 		})
 	}

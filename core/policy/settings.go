@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 
 	"github.com/BurntSushi/toml"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // settings are the values of a table of settings, in canonical form; what is wrong is reported and left out.
-func (d *document) settings(path toml.Key, values map[string]any, declared []*proto.Setting) map[string]json.RawMessage {
+func (d *document) settings(path toml.Key, values map[string]any, declared []*wire.Setting) map[string]json.RawMessage {
 	t := &table{doc: d, path: path, values: values}
 	given := map[string]json.RawMessage{}
 	for _, setting := range declared {
@@ -35,23 +35,23 @@ func (d *document) settings(path toml.Key, values map[string]any, declared []*pr
 }
 
 // checkSetting reports each element of a list or table by itself.
-func (d *document) checkSetting(key toml.Key, setting *proto.Setting, value any) {
-	element := &proto.Setting{Type: proto.Setting_TYPE_STRING, Pattern: setting.GetPattern(), Example: setting.GetExample()}
+func (d *document) checkSetting(key toml.Key, setting *wire.Setting, value any) {
+	element := &wire.Setting{Type: wire.Setting_TYPE_STRING, Pattern: setting.GetPattern(), Example: setting.GetExample()}
 	list, isList := value.([]any)
 	table, isTable := value.(map[string]any)
 	switch {
-	case isList && setting.GetType() == proto.Setting_TYPE_STRING_LIST:
+	case isList && setting.GetType() == wire.Setting_TYPE_STRING_LIST:
 		for i, v := range list {
-			if err := proto.CheckSetting(element, json.RawMessage(literal(v))); err != nil {
+			if err := wire.CheckSetting(element, json.RawMessage(literal(v))); err != nil {
 				d.report(d.elementProblem(key, i, err.Error()))
 			}
 		}
-	case isTable && setting.GetType() == proto.Setting_TYPE_STRING_MAP:
+	case isTable && setting.GetType() == wire.Setting_TYPE_STRING_MAP:
 		for name, v := range table {
 			d.checkSetting(append(key[:len(key):len(key)], name), element, v)
 		}
 	default:
-		if err := proto.CheckSetting(setting, json.RawMessage(literal(value))); err != nil {
+		if err := wire.CheckSetting(setting, json.RawMessage(literal(value))); err != nil {
 			d.report(d.problem(key, err.Error()))
 		}
 	}

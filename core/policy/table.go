@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // table reads the keys of one table: each method stores the key's value if it is there and acceptable, and leaves the
@@ -127,14 +127,14 @@ func (t *table) deadline(name string, into *time.Duration) {
 }
 
 // verdict stores what the caller gets when the plugin fails.
-func (t *table) verdict(name string, into **proto.Verdict) {
+func (t *table) verdict(name string, into **wire.Verdict) {
 	const want = `"continue" or the name of an errno, such as "EPERM"`
 	var text string
 	if !read(t, name, &text, want) {
 		return
 	}
 	if text == "continue" {
-		*into = &proto.Verdict{Kind: &proto.Verdict_Continue{Continue: true}}
+		*into = &wire.Verdict{Kind: &wire.Verdict_Continue{Continue: true}}
 		return
 	}
 	errno, ok := ParseErrno(text)
@@ -144,7 +144,7 @@ func (t *table) verdict(name string, into **proto.Verdict) {
 		t.doc.report(p)
 		return
 	}
-	*into = &proto.Verdict{Kind: &proto.Verdict_Errno{Errno: int32(errno)}}
+	*into = &wire.Verdict{Kind: &wire.Verdict_Errno{Errno: int32(errno)}}
 }
 
 // choice stores a list of different words.

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/notify"
-	"github.com/intercede/intercede/sdk/proto"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -45,8 +45,8 @@ func (r *recorder) all() []Record {
 // broker answers notifications by a plugin's session.
 type broker struct {
 	t        testing.TB
-	client   proto.PluginClient
-	manifest *proto.Manifest
+	client   wire.PluginClient
+	manifest *wire.Manifest
 	session  uint64
 	deadline time.Duration
 }
@@ -102,7 +102,7 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 		n.finish(Outcome{Kind: Unwanted}, n.fd.SendContinue)
 		return
 	}
-	reads := make([]*proto.Memory, len(s.GetReads()))
+	reads := make([]*wire.Memory, len(s.GetReads()))
 	for i, d := range s.GetReads() {
 		reads[i] = memory(n.declaredRead(d))
 	}
@@ -113,7 +113,7 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 	ctx, cancel := context.WithTimeout(ctx, n.broker.deadline)
 	defer cancel()
 	go n.watch(ctx, cancel)
-	outcome := handle(ctx, n.broker.client, &proto.Notification{
+	outcome := handle(ctx, n.broker.client, &wire.Notification{
 		Id: n.ID, Session: n.broker.session, Syscall: s.GetName(), Arch: n.Arch, Nr: n.NR,
 		Args: n.Args[:], Tid: int32(n.TID), Reads: reads,
 	}, n)
@@ -143,12 +143,12 @@ func (n *notification) watch(ctx context.Context, cancel func()) {
 }
 
 // declaredRead copies declared memory, with the faults of plugin.proto.
-func (n *notification) declaredRead(d *proto.Read) ([]byte, syscall.Errno) {
+func (n *notification) declaredRead(d *wire.Read) ([]byte, syscall.Errno) {
 	address := n.pointer(d.GetArg())
 	switch kind := d.GetKind().(type) {
-	case *proto.Read_String_:
+	case *wire.Read_String_:
 		return n.readString(address, int(kind.String_.GetMax()))
-	case *proto.Read_Bytes:
+	case *wire.Read_Bytes:
 		length := n.pointer(kind.Bytes.GetLengthArg())
 		if length > uint64(kind.Bytes.GetMax()) {
 			return nil, unix.E2BIG
@@ -188,7 +188,7 @@ func (n *notification) stillItsOwn(data []byte, fault syscall.Errno) ([]byte, sy
 func (n *notification) valid() bool { return n.fd.Valid(n.ID) }
 
 // answer performs the plugin's response.
-func (n *notification) answer(response *proto.Response) Outcome {
+func (n *notification) answer(response *wire.Response) Outcome {
 	outcome := outcomeOf(response)
 	if !n.valid() {
 		outcome = Outcome{Kind: Gone, Err: notify.ErrGone}

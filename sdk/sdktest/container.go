@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/proto"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -117,7 +117,7 @@ func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 		t.Fatalf("sdktest: attach: %v", err)
 	}
 	t.Cleanup(c.stop)
-	taken := proto.Narrow(manifest, settings)
+	taken := wire.Narrow(manifest, settings)
 	c.broker = &broker{t: t, client: client, manifest: taken, session: 1, deadline: config.deadline}
 	c.filter = buildFilter(taken)
 }

@@ -1,8 +1,8 @@
 package sdktest
 
 import (
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/proto"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +14,7 @@ const (
 
 // buildFilter makes the program that notifies the manifest's syscalls, by number alone: what the conditions leave out is
 // continued later. A syscall that an architecture lacks is left out there.
-func buildFilter(manifest *proto.Manifest) []unix.SockFilter {
+func buildFilter(manifest *wire.Manifest) []unix.SockFilter {
 	var program []unix.SockFilter
 	for _, arch := range arches() {
 		var block []unix.SockFilter
@@ -41,7 +41,7 @@ func jumpEqual(k uint32, jt, jf uint8) unix.SockFilter {
 }
 
 // syscallOf finds the declaration of a notified number.
-func syscallOf(manifest *proto.Manifest, arch sdk.Arch, nr int32) *proto.Syscall {
+func syscallOf(manifest *wire.Manifest, arch sdk.Arch, nr int32) *wire.Syscall {
 	for _, s := range manifest.GetSyscalls() {
 		if known, ok := numbers[arch][s.GetName()]; ok && known == nr {
 			return s
@@ -51,7 +51,7 @@ func syscallOf(manifest *proto.Manifest, arch sdk.Arch, nr int32) *proto.Syscall
 }
 
 // wanted evaluates the conditions of a declaration.
-func wanted(s *proto.Syscall, args [6]uint64) bool {
+func wanted(s *wire.Syscall, args [6]uint64) bool {
 	for _, match := range s.GetWhen() {
 		if holds(match, args) {
 			return true
@@ -60,7 +60,7 @@ func wanted(s *proto.Syscall, args [6]uint64) bool {
 	return len(s.GetWhen()) == 0
 }
 
-func holds(match *proto.Match, args [6]uint64) bool {
+func holds(match *wire.Match, args [6]uint64) bool {
 	for _, c := range match.GetAll() {
 		if args[c.GetArg()]&c.GetMask() != c.GetValue() {
 			return false

@@ -3,12 +3,12 @@ package sdktest
 import (
 	"testing"
 
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/proto"
 )
 
 func TestSyscallOf(t *testing.T) {
-	manifest := &proto.Manifest{Syscalls: []*proto.Syscall{{Name: "mknod"}, {Name: "mknodat"}}}
+	manifest := &wire.Manifest{Syscalls: []*wire.Syscall{{Name: "mknod"}, {Name: "mknodat"}}}
 	for name, test := range map[string]struct {
 		arch sdk.Arch
 		nr   int32
@@ -29,28 +29,5 @@ func TestSyscallOf(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
-	}
-}
-
-func TestOlderThan(t *testing.T) {
-	for name, test := range map[string]struct {
-		release, version string
-		want             bool
-	}{
-		"same":           {"6.9.0-generic", "6.9", false},
-		"minor below":    {"6.8.12", "6.9", true},
-		"minor above":    {"6.18.0", "6.9", false},
-		"major below":    {"5.19.1", "6.1", true},
-		"major above":    {"6.1.0", "5.19", false},
-		"release of two": {"7.0-rc1", "6.9", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got, err := olderThan(test.release, test.version); got != test.want || err != nil {
-				t.Errorf("got %v, %v", got, err)
-			}
-		})
-	}
-	if _, err := olderThan("6.1", "six"); err == nil {
-		t.Error(`"six" is a version`)
 	}
 }

@@ -8,16 +8,16 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/proto"
 	"golang.org/x/sys/unix"
 )
 
 // Harness is a handler behind the real RPC, with no kernel at the other end.
 type Harness struct {
 	t        testing.TB
-	client   proto.PluginClient
-	manifest *proto.Manifest
+	client   wire.PluginClient
+	manifest *wire.Manifest
 	sessions atomic.Uint64
 }
 
@@ -101,7 +101,7 @@ func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	if call.TID == 0 {
 		call.TID = os.Getpid()
 	}
-	return handle(ctx, s.client, &proto.Notification{
+	return handle(ctx, s.client, &wire.Notification{
 		Id: s.calls.Add(1), Session: s.id, Syscall: call.Syscall, Arch: uint32(call.Arch),
 		Nr: numbers[call.Arch][call.Syscall], Args: call.Args[:], Tid: int32(call.TID),
 		Reads: s.reads(call),
@@ -109,10 +109,10 @@ func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 }
 
 // reads are the call's, in the order of the manifest's declarations.
-func (s *Session) reads(call Call) []*proto.Memory {
+func (s *Session) reads(call Call) []*wire.Memory {
 	s.t.Helper()
 	declared := s.syscall(call.Syscall).GetReads()
-	var reads []*proto.Memory
+	var reads []*wire.Memory
 	for _, d := range declared {
 		value, ok := call.Reads[int(d.GetArg())]
 		if !ok {
@@ -126,7 +126,7 @@ func (s *Session) reads(call Call) []*proto.Memory {
 	return reads
 }
 
-func (s *Session) syscall(name string) *proto.Syscall {
+func (s *Session) syscall(name string) *wire.Syscall {
 	s.t.Helper()
 	for _, declared := range s.manifest.GetSyscalls() {
 		if declared.GetName() == name {
@@ -137,7 +137,7 @@ func (s *Session) syscall(name string) *proto.Syscall {
 	return nil
 }
 
-func (s *Session) declaredRead(call Call, d *proto.Read, value any) *proto.Memory {
+func (s *Session) declaredRead(call Call, d *wire.Read, value any) *wire.Memory {
 	s.t.Helper()
 	var data []byte
 	switch v := value.(type) {
@@ -151,11 +151,11 @@ func (s *Session) declaredRead(call Call, d *proto.Read, value any) *proto.Memor
 		s.t.Fatalf("sdktest: %s: read of argument %d is a %T: want a string, a []byte or a syscall.Errno", call.Syscall, d.GetArg(), v)
 	}
 	switch kind := d.GetKind().(type) {
-	case *proto.Read_String_:
+	case *wire.Read_String_:
 		if len(data)+1 > int(kind.String_.GetMax()) {
 			return memory(nil, unix.ENAMETOOLONG)
 		}
-	case *proto.Read_Bytes:
+	case *wire.Read_Bytes:
 		length := call.Args[kind.Bytes.GetLengthArg()]
 		if length > uint64(kind.Bytes.GetMax()) {
 			return memory(nil, unix.E2BIG)
@@ -163,7 +163,7 @@ func (s *Session) declaredRead(call Call, d *proto.Read, value any) *proto.Memor
 		if length != uint64(len(data)) {
 			s.t.Fatalf("sdktest: %s: argument %d says %d bytes, Call.Reads has %d", call.Syscall, kind.Bytes.GetLengthArg(), length, len(data))
 		}
-	case *proto.Read_Struct:
+	case *wire.Read_Struct:
 		if len(data) != int(kind.Struct.GetSize()) {
 			s.t.Fatalf("sdktest: %s: the struct of argument %d has %d bytes, Call.Reads has %d", call.Syscall, d.GetArg(), kind.Struct.GetSize(), len(data))
 		}
@@ -215,7 +215,7 @@ func (f fakeCaller) from(address uint64) []byte {
 	return nil
 }
 
-func (f fakeCaller) answer(response *proto.Response) Outcome {
+func (f fakeCaller) answer(response *wire.Response) Outcome {
 	outcome := outcomeOf(response)
 	if outcome.Kind == AddFD {
 		outcome.File = duplicate(f.t, int(response.GetAddFd().GetFd()))

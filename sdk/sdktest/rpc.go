@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/proto"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -18,7 +18,7 @@ import (
 )
 
 // connect serves the handler over gRPC, in memory, until the end of the test.
-func connect(t testing.TB, h sdk.Handler) (proto.PluginClient, *proto.Manifest) {
+func connect(t testing.TB, h sdk.Handler) (wire.PluginClient, *wire.Manifest) {
 	t.Helper()
 	service, err := sdk.NewServer(h)
 	if err != nil {
@@ -26,7 +26,7 @@ func connect(t testing.TB, h sdk.Handler) (proto.PluginClient, *proto.Manifest) 
 	}
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
-	proto.RegisterPluginServer(server, service)
+	wire.RegisterPluginServer(server, service)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 
@@ -37,8 +37,8 @@ func connect(t testing.TB, h sdk.Handler) (proto.PluginClient, *proto.Manifest) 
 		t.Fatalf("sdktest: %v", err)
 	}
 	t.Cleanup(func() { connection.Close() })
-	client := proto.NewPluginClient(connection)
-	manifest, err := client.Manifest(t.Context(), &proto.ManifestRequest{})
+	client := wire.NewPluginClient(connection)
+	manifest, err := client.Manifest(t.Context(), &wire.ManifestRequest{})
 	if err != nil {
 		t.Fatalf("sdktest: manifest: %v", err)
 	}
@@ -46,9 +46,9 @@ func connect(t testing.TB, h sdk.Handler) (proto.PluginClient, *proto.Manifest) 
 }
 
 // attach attaches a session and detaches it at the end of the test. The error is the handler's refusal.
-func attach(t testing.TB, client proto.PluginClient, id uint64, container sdk.Container, settings string) error {
+func attach(t testing.TB, client wire.PluginClient, id uint64, container sdk.Container, settings string) error {
 	t.Helper()
-	request := &proto.AttachRequest{Session: id, Container: containerToWire(container), SettingsJson: settings}
+	request := &wire.AttachRequest{Session: id, Container: containerToWire(container), SettingsJson: settings}
 	reply, err := client.Attach(t.Context(), request)
 	if err != nil {
 		t.Fatalf("sdktest: attach: %v", err)
@@ -57,27 +57,27 @@ func attach(t testing.TB, client proto.PluginClient, id uint64, container sdk.Co
 		return errors.New(reply.GetRefused())
 	}
 	t.Cleanup(func() {
-		if _, err := client.Detach(context.Background(), &proto.DetachRequest{Session: id}); err != nil {
+		if _, err := client.Detach(context.Background(), &wire.DetachRequest{Session: id}); err != nil {
 			t.Errorf("sdktest: detach: %v", err)
 		}
 	})
 	return nil
 }
 
-func containerToWire(c sdk.Container) *proto.Container {
-	return &proto.Container{
+func containerToWire(c sdk.Container) *wire.Container {
+	return &wire.Container{
 		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
 		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
 		UidMap: mappingsToWire(c.UIDMap), GidMap: mappingsToWire(c.GIDMap), Cgroups: c.Cgroups,
 	}
 }
 
-func mappingsToWire(mappings []sdk.IDMapping) []*proto.IDMapping {
-	var wire []*proto.IDMapping
+func mappingsToWire(mappings []sdk.IDMapping) []*wire.IDMapping {
+	var list []*wire.IDMapping
 	for _, m := range mappings {
-		wire = append(wire, &proto.IDMapping{Inside: m.Inside, Outside: m.Outside, Length: m.Length})
+		list = append(list, &wire.IDMapping{Inside: m.Inside, Outside: m.Outside, Length: m.Length})
 	}
-	return wire
+	return list
 }
 
 // caller is who made a call: a fake, or a thread in a container.
@@ -86,18 +86,18 @@ type caller interface {
 	readString(address uint64, max int) ([]byte, syscall.Errno)
 	valid() bool
 	// answer performs the response while the plugin keeps its descriptors open.
-	answer(*proto.Response) Outcome
+	answer(*wire.Response) Outcome
 }
 
 // handle has the plugin handle one notification, answering its questions on the way.
-func handle(ctx context.Context, client proto.PluginClient, n *proto.Notification, c caller) Outcome {
+func handle(ctx context.Context, client wire.PluginClient, n *wire.Notification, c caller) Outcome {
 	ctx, closeStream := context.WithCancel(ctx)
 	defer closeStream()
 	stream, err := client.Handle(ctx)
 	if err != nil {
 		return failed(err)
 	}
-	next := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: n}}
+	next := &wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: n}}
 	for {
 		// An error of Send is only io.EOF; Recv has the reason.
 		stream.Send(next)
@@ -106,11 +106,11 @@ func handle(ctx context.Context, client proto.PluginClient, n *proto.Notificatio
 			return failed(err)
 		}
 		switch m := message.GetMessage().(type) {
-		case *proto.PluginMessage_ReadMemory:
-			next = &proto.BrokerMessage{Message: &proto.BrokerMessage_Memory{Memory: read(c, m.ReadMemory)}}
-		case *proto.PluginMessage_CheckValid:
-			next = &proto.BrokerMessage{Message: &proto.BrokerMessage_Validity{Validity: &proto.Validity{Valid: c.valid()}}}
-		case *proto.PluginMessage_Response:
+		case *wire.PluginMessage_ReadMemory:
+			next = &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: read(c, m.ReadMemory)}}
+		case *wire.PluginMessage_CheckValid:
+			next = &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: c.valid()}}}
+		case *wire.PluginMessage_Response:
 			return c.answer(m.Response)
 		default:
 			return Outcome{Kind: Failure, Err: fmt.Errorf("the plugin sent an unknown message %T", m)}
@@ -126,8 +126,8 @@ func failed(err error) Outcome {
 	return Outcome{Kind: Failure, Err: err}
 }
 
-func read(c caller, question *proto.ReadMemory) *proto.Memory {
-	if question.GetLength() > proto.MaxRead {
+func read(c caller, question *wire.ReadMemory) *wire.Memory {
+	if question.GetLength() > wire.MaxRead {
 		return memory(nil, syscall.E2BIG)
 	}
 	if question.GetString_() {
@@ -136,29 +136,29 @@ func read(c caller, question *proto.ReadMemory) *proto.Memory {
 	return memory(c.readMemory(question.GetAddress(), int(question.GetLength())))
 }
 
-func memory(data []byte, fault syscall.Errno) *proto.Memory {
+func memory(data []byte, fault syscall.Errno) *wire.Memory {
 	if fault != 0 {
-		return &proto.Memory{Errno: int32(fault)}
+		return &wire.Memory{Errno: int32(fault)}
 	}
-	return &proto.Memory{Data: data}
+	return &wire.Memory{Data: data}
 }
 
 // outcomeOf is the response as an Outcome; a descriptor is left to the caller of outcomeOf.
-func outcomeOf(response *proto.Response) Outcome {
+func outcomeOf(response *wire.Response) Outcome {
 	o := Outcome{}
 	for _, w := range response.GetWrites() {
 		o.Writes = append(o.Writes, Write{w.GetAddress(), w.GetData()})
 	}
 	switch kind := response.GetKind().(type) {
-	case *proto.Response_Value:
+	case *wire.Response_Value:
 		o.Kind, o.Value = Value, kind.Value
-	case *proto.Response_Errno:
+	case *wire.Response_Errno:
 		o.Kind, o.Errno = Errno, syscall.Errno(kind.Errno)
-	case *proto.Response_Continue:
+	case *wire.Response_Continue:
 		o.Kind = Continue
-	case *proto.Response_Next:
+	case *wire.Response_Next:
 		o.Kind = Next
-	case *proto.Response_AddFd:
+	case *wire.Response_AddFd:
 		o.Kind, o.CloseOnExec = AddFD, kind.AddFd.GetCloseOnExec()
 	default:
 		o.Kind, o.Err = Failure, errors.New("the response has no kind")

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // fillSettings makes the object that Attach gets: the manifest's defaults, with the overrides over them, checked as the
 // broker does.
-func fillSettings(manifest *proto.Manifest, overrides map[string]any) (string, error) {
+func fillSettings(manifest *wire.Manifest, overrides map[string]any) (string, error) {
 	values := map[string]json.RawMessage{}
 	for _, s := range manifest.GetSettings() {
 		values[s.GetKey()] = json.RawMessage(s.GetDefaultJson())
@@ -21,7 +21,7 @@ func fillSettings(manifest *proto.Manifest, overrides map[string]any) (string, e
 		if err != nil {
 			return "", fmt.Errorf("setting %s: %w", s.GetKey(), err)
 		}
-		if err := proto.CheckSetting(s, text); err != nil {
+		if err := wire.CheckSetting(s, text); err != nil {
 			return "", fmt.Errorf("setting %s: %w", s.GetKey(), err)
 		}
 		values[s.GetKey()] = text

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/intake/rights"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 )
 
 // A packet is a header, struct seccomp_notif and struct seccomp_notif_resp in host byte order, and the cookie

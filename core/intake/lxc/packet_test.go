@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 )
 
 // goodPacket is a packet as LXC sends it.

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"unsafe"
 
-	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/proto"
 )
 
 // Op is what the plugin does with a getppid call; the other registers are its parameters.
@@ -42,7 +42,7 @@ const (
 )
 
 const (
-	prefix = proto.BinaryPrefix
+	prefix = wire.BinaryPrefix
 
 	// transportEnv, set to "grpc" for a test, makes the plugins take no lanes.
 	transportEnv = "INTERCEDE_TEST_TRANSPORT"
@@ -61,7 +61,7 @@ func Init() {
 		misbehave(name)
 	}
 	if strings.HasPrefix(filepath.Base(filepath.Dir(os.Args[0])), withoutLanes) {
-		os.Unsetenv(proto.LanesEnv) // as a plugin in another language
+		os.Unsetenv(wire.LanesEnv) // as a plugin in another language
 	}
 	sdk.Serve(&handler{name: name})
 }

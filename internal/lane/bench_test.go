@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 const peerMark = "INTERCEDE_TEST_LANE_PEER"
@@ -23,12 +23,12 @@ func echo() {
 	runtime.LockOSThread()
 	end := New(3)
 	for {
-		var message proto.BrokerMessage
+		var message wire.BrokerMessage
 		if _, err := end.Receive(&message); err != nil {
 			os.Exit(0)
 		}
-		response := &proto.Response{Kind: &proto.Response_Continue{Continue: true}}
-		if err := end.Send(&proto.PluginMessage{Message: &proto.PluginMessage_Response{Response: response}}, -1); err != nil {
+		response := &wire.Response{Kind: &wire.Response_Continue{Continue: true}}
+		if err := end.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: response}}, -1); err != nil {
 			os.Exit(1)
 		}
 	}
@@ -53,9 +53,9 @@ func BenchmarkRoundTrip(b *testing.B) {
 	defer end.Close()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	n := &proto.BrokerMessage{Message: &proto.BrokerMessage_Notification{Notification: &proto.Notification{
+	n := &wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: &wire.Notification{
 		Id: 1 << 60, Session: 1, Syscall: "getppid", Arch: 0xc000003e, Nr: 110, Args: make([]uint64, 6), Tid: 1000}}}
-	var answer proto.PluginMessage
+	var answer wire.PluginMessage
 	for b.Loop() {
 		if err := end.Send(n, -1); err != nil {
 			b.Fatal(err)

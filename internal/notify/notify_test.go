@@ -9,8 +9,8 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/intercede/intercede/sdk/notify"
-	"github.com/intercede/intercede/sdk/sdktest"
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +39,7 @@ type result struct {
 // along, and the runtime starts no threads from a locked one.
 func newFiltered(t *testing.T) *filtered {
 	t.Helper()
-	sdktest.RequireRoot(t)
+	require.Root(t)
 	f := &filtered{calls: make(chan [3]uintptr), results: make(chan result)}
 	loaded := make(chan error)
 	go func() {
@@ -142,7 +142,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestSendFD(t *testing.T) {
-	sdktest.RequireKernel(t, "5.14", "SECCOMP_ADDFD_FLAG_SEND")
+	require.Kernel(t, "5.14", "SECCOMP_ADDFD_FLAG_SEND")
 	for name, closeOnExec := range map[string]bool{"kept": false, "close on exec": true} {
 		t.Run(name, func(t *testing.T) {
 			f := newFiltered(t)
@@ -227,7 +227,7 @@ func TestSendFDBadDescriptor(t *testing.T) {
 }
 
 func TestPollHangup(t *testing.T) {
-	sdktest.RequireRoot(t)
+	require.Root(t)
 	loaded := make(chan notify.FD)
 	go func() {
 		runtime.LockOSThread()
@@ -271,7 +271,7 @@ func TestIsListener(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	sdktest.RequireRoot(t)
+	require.Root(t)
 	for name, program := range map[string][]unix.SockFilter{
 		"empty": nil, "too long": make([]unix.SockFilter, 1<<16+1), "no BPF": {{Code: 0xffff}},
 	} {

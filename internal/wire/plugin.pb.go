@@ -11,7 +11,7 @@
 // 	protoc        v3.21.12
 // source: plugin.proto
 
-package proto
+package wire
 
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -2544,7 +2544,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06Attach\x12\".intercede.plugin.v1.AttachRequest\x1a#.intercede.plugin.v1.AttachResponse\x12Q\n" +
 	"\x06Detach\x12\".intercede.plugin.v1.DetachRequest\x1a#.intercede.plugin.v1.DetachResponse\x12T\n" +
 	"\x06Handle\x12\".intercede.plugin.v1.BrokerMessage\x1a\".intercede.plugin.v1.PluginMessage(\x010\x01\x12Z\n" +
-	"\tOpenLanes\x12%.intercede.plugin.v1.OpenLanesRequest\x1a&.intercede.plugin.v1.OpenLanesResponseB*Z(github.com/intercede/intercede/sdk/protob\x06proto3"
+	"\tOpenLanes\x12%.intercede.plugin.v1.OpenLanesRequest\x1a&.intercede.plugin.v1.OpenLanesResponseB.Z,github.com/intercede/intercede/internal/wireb\x06proto3"
 
 var (
 	file_plugin_proto_rawDescOnce sync.Once

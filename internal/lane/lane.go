@@ -14,7 +14,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -214,8 +214,8 @@ func (e *End) receivePacket() error {
 			return fmt.Errorf("%w: a message of %d bytes", ErrBroken, n)
 		}
 		size := binary.LittleEndian.Uint32(packet)
-		if size > proto.MaxMessage {
-			return fmt.Errorf("%w: a message of %d bytes, the limit is %d", ErrBroken, size, proto.MaxMessage)
+		if size > wire.MaxMessage {
+			return fmt.Errorf("%w: a message of %d bytes, the limit is %d", ErrBroken, size, wire.MaxMessage)
 		}
 		e.total = headerSize + int(size)
 	}

@@ -11,7 +11,7 @@
 // - protoc             v3.21.12
 // source: plugin.proto
 
-package proto
+package wire
 
 import (
 	context "context"

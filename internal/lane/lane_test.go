@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/intercede/intercede/sdk/proto"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	protobuf "google.golang.org/protobuf/proto"
 )
@@ -28,9 +28,9 @@ func pair(t testing.TB) (*End, *End) {
 }
 
 // failure is a message with a text of this length.
-func failure(n int) *proto.PluginMessage {
+func failure(n int) *wire.PluginMessage {
 	text := string(bytes.Repeat([]byte("x"), n))
-	return &proto.PluginMessage{Message: &proto.PluginMessage_Failure{Failure: &proto.Failure{Text: text}}}
+	return &wire.PluginMessage{Message: &wire.PluginMessage_Failure{Failure: &wire.Failure{Text: text}}}
 }
 
 func TestSizes(t *testing.T) {
@@ -38,7 +38,7 @@ func TestSizes(t *testing.T) {
 	for _, n := range []int{0, 1, maxPacket - 10, maxPacket - 9, maxPacket - 8, maxPacket, 3 * maxPacket, 4 << 20} {
 		want, sent := failure(n), make(chan error, 1)
 		go func() { sent <- a.Send(want, -1) }()
-		var got proto.PluginMessage
+		var got wire.PluginMessage
 		fd, err := b.Receive(&got)
 		if err != nil || fd != -1 || !protobuf.Equal(&got, want) {
 			t.Errorf("%d bytes: descriptor %d, %v", n, fd, err)
@@ -52,10 +52,10 @@ func TestSizes(t *testing.T) {
 // An empty message is a message, and not the end.
 func TestEmpty(t *testing.T) {
 	a, b := pair(t)
-	if err := a.Send(&proto.BrokerMessage{}, -1); err != nil {
+	if err := a.Send(&wire.BrokerMessage{}, -1); err != nil {
 		t.Fatal(err)
 	}
-	var got proto.BrokerMessage
+	var got wire.BrokerMessage
 	if _, err := b.Receive(&got); err != nil || got.GetMessage() != nil {
 		t.Errorf("got %v, %v", &got, err)
 	}
@@ -71,7 +71,7 @@ func TestDescriptor(t *testing.T) {
 	for _, n := range []int{1, 2 * maxPacket} {
 		sent := make(chan error, 1)
 		go func() { sent <- a.Send(failure(n), int(file.Fd())) }()
-		var got proto.PluginMessage
+		var got wire.PluginMessage
 		fd, err := b.Receive(&got)
 		if err != nil || fd < 0 {
 			t.Fatalf("descriptor %d, %v", fd, err)
@@ -97,7 +97,7 @@ func TestTimeout(t *testing.T) {
 	if err := b.SetTimeouts(time.Millisecond, time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	var got proto.PluginMessage
+	var got wire.PluginMessage
 	if _, err := b.Receive(&got); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("nothing sent: %v", err)
 	}
@@ -147,7 +147,7 @@ func TestEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, b := pair(t)
 			end(a, b)
-			var got proto.PluginMessage
+			var got wire.PluginMessage
 			if _, err := b.Receive(&got); !errors.Is(err, io.EOF) {
 				t.Errorf("got %v", err)
 			}
@@ -157,7 +157,7 @@ func TestEnd(t *testing.T) {
 		a, b := pair(t)
 		received := make(chan error, 1)
 		go func() {
-			var got proto.PluginMessage
+			var got wire.PluginMessage
 			_, err := b.Receive(&got)
 			received <- err
 		}()
@@ -183,7 +183,7 @@ func TestBroken(t *testing.T) {
 	stdin := int(os.Stdin.Fd())
 	for name, send := range map[string]func(t *testing.T, a *End){
 		"no header":                 func(t *testing.T, a *End) { write(t, a, []byte{1, 2}) },
-		"too large":                 func(t *testing.T, a *End) { write(t, a, header(proto.MaxMessage+1)) },
+		"too large":                 func(t *testing.T, a *End) { write(t, a, header(wire.MaxMessage+1)) },
 		"more than it says":         func(t *testing.T, a *End) { write(t, a, append(header(1), 1, 2)) },
 		"no protobuf":               func(t *testing.T, a *End) { write(t, a, append(header(2), 0xff, 0xff)) },
 		"no protobuf, a descriptor": func(t *testing.T, a *End) { write(t, a, append(header(2), 0xff, 0xff), stdin) },
@@ -199,7 +199,7 @@ func TestBroken(t *testing.T) {
 			a, b := pair(t)
 			before := descriptors(t)
 			send(t, a)
-			var got proto.PluginMessage
+			var got wire.PluginMessage
 			if fd, err := b.Receive(&got); !errors.Is(err, ErrBroken) || fd != -1 {
 				t.Errorf("descriptor %d, %v", fd, err)
 			}
@@ -240,7 +240,7 @@ func FuzzReceive(f *testing.F) {
 		}
 		a.Shutdown()
 		for {
-			var got proto.PluginMessage
+			var got wire.PluginMessage
 			if _, err := b.Receive(&got); err != nil {
 				return
 			}
