@@ -81,7 +81,7 @@ func (e *Effective) plugin(name string) *PluginState {
 	return nil
 }
 
-// SettingsJSON is every setting, for proto.AttachRequest; equal settings are equal text.
+// SettingsJSON is every setting, for wire.AttachRequest; equal settings are equal text.
 func (p *PluginState) SettingsJSON() string {
 	members := map[string]json.RawMessage{}
 	for _, s := range p.Settings {
