@@ -7,14 +7,14 @@ import (
 	"os"
 
 	"github.com/intercede/intercede/core/doctor"
-	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/spf13/cobra"
 )
 
 func main() {
 	run.Init()
-	launcher.Init()
+	sandbox.Init()
 	doctor.Init()
 	if calledAsRuntime() {
 		os.Exit(executeRuntime(os.Args[1:]))

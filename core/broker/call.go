@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
-	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
@@ -36,7 +36,7 @@ type desk struct {
 	call     call
 	memory   callerMemory
 	snapshot snapshot
-	dialogue launcher.Dialogue
+	dialogue lane.Dialogue
 }
 
 // begin clears the desk for a call, whose notification is yet to come.
@@ -67,9 +67,9 @@ func (c *call) handle() {
 type decision struct {
 	plugin   string
 	response *wire.Response
-	added    *launcher.Descriptor // by an ADDFD response
-	err      error                // why a plugin failed, if it did: the response is then the failure verdict
-	gone     bool                 // there is no caller any more
+	added    *lane.Descriptor // by an ADDFD response
+	err      error            // why a plugin failed, if it did: the response is then the failure verdict
+	gone     bool             // there is no caller any more
 }
 
 // continueResponse is for calls that no plugin decided, and for failure verdicts. The kernel then does all of the call, as
@@ -122,11 +122,11 @@ func (c *call) ask(s *session, declared *wire.Syscall) decision {
 
 // saysGone is for errors that say that the caller is gone. A plugin may err, or lie: the kernel knows.
 func saysGone(err error) bool {
-	return errors.Is(err, launcher.ErrGone) || errors.Is(err, notify.ErrGone) || errors.Is(err, errContainerGone)
+	return errors.Is(err, lane.ErrGone) || errors.Is(err, notify.ErrGone) || errors.Is(err, errContainerGone)
 }
 
 // consult takes the snapshot and carries the notification to the plugin.
-func (c *call) consult(s *session, declared *wire.Syscall) (*wire.Response, *launcher.Descriptor, error) {
+func (c *call) consult(s *session, declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
 	if c.ctx.Err() != nil {
 		return nil, nil, context.Cause(c.ctx)
 	}
@@ -169,7 +169,7 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 }
 
 // checkResponse refuses what a plugin may not answer.
-func checkResponse(response *wire.Response, added *launcher.Descriptor) error {
+func checkResponse(response *wire.Response, added *lane.Descriptor) error {
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value, *wire.Response_Continue, *wire.Response_Next:
 		return nil
@@ -200,10 +200,10 @@ func failureResponse(v *wire.Verdict) *wire.Response {
 	}
 }
 
-// Valid implements launcher.Caller.
+// Valid implements lane.Caller.
 func (c *call) Valid() bool { return c.answers.Valid(c.n.ID) }
 
-// ReadMemory implements launcher.Caller. A caller that is gone is ESRCH.
+// ReadMemory implements lane.Caller. A caller that is gone is ESRCH.
 func (c *call) ReadMemory(address uint64, n uint32, asString bool) *wire.Memory {
 	if n > wire.MaxRead {
 		return &wire.Memory{Errno: int32(unix.E2BIG)}
@@ -259,7 +259,7 @@ func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 	return 0
 }
 
-func (c *call) send(response *wire.Response, added *launcher.Descriptor, outcome *audit.Outcome) error {
+func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *audit.Outcome) error {
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
@@ -277,7 +277,7 @@ func (c *call) send(response *wire.Response, added *launcher.Descriptor, outcome
 
 // sendFD adds the descriptor and answers with its number in one step. If the caller's table takes no more, its call
 // fails with the kernel's errno (EMFILE).
-func (c *call) sendFD(add *wire.AddFD, added *launcher.Descriptor, outcome *audit.Outcome) error {
+func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Outcome) error {
 	number, err := c.answers.SendFD(c.n.ID, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno

@@ -23,13 +23,14 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
-	launcher.Init()
+	sandbox.Init()
 	testplugin.Init()
 	testcaller.Init()
 	os.Exit(m.Run())

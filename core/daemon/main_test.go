@@ -6,11 +6,11 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
-	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/internal/sandbox"
 )
 
 func TestMain(m *testing.M) {
-	launcher.Init()
+	sandbox.Init()
 	testplugin.Init()
 	testcaller.Init()
 	os.Exit(m.Run())

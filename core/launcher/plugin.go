@@ -26,14 +26,10 @@ const (
 )
 
 var (
-	// ErrDied means that the plugin's process ended while it had the notification.
-	ErrDied = errors.New("the plugin died")
 	// ErrDisabled means that the plugin failed too often in a row and is not restarted.
 	ErrDisabled = errors.New("the plugin is disabled: it failed too often in a row")
 	// ErrRefused means that the plugin refused the container or its settings.
 	ErrRefused = errors.New("the plugin refused to attach the container")
-	// ErrGone means that the plugin found the caller gone.
-	ErrGone = errors.New("the caller is gone")
 )
 
 // Spec names a plugin's binary.
@@ -98,7 +94,7 @@ func (p *Plugin) Name() string { return p.spec.Name }
 // Manifest is the plugin's manifest; it is not to be changed.
 func (p *Plugin) Manifest() *wire.Manifest { return p.manifest }
 
-// Stop ends the plugin and waits until its process is gone. Calls in it fail with ErrDied.
+// Stop ends the plugin and waits until its process is gone. Calls in it fail with lane.ErrDied.
 func (p *Plugin) Stop() {
 	p.stop()
 	<-p.done
@@ -114,11 +110,11 @@ func (p *Plugin) supervise(ctx context.Context, current *process) {
 		if current != nil {
 			select {
 			case <-ctx.Done():
-			case <-current.dead:
-				err = fmt.Errorf("the process %d ended after %v", current.pid, time.Since(current.started).Round(time.Millisecond))
+			case <-current.Dead():
+				err = fmt.Errorf("the process %d ended after %v", current.PID, time.Since(current.started).Round(time.Millisecond))
 			}
 			p.set(nil, err)
-			current.stop()
+			current.Stop()
 		}
 		if ctx.Err() != nil {
 			p.finish(errStopped)
@@ -190,7 +186,7 @@ func (p *Plugin) running(ctx context.Context) (*process, error) {
 		if end != nil {
 			return nil, end
 		}
-		if current != nil && !current.isDead() {
+		if current != nil && !current.IsDead() {
 			return current, nil
 		}
 		select {
@@ -215,7 +211,7 @@ func (p *Plugin) Status() Status {
 	case p.end != nil:
 		s.State = "stopped"
 	case p.current != nil:
-		s.State, s.PID = "running", p.current.pid
+		s.State, s.PID = "running", p.current.PID
 	}
 	return s
 }

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	protobuf "google.golang.org/protobuf/proto"
 )
 
 const (
@@ -20,8 +19,6 @@ const (
 	attachTimeout = 10 * time.Second
 	// detachTimeout bounds how long a container's end waits for a plugin to close its session.
 	detachTimeout = 5 * time.Second
-	// maxFailureText bounds what a plugin can have logged of one failure, in bytes.
-	maxFailureText = 1024
 )
 
 var lastSession atomic.Uint64
@@ -65,12 +62,6 @@ func (a *attachment) failed() bool { return a.over() && a.err != nil }
 // succeeded says whether the attempt is over and the plugin has the container. The session is locked.
 func (a *attachment) succeeded() bool { return a.over() && a.err == nil }
 
-// Caller is the broker's side of the notification that a plugin has: its answers to the plugin's questions.
-type Caller interface {
-	ReadMemory(address uint64, n uint32, asString bool) *wire.Memory
-	Valid() bool
-}
-
 // NewSession is a session of the container, which Attach or its first notification attaches. settings is a JSON object
 // with every setting of the manifest.
 func (p *Plugin) NewSession(container *wire.Container, settings string) *Session {
@@ -105,11 +96,11 @@ func (s *Session) ensure(ctx context.Context) (*attachment, error) {
 				return nil, context.Cause(ctx)
 			}
 		}
-		if !errors.Is(a.err, ErrDied) {
+		if !errors.Is(a.err, lane.ErrDied) {
 			return a, a.err
 		}
 		select {
-		case <-current.dead:
+		case <-current.Dead():
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -132,12 +123,12 @@ func (s *Session) attachTo(p *process) (*attachment, <-chan struct{}) {
 func (s *Session) attach(ctx context.Context, a *attachment, done chan<- struct{}) {
 	defer s.finish(a)
 	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
-	response, err := a.process.rpc.Attach(ctx, request)
+	response, err := a.process.RPC.Attach(ctx, request)
 	switch {
 	case err != nil:
 		a.err = classify(ctx, a.process, err)
 	case response.GetRefused() != "":
-		a.err = fmt.Errorf("%w: %s", ErrRefused, bound(response.GetRefused()))
+		a.err = fmt.Errorf("%w: %s", ErrRefused, lane.Bound(response.GetRefused()))
 	}
 	close(done)
 	if err != nil {
@@ -154,46 +145,20 @@ func (s *Session) finish(a *attachment) {
 	a.cancel, a.done = nil, nil
 }
 
-// Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs memory
-// of its own: what Handle returns is valid until then.
-type Dialogue struct {
-	Notification wire.Notification // what the broker says; the session and what goes with a pidfd are put in by Handle
-
-	first    wire.BrokerMessage
-	payload  wire.BrokerMessage_Notification
-	answer   wire.PluginMessage
-	kind     wire.PluginMessage_Response
-	response wire.Response
-}
-
-// opening is the message with the notification.
-func (d *Dialogue) opening() *wire.BrokerMessage {
-	d.payload.Notification, d.first.Message = &d.Notification, &d.payload
-	return &d.first
-}
-
-// blank is an empty message for what the plugin says next, most often a response, for which there is room.
-func (d *Dialogue) blank() *wire.PluginMessage {
-	d.response.Reset()
-	d.answer.Reset()
-	d.kind.Response, d.answer.Message = &d.response, &d.kind
-	return &d.answer
-}
-
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response carries.
-// The calling thread is on the processor cpu. It returns at the deadline, or when the caller is gone, at the latest. The error wraps ErrDied, ErrDisabled, ErrRefused,
-// ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
-func (s *Session) Handle(ctx context.Context, d *Dialogue, caller Caller, timeout time.Duration, cpu int) (*wire.Response, *Descriptor, error) {
+// The calling thread is on the processor cpu. It returns at the deadline, or when the caller is gone, at the latest. The error wraps lane.ErrDied, ErrDisabled, ErrRefused,
+// lane.ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
+func (s *Session) Handle(ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int) (*wire.Response, *lane.Descriptor, error) {
 	a := s.ready()
 	if a == nil {
 		return s.handleByStream(ctx, &d.Notification, caller, timeout)
 	}
-	l := a.process.lanes.take(cpu)
+	l := a.process.Lanes.Take(cpu)
 	if l == nil {
 		return s.handleByStream(ctx, &d.Notification, caller, timeout)
 	}
 	d.Notification.Session = a.id
-	response, added, err := l.handle(ctx, a.process, d, caller, time.Now().Add(timeout))
+	response, added, err := l.Handle(ctx, d, caller, time.Now().Add(timeout))
 	if err != nil {
 		a.process.suspectAfter(err, s.plugin.hclog)
 	}
@@ -204,27 +169,25 @@ func (s *Session) Handle(ctx context.Context, d *Dialogue, caller Caller, timeou
 func (s *Session) ready() *attachment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil || !s.last.succeeded() || s.last.process.isDead() {
+	if s.last == nil || !s.last.succeeded() || s.last.process.IsDead() {
 		return nil
 	}
 	return s.last
 }
 
 // handleByStream is for a plugin that takes no lanes, and for a container that has to be attached first.
-func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, caller Caller, timeout time.Duration) (*wire.Response, *Descriptor, error) {
+func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, caller lane.Caller, timeout time.Duration) (*wire.Response, *lane.Descriptor, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx, cancelCause := context.WithCancelCause(ctx)
-	defer cancelCause(nil)
-	watch := startWatch(caller.Valid, func() { cancelCause(ErrGone) })
-	defer watch.stop()
+	ctx, release := lane.WhileWaiting(ctx, caller)
+	defer release()
 
 	a, err := s.ensure(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	n.Session, n.HasPidfd, n.ValidAt = a.id, false, 0
-	response, added, err := a.process.handle(ctx, n, caller)
+	response, added, err := lane.OverStream(ctx, a.process.RPC, n, caller, a.process.Descriptor)
 	if err == nil {
 		return response, added, nil
 	}
@@ -235,62 +198,6 @@ func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, call
 	return nil, nil, classify(ctx, a.process, err)
 }
 
-// handle carries one notification over a stream of its own. The stream ends with the context, which tells the plugin
-// that the broker has what it needs.
-func (p *process) handle(ctx context.Context, n *wire.Notification, caller Caller) (*wire.Response, *Descriptor, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := p.rpc.Handle(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	// A copy: the stream may look at a message after it is sent.
-	next := &wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: protobuf.Clone(n).(*wire.Notification)}}
-	for {
-		if err := stream.Send(next); err != nil {
-			// The stream's own error says more than Send's EOF.
-			if _, recvErr := stream.Recv(); recvErr != nil {
-				err = recvErr
-			}
-			return nil, nil, err
-		}
-		message, err := stream.Recv()
-		if err != nil {
-			return nil, nil, err
-		}
-		if response := message.GetResponse(); response != nil {
-			added, err := p.addedDescriptor(response)
-			return response, added, err
-		}
-		if next, err = answer(message, caller); err != nil {
-			return nil, nil, err
-		}
-	}
-}
-
-// answer answers a plugin's question.
-func answer(question *wire.PluginMessage, caller Caller) (*wire.BrokerMessage, error) {
-	switch q := question.GetMessage().(type) {
-	case *wire.PluginMessage_ReadMemory:
-		memory := caller.ReadMemory(q.ReadMemory.GetAddress(), q.ReadMemory.GetLength(), q.ReadMemory.GetString_())
-		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: memory}}, nil
-	case *wire.PluginMessage_CheckValid:
-		validity := &wire.Validity{Valid: caller.Valid()}
-		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: validity}}, nil
-	default:
-		return nil, fmt.Errorf("the plugin sent an unknown message")
-	}
-}
-
-// addedDescriptor takes the descriptor of an ADDFD response while the plugin keeps it open.
-func (p *process) addedDescriptor(response *wire.Response) (*Descriptor, error) {
-	add := response.GetAddFd()
-	if add == nil {
-		return nil, nil
-	}
-	return p.descriptor(int(add.GetFd()))
-}
-
 // classify makes one of this package's errors of what a call returned. A plugin's death shows as a broken connection
 // before the lifeline tells of it.
 func classify(ctx context.Context, p *process, err error) error {
@@ -298,25 +205,17 @@ func classify(ctx context.Context, p *process, err error) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case status.Code(err) == codes.Canceled:
-		return ErrGone
-	case p.isDead(), status.Code(err) == codes.Unavailable:
-		return ErrDied
+		return lane.ErrGone
+	case p.IsDead(), status.Code(err) == codes.Unavailable:
+		return lane.ErrDied
 	case status.Code(err) == codes.DeadlineExceeded:
 		return context.DeadlineExceeded
 	default:
 		if s, ok := status.FromError(err); ok {
-			return errors.New(bound(s.Message()))
+			return errors.New(lane.Bound(s.Message()))
 		}
 		return err
 	}
-}
-
-// bound cuts what a plugin says.
-func bound(text string) string {
-	if len(text) > maxFailureText {
-		return strings.ToValidUTF8(text[:maxFailureText], "") + "..."
-	}
-	return text
 }
 
 // Close detaches the container. No call of it is being handled.
@@ -337,12 +236,12 @@ func (s *Session) Close() {
 
 // detach tells the plugin that the container is gone.
 func (s *Session) detach(a *attachment) {
-	if a.process.isDead() {
+	if a.process.IsDead() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), detachTimeout)
 	defer cancel()
-	if _, err := a.process.rpc.Detach(ctx, &wire.DetachRequest{Session: a.id}); err != nil && !a.process.isDead() {
+	if _, err := a.process.RPC.Detach(ctx, &wire.DetachRequest{Session: a.id}); err != nil && !a.process.IsDead() {
 		s.plugin.log.Warn().Err(err).Str("container", s.container.GetId()).Msg("detaching a container")
 	}
 }

@@ -51,7 +51,7 @@ const (
 )
 
 // Init becomes the plugin if this process was started as one, and does not return then. TestMain calls it after
-// launcher.Init.
+// sandbox.Init.
 func Init() {
 	name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), prefix)
 	if !ok {

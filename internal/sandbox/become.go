@@ -1,4 +1,6 @@
-package launcher
+// Package sandbox runs a plugin's process: with a user of its own, the capabilities that it declares and no others, no network,
+// and a filter of the system calls that no plugin needs. What starts a plugin calls Init first.
+package sandbox
 
 import (
 	"encoding/json"
@@ -8,7 +10,6 @@ import (
 	"syscall"
 	"unsafe"
 
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,8 +23,8 @@ const (
 	lanesFD    = 5
 )
 
-// sandbox is what a plugin process may be. It travels as JSON in argv[1].
-type sandbox struct {
+// restrictions are what a plugin process may be. They travel as JSON in argv[1].
+type restrictions struct {
 	Name         string   // argv[0] of the plugin
 	Args         []string // the plugin's arguments
 	ID           int      // user and group id
@@ -44,28 +45,28 @@ func Init() {
 }
 
 func becomePlugin(text string) error {
-	var s sandbox
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
+	var r restrictions
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return err
 	}
-	if err := s.closeDoors(); err != nil {
+	if err := r.closeDoors(); err != nil {
 		return err
 	}
-	if err := s.dropPrivileges(); err != nil {
+	if err := r.dropPrivileges(); err != nil {
 		return err
 	}
-	if err := s.denySyscalls(); err != nil {
+	if err := r.denySyscalls(); err != nil {
 		return err
 	}
 	// The plugin's own watch of its lifeline is its own good will.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("signal at the broker's death: %w", err)
 	}
-	return s.exec()
+	return r.exec()
 }
 
 // closeDoors leaves the plugin no descriptor, directory or limit of the broker's.
-func (s *sandbox) closeDoors() error {
+func (r *restrictions) closeDoors() error {
 	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("open /dev/null: %w", err)
@@ -74,7 +75,7 @@ func (s *sandbox) closeDoors() error {
 		return fmt.Errorf("standard input: %w", err)
 	}
 	last := binaryFD
-	if s.Lifeline {
+	if r.Lifeline {
 		last = lanesFD
 	}
 	if err := unix.CloseRange(uint(last)+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -108,14 +109,10 @@ func setLimits() error {
 }
 
 // dropPrivileges acts on the calling thread alone: it is the one that execs. capabilities(7) has the order.
-func (s *sandbox) dropPrivileges() error {
-	var keep target.Capabilities
-	for _, name := range s.Capabilities {
-		c, err := target.ParseCapability(name)
-		if err != nil {
-			return err
-		}
-		keep |= target.CapabilitySet(c)
+func (r *restrictions) dropPrivileges() error {
+	keep, err := parseCapabilities(r.Capabilities)
+	if err != nil {
+		return err
 	}
 	if err := dropBoundingSet(keep); err != nil {
 		return err
@@ -124,7 +121,7 @@ func (s *sandbox) dropPrivileges() error {
 	if err := unix.Prctl(unix.PR_SET_SECUREBITS, noRoot, 0, 0, 0); err != nil {
 		return fmt.Errorf("securebits: %w", err)
 	}
-	if err := setIDs(s.ID); err != nil {
+	if err := setIDs(r.ID); err != nil {
 		return err
 	}
 	if err := keepCapabilities(keep); err != nil {
@@ -134,21 +131,6 @@ func (s *sandbox) dropPrivileges() error {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
 	return nil
-}
-
-func dropBoundingSet(keep target.Capabilities) error {
-	for c := target.Capability(0); ; c++ {
-		err := unix.Prctl(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
-		if err == unix.EINVAL {
-			return nil // past the kernel's last capability
-		}
-		if keep.Has(c) {
-			continue
-		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
-			return fmt.Errorf("drop capability %d from the bounding set: %w", c, err)
-		}
-	}
 }
 
 // setIDs uses the raw calls, which act on this thread alone.
@@ -165,25 +147,9 @@ func setIDs(id int) error {
 	return nil
 }
 
-// keepCapabilities leaves the thread these alone, and lets them survive the exec by the ambient set.
-func keepCapabilities(keep target.Capabilities) error {
-	if err := target.SetThreadCapabilities(keep, keep, keep); err != nil {
-		return fmt.Errorf("%w: does the broker itself have them?", err)
-	}
-	for c := target.Capability(0); c < 64; c++ {
-		if !keep.Has(c) {
-			continue
-		}
-		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(c), 0, 0); err != nil {
-			return fmt.Errorf("raise ambient capability %d: %w", c, err)
-		}
-	}
-	return nil
-}
-
 // exec executes the binary that the broker opened and checked, whatever stands at its path by now.
-func (s *sandbox) exec() error {
-	argv, err := syscall.SlicePtrFromStrings(append([]string{s.Name}, s.Args...))
+func (r *restrictions) exec() error {
+	argv, err := syscall.SlicePtrFromStrings(append([]string{r.Name}, r.Args...))
 	if err != nil {
 		return err
 	}
@@ -195,7 +161,7 @@ func (s *sandbox) exec() error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, binaryFD, uintptr(unsafe.Pointer(&empty[0])),
 		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])), unix.AT_EMPTY_PATH, 0)
 	if errno == unix.ENOENT { // execveat(2), BUGS: the interpreter could not open a close-on-exec descriptor
-		return fmt.Errorf("execute %s: it is a script, or lacks its dynamic loader; a plugin is a binary: %w", s.Name, errno)
+		return fmt.Errorf("execute %s: it is a script, or lacks its dynamic loader; a plugin is a binary: %w", r.Name, errno)
 	}
-	return fmt.Errorf("execute %s: %w", s.Name, errno)
+	return fmt.Errorf("execute %s: %w", r.Name, errno)
 }

@@ -1,4 +1,4 @@
-package launcher
+package lane
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -20,41 +19,43 @@ const (
 	maxLanes = 512
 	// maxIdleLanes are kept for later.
 	maxIdleLanes = 16
-	// laneSendTimeout bounds the wait for a plugin that does not receive.
-	laneSendTimeout = time.Second
+	// sendTimeout bounds the wait for a plugin that does not receive.
+	sendTimeout = time.Second
 )
 
-// lanes are those of one plugin process.
-type lanes struct {
+// Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
+type Pool struct {
+	withPidfd bool // the plugin acts for callers
+
 	mu      sync.Mutex
-	control *lane.End   // nil: the plugin takes none
-	idle    []*laneConn // the last used last
+	control *End    // nil: the plugin takes no lanes
+	idle    []*Lane // the last used last
 	count   int
 	last    uint64 // number
 }
 
-// laneConn is the broker's end of a lane.
-type laneConn struct {
-	*lane.End
-	lanes  *lanes
+// Lane is the broker's end of one lane, while a call has it.
+type Lane struct {
+	*End
+	pool   *Pool
 	number uint64
 	cpu    int
 }
 
-// take gives a lane of the processor, or nil if there is none.
-func (ls *lanes) take(cpu int) *laneConn {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	for i, l := range slices.Backward(ls.idle) {
+// Take gives a lane of the processor cpu, or nil if there is none: the call then goes over a Stream.
+func (p *Pool) Take(cpu int) *Lane {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, l := range slices.Backward(p.idle) {
 		if l.cpu == cpu {
-			ls.idle = slices.Delete(ls.idle, i, i+1)
+			p.idle = slices.Delete(p.idle, i, i+1)
 			return l
 		}
 	}
-	if ls.control == nil || ls.count >= maxLanes {
+	if p.control == nil || p.count >= maxLanes {
 		return nil
 	}
-	l, err := ls.open(cpu)
+	l, err := p.open(cpu)
 	if err != nil {
 		return nil // gRPC will say what is wrong with the plugin
 	}
@@ -62,88 +63,90 @@ func (ls *lanes) take(cpu int) *laneConn {
 }
 
 // open makes a lane and gives the plugin its end.
-func (ls *lanes) open(cpu int) (*laneConn, error) {
-	ours, theirs, err := lane.Pair()
+func (p *Pool) open(cpu int) (*Lane, error) {
+	ours, theirs, err := Pair()
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(theirs)
-	ls.last++
-	l := &laneConn{End: lane.New(ours), lanes: ls, number: ls.last, cpu: cpu}
-	if err := l.SetTimeouts(goneInterval, laneSendTimeout); err != nil {
+	p.last++
+	l := &Lane{End: New(ours), pool: p, number: p.last, cpu: cpu}
+	if err := l.SetTimeouts(goneInterval, sendTimeout); err != nil {
 		l.Close()
 		return nil, err
 	}
-	if err := ls.say(&wire.LaneControl{Control: &wire.LaneControl_Open{Open: &wire.OpenLane{Number: l.number, Cpu: int32(cpu)}}}, theirs); err != nil {
+	if err := p.say(&wire.LaneControl{Control: &wire.LaneControl_Open{Open: &wire.OpenLane{Number: l.number, Cpu: int32(cpu)}}}, theirs); err != nil {
 		l.Close()
 		return nil, err
 	}
-	ls.count++
+	p.count++
 	return l, nil
 }
 
 // put gives a lane back whose call is over. Of too many the one goes that was not used for longest.
-func (l *laneConn) put() {
-	ls := l.lanes
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.idle = append(ls.idle, l)
-	if len(ls.idle) > maxIdleLanes || ls.control == nil {
-		ls.idle[0].Close()
-		ls.idle = slices.Delete(ls.idle, 0, 1)
-		ls.count--
+func (l *Lane) put() {
+	p := l.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = append(p.idle, l)
+	if len(p.idle) > maxIdleLanes || p.control == nil {
+		p.idle[0].Close()
+		p.idle = slices.Delete(p.idle, 0, 1)
+		p.count--
 	}
 }
 
 // abandon closes a lane whose call is not over, and tells the plugin so.
-func (l *laneConn) abandon() {
+func (l *Lane) abandon() {
 	l.Close()
-	ls := l.lanes
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.count--
-	if ls.control != nil {
-		ls.say(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: l.number}}, -1)
+	p := l.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count--
+	if p.control != nil {
+		p.say(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: l.number}}, -1)
 	}
 }
 
 // say tells the plugin something. One that does not listen gets no more lanes.
-func (ls *lanes) say(message *wire.LaneControl, fd int) error {
-	err := ls.control.Send(message, fd)
+func (p *Pool) say(message *wire.LaneControl, fd int) error {
+	err := p.control.Send(message, fd)
 	if err != nil {
-		ls.control.Close()
-		ls.control = nil
+		p.control.Close()
+		p.control = nil
 	}
 	return err
 }
 
-// accept says that the plugin takes lanes, which are opened on this socket.
-func (ls *lanes) accept(control *lane.End) error {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.control = control
-	return control.SetTimeouts(0, laneSendTimeout)
+// Accept says that the plugin takes lanes, which are opened on this socket. With withPidfd each notification carries a pidfd
+// of its caller.
+func (p *Pool) Accept(control *End, withPidfd bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.control, p.withPidfd = control, withPidfd
+	return control.SetTimeouts(0, sendTimeout)
 }
 
-// close ends the lanes that no call has.
-func (ls *lanes) close() {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	for _, l := range ls.idle {
+// Close ends the lanes that no call has, and opens no more.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.idle {
 		l.Close()
 	}
-	ls.count -= len(ls.idle)
-	ls.idle = nil
-	if ls.control != nil {
-		ls.control.Close()
-		ls.control = nil
+	p.count -= len(p.idle)
+	p.idle = nil
+	if p.control != nil {
+		p.control.Close()
+		p.control = nil
 	}
 }
 
-// handle carries one notification over the lane, which it gives back. The thread waits for the plugin, and looks now and
-// then whether that is of any use.
-func (l *laneConn) handle(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*wire.Response, *Descriptor, error) {
-	answer, added, err := l.converse(ctx, p, d, caller, deadline)
+// Handle carries one notification over the lane, which it gives back: the plugin's response, with the descriptor that an ADDFD
+// response carries. The thread waits for the plugin, and looks now and then whether that is of any use. The error wraps
+// ErrDied, ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
+func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.Response, *Descriptor, error) {
+	answer, added, err := l.converse(ctx, d, caller, deadline)
 	if err != nil {
 		l.abandon()
 		return nil, nil, err
@@ -153,16 +156,16 @@ func (l *laneConn) handle(ctx context.Context, p *process, d *Dialogue, caller C
 	case answer.GetFailure().GetGone():
 		return nil, nil, ErrGone
 	case answer.GetFailure() != nil:
-		return nil, nil, errors.New(bound(answer.GetFailure().GetText()))
+		return nil, nil, errors.New(Bound(answer.GetFailure().GetText()))
 	}
 	return answer.GetResponse(), added, nil
 }
 
 // converse sends the notification, answers questions, and returns the plugin's last message. After an error the plugin may
 // still be at it.
-func (l *laneConn) converse(ctx context.Context, p *process, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
+func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
 	n := &d.Notification
-	pidfd, err := p.openCaller(n, caller)
+	pidfd, err := l.openCaller(n, caller)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -191,16 +194,16 @@ func (l *laneConn) converse(ctx context.Context, p *process, d *Dialogue, caller
 			return message, added, err
 		}
 		closeFD(fd)
-		if next, err = answer(message, caller); err != nil {
+		if next, err = reply(message, caller); err != nil {
 			return nil, nil, err
 		}
 	}
 }
 
 // openCaller opens the calling thread for a plugin that acts in its place; -1 if it needs none, or before kernel 6.9.
-func (p *process) openCaller(n *wire.Notification, caller Caller) (int, error) {
+func (l *Lane) openCaller(n *wire.Notification, caller Caller) (int, error) {
 	n.HasPidfd, n.ValidAt = false, 0
-	if !p.entersCallers {
+	if !l.pool.withPidfd {
 		return -1, nil
 	}
 	pidfd, err := unix.PidfdOpen(int(n.GetTid()), unix.PIDFD_THREAD)
@@ -215,7 +218,7 @@ func (p *process) openCaller(n *wire.Notification, caller Caller) (int, error) {
 		closeFD(pidfd)
 		return -1, ErrGone
 	}
-	n.HasPidfd, n.ValidAt = true, lane.Now()
+	n.HasPidfd, n.ValidAt = true, Now()
 	return pidfd, nil
 }
 
@@ -228,7 +231,7 @@ func closeFD(fd int) int {
 }
 
 // await receives the plugin's next message.
-func (l *laneConn) await(ctx context.Context, message *wire.PluginMessage, caller Caller, deadline time.Time) (int, error) {
+func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Caller, deadline time.Time) (int, error) {
 	for {
 		fd, err := l.Receive(message)
 		switch {

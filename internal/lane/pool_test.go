@@ -1,4 +1,4 @@
-package launcher
+package lane
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -25,17 +24,17 @@ func (c *quietCaller) ReadMemory(_ uint64, n uint32, _ bool) *wire.Memory {
 }
 
 // laneTo makes lanes whose plugin is the function, which gets the notification and the plugin's end.
-func laneTo(t *testing.T, plugin func(n *wire.Notification, end *lane.End)) *lanes {
+func laneTo(t *testing.T, plugin func(n *wire.Notification, end *End)) *Pool {
 	t.Helper()
-	ours, theirs, err := lane.Pair()
+	ours, theirs, err := Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ls := &lanes{}
-	if err := ls.accept(lane.New(ours)); err != nil {
+	ls := &Pool{}
+	if err := ls.Accept(New(ours), false); err != nil {
 		t.Fatal(err)
 	}
-	control := lane.New(theirs)
+	control := New(theirs)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -46,19 +45,19 @@ func laneTo(t *testing.T, plugin func(n *wire.Notification, end *lane.End)) *lan
 				return
 			}
 			if message.GetOpen() != nil {
-				go playPlugin(t, lane.New(fd), plugin)
+				go playPlugin(t, New(fd), plugin)
 			}
 		}
 	}()
 	t.Cleanup(func() {
-		ls.close()
+		ls.Close()
 		<-served
 		control.Close()
 	})
 	return ls
 }
 
-func playPlugin(t *testing.T, end *lane.End, plugin func(n *wire.Notification, end *lane.End)) {
+func playPlugin(t *testing.T, end *End, plugin func(n *wire.Notification, end *End)) {
 	defer end.Close()
 	for {
 		var message wire.BrokerMessage
@@ -92,17 +91,17 @@ func dialogue(id uint64) *Dialogue {
 }
 
 // call carries one notification over a lane.
-func call(t *testing.T, ls *lanes, ctx context.Context, id uint64, caller Caller, timeout time.Duration) (*wire.Response, *Descriptor, error) {
+func call(t *testing.T, ls *Pool, ctx context.Context, id uint64, caller Caller, timeout time.Duration) (*wire.Response, *Descriptor, error) {
 	t.Helper()
-	l := ls.take(0)
+	l := ls.Take(0)
 	if l == nil {
 		t.Fatal("no lane")
 	}
-	return l.handle(ctx, &process{}, dialogue(id), caller, time.Now().Add(timeout))
+	return l.Handle(ctx, dialogue(id), caller, time.Now().Add(timeout))
 }
 
 func TestLaneGoesOn(t *testing.T) {
-	ls := laneTo(t, func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
+	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7), -1) })
 	for id := range uint64(10) {
 		got, _, err := call(t, ls, t.Context(), id, &quietCaller{}, time.Minute)
 		if err != nil || got.GetValue() != 7 {
@@ -118,19 +117,19 @@ func TestLaneGoesOn(t *testing.T) {
 func TestLaneOfBadPlugin(t *testing.T) {
 	stdin := int(os.Stdin.Fd())
 	for name, test := range map[string]struct {
-		plugin func(n *wire.Notification, end *lane.End)
+		plugin func(n *wire.Notification, end *End)
 		want   string
 	}{
-		"another's id":         {func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId()+1, 1), -1) }, "another notification"},
-		"closes":               {func(_ *wire.Notification, end *lane.End) { end.Shutdown() }, "died, or has closed its lane"},
-		"garbage":              {func(_ *wire.Notification, end *lane.End) { end.Send(&wire.Memory{Data: []byte{0xff}}, -1) }, ""},
-		"neither end nor ask":  {func(n *wire.Notification, end *lane.End) { end.Send(&wire.PluginMessage{Id: n.GetId()}, -1) }, "unknown message"},
-		"AddFD without it":     {func(n *wire.Notification, end *lane.End) { end.Send(addFD(n.GetId()), -1) }, "descriptor"},
-		"descriptor with none": {func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId(), 1), stdin) }, "descriptor"},
+		"another's id":         {func(n *wire.Notification, end *End) { end.Send(response(n.GetId()+1, 1), -1) }, "another notification"},
+		"closes":               {func(_ *wire.Notification, end *End) { end.Shutdown() }, "died, or has closed its lane"},
+		"garbage":              {func(_ *wire.Notification, end *End) { end.Send(&wire.Memory{Data: []byte{0xff}}, -1) }, ""},
+		"neither end nor ask":  {func(n *wire.Notification, end *End) { end.Send(&wire.PluginMessage{Id: n.GetId()}, -1) }, "unknown message"},
+		"AddFD without it":     {func(n *wire.Notification, end *End) { end.Send(addFD(n.GetId()), -1) }, "descriptor"},
+		"descriptor with none": {func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 1), stdin) }, "descriptor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var good atomic.Bool
-			ls := laneTo(t, func(n *wire.Notification, end *lane.End) {
+			ls := laneTo(t, func(n *wire.Notification, end *End) {
 				if good.Load() {
 					end.Send(response(n.GetId(), 7), -1)
 					return
@@ -154,7 +153,7 @@ func TestLaneOfBadPlugin(t *testing.T) {
 
 // Of a plugin that answers twice the second answer reaches no other call.
 func TestLaneAnsweredTwice(t *testing.T) {
-	ls := laneTo(t, func(n *wire.Notification, end *lane.End) {
+	ls := laneTo(t, func(n *wire.Notification, end *End) {
 		end.Send(response(n.GetId(), 1), -1)
 		end.Send(response(n.GetId(), 2), -1)
 	})
@@ -181,7 +180,7 @@ func TestLaneGivesUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
-			ls := laneTo(t, func(*wire.Notification, *lane.End) { <-release })
+			ls := laneTo(t, func(*wire.Notification, *End) { <-release })
 			_, _, err := call(t, ls, test.ctx, 1, test.caller, test.timeout)
 			if err == nil || !strings.Contains(err.Error(), test.want) || ls.count != 0 {
 				t.Errorf("got %v, %d lanes", err, ls.count)
@@ -192,13 +191,13 @@ func TestLaneGivesUp(t *testing.T) {
 }
 
 func TestLaneAddsDescriptor(t *testing.T) {
-	file, err := os.Open("lane.go")
+	file, err := os.Open("pool.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
 	fd := int(file.Fd())
-	ls := laneTo(t, func(n *wire.Notification, end *lane.End) { end.Send(addFD(n.GetId()), fd) })
+	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(addFD(n.GetId()), fd) })
 	_, added, err := call(t, ls, t.Context(), 1, &quietCaller{}, time.Minute)
 	if err != nil || added == nil {
 		t.Fatalf("got %v, %v", added, err)
@@ -212,37 +211,37 @@ func TestLaneAddsDescriptor(t *testing.T) {
 
 // Without a plugin that listens there are no lanes: the caller takes gRPC.
 func TestNoLanes(t *testing.T) {
-	if l := (&lanes{}).take(0); l != nil {
+	if l := (&Pool{}).Take(0); l != nil {
 		t.Error("a plugin that takes none has one")
 	}
 	ls := laneTo(t, nil)
 	ls.control.Shutdown()
-	if l := ls.take(0); l != nil {
+	if l := ls.Take(0); l != nil {
 		t.Error("one whose socket is closed has one")
 	}
 }
 
 // A lane stays on its processor, and the ones that are not used any more go.
 func TestLanesOfProcessors(t *testing.T) {
-	ls := laneTo(t, func(n *wire.Notification, end *lane.End) { end.Send(response(n.GetId(), 7), -1) })
-	first := ls.take(0)
+	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7), -1) })
+	first := ls.Take(0)
 	first.put()
-	if again := ls.take(0); again != first {
+	if again := ls.Take(0); again != first {
 		t.Error("another lane than the one that is idle")
 	}
-	other := ls.take(1)
+	other := ls.Take(1)
 	if other == first || other.cpu != 1 {
 		t.Errorf("a lane of processor %d", other.cpu)
 	}
 	first.put()
 	other.put()
 	for cpu := range 3 * maxIdleLanes {
-		ls.take(cpu + 2).put()
+		ls.Take(cpu + 2).put()
 	}
 	if len(ls.idle) != maxIdleLanes || ls.count != maxIdleLanes {
 		t.Errorf("%d lanes, %d of them idle", ls.count, len(ls.idle))
 	}
-	if ls.take(0) == first {
+	if ls.Take(0) == first {
 		t.Error("the lane that was not used for longest is still there")
 	}
 }
@@ -251,7 +250,7 @@ func TestLanesOfProcessors(t *testing.T) {
 func TestLaneClosesPidfdOnce(t *testing.T) {
 	var taken []int
 	asked, handled := false, make(chan struct{})
-	ls := laneTo(t, func(n *wire.Notification, end *lane.End) {
+	ls := laneTo(t, func(n *wire.Notification, end *End) {
 		if !n.GetHasPidfd() {
 			t.Error("no pidfd came")
 		}
@@ -271,9 +270,10 @@ func TestLaneClosesPidfdOnce(t *testing.T) {
 			taken = append(taken, fd)
 		}
 	}}
+	ls.withPidfd = true
 	d := dialogue(1)
 	d.Notification.Tid = int32(os.Getpid())
-	_, _, err := ls.take(0).handle(t.Context(), &process{entersCallers: true}, d, caller, time.Now().Add(time.Minute))
+	_, _, err := ls.Take(0).Handle(t.Context(), d, caller, time.Now().Add(time.Minute))
 	close(handled)
 	if err != nil || !asked {
 		t.Fatalf("asked %v, %v", asked, err)

@@ -1,4 +1,4 @@
-package launcher
+package lane
 
 import (
 	"sync/atomic"

@@ -1,0 +1,68 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	manifestTimeout = 10 * time.Second
+	maxManifest     = 1 << 20 // bytes
+)
+
+// PrintManifest runs the plugin's binary as `PLUGIN manifest`, without any capability, and returns what it prints.
+func PrintManifest(ctx context.Context, name, path string, binary *os.File) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
+	defer cancel()
+	cmd, err := command(restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name)}, binary)
+	if err != nil {
+		return nil, err
+	}
+	var stdout, stderr bytes.Buffer
+	// The first process of a pid namespace takes with it whatever it has started.
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
+	cmd.Stdout, cmd.Stderr = &bounded{&stdout}, &bounded{&stderr}
+	if err := runFor(ctx, cmd); err != nil {
+		return nil, fmt.Errorf("%s manifest: %w: %s", path, err, strings.ToValidUTF8(stderr.String(), "?"))
+	}
+	return stdout.Bytes(), nil
+}
+
+// runFor runs the command and kills it when the context ends. The command is killed too when the thread that started it
+// ends, see becomePlugin.
+func runFor(ctx context.Context, cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	defer stop()
+	cmd.WaitDelay = time.Second
+	err := cmd.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("it does not end: %w", ctx.Err())
+	}
+	return err
+}
+
+// bounded is a writer that fails at maxManifest bytes.
+type bounded struct {
+	buffer *bytes.Buffer
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.buffer.Len()+len(p) > maxManifest {
+		return 0, io.ErrShortWrite
+	}
+	return b.buffer.Write(p)
+}

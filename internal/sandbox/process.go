@@ -1,0 +1,300 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// StartTimeout bounds each step of a start.
+	StartTimeout = 10 * time.Second
+	// stopGrace is how long a plugin may take to end by itself.
+	stopGrace = 3 * time.Second
+	// maxHeader bounds the text of an error, which gRPC carries in a header, in bytes.
+	maxHeader = 64 << 10
+)
+
+// Plugin is what Start needs to know.
+type Plugin struct {
+	Name         string       // its user ID comes of it
+	Path         string       // argv[0]
+	Binary       *os.File     // opened and checked; it is the caller's to close
+	Capabilities []string     // "CAP_MKNOD": these and no others
+	Env          []string     // beyond the ordinary
+	Log          hclog.Logger // go-plugin's, and what the plugin logs
+}
+
+// Process is one run of a plugin.
+type Process struct {
+	RPC   wire.PluginClient
+	Conn  *grpc.ClientConn
+	PID   int
+	Lanes lane.Pool // none before OpenLanes
+
+	client    *plugin.Client
+	pidfd     *os.File // of the very process that was started
+	socketDir string
+	address   string // of its socket; empty until it is known to be in socketDir
+
+	lanesControl *lane.End
+
+	dead     chan struct{} // closed when the process is gone
+	stopOnce sync.Once
+}
+
+// Start starts the plugin in its sandbox and connects to it.
+func Start(plugin Plugin) (*Process, error) {
+	ours, theirs, err := lifeline()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	p := &Process{dead: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// When the thread that started it ends, the kernel kills the plugin (PR_SET_PDEATHSIG, see becomePlugin).
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer ours.Close()
+		started <- p.start(plugin, theirs)
+		p.awaitDeath()
+	}()
+	if err := <-started; err != nil {
+		p.Stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// awaitDeath returns when the process is gone: a pidfd is then readable (pidfd_open(2)).
+func (p *Process) awaitDeath() {
+	defer close(p.dead)
+	p.withPidfd(func(pidfd int) {
+		poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		for {
+			if _, err := unix.Poll(poll, -1); err != unix.EINTR {
+				return
+			}
+		}
+	})
+}
+
+// lifeline is a socket pair, an end for each: who reads end of file has lost the other.
+func lifeline() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "lifeline"), os.NewFile(uintptr(fds[1]), "lifeline"), nil
+}
+
+func (p *Process) start(spec Plugin, lifeline *os.File) error {
+	id := UserID(spec.Name)
+	cmd, err := command(restrictions{Name: spec.Path, ID: id, Capabilities: spec.Capabilities, Lifeline: true}, spec.Binary)
+	if err != nil {
+		return err
+	}
+	if p.socketDir, err = makeSocketDir(id); err != nil {
+		return err
+	}
+	pidfd := -1
+	cmd.SysProcAttr.PidFD = &pidfd
+	control, theirs, err := lane.Pair()
+	if err != nil {
+		return err
+	}
+	lanesFile := os.NewFile(uintptr(theirs), "lanes")
+	defer lanesFile.Close()
+	p.lanesControl = lane.New(control)
+	cmd.ExtraFiles = append(cmd.ExtraFiles, lifeline, lanesFile)
+	cmd.Env = append(append(cmd.Env, spec.Env...),
+		fmt.Sprintf("%s=%d", wire.LanesEnv, lanesFD),
+		fmt.Sprintf("%s=%d", wire.LifelineEnv, lifelineFD),
+		fmt.Sprintf("%s=%s", plugin.EnvUnixSocketDir, p.socketDir),
+		"TMPDIR="+p.socketDir)
+	p.client = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  wire.Handshake,
+		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: grpcClient{}}},
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		Cmd:              cmd,
+		SkipHostEnv:      true,
+		StartTimeout:     StartTimeout,
+		Logger:           spec.Log,
+		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
+			grpc.WithMaxHeaderListSize(maxHeader),
+			grpc.WithContextDialer(p.dial),
+		},
+	})
+	address, err := p.client.Start()
+	if pidfd >= 0 {
+		// Blocking, as the one that os/exec waits with: they share their description.
+		p.pidfd = os.NewFile(uintptr(pidfd), "pidfd of a plugin")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", spec.Path, err)
+	}
+	if address.Network() != "unix" || filepath.Dir(address.String()) != p.socketDir {
+		return fmt.Errorf("%s: serves on %s %q: want a socket in its own folder, %s", spec.Path, address.Network(), address, p.socketDir)
+	}
+	p.address = address.String()
+	protocol, err := p.client.Client()
+	if err != nil {
+		return fmt.Errorf("%s: %w", spec.Path, err)
+	}
+	service, err := protocol.Dispense(wire.PluginName)
+	if err != nil {
+		return fmt.Errorf("%s: %w", spec.Path, err)
+	}
+	p.Conn = service.(*grpc.ClientConn)
+	p.RPC = wire.NewPluginClient(p.Conn)
+	p.PID = p.client.ReattachConfig().Pid
+	return nil
+}
+
+// OpenLanes asks the plugin whether it takes lanes. One in another language may not know of them. With withPidfd each
+// notification on them carries a pidfd of its caller.
+func (p *Process) OpenLanes(withPidfd bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), StartTimeout)
+	defer cancel()
+	answer, err := p.RPC.OpenLanes(ctx, &wire.OpenLanesRequest{})
+	if err != nil && status.Code(err) != codes.Unimplemented {
+		return fmt.Errorf("lanes of the plugin: %w", err)
+	}
+	if answer.GetAccepted() {
+		return p.Lanes.Accept(p.lanesControl, withPidfd)
+	}
+	return nil
+}
+
+// dial connects to the plugin's socket, and to no other that it may name.
+func (p *Process) dial(ctx context.Context, _ string) (net.Conn, error) {
+	if p.address == "" {
+		return nil, errors.New("the plugin has no socket of its own")
+	}
+	return (&net.Dialer{}).DialContext(ctx, "unix", p.address)
+}
+
+// makeSocketDir makes the folder of the plugin's socket: nobody but the plugin and root may enter it.
+func makeSocketDir(id int) (string, error) {
+	dir, err := os.MkdirTemp("", "intercede-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chown(dir, id, id); err != nil {
+		os.Remove(dir)
+		return "", err
+	}
+	return dir, nil
+}
+
+// withPidfd calls fn unless the pidfd is closed, and keeps it open meanwhile.
+func (p *Process) withPidfd(fn func(pidfd int)) error {
+	if p.pidfd == nil {
+		return lane.ErrDied
+	}
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return lane.ErrDied
+	}
+	if raw.Control(func(fd uintptr) { fn(int(fd)) }) != nil {
+		return lane.ErrDied
+	}
+	return nil
+}
+
+// Kill kills the process, which is dead a moment later.
+func (p *Process) Kill() {
+	p.withPidfd(func(pidfd int) { unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })
+}
+
+// Dead is closed when the process is gone.
+func (p *Process) Dead() <-chan struct{} { return p.dead }
+
+// IsDead reports whether the process is known to be gone.
+func (p *Process) IsDead() bool {
+	select {
+	case <-p.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// Stop ends the process, gracefully if it still answers, and releases what it had.
+func (p *Process) Stop() {
+	p.stopOnce.Do(func() {
+		if p.client != nil {
+			p.stopClient()
+		}
+		p.Lanes.Close()
+		if p.lanesControl != nil {
+			p.lanesControl.Close()
+		}
+		if p.pidfd != nil {
+			p.pidfd.Close()
+		}
+		if p.socketDir != "" {
+			os.RemoveAll(p.socketDir)
+		}
+	})
+}
+
+// stopClient ends the process and go-plugin's use of it. go-plugin waits for a process that does not answer, and for
+// the end of its standard error, which a child may hold open: neither may keep us.
+func (p *Process) stopClient() {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		p.client.Kill()
+	}()
+	for range 2 {
+		select {
+		case <-stopped:
+			return
+		case <-time.After(stopGrace):
+			p.Kill()
+		}
+	}
+}
+
+// Descriptor takes the plugin's descriptor fd, to be put into a caller.
+func (p *Process) Descriptor(fd int) (*lane.Descriptor, error) {
+	copied, errno := -1, error(nil)
+	if err := p.withPidfd(func(pidfd int) { copied, errno = unix.PidfdGetfd(pidfd, fd, 0) }); err != nil {
+		return nil, err
+	}
+	if errno != nil {
+		return nil, fmt.Errorf("descriptor %d of the plugin: %w", fd, errno)
+	}
+	return lane.NewDescriptor(copied), nil
+}
+
+// grpcClient glues the client to go-plugin.
+type grpcClient struct {
+	plugin.NetRPCUnsupportedPlugin
+}
+
+func (grpcClient) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error {
+	return errors.New("the broker serves no plugin")
+}
+
+func (grpcClient) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return conn, nil
+}
