@@ -17,6 +17,8 @@ const (
 
 	// runtimeName is the name of a link to this program under which it is an OCI runtime.
 	runtimeName = "intercede-runc"
+
+	runtimeFlag = "runtime" // names an OCI runtime
 )
 
 func calledAsRuntime() bool { return filepath.Base(os.Args[0]) == runtimeName }
@@ -50,9 +52,9 @@ A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" w
 			"  ln -s intercede /usr/local/bin/" + runtimeName + "\n" +
 			"  podman --runtime /usr/local/bin/" + runtimeName + " run --userns=auto ...",
 		RunE: func(c *cobra.Command, args []string) error {
-			if c.Flags().Changed("runtime") {
-				if err := policy.CheckOCIRuntime(options.Runtime); err != nil {
-					return &exitError{exitUsage, fmt.Errorf("--runtime %q: %w", options.Runtime, err)}
+			if c.Flags().Changed(runtimeFlag) {
+				if err := checkRuntimeFlag(options.Runtime); err != nil {
+					return err
 				}
 			}
 			return ociruntime.Exec(c.Context(), options, args)
@@ -60,6 +62,13 @@ A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" w
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&options.Config, "config", defaultConfig, "config `FILE`")
-	c.Flags().StringVar(&options.Runtime, "runtime", "", "`NAME` or path of the runtime, in the place of the config's oci_runtime.runtime")
+	c.Flags().StringVar(&options.Runtime, runtimeFlag, "", "`NAME` or path of the runtime, in the place of the config's oci_runtime.runtime")
 	return c
+}
+
+func checkRuntimeFlag(runtime string) error {
+	if err := policy.CheckOCIRuntime(runtime); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("--%s %q: %w", runtimeFlag, runtime, err)}
+	}
+	return nil
 }

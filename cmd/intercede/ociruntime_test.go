@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 // newWrappedBundle makes a bundle without seccomp whose runtime is the wrapper with this site's config, executing the
@@ -293,6 +295,59 @@ func TestWrapperStopsWithABadConfig(t *testing.T) {
 			if r.status != 0 {
 				t.Errorf("%+v", r)
 			}
+		})
+	}
+}
+
+// Under a runtime that takes the flag a signal does not make a call arrive twice.
+func TestWrapperWaitsKillable(t *testing.T) {
+	sdktest.RequireKernel(t, "5.19", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
+	s := newSite(t, both)
+	s.serve(t)
+	b := s.newWrappedBundle(t, "crun", "/bin/interrupted")
+	if err := goBuild("interrupted", "./testdata/interrupted"); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, exec.Command("install", filepath.Join(binaries, "interrupted"), b.dir+"/rootfs/bin/interrupted"))
+	wantText(t, mustRun(t, b.cmd("run", b.id)), "5000 calls, 0 made twice\n")
+	wantText(t, b.spec(t), `"flags":["SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]`)
+}
+
+// The profile has the flag if the runtime takes it: the features that a runtime tells, and the real ones, which start with it.
+func TestProfileWaitsKillable(t *testing.T) {
+	s := newSite(t, both)
+	s.serve(t)
+	fake := s.dir + "/runtime"
+	features := `{"linux": {"seccomp": {"supportedFlags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}}}`
+	if err := os.WriteFile(fake, []byte("#!/bin/sh\necho '"+features+"'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const flag = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+	if strings.Contains(s.profile(t), flag) {
+		t.Error("a profile for any runtime has the flag")
+	}
+	wantText(t, s.profile(t, "--runtime", fake), flag)
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		require(t, runtime)
+		b := newBundle(t, runtime, s.profile(t, "--runtime", runtime), "mknod /tmp/null c 1 3 && echo made")
+		wantText(t, mustRun(t, b.cmd("run", b.id)), "made\n")
+	})
+	for name, test := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"LXC":          {[]string{"--format", "lxc", "--runtime", "runc"}, exitUsage, `--runtime "runc": it is for --format oci`},
+		"a relative":   {[]string{"--format", "oci", "--runtime", "bin/runc"}, exitUsage, `--runtime "bin/runc": want a name or an absolute path`},
+		"an empty one": {[]string{"--format", "oci", "--runtime", ""}, exitUsage, `--runtime ""`},
+		"a missing":    {[]string{"--format", "oci", "--runtime", "no-such-runtime"}, exitFailure, `--runtime "no-such-runtime": not installed`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := intercede(t, append([]string{"profile", "--config", s.config()}, test.args...)...)
+			if r.status != test.status || r.stdout != "" {
+				t.Errorf("%+v", r)
+			}
+			wantText(t, r.stderr, test.want)
 		})
 	}
 }

@@ -6,20 +6,23 @@ import (
 
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/ociruntime"
 	"github.com/spf13/cobra"
 )
 
-// profileFormats make a profile of a base, which may be empty.
-var profileFormats = map[string]func(base []byte, setup *daemon.Setup) ([]byte, error){
-	"oci": func(base []byte, setup *daemon.Setup) ([]byte, error) {
-		return filter.OCI(base, setup.Manifests, setup.Policy.Broker.Socket)
+// profileFormats make a profile of a base, which may be empty. waitKillable: the runtime takes the filter flag of that name.
+var profileFormats = map[string]func(base []byte, setup *daemon.Setup, waitKillable bool) ([]byte, error){
+	"oci": func(base []byte, setup *daemon.Setup, waitKillable bool) ([]byte, error) {
+		return filter.OCI(base, setup.Manifests, filter.Listener{Path: setup.Policy.Broker.Socket, WaitKillable: waitKillable})
 	},
-	"lxc": func(base []byte, setup *daemon.Setup) ([]byte, error) { return filter.LXC(base, setup.Manifests) },
+	"lxc": func(base []byte, setup *daemon.Setup, _ bool) ([]byte, error) {
+		return filter.LXC(base, setup.Manifests)
+	},
 }
 
 func profileCommand() *cobra.Command {
 	var config configFlags
-	var format, base string
+	var format, base, runtime string
 	c := &cobra.Command{
 		Use:   "profile --format FORMAT",
 		Short: "Print the seccomp profile that makes a runtime notify",
@@ -27,9 +30,13 @@ func profileCommand() *cobra.Command {
 one, the base decides on all else.
 
 Format oci is for OCI runtimes; it names the daemon's socket as listenerPath. The base may be linux.seccomp of a
-config.json, or a profile of podman or docker, such as /usr/share/containers/seccomp.json. Format lxc is for
-lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/common.seccomp.`,
-		Example: `  intercede profile --format oci > notify.json
+config.json, or a profile of podman or docker, such as /usr/share/containers/seccomp.json. Give the runtime that will get
+the profile with --runtime: if it takes SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (crun 1.6, runc 1.5 with libseccomp 2.6), the
+profile has that flag. Without it a call that a signal interrupts can be performed twice; a runtime that does not take it
+refuses the profile.
+
+Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/common.seccomp.`,
+		Example: `  intercede profile --format oci --runtime crun > notify.json
   intercede profile --format oci --base /usr/share/containers/seccomp.json > notify.json
   podman run --security-opt seccomp=notify.json --userns=auto ...
 
@@ -41,6 +48,10 @@ lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/comm
 			if !known {
 				return &exitError{exitUsage, fmt.Errorf("--format %q: want oci or lxc", format)}
 			}
+			waitKillable, err := takesWaitKillable(c, format, runtime)
+			if err != nil {
+				return err
+			}
 			setup, err := config.load(c.Context())
 			if err != nil {
 				return err
@@ -51,7 +62,7 @@ lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/comm
 					return fmt.Errorf("base profile: %w", err)
 				}
 			}
-			if profile, err = merge(profile, setup); err != nil {
+			if profile, err = merge(profile, setup, waitKillable); err != nil {
 				return err
 			}
 			_, err = c.OutOrStdout().Write(profile)
@@ -61,5 +72,24 @@ lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/comm
 	config.register(c)
 	c.Flags().StringVar(&format, "format", "", "`FORMAT` of the profile: oci or lxc")
 	c.Flags().StringVar(&base, "base", "", "profile `FILE` that decides on all other calls")
+	c.Flags().StringVar(&runtime, runtimeFlag, "", "`NAME` or path of the OCI runtime that will get the profile")
 	return c
+}
+
+// takesWaitKillable reports whether the runtime of the command line takes the flag. One that is not known may refuse it.
+func takesWaitKillable(c *cobra.Command, format, runtime string) (bool, error) {
+	if !c.Flags().Changed(runtimeFlag) {
+		return false, nil
+	}
+	if format != "oci" {
+		return false, &exitError{exitUsage, fmt.Errorf("--%s %q: it is for --format oci", runtimeFlag, runtime)}
+	}
+	if err := checkRuntimeFlag(runtime); err != nil {
+		return false, err
+	}
+	path, err := ociruntime.FindRuntime(runtime)
+	if err != nil {
+		return false, fmt.Errorf("--%s %q: %w", runtimeFlag, runtime, err)
+	}
+	return ociruntime.TakesWaitKillable(c.Context(), path), nil
 }

@@ -15,6 +15,8 @@ import (
 const (
 	contained = "this process is in a container whose seccomp profile forbids it, or the kernel lacks it: run intercede on the host"
 	upgrade   = "a kernel from %s on has it"
+
+	arrivesTwice = "a signal that interrupts a call which its handler restarts makes it arrive twice; "
 )
 
 var kernelProbes = []probe{{
@@ -36,7 +38,7 @@ var kernelProbes = []probe{{
 }, {
 	name: "WAIT_KILLABLE_RECV", try: tryWaitKillable,
 	purpose: "a signal cannot make a call arrive twice (5.19)",
-	without: "a signal that interrupts a call which its handler restarts makes it arrive twice; " + fmt.Sprintf(upgrade, "5.19"),
+	without: arrivesTwice + fmt.Sprintf(upgrade, "5.19"),
 }, {
 	name: "SYNC_WAKE_UP", try: child("taken", "sync-wake-up"),
 	purpose: "faster switches between caller and broker (6.6)",

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/intercede/intercede/core/ociruntime"
 )
 
 // containerRuntime is a program that starts containers.
@@ -16,11 +18,12 @@ type containerRuntime struct {
 	major, minor int    // the first version that can notify; 0.0 if that is its OCI runtime's matter
 	notifies     string // by what its containers are intercepted
 	flaw         string // what is wrong with every version
+	waitKillable string // which versions take SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; empty: it is not an OCI runtime
 }
 
 var containerRuntimes = []containerRuntime{
-	{name: "runc", major: 1, minor: 1, notifies: "linux.seccomp.listenerPath of config.json"},
-	{name: "crun", major: 0, minor: 19, notifies: "linux.seccomp.listenerPath of config.json"},
+	{name: "runc", major: 1, minor: 1, notifies: "linux.seccomp.listenerPath of config.json", waitKillable: "runc takes the flag from 1.5 on, with libseccomp 2.6"},
+	{name: "crun", major: 0, minor: 19, notifies: "linux.seccomp.listenerPath of config.json", waitKillable: "crun takes the flag from 1.6 on"},
 	{name: "podman", notifies: "--security-opt seccomp=PROFILE, where its OCI runtime can"},
 	{name: "containerd", notifies: "a seccomp profile, where its OCI runtime can"},
 	{name: "docker", notifies: "an OCI runtime (dockerd --add-runtime) that adds listenerPath to config.json",
@@ -39,6 +42,9 @@ func runtimeProbes() []probe {
 				without: "its containers can be intercepted by " + r.notifies,
 				try:     func(ctx context.Context) (string, error) { return r.try(ctx, path) },
 			})
+			if r.waitKillable != "" {
+				probes = append(probes, r.waitKillableProbe(path))
+			}
 		}
 	}
 	if probes == nil {
@@ -62,6 +68,20 @@ func (r containerRuntime) try(ctx context.Context, path string) (string, error) 
 		return found, errors.New(r.flaw)
 	}
 	return found, atLeast(version, r.major, r.minor)
+}
+
+func (r containerRuntime) waitKillableProbe(path string) probe {
+	return probe{
+		name:    "WAIT_KILLABLE_RECV of " + r.name,
+		purpose: "a signal cannot make a call of its containers arrive twice",
+		without: "in its containers " + arrivesTwice + r.waitKillable,
+		try: func(ctx context.Context) (string, error) {
+			if !ociruntime.TakesWaitKillable(ctx, path) {
+				return "", errors.New("not taken")
+			}
+			return "taken", nil
+		},
+	}
 }
 
 var versionRule = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)

@@ -125,13 +125,9 @@ func loadTrialFilter() (notify.FD, error) {
 	return listener, err
 }
 
-// tryWaitKillable asks for the flag without giving a filter, so that nothing is loaded: the kernel looks at the flags
-// first (EINVAL), and then for the filter (EFAULT).
 func tryWaitKillable(context.Context) (string, error) {
-	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, 0)
-	if errno != unix.EFAULT {
-		return "", fmt.Errorf("seccomp(2) with the flag: %w", errno)
+	if err := notify.CheckWaitKillable(); err != nil {
+		return "", err
 	}
 	return "taken", nil
 }

@@ -14,23 +14,32 @@ import (
 const (
 	actAllow  = "SCMP_ACT_ALLOW"
 	actNotify = "SCMP_ACT_NOTIFY"
+
+	flagSpecAllow    = "SECCOMP_FILTER_FLAG_SPEC_ALLOW"
+	flagWaitKillable = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 )
+
+// Listener is what a profile says of the listener.
+type Listener struct {
+	Path         string // of the socket that the runtime hands it to
+	WaitKillable bool   // kernel and runtime take flagWaitKillable
+}
 
 // startup are the calls that some runtime makes between loading the filter and handing over the listener, when nobody
 // answers: runc write (it refuses it) and fcntl, crun and youki sendmsg.
 var startup = []string{"write", "fcntl", "sendmsg"}
 
-// OCI is a seccomp profile that makes a runtime notify what the manifests take and hand the listener to the socket at
-// listenerPath: JSON, readable both as linux.seccomp of an OCI runtime's config.json and as a profile of podman and docker.
+// OCI is a seccomp profile that makes a runtime notify what the manifests take and hand over the listener: JSON, readable
+// both as linux.seccomp of an OCI runtime's config.json and as a profile of podman and docker.
 //
 // Without a base (empty), the rest is allowed. A base is a profile of either form; its every other field stays as it is.
 // The plugins' rules come first, also before what the base denies; what they leave over of a call keeps the base's
 // action. libseccomp lets an unconditional rule swallow conditional ones, so a rule of the base on such a call is
 // replaced by rules for the rest. A base that notifies by itself is refused, and one whose rules for such a call cannot
 // be told apart from the plugins'. If the base lists architectures, those of this machine are added.
-func OCI(base []byte, manifests []*wire.Manifest, listenerPath string) ([]byte, error) {
-	if !filepath.IsAbs(listenerPath) {
-		return nil, fmt.Errorf("seccomp profile: listener path %q: want an absolute path", listenerPath)
+func OCI(base []byte, manifests []*wire.Manifest, listener Listener) ([]byte, error) {
+	if !filepath.IsAbs(listener.Path) {
+		return nil, fmt.Errorf("seccomp profile: listener path %q: want an absolute path", listener.Path)
 	}
 	captures, err := collect(manifests)
 	if err != nil {
@@ -53,7 +62,10 @@ func OCI(base []byte, manifests []*wire.Manifest, listenerPath string) ([]byte, 
 		return nil, fmt.Errorf("base profile: %w", err)
 	}
 	p.raw.set("syscalls", append(notify, others...))
-	p.raw.set("listenerPath", listenerPath)
+	p.raw.set("listenerPath", listener.Path)
+	if listener.WaitKillable && len(notify) > 0 { // the kernel takes the flag for a filter with a listener alone
+		p.addWaitKillable()
+	}
 	p.coverArchitectures()
 	return encode(p.raw)
 }
@@ -65,6 +77,7 @@ type profile struct {
 	Syscalls      []json.RawMessage `json:"syscalls"`
 	Architectures []string          `json:"architectures"`
 	ArchMap       []json.RawMessage `json:"archMap"`
+	Flags         []string          `json:"flags"` // nil: the runtime's default
 
 	raw object
 }
@@ -92,6 +105,16 @@ func readProfile(base []byte) (*profile, error) {
 		return nil, fmt.Errorf("it has a listenerPath, %q: a container has one listener, and that is intercede's", p.ListenerPath)
 	}
 	return p, nil
+}
+
+// addWaitKillable adds the flag to those of the profile. runc and crun take SPEC_ALLOW where a profile has no list, and
+// where it has one no flag but those in it.
+func (p *profile) addWaitKillable() {
+	flags := p.Flags
+	if flags == nil {
+		flags = []string{flagSpecAllow}
+	}
+	p.raw.set("flags", withMissing(flags, []string{flagWaitKillable}))
 }
 
 // profileNames are this machine's architectures as profiles name them.

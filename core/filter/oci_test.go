@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const socketPath = "/run/intercede/oci.sock"
+var listener = Listener{Path: "/run/intercede/oci.sock"}
 
 func TestOCIWithoutBase(t *testing.T) {
 	requireAMD64(t)
-	got, err := OCI(nil, []*wire.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
+	got, err := OCI(nil, []*wire.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, listener)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestOCIWithBase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := OCI(base, []*wire.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, socketPath)
+	got, err := OCI(base, []*wire.Manifest{sysinfoPlugin, mknodPlugin, setxattrPlugin}, listener)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +56,11 @@ func TestOCIIsDeterministic(t *testing.T) {
 	turned := plugin("mknod", takes("mknodat", when(2, unix.S_IFMT, unix.S_IFBLK), when(2, unix.S_IFMT, unix.S_IFCHR)),
 		takes("mknod", when(1, unix.S_IFMT, unix.S_IFBLK), when(1, unix.S_IFMT, unix.S_IFCHR)))
 	base := readFile(t, "testdata/base.json")
-	a, err := OCI(base, []*wire.Manifest{sysinfoPlugin, mknodPlugin}, socketPath)
+	a, err := OCI(base, []*wire.Manifest{sysinfoPlugin, mknodPlugin}, listener)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := OCI(base, []*wire.Manifest{turned, sysinfoPlugin}, socketPath)
+	b, err := OCI(base, []*wire.Manifest{turned, sysinfoPlugin}, listener)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestOCIKeepsDefaultProfiles(t *testing.T) {
 		for _, caps := range [][]string{nil, {"CAP_SYS_ADMIN"}, {"CAP_SYS_ADMIN", "CAP_BPF", "CAP_MKNOD", "CAP_SYS_NICE"}} {
 			t.Run(fmt.Sprint(file, caps), func(t *testing.T) {
 				base := readFile(t, file)
-				merged, err := OCI(base, shipped, socketPath)
+				merged, err := OCI(base, shipped, listener)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -115,7 +115,7 @@ func mergeRandom(t *testing.T, random *rand.Rand) bool {
 	if _, err := compile(base, nil); err != nil {
 		return false // libseccomp refuses some overlapping rules by itself
 	}
-	merged, err := OCI(base, manifests, socketPath)
+	merged, err := OCI(base, manifests, listener)
 	if err != nil {
 		return false
 	}
@@ -344,12 +344,12 @@ func TestOCIRefuses(t *testing.T) {
 			if manifests == nil {
 				manifests = []*wire.Manifest{mknodPlugin}
 			}
-			_, err := OCI([]byte(test.base), manifests, socketPath)
+			_, err := OCI([]byte(test.base), manifests, listener)
 			wantError(t, err, test.want...)
 		})
 	}
 	t.Run("relative listener path", func(t *testing.T) {
-		_, err := OCI(nil, []*wire.Manifest{mknodPlugin}, "oci.sock")
+		_, err := OCI(nil, []*wire.Manifest{mknodPlugin}, Listener{Path: "oci.sock"})
 		wantError(t, err, `"oci.sock"`, "absolute")
 	})
 }
@@ -392,7 +392,7 @@ func TestOCIMerge(t *testing.T) {
 			`{"archMap":[{"architecture":"SCMP_ARCH_S390X"},{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86","SCMP_ARCH_X32"]}],"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/intercede/oci.sock","syscalls":[]}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			text, err := OCI([]byte(test.base), test.manifests, socketPath)
+			text, err := OCI([]byte(test.base), test.manifests, listener)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -407,19 +407,61 @@ func TestOCIMerge(t *testing.T) {
 	}
 }
 
+func TestOCIWaitKillable(t *testing.T) {
+	requireAMD64(t)
+	const taken = `"SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"`
+	for name, test := range map[string]struct {
+		base      string
+		manifests []*wire.Manifest
+		want      string // the list, empty if there is none
+	}{
+		"no base":          {"", []*wire.Manifest{mknodPlugin}, taken},
+		"no list":          {`{"defaultAction": "SCMP_ACT_ALLOW"}`, []*wire.Manifest{mknodPlugin}, taken},
+		"null":             {`{"defaultAction": "SCMP_ACT_ALLOW", "flags": null}`, []*wire.Manifest{mknodPlugin}, taken},
+		"an empty list":    {`{"defaultAction": "SCMP_ACT_ALLOW", "flags": []}`, []*wire.Manifest{mknodPlugin}, `"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"`},
+		"others":           {`{"defaultAction": "SCMP_ACT_ALLOW", "Flags": ["SECCOMP_FILTER_FLAG_LOG"]}`, []*wire.Manifest{mknodPlugin}, `"SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"`},
+		"the flag":         {`{"defaultAction": "SCMP_ACT_ALLOW", "flags": [` + taken + `]}`, []*wire.Manifest{mknodPlugin}, taken},
+		"nothing notified": {"", nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := OCI([]byte(test.base), test.manifests, Listener{Path: listener.Path, WaitKillable: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got map[string]json.RawMessage
+			if err := json.Unmarshal(text, &got); err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			if test.want != "" {
+				want = "[" + test.want + "]"
+			}
+			var flags bytes.Buffer
+			if got["flags"] != nil {
+				if err := json.Compact(&flags, got["flags"]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if flags.String() != want || got["Flags"] != nil {
+				t.Errorf("%s", text)
+			}
+		})
+	}
+}
+
 // A profile is written by others: whatever it is, it is merged or refused, and the result merges no second time.
 func FuzzOCIBase(f *testing.F) {
 	f.Add(readFile(f, "testdata/base.json"))
 	f.Add([]byte(`{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_X86_64"}], "syscalls": [{"name": "mknod", "Names": null, "args": [{}]}]}`))
 	f.Fuzz(func(t *testing.T, base []byte) {
-		text, err := OCI(base, []*wire.Manifest{mknodPlugin}, socketPath)
+		text, err := OCI(base, []*wire.Manifest{mknodPlugin}, listener)
 		if err != nil {
 			return
 		}
 		if !json.Valid(text) {
 			t.Errorf("no JSON: %s", text)
 		}
-		if _, err := OCI(text, []*wire.Manifest{mknodPlugin}, socketPath); err == nil {
+		if _, err := OCI(text, []*wire.Manifest{mknodPlugin}, listener); err == nil {
 			t.Errorf("a merged profile was merged again: %s", text)
 		}
 	})

@@ -131,8 +131,9 @@ func (f *configFile) describe(id string) policy.Container {
 	return c
 }
 
-// intercept makes the container notify what is wanted. A file that needs no change is not written.
-func (f *configFile) intercept(wanted *control.Interception) error {
+// intercept makes the container notify what is wanted. A file that needs no change is not written. waitKillable reports
+// whether the runtime takes the flag; it is asked only if the file is written.
+func (f *configFile) intercept(wanted *control.Interception, waitKillable func() bool) error {
 	if len(wanted.Manifests) == 0 {
 		return nil
 	}
@@ -149,7 +150,7 @@ func (f *configFile) intercept(wanted *control.Interception) error {
 	if own.none() {
 		base = nil
 	}
-	merged, err := filter.OCI(base, wanted.Manifests, wanted.Socket)
+	merged, err := filter.OCI(base, wanted.Manifests, filter.Listener{Path: wanted.Socket, WaitKillable: waitKillable()})
 	if err != nil {
 		return fmt.Errorf("%s: linux.seccomp: %w; a [[container]] rule that gives the container no plugins leaves it as it is", f.path, err)
 	}

@@ -28,6 +28,8 @@ var mknod = &control.Interception{Socket: socket, Manifests: control.Manifests{{
 	}}}},
 }}}
 
+func notTaken() bool { return false }
+
 func writeConfig(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.json")
@@ -68,7 +70,7 @@ func TestInterceptGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := f.intercept(mknod); err != nil {
+			if err := f.intercept(mknod, notTaken); err != nil {
 				t.Fatal(err)
 			}
 			got := readBack(t, path)
@@ -97,7 +99,7 @@ func TestInterceptRefuses(t *testing.T) {
 			path := writeConfig(t, text)
 			f, err := readConfigFile(path)
 			if err == nil {
-				err = f.intercept(mknod)
+				err = f.intercept(mknod, notTaken)
 			}
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%v, want %q and the file", err, test.want)
@@ -129,8 +131,12 @@ func TestInterceptLeavesAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := f.intercept(test.wanted); err != nil {
+			asked := false
+			if err := f.intercept(test.wanted, func() bool { asked = true; return true }); err != nil {
 				t.Fatal(err)
+			}
+			if asked {
+				t.Error("the runtime was asked")
 			}
 			after, err := os.Stat(path)
 			if err != nil || !os.SameFile(before, after) || !after.ModTime().Equal(before.ModTime()) {
@@ -149,7 +155,7 @@ func TestInterceptTwice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.intercept(mknod); err != nil {
+		if err := f.intercept(mknod, notTaken); err != nil {
 			t.Fatal(err)
 		}
 		texts = append(texts, readBack(t, path))
@@ -174,7 +180,7 @@ func TestInterceptKeepsOwnerAndMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.intercept(mknod); err != nil {
+	if err := f.intercept(mknod, notTaken); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.Stat(path)

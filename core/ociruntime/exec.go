@@ -18,7 +18,7 @@ var folders = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/b
 
 // execRuntime becomes the runtime.
 func execRuntime(runtime string, args []string) error {
-	path, err := findRuntime(runtime, folders)
+	path, err := FindRuntime(runtime)
 	if err != nil {
 		return fmt.Errorf("the OCI runtime %q, which oci_runtime.runtime of the config or --runtime names: %w", runtime, err)
 	}
@@ -26,7 +26,10 @@ func execRuntime(runtime string, args []string) error {
 	return fmt.Errorf("executing the OCI runtime %s: %w", path, err)
 }
 
-// findRuntime gives the path of the runtime. It is never this program itself.
+// FindRuntime gives the path of the runtime, for a name or path that policy.CheckOCIRuntime accepts. It is never this
+// program itself.
+func FindRuntime(runtime string) (string, error) { return findRuntime(runtime, folders) }
+
 func findRuntime(runtime string, folders []string) (string, error) {
 	path, err := lookUp(runtime, folders)
 	if err != nil {

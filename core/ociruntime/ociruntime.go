@@ -68,7 +68,10 @@ func (s settings) prepare(ctx context.Context, c command) error {
 	if err != nil {
 		return s.missing(c, err)
 	}
-	return file.intercept(wanted)
+	return file.intercept(wanted, func() bool {
+		path, err := FindRuntime(s.runtime)
+		return err == nil && TakesWaitKillable(ctx, path) // what is wrong with the runtime, executing it says
+	})
 }
 
 // missing says what to do without the daemon's answer.

@@ -198,3 +198,14 @@ func Load(program []unix.SockFilter, flags uintptr) (FD, error) {
 	}
 	panic("unreachable")
 }
+
+// CheckWaitKillable fails if the kernel does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. It gives no filter, so that
+// nothing is loaded: the kernel looks at the flags first (EINVAL), and then for the filter (EFAULT).
+func CheckWaitKillable() error {
+	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, 0)
+	if errno != unix.EFAULT {
+		return fmt.Errorf("seccomp(2) with SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: %w", errno)
+	}
+	return nil
+}
