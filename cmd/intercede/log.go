@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
 	"time"
 
+	"github.com/intercede/intercede/core/logqueue"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // logFlags say what is logged where the config should not.
@@ -19,18 +24,35 @@ func (f *logFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.level, "log-level", "", "least serious `LEVEL` that is logged: trace, debug (each intercepted call), info, warn or error")
 }
 
-// logger is on standard error.
-func (f *logFlags) logger(broker policy.Broker) (zerolog.Logger, error) {
+// flushTime is how long the program waits at its end for the reader of its log.
+const flushTime = time.Second
+
+// open gives a log on standard error whose reader can neither hold up the program nor end it, and what writes the rest of it
+// at the end.
+func (f *logFlags) open(broker policy.Broker) (log zerolog.Logger, flush func(), err error) {
 	level, err := zerolog.ParseLevel(broker.LogLevel)
 	if f.level != "" {
 		level, err = zerolog.ParseLevel(f.level)
 	}
 	if err != nil {
-		return zerolog.Nop(), &exitError{exitUsage, fmt.Errorf("--log-level: %w", err)}
+		return zerolog.Nop(), nil, &exitError{exitUsage, fmt.Errorf("--log-level: %w", err)}
 	}
-	log := zerolog.New(os.Stderr)
+	surviveBrokenPipes()
+	var out io.Writer = os.Stderr
 	if broker.LogFormat == "console" {
-		log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.RFC3339})
+		out = zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.RFC3339}
 	}
-	return log.Level(level).With().Timestamp().Logger(), nil
+	queue := logqueue.New(out, describeDropped)
+	return zerolog.New(queue).Level(level).With().Timestamp().Logger(), func() { queue.Close(flushTime) }, nil
+}
+
+// surviveBrokenPipes makes a write to standard output or error fail when its reader is gone, instead of ending the program.
+// The signal is caught and not ignored: the programs that this one executes would inherit that.
+func surviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) }
+
+func describeDropped(dropped int) []byte {
+	var record bytes.Buffer
+	log := zerolog.New(&record).With().Timestamp().Logger()
+	log.Warn().Msgf("%d log records were dropped: the reader of the log is slow", dropped)
+	return record.Bytes()
 }

@@ -78,10 +78,11 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 	}
 	deliver := func(c *run.Container) error { return sendListener(ctx, c, flags.socket, annotations) }
 	if flags.socket == "" {
-		log, err := flags.logger(setup)
+		log, flush, err := flags.openLog(setup)
 		if err != nil {
 			return err
 		}
+		defer flush()
 		engine, err := daemon.Start(setup, log)
 		if err != nil {
 			return err
@@ -102,13 +103,13 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 	return nil
 }
 
-// logger logs warnings, or what --log-level says: what the broker has to say else would disturb the command's output.
-func (f *runFlags) logger(setup *daemon.Setup) (zerolog.Logger, error) {
-	log, err := f.logging.logger(setup.Policy.Broker)
+// openLog logs warnings, or what --log-level says: what the broker has to say else would disturb the command's output.
+func (f *runFlags) openLog(setup *daemon.Setup) (log zerolog.Logger, flush func(), err error) {
+	log, flush, err = f.logging.open(setup.Policy.Broker)
 	if f.logging.level == "" {
 		log = log.Level(max(log.GetLevel(), zerolog.WarnLevel))
 	}
-	return log, err
+	return log, flush, err
 }
 
 // parsePairs reads the K=V pairs of a flag.

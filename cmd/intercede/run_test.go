@@ -3,8 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRunAnswersCalls(t *testing.T) {
@@ -130,5 +133,27 @@ func TestRunNotifiesNothingElse(t *testing.T) {
 		if strings.Contains(line, `"message":"call"`) {
 			t.Errorf("notified: %s", line)
 		}
+	}
+}
+
+// A log whose reader is gone does not end the container, and the container's command does not ignore SIGPIPE for that.
+func TestRunWithoutReaderOfItsLog(t *testing.T) {
+	s := newSite(t, both)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	cmd := program("run", "--config", s.config(), "--log-level", "debug", "--", "sh", "-c",
+		"mknod /tmp/zero c 1 5 && echo made; grep SigIgn /proc/self/status")
+	cmd.Stderr = w
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ignored uint64
+	if n, err := fmt.Sscanf(string(out), "made\nSigIgn: %x\n", &ignored); n != 1 || ignored&(1<<(unix.SIGPIPE-1)) != 0 {
+		t.Errorf("%q, %v", out, err)
 	}
 }

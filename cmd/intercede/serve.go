@@ -44,10 +44,11 @@ func serve(ctx context.Context, config configFlags, logging logFlags) error {
 	if err != nil {
 		return err
 	}
-	log, err := logging.logger(setup.Policy.Broker)
+	log, flush, err := logging.open(setup.Policy.Broker)
 	if err != nil {
 		return err
 	}
+	defer flush()
 	server, err := daemon.Listen(setup, log)
 	if err != nil {
 		return err

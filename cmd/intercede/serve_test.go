@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +50,13 @@ func (s *site) serve(t *testing.T) *daemonProcess {
 	t.Helper()
 	d := &daemonProcess{cmd: program("serve", "--config", s.config()), exited: make(chan struct{})}
 	d.cmd.Stderr = &d.log
+	s.start(t, d)
+	return d
+}
+
+// start is serve for a daemon whose command is there.
+func (s *site) start(t *testing.T, d *daemonProcess) {
+	t.Helper()
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +73,6 @@ func (s *site) serve(t *testing.T) *daemonProcess {
 	eventually(t, "the daemon answers", func() bool {
 		return intercede(t, "status", "--config", s.config()).status == 0
 	})
-	return d
 }
 
 // stop ends the daemon with SIGTERM.
@@ -248,4 +256,77 @@ func TestServeEndsUnderContainers(t *testing.T) {
 	m.want(t, "made")
 	d.stop(t)
 	m.want(t, "not implemented")
+}
+
+// A log that nobody reads holds up no call, and a reader that goes away does not end the daemon. The next reader learns how
+// many records it lacks.
+func TestServeWithoutReaderOfItsLog(t *testing.T) {
+	s := newSite(t, both)
+	path := s.dir + "/log"
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader := openLog(t, path)
+	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemonProcess{cmd: program("serve", "--config", s.config(), "--log-level", "debug"), exited: make(chan struct{})}
+	d.cmd.Stderr = writer
+	s.start(t, d)
+	writer.Close()
+
+	if err := goBuild("interrupted", "./testdata/interrupted"); err != nil {
+		t.Fatal(err)
+	}
+	caller := program("run", "--config", s.config(), "--socket", s.socket(), "--", filepath.Join(binaries, "interrupted"))
+	wantText(t, mustRun(t, caller), "5000 calls")
+	m := s.startMaker(t)
+	m.want(t, "made")
+
+	reader.Close()
+	m.want(t, "made")
+	s.status(t)
+
+	reader = openLog(t, path)
+	defer reader.Close()
+	lines := make(chan string, 1<<20)
+	go func() {
+		for scanner := bufio.NewScanner(reader); scanner.Scan(); {
+			lines <- scanner.Text()
+		}
+		close(lines)
+	}()
+	m.want(t, "made")
+	awaitLine(t, lines, "log records were dropped: the reader of the log is slow")
+	d.stop(t)
+	awaitLine(t, lines, "ending")
+}
+
+// openLog opens the reading end of a FIFO.
+func openLog(t *testing.T, path string) *os.File {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func awaitLine(t *testing.T, lines <-chan string, want string) {
+	t.Helper()
+	for {
+		select {
+		case line, more := <-lines:
+			if !more {
+				t.Fatalf("the log ended without %q", want)
+			}
+			if strings.Contains(line, want) {
+				t.Log(line)
+				return
+			}
+		case <-time.After(patience):
+			t.Fatalf("the log does not say %q", want)
+		}
+	}
 }
