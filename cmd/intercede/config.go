@@ -46,7 +46,7 @@ func (f *configFlags) load(ctx context.Context) (*daemon.Setup, error) {
 }
 
 // read reads the config alone; no plugin is run. Problems are printed.
-func (f *configFlags) read() (*policy.Config, error) {
+func (f *configFlags) read() (*policy.Document, error) {
 	options, err := f.options()
 	if err != nil {
 		return nil, err

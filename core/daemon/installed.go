@@ -24,7 +24,7 @@ type Installed struct {
 
 // ListInstalled finds the plugins of the config and of its plugin folder, by name, and runs their binaries for their
 // manifests.
-func ListInstalled(ctx context.Context, config *policy.Config) []*Installed {
+func ListInstalled(ctx context.Context, config *policy.Document) []*Installed {
 	var list []*Installed
 	for _, p := range config.Plugins {
 		list = append(list, &Installed{Name: p.Name, Path: p.Path, Enabled: p.Used})

@@ -46,7 +46,7 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 }
 
 // readManifests runs the binaries of the plugins that some container may have, all at once.
-func readManifests(ctx context.Context, config *policy.Config) policy.Manifests {
+func readManifests(ctx context.Context, config *policy.Document) policy.Manifests {
 	var mu sync.Mutex
 	var reading sync.WaitGroup
 	manifests := policy.Manifests{

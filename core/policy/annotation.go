@@ -14,52 +14,13 @@ import (
 // maxAnnotation bounds the value of an annotation that is taken, in bytes.
 const maxAnnotation = 4096
 
-// annotation is one that can switch a plugin or give it a setting, in Incus's name and syntax:
-// https://linuxcontainers.org/incus/docs/main/reference/instance_options/, "Security policies".
-type annotation struct {
-	name    string
-	plugin  string
-	setting string            // empty: the plugin's switch, a bool
-	kind    wire.Setting_Type // of the setting
-}
-
-const (
-	incusPrefix = "security.syscalls.intercept."
-
-	isBool = wire.Setting_TYPE_BOOL
-	isList = wire.Setting_TYPE_STRING_LIST
-	isMap  = wire.Setting_TYPE_STRING_MAP
-)
-
-// annotations are in the order in which they are applied. A bool is true, 1, yes or on; false, 0, no or off, in any case;
-// a list is "ext4,btrfs", a map "ext4=fuse2fs,ntfs=ntfs-3g". An empty value is as none.
-var annotations = []annotation{
-	{incusPrefix + "mknod", "mknod", "", isBool},
-	{incusPrefix + "setxattr", "setxattr", "", isBool},
-	{incusPrefix + "sched_setscheduler", "sched", "", isBool},
-	{incusPrefix + "sysinfo", "sysinfo", "", isBool},
-	{incusPrefix + "bpf", "bpf", "", isBool},
-	{incusPrefix + "bpf.devices", "bpf", "devices", isBool},
-	{incusPrefix + "mount", "mount", "", isBool},
-	{incusPrefix + "mount.allowed", "mount", "allowed", isList},
-	{incusPrefix + "mount.fuse", "mount", "fuse", isMap},
-	{incusPrefix + "mount.shift", "mount", "shift", isBool},
-}
-
-var annotationNames = func() (names []string) {
-	for _, a := range annotations {
-		names = append(names, a.name)
-	}
-	return names
-}()
-
 // apply changes the plugin's switch or setting, unless the value is not acceptable.
-func (a annotation) apply(p *PluginState, text string, origin Origin) error {
-	value, err := a.parse(text)
+func apply(a Annotation, p *PluginState, text string, origin Origin) error {
+	value, err := parse(a.Type, text)
 	if err != nil {
 		return err
 	}
-	if a.setting == "" {
+	if a.Setting == "" {
 		p.Enabled, p.Origin = value.(bool), origin
 		return nil
 	}
@@ -67,25 +28,27 @@ func (a annotation) apply(p *PluginState, text string, origin Origin) error {
 	if err != nil {
 		return err
 	}
-	if err := wire.CheckSetting(p.declared[a.setting], canonical); err != nil {
+	if err := wire.CheckSetting(p.declared[a.Setting], canonical); err != nil {
 		return errors.New(firstFault(err.Error()))
 	}
 	if p.withoutAnnotations == nil {
 		p.withoutAnnotations = slices.Clone(p.Settings)
 	}
-	*p.setting(a.setting) = SettingState{a.setting, canonical, origin}
+	*p.setting(a.Setting) = SettingState{a.Setting, canonical, origin}
 	return nil
 }
 
-func (a annotation) parse(text string) (any, error) {
+// parse reads a value of an annotation. A bool is true, 1, yes or on; false, 0, no or off, in any case; a list is
+// "ext4,btrfs", a map "ext4=fuse2fs,ntfs=ntfs-3g".
+func parse(kind wire.Setting_Type, text string) (any, error) {
 	switch {
 	case len(text) > maxAnnotation:
 		return nil, fmt.Errorf("%d bytes: it may have %d", len(text), maxAnnotation)
 	case !utf8.ValidString(text):
 		return nil, fmt.Errorf("%s: not UTF-8", shorten(text))
-	case a.kind == isBool:
+	case kind == wire.Setting_TYPE_BOOL:
 		return parseBool(text)
-	case a.kind == isList:
+	case kind == wire.Setting_TYPE_STRING_LIST:
 		return parseList(text)
 	default:
 		return parseMap(text)

@@ -15,6 +15,21 @@ const maxSocketPath = 107
 // maxRate bounds rate and burst: far more than one machine answers in a second.
 const maxRate = 10_000_000
 
+// Broker is the [broker] table, with its defaults filled in.
+type Broker struct {
+	Socket      string        // absolute path of the socket that OCI runtimes connect to (listenerPath)
+	LXCSocket   string        // absolute path of the socket that LXC's monitors connect to; empty: none
+	Control     string        // absolute path of the admin socket
+	PluginDir   string        // absolute path of the folder of the plugins' programs
+	Deadline    time.Duration // for the answer to a notification
+	MaxInflight int           // notifications of a container being answered at once
+	Rate        int           // notifications of a container per second; 0: unlimited
+	Burst       int           // notifications of a container that may exceed Rate at once
+	LogLevel    string        // trace, debug, info, warn or error
+	LogFormat   string        // json or console
+	Order       []string      // plugin names: of those that take the same syscall, the first is asked first
+}
+
 func defaultBroker() Broker {
 	return Broker{
 		Socket:      "/run/intercede/intercede.sock",

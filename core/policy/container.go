@@ -5,15 +5,6 @@ import (
 	"strconv"
 )
 
-// The kinds of [Container.Runtime].
-const (
-	RuntimeOCI = "oci" // an OCI runtime delivered the listener
-	RuntimeLXC = "lxc" // LXC's monitor did
-	RuntimeRun = "run" // `intercede run` with a broker of its own
-)
-
-var runtimes = []string{RuntimeLXC, RuntimeOCI, RuntimeRun}
-
 // Container describes a container to the rules. What it has not is empty.
 type Container struct {
 	ID          string            `json:"id"`

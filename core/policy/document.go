@@ -1,52 +1,58 @@
 package policy
 
 import (
-	"github.com/BurntSushi/toml"
+	"slices"
+	"strings"
 )
 
-// document is a config being read, and what is wrong with it so far.
-type document struct {
+// Document is what a config says. Its plugins' settings have not been held against the manifests yet.
+type Document struct {
+	Broker     Broker
+	OCIRuntime OCIRuntime
+	Plugins    []PluginConfig // by name: those with a [plugins.NAME], and those that only a rule switches on
+	Rules      []Rule
+	Sound      bool // Parse found no problems
+
 	*places
-	problems Problems
 }
 
-func newDocument(file, text string, meta toml.MetaData) *document {
-	d := &document{places: newPlaces(file, text)}
-	keys, marks := meta.Keys(), scanKeys(text)
-	if len(keys) != len(marks) {
-		// Problems without places are better than with wrong ones.
-		return d
-	}
-	d.learn(keys, marks)
-	d.reportDropped(meta, marks)
-	return d
-}
-
-func (d *document) report(p Problem) {
-	d.problems = append(d.problems, p)
-}
-
-// reportDropped finds what TOML forbids but the decoder accepts and then drops: "a.b = 1" followed by "a = 2".
-func (d *document) reportDropped(meta toml.MetaData, marks []mark) {
-	parents := map[string]bool{}
-	for i, key := range meta.Keys() {
-		if marks[i].assigns && parents[key.String()] && !inArray(meta, key) {
-			p := d.offsetProblem(marks[i].offset, "was already defined as a table above")
-			p.Key = key.String()
-			d.report(p)
-		}
-		for n := 1; n < len(key); n++ {
-			parents[key[:n].String()] = true
+// Plugin is the plugin of this name; nil: the config does not have it.
+func (d *Document) Plugin(name string) *PluginConfig {
+	for i := range d.Plugins {
+		if d.Plugins[i].Name == name {
+			return &d.Plugins[i]
 		}
 	}
+	return nil
 }
 
-// inArray says whether the key is in an array of tables, where it may appear once for each of them.
-func inArray(meta toml.MetaData, key toml.Key) bool {
-	for n := 1; n < len(key); n++ {
-		if kind := meta.Type(key[:n]...); kind == "Array" || kind == "ArrayHash" {
-			return true
+// use marks the plugins that some container may have, and adds those of them that have no [plugins.NAME].
+func (d *Document) use() {
+	for i := range d.Plugins {
+		d.Plugins[i].Used = d.Plugins[i].Enabled
+	}
+	for _, r := range d.Rules {
+		for _, p := range r.Plugins {
+			if p.Enabled != nil && *p.Enabled {
+				d.usePlugin(p.Name, p.At)
+			}
+		}
+		for _, a := range r.Accept {
+			if a.Setting == "" {
+				d.usePlugin(a.Plugin, r.AcceptAt())
+			}
 		}
 	}
-	return false
+	slices.SortFunc(d.Plugins, func(a, b PluginConfig) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (d *Document) usePlugin(name string, at Key) {
+	if p := d.Plugin(name); p != nil {
+		p.Used = true
+		return
+	}
+	p := defaultPlugin(name, at, &d.Broker)
+	p.Enabled, p.Used = false, true
+	p.Path = from(d.Broker.PluginDir, p.Path)
+	d.Plugins = append(d.Plugins, p)
 }

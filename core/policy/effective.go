@@ -159,19 +159,19 @@ func (e *Effective) applyRule(r resolvedRule) {
 
 // applyAnnotations applies those of the container's annotations that are accepted. Their values are anybody's.
 func (e *Effective) applyAnnotations(accepted map[string]Origin) {
-	for _, a := range annotations {
-		text := e.Container.Annotations[a.name]
-		p := e.plugin(a.plugin)
+	for _, a := range Annotations {
+		text := e.Container.Annotations[a.Name]
+		p := e.plugin(a.Plugin)
 		if text == "" || p == nil {
 			continue
 		}
-		origin, ok := accepted[a.name]
+		origin, ok := accepted[a.Name]
 		err := errNotAccepted
 		if ok {
-			err = a.apply(p, text, origin)
+			err = apply(a, p, text, origin)
 		}
 		if err != nil {
-			e.Ignored = append(e.Ignored, IgnoredAnnotation{Name: a.name, Reason: err.Error(), Bad: ok})
+			e.Ignored = append(e.Ignored, IgnoredAnnotation{Name: a.Name, Reason: err.Error(), Bad: ok})
 		}
 	}
 }

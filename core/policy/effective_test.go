@@ -321,8 +321,8 @@ func checkEffective(t *testing.T, policy *Policy) {
 	t.Helper()
 	c := crio
 	c.Annotations = map[string]string{}
-	for _, name := range annotationNames {
-		c.Annotations[name] = "true"
+	for _, a := range Annotations {
+		c.Annotations[a.Name] = "true"
 	}
 	for _, container := range []Container{{}, crio, c} {
 		checkSettings(t, policy.For(container))
@@ -339,7 +339,7 @@ func checkSettings(t *testing.T, e *Effective) {
 			if err := wire.CheckSetting(p.declared[s.Key], s.Value); err != nil {
 				t.Errorf("%s.%s: %v", p.Name, s.Key, err)
 			}
-			if text, err := canonical(s.Value); err != nil || string(text) != string(s.Value) {
+			if text, err := Canonical(s.Value); err != nil || string(text) != string(s.Value) {
 				t.Errorf("%s.%s: %s, canonical is %s, %v", p.Name, s.Key, s.Value, text, err)
 			}
 		}

@@ -25,8 +25,8 @@ var errnos = func() map[string]syscall.Errno {
 
 var errnoNames = slices.Sorted(maps.Keys(errnos))
 
-// ParseErrno is the errno of a name of errno(3), such as "EPERM"; unix.ErrnoName is the way back.
-func ParseErrno(name string) (errno syscall.Errno, ok bool) {
+// parseErrno is the errno of a name of errno(3), such as "EPERM"; unix.ErrnoName is the way back.
+func parseErrno(name string) (errno syscall.Errno, ok bool) {
 	errno, ok = errnos[name]
 	return errno, ok
 }

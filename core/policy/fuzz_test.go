@@ -26,7 +26,7 @@ func withoutOrigins(p *Policy) Policy {
 }
 
 // withoutPlaces is a config with nothing of the text that it came from.
-func withoutPlaces(c *Config) Config {
+func withoutPlaces(c *Document) Document {
 	bare := *c
 	bare.places = nil
 	return bare
@@ -66,7 +66,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%v: the text has %d lines", p, lines)
 			}
 		}
-		if config != nil && config.sound {
+		if config != nil && config.Sound {
 			checkRoundTrip(t, text, config)
 		}
 	})
@@ -99,7 +99,7 @@ func startsWithPart(text string, key toml.Key) bool {
 	return false
 }
 
-func checkRoundTrip(t *testing.T, text string, config *Config) {
+func checkRoundTrip(t *testing.T, text string, config *Document) {
 	var values map[string]any
 	if _, err := toml.Decode(strings.TrimPrefix(text, "\ufeff"), &values); err != nil {
 		t.Fatal(err)

@@ -10,21 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxSize is the largest config file, in bytes.
-const MaxSize = 1 << 20
+// maxSize is the largest config file, in bytes.
+const maxSize = 1 << 20
 
-// Load reads and parses the config file at path; see [Parse]. A file that cannot be read, is larger than [MaxSize], or
+// Load reads and parses the config file at path; see [Parse]. A file that cannot be read, is larger than 1 MiB, or
 // that its group or others may write is a problem: whoever writes it decides what runs as root.
-func Load(path string, options Options) (*Config, Problems) {
+func Load(path string, options Options) (*Document, Problems) {
 	text, err := readFile(path)
 	if err != nil && text == "" {
 		return nil, Problems{{File: path, Message: err.Error()}}
 	}
-	config, problems := Parse(text, path, options)
+	doc, problems := Parse(text, path, options)
 	if err != nil {
 		problems = append(Problems{{File: path, Message: err.Error()}}, problems...)
 	}
-	return config, problems
+	return doc, problems
 }
 
 // readFile returns the text along with the error if the file's mode is all that is wrong.
@@ -45,12 +45,12 @@ func readFile(path string) (string, error) {
 	if !info.Mode().IsRegular() {
 		return "", errors.New("is not a regular file")
 	}
-	text, err := io.ReadAll(io.LimitReader(file, MaxSize+1))
+	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err != nil {
 		return "", fmt.Errorf("cannot be read: %w", err)
 	}
-	if len(text) > MaxSize {
-		return "", fmt.Errorf("is larger than %d bytes", MaxSize)
+	if len(text) > maxSize {
+		return "", fmt.Errorf("is larger than %d bytes", maxSize)
 	}
 	return string(text), checkMode(info.Mode(), path)
 }

@@ -37,8 +37,8 @@ func TestLoad(t *testing.T) {
 		"missing":   {"missing", []string{"missing: there is no such file: name the config file with --config"}},
 		"directory": {".", []string{".: is not a regular file"}},
 		"fifo":      {fifo(t, filepath.Join(dir, "fifo")), []string{"fifo: is not a regular file"}},
-		"largest":   {file("largest", bytes.Repeat([]byte("\n"), MaxSize), 0o600), nil},
-		"too large": {file("large", bytes.Repeat([]byte("\n"), MaxSize+1), 0o600), []string{"large: is larger than 1048576 bytes"}},
+		"largest":   {file("largest", bytes.Repeat([]byte("\n"), maxSize), 0o600), nil},
+		"too large": {file("large", bytes.Repeat([]byte("\n"), maxSize+1), 0o600), []string{"large: is larger than 1048576 bytes"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(dir)

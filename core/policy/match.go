@@ -2,61 +2,38 @@ package policy
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
-// maxShown bounds a container's value in a message, in bytes.
-const maxShown = 64
+// What delivers a container's listener: the values of match.runtime.
+const (
+	RuntimeOCI = "oci" // an OCI runtime
+	RuntimeLXC = "lxc" // LXC's monitor
+	RuntimeRun = "run" // `intercede run` with a broker of its own
+)
 
-// condition is one key of a rule's match, or one annotation or label in it. It holds if one of the globs matches one of
+var runtimes = []string{RuntimeLXC, RuntimeOCI, RuntimeRun}
+
+// Condition is one key of a rule's match, or one annotation or label in it. It holds if one of the globs matches one of
 // the values that the container has; not if it has none.
-type condition struct {
-	path  toml.Key
-	key   string // of match
-	name  string // of the annotation or label
+type Condition struct {
+	Key  string // of match
+	Name string // of the annotation or label
+
+	path  Key
 	globs []glob
 }
 
-// mismatch says why the condition does not hold; empty: it does.
-func (c condition) mismatch(container *Container) string {
-	values := container.values(c.key, c.name)
-	if len(values) == 0 {
-		return "no " + c.what()
-	}
-	for _, value := range values {
-		if c.anyMatches(value) {
-			return ""
-		}
-	}
-	shown := make([]string, len(values))
-	for i, value := range values {
-		shown[i] = shorten(value)
-	}
-	return fmt.Sprintf("%s %s is not %s", c.what(), strings.Join(shown, ", "), c.wanted())
-}
-
-func (c condition) anyMatches(value string) bool {
+// Matches reports whether one of the globs matches the value.
+func (c Condition) Matches(value string) bool {
 	return slices.ContainsFunc(c.globs, func(g glob) bool { return g.matches(value) })
 }
 
-// what names what the condition is about.
-func (c condition) what() string {
-	switch c.key {
-	case "annotations":
-		return "annotation " + c.name
-	case "labels":
-		return "label " + c.name
-	}
-	return c.key
-}
-
-func (c condition) wanted() string {
+// Wanted is its globs, for a message.
+func (c Condition) Wanted() string {
 	texts := make([]string, len(c.globs))
 	for i, g := range c.globs {
 		texts[i] = quote(g.text)
@@ -64,17 +41,9 @@ func (c condition) wanted() string {
 	return strings.Join(texts, " or ")
 }
 
-// shorten quotes what others wrote, at a bounded length.
-func shorten(text string) string {
-	if len(text) > maxShown {
-		text = strings.ToValidUTF8(text[:maxShown], "") + "..."
-	}
-	return strconv.Quote(text)
-}
-
 // readMatch reads the conditions, all of which must hold.
-func readMatch(t *table) []condition {
-	var conditions []condition
+func readMatch(t *table) []Condition {
+	var conditions []Condition
 	for _, key := range []string{"runtime", "id", "name", "image"} {
 		conditions = append(conditions, t.condition(key, notEmpty)...)
 	}
@@ -85,7 +54,7 @@ func readMatch(t *table) []condition {
 		sub := t.table(key)
 		for _, name := range sub.names() {
 			for _, c := range sub.condition(name, anyText) {
-				c.key, c.name = key, name
+				c.Key, c.Name = key, name
 				conditions = append(conditions, c)
 			}
 		}
@@ -96,8 +65,8 @@ func readMatch(t *table) []condition {
 }
 
 // condition reads a glob or a list of globs; there is none if the table does not have the key.
-func (t *table) condition(name string, check func(text string) error) []condition {
-	c := condition{path: t.key(name), key: name}
+func (t *table) condition(name string, check func(text string) error) []Condition {
+	c := Condition{path: t.key(name), Key: name}
 	for element, report := range t.elements(name, "a pattern such as \"build-*\", or a list of them") {
 		text, isText := element.(string)
 		if !isText {
@@ -118,8 +87,8 @@ func (t *table) condition(name string, check func(text string) error) []conditio
 }
 
 // peers reads a user id or a list of them.
-func (t *table) peers(name string) []condition {
-	c := condition{path: t.key(name), key: name}
+func (t *table) peers(name string) []Condition {
+	c := Condition{path: t.key(name), Key: name}
 	for element, report := range t.elements(name, "a user id, or a list of them") {
 		id, isNumber := element.(int64)
 		if !isNumber || id < 0 || id >= math.MaxUint32 {
@@ -132,11 +101,11 @@ func (t *table) peers(name string) []condition {
 	return c.ifAny()
 }
 
-func (c condition) ifAny() []condition {
+func (c Condition) ifAny() []Condition {
 	if len(c.globs) == 0 {
 		return nil
 	}
-	return []condition{c}
+	return []Condition{c}
 }
 
 // elements are the one value of a key, or those of its list, each with where to report what is wrong with it.
@@ -160,7 +129,7 @@ func (t *table) elements(name, want string) func(yield func(any, func(message st
 			t.fault(name, "an empty list matches no container: want %s", want)
 		}
 		for i, element := range list {
-			report := func(message string) { t.doc.report(t.doc.elementProblem(t.key(name), i, message)) }
+			report := func(message string) { t.reader.report(t.reader.elementProblem(t.key(name), i, message)) }
 			if !yield(element, report) {
 				return
 			}
@@ -185,22 +154,22 @@ func checkCgroup(text string) error {
 }
 
 // checkContradictions reports conditions that no container meets at once.
-func (t *table) checkContradictions(conditions []condition) {
+func (t *table) checkContradictions(conditions []Condition) {
 	possible := runtimes
-	if i := slices.IndexFunc(conditions, func(c condition) bool { return c.key == "runtime" }); i >= 0 {
-		possible = slices.DeleteFunc(slices.Clone(runtimes), func(r string) bool { return !conditions[i].anyMatches(r) })
+	if i := slices.IndexFunc(conditions, func(c Condition) bool { return c.Key == "runtime" }); i >= 0 {
+		possible = slices.DeleteFunc(slices.Clone(runtimes), func(r string) bool { return !conditions[i].Matches(r) })
 		if len(possible) == 0 {
-			p := t.doc.problem(conditions[i].path, conditions[i].wanted()+": matches no container")
-			t.doc.report(near(p, conditions[i].globs[0].text, runtimes))
+			p := t.reader.Problem(conditions[i].path, conditions[i].Wanted()+": matches no container")
+			t.reader.report(near(p, conditions[i].globs[0].text, runtimes))
 			return
 		}
 	}
 	for _, c := range conditions {
 		switch {
-		case c.key == "cookie" && !slices.Contains(possible, RuntimeLXC):
-			t.fault(c.key, `matches no container: only those with runtime "lxc" have a cookie`)
-		case c.key == "peer_uid" && slices.Equal(possible, []string{RuntimeRun}):
-			t.fault(c.key, `matches no container: those with runtime "run" come from no other process`)
+		case c.Key == "cookie" && !slices.Contains(possible, RuntimeLXC):
+			t.fault(c.Key, `matches no container: only those with runtime "lxc" have a cookie`)
+		case c.Key == "peer_uid" && slices.Equal(possible, []string{RuntimeRun}):
+			t.fault(c.Key, `matches no container: those with runtime "run" come from no other process`)
 		}
 	}
 }

@@ -18,6 +18,9 @@ type places struct {
 	marks map[string]mark // by keyText
 }
 
+// Key is the path of a key, as toml.Decode has it: broker, socket.
+type Key = toml.Key
+
 func newPlaces(file, text string) *places {
 	p := &places{file: file, text: text, lines: []int{0}, marks: map[string]mark{}}
 	for i := range len(text) {
@@ -30,7 +33,7 @@ func newPlaces(file, text string) *places {
 
 // learn takes the keys in the order of the text, with their marks. A table that only its keys imply stands where the first
 // of them does; a key in an array of tables, where it stands in the first of them, but each rule has its own.
-func (p *places) learn(keys []toml.Key, marks []mark) {
+func (p *places) learn(keys []Key, marks []mark) {
 	keys = p.numberRules(keys, marks)
 	for i, key := range keys {
 		p.add(key, marks[i])
@@ -44,7 +47,7 @@ func (p *places) learn(keys []toml.Key, marks []mark) {
 
 // numberRules gives the keys of each rule a first part of their own, see rulePart. Rules are [[container]] tables, or the
 // elements of one array.
-func (p *places) numberRules(keys []toml.Key, marks []mark) []toml.Key {
+func (p *places) numberRules(keys []Key, marks []mark) []Key {
 	numbered := slices.Clone(keys)
 	last := -1
 	var inline []int
@@ -62,17 +65,17 @@ func (p *places) numberRules(keys []toml.Key, marks []mark) []toml.Key {
 		}
 		for last+1 < len(inline) && inline[last+1] < marks[i].offset {
 			last++
-			p.add(toml.Key{rulePart(last)}, mark{offset: inline[last]})
+			p.add(Key{rulePart(last)}, mark{offset: inline[last]})
 		}
 		if last >= 0 {
-			numbered[i] = append(toml.Key{rulePart(last)}, key[1:]...)
+			numbered[i] = append(Key{rulePart(last)}, key[1:]...)
 		}
 	}
 	return numbered
 }
 
 // keyText is the key as it is shown.
-func keyText(key toml.Key) string {
+func keyText(key Key) string {
 	if len(key) == 0 || !strings.HasPrefix(key[0], ruleTable+"[") {
 		return key.String()
 	}
@@ -82,31 +85,38 @@ func keyText(key toml.Key) string {
 	return key[0] + "." + key[1:].String()
 }
 
-func (p *places) add(key toml.Key, m mark) {
+func (p *places) add(key Key, m mark) {
 	name := keyText(key)
 	if _, known := p.marks[name]; !known {
 		p.marks[name] = m
 	}
 }
 
-// place is where a key stands, 0, 0 if the file does not have it.
-func (p *places) place(key toml.Key) (line, column int) {
-	m, known := p.marks[keyText(key)]
-	if !known {
-		return 0, 0
-	}
-	return p.position(m.offset)
+// Place is where a key stands.
+type Place struct {
+	File         string
+	Line, Column int    // from 1; 0: the file does not have the key
+	Key          string // as it is shown
 }
 
-// problem is one at a key.
-func (p *places) problem(key toml.Key, message string) Problem {
-	line, column := p.place(key)
-	return Problem{File: p.file, Line: line, Column: column, Key: keyText(key), Message: message}
+// Place finds a key.
+func (p *places) Place(key Key) Place {
+	place := Place{File: p.file, Key: keyText(key)}
+	if m, known := p.marks[place.Key]; known {
+		place.Line, place.Column = p.position(m.offset)
+	}
+	return place
+}
+
+// Problem is one at a key.
+func (p *places) Problem(key Key, message string) Problem {
+	at := p.Place(key)
+	return Problem{File: at.File, Line: at.Line, Column: at.Column, Key: at.Key, Message: message}
 }
 
 // elementProblem is one at element i of the array that is a key's value.
-func (p *places) elementProblem(key toml.Key, i int, message string) Problem {
-	problem := p.problem(key, message)
+func (p *places) elementProblem(key Key, i int, message string) Problem {
+	problem := p.Problem(key, message)
 	if elements := p.marks[problem.Key].elements; i < len(elements) {
 		problem.Line, problem.Column = p.position(elements[i])
 	}

@@ -4,10 +4,23 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/intercede/intercede/internal/wire"
 )
+
+// PluginConfig is a [plugins.NAME] table, or its defaults.
+type PluginConfig struct {
+	Name      string
+	Enabled   bool           // where no rule says otherwise
+	Used      bool           // some container may have it: it is enabled, or a rule or an annotation can enable it
+	Path      string         // absolute
+	SHA256    string         // 64 lower-case hex digits; empty: not pinned
+	Timeout   time.Duration  // the broker's deadline where the table has none
+	OnFailure *wire.Verdict  // nil: the manifest's
+	At        Key            // where the config first wants it
+	Settings  map[string]any // as toml.Decode gives them
+}
 
 func readPlugins(t *table, broker *Broker) []PluginConfig {
 	var plugins []PluginConfig
@@ -29,7 +42,7 @@ func readPlugin(t *table, name string, broker *Broker) PluginConfig {
 	t.text("sha256", &p.SHA256, checkSHA256)
 	t.deadline("timeout", &p.Timeout)
 	t.verdict("on_failure", &p.OnFailure)
-	p.settings = t.table("config").values
+	p.Settings = t.table("config").values
 	t.finish()
 
 	p.Path = from(broker.PluginDir, p.Path)
@@ -37,9 +50,9 @@ func readPlugin(t *table, name string, broker *Broker) PluginConfig {
 	return p
 }
 
-// defaultPlugin is a plugin without any key of its table, which stands at path. Its program is relative to the plugin folder.
-func defaultPlugin(name string, path toml.Key, broker *Broker) PluginConfig {
-	return PluginConfig{Name: name, Enabled: true, Path: wire.BinaryPrefix + name, Timeout: broker.Deadline, path: path}
+// defaultPlugin is a plugin without any key of its table, which the config first wants at the key. Its program is relative to the plugin folder.
+func defaultPlugin(name string, at Key, broker *Broker) PluginConfig {
+	return PluginConfig{Name: name, Enabled: true, Path: wire.BinaryPrefix + name, Timeout: broker.Deadline, At: at}
 }
 
 func checkSHA256(digest string) error {

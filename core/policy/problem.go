@@ -52,7 +52,8 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-func (ps Problems) sort() {
+// Sort puts them in the order of the file.
+func (ps Problems) Sort() {
 	slices.SortFunc(ps, func(a, b Problem) int {
 		return cmp.Or(
 			cmp.Compare(a.Line, b.Line),
@@ -65,13 +66,13 @@ func (ps Problems) sort() {
 
 // near completes a problem about a word that is not one of those accepted.
 func near(p Problem, word string, accepted []string) Problem {
-	p.Accepted, p.Suggestion = accepted, nearest(word, accepted)
+	p.Accepted, p.Suggestion = accepted, Nearest(word, accepted)
 	return p
 }
 
-// nearest is the accepted word that was probably meant, or "": at most one edit in three characters away, whatever the
+// Nearest is the accepted word that was probably meant, or "": at most one edit in three characters away, whatever the
 // case.
-func nearest(word string, accepted []string) string {
+func Nearest(word string, accepted []string) string {
 	word = strings.ToLower(word)
 	best, limit := "", max(1, len(word)/3)+1
 	for _, candidate := range accepted {

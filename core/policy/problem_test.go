@@ -39,7 +39,7 @@ func TestNearest(t *testing.T) {
 		"":        "x",
 	} {
 		t.Run(word, func(t *testing.T) {
-			if got := nearest(word, accepted); got != want {
+			if got := Nearest(word, accepted); got != want {
 				t.Errorf("%q, want %q", got, want)
 			}
 		})
@@ -52,15 +52,15 @@ func TestParseErrno(t *testing.T) {
 		"EHWPOISON": unix.EHWPOISON, "": 0, "eperm": 0, "1": 0, "ERESTARTSYS": 0,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, ok := ParseErrno(name); got != want || ok != (want != 0) {
+			if got, ok := parseErrno(name); got != want || ok != (want != 0) {
 				t.Errorf("%d, %v; want %d", got, ok, want)
 			}
 		})
 	}
 	for errno := unix.Errno(1); errno < 4096; errno++ {
 		if name := unix.ErrnoName(errno); name != "" {
-			if got, ok := ParseErrno(name); !ok || got != errno {
-				t.Errorf("ParseErrno(%q) = %d, %v; want %d", name, got, ok, errno)
+			if got, ok := parseErrno(name); !ok || got != errno {
+				t.Errorf("parseErrno(%q) = %d, %v; want %d", name, got, ok, errno)
 			}
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -21,19 +20,19 @@ type Manifests struct {
 
 // Resolve holds the config against the manifests. There must be one for each plugin that some container may have. The
 // Policy is nil if this stage or [Parse] found problems.
-func Resolve(config *Config, manifests Manifests) (*Policy, Problems) {
-	doc := &document{places: config.places}
-	policy := &Policy{Broker: config.Broker}
-	for _, plugin := range config.Plugins {
-		if plugin.Used && doc.checkManifest(&plugin, manifests) {
-			policy.Plugins = append(policy.Plugins, doc.resolve(plugin, manifests.Read[plugin.Name]))
+func Resolve(doc *Document, manifests Manifests) (*Policy, Problems) {
+	r := &resolver{doc: doc, manifests: manifests}
+	policy := &Policy{Broker: doc.Broker}
+	for _, plugin := range doc.Plugins {
+		if plugin.Used && r.checkManifest(&plugin) {
+			policy.Plugins = append(policy.Plugins, r.plugin(plugin))
 		}
 	}
-	doc.checkOrder(policy, manifests.Read)
-	policy.rules = doc.rules(config, manifests)
-	if len(doc.problems) > 0 || !config.sound {
-		doc.problems.sort()
-		return nil, doc.problems
+	r.checkOrder(policy)
+	policy.rules = r.rules()
+	if len(r.problems) > 0 || !doc.Sound {
+		r.problems.Sort()
+		return nil, r.problems
 	}
 	for i := range policy.Plugins {
 		p := &policy.Plugins[i]
@@ -43,47 +42,71 @@ func Resolve(config *Config, manifests Manifests) (*Policy, Problems) {
 	return policy, nil
 }
 
-func pluginKey(name string) toml.Key {
-	return toml.Key{"plugins", name}
+// resolver holds a config against the manifests.
+type resolver struct {
+	doc       *Document
+	manifests Manifests
+	problems  Problems
+}
+
+func (r *resolver) report(p Problem) {
+	r.problems = append(r.problems, p)
+}
+
+func (r *resolver) origin(key Key) Origin {
+	at := r.doc.Place(key)
+	return Origin{File: at.File, Line: at.Line, Key: at.Key}
+}
+
+// settings are those of a table, in canonical form.
+func (r *resolver) settings(at Key, values map[string]any, manifest *wire.Manifest) map[string]json.RawMessage {
+	settings, problems := r.doc.Settings(at, values, manifest.GetSettings())
+	r.problems = append(r.problems, problems...)
+	return settings
+}
+
+func pluginKey(name string) Key {
+	return Key{"plugins", name}
 }
 
 // checkManifest says whether the plugin has a manifest, its own.
-func (d *document) checkManifest(plugin *PluginConfig, manifests Manifests) bool {
-	if isManifestOf(plugin, manifests) {
+func (r *resolver) checkManifest(plugin *PluginConfig) bool {
+	if r.hasManifest(plugin) {
 		return true
 	}
-	manifest := manifests.Read[plugin.Name]
+	manifest := r.manifests.Read[plugin.Name]
 	if manifest != nil {
-		d.report(d.problem(plugin.path, fmt.Sprintf("%s is the program of another plugin, %q", plugin.Path, manifest.GetName())))
+		r.report(r.doc.Problem(plugin.At, fmt.Sprintf("%s is the program of another plugin, %q", plugin.Path, manifest.GetName())))
 		return false
 	}
-	p := d.problem(plugin.path, fmt.Sprintf("no manifest from %s: is the plugin installed there?", plugin.Path))
-	if err := manifests.Unread[plugin.Name]; err != nil {
+	p := r.doc.Problem(plugin.At, fmt.Sprintf("no manifest from %s: is the plugin installed there?", plugin.Path))
+	if err := r.manifests.Unread[plugin.Name]; err != nil {
 		p.Message = err.Error()
 	}
-	if !slices.Contains(manifests.Installed, plugin.Name) {
-		p.Suggestion = nearest(plugin.Name, manifests.Installed)
+	if !slices.Contains(r.manifests.Installed, plugin.Name) {
+		p.Suggestion = Nearest(plugin.Name, r.manifests.Installed)
 	}
-	d.report(p)
+	r.report(p)
 	return false
 }
 
-func isManifestOf(plugin *PluginConfig, manifests Manifests) bool {
-	manifest := manifests.Read[plugin.Name]
+func (r *resolver) hasManifest(plugin *PluginConfig) bool {
+	manifest := r.manifests.Read[plugin.Name]
 	return manifest != nil && manifest.GetName() == plugin.Name
 }
 
-func (d *document) resolve(plugin PluginConfig, manifest *wire.Manifest) Plugin {
+func (r *resolver) plugin(plugin PluginConfig) Plugin {
+	manifest := r.manifests.Read[plugin.Name]
 	state := PluginState{Name: plugin.Name, Enabled: plugin.Enabled, declared: declarationsOf(manifest)}
-	state.Origin = d.enabledOrigin(plugin.Name)
+	state.Origin = r.enabledOrigin(plugin.Name)
 	path := append(pluginKey(plugin.Name), "config")
-	values := d.settings(path, plugin.settings, manifest.GetSettings())
+	values := r.settings(path, plugin.Settings, manifest)
 	for _, key := range slices.Sorted(maps.Keys(state.declared)) {
 		s := SettingState{Key: key}
 		if value, given := values[key]; given {
-			s.Value, s.Origin = value, d.origin(append(slices.Clone(path), key))
-		} else if value, err := canonical(json.RawMessage(state.declared[key].GetDefaultJson())); err != nil {
-			d.report(d.problem(plugin.path, fmt.Sprintf("default of setting %s: %v", key, err)))
+			s.Value, s.Origin = value, r.origin(append(slices.Clone(path), key))
+		} else if value, err := Canonical(json.RawMessage(state.declared[key].GetDefaultJson())); err != nil {
+			r.report(r.doc.Problem(plugin.At, fmt.Sprintf("default of setting %s: %v", key, err)))
 		} else {
 			s.Value = value
 		}
@@ -102,9 +125,9 @@ func (d *document) resolve(plugin PluginConfig, manifest *wire.Manifest) Plugin 
 }
 
 // enabledOrigin is where it stands whether the plugin is enabled where no rule says so.
-func (d *document) enabledOrigin(name string) Origin {
-	for _, key := range []toml.Key{append(pluginKey(name), "enabled"), pluginKey(name)} {
-		if o := d.origin(key); o.Line > 0 {
+func (r *resolver) enabledOrigin(name string) Origin {
+	for _, key := range []Key{append(pluginKey(name), "enabled"), pluginKey(name)} {
+		if o := r.origin(key); o.Line > 0 {
 			return o
 		}
 	}
@@ -112,20 +135,21 @@ func (d *document) enabledOrigin(name string) Origin {
 }
 
 // checkOrder reports each two plugins that take the same syscall while the order does not have both.
-func (d *document) checkOrder(policy *Policy, manifests map[string]*wire.Manifest) {
+func (r *resolver) checkOrder(policy *Policy) {
 	for i, second := range policy.Plugins {
 		for _, first := range policy.Plugins[:i] {
-			shared := sharedSyscalls(manifests[first.Name], manifests[second.Name])
+			shared := sharedSyscalls(r.manifests.Read[first.Name], r.manifests.Read[second.Name])
 			if len(shared) == 0 || ordered(policy, first.Name) && ordered(policy, second.Name) {
 				continue
 			}
-			p := d.problem(toml.Key{"broker", "order"}, fmt.Sprintf(
+			p := r.doc.Problem(Key{"broker", "order"}, fmt.Sprintf(
 				"%s and %s both take %s: say which is asked first, such as order = [%q, %q]",
 				first.Name, second.Name, strings.Join(shared, ", "), first.Name, second.Name))
 			if p.Line == 0 {
-				p.Line, p.Column = d.place(pluginKey(second.Name))
+				at := r.doc.Place(pluginKey(second.Name))
+				p.Line, p.Column = at.Line, at.Column
 			}
-			d.report(p)
+			r.report(p)
 		}
 	}
 }

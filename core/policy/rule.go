@@ -3,37 +3,41 @@ package policy
 import (
 	"fmt"
 	"slices"
-	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/intercede/intercede/internal/wire"
 )
 
 // ruleTable is the name of the array of tables that has the rules.
 const ruleTable = "container"
 
+// acceptKey is the key of a rule that lists annotations.
+const acceptKey = "accept_annotations"
+
 // rulePart is the first part of the keys of rule i.
 func rulePart(i int) string { return fmt.Sprintf("%s[%d]", ruleTable, i) }
 
-// rule is a [[container]] table as it stands in the config.
-type rule struct {
-	path    toml.Key
-	match   []condition // all must hold
-	plugins []rulePlugin
-	accept  []string // names of annotations
-	accepts bool     // the rule has a list of them
+// Rule is a [[container]] table.
+type Rule struct {
+	At      Key
+	Match   []Condition // all must hold
+	Plugins []RulePlugin
+	Accept  []Annotation
+	Accepts bool // the rule has a list of them
 }
 
-// rulePlugin is what a rule says of a plugin.
-type rulePlugin struct {
-	path     toml.Key
-	name     string
-	enabled  *bool          // nil: as it was
-	settings map[string]any // as toml.Decode gives them
+// AcceptAt is where the rule says which annotations it accepts.
+func (r *Rule) AcceptAt() Key { return append(slices.Clone(r.At), acceptKey) }
+
+// RulePlugin is what a rule says of a plugin.
+type RulePlugin struct {
+	At       Key
+	Name     string
+	Enabled  *bool          // nil: as it was
+	Settings map[string]any // as toml.Decode gives them
 }
 
 // readRules reads the [[container]] tables.
-func readRules(root *table) []rule {
+func readRules(root *table) []Rule {
 	value, ok := root.get(ruleTable)
 	if !ok {
 		return nil
@@ -43,9 +47,9 @@ func readRules(root *table) []rule {
 		root.fault(ruleTable, "%s: want [[container]] tables, with two brackets", literal(value))
 		return nil
 	}
-	var rules []rule
+	var rules []Rule
 	for i, values := range tables {
-		rules = append(rules, readRule(&table{doc: root.doc, path: toml.Key{rulePart(i)}, values: values}))
+		rules = append(rules, readRule(&table{reader: root.reader, path: Key{rulePart(i)}, values: values}))
 	}
 	return rules
 }
@@ -63,75 +67,35 @@ func tablesOf(value any) (tables []map[string]any, ok bool) {
 	return tables, ok
 }
 
-func readRule(t *table) rule {
-	r := rule{path: t.path, match: readMatch(t.table("match"))}
+func readRule(t *table) Rule {
+	r := Rule{At: t.path, Match: readMatch(t.table("match"))}
 	plugins := t.table("plugins")
 	for _, name := range plugins.names() {
 		if err := wire.CheckPluginName(name); err != nil {
 			plugins.fault(name, "%v", err)
 			continue
 		}
-		r.plugins = append(r.plugins, readRulePlugin(plugins.table(name), name))
+		r.Plugins = append(r.Plugins, readRulePlugin(plugins.table(name), name))
 	}
-	t.choice("accept_annotations", &r.accept, annotationNames)
-	_, r.accepts = t.values["accept_annotations"]
-	if len(plugins.values) == 0 && !r.accepts {
-		t.doc.report(t.doc.problem(t.path, "the rule changes nothing: give it plugins.NAME or accept_annotations"))
+	r.Accept = readAnnotations(t)
+	_, r.Accepts = t.values[acceptKey]
+	if len(plugins.values) == 0 && !r.Accepts {
+		t.reader.report(t.reader.Problem(t.path, "the rule changes nothing: give it plugins.NAME or accept_annotations"))
 	}
 	t.finish()
 	return r
 }
 
-func readRulePlugin(t *table, name string) rulePlugin {
-	p := rulePlugin{path: t.path, name: name}
+func readRulePlugin(t *table, name string) RulePlugin {
+	p := RulePlugin{At: t.path, Name: name}
 	var enabled bool
 	if read(t, "enabled", &enabled, "true or false") {
-		p.enabled = &enabled
+		p.Enabled = &enabled
 	}
-	p.settings = t.table("config").values
+	p.Settings = t.table("config").values
 	if len(t.values) == 0 {
-		t.doc.report(t.doc.problem(t.path, "the rule changes nothing: give the plugin enabled or config"))
+		t.reader.report(t.reader.Problem(t.path, "the rule changes nothing: give the plugin enabled or config"))
 	}
 	t.finish()
 	return p
-}
-
-// use marks the plugins that some container may have, and adds those of them that have no [plugins.NAME].
-func (c *Config) use() {
-	for i := range c.Plugins {
-		c.Plugins[i].Used = c.Plugins[i].Enabled
-	}
-	for _, r := range c.rules {
-		for _, p := range r.plugins {
-			if p.enabled != nil && *p.enabled {
-				c.usePlugin(p.name, p.path)
-			}
-		}
-		for _, a := range annotations {
-			if a.setting == "" && slices.Contains(r.accept, a.name) {
-				c.usePlugin(a.plugin, append(slices.Clone(r.path), "accept_annotations"))
-			}
-		}
-	}
-	slices.SortFunc(c.Plugins, func(a, b PluginConfig) int { return strings.Compare(a.Name, b.Name) })
-}
-
-func (c *Config) usePlugin(name string, path toml.Key) {
-	if p := c.plugin(name); p != nil {
-		p.Used = true
-		return
-	}
-	p := defaultPlugin(name, path, &c.Broker)
-	p.Enabled, p.Used = false, true
-	p.Path = from(c.Broker.PluginDir, p.Path)
-	c.Plugins = append(c.Plugins, p)
-}
-
-func (c *Config) plugin(name string) *PluginConfig {
-	for i := range c.Plugins {
-		if c.Plugins[i].Name == name {
-			return &c.Plugins[i]
-		}
-	}
-	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/BurntSushi/toml"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -23,7 +22,7 @@ func declarationsOf(m *wire.Manifest) declarations {
 
 // resolvedRule is a rule that was held against the manifests.
 type resolvedRule struct {
-	match   []condition
+	match   []Condition
 	at      Origin
 	layers  []layer
 	accepts bool
@@ -42,7 +41,7 @@ type layer struct {
 func (r resolvedRule) outcome(c *Container) RuleOutcome {
 	o := RuleOutcome{File: r.at.File, Line: r.at.Line, Key: r.at.Key, Matches: true}
 	for _, condition := range r.match {
-		if why := condition.mismatch(c); why != "" {
+		if why := mismatch(condition, c); why != "" {
 			o.Matches, o.Why = false, why
 			break
 		}
@@ -51,86 +50,78 @@ func (r resolvedRule) outcome(c *Container) RuleOutcome {
 }
 
 // rules holds the rules against the plugins that some container may have.
-func (d *document) rules(config *Config, manifests Manifests) []resolvedRule {
+func (r *resolver) rules() []resolvedRule {
 	var resolved []resolvedRule
-	for _, r := range config.rules {
-		rule := resolvedRule{match: r.match, at: d.origin(r.path), accepts: r.accepts, accept: map[string]Origin{}}
-		for _, p := range r.plugins {
-			if manifest := d.usedManifest(config, manifests, p.path, p.name); manifest != nil {
-				rule.layers = append(rule.layers, d.layer(p, manifest))
-			}
-		}
-		for i, name := range r.accept {
-			if d.checkAccept(config, manifests, r, i) {
-				rule.accept[name] = d.acceptOrigin(r, name)
-			}
-		}
-		resolved = append(resolved, rule)
+	for _, rule := range r.doc.Rules {
+		resolved = append(resolved, r.rule(rule))
 	}
 	return resolved
 }
 
-func (d *document) origin(key toml.Key) Origin {
-	o := Origin{File: d.file, Key: keyText(key)}
-	o.Line, _ = d.place(key)
-	return o
-}
-
-func (d *document) acceptOrigin(r rule, annotation string) Origin {
-	o := d.origin(append(slices.Clone(r.path), "accept_annotations"))
-	o.Annotation = annotation
-	return o
+func (r *resolver) rule(rule Rule) resolvedRule {
+	resolved := resolvedRule{match: rule.Match, at: r.origin(rule.At), accepts: rule.Accepts, accept: map[string]Origin{}}
+	for _, p := range rule.Plugins {
+		if manifest := r.usedManifest(p.At, p.Name); manifest != nil {
+			resolved.layers = append(resolved.layers, r.layer(p, manifest))
+		}
+	}
+	for _, a := range rule.Accept {
+		if r.checkAccept(rule, a) {
+			origin := r.origin(rule.AcceptAt())
+			origin.Annotation = a.Name
+			resolved.accept[a.Name] = origin
+		}
+	}
+	return resolved
 }
 
 // usedManifest is the manifest of a plugin that a rule names. It is nil for one that no container has: what is said of it
 // is not looked at if it has a [plugins.NAME], and otherwise the name is wrong, or its switch is missing.
-func (d *document) usedManifest(config *Config, manifests Manifests, path toml.Key, name string) *wire.Manifest {
-	plugin := config.plugin(name)
+func (r *resolver) usedManifest(at Key, name string) *wire.Manifest {
+	plugin := r.doc.Plugin(name)
 	if plugin == nil {
-		d.report(d.nothingEnables(config, manifests, path, name))
+		r.report(r.nothingEnables(at, name))
 		return nil
 	}
-	if !plugin.Used || !isManifestOf(plugin, manifests) {
+	if !plugin.Used || !r.hasManifest(plugin) {
 		return nil
 	}
-	return manifests.Read[name]
+	return r.manifests.Read[name]
 }
 
-func (d *document) nothingEnables(config *Config, manifests Manifests, path toml.Key, name string) Problem {
-	p := d.problem(path, fmt.Sprintf("nothing switches plugin %s on: want enabled = true in this rule or another, or a [plugins.%s]", name, name))
-	if !slices.Contains(manifests.Installed, name) {
-		known := slices.Clone(manifests.Installed)
-		for _, plugin := range config.Plugins {
+func (r *resolver) nothingEnables(at Key, name string) Problem {
+	p := r.doc.Problem(at, fmt.Sprintf("nothing switches plugin %s on: want enabled = true in this rule or another, or a [plugins.%s]", name, name))
+	if !slices.Contains(r.manifests.Installed, name) {
+		known := slices.Clone(r.manifests.Installed)
+		for _, plugin := range r.doc.Plugins {
 			known = append(known, plugin.Name)
 		}
-		p.Suggestion = nearest(name, known)
+		p.Suggestion = Nearest(name, known)
 	}
 	return p
 }
 
-func (d *document) layer(p rulePlugin, manifest *wire.Manifest) layer {
-	l := layer{plugin: p.name, enabled: p.enabled, origin: d.origin(append(slices.Clone(p.path), "enabled"))}
-	path := append(slices.Clone(p.path), "config")
-	values := d.settings(path, p.settings, manifest.GetSettings())
+func (r *resolver) layer(p RulePlugin, manifest *wire.Manifest) layer {
+	l := layer{plugin: p.Name, enabled: p.Enabled, origin: r.origin(append(slices.Clone(p.At), "enabled"))}
+	path := append(slices.Clone(p.At), "config")
+	values := r.settings(path, p.Settings, manifest)
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		l.settings = append(l.settings, SettingState{key, values[key], d.origin(append(slices.Clone(path), key))})
+		l.settings = append(l.settings, SettingState{key, values[key], r.origin(append(slices.Clone(path), key))})
 	}
 	return l
 }
 
-// checkAccept says whether element i of the rule's list has a plugin with the setting that it changes.
-func (d *document) checkAccept(config *Config, manifests Manifests, r rule, i int) bool {
-	a := annotations[slices.Index(annotationNames, r.accept[i])]
-	path := append(slices.Clone(r.path), "accept_annotations")
-	manifest := d.usedManifest(config, manifests, path, a.plugin)
+// checkAccept reports whether an annotation that the rule accepts has a plugin with the setting that it changes.
+func (r *resolver) checkAccept(rule Rule, a Annotation) bool {
+	manifest := r.usedManifest(rule.AcceptAt(), a.Plugin)
 	if manifest == nil {
 		return false
 	}
-	if a.setting == "" {
+	if a.Setting == "" {
 		return true
 	}
-	if s := declarationsOf(manifest)[a.setting]; s == nil || s.GetType() != a.kind {
-		d.report(d.problem(path, fmt.Sprintf("%s: plugin %s %s has no such setting: %s", a.name, a.plugin, manifest.GetVersion(), a.setting)))
+	if s := declarationsOf(manifest)[a.Setting]; s == nil || s.GetType() != a.Type {
+		r.report(r.doc.Problem(rule.AcceptAt(), fmt.Sprintf("%s: plugin %s %s has no such setting: %s", a.Name, a.Plugin, manifest.GetVersion(), a.Setting)))
 		return false
 	}
 	return true
@@ -154,9 +145,9 @@ func widest(base PluginState, rules []resolvedRule) string {
 				widen(s.Key, s.Value)
 			}
 		}
-		for _, a := range annotations {
-			if _, accepted := r.accept[a.name]; accepted && a.plugin == base.Name && a.setting != "" {
-				widen(a.setting, nonZero[a.kind])
+		for _, a := range Annotations {
+			if _, accepted := r.accept[a.Name]; accepted && a.Plugin == base.Name && a.Setting != "" {
+				widen(a.Setting, nonZero[a.Type])
 			}
 		}
 	}
@@ -168,5 +159,7 @@ var zeros = []string{"false", "0", `""`, "[]", "{}"}
 
 // nonZero has another value of each type that an annotation sets.
 var nonZero = map[wire.Setting_Type]json.RawMessage{
-	isBool: json.RawMessage("true"), isList: json.RawMessage(`["x"]`), isMap: json.RawMessage(`{"x":"x"}`),
+	wire.Setting_TYPE_BOOL:        json.RawMessage("true"),
+	wire.Setting_TYPE_STRING_LIST: json.RawMessage(`["x"]`),
+	wire.Setting_TYPE_STRING_MAP:  json.RawMessage(`{"x":"x"}`),
 }

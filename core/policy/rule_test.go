@@ -93,7 +93,7 @@ func TestRuleProblems(t *testing.T) {
 			config, problems := Parse(test.text, "config.toml", Options{PluginDir: "/p"})
 			policy, more := Resolve(config, manifests)
 			problems = append(problems, more...)
-			problems.sort()
+			problems.Sort()
 			check(t, problems, test.want...)
 			if (policy == nil) != (len(test.want) > 0) {
 				t.Errorf("policy %v with problems %v", policy, problems)

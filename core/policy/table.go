@@ -7,20 +7,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/intercede/intercede/internal/wire"
 )
 
 // table reads the keys of one table: each method stores the key's value if it is there and acceptable, and leaves the
 // default otherwise. What was never asked for is unknown.
 type table struct {
-	doc    *document
-	path   toml.Key
+	reader *reader
+	path   Key
 	values map[string]any
 	known  []string
 }
 
-func (t *table) key(name string) toml.Key {
+func (t *table) key(name string) Key {
 	return append(slices.Clone(t.path), name)
 }
 
@@ -31,7 +30,7 @@ func (t *table) get(name string) (value any, ok bool) {
 }
 
 func (t *table) fault(name, format string, args ...any) {
-	t.doc.report(t.doc.problem(t.key(name), fmt.Sprintf(format, args...)))
+	t.reader.report(t.reader.Problem(t.key(name), fmt.Sprintf(format, args...)))
 }
 
 // read stores the key's value if it has the type of into.
@@ -56,7 +55,7 @@ func (t *table) names() []string {
 
 // table is one without keys if there is none.
 func (t *table) table(name string) *table {
-	sub := &table{doc: t.doc, path: t.key(name)}
+	sub := &table{reader: t.reader, path: t.key(name)}
 	read(t, name, &sub.values, "a table")
 	return sub
 }
@@ -96,7 +95,7 @@ func (t *table) oneOf(name string, into *string, accepted ...string) {
 		return
 	}
 	if !slices.Contains(accepted, text) {
-		t.doc.report(near(t.doc.problem(t.key(name), "unknown value "+quote(text)), text, accepted))
+		t.reader.report(near(t.reader.Problem(t.key(name), "unknown value "+quote(text)), text, accepted))
 		return
 	}
 	*into = text
@@ -137,11 +136,11 @@ func (t *table) verdict(name string, into **wire.Verdict) {
 		*into = &wire.Verdict{Kind: &wire.Verdict_Continue{Continue: true}}
 		return
 	}
-	errno, ok := ParseErrno(text)
+	errno, ok := parseErrno(text)
 	if !ok {
-		p := t.doc.problem(t.key(name), quote(text)+": want "+want)
-		p.Suggestion = nearest(text, append([]string{"continue"}, errnoNames...))
-		t.doc.report(p)
+		p := t.reader.Problem(t.key(name), quote(text)+": want "+want)
+		p.Suggestion = Nearest(text, append([]string{"continue"}, errnoNames...))
+		t.reader.report(p)
 		return
 	}
 	*into = &wire.Verdict{Kind: &wire.Verdict_Errno{Errno: int32(errno)}}
@@ -156,14 +155,14 @@ func (t *table) choice(name string, into *[]string, accepted []string) {
 	words := make([]string, 0, len(list))
 	for i, element := range list {
 		word, isText := element.(string)
-		at := func(message string) Problem { return t.doc.elementProblem(t.key(name), i, literal(element)+message) }
+		at := func(message string) Problem { return t.reader.elementProblem(t.key(name), i, literal(element)+message) }
 		switch {
 		case !isText:
-			t.doc.report(at(": want a string"))
+			t.reader.report(at(": want a string"))
 		case !slices.Contains(accepted, word):
-			t.doc.report(near(at(" is not one of them"), word, accepted))
+			t.reader.report(near(at(" is not one of them"), word, accepted))
 		case slices.Contains(words, word):
-			t.doc.report(at(" is in the list twice"))
+			t.reader.report(at(" is in the list twice"))
 		default:
 			words = append(words, word)
 		}
@@ -175,7 +174,7 @@ func (t *table) choice(name string, into *[]string, accepted []string) {
 func (t *table) finish() {
 	for _, name := range t.names() {
 		if !slices.Contains(t.known, name) {
-			t.doc.report(near(t.doc.problem(t.key(name), "unknown key"), name, t.known))
+			t.reader.report(near(t.reader.Problem(t.key(name), "unknown key"), name, t.known))
 		}
 	}
 }
