@@ -1,11 +1,11 @@
 package policy
 
 import (
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/intercede/intercede/internal/wire"
 )
 
 // check compares problems, line by line, with what is wanted.
@@ -135,9 +135,6 @@ func TestParseGoesOnAfterProblems(t *testing.T) {
 	if config.Broker.Deadline != 2*time.Second || config.Broker.Rate != 100_000 || len(config.Plugins) != 1 {
 		t.Errorf("config %+v: want what is right, and defaults for the rest", config)
 	}
-	if policy, problems := Resolve(config, Manifests{Read: map[string]*wire.Manifest{"a": {Name: "a"}}}); policy != nil || problems != nil {
-		t.Errorf("Resolve gave %v, %v: want neither a policy nor further problems", policy, problems)
-	}
 }
 
 func TestParseDefaults(t *testing.T) {
@@ -201,5 +198,21 @@ func TestPluginDir(t *testing.T) {
 				t.Errorf("path %s, want %s", got, test.want)
 			}
 		})
+	}
+}
+
+// TestDefaultConfig holds the config.toml of the repository against what the code does without it. The plugins' settings are
+// in cmd's TestShippedConfigHasDefaults.
+func TestDefaultConfig(t *testing.T) {
+	text, err := os.ReadFile("../../config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped, problems := Parse(string(text), "config.toml", Options{})
+	check(t, problems)
+	bare, problems := Parse("", "config.toml", Options{})
+	check(t, problems)
+	if !reflect.DeepEqual(shipped.Broker, bare.Broker) || shipped.OCIRuntime != bare.OCIRuntime {
+		t.Errorf("config.toml gives\n%+v %+v\nand defaults alone\n%+v %+v", shipped.Broker, shipped.OCIRuntime, bare.Broker, bare.OCIRuntime)
 	}
 }

@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"os"
-	"reflect"
 	"testing"
 
 	"github.com/intercede/intercede/internal/wire"
@@ -83,49 +81,52 @@ func resolve(t *testing.T, text string) (*Policy, Problems) {
 	return Resolve(config, testManifests(t))
 }
 
+// resolveProblems are the lines of what is wrong with a config when it is held against testManifests.
+var resolveProblems = map[string]struct {
+	text string
+	want []string
+}{
+	"unknown setting": {"[plugins.mknod]\nenabled = true\n\n[plugins.mknod.config]\ndevice = [\"c 1:3\"]\n", []string{
+		`config.toml:5:1: plugins.mknod.config.device: unknown key; did you mean "devices"?`}},
+	"unknown setting, nothing near": {"plugins.sysinfo.config.uptime = 1", []string{
+		"config.toml:1:1: plugins.sysinfo.config.uptime: unknown key; accepted: loads"}},
+	"setting of a plugin without any": {"plugins.one.config.x = 1", []string{
+		"config.toml:1:1: plugins.one.config.x: unknown key"}},
+	"list elements": {"[plugins.mknod.config]\ndevices = [\n  \"c 1:3\",\n  \"c 1;3\", 7,\n  # a comment, [\"\n  ['x'],\n]\n", []string{
+		`config.toml:4:3: plugins.mknod.config.devices[1]: "c 1;3": want something like "c 1:3"`,
+		"config.toml:4:12: plugins.mknod.config.devices[2]: 7: want a string",
+		`config.toml:6:3: plugins.mknod.config.devices[3]: ["x"]: want a string`}},
+	"not a list": {"plugins.mknod.config = { devices = \"c 1:3\" }", []string{
+		`config.toml:1:26: plugins.mknod.config.devices: "c 1:3": want a list of strings`}},
+	"tables for a list": {"[[plugins.mknod.config.devices]]\na = 1\n[[plugins.mknod.config.devices]]\na.b = 1\n", []string{
+		`config.toml:1:1: plugins.mknod.config.devices: [{"a":1},{"a":{"b":1}}]: want a list of strings`}},
+	"types": {"[plugins.every.config]\nflag = \"on\"\nnumber = 2.0\ntext = 07:32:00\nlist = { a = inf }\nz_table = []\n", []string{
+		`config.toml:2:1: plugins.every.config.flag: "on": want true or false`,
+		"config.toml:3:1: plugins.every.config.number: 2.0: want a whole number",
+		"config.toml:4:1: plugins.every.config.text: 0000-01-01T07:32:00Z: want a string",
+		`config.toml:5:1: plugins.every.config.list: {"a":+inf}: want a list of strings`,
+		"config.toml:6:1: plugins.every.config.z_table: []: want a table of strings"}},
+	"range and table members": {"[plugins.every.config]\nnumber = -6\n[plugins.every.config.z_table]\nok = \"a\"\n\"a b\" = \"A\"\nc = 1\n", []string{
+		"config.toml:2:1: plugins.every.config.number: -6: want -5 or more",
+		`config.toml:5:1: plugins.every.config.z_table."a b": "A": does not match [a-z0-9<>]+`,
+		"config.toml:6:1: plugins.every.config.z_table.c: 1: want a string"}},
+	"a value that is not one of the setting's": {"plugins.sysinfo.config.loads = \"hots\"", []string{
+		`config.toml:1:1: plugins.sysinfo.config.loads: "hots": want something like "container"`}},
+	"no manifest": {"[plugins.mknode]\n", []string{
+		`config.toml:1:1: plugins.mknode: no manifest from /p/intercede-plugin-mknode: is the plugin installed there?; did you mean "mknod"?`}},
+	"two plugins, no order": {"[plugins.one]\n[plugins.two]\n", []string{
+		`config.toml:2:1: broker.order: one and two both take setxattr, lsetxattr: say which is asked first, such as order = ["one", "two"]`}},
+	"two plugins, half an order": {"broker.order = [\"one\"]\n[plugins.one]\n[plugins.two]\n", []string{
+		`config.toml:1:1: broker.order: one and two both take setxattr, lsetxattr: say which is asked first, such as order = ["one", "two"]`}},
+	"several plugins": {"[plugins.one]\n[plugins.two.config]\nx = 1\n[plugins.mknod.config]\ndevices = 1\n", []string{
+		`config.toml:2:1: broker.order: one and two both take setxattr, lsetxattr: say which is asked first, such as order = ["one", "two"]`,
+		"config.toml:3:1: plugins.two.config.x: unknown key",
+		"config.toml:5:1: plugins.mknod.config.devices: 1: want a list of strings"}},
+	"disabled plugins are not looked at": {"[plugins.one]\n[plugins.two]\nenabled = false\nconfig.x = 1\n[plugins.none]\nenabled = false\n", nil},
+}
+
 func TestResolveProblems(t *testing.T) {
-	for name, test := range map[string]struct {
-		text string
-		want []string
-	}{
-		"unknown setting": {"[plugins.mknod]\nenabled = true\n\n[plugins.mknod.config]\ndevice = [\"c 1:3\"]\n", []string{
-			`config.toml:5:1: plugins.mknod.config.device: unknown key; did you mean "devices"?`}},
-		"unknown setting, nothing near": {"plugins.sysinfo.config.uptime = 1", []string{
-			"config.toml:1:1: plugins.sysinfo.config.uptime: unknown key; accepted: loads"}},
-		"setting of a plugin without any": {"plugins.one.config.x = 1", []string{
-			"config.toml:1:1: plugins.one.config.x: unknown key"}},
-		"list elements": {"[plugins.mknod.config]\ndevices = [\n  \"c 1:3\",\n  \"c 1;3\", 7,\n  # a comment, [\"\n  ['x'],\n]\n", []string{
-			`config.toml:4:3: plugins.mknod.config.devices[1]: "c 1;3": want something like "c 1:3"`,
-			"config.toml:4:12: plugins.mknod.config.devices[2]: 7: want a string",
-			`config.toml:6:3: plugins.mknod.config.devices[3]: ["x"]: want a string`}},
-		"not a list": {"plugins.mknod.config = { devices = \"c 1:3\" }", []string{
-			`config.toml:1:26: plugins.mknod.config.devices: "c 1:3": want a list of strings`}},
-		"tables for a list": {"[[plugins.mknod.config.devices]]\na = 1\n[[plugins.mknod.config.devices]]\na.b = 1\n", []string{
-			`config.toml:1:1: plugins.mknod.config.devices: [{"a":1},{"a":{"b":1}}]: want a list of strings`}},
-		"types": {"[plugins.every.config]\nflag = \"on\"\nnumber = 2.0\ntext = 07:32:00\nlist = { a = inf }\nz_table = []\n", []string{
-			`config.toml:2:1: plugins.every.config.flag: "on": want true or false`,
-			"config.toml:3:1: plugins.every.config.number: 2.0: want a whole number",
-			"config.toml:4:1: plugins.every.config.text: 0000-01-01T07:32:00Z: want a string",
-			`config.toml:5:1: plugins.every.config.list: {"a":+inf}: want a list of strings`,
-			"config.toml:6:1: plugins.every.config.z_table: []: want a table of strings"}},
-		"range and table members": {"[plugins.every.config]\nnumber = -6\n[plugins.every.config.z_table]\nok = \"a\"\n\"a b\" = \"A\"\nc = 1\n", []string{
-			"config.toml:2:1: plugins.every.config.number: -6: want -5 or more",
-			`config.toml:5:1: plugins.every.config.z_table."a b": "A": does not match [a-z0-9<>]+`,
-			"config.toml:6:1: plugins.every.config.z_table.c: 1: want a string"}},
-		"a value that is not one of the setting's": {"plugins.sysinfo.config.loads = \"hots\"", []string{
-			`config.toml:1:1: plugins.sysinfo.config.loads: "hots": want something like "container"`}},
-		"no manifest": {"[plugins.mknode]\n", []string{
-			`config.toml:1:1: plugins.mknode: no manifest from /p/intercede-plugin-mknode: is the plugin installed there?; did you mean "mknod"?`}},
-		"two plugins, no order": {"[plugins.one]\n[plugins.two]\n", []string{
-			`config.toml:2:1: broker.order: one and two both take setxattr, lsetxattr: say which is asked first, such as order = ["one", "two"]`}},
-		"two plugins, half an order": {"broker.order = [\"one\"]\n[plugins.one]\n[plugins.two]\n", []string{
-			`config.toml:1:1: broker.order: one and two both take setxattr, lsetxattr: say which is asked first, such as order = ["one", "two"]`}},
-		"several plugins": {"[plugins.one]\n[plugins.two.config]\nx = 1\n[plugins.mknod.config]\ndevices = 1\n", []string{
-			`config.toml:2:1: broker.order: one and two both take setxattr, lsetxattr: say which is asked first, such as order = ["one", "two"]`,
-			"config.toml:3:1: plugins.two.config.x: unknown key",
-			"config.toml:5:1: plugins.mknod.config.devices: 1: want a list of strings"}},
-		"disabled plugins are not looked at": {"[plugins.one]\n[plugins.two]\nenabled = false\nconfig.x = 1\n[plugins.none]\nenabled = false\n", nil},
-	} {
+	for name, test := range resolveProblems {
 		t.Run(name, func(t *testing.T) {
 			policy, problems := resolve(t, test.text)
 			check(t, problems, test.want...)
@@ -194,18 +195,9 @@ func TestSettingsJSON(t *testing.T) {
 	}
 }
 
-// TestDefaultConfig holds the config.toml of the repository against what the code does without it. The plugins' settings are
-// in cmd's TestShippedConfigHasDefaults.
-func TestDefaultConfig(t *testing.T) {
-	text, err := os.ReadFile("../../config.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shipped, problems := Parse(string(text), "config.toml", Options{})
-	check(t, problems)
-	bare, problems := Parse("", "config.toml", Options{})
-	check(t, problems)
-	if !reflect.DeepEqual(shipped.Broker, bare.Broker) || shipped.OCIRuntime != bare.OCIRuntime {
-		t.Errorf("config.toml gives\n%+v %+v\nand defaults alone\n%+v %+v", shipped.Broker, shipped.OCIRuntime, bare.Broker, bare.OCIRuntime)
+func TestResolveAfterProblems(t *testing.T) {
+	doc, _ := Parse("broker.rate = true\n[plugins.a]\n", "config.toml", Options{})
+	if policy, problems := Resolve(doc, Manifests{Read: map[string]*wire.Manifest{"a": {Name: "a"}}}); policy != nil || problems != nil {
+		t.Errorf("Resolve gave %v, %v: want neither a policy nor further problems", policy, problems)
 	}
 }
