@@ -5,12 +5,12 @@ import (
 	"fmt"
 
 	"github.com/intercede/intercede/core/daemon"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/spf13/cobra"
 )
 
 func checkCommand() *cobra.Command {
-	var config configFlags
+	var flags configFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "check",
@@ -19,29 +19,29 @@ func checkCommand() *cobra.Command {
 		Example: "  intercede check --config /etc/intercede/config.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			options, err := config.options()
+			options, err := flags.options()
 			if err != nil {
 				return err
 			}
-			_, problems := daemon.Load(c.Context(), config.path, options)
+			_, problems := daemon.Load(c.Context(), flags.path, options)
 			if asJSON {
 				return checkJSON(c, problems)
 			}
 			if len(problems) > 0 {
 				return printProblems(problems)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: no problems\n", config.path)
+			fmt.Fprintf(c.OutOrStdout(), "%s: no problems\n", flags.path)
 			return nil
 		},
 	}
-	config.register(c)
+	flags.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the problems as a JSON array")
 	return c
 }
 
-func checkJSON(c *cobra.Command, problems policy.Problems) error {
+func checkJSON(c *cobra.Command, problems config.Problems) error {
 	if problems == nil {
-		problems = policy.Problems{}
+		problems = config.Problems{}
 	}
 	if err := json.NewEncoder(c.OutOrStdout()).Encode(problems); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/intercede/intercede/core/daemon"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/spf13/cobra"
 )
 
@@ -24,12 +24,12 @@ func (f *configFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.pluginDir, "plugin-dir", "", "`DIR` of the plugins' binaries, in the place of the config's plugin_dir")
 }
 
-func (f *configFlags) options() (policy.Options, error) {
+func (f *configFlags) options() (config.Options, error) {
 	if f.pluginDir == "" {
-		return policy.Options{}, nil
+		return config.Options{}, nil
 	}
 	dir, err := filepath.Abs(f.pluginDir)
-	return policy.Options{PluginDir: dir}, err
+	return config.Options{PluginDir: dir}, err
 }
 
 // load reads and checks the config with all that it names. Problems are printed.
@@ -46,20 +46,20 @@ func (f *configFlags) load(ctx context.Context) (*daemon.Setup, error) {
 }
 
 // read reads the config alone; no plugin is run. Problems are printed.
-func (f *configFlags) read() (*policy.Document, error) {
+func (f *configFlags) read() (*config.Document, error) {
 	options, err := f.options()
 	if err != nil {
 		return nil, err
 	}
-	config, problems := policy.Load(f.path, options)
+	doc, problems := config.Load(f.path, options)
 	if len(problems) > 0 {
 		return nil, printProblems(problems)
 	}
-	return config, nil
+	return doc, nil
 }
 
 // printProblems prints them, and returns the error that ends the command.
-func printProblems(problems policy.Problems) error {
+func printProblems(problems config.Problems) error {
 	for _, p := range problems {
 		fmt.Fprintln(os.Stderr, p.Error())
 	}

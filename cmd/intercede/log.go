@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/logqueue"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -29,7 +29,7 @@ const flushTime = time.Second
 
 // open gives a log on standard error whose reader can neither hold up the program nor end it, and what writes the rest of it
 // at the end.
-func (f *logFlags) open(broker policy.Broker) (log zerolog.Logger, flush func(), err error) {
+func (f *logFlags) open(broker config.Broker) (log zerolog.Logger, flush func(), err error) {
 	level, err := zerolog.ParseLevel(broker.LogLevel)
 	if f.level != "" {
 		level, err = zerolog.ParseLevel(f.level)

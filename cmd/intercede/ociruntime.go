@@ -8,7 +8,7 @@ import (
 	"runtime"
 
 	"github.com/intercede/intercede/core/ociruntime"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/spf13/cobra"
 )
 
@@ -67,7 +67,7 @@ A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" w
 }
 
 func checkRuntimeFlag(runtime string) error {
-	if err := policy.CheckOCIRuntime(runtime); err != nil {
+	if err := config.CheckOCIRuntime(runtime); err != nil {
 		return &exitError{exitUsage, fmt.Errorf("--%s %q: %w", runtimeFlag, runtime, err)}
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/spf13/cobra"
 )
 
@@ -45,7 +46,7 @@ type described struct {
 var describedFlags = []string{"id", "runtime", "name", "image", "annotation", "label", "peer-uid", "cgroup", "cookie"}
 
 func policyExplainCommand() *cobra.Command {
-	var config configFlags
+	var flags configFlags
 	var asJSON bool
 	var d described
 	c := &cobra.Command{
@@ -62,7 +63,7 @@ it reads the config, and says what such a container would get.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			d.given = slices.ContainsFunc(describedFlags, c.Flags().Changed)
-			policies, err := explain(c.Context(), &config, &d, args)
+			policies, err := explain(c.Context(), &flags, &d, args)
 			if err != nil {
 				return err
 			}
@@ -72,7 +73,7 @@ it reads the config, and says what such a container would get.`,
 			return printPolicies(c.OutOrStdout(), policies)
 		},
 	}
-	config.register(c)
+	flags.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
 	d.register(c)
 	return c
@@ -81,7 +82,7 @@ it reads the config, and says what such a container would get.`,
 func (d *described) register(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&d.container.ID, "id", "", "`ID` of the described container")
-	f.StringVar(&d.container.Runtime, "runtime", policy.RuntimeOCI, "`KIND` of what delivers its listener: oci, lxc or run")
+	f.StringVar(&d.container.Runtime, "runtime", config.RuntimeOCI, "`KIND` of what delivers its listener: oci, lxc or run")
 	f.StringVar(&d.container.Name, "name", "", "its `NAME`, in the place of what its annotations say")
 	f.StringVar(&d.container.Image, "image", "", "`NAME` of its image, likewise")
 	f.StringArrayVar(&d.annotations, "annotation", nil, "an annotation `K=V` of it, may be repeated")
@@ -92,21 +93,21 @@ func (d *described) register(c *cobra.Command) {
 }
 
 // explain gives the policies of attached containers, or that of the described one.
-func explain(ctx context.Context, config *configFlags, d *described, args []string) ([]broker.ContainerPolicy, error) {
+func explain(ctx context.Context, flags *configFlags, d *described, args []string) ([]broker.ContainerPolicy, error) {
 	switch {
 	case len(args) == 1 && d.given:
 		return nil, &exitError{exitUsage, errors.New("ID names a container that is there, the flags describe one: give either")}
 	case len(args) == 1:
-		return explainAttached(ctx, config, args[0])
+		return explainAttached(ctx, flags, args[0])
 	case d.given:
-		return d.explain(ctx, config)
+		return d.explain(ctx, flags)
 	default:
 		return nil, &exitError{exitUsage, errors.New("give the ID of a container, or flags that describe one, such as --id and --annotation")}
 	}
 }
 
-func explainAttached(ctx context.Context, config *configFlags, id string) ([]broker.ContainerPolicy, error) {
-	read, err := config.read()
+func explainAttached(ctx context.Context, flags *configFlags, id string) ([]broker.ContainerPolicy, error) {
+	read, err := flags.read()
 	if err != nil {
 		return nil, err
 	}
@@ -117,12 +118,12 @@ func explainAttached(ctx context.Context, config *configFlags, id string) ([]bro
 	return policies, err
 }
 
-func (d *described) explain(ctx context.Context, config *configFlags) ([]broker.ContainerPolicy, error) {
+func (d *described) explain(ctx context.Context, flags *configFlags) ([]broker.ContainerPolicy, error) {
 	container, err := d.complete()
 	if err != nil {
 		return nil, err
 	}
-	setup, err := config.load(ctx)
+	setup, err := flags.load(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/intake/oci"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/run"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/rs/zerolog"
@@ -89,7 +89,7 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 		}
 		defer engine.Close()
 		deliver = func(c *run.Container) error {
-			claim := container.Claim{ID: c.ID(), Runtime: policy.RuntimeRun, Name: options.Name, Annotations: annotations, PID: c.InitPID()}
+			claim := container.Claim{ID: c.ID(), Runtime: config.RuntimeRun, Name: options.Name, Annotations: annotations, PID: c.InitPID()}
 			return engine.Attach(ctx, c.Listener(), claim)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/internal/disk"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
@@ -88,13 +88,13 @@ func (b *bench) openMount(ctx context.Context, pluginDir string, log zerolog.Log
 }
 
 func mountSetup(ctx context.Context, dir, pluginDir string, d disk.Disk) (*daemon.Setup, error) {
-	config := filepath.Join(dir, "config.toml")
+	path := filepath.Join(dir, "config.toml")
 	text := fmt.Sprintf("[broker]\nplugin_dir = %q\nrate = 0\n[plugins.mknod.config]\ndevices = [%q]\n"+
 		"[plugins.mount.config]\nallowed = [\"ext4\"]\nshift = true\n", pluginDir, d.Node())
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	setup, problems := daemon.Load(ctx, config, policy.Options{})
+	setup, problems := daemon.Load(ctx, path, config.Options{})
 	if len(problems) > 0 {
 		return nil, problems
 	}

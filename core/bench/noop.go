@@ -7,7 +7,7 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
@@ -18,8 +18,8 @@ const noopName = "noop"
 
 // startNoop starts a broker with this one plugin; overGRPC without lanes. The error says what is wrong with the plugin's
 // binary.
-func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zerolog.Logger) (*broker.Broker, error) {
-	spec := launcher.Spec{Name: noopName, Path: filepath.Join(config.PluginDir, wire.BinaryPrefix+noopName), GRPC: overGRPC}
+func startNoop(ctx context.Context, settings config.Broker, overGRPC bool, log zerolog.Logger) (*broker.Broker, error) {
+	spec := launcher.Spec{Name: noopName, Path: filepath.Join(settings.PluginDir, wire.BinaryPrefix+noopName), GRPC: overGRPC}
 	manifest, err := launcher.ReadManifest(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -33,8 +33,8 @@ func startNoop(ctx context.Context, config policy.Broker, overGRPC bool, log zer
 		return nil, err
 	}
 	p := &broker.Policy{
-		Uses:        []broker.Use{{Plugin: plugin, Settings: "{}", Deadline: config.Deadline, OnFailure: manifest.GetOnFailure()}},
-		Limits:      broker.Limits{MaxInflight: config.MaxInflight},
+		Uses:        []broker.Use{{Plugin: plugin, Settings: "{}", Deadline: settings.Deadline, OnFailure: manifest.GetOnFailure()}},
+		Limits:      broker.Limits{MaxInflight: settings.MaxInflight},
 		SyscallName: routes.Name,
 		Released:    plugin.Stop,
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +69,7 @@ func golden(t *testing.T, file string, write func(io.Writer) error) {
 }
 
 func TestUnlimitedLeavesTheSetup(t *testing.T) {
-	setup := &daemon.Setup{Policy: &policy.Policy{Broker: policy.Broker{Rate: 7, MaxInflight: 3}}}
+	setup := &daemon.Setup{Policy: &policy.Policy{Broker: config.Broker{Rate: 7, MaxInflight: 3}}}
 	free := unlimited(setup)
 	if free.Policy.Broker.Rate != 0 || free.Policy.Broker.MaxInflight != 3 || setup.Policy.Broker.Rate != 7 {
 		t.Errorf("got %+v of %+v", free.Policy.Broker, setup.Policy.Broker)

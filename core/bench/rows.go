@@ -16,6 +16,7 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
@@ -142,14 +143,14 @@ func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logge
 	return nil
 }
 
-func (b *bench) openNoop(ctx context.Context, config policy.Broker, log zerolog.Logger) error {
+func (b *bench) openNoop(ctx context.Context, settings config.Broker, log zerolog.Logger) error {
 	for _, r := range []*row{
 		{key: "noop", name: "plugin that returns at once (getppid)"},
 		{key: "noop-grpc", name: "the same over gRPC, without a lane"},
 	} {
-		started, err := startNoop(ctx, config, r.key == "noop-grpc", log)
+		started, err := startNoop(ctx, settings, r.key == "noop-grpc", log)
 		if errors.Is(err, fs.ErrNotExist) {
-			b.leaveOut(r.name, fmt.Sprintf("there is no %s%s in %s", wire.BinaryPrefix, noopName, config.PluginDir))
+			b.leaveOut(r.name, fmt.Sprintf("there is no %s%s in %s", wire.BinaryPrefix, noopName, settings.PluginDir))
 			continue
 		}
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -38,7 +38,7 @@ func startRelayed(t *testing.T) *relayed {
 // claim is what LXC's intake says.
 func (r *relayed) claim() container.Claim {
 	root := uint32(0)
-	return container.Claim{Runtime: policy.RuntimeLXC, Cookie: "biscuit", PeerUID: &root, PID: r.PID}
+	return container.Claim{Runtime: config.RuntimeLXC, Cookie: "biscuit", PeerUID: &root, PID: r.PID}
 }
 
 // exchange receives the next notification.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	protobuf "google.golang.org/protobuf/proto"
@@ -48,7 +49,7 @@ func TestInterception(t *testing.T) {
 	}})
 	liar := uint32(4242)
 	got, err := GetInterception(t.Context(), path, policy.Container{
-		ID: "web", Runtime: policy.RuntimeOCI, Annotations: map[string]string{"k": strings.Repeat("v", 1<<20)}, PeerUID: &liar,
+		ID: "web", Runtime: config.RuntimeOCI, Annotations: map[string]string{"k": strings.Repeat("v", 1<<20)}, PeerUID: &liar,
 	})
 	if err != nil {
 		t.Fatal(err)

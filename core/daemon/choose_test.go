@@ -16,6 +16,7 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ func loadRules(t *testing.T, rules string, plugins ...string) *Setup {
 	if err := os.WriteFile(path, []byte(text+rules), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	setup, problems := Load(t.Context(), path, policy.Options{})
+	setup, problems := Load(t.Context(), path, config.Options{})
 	if problems != nil {
 		t.Fatal(problems)
 	}

@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"github.com/intercede/intercede/core/launcher"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -24,14 +24,14 @@ type Installed struct {
 
 // ListInstalled finds the plugins of the config and of its plugin folder, by name, and runs their binaries for their
 // manifests.
-func ListInstalled(ctx context.Context, config *policy.Document) []*Installed {
+func ListInstalled(ctx context.Context, doc *config.Document) []*Installed {
 	var list []*Installed
-	for _, p := range config.Plugins {
+	for _, p := range doc.Plugins {
 		list = append(list, &Installed{Name: p.Name, Path: p.Path, Enabled: p.Used})
 	}
-	for _, name := range installedNames(config.Broker.PluginDir) {
+	for _, name := range installedNames(doc.Broker.PluginDir) {
 		if !slices.ContainsFunc(list, func(p *Installed) bool { return p.Name == name }) {
-			list = append(list, &Installed{Name: name, Path: filepath.Join(config.Broker.PluginDir, wire.BinaryPrefix+name)})
+			list = append(list, &Installed{Name: name, Path: filepath.Join(doc.Broker.PluginDir, wire.BinaryPrefix+name)})
 		}
 	}
 	slices.SortFunc(list, func(a, b *Installed) int { return strings.Compare(a.Name, b.Name) })

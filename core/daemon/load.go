@@ -9,6 +9,7 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -22,13 +23,13 @@ type Setup struct {
 
 // Load reads the config at path, runs the binaries of the plugins that some container may have for their manifests and checks all of it. Nothing is
 // started. It gives every problem that it finds at once.
-func Load(ctx context.Context, path string, options policy.Options) (*Setup, policy.Problems) {
-	config, problems := policy.Load(path, options)
-	if config == nil {
+func Load(ctx context.Context, path string, options config.Options) (*Setup, config.Problems) {
+	doc, problems := config.Load(path, options)
+	if doc == nil {
 		return nil, problems
 	}
-	manifests := readManifests(ctx, config)
-	resolved, more := policy.Resolve(config, manifests)
+	manifests := readManifests(ctx, doc)
+	resolved, more := policy.Resolve(doc, manifests)
 	if problems = append(problems, more...); len(problems) > 0 {
 		return nil, problems
 	}
@@ -40,19 +41,19 @@ func Load(ctx context.Context, path string, options policy.Options) (*Setup, pol
 	}
 	var err error
 	if setup.routes, err = filter.Resolve(setup.Manifests); err != nil {
-		return nil, policy.Problems{{File: path, Key: "plugins", Message: err.Error()}}
+		return nil, config.Problems{{File: path, Key: "plugins", Message: err.Error()}}
 	}
 	return setup, nil
 }
 
 // readManifests runs the binaries of the plugins that some container may have, all at once.
-func readManifests(ctx context.Context, config *policy.Document) policy.Manifests {
+func readManifests(ctx context.Context, doc *config.Document) policy.Manifests {
 	var mu sync.Mutex
 	var reading sync.WaitGroup
 	manifests := policy.Manifests{
-		Read: map[string]*wire.Manifest{}, Unread: map[string]error{}, Installed: installedNames(config.Broker.PluginDir),
+		Read: map[string]*wire.Manifest{}, Unread: map[string]error{}, Installed: installedNames(doc.Broker.PluginDir),
 	}
-	for _, p := range config.Plugins {
+	for _, p := range doc.Plugins {
 		if !p.Used {
 			continue
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/intake/lxc"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +49,7 @@ func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (
 	ctx, cancel := context.WithDeadline(ctx, x.End)
 	defer cancel()
 	return s.engine.Relay(ctx, container.Claim{
-		Runtime: policy.RuntimeLXC, Name: container.LXCName(int(c.Peer.Pid)), Cookie: x.Cookie, PeerUID: &c.Peer.Uid, PID: x.Init,
+		Runtime: config.RuntimeLXC, Name: container.LXCName(int(c.Peer.Pid)), Cookie: x.Cookie, PeerUID: &c.Peer.Uid, PID: x.Init,
 	})
 }
 

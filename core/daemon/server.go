@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -133,7 +134,7 @@ func (s *Server) report(err error) {
 // attach is called for each listener that a runtime delivers.
 func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	claim := container.Claim{
-		ID: a.State.State.ID, Runtime: policy.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
+		ID: a.State.State.ID, Runtime: config.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
 	}
 	claim.PeerUID = &a.Peer.Uid
 	if claim.PID == 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/internal/disk"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/run"
 	"github.com/rs/zerolog"
 )
@@ -62,11 +62,11 @@ func Run(ctx context.Context, pluginDir string, command []string, log zerolog.Lo
 	if len(shown) == 0 {
 		return nil, fmt.Errorf("nothing to show: there are no plugins in %s; make build, and --plugin-dir bin, or set plugin_dir in the config", pluginDir)
 	}
-	config := filepath.Join(dir, "config.toml")
-	if err := writeConfig(config, pluginDir, found, plugins(d)); err != nil {
+	path := filepath.Join(dir, "config.toml")
+	if err := writeConfig(path, pluginDir, found, plugins(d)); err != nil {
 		return nil, err
 	}
-	setup, problems := daemon.Load(ctx, config, policy.Options{})
+	setup, problems := daemon.Load(ctx, path, config.Options{})
 	if len(problems) > 0 {
 		return nil, problems
 	}

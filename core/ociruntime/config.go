@@ -15,6 +15,7 @@ import (
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -124,7 +125,7 @@ func inInitialUserNamespace() (bool, error) {
 
 // describe says to the rules what the container will be.
 func (f *configFile) describe(id string) policy.Container {
-	c := policy.Container{Runtime: policy.RuntimeOCI, ID: id, Annotations: f.spec.Annotations}
+	c := policy.Container{Runtime: config.RuntimeOCI, ID: id, Annotations: f.spec.Annotations}
 	if path := cgroupOf(f.spec.Linux.CgroupsPath); path != "" {
 		c.Cgroups = []string{path}
 	}

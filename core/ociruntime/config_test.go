@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/control"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
@@ -260,7 +260,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"id":"abc","runtime":"` + policy.RuntimeOCI + `","annotations":{"io.kubernetes.cri.container-name":"c"},"cgroups":["/kubepods.slice/kubepods-pod1.slice/cri-containerd-abc.scope"]}`
+	const want = `{"id":"abc","runtime":"` + config.RuntimeOCI + `","annotations":{"io.kubernetes.cri.container-name":"c"},"cgroups":["/kubepods.slice/kubepods-pod1.slice/cri-containerd-abc.scope"]}`
 	if string(got) != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

@@ -12,13 +12,13 @@ import (
 	"io/fs"
 
 	"github.com/intercede/intercede/core/control"
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 )
 
 // Options are what the command line of intercede itself says.
 type Options struct {
 	Config  string // path of the config file
-	Runtime string // in the place of the config's oci_runtime.runtime, as policy.CheckOCIRuntime accepts it; empty: that
+	Runtime string // in the place of the config's oci_runtime.runtime, as config.CheckOCIRuntime accepts it; empty: that
 }
 
 // Exec prepares the bundle, where args create a container, and becomes the real runtime. It returns only with an error,
@@ -79,9 +79,9 @@ func (s settings) missing(c command, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: the engines of other users than root take a seccomp profile in the place of this runtime", err)
 	}
-	if s.onMissing == policy.MissingPlain {
+	if s.onMissing == config.MissingPlain {
 		c.log("warning", fmt.Sprintf("intercede: the container is created without interception: %v", err))
 		return nil
 	}
-	return fmt.Errorf("the container is not created without interception, as oci_runtime.on_missing = %q says: %w", policy.MissingFail, err)
+	return fmt.Errorf("the container is not created without interception, as oci_runtime.on_missing = %q says: %w", config.MissingFail, err)
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 )
 
 func TestFindRuntime(t *testing.T) {
@@ -43,7 +43,7 @@ func TestFindRuntime(t *testing.T) {
 }
 
 func TestReadSettings(t *testing.T) {
-	defaults := settings{runtime: "runc", onMissing: policy.MissingFail}
+	defaults := settings{runtime: "runc", onMissing: config.MissingFail}
 	for name, test := range map[string]struct {
 		text    string
 		mode    os.FileMode

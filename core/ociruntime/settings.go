@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 )
 
 // settings are what the wrapper takes from config.toml.
@@ -18,12 +18,12 @@ type settings struct {
 // a mistake in the config is not to keep anybody from stopping containers. What else is wrong with the config is the
 // daemon's business, which goes on with the one that it has.
 func readSettings(options Options) (settings, error) {
-	config, problems := policy.Load(options.Config, policy.Options{})
-	problems = slices.DeleteFunc(problems, func(p policy.Problem) bool { return !concerns(p.Key) })
-	defaults := policy.DefaultOCIRuntime()
+	doc, problems := config.Load(options.Config, config.Options{})
+	problems = slices.DeleteFunc(problems, func(p config.Problem) bool { return !concerns(p.Key) })
+	defaults := config.DefaultOCIRuntime()
 	s := settings{runtime: defaults.Runtime, onMissing: defaults.OnMissing}
 	if len(problems) == 0 {
-		s = settings{config.Broker.Control, config.OCIRuntime.Runtime, config.OCIRuntime.OnMissing}
+		s = settings{doc.Broker.Control, doc.OCIRuntime.Runtime, doc.OCIRuntime.OnMissing}
 	}
 	if options.Runtime != "" {
 		s.runtime = options.Runtime

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -15,7 +16,7 @@ import (
 const maxAnnotation = 4096
 
 // apply changes the plugin's switch or setting, unless the value is not acceptable.
-func apply(a Annotation, p *PluginState, text string, origin Origin) error {
+func apply(a config.Annotation, p *PluginState, text string, origin Origin) error {
 	value, err := parse(a.Type, text)
 	if err != nil {
 		return err

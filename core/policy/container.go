@@ -8,7 +8,7 @@ import (
 // Container describes a container to the rules. What it has not is empty.
 type Container struct {
 	ID          string            `json:"id"`
-	Runtime     string            `json:"runtime"`
+	Runtime     string            `json:"runtime"`         // such as config.RuntimeOCI
 	Name        string            `json:"name,omitempty"`  // empty: what the annotations say, see nameAnnotations
 	Image       string            `json:"image,omitempty"` // likewise, see imageAnnotations
 	Annotations map[string]string `json:"annotations,omitempty"`

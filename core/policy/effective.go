@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"github.com/intercede/intercede/core/policy/config"
 )
 
 // Effective is what the policy gives one container, and why.
@@ -159,7 +161,7 @@ func (e *Effective) applyRule(r resolvedRule) {
 
 // applyAnnotations applies those of the container's annotations that are accepted. Their values are anybody's.
 func (e *Effective) applyAnnotations(accepted map[string]Origin) {
-	for _, a := range Annotations {
+	for _, a := range config.Annotations {
 		text := e.Container.Annotations[a.Name]
 		p := e.plugin(a.Plugin)
 		if text == "" || p == nil {

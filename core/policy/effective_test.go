@@ -7,8 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
+
+const incusPrefix = "security.syscalls.intercept."
 
 func uid(id uint32) *uint32 { return &id }
 
@@ -94,7 +97,7 @@ func state(e *Effective, plugins ...string) string {
 }
 
 func TestEffective(t *testing.T) {
-	const config = `[plugins.sysinfo]
+	const text = `[plugins.sysinfo]
 [plugins.mknod]
 enabled = false
 config.devices = ["c 1:3"]
@@ -139,7 +142,7 @@ sysinfo.loads "container": config.toml:13: container[1].plugins.sysinfo.config.l
 `},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policy, problems := resolve(t, config)
+			policy, problems := resolve(t, text)
 			check(t, problems)
 			e := policy.For(test.container)
 			if got := state(e, "mknod", "sysinfo"); got != test.want {
@@ -148,7 +151,7 @@ sysinfo.loads "container": config.toml:13: container[1].plugins.sysinfo.config.l
 			if got := fmt.Sprint(e.EnabledPlugins()); got != test.enabled {
 				t.Errorf("enabled %s, want %s", got, test.enabled)
 			}
-			if before, _ := resolve(t, config); !samePolicy(before, policy) {
+			if before, _ := resolve(t, text); !samePolicy(before, policy) {
 				t.Error("the policy is not as it was")
 			}
 		})
@@ -321,7 +324,7 @@ func checkEffective(t *testing.T, policy *Policy) {
 	t.Helper()
 	c := crio
 	c.Annotations = map[string]string{}
-	for _, a := range Annotations {
+	for _, a := range config.Annotations {
 		c.Annotations[a.Name] = "true"
 	}
 	for _, container := range []Container{{}, crio, c} {
@@ -339,7 +342,7 @@ func checkSettings(t *testing.T, e *Effective) {
 			if err := wire.CheckSetting(p.declared[s.Key], s.Value); err != nil {
 				t.Errorf("%s.%s: %v", p.Name, s.Key, err)
 			}
-			if text, err := Canonical(s.Value); err != nil || string(text) != string(s.Value) {
+			if text, err := config.Canonical(s.Value); err != nil || string(text) != string(s.Value) {
 				t.Errorf("%s.%s: %s, canonical is %s, %v", p.Name, s.Key, s.Value, text, err)
 			}
 		}
@@ -349,8 +352,8 @@ func checkSettings(t *testing.T, e *Effective) {
 // FuzzAnnotations: whatever the values, every setting is one that the manifest takes, without the annotations too, and what
 // is ignored has a bounded reason of one line.
 func FuzzAnnotations(f *testing.F) {
-	config, _ := Parse(acceptAll+"[plugins.mount.config]\nallowed = [\"ext4\"]\nfuse = { ntfs = \"n\" }", "config.toml", Options{})
-	policy, problems := Resolve(config, testManifests(f))
+	doc, _ := config.Parse(acceptAll+"[plugins.mount.config]\nallowed = [\"ext4\"]\nfuse = { ntfs = \"n\" }", "config.toml", config.Options{})
+	policy, problems := Resolve(doc, testManifests(f))
 	if problems != nil {
 		f.Fatal(problems)
 	}

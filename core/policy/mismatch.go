@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/intercede/intercede/core/policy/config"
 )
 
 // maxShown bounds a container's value in a message, in bytes.
 const maxShown = 64
 
 // mismatch says why the condition does not hold; empty: it does.
-func mismatch(c Condition, container *Container) string {
+func mismatch(c config.Condition, container *Container) string {
 	values := container.values(c.Key, c.Name)
 	if len(values) == 0 {
 		return "no " + subject(c)
@@ -28,7 +30,7 @@ func mismatch(c Condition, container *Container) string {
 }
 
 // subject names what the condition is about.
-func subject(c Condition) string {
+func subject(c config.Condition) string {
 	switch c.Key {
 	case "annotations":
 		return "annotation " + c.Name

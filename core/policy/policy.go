@@ -1,10 +1,7 @@
-// Package policy turns config.toml into what the broker does: which plugins a container has, in which order, with which
-// settings and limits.
+// Package policy says what a container gets of a config, and why: which plugins, in which order, with which settings.
 //
-// It has two stages. [Parse] needs nothing but the text: syntax, keys, types, ranges. [Resolve] holds the plugins' tables
-// against their manifests: settings, and syscalls that two of them take. Each stage reports all its problems at once,
-// with position, key path and what would be accepted. [Load] is Parse for a file, which only its owner may be able to
-// write.
+// [Resolve] holds a config against the manifests of its plugins: settings, and syscalls that two of them take. It reports
+// all its problems at once, as [config.Parse] does before it.
 //
 // The [plugins] table is the policy of every container that no [[container]] rule matches; [Policy.For] says what a
 // container gets, and which line of the config or which annotation it has it from.
@@ -13,12 +10,13 @@ package policy
 import (
 	"time"
 
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
 // Policy is a config without problems.
 type Policy struct {
-	Broker  Broker
+	Broker  config.Broker
 	Plugins []Plugin // those that some container may have, in the order in which they are asked
 
 	rules []resolvedRule

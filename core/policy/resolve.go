@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -19,8 +20,8 @@ type Manifests struct {
 }
 
 // Resolve holds the config against the manifests. There must be one for each plugin that some container may have. The
-// Policy is nil if this stage or [Parse] found problems.
-func Resolve(doc *Document, manifests Manifests) (*Policy, Problems) {
+// Policy is nil if this stage or [config.Parse] found problems.
+func Resolve(doc *config.Document, manifests Manifests) (*Policy, config.Problems) {
 	r := &resolver{doc: doc, manifests: manifests}
 	policy := &Policy{Broker: doc.Broker}
 	for _, plugin := range doc.Plugins {
@@ -44,33 +45,33 @@ func Resolve(doc *Document, manifests Manifests) (*Policy, Problems) {
 
 // resolver holds a config against the manifests.
 type resolver struct {
-	doc       *Document
+	doc       *config.Document
 	manifests Manifests
-	problems  Problems
+	problems  config.Problems
 }
 
-func (r *resolver) report(p Problem) {
+func (r *resolver) report(p config.Problem) {
 	r.problems = append(r.problems, p)
 }
 
-func (r *resolver) origin(key Key) Origin {
+func (r *resolver) origin(key config.Key) Origin {
 	at := r.doc.Place(key)
 	return Origin{File: at.File, Line: at.Line, Key: at.Key}
 }
 
 // settings are those of a table, in canonical form.
-func (r *resolver) settings(at Key, values map[string]any, manifest *wire.Manifest) map[string]json.RawMessage {
+func (r *resolver) settings(at config.Key, values map[string]any, manifest *wire.Manifest) map[string]json.RawMessage {
 	settings, problems := r.doc.Settings(at, values, manifest.GetSettings())
 	r.problems = append(r.problems, problems...)
 	return settings
 }
 
-func pluginKey(name string) Key {
-	return Key{"plugins", name}
+func pluginKey(name string) config.Key {
+	return config.Key{"plugins", name}
 }
 
 // checkManifest says whether the plugin has a manifest, its own.
-func (r *resolver) checkManifest(plugin *PluginConfig) bool {
+func (r *resolver) checkManifest(plugin *config.Plugin) bool {
 	if r.hasManifest(plugin) {
 		return true
 	}
@@ -84,18 +85,18 @@ func (r *resolver) checkManifest(plugin *PluginConfig) bool {
 		p.Message = err.Error()
 	}
 	if !slices.Contains(r.manifests.Installed, plugin.Name) {
-		p.Suggestion = Nearest(plugin.Name, r.manifests.Installed)
+		p.Suggestion = config.Nearest(plugin.Name, r.manifests.Installed)
 	}
 	r.report(p)
 	return false
 }
 
-func (r *resolver) hasManifest(plugin *PluginConfig) bool {
+func (r *resolver) hasManifest(plugin *config.Plugin) bool {
 	manifest := r.manifests.Read[plugin.Name]
 	return manifest != nil && manifest.GetName() == plugin.Name
 }
 
-func (r *resolver) plugin(plugin PluginConfig) Plugin {
+func (r *resolver) plugin(plugin config.Plugin) Plugin {
 	manifest := r.manifests.Read[plugin.Name]
 	state := PluginState{Name: plugin.Name, Enabled: plugin.Enabled, declared: declarationsOf(manifest)}
 	state.Origin = r.enabledOrigin(plugin.Name)
@@ -105,7 +106,7 @@ func (r *resolver) plugin(plugin PluginConfig) Plugin {
 		s := SettingState{Key: key}
 		if value, given := values[key]; given {
 			s.Value, s.Origin = value, r.origin(append(slices.Clone(path), key))
-		} else if value, err := Canonical(json.RawMessage(state.declared[key].GetDefaultJson())); err != nil {
+		} else if value, err := config.Canonical(json.RawMessage(state.declared[key].GetDefaultJson())); err != nil {
 			r.report(r.doc.Problem(plugin.At, fmt.Sprintf("default of setting %s: %v", key, err)))
 		} else {
 			s.Value = value
@@ -126,7 +127,7 @@ func (r *resolver) plugin(plugin PluginConfig) Plugin {
 
 // enabledOrigin is where it stands whether the plugin is enabled where no rule says so.
 func (r *resolver) enabledOrigin(name string) Origin {
-	for _, key := range []Key{append(pluginKey(name), "enabled"), pluginKey(name)} {
+	for _, key := range []config.Key{append(pluginKey(name), "enabled"), pluginKey(name)} {
 		if o := r.origin(key); o.Line > 0 {
 			return o
 		}
@@ -142,7 +143,7 @@ func (r *resolver) checkOrder(policy *Policy) {
 			if len(shared) == 0 || ordered(policy, first.Name) && ordered(policy, second.Name) {
 				continue
 			}
-			p := r.doc.Problem(Key{"broker", "order"}, fmt.Sprintf(
+			p := r.doc.Problem(config.Key{"broker", "order"}, fmt.Sprintf(
 				"%s and %s both take %s: say which is asked first, such as order = [%q, %q]",
 				first.Name, second.Name, strings.Join(shared, ", "), first.Name, second.Name))
 			if p.Line == 0 {

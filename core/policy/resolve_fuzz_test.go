@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/intercede/intercede/core/policy/config"
 )
 
 // samePolicy compares what the policies say, not where it stands.
@@ -38,7 +40,7 @@ func FuzzResolve(f *testing.F) {
 	f.Add("[plugins.every.config]\nflag = true\nlist = [\"a\", '''\nb''''']\nz_table = { \"a.b\" = \"c\", # x\n d.e = 1, }\n")
 	manifests := testManifests(f)
 	f.Fuzz(func(t *testing.T, text string) {
-		doc, _ := Parse(text, "config.toml", Options{})
+		doc, _ := config.Parse(text, "config.toml", config.Options{})
 		if doc == nil {
 			return
 		}

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	gproto "google.golang.org/protobuf/proto"
@@ -71,14 +73,22 @@ func testManifests(t testing.TB) Manifests {
 	return manifests
 }
 
-func resolve(t *testing.T, text string) (*Policy, Problems) {
+// check compares problems, line by line, with what is wanted.
+func check(t *testing.T, problems config.Problems, want ...string) {
 	t.Helper()
-	config, problems := Parse(text, "config.toml", Options{PluginDir: "/p"})
+	if got := problems.Error(); got != strings.Join(want, "\n") {
+		t.Errorf("problems:\n%s\nwant:\n%s", got, strings.Join(want, "\n"))
+	}
+}
+
+func resolve(t *testing.T, text string) (*Policy, config.Problems) {
+	t.Helper()
+	doc, problems := config.Parse(text, "config.toml", config.Options{PluginDir: "/p"})
 	check(t, problems)
 	if problems != nil {
 		t.FailNow()
 	}
-	return Resolve(config, testManifests(t))
+	return Resolve(doc, testManifests(t))
 }
 
 // resolveProblems are the lines of what is wrong with a config when it is held against testManifests.
@@ -138,8 +148,8 @@ func TestResolveProblems(t *testing.T) {
 }
 
 func TestResolveForeignProgram(t *testing.T) {
-	config, _ := Parse("[plugins.mknod]\npath = \"/opt/x\"", "config.toml", Options{})
-	_, problems := Resolve(config, Manifests{Read: map[string]*wire.Manifest{"mknod": {Name: "mount"}}})
+	doc, _ := config.Parse("[plugins.mknod]\npath = \"/opt/x\"", "config.toml", config.Options{})
+	_, problems := Resolve(doc, Manifests{Read: map[string]*wire.Manifest{"mknod": {Name: "mount"}}})
 	check(t, problems, `config.toml:1:1: plugins.mknod: /opt/x is the program of another plugin, "mount"`)
 }
 
@@ -196,7 +206,7 @@ func TestSettingsJSON(t *testing.T) {
 }
 
 func TestResolveAfterProblems(t *testing.T) {
-	doc, _ := Parse("broker.rate = true\n[plugins.a]\n", "config.toml", Options{})
+	doc, _ := config.Parse("broker.rate = true\n[plugins.a]\n", "config.toml", config.Options{})
 	if policy, problems := Resolve(doc, Manifests{Read: map[string]*wire.Manifest{"a": {Name: "a"}}}); policy != nil || problems != nil {
 		t.Errorf("Resolve gave %v, %v: want neither a policy nor further problems", policy, problems)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -22,7 +23,7 @@ func declarationsOf(m *wire.Manifest) declarations {
 
 // resolvedRule is a rule that was held against the manifests.
 type resolvedRule struct {
-	match   []Condition
+	match   []config.Condition
 	at      Origin
 	layers  []layer
 	accepts bool
@@ -58,7 +59,7 @@ func (r *resolver) rules() []resolvedRule {
 	return resolved
 }
 
-func (r *resolver) rule(rule Rule) resolvedRule {
+func (r *resolver) rule(rule config.Rule) resolvedRule {
 	resolved := resolvedRule{match: rule.Match, at: r.origin(rule.At), accepts: rule.Accepts, accept: map[string]Origin{}}
 	for _, p := range rule.Plugins {
 		if manifest := r.usedManifest(p.At, p.Name); manifest != nil {
@@ -77,7 +78,7 @@ func (r *resolver) rule(rule Rule) resolvedRule {
 
 // usedManifest is the manifest of a plugin that a rule names. It is nil for one that no container has: what is said of it
 // is not looked at if it has a [plugins.NAME], and otherwise the name is wrong, or its switch is missing.
-func (r *resolver) usedManifest(at Key, name string) *wire.Manifest {
+func (r *resolver) usedManifest(at config.Key, name string) *wire.Manifest {
 	plugin := r.doc.Plugin(name)
 	if plugin == nil {
 		r.report(r.nothingEnables(at, name))
@@ -89,19 +90,19 @@ func (r *resolver) usedManifest(at Key, name string) *wire.Manifest {
 	return r.manifests.Read[name]
 }
 
-func (r *resolver) nothingEnables(at Key, name string) Problem {
+func (r *resolver) nothingEnables(at config.Key, name string) config.Problem {
 	p := r.doc.Problem(at, fmt.Sprintf("nothing switches plugin %s on: want enabled = true in this rule or another, or a [plugins.%s]", name, name))
 	if !slices.Contains(r.manifests.Installed, name) {
 		known := slices.Clone(r.manifests.Installed)
 		for _, plugin := range r.doc.Plugins {
 			known = append(known, plugin.Name)
 		}
-		p.Suggestion = Nearest(name, known)
+		p.Suggestion = config.Nearest(name, known)
 	}
 	return p
 }
 
-func (r *resolver) layer(p RulePlugin, manifest *wire.Manifest) layer {
+func (r *resolver) layer(p config.RulePlugin, manifest *wire.Manifest) layer {
 	l := layer{plugin: p.Name, enabled: p.Enabled, origin: r.origin(append(slices.Clone(p.At), "enabled"))}
 	path := append(slices.Clone(p.At), "config")
 	values := r.settings(path, p.Settings, manifest)
@@ -112,7 +113,7 @@ func (r *resolver) layer(p RulePlugin, manifest *wire.Manifest) layer {
 }
 
 // checkAccept reports whether an annotation that the rule accepts has a plugin with the setting that it changes.
-func (r *resolver) checkAccept(rule Rule, a Annotation) bool {
+func (r *resolver) checkAccept(rule config.Rule, a config.Annotation) bool {
 	manifest := r.usedManifest(rule.AcceptAt(), a.Plugin)
 	if manifest == nil {
 		return false
@@ -145,7 +146,7 @@ func widest(base PluginState, rules []resolvedRule) string {
 				widen(s.Key, s.Value)
 			}
 		}
-		for _, a := range Annotations {
+		for _, a := range config.Annotations {
 			if _, accepted := r.accept[a.Name]; accepted && a.Plugin == base.Name && a.Setting != "" {
 				widen(a.Setting, nonZero[a.Type])
 			}

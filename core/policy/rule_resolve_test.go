@@ -3,6 +3,7 @@ package policy
 import (
 	"testing"
 
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -35,8 +36,8 @@ func TestResolvedRuleProblems(t *testing.T) {
 	manifests := testManifests(t)
 	for name, test := range resolvedRuleProblems {
 		t.Run(name, func(t *testing.T) {
-			config, problems := Parse(test.text, "config.toml", Options{PluginDir: "/p"})
-			policy, more := Resolve(config, manifests)
+			doc, problems := config.Parse(test.text, "config.toml", config.Options{PluginDir: "/p"})
+			policy, more := Resolve(doc, manifests)
 			problems = append(problems, more...)
 			problems.Sort()
 			check(t, problems, test.want...)
@@ -49,14 +50,14 @@ func TestResolvedRuleProblems(t *testing.T) {
 
 // A plugin whose settings are not those that the annotation is about.
 func TestAcceptAnnotationOfOtherPlugin(t *testing.T) {
-	config, problems := Parse("[plugins.bpf]\n[[container]]\naccept_annotations = [\"security.syscalls.intercept.bpf.devices\"]", "config.toml", Options{})
+	doc, problems := config.Parse("[plugins.bpf]\n[[container]]\naccept_annotations = [\"security.syscalls.intercept.bpf.devices\"]", "config.toml", config.Options{})
 	check(t, problems)
 	for name, settings := range map[string][]*wire.Setting{
 		"none":         nil,
 		"another type": {{Key: "devices", Type: wire.Setting_TYPE_STRING_LIST, DefaultJson: "[]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, problems := Resolve(config, Manifests{Read: map[string]*wire.Manifest{"bpf": {Name: "bpf", Version: "9", Settings: settings}}})
+			_, problems := Resolve(doc, Manifests{Read: map[string]*wire.Manifest{"bpf": {Name: "bpf", Version: "9", Settings: settings}}})
 			check(t, problems, "config.toml:3:1: container[0].accept_annotations: security.syscalls.intercept.bpf.devices: plugin bpf 9 has no such setting: devices")
 		})
 	}

@@ -1,4 +1,7 @@
-package policy
+// Package config reads config.toml: syntax, keys, types, ranges. It needs nothing but the text, and reports all its problems
+// at once, with position, key path and what would be accepted. What it makes of the text is a [Document], which package
+// policy holds against the plugins' manifests.
+package config
 
 import (
 	"slices"
@@ -9,7 +12,7 @@ import (
 type Document struct {
 	Broker     Broker
 	OCIRuntime OCIRuntime
-	Plugins    []PluginConfig // by name: those with a [plugins.NAME], and those that only a rule switches on
+	Plugins    []Plugin // by name: those with a [plugins.NAME], and those that only a rule switches on
 	Rules      []Rule
 	Sound      bool // Parse found no problems
 
@@ -17,7 +20,7 @@ type Document struct {
 }
 
 // Plugin is the plugin of this name; nil: the config does not have it.
-func (d *Document) Plugin(name string) *PluginConfig {
+func (d *Document) Plugin(name string) *Plugin {
 	for i := range d.Plugins {
 		if d.Plugins[i].Name == name {
 			return &d.Plugins[i]
@@ -43,7 +46,7 @@ func (d *Document) use() {
 			}
 		}
 	}
-	slices.SortFunc(d.Plugins, func(a, b PluginConfig) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.Plugins, func(a, b Plugin) int { return strings.Compare(a.Name, b.Name) })
 }
 
 func (d *Document) usePlugin(name string, at Key) {

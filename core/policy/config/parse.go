@@ -1,4 +1,4 @@
-package policy
+package config
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ type Options struct {
 }
 
 // Parse reads a config. The file is what problems name, and relative paths in the config are relative to its folder. With
-// problems, the Document has the defaults in the place of what is wrong, so that [Resolve] can look for more problems; it is
+// problems, the Document has the defaults in the place of what is wrong, so that policy.Resolve can look for more of them; it is
 // nil if the text is not TOML.
 func Parse(text, file string, options Options) (*Document, Problems) {
 	folder, err := filepath.Abs(filepath.Dir(file))

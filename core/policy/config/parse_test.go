@@ -1,4 +1,4 @@
-package policy
+package config
 
 import (
 	"os"
@@ -11,12 +11,8 @@ import (
 // check compares problems, line by line, with what is wanted.
 func check(t *testing.T, problems Problems, want ...string) {
 	t.Helper()
-	var got []string
-	for _, p := range problems {
-		got = append(got, p.Error())
-	}
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("problems:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	if got := problems.Error(); got != strings.Join(want, "\n") {
+		t.Errorf("problems:\n%s\nwant:\n%s", got, strings.Join(want, "\n"))
 	}
 }
 
@@ -204,7 +200,7 @@ func TestPluginDir(t *testing.T) {
 // TestDefaultConfig holds the config.toml of the repository against what the code does without it. The plugins' settings are
 // in cmd's TestShippedConfigHasDefaults.
 func TestDefaultConfig(t *testing.T) {
-	text, err := os.ReadFile("../../config.toml")
+	text, err := os.ReadFile("../../../config.toml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package policy
+package config
 
 import (
 	"encoding/hex"
@@ -9,8 +9,8 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// PluginConfig is a [plugins.NAME] table, or its defaults.
-type PluginConfig struct {
+// Plugin is a [plugins.NAME] table, or its defaults.
+type Plugin struct {
 	Name      string
 	Enabled   bool           // where no rule says otherwise
 	Used      bool           // some container may have it: it is enabled, or a rule or an annotation can enable it
@@ -22,8 +22,8 @@ type PluginConfig struct {
 	Settings  map[string]any // as toml.Decode gives them
 }
 
-func readPlugins(t *table, broker *Broker) []PluginConfig {
-	var plugins []PluginConfig
+func readPlugins(t *table, broker *Broker) []Plugin {
+	var plugins []Plugin
 	for _, name := range t.names() {
 		sub := t.table(name)
 		if err := wire.CheckPluginName(name); err != nil {
@@ -35,7 +35,7 @@ func readPlugins(t *table, broker *Broker) []PluginConfig {
 	return plugins
 }
 
-func readPlugin(t *table, name string, broker *Broker) PluginConfig {
+func readPlugin(t *table, name string, broker *Broker) Plugin {
 	p := defaultPlugin(name, t.path, broker)
 	t.bool("enabled", &p.Enabled)
 	t.text("path", &p.Path, checkPath)
@@ -51,8 +51,8 @@ func readPlugin(t *table, name string, broker *Broker) PluginConfig {
 }
 
 // defaultPlugin is a plugin without any key of its table, which the config first wants at the key. Its program is relative to the plugin folder.
-func defaultPlugin(name string, at Key, broker *Broker) PluginConfig {
-	return PluginConfig{Name: name, Enabled: true, Path: wire.BinaryPrefix + name, Timeout: broker.Deadline, At: at}
+func defaultPlugin(name string, at Key, broker *Broker) Plugin {
+	return Plugin{Name: name, Enabled: true, Path: wire.BinaryPrefix + name, Timeout: broker.Deadline, At: at}
 }
 
 func checkSHA256(digest string) error {
