@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/intake/oci"
+	"golang.org/x/sys/unix"
 )
 
 // eachRuntime runs a test with every OCI runtime.
@@ -138,7 +139,7 @@ func TestRuntimeBrokerSlow(t *testing.T) {
 func slowBroker(t *testing.T, s *site) (path string, arrivals <-chan oci.Arrival) {
 	t.Helper()
 	path = s.dir + "/slow"
-	server, err := oci.Listen(path, oci.Options{})
+	server, err := oci.Listen(path, func(unix.Ucred, error) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	if s.runtimes, err = oci.Listen(s.sockets.runtime, oci.Options{Refused: s.refused}); err != nil {
+	if s.runtimes, err = oci.Listen(s.sockets.runtime, s.refused); err != nil {
 		return nil, err
 	}
 	if s.sockets.lxc != "" {

@@ -214,6 +214,7 @@ func TestPathRefused(t *testing.T) {
 		want error
 	}{
 		"relative": {"socket", unix.EINVAL},
+		"abstract": {"@intercede", unix.EINVAL},
 		"empty":    {"", unix.EINVAL},
 		"NUL":      {"/tmp/a\x00b", unix.EINVAL},
 		"long":     {"/tmp/" + strings.Repeat("x", MaxPath-4), unix.ENAMETOOLONG},

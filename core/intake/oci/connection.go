@@ -17,8 +17,8 @@ import (
 )
 
 // receiveArrival reads one arrival and closes the connection. The arrival's peer is set, where it is known, with an
-// error too. Errors are those of Options.Refused.
-func receiveArrival(ctx context.Context, conn *net.UnixConn, options Options) (Arrival, error) {
+// error too. Errors are those that [Listen] names.
+func receiveArrival(ctx context.Context, conn *net.UnixConn, limits limits) (Arrival, error) {
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cut)
@@ -32,14 +32,14 @@ func receiveArrival(ctx context.Context, conn *net.UnixConn, options Options) (A
 	}()
 
 	var arrival Arrival
-	err := arrival.receive(conn, options)
+	err := arrival.receive(conn, limits)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("cut while waiting for the runtime's message: %w", context.Cause(ctx))
 	}
 	return arrival, err
 }
 
-func (a *Arrival) receive(conn *net.UnixConn, options Options) (err error) {
+func (a *Arrival) receive(conn *net.UnixConn, limits limits) (err error) {
 	if a.Peer, err = socket.Peer(conn); err != nil {
 		return err
 	}
@@ -47,10 +47,10 @@ func (a *Arrival) receive(conn *net.UnixConn, options Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(options.Silence)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(limits.silence)); err != nil {
 		return err
 	}
-	c := &connection{socket: conn, raw: raw, message: options.Message}
+	c := &connection{socket: conn, raw: raw, message: limits.message}
 	defer c.descriptors.close()
 	if a.State, err = c.readMessage(); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (c *connection) readMessage() (specs.ContainerProcessState, error) {
 	return state, checkTrailing(append(rest, late...))
 }
 
-// explain turns the end of a connection and the end of patience into what happened.
+// explain turns the end of a connection and the end of limits into what happened.
 func (c *connection) explain(err error) error {
 	switch {
 	case errors.Is(err, io.EOF) && !c.started:

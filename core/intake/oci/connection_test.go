@@ -57,7 +57,7 @@ func TestMessagesThatArrive(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			requireNoLeak(t)
-			b := startBroker(t, Options{})
+			b := startBroker(t)
 			sending(t, b.dial(t), newListener(t))
 			requireOurs(t, b.nextArrival(t))
 		})
@@ -75,7 +75,7 @@ func TestRealRuntimesMessagesArrive(t *testing.T) {
 			requireNoLeak(t)
 			data, err := os.ReadFile(file)
 			must(t, err)
-			b := startBroker(t, Options{})
+			b := startBroker(t)
 			send(t, b.dial(t), string(data), newListener(t))
 			requireOurs(t, b.nextArrival(t))
 		})
@@ -154,7 +154,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			requireNoLeak(t)
-			b := startBroker(t, Options{})
+			b := startBroker(t)
 			c.send(t, b.dial(t), newListener(t))
 			b.requireRefusal(t, c.want)
 		})
@@ -164,13 +164,13 @@ func TestMessagesThatAreRefused(t *testing.T) {
 func TestDeadlines(t *testing.T) {
 	t.Run("before the first byte", func(t *testing.T) {
 		requireNoLeak(t)
-		b := startBroker(t, Options{Silence: time.Millisecond})
+		b := startBroker(t, func(l *limits) { l.silence = time.Millisecond })
 		b.dial(t)
 		b.requireRefusal(t, os.ErrDeadlineExceeded)
 	})
 	t.Run("within the message", func(t *testing.T) {
 		requireNoLeak(t)
-		b := startBroker(t, Options{Message: time.Millisecond})
+		b := startBroker(t, func(l *limits) { l.message = time.Millisecond })
 		send(t, b.dial(t), message(t, specs.SeccompFdName)[:20], newListener(t))
 		b.requireRefusal(t, os.ErrDeadlineExceeded)
 	})

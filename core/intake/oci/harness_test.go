@@ -156,17 +156,19 @@ type broker struct {
 }
 
 // startBroker serves until the test ends. Every connection's fate is in events, in order.
-func startBroker(t *testing.T, options Options) *broker {
+func startBroker(t *testing.T, change ...func(*limits)) *broker {
 	t.Helper()
 	b := &broker{
 		path:   filepath.Join(shortDir(t), "s"),
 		events: make(chan event, 100),
 		ended:  make(chan error, 1),
 	}
-	options.Refused = func(peer unix.Ucred, err error) { b.events <- event{peer: peer, err: err} }
 	var err error
-	b.server, err = Listen(b.path, options)
+	b.server, err = Listen(b.path, func(peer unix.Ucred, err error) { b.events <- event{peer: peer, err: err} })
 	must(t, err)
+	for _, fn := range change {
+		fn(&b.server.limits)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	b.cancel = cancel
 	go func() {

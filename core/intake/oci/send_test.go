@@ -19,7 +19,7 @@ func TestSendArrives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			requireNoLeak(t)
-			b := startBroker(t, Options{})
+			b := startBroker(t)
 			state := exampleState()
 			state.State.Annotations = map[string]string{"org.example": annotation}
 			must(t, Send(t.Context(), b.path, state, newListener(t)))
@@ -35,7 +35,7 @@ func TestSendArrives(t *testing.T) {
 
 func TestSendRefuses(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{})
+	b := startBroker(t)
 	unnamed, large := exampleState(), exampleState()
 	unnamed.State.ID = ""
 	large.Metadata = strings.Repeat("x", MaxMessage)
@@ -64,7 +64,9 @@ func TestSendRefuses(t *testing.T) {
 func TestSendStopsWhenContextIsDone(t *testing.T) {
 	requireNoLeak(t)
 	path := filepath.Join(shortDir(t), "s")
-	listen(t, path)
+	server, err := Listen(path, nil)
+	must(t, err)
+	defer server.Close()
 	state := exampleState()
 	state.Metadata = strings.Repeat("x", MaxMessage-1024)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -22,19 +22,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// DefaultSilence is how long a connection may stay open before its first byte. crun connects before it runs the
-	// container's hooks and, with noNewPrivileges, sends only at `crun start`, so a silent connection is an ordinary one.
-	DefaultSilence = 10 * time.Minute
+// limits are how long a server waits for its peers, and for how many of them at once.
+type limits struct {
+	// silence bounds the wait for a connection's first byte. crun connects before it runs the container's hooks and, with
+	// noNewPrivileges, sends only at `crun start`, so a silent connection is an ordinary one.
+	silence time.Duration
+	// message bounds the time from a message's first byte to its last.
+	message time.Duration
+	// connections are served at once, the handling of their arrivals included. Further ones wait in the socket's backlog.
+	connections int
+}
 
-	// DefaultMessage is how long a message may take from its first byte to its last.
-	DefaultMessage = 10 * time.Second
+var usualLimits = limits{silence: 10 * time.Minute, message: 10 * time.Second, connections: 512}
 
-	// DefaultConnections is how many connections are served at once. Further ones wait in the socket's backlog.
-	DefaultConnections = 512
-
-	acceptPause = 100 * time.Millisecond
-)
+const acceptPause = 100 * time.Millisecond
 
 // ErrNothingSent is reported for a connection that ended before its first byte: a runtime that connected early and then
 // failed to create its container, or a probe. No container depends on it.
@@ -54,56 +55,23 @@ type Arrival struct {
 	Peer unix.Ucred
 }
 
-// Options adjusts a [Server]. A zero field takes its default.
-type Options struct {
-	// Silence bounds the wait for a connection's first byte; default [DefaultSilence].
-	Silence time.Duration
-
-	// Message bounds the time from a message's first byte to its last; default [DefaultMessage].
-	Message time.Duration
-
-	// Connections bounds how many connections are served at once, the handling of their arrivals included; default
-	// [DefaultConnections].
-	Connections int
-
-	// Refused is told of every connection that brought no arrival, and why: [ErrNothingSent], [ErrMessage],
-	// [ErrDescriptors], os.ErrDeadlineExceeded, the cause of Serve's context, or a system call's error. The peer is zero
-	// where none is known, as when accepting fails. It is called concurrently. Default: nobody is told.
-	Refused func(peer unix.Ucred, err error)
-}
-
-func (o Options) withDefaults() Options {
-	if o.Silence == 0 {
-		o.Silence = DefaultSilence
-	}
-	if o.Message == 0 {
-		o.Message = DefaultMessage
-	}
-	if o.Connections == 0 {
-		o.Connections = DefaultConnections
-	}
-	if o.Refused == nil {
-		o.Refused = func(unix.Ucred, error) {}
-	}
-	return o
-}
-
 // Server owns a runtime socket. Make one with [Listen].
 type Server struct {
 	socket  *socket.Socket
-	options Options
+	refused func(peer unix.Ucred, err error)
+	limits  limits
 }
 
-// ErrInUse is returned by [Listen] when another process serves the path.
-var ErrInUse = socket.ErrInUse
-
-// Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors.
-func Listen(path string, options Options) (*Server, error) {
+// Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
+// connection that brought no arrival, and why: [ErrNothingSent], [ErrMessage], [ErrDescriptors], os.ErrDeadlineExceeded, the
+// cause of Serve's context, or a system call's error. The peer is zero where none is known, as when accepting fails. It is
+// called concurrently.
+func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
 	s, err := socket.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("the socket for OCI runtimes: %w", err)
 	}
-	return &Server{socket: s, options: options.withDefaults()}, nil
+	return &Server{socket: s, refused: refused, limits: usualLimits}, nil
 }
 
 // Serve accepts connections until ctx is done, and calls handle with every arrival, concurrently, each from its
@@ -111,7 +79,7 @@ func Listen(path string, options Options) (*Server, error) {
 // returns.
 //
 // When ctx is done, connections that have not delivered are cut; Serve returns nil once all their goroutines have ended.
-// The socket stays bound until Close. A failing accept, such as EMFILE, is reported to Options.Refused and tried again.
+// The socket stays bound until Close. A failing accept, such as EMFILE, is reported to refused and tried again.
 // Returns an error wrapping net.ErrClosed when the server is closed before ctx is done. Serve may be called again after
 // it has returned, not concurrently.
 func (s *Server) Serve(ctx context.Context, handle func(Arrival)) error {
@@ -120,7 +88,7 @@ func (s *Server) Serve(ctx context.Context, handle func(Arrival)) error {
 	defer connections.Wait()
 	defer cancel()
 
-	slots := make(chan struct{}, s.options.Connections)
+	slots := make(chan struct{}, s.limits.connections)
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -160,15 +128,15 @@ func (s *Server) accept(ctx context.Context) (*net.UnixConn, error) {
 		case errors.Is(err, net.ErrClosed):
 			return nil, fmt.Errorf("serving the runtime socket %q: %w", s.socket.Path(), err)
 		}
-		s.options.Refused(unix.Ucred{}, fmt.Errorf("accepting a runtime's connection on %q: %w", s.socket.Path(), err))
+		s.refused(unix.Ucred{}, fmt.Errorf("accepting a runtime's connection on %q: %w", s.socket.Path(), err))
 		pause(ctx, acceptPause)
 	}
 }
 
 func (s *Server) serveConnection(ctx context.Context, conn *net.UnixConn, handle func(Arrival)) {
-	arrival, err := receiveArrival(ctx, conn, s.options)
+	arrival, err := receiveArrival(ctx, conn, s.limits)
 	if err != nil {
-		s.options.Refused(arrival.Peer, err)
+		s.refused(arrival.Peer, err)
 		return
 	}
 	handle(arrival)

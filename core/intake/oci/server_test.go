@@ -13,7 +13,7 @@ import (
 
 func TestSilentPeersHoldNobodyUp(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{})
+	b := startBroker(t)
 	ours := message(t, specs.SeccompFdName)
 	b.dial(t)
 	send(t, b.dial(t), ours[:10])
@@ -23,7 +23,7 @@ func TestSilentPeersHoldNobodyUp(t *testing.T) {
 
 func TestFurtherConnectionsWait(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{Connections: 2})
+	b := startBroker(t, func(l *limits) { l.connections = 2 })
 	first, second := b.dial(t), b.dial(t)
 	send(t, b.dial(t), message(t, specs.SeccompFdName), newListener(t))
 	first.Close()
@@ -39,7 +39,7 @@ func TestFurtherConnectionsWait(t *testing.T) {
 
 func TestServeEndsWithPeersConnected(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{Connections: 2})
+	b := startBroker(t, func(l *limits) { l.connections = 2 })
 	b.dial(t)
 	half := b.dial(t)
 	send(t, half, "{", newListener(t))
@@ -50,7 +50,7 @@ func TestServeEndsWithPeersConnected(t *testing.T) {
 
 func TestSilentPeerIsCutAndReportedWhenServeEnds(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{Connections: 1})
+	b := startBroker(t, func(l *limits) { l.connections = 1 })
 	silent := b.dial(t)
 	closed := b.dial(t)
 	closed.Close()
@@ -69,7 +69,7 @@ func TestSilentPeerIsCutAndReportedWhenServeEnds(t *testing.T) {
 
 func TestServeMayBeCalledAgain(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{})
+	b := startBroker(t)
 	b.cancel()
 	must(t, <-b.ended)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -81,7 +81,7 @@ func TestServeMayBeCalledAgain(t *testing.T) {
 
 func TestServeAfterCloseIsAnError(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{})
+	b := startBroker(t)
 	must(t, b.server.Close())
 	if err := <-b.ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve: %v", err)
@@ -92,7 +92,7 @@ func TestServeAfterCloseIsAnError(t *testing.T) {
 // A broker without free descriptors says so, keeps running, and serves the connection once it has some.
 func TestAcceptSurvivesTooManyOpenFiles(t *testing.T) {
 	requireNoLeak(t)
-	b := startBroker(t, Options{})
+	b := startBroker(t)
 	listener := newListener(t)
 	client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
