@@ -50,28 +50,12 @@ type IgnoredAnnotation struct {
 	Bad    bool   `json:"bad"` // a rule accepts it, and its value is not acceptable, or the plugin refuses it
 }
 
-// RuleMatched says whether any rule matches the container.
-func (e *Effective) RuleMatched() bool {
-	return slices.ContainsFunc(e.Rules, func(r RuleOutcome) bool { return r.Matches })
-}
-
 // Plugin is the state of the plugin if the container has it enabled, and nil otherwise.
 func (e *Effective) Plugin(name string) *PluginState {
 	if p := e.plugin(name); p != nil && p.Enabled {
 		return p
 	}
 	return nil
-}
-
-// EnabledPlugins are the names of the plugins that the container has enabled, in the order in which they are asked.
-func (e *Effective) EnabledPlugins() []string {
-	names := []string{}
-	for _, p := range e.Plugins {
-		if p.Enabled {
-			names = append(names, p.Name)
-		}
-	}
-	return names
 }
 
 func (e *Effective) plugin(name string) *PluginState {
