@@ -1,16 +1,13 @@
 package daemon
 
 import (
-	"context"
 	"errors"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 
-	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
@@ -18,10 +15,10 @@ import (
 	protobuf "google.golang.org/protobuf/proto"
 )
 
-// Engine is a broker with its plugins running.
+// Engine is a broker with its plugins running, which end with it.
 type Engine struct {
-	log    zerolog.Logger
-	broker *broker.Broker
+	*broker.Broker
+	log zerolog.Logger
 
 	mu      sync.Mutex
 	plugins []*sharedPlugin
@@ -60,7 +57,7 @@ func Start(setup *Setup, log zerolog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.broker, err = broker.New(broker.Config{Policy: first, Log: log}); err != nil {
+	if e.Broker, err = broker.New(broker.Config{Policy: first, Log: log}); err != nil {
 		first.Released()
 		return nil, err
 	}
@@ -74,25 +71,9 @@ func (e *Engine) Reload(setup *Setup) error {
 	if err != nil {
 		return err
 	}
-	e.broker.SetPolicy(next)
+	e.SetPolicy(next)
 	return nil
 }
-
-// Attach is broker.Broker's.
-func (e *Engine) Attach(ctx context.Context, listener *os.File, claim container.Claim) error {
-	return e.broker.Attach(ctx, listener, claim)
-}
-
-// Relay is broker.Broker's.
-func (e *Engine) Relay(ctx context.Context, claim container.Claim) (*broker.Relay, error) {
-	return e.broker.Relay(ctx, claim)
-}
-
-// Observe is broker.Broker's.
-func (e *Engine) Observe(fn func(audit.Record)) { e.broker.Observe(fn) }
-
-// Close answers or releases every parked call and stops the plugins. Attach is not to be called any more.
-func (e *Engine) Close() { e.broker.Close() }
 
 // start starts what the setup needs that does not run yet, all at once.
 func (e *Engine) start(setup *Setup) (*broker.Policy, error) {
@@ -171,9 +152,6 @@ func (e *Engine) remove(gone *sharedPlugin) {
 	e.plugins = slices.DeleteFunc(e.plugins, func(p *sharedPlugin) bool { return p == gone })
 }
 
-// Policies are broker.Broker's.
-func (e *Engine) Policies(id string) []broker.ContainerPolicy { return e.broker.Policies(id) }
-
 // Status says what runs.
 func (e *Engine) Status() ([]launcher.Status, []broker.ContainerStatus) {
 	e.mu.Lock()
@@ -183,5 +161,5 @@ func (e *Engine) Status() ([]launcher.Status, []broker.ContainerStatus) {
 	for _, p := range running {
 		plugins = append(plugins, p.Plugin.Status())
 	}
-	return plugins, e.broker.Status()
+	return plugins, e.Broker.Status()
 }
