@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
@@ -103,8 +102,7 @@ func (p *Plugin) Stop() {
 // supervise waits for the end of a run and starts the next, until the plugin is stopped or fails too often.
 func (p *Plugin) supervise(ctx context.Context, current *process) {
 	defer close(p.done)
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = firstBackoff, maxBackoff
+	wait := firstBackoff
 	for failures := 0; ; {
 		var err error
 		if current != nil {
@@ -122,7 +120,7 @@ func (p *Plugin) supervise(ctx context.Context, current *process) {
 		}
 		if current != nil && time.Since(current.started) >= steadyAfter {
 			failures = 0
-			wait.Reset()
+			wait = firstBackoff
 		}
 		if failures++; failures > maxFailures {
 			p.log.Error().Err(p.lastError()).Int("failures", failures).Msg("plugin disabled: it failed too often in a row; its calls get the failure verdict until intercede is restarted or reloaded")
@@ -132,8 +130,9 @@ func (p *Plugin) supervise(ctx context.Context, current *process) {
 		p.log.Warn().Err(p.lastError()).Msg("restarting the plugin")
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait.NextBackOff()):
+		case <-time.After(wait):
 		}
+		wait = min(wait*3/2, maxBackoff)
 		current = p.restart(ctx)
 	}
 }

@@ -77,9 +77,6 @@ func (s *Session) Attach(ctx context.Context) error {
 	return nil
 }
 
-// Plugin is the plugin that the session is with.
-func (s *Session) Plugin() *Plugin { return s.plugin }
-
 // ensure gives the container's attachment to the running process. One that dies on the way has had nothing of the
 // notification: the next run is waited for.
 func (s *Session) ensure(ctx context.Context) (*attachment, error) {
