@@ -128,8 +128,8 @@ func (b *Broker) Attach(ctx context.Context, file *os.File, claim container.Clai
 
 // takeOver makes the file a listener of its container's attachment, which is then prepared.
 func (b *Broker) takeOver(ctx context.Context, file *os.File, claim container.Claim) (*listener.Listener, error) {
-	if !notify.FD(file.Fd()).IsListener() {
-		return nil, fmt.Errorf("container %q: the descriptor is no seccomp listener", claim.ID)
+	if err := notify.FD(file.Fd()).RequireListener(); err != nil {
+		return nil, fmt.Errorf("container %q: %w", claim.ID, err)
 	}
 	a, err := b.join(claim)
 	if err != nil {

@@ -5,6 +5,7 @@ package notify
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"unsafe"
 
@@ -93,11 +94,18 @@ func (fd FD) Valid(id uint64) bool {
 	return fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }
 
-// IsListener says whether the descriptor is a listener: another one does not know the ioctl.
-func (fd FD) IsListener() bool {
-	var id uint64
-	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id))
-	return errno == 0 || errno == unix.ENOENT
+// RequireListener returns an error if the descriptor is something else. It asks procfs: an ioctl would tell too, but on a
+// descriptor that is something else it could do anything.
+func (fd FD) RequireListener() error {
+	const listener = "anon_inode:seccomp notify"
+	kind, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return fmt.Errorf("finding out whether the descriptor is a seccomp listener: %w", err)
+	}
+	if kind != listener {
+		return fmt.Errorf("the descriptor is %.200q: want a seccomp listener", kind)
+	}
+	return nil
 }
 
 // SendValue makes the call return value. Like the other answers it returns ErrGone if nobody waits.

@@ -247,24 +247,24 @@ func TestPollHangup(t *testing.T) {
 	}
 }
 
-func TestIsListener(t *testing.T) {
+func TestRequireListener(t *testing.T) {
 	f := newFiltered(t)
-	if !f.IsListener() {
-		t.Error("a listener is none")
+	if err := f.RequireListener(); err != nil {
+		t.Errorf("a listener: %v", err)
 	}
-	null, err := os.Open(os.DevNull)
+	file, err := os.CreateTemp(t.TempDir(), "anon_inode:seccomp notify")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer null.Close()
+	defer file.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	for name, fd := range map[string]int{"a device": int(null.Fd()), "a socket": pair[0], "nothing": -1} {
-		if notify.FD(fd).IsListener() {
+	for name, fd := range map[string]int{"a file": int(file.Fd()), "a socket": pair[0], "nothing": -1} {
+		if notify.FD(fd).RequireListener() == nil {
 			t.Errorf("%s is a listener", name)
 		}
 	}

@@ -184,11 +184,12 @@ func takeListener(fds []int) (notify.FD, error) {
 		return -1, fmt.Errorf("%w: %d came: want 3", ErrDescriptors, len(fds))
 	}
 	rights.Close(fds[:2]) // /proc/PID and its mem: which thread it is is known better from a pidfd
-	if err := rights.RequireListener(fds[2]); err != nil {
+	listener := notify.FD(fds[2])
+	if err := listener.RequireListener(); err != nil {
 		rights.Close(fds[2:])
 		return -1, fmt.Errorf("%w: %w", ErrDescriptors, err)
 	}
-	return notify.FD(fds[2]), nil
+	return listener, nil
 }
 
 // recvmsg waits for a packet, whose bytes are good until the next. With an error there are no descriptors.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/intercede/intercede/core/intake/rights"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,9 +69,9 @@ func (d *descriptors) close() {
 	d.fds = nil
 }
 
-// requireListener returns an error wrapping [ErrDescriptors] if fd is no seccomp listener.
+// requireListener returns an error wrapping [ErrDescriptors] if fd is not a seccomp listener.
 func requireListener(fd int) error {
-	if err := rights.RequireListener(fd); err != nil {
+	if err := notify.FD(fd).RequireListener(); err != nil {
 		return fmt.Errorf("%w: %w", ErrDescriptors, err)
 	}
 	return nil

@@ -2,18 +2,11 @@ package rights
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"testing"
 
-	"github.com/intercede/intercede/core/internal/testcaller"
 	"golang.org/x/sys/unix"
 )
-
-func TestMain(m *testing.M) {
-	testcaller.Init()
-	os.Exit(m.Run())
-}
 
 func TestPassed(t *testing.T) {
 	credentials := unix.UnixCredentials(&unix.Ucred{Pid: 1})
@@ -36,25 +29,6 @@ func TestPassed(t *testing.T) {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
-	}
-}
-
-func TestRequireListener(t *testing.T) {
-	listener := testcaller.Start(t, 0).Listener(t, unix.SYS_GETPPID)
-	defer listener.Close()
-	if err := RequireListener(int(listener.Fd())); err != nil {
-		t.Errorf("a listener: %v", err)
-	}
-	file, err := os.CreateTemp(t.TempDir(), "anon_inode:seccomp notify")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if err := RequireListener(int(file.Fd())); !errors.Is(err, ErrNoListener) {
-		t.Errorf("a file: %v", err)
-	}
-	if err := RequireListener(-1); err == nil {
-		t.Error("what is not open is taken")
 	}
 }
 
