@@ -3,51 +3,36 @@ package run
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
+	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
-// capabilityNames are the kernel's, in order of number (include/uapi/linux/capability.h), without CAP_.
-var capabilityNames = []string{
-	"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-	"LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-	"SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-	"SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-	"MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
-	"CHECKPOINT_RESTORE",
-}
-
-// capabilitySet has one bit for each capability.
-type capabilitySet uint64
-
-const allCapabilities = ^capabilitySet(0)
-
-func (s capabilitySet) has(capability int) bool { return s&(1<<capability) != 0 }
+const allCapabilities = ^target.Capabilities(0)
 
 // parseCapabilities reads the names of --cap-drop.
-func parseCapabilities(names []string) (capabilitySet, error) {
-	var set capabilitySet
+func parseCapabilities(names []string) (target.Capabilities, error) {
+	var set target.Capabilities
 	for _, given := range names {
 		name := strings.TrimPrefix(strings.ToUpper(given), "CAP_")
 		if name == "ALL" {
 			return allCapabilities, nil
 		}
-		number := slices.Index(capabilityNames, name)
-		if number < 0 {
+		capability, err := target.ParseCapability("CAP_" + name)
+		if err != nil {
 			return 0, fmt.Errorf("unknown capability %q: see capabilities(7) for the names, or give \"all\"", given)
 		}
-		set |= 1 << number
+		set |= target.CapabilitySet(capability)
 	}
 	return set, nil
 }
 
 // dropBounding removes capabilities from the thread's bounding set, which is what root gets by the execve that follows
 // (capabilities(7), "Transformation of capabilities during execve"). It returns the bounding set that is left.
-func dropBounding(drop capabilitySet) (capabilitySet, error) {
-	var left capabilitySet
-	for capability := range 64 {
+func dropBounding(drop target.Capabilities) (target.Capabilities, error) {
+	var left target.Capabilities
+	for capability := range target.Capability(64) {
 		held, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(capability), 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) {
 			break
@@ -55,7 +40,7 @@ func dropBounding(drop capabilitySet) (capabilitySet, error) {
 		if err != nil {
 			return 0, fmt.Errorf("read the capability bounding set: %w", err)
 		}
-		if drop.has(capability) {
+		if drop.Has(capability) {
 			if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0); err != nil {
 				return 0, fmt.Errorf("drop capability %d: %w", capability, err)
 			}
@@ -66,22 +51,10 @@ func dropBounding(drop capabilitySet) (capabilitySet, error) {
 	return left, nil
 }
 
-// setCapabilities sets the thread's permitted and effective capabilities, and clears the inheritable ones and with them
-// the ambient ones.
-func setCapabilities(set capabilitySet) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	low, high := uint32(set), uint32(set>>32)
-	data := [2]unix.CapUserData{{Effective: low, Permitted: low}, {Effective: high, Permitted: high}}
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		return fmt.Errorf("set the capabilities: %w", err)
-	}
-	return nil
-}
-
 // become gives the calling thread, which is going to execute the command, the ids of user. It keeps CAP_SYS_ADMIN, which loading
 // a filter needs (seccomp(2)), until the execve, where every capability outside the bounding set goes; a user other
 // than root loses all there.
-func become(user *user, drop capabilitySet) error {
+func become(user *user, drop target.Capabilities) error {
 	bounding, err := dropBounding(drop)
 	if err != nil {
 		return err
@@ -95,7 +68,9 @@ func become(user *user, drop capabilitySet) error {
 	if user.uid != 0 {
 		bounding = 0
 	}
-	if err := setCapabilities(bounding | 1<<unix.CAP_SYS_ADMIN); err != nil {
+	// Without inheritable capabilities there are no ambient ones.
+	keep := bounding | target.CapabilitySet(unix.CAP_SYS_ADMIN)
+	if err := target.SetThreadCapabilities(keep, keep, 0); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 0, 0, 0, 0); err != nil {
