@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/sdk/target"
+	sysuser "github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,8 +34,8 @@ func TestChooseHostID(t *testing.T) {
 		"last is taken":   {"ann:1879000000:1\n", "ben:1878900000:50000\n", last - 3*idCount},
 	} {
 		t.Run(name, func(t *testing.T) {
-			uids, err1 := parseSubordinates(strings.NewReader(test.uids))
-			gids, err2 := parseSubordinates(strings.NewReader(test.gids))
+			uids, err1 := sysuser.ParseSubIDFilter(strings.NewReader(test.uids), isRange)
+			gids, err2 := sysuser.ParseSubIDFilter(strings.NewReader(test.gids), isRange)
 			if got := chooseHostID(uids, gids); got != test.want || err1 != nil || err2 != nil {
 				t.Errorf("got %d, %v, %v; want %d", got, err1, err2, test.want)
 			}
@@ -44,12 +45,16 @@ func TestChooseHostID(t *testing.T) {
 
 func TestMapCovers(t *testing.T) {
 	const nested = "         0     100000      65536\n     65536     200000     200000\n"
-	for first, want := range map[uint64]bool{0: true, 1: false, 65535: false, 65536: true, 200000: true, 200001: false} {
-		if got := mapCovers(strings.NewReader(nested), first); got != want {
+	extents, err := sysuser.ParseIDMap(strings.NewReader(nested))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for first, want := range map[int64]bool{0: true, 1: false, 65535: false, 65536: true, 200000: true, 200001: false} {
+		if got := mapCovers(extents, first); got != want {
 			t.Errorf("from %d: %v, want %v", first, got, want)
 		}
 	}
-	if !mapCovers(strings.NewReader("0 0 4294967295\n"), 100000) {
+	if !mapCovers([]sysuser.IDMap{{Count: 4294967295}}, 100000) {
 		t.Error("the initial namespace's map does not cover 100000")
 	}
 }
