@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // hierarchy is a mounted cgroup hierarchy.
@@ -36,7 +38,7 @@ func findHierarchies() (*hierarchies, error) {
 }
 
 // chooseHierarchies takes the text of /proc/self/cgroup (cgroups(7)).
-func chooseHierarchies(mounts []mount, memberships string) (*hierarchies, error) {
+func chooseHierarchies(mounts []*mountinfo.Info, memberships string) (*hierarchies, error) {
 	found := &hierarchies{}
 	lines := bufio.NewScanner(strings.NewReader(memberships))
 	for lines.Scan() {
@@ -46,12 +48,14 @@ func chooseHierarchies(mounts []mount, memberships string) (*hierarchies, error)
 		}
 		for controller, hierarchy := range map[string]**hierarchy{"memory": &found.memory, "pids": &found.pids} {
 			if slices.Contains(strings.Split(fields[1], ","), controller) {
-				v1 := func(m mount) bool { return m.fstype == "cgroup" && slices.Contains(m.options, controller) }
+				v1 := func(m *mountinfo.Info) bool {
+					return m.FSType == "cgroup" && slices.Contains(strings.Split(m.VFSOptions, ","), controller)
+				}
 				*hierarchy = mountedHierarchy(mounts, v1, fields[2])
 			}
 		}
 		if fields[0] == "0" {
-			found.unified = mountedHierarchy(mounts, func(m mount) bool { return m.fstype == "cgroup2" }, fields[2])
+			found.unified = mountedHierarchy(mounts, func(m *mountinfo.Info) bool { return m.FSType == "cgroup2" }, fields[2])
 		}
 	}
 	if found.unified == nil {
@@ -64,13 +68,13 @@ func chooseHierarchies(mounts []mount, memberships string) (*hierarchies, error)
 }
 
 // mountedHierarchy is the first mount that fits and shows the cgroup at path.
-func mountedHierarchy(mounts []mount, fits func(mount) bool, path string) *hierarchy {
+func mountedHierarchy(mounts []*mountinfo.Info, fits func(*mountinfo.Info) bool, path string) *hierarchy {
 	for _, m := range mounts {
-		if !fits(m) || !within(path, m.root) {
+		if !fits(m) || !within(path, m.Root) {
 			continue
 		}
-		if relative, err := filepath.Rel(m.root, path); err == nil {
-			return &hierarchy{point: m.point, own: filepath.Join(m.point, relative)}
+		if relative, err := filepath.Rel(m.Root, path); err == nil {
+			return &hierarchy{point: m.Mountpoint, own: filepath.Join(m.Mountpoint, relative)}
 		}
 	}
 	return nil

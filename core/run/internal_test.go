@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/sdk/target"
+	"github.com/moby/sys/mountinfo"
 	sysuser "github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
@@ -59,52 +60,41 @@ func TestMapCovers(t *testing.T) {
 	}
 }
 
-func TestParseMount(t *testing.T) {
-	got, ok := parseMount(`36 35 98:0 /a\040b /mnt/c\134d rw,noatime master:1 - ext4 /dev/root rw,errors=continue`)
-	want := mount{root: "/a b", point: `/mnt/c\d`, fstype: "ext4", options: []string{"rw", "errors=continue"}}
-	if !ok || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %v; want %+v", got, ok, want)
-	}
-	if _, ok := parseMount("36 35 98:0 / /mnt rw"); ok {
-		t.Error("a short line was taken")
-	}
-}
-
 func TestMountOf(t *testing.T) {
-	mounts := []mount{{point: "/"}, {point: "/srv"}, {point: "/srv/a", fstype: "ext4"}, {point: "/srv/a", fstype: "xfs"}}
-	for path, want := range map[string]mount{"/srvx": {point: "/"}, "/srv/ab": {point: "/srv"}, "/srv/a/b": {point: "/srv/a", fstype: "xfs"}} {
-		if got, ok := mountOf(mounts, path); !ok || !reflect.DeepEqual(got, want) {
+	mounts := []*mountinfo.Info{{Mountpoint: "/"}, {Mountpoint: "/srv"}, {Mountpoint: "/srv/a", FSType: "ext4"}, {Mountpoint: "/srv/a", FSType: "xfs"}}
+	for path, want := range map[string]mountinfo.Info{"/srvx": {Mountpoint: "/"}, "/srv/ab": {Mountpoint: "/srv"}, "/srv/a/b": {Mountpoint: "/srv/a", FSType: "xfs"}} {
+		if got := mountOf(mounts, path); got == nil || *got != want {
 			t.Errorf("%s is on %+v, want %+v", path, got, want)
 		}
 	}
 }
 
 func TestChooseHierarchies(t *testing.T) {
-	v1 := mount{root: "/", point: "/cg/memory", fstype: "cgroup", options: []string{"rw", "memory"}}
-	pids := mount{root: "/", point: "/cg/pids", fstype: "cgroup", options: []string{"rw", "pids"}}
-	cpu := mount{root: "/", point: "/cg/cpu", fstype: "cgroup", options: []string{"rw", "cpu"}}
+	v1 := &mountinfo.Info{Root: "/", Mountpoint: "/cg/memory", FSType: "cgroup", VFSOptions: "rw,memory"}
+	pids := &mountinfo.Info{Root: "/", Mountpoint: "/cg/pids", FSType: "cgroup", VFSOptions: "rw,pids"}
+	cpu := &mountinfo.Info{Root: "/", Mountpoint: "/cg/cpu", FSType: "cgroup", VFSOptions: "rw,cpu"}
 	plain := t.TempDir()
-	v2 := mount{root: "/", point: plain, fstype: "cgroup2", options: []string{"rw"}}
+	v2 := &mountinfo.Info{Root: "/", Mountpoint: plain, FSType: "cgroup2", VFSOptions: "rw"}
 	withMemory := t.TempDir()
 	if err := os.WriteFile(withMemory+"/cgroup.controllers", []byte("cpu memory\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	v2Memory := mount{root: "/", point: withMemory, fstype: "cgroup2", options: []string{"rw"}}
-	inner := mount{root: "/docker/1", point: "/cg/memory", fstype: "cgroup", options: []string{"rw", "memory"}}
+	v2Memory := &mountinfo.Info{Root: "/", Mountpoint: withMemory, FSType: "cgroup2", VFSOptions: "rw"}
+	inner := &mountinfo.Info{Root: "/docker/1", Mountpoint: "/cg/memory", FSType: "cgroup", VFSOptions: "rw,memory"}
 	for name, test := range map[string]struct {
-		mounts      []mount
+		mounts      []*mountinfo.Info
 		memberships string
 		unified     string // own cgroups; "": none
 		memory      string
 		pids        string
 	}{
-		"hybrid":         {[]mount{v2, cpu, pids, v1}, "8:pids:/p\n4:memory:/user/a\n1:cpu:/\n0::/x\n", plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
-		"hybrid, inside": {[]mount{v2, inner}, "4:memory:/docker/1/x\n0::/\n", plain, "/cg/memory/x", ""},
-		"outside":        {[]mount{v2, inner}, "4:memory:/docker/2\n0::/\n", plain, "", ""},
-		"v2":             {[]mount{v2Memory}, "0::/user.slice/a.scope\n", withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope", ""},
-		"no memory":      {[]mount{v2}, "0::/\n", plain, "", ""},
-		"v1 alone":       {[]mount{cpu, v1}, "4:memory:/\n", "", "", ""},
-		"not mounted":    {[]mount{cpu}, "0::/\n", "", "", ""},
+		"hybrid":         {[]*mountinfo.Info{v2, cpu, pids, v1}, "8:pids:/p\n4:memory:/user/a\n1:cpu:/\n0::/x\n", plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
+		"hybrid, inside": {[]*mountinfo.Info{v2, inner}, "4:memory:/docker/1/x\n0::/\n", plain, "/cg/memory/x", ""},
+		"outside":        {[]*mountinfo.Info{v2, inner}, "4:memory:/docker/2\n0::/\n", plain, "", ""},
+		"v2":             {[]*mountinfo.Info{v2Memory}, "0::/user.slice/a.scope\n", withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope", ""},
+		"no memory":      {[]*mountinfo.Info{v2}, "0::/\n", plain, "", ""},
+		"v1 alone":       {[]*mountinfo.Info{cpu, v1}, "4:memory:/\n", "", "", ""},
+		"not mounted":    {[]*mountinfo.Info{cpu}, "0::/\n", "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := chooseHierarchies(test.mounts, test.memberships)

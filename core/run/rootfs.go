@@ -71,17 +71,20 @@ func explainUnmappable(dir string, userNamespace int, recursive uint, cause erro
 		return cause
 	}
 	for _, candidate := range mounts {
-		if candidate.point == path || recursive == 0 || !within(candidate.point, path) {
+		if candidate.Mountpoint == path || recursive == 0 || !within(candidate.Mountpoint, path) {
 			continue
 		}
-		if tree, err := cloneTree(candidate.point, userNamespace, 0); errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("%s, mounted at %s, is a filesystem that cannot be idmapped: unmount it, or add --ephemeral, which leaves it out: %w", candidate.fstype, candidate.point, cause)
+		if tree, err := cloneTree(candidate.Mountpoint, userNamespace, 0); errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%s, mounted at %s, is a filesystem that cannot be idmapped: unmount it, or add --ephemeral, which leaves it out: %w", candidate.FSType, candidate.Mountpoint, cause)
 		} else if err == nil {
 			tree.Close()
 		}
 	}
-	on, _ := mountOf(mounts, path)
-	return fmt.Errorf("%s is on %s, a filesystem that cannot be idmapped: copy it to one that can (ext4, xfs, btrfs, tmpfs): %w", dir, on.fstype, cause)
+	on := mountOf(mounts, path)
+	if on == nil {
+		return cause
+	}
+	return fmt.Errorf("%s is on %s, a filesystem that cannot be idmapped: copy it to one that can (ext4, xfs, btrfs, tmpfs): %w", dir, on.FSType, cause)
 }
 
 // explainKernel says so where a system call is missing.
