@@ -2,7 +2,10 @@ package target
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +32,54 @@ func (t *Target) MountNamespaceOwner() (NamespaceID, error) {
 
 // OpenUserNamespace opens the thread's user namespace; the caller closes the descriptor.
 func (t *Target) OpenUserNamespace() (int, error) { return t.open("ns/user", unix.O_RDONLY) }
+
+// Reopen opens anew (open(2), flags as there) the file that fd, an own descriptor (O_PATH will do), is open on, as the target
+// would: in its cgroups, so that their device rules are asked, and with all its credentials and capabilities. The caller closes
+// the descriptor. The error wraps the kernel's errno if it is that of the open; os.ErrProcessDone if the target is gone; ctx's
+// if that ends first.
+func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
+	user, err := t.OpenUserNamespace()
+	if err != nil {
+		return -1, entryError(err)
+	}
+	defer unix.Close(user)
+	namespace, err := fstatNamespace(user)
+	if err != nil {
+		return -1, entryError(err)
+	}
+	credentials, err := t.Credentials()
+	if err != nil {
+		return -1, entryError(err)
+	}
+	// The process stays in this one's mount namespace: the magic links of the target's procfs may be any link.
+	procfs, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, entryError(&os.PathError{Op: "open", Path: "/proc", Err: err})
+	}
+	defer unix.Close(procfs)
+	s := &Steps{}
+	s.KeepOpen(user, procfs, fd)
+	release, err := t.JoinCgroups(s, "devices")
+	if err != nil {
+		return -1, entryError(err)
+	}
+	defer release()
+	s.addGroups(credentials.Groups)
+	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(credentials.GIDs.Filesystem))
+	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(credentials.UIDs.Filesystem))
+	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+	s.addCapabilities(credentials.Effective, credentials.Permitted, 0)
+	s.Add(stepReopen, unix.SYS_OPENAT, procfs, "self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
+	opened, err := s.Open(ctx, namespace)
+	var failed *StepError
+	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && failed.What == stepReopen {
+		return opened, err
+	}
+	return -1, entryError(err)
+}
+
+// stepReopen names the step whose errno is the file's.
+const stepReopen = "open"
 
 // Access asks whether the target may use a file in this way (unix.R_OK ...) with all its credentials and capabilities; fd is an
 // own descriptor of the file (O_PATH will do). The error wraps the kernel's errno (faccessat2(2)) if it may not.
