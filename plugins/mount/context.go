@@ -50,8 +50,8 @@ type fsContext struct {
 	source  *string
 	options []option // checked
 	order   order
-	created int  // this plugin's own context, once the superblock is there
-	fresh   bool // the superblock was not there before
+	created int // this plugin's own context, once the superblock is there
+	how     creation
 
 	mount   int // that was given to the caller; it lives by this descriptor until it is attached
 	mountID uint64

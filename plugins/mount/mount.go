@@ -63,11 +63,7 @@ func (s *session) mountSuperblock(ctx context.Context, req *sdk.Request, c call)
 		return err
 	}
 	defer m.close()
-	if err := s.attach(ctx, req, m, at); err != nil {
-		return err
-	}
-	s.remember(m, o)
-	return nil
+	return s.attach(ctx, req, m, at)
 }
 
 // newOrder checks options and source.
@@ -96,7 +92,7 @@ func (s *session) complete(ctx context.Context, caller *target.Target, o *order,
 		return refusal{unix.EINVAL}
 	}
 	var err error
-	if o.source, err = s.openSource(ctx, caller, *name, isReadOnly(options)); err != nil {
+	if o.source, err = s.findSource(ctx, caller, *name, isReadOnly(options)); err != nil {
 		return err
 	}
 	o.options = slices.Clone(options)
@@ -183,13 +179,37 @@ func (s *session) translate(f *filesystem, o option) (option, error) {
 	return option{o.key, strconv.FormatUint(uint64(host), 10), true}, nil
 }
 
-// remember notes a superblock that may be remounted, while its mount is open. One that was there before belongs to others too.
+// remember notes a superblock that this plugin made, while its mount is open.
 func (s *session) remember(m *made, o order) {
-	if !m.fresh {
-		s.mounted.remove(m.dev)
-		return
+	sb := superblock{filesystem: o.filesystem, source: o.source, number: m.dev}
+	var err error
+	if o.filesystem.anonymous {
+		sb.number, err = superblockNumber(m.mount)
 	}
-	if err := s.mounted.add(m.dev, superblock{filesystem: o.filesystem, writable: o.source.writable}, m.mount); err != nil {
-		s.warn("the mount of %s cannot be remounted: its end cannot be watched: %v", o.filesystem.name, err)
+	if err == nil {
+		err = s.mounted.add(m.dev, sb, m.mount)
 	}
+	if err != nil {
+		s.warn("the mount of %s cannot be mounted again or remounted: its end cannot be watched: %v", o.filesystem.name, err)
+	}
+}
+
+// checkOwn refuses a superblock that was there before and is not the container's own. While m is open its number belongs to it alone: a
+// superblock that replaced the container's own after create looked for that one is refused too.
+func (s *session) checkOwn(m *made, o order) error {
+	number, err := m.dev, error(nil)
+	if o.filesystem.anonymous {
+		number, err = superblockNumber(m.mount)
+	}
+	if err != nil {
+		return err
+	}
+	own, err := s.mounted.find(func(sb *superblock) bool { return sb.number == number })
+	if err != nil {
+		return err
+	}
+	if own == nil {
+		return refusal{unix.EBUSY}
+	}
+	return s.mounted.add(m.dev, *own, m.mount) // it may be another subvolume
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -13,14 +16,45 @@ import (
 // superblock is one that this plugin made.
 type superblock struct {
 	filesystem *filesystem
-	writable   bool // the caller could write to the device
+	source     *source
+	number     uint64 // of the superblock, which st_dev is unless the filesystem is anonymous
 	life       *life
 }
 
-// superblocks are those that this plugin made for a container and that may be remounted, by st_dev.
+// superblocks are those that this plugin made for a container, which may mount them again and change them, by st_dev.
 type superblocks struct {
-	mu    sync.Mutex
-	byDev map[uint64]superblock
+	mu     sync.Mutex
+	byDev  map[uint64]*superblock
+	making map[uint64]chan struct{} // by device: closed when who makes a superblock of it is done
+}
+
+// turn waits until nobody else makes a superblock of the device: who comes second finds it noted.
+func (s *superblocks) turn(ctx context.Context, device uint64) (release func(), err error) {
+	for {
+		s.mu.Lock()
+		other := s.making[device]
+		if other == nil {
+			break
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	defer s.mu.Unlock()
+	if s.making == nil {
+		s.making = map[uint64]chan struct{}{}
+	}
+	done := make(chan struct{})
+	s.making[device] = done
+	return func() {
+		s.mu.Lock()
+		delete(s.making, device)
+		s.mu.Unlock()
+		close(done)
+	}, nil
 }
 
 // none says whether there never was one.
@@ -44,18 +78,30 @@ func (s *superblocks) add(dev uint64, sb superblock, mount int) error {
 		}
 	}
 	if s.byDev == nil {
-		s.byDev = map[uint64]superblock{}
+		s.byDev = map[uint64]*superblock{}
 	}
 	sb.life = life
-	s.byDev[dev] = sb
+	s.byDev[dev] = &sb
 	return nil
 }
 
-// remove forgets a superblock.
-func (s *superblocks) remove(dev uint64) {
+// find finds a superblock that lives.
+func (s *superblocks) find(wanted func(*superblock) bool) (*superblock, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.byDev, dev)
+	for _, sb := range s.byDev {
+		if !wanted(sb) {
+			continue
+		}
+		ended, err := lives.ended(sb.life)
+		if err != nil {
+			return nil, err
+		}
+		if !ended {
+			return sb, nil
+		}
+	}
+	return nil, nil
 }
 
 // get finds the superblock of this number. While the caller holds a file of that open, it is the one that was noted: of the
@@ -71,7 +117,7 @@ func (s *superblocks) get(dev uint64) (*superblock, error) {
 		delete(s.byDev, dev)
 		return nil, err
 	}
-	return &sb, nil
+	return sb, nil
 }
 
 // life is that of a superblock. Its number is another's as soon as it ends.
@@ -166,4 +212,28 @@ func (w *watcher) tell(number int32, mask uint32) {
 		l.ended = true
 		delete(w.watched, number)
 	}
+}
+
+// superblockNumber is the number of an open mount's superblock. A subvolume of btrfs has another one for st_dev.
+func superblockNumber(mount int) (uint64, error) {
+	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("inotify_init1: %w", err)
+	}
+	defer unix.Close(inotify)
+	if _, err := unix.InotifyAddWatch(inotify, fmt.Sprintf("/proc/self/fd/%d", mount), unix.IN_DELETE_SELF); err != nil {
+		return 0, fmt.Errorf("inotify_add_watch: %w", err)
+	}
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", inotify))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(info)) {
+		var watch, inode, number uint64
+		if n, _ := fmt.Sscanf(line, "inotify wd:%x ino:%x sdev:%x", &watch, &inode, &number); n == 3 {
+			const minorBits = 20 // include/linux/kdev_t.h
+			return unix.Mkdev(uint32(number>>minorBits), uint32(number&(1<<minorBits-1))), nil
+		}
+	}
+	return 0, fmt.Errorf("fdinfo of an inotify descriptor without a watch: %q", info)
 }

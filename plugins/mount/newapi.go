@@ -79,7 +79,7 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return sdk.Response{}, refuse(err)
 	}
 	f := newContext(shown, sb.filesystem)
-	f.writable = sb.writable
+	f.writable = sb.source.writable
 	// It holds the superblock, and not the mount, which would be busy.
 	if f.picked, err = unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH); err != nil {
 		unix.Close(shown)
@@ -261,9 +261,11 @@ func (s *session) createContext(ctx context.Context, req *sdk.Request, caller *t
 	if err := req.CheckValid(ctx); err != nil {
 		return err
 	}
-	var err error
-	f.fresh, err = create(func(tried int) error {
-		if command == fsconfigCreateExcl && tried == fsconfigCreate {
+	err := s.create(f.order, func(how creation) error {
+		switch {
+		case command == fsconfigCreateExcl && how == createFree:
+			return refusal{unix.EOPNOTSUPP}
+		case command == fsconfigCreateExcl && how == createOwn:
 			return refusal{unix.EBUSY}
 		}
 		w, err := newWork(caller)
@@ -271,7 +273,7 @@ func (s *session) createContext(ctx context.Context, req *sdk.Request, caller *t
 			return err
 		}
 		defer w.close()
-		fd, err := w.create(f.order, tried)
+		fd, err := w.create(f.order, how)
 		if err != nil {
 			return err
 		}
@@ -279,7 +281,7 @@ func (s *session) createContext(ctx context.Context, req *sdk.Request, caller *t
 			unix.Close(fd)
 			return s.buildError(f.filesystem, err)
 		}
-		f.created = fd
+		f.created, f.how = fd, how
 		return nil
 	})
 	if err == nil {
@@ -337,8 +339,6 @@ func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, 
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	m.fresh = f.fresh
-	s.remember(m, f.order)
 	// The descriptor that a mount lives by is no open file (O_PATH), which ADDFD does not take.
 	root, err := unix.Openat(m.mount, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -363,7 +363,7 @@ func (s *session) mountContext(ctx context.Context, caller *target.Target, f *fs
 	if err != nil {
 		return nil, s.buildError(f.filesystem, err)
 	}
-	return s.check(fd, f.order)
+	return s.check(fd, f.order, f.how)
 }
 
 // move_mount(from_dfd, "", to_dfd, to_path, flags) attaches a mount that this plugin gave. It would succeed without, but the

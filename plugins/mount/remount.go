@@ -80,7 +80,7 @@ func (s *session) vetRemount(c call, sb *superblock) (string, error) {
 			return "", err
 		}
 	}
-	if !sb.writable && !isReadOnly(append(c.flags.superblockOptions(), options...)) {
+	if !sb.source.writable && !isReadOnly(append(c.flags.superblockOptions(), options...)) {
 		return "", refusal{unix.EACCES}
 	}
 	return joinOptions(options), nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/intercede/intercede/sdk"
@@ -31,7 +30,6 @@ type order struct {
 type made struct {
 	mount int
 	dev   uint64 // st_dev
-	fresh bool   // the superblock was not there before
 }
 
 func (m *made) close() { unix.Close(m.mount) }
@@ -58,34 +56,67 @@ func configure(fd int, o option) error {
 	return unix.FsconfigSetFlag(fd, o.key)
 }
 
-// withoutExclusive is set on a kernel that cannot tell whether a superblock was there before.
-var withoutExclusive atomic.Bool
+// creation is how a superblock is made.
+type creation uint8
 
-// create calls fn with the command of fsconfig(2) that makes a superblock. If the device is mounted already, the kernel gives
-// its superblock again, which is then not fresh: it belongs to others too.
-func create(fn func(command int) error) (fresh bool, err error) {
-	if !withoutExclusive.Load() {
-		err := fn(fsconfigCreateExcl)
-		switch {
-		case errors.Is(err, unix.EOPNOTSUPP):
-			withoutExclusive.Store(true)
-		case !errors.Is(err, unix.EBUSY):
-			return err == nil, err
-		}
+const (
+	createNew  creation = iota // the kernel refuses if there is one already
+	createOwn                  // there is one, which is the container's own
+	createFree                 // the kernel cannot be told to refuse: nobody has the device in use the moment before
+)
+
+// create calls fn to make a superblock that was not there before, or to have one of the container's own again. The kernel gives a
+// superblock that is there already without opening the device.
+func (s *session) create(o order, fn func(how creation) error) error {
+	exclusive, err := hasExclusive(o.filesystem)
+	if err != nil {
+		return err
 	}
-	return false, fn(fsconfigCreate)
+	if !exclusive {
+		return fn(createFree)
+	}
+	if err := fn(createNew); !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	own, err := s.mounted.find(func(sb *superblock) bool { return sb.source.dev == o.source.dev })
+	if err != nil {
+		return err
+	}
+	if own == nil {
+		return refusal{unix.EBUSY}
+	}
+	return fn(createOwn)
+}
+
+// createExclusive is FSCONFIG_CMD_CREATE_EXCL. Tests set it to what no kernel knows.
+var createExclusive = fsconfigCreateExcl
+
+// hasExclusive reports whether the kernel has the command for the filesystem: before 6.6 for none, later for all but those of the
+// old interface. There is no source, so that what is on a device has no say in it.
+func hasExclusive(f *filesystem) (bool, error) {
+	context, err := openContext(f, nil)
+	if err != nil {
+		return false, refuse(err)
+	}
+	defer unix.Close(context)
+	_, _, errno := unix.Syscall6(unix.SYS_FSCONFIG, uintptr(context), uintptr(createExclusive), 0, 0, 0, 0)
+	return errno != unix.EOPNOTSUPP, nil
 }
 
 // build makes the superblock and its mount, in one process.
 func (s *session) build(ctx context.Context, caller *target.Target, o order) (m *made, err error) {
-	var fresh bool
-	fresh, err = create(func(command int) error {
+	release, err := s.mounted.turn(ctx, o.source.dev)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	err = s.create(o, func(how creation) error {
 		w, err := newWork(caller)
 		if err != nil {
 			return err
 		}
 		defer w.close()
-		context, err := w.create(o, command)
+		context, err := w.create(o, how)
 		if err != nil {
 			return err
 		}
@@ -95,14 +126,10 @@ func (s *session) build(ctx context.Context, caller *target.Target, o order) (m 
 		if err != nil {
 			return s.buildError(o.filesystem, err)
 		}
-		m, err = s.check(fd, o)
+		m, err = s.check(fd, o, how)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	m.fresh = fresh
-	return m, nil
+	return m, err
 }
 
 // work is what a process of its own is to do, which is in the caller's cgroups, so that their limits and the devices that
@@ -142,7 +169,7 @@ func (w *work) close() {
 
 // create adds the making of the superblock, where the source's name leads to the device and no other path leads anywhere. It
 // returns the filesystem context.
-func (w *work) create(o order, command int) (int, error) {
+func (w *work) create(o order, how creation) (int, error) {
 	root, err := w.scratch.place(o.source.name, o.source.dev)
 	if err != nil {
 		return -1, err
@@ -156,6 +183,14 @@ func (w *work) create(o order, command int) (int, error) {
 	w.steps.Add("setns to the scratch namespace", unix.SYS_SETNS, w.scratch.namespace, unix.CLONE_NEWNS)
 	w.steps.Add("fchdir", unix.SYS_FCHDIR, root.dir)
 	w.steps.Add("chroot", unix.SYS_CHROOT, ".")
+	command := fsconfigCreate
+	switch how {
+	case createNew:
+		command = createExclusive
+	case createFree:
+		held := w.steps.Add(stepHold, unix.SYS_OPENAT, unix.AT_FDCWD, o.source.name, unix.O_RDONLY|unix.O_EXCL|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		w.steps.Add("close", unix.SYS_CLOSE, held)
+	}
 	w.steps.Add(stepCreate, unix.SYS_FSCONFIG, context, command, 0, 0, 0)
 	return context, nil
 }
@@ -181,6 +216,7 @@ func (w *work) mount(context int, a attributes, shift bool) {
 
 // Steps whose errno is the caller's.
 const (
+	stepHold   = "open exclusively"
 	stepCreate = "fsconfig create"
 	stepMount  = "fsmount"
 	stepShift  = "mount_setattr idmap"
@@ -193,7 +229,7 @@ func (s *session) buildError(f *filesystem, err error) error {
 		return err
 	}
 	switch failed.What {
-	case stepCreate, stepMount:
+	case stepHold, stepCreate, stepMount:
 		return refusal{failed.Errno}
 	case stepShift:
 		s.warn("%s cannot be mounted with shift, the kernel cannot map the ids of its files: %v", f.name, failed.Errno)
@@ -203,8 +239,8 @@ func (s *session) buildError(f *filesystem, err error) error {
 }
 
 // check compares what was mounted, whose descriptor it takes over, with what was to be, and gives the mount the attributes that
-// are not locked.
-func (s *session) check(mount int, o order) (*made, error) {
+// are not locked. A new superblock is remembered.
+func (s *session) check(mount int, o order, how creation) (*made, error) {
 	m := &made{mount: mount}
 	var st unix.Stat_t
 	err := unix.Fstatat(mount, "", &st, unix.AT_EMPTY_PATH)
@@ -214,12 +250,18 @@ func (s *session) check(mount int, o order) (*made, error) {
 			unix.Major(m.dev), unix.Minor(m.dev), unix.Major(o.source.dev), unix.Minor(o.source.dev))
 		err = refusal{unix.EPERM}
 	}
+	if err == nil && how == createOwn {
+		err = s.checkOwn(m, o)
+	}
 	if rest := o.attributes &^ (atimeAttributes | lockedAttributes); err == nil && rest != 0 {
 		err = unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(rest)})
 	}
 	if err != nil {
 		m.close()
 		return nil, fmt.Errorf("the mount: %w", err)
+	}
+	if how == createNew {
+		s.remember(m, o)
 	}
 	return m, nil
 }

@@ -81,33 +81,6 @@ func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
 // stepReopen names the step whose errno is the file's.
 const stepReopen = "open"
 
-// Access asks whether the target may use a file in this way (unix.R_OK ...) with all its credentials and capabilities; fd is an
-// own descriptor of the file (O_PATH will do). The error wraps the kernel's errno (faccessat2(2)) if it may not.
-func (t *Target) Access(ctx context.Context, fd int, mode uint32) error {
-	user, err := t.OpenUserNamespace()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(user)
-	namespace, err := fstatNamespace(user)
-	if err != nil {
-		return err
-	}
-	credentials, err := t.Credentials()
-	if err != nil {
-		return err
-	}
-	s := &Steps{}
-	s.KeepOpen(user, fd)
-	s.addGroups(credentials.Groups)
-	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(credentials.GIDs.Filesystem))
-	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(credentials.UIDs.Filesystem))
-	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
-	s.addCapabilities(credentials.Effective, credentials.Permitted, 0)
-	s.Add("faccessat2", unix.SYS_FACCESSAT2, fd, "", uintptr(mode), unix.AT_EACCESS|unix.AT_EMPTY_PATH)
-	return s.Run(ctx, namespace)
-}
-
 func (s *Steps) addGroups(groups []uint32) {
 	s.Keep(groups)
 	s.Add("setgroups", unix.SYS_SETGROUPS, len(groups), unsafe.Pointer(unsafe.SliceData(groups)))
