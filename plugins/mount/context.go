@@ -58,8 +58,8 @@ type fsContext struct {
 
 	gone chan struct{} // closed when nothing is held any more
 
-	picked   int // by fspick(2): this plugin's own context of the superblock that is to change
-	writable bool
+	picked     int // by fspick(2): this plugin's own context of the superblock that is to change
+	superblock *superblock
 }
 
 type phase uint8

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -181,9 +182,10 @@ func TestHostMounted(t *testing.T) {
 		mount := hostMount(t, device)
 		defer mount.Close()
 		fill(t, mount, "secret")
-		for access, want := range map[string]string{"": "EPERM", "rw": "EBUSY"} {
+		for access, want := range map[string]string{"": "EPERM", "r": "EPERM", "rw": "EBUSY"} {
 			c := guarded(t, g, device, access)
-			expect(t, c, want+" "+want+" ENOENT", "errno errno", mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null", "openfile m/secret O_RDONLY")
+			expect(t, c, want+" "+want+" ENOENT", "errno errno", mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null",
+				"openfile m/secret O_RDONLY")
 			expect(t, c, "ok "+want+" EINVAL", "addfd value errno errno", joined(createDisk, []string{"sys fsmount @0 0 0"})...)
 		}
 	})
@@ -201,7 +203,8 @@ func TestHostMountsMeanwhile(t *testing.T) {
 	expect(t, c, "ok EBUSY", "addfd value errno", createDisk...)
 	mount.Close()
 	free(t, device)
-	expect(t, c, "ok ok ok ok ok", "value value value", mountDisk, "mkdir n", "sys mount s:/dev/disk s:n s:ext4 0 null", "sys umount2 s:m 0", "sys umount2 s:n 0", mountDisk)
+	expect(t, c, "ok ok ok ok ok", "value value value", mountDisk, "mkdir n", "sys mount s:/dev/disk s:n s:ext4 0 null",
+		"sys umount2 s:m 0", "sys umount2 s:n 0", mountDisk)
 }
 
 // TestSuccessorOfOwn has a superblock of the host in the place of the container's own between the look and the mount.
@@ -241,6 +244,107 @@ func TestSuccessorOfOwn(t *testing.T) {
 	}
 }
 
+// TestReadOnlyRule has a device that may only be read: nothing writes to it, nor makes it writable.
+func TestReadOnlyRule(t *testing.T) {
+	eachVersion(t, func(t *testing.T, g guard) {
+		name := dirty(t)
+		before, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := guarded(t, g, loop(t, name), "r")
+		for _, data := range []string{"null", "s:noload", "s:ro"} {
+			expect(t, c, "EPERM", "errno", "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY "+data)
+		}
+		expect(t, c, "ok ok EPERM", "addfd value value errno", joined(prepare, []string{"sys fsconfig @0 0 s:ro null 0",
+			"sys fsconfig @0 6 null null 0"})...)
+		if after, err := os.ReadFile(name); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%v; the device was written to", err)
+		}
+	})
+}
+
+// dirty is an image of ext4 whose journal is to be replayed.
+func dirty(t *testing.T) string {
+	t.Helper()
+	name := ext4(t)
+	mount := hostMount(t, loop(t, name))
+	defer mount.Close()
+	fill(t, mount, "new")
+	root, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", mount.Fd()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(root)
+	if err := unix.Syncfs(root); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "dirty")
+	copyFile(t, name, copied)
+	need(t, "debugfs")
+	if features := run(t, "debugfs", "-R", "features", copied); !strings.Contains(features, "needs_recovery") {
+		t.Fatalf("the journal is clean: %s", features)
+	}
+	return copied
+}
+
+// TestReadOnlyDevice may be mounted by who may read it, where nothing can be written.
+func TestReadOnlyDevice(t *testing.T) {
+	eachVersion(t, func(t *testing.T, g guard) {
+		c := guarded(t, g, loop(t, ext4(t), "--read-only"), "r")
+		expect(t, c, "EPERM ok EPERM EPERM ok", "errno value errno errno value", mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null",
+			"sys mount null s:m null MS_REMOUNT null", "sys mount null s:m null MS_REMOUNT|MS_RDONLY s:rw",
+			"sys mount null s:m null MS_REMOUNT|MS_RDONLY null")
+		need(t, "mksquashfs")
+		squash := filepath.Join(t.TempDir(), "squash")
+		run(t, "mksquashfs", t.TempDir(), squash, "-quiet")
+		c = guarded(t, g, loop(t, squash), "r")
+		expect(t, c, "EPERM ok", "errno value", "sys mount s:/dev/disk s:m s:squashfs 0 null",
+			"sys mount s:/dev/disk s:m s:squashfs MS_RDONLY null")
+	})
+}
+
+// TestWriteAccess is proven anew for each change to read-write.
+func TestWriteAccess(t *testing.T) {
+	const tries = "openfile /tmp/m/x O_CREAT|O_WRONLY"
+	pick := func(options ...string) []string {
+		script := []string{"fd fspick AT_FDCWD s:/tmp/m 1"}
+		for _, o := range options {
+			script = append(script, "sys fsconfig @0 0 s:"+o+" null 0")
+		}
+		return append(script, "sys fsconfig @0 7 null null 0", "do close @0", tries)
+	}
+	eachVersion(t, func(t *testing.T, g guard) {
+		device := loop(t, ext4(t))
+		c := guarded(t, g, device, "rw")
+		call := func(want string, script ...string) {
+			t.Helper()
+			if got := sdktest.Errnos(c.Call(t, script...).Lines(t)); got != want {
+				t.Errorf("%q: got %s, want %s", script, got, want)
+			}
+		}
+		call("ok EROFS", "mkdir /tmp/m", "sys mount s:/dev/disk s:/tmp/m s:ext4 MS_RDONLY null", tries)
+		g.allow(t, deviceOf(t, device), "r")
+		call("EPERM EPERM EPERM ok EROFS", "sys mount null s:/tmp/m null MS_REMOUNT null", "sys mount null s:/tmp/m null MS_REMOUNT s:commit=9",
+			"sys mount null s:/tmp/m null MS_REMOUNT|MS_RDONLY s:rw", "sys mount null s:/tmp/m null MS_REMOUNT|MS_RDONLY s:commit=9", tries)
+		call("ok EROFS", pick()...)
+		call("ok ok EROFS", pick("lazytime")...)
+		call("ok ok EROFS", pick("ro")...)
+		call("ok EPERM EROFS", pick("rw")...)
+		call("ok ok EPERM EROFS", pick("ro", "rw")...)
+		call("EPERM", "mkdir /tmp/n", "sys mount s:/dev/disk s:/tmp/n s:ext4 MS_RDONLY null")
+		g.allow(t, deviceOf(t, device), "rw")
+		call("ok ok", "sys mount null s:/tmp/m null MS_REMOUNT null", tries)
+		call("ok ok EROFS", pick("ro")...)
+		call("ok EROFS", pick()...)
+		call("ok ok ok", pick("rw")...)
+		call("ok ok", pick()...)
+		call("ok EACCES EROFS", "do rename s:/dev/disk s:/dev/hidden", "sys mount null s:/tmp/m null MS_REMOUNT|MS_RDONLY null",
+			"sys mount null s:/tmp/m null MS_REMOUNT null", tries)
+		call("ok", "do rename s:/dev/hidden s:/dev/disk", "sys umount2 s:/tmp/m 0")
+	})
+}
+
 // TestSwappedSource has the caller exchange its own device for one of the host's all the while.
 func TestSwappedSource(t *testing.T) {
 	g := newGuard(t, "version 1")
@@ -255,7 +359,8 @@ func TestSwappedSource(t *testing.T) {
 		attempts[0] = append(attempts[0], mountDisk, "openfile m/secret O_RDONLY", "sys umount2 s:m 0")
 	}
 	for range 10 {
-		attempts = append(attempts, within("fd fsopen s:ext4 1", "do fsconfig @0 1 s:source s:/dev/disk 0", "sys fsconfig @0 6 null null 0", "sys fsmount @0 0 0",
+		attempts = append(attempts, within("fd fsopen s:ext4 1", "do fsconfig @0 1 s:source s:/dev/disk 0",
+			"sys fsconfig @0 6 null null 0", "sys fsmount @0 0 0",
 			"sys move_mount 4 s: AT_FDCWD s:m 4", "openfile m/secret O_RDONLY", "sys umount2 s:m MNT_DETACH"))
 	}
 	stop := sdktest.Swap(t, filepath.Join(c.Rootfs(), "dev/disk"), filepath.Join(c.Rootfs(), "dev/foreign"))

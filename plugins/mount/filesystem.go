@@ -13,13 +13,14 @@ type filesystem struct {
 	uids, gids []string
 	// added are options for safety, added where none of the same key is given.
 	added []option
-	// noRecovery keeps a read-only mount from writing to the device; empty: it never does.
-	noRecovery string
 	// owned filesystems have no owners: all files are the mounting task's.
 	owned bool
 	// anonymous filesystems have no device number of a device (stat(2), st_dev).
 	anonymous bool
 }
+
+// neverWrite are filesystems whose drivers have no code that writes to the device.
+var neverWrite = set("cramfs erofs iso9660 romfs squashfs")
 
 // genericOptions are those of every superblock (common_set_sb_flag, common_clear_sb_flag, fs/fs_context.c).
 var genericOptions = set("ro rw sync async dirsync lazytime nolazytime mand nomand")
@@ -52,8 +53,7 @@ func extFilesystem() filesystem {
 		refused:       set("journal_dev journal_path journal test_dummy_encryption abort debug"),
 		refusedValues: map[string]string{"errors": "panic"},
 		uids:          []string{"resuid"}, gids: []string{"resgid"},
-		added:      []option{{"errors", "remount-ro", true}},
-		noRecovery: "noload",
+		added: []option{{"errors", "remount-ro", true}},
 	}
 }
 
@@ -65,17 +65,15 @@ func knownFilesystems() map[string]filesystem {
 			harmless: set(quotaOptions + `allocsize attr2 noattr2 discard nodiscard grpid bsdgroups nogrpid sysvgroups filestreams ikeep noikeep
 				inode32 inode64 largeio nolargeio logbufs logbsize noalign norecovery nouuid uquota uqnoenforce qnoenforce
 				gquota gqnoenforce pquota pqnoenforce sunit swidth swalloc wsync lifetime`),
-			refused:    set("logdev rtdev"),
-			noRecovery: "norecovery",
+			refused: set("logdev rtdev"),
 		},
 		"btrfs": {
 			harmless: set(`acl noacl autodefrag noautodefrag barrier nobarrier clear_cache commit compress compress-force
 				datacow nodatacow datasum nodatasum degraded discard nodiscard flushoncommit noflushoncommit max_inline
 				metadata_ratio norecovery nologreplay notreelog treelog rescan_uuid_tree rescue skip_balance space_cache
 				nospace_cache ssd nossd ssd_spread nossd_spread subvol subvolid thread_pool user_subvol_rm_allowed usebackuproot`),
-			refused:    set("device fatal_errors check_int check_int_data check_int_print_mask fragment ref_verify enospc_debug"),
-			noRecovery: "rescue=nologreplay",
-			anonymous:  true,
+			refused:   set("device fatal_errors check_int check_int_data check_int_print_mask fragment ref_verify enospc_debug"),
+			anonymous: true,
 		},
 		"squashfs": {
 			harmless:      set("errors threads"),
@@ -117,7 +115,6 @@ func knownFilesystems() map[string]filesystem {
 			refused:       set("fault_injection fault_type test_dummy_encryption"),
 			refusedValues: map[string]string{"errors": "panic"},
 			uids:          []string{"resuid"}, gids: []string{"resgid"},
-			noRecovery: "norecovery",
 		},
 	}
 	for _, name := range []string{"vfat", "msdos"} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
@@ -92,7 +93,7 @@ func (s *session) complete(ctx context.Context, caller *target.Target, o *order,
 		return refusal{unix.EINVAL}
 	}
 	var err error
-	if o.source, err = s.findSource(ctx, caller, *name, isReadOnly(options)); err != nil {
+	if o.source, err = s.findSource(ctx, caller, o.filesystem, *name, isReadOnly(options)); err != nil {
 		return err
 	}
 	o.options = slices.Clone(options)
@@ -107,9 +108,6 @@ func (s *session) complete(ctx context.Context, caller *target.Target, o *order,
 			return err
 		}
 		o.options = append(o.options, s.ownerOptions(credentials, options)...)
-	}
-	if !o.source.writable && o.filesystem.noRecovery != "" {
-		o.options = append(o.options, parseOptions(o.filesystem.noRecovery)...)
 	}
 	return nil
 }
@@ -181,7 +179,8 @@ func (s *session) translate(f *filesystem, o option) (option, error) {
 
 // remember notes a superblock that this plugin made, while its mount is open.
 func (s *session) remember(m *made, o order) {
-	sb := superblock{filesystem: o.filesystem, source: o.source, number: m.dev}
+	sb := superblock{filesystem: o.filesystem, source: o.source, number: m.dev, readOnly: &atomic.Bool{}}
+	sb.readOnly.Store(isReadOnly(o.options))
 	var err error
 	if o.filesystem.anonymous {
 		sb.number, err = superblockNumber(m.mount)
@@ -194,8 +193,8 @@ func (s *session) remember(m *made, o order) {
 	}
 }
 
-// checkOwn refuses a superblock that was there before and is not the container's own. While m is open its number belongs to it alone: a
-// superblock that replaced the container's own after create looked for that one is refused too.
+// checkOwn refuses a superblock that was there before and is not the container's own. While m is open its number belongs to
+// it alone: one that replaced the container's own after create looked for that is refused too.
 func (s *session) checkOwn(m *made, o order) error {
 	number, err := m.dev, error(nil)
 	if o.filesystem.anonymous {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,8 @@ import (
 type superblock struct {
 	filesystem *filesystem
 	source     *source
-	number     uint64 // of the superblock, which st_dev is unless the filesystem is anonymous
+	number     uint64       // of the superblock, which st_dev is unless the filesystem is anonymous
+	readOnly   *atomic.Bool // what was asked for last
 	life       *life
 }
 
@@ -25,10 +27,10 @@ type superblock struct {
 type superblocks struct {
 	mu     sync.Mutex
 	byDev  map[uint64]*superblock
-	making map[uint64]chan struct{} // by device: closed when who makes a superblock of it is done
+	making map[uint64]chan struct{} // by device: closed when the call that makes a superblock of it is done
 }
 
-// turn waits until nobody else makes a superblock of the device: who comes second finds it noted.
+// turn waits until no other call makes a superblock of the device: the next one finds it noted.
 func (s *superblocks) turn(ctx context.Context, device uint64) (release func(), err error) {
 	for {
 		s.mu.Lock()

@@ -79,7 +79,7 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return sdk.Response{}, refuse(err)
 	}
 	f := newContext(shown, sb.filesystem)
-	f.writable = sb.source.writable
+	f.superblock = sb
 	// It holds the superblock, and not the mount, which would be busy.
 	if f.picked, err = unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH); err != nil {
 		unix.Close(shown)
@@ -137,7 +137,7 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 	case command <= fsconfigSetFD:
 		err = s.setOption(req, f, command)
 	case command == fsconfigReconfigure:
-		err = s.reconfigureContext(ctx, req, f)
+		err = s.reconfigureContext(ctx, req, caller, f)
 	default:
 		err = s.createContext(ctx, req, caller, f, command)
 	}
@@ -291,15 +291,22 @@ func (s *session) createContext(ctx context.Context, req *sdk.Request, caller *t
 }
 
 // reconfigureContext changes the superblock of a context from fspick(2), by a context of this plugin's own.
-func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, f *fsContext) error {
+func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, caller *target.Target, f *fsContext) error {
 	if f.picked < 0 || f.phase != collecting {
 		return refusal{unix.EBUSY}
 	}
-	// Without a word on it the superblock stays as it is.
-	if !f.writable && hasKey(f.options, "rw") && !isReadOnly(f.options) {
-		return refusal{unix.EACCES}
+	// Without a word on it some filesystems take it for read-write (__ext4_remount, fs/ext4/super.c): there is always one.
+	readOnly, word := f.superblock.readOnly.Load(), "ro"
+	if hasKey(f.options, "ro", "rw") {
+		readOnly = isReadOnly(f.options)
 	}
-	for _, o := range f.options {
+	if !readOnly {
+		word = "rw"
+		if err := mayWrite(ctx, caller, f.superblock); err != nil {
+			return err
+		}
+	}
+	for _, o := range append(f.options, option{key: word}) {
 		if err := configure(f.picked, o); err != nil {
 			return refuse(err)
 		}
@@ -311,6 +318,7 @@ func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, f *f
 	if err := unix.FsconfigReconfigure(f.picked); err != nil {
 		return refuse(err)
 	}
+	f.superblock.readOnly.Store(readOnly)
 	s.contexts.forget(f)
 	return nil
 }

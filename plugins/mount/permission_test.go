@@ -70,8 +70,8 @@ func TestSourcePermission(t *testing.T) {
 	}{
 		"closed":                   {0o600, 0, "EACCES EACCES", "errno errno", []string{mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null"}},
 		"open to all":              {0o666, 0, "ok", "value", []string{mountDisk}},
-		"readable":                 {0o644, 0, "EACCES ok", "errno value", []string{mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null"}},
-		"readable, ro in data":     {0o644, 0, "ok", "value", []string{"sys mount s:/dev/disk s:m s:ext4 0 s:ro"}},
+		"readable":                 {0o644, 0, "EACCES EACCES", "errno errno", []string{mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null"}},
+		"readable, ro in data":     {0o644, 0, "EACCES", "errno", []string{"sys mount s:/dev/disk s:m s:ext4 0 s:ro"}},
 		"readable, rw in data":     {0o644, 0, "EACCES", "errno", []string{"sys mount s:/dev/disk s:m s:ext4 MS_RDONLY s:rw"}},
 		"another's, by capability": {0o600, sdktest.HostID + 9, "ok", "value", []string{mountDisk}},
 		"another's":                {0o600, sdktest.HostID + 9, "EACCES", "errno", []string{"dropcap 1", "dropcap 2", mountDisk}},
@@ -86,17 +86,6 @@ func TestSourcePermission(t *testing.T) {
 			c, _ := oneDisk(t, nil, test.mode, test.owner)
 			expect(t, c, test.errors, test.answers, test.script...)
 		})
-	}
-}
-
-// TestReadOnlyCaller does not let the kernel write to the device of a caller that may only read it: the journal is not
-// replayed.
-func TestReadOnlyCaller(t *testing.T) {
-	c, _ := oneDisk(t, nil, 0o644, 0)
-	lines := c.Call(t, andMounts(within("sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null"))...).Lines(t)
-	last := lines[len(lines)-1]
-	if mounts := deviceMounts(string(last.Bufs[0][:last.Ret])); !strings.Contains(mounts, "norecovery") && !strings.Contains(mounts, "noload") {
-		t.Errorf("mounted as %s", mounts)
 	}
 }
 
@@ -182,13 +171,6 @@ func TestRemountOfOthers(t *testing.T) {
 	expect(t, c, "ok EPERM EPERM EPERM", "value errno errno continue", mountDisk,
 		"sys mount null s:m null MS_REMOUNT s:errors=panic", "sys mount null s:m null MS_REMOUNT s:journal_dev=1",
 		"sys mount null s:/ null MS_REMOUNT|MS_RDONLY null")
-}
-
-// TestReadOnlyRemount does not give a caller more than it may have.
-func TestReadOnlyRemount(t *testing.T) {
-	c, _ := oneDisk(t, nil, 0o644, 0)
-	expect(t, c, "ok EACCES EACCES ok", "value errno errno value", "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null",
-		"sys mount null s:m null MS_REMOUNT null", "sys mount null s:m null MS_REMOUNT|MS_RDONLY s:rw", "sys mount null s:m null MS_REMOUNT|MS_RDONLY null")
 }
 
 // Test32Bit has callers of the machine's 32-bit architecture.

@@ -45,16 +45,17 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 	if !isRoot {
 		return sdk.Errno(unix.EINVAL), nil // do_remount: the target is not the root of a mount
 	}
-	data, err := s.vetRemount(c, sb)
+	options, err := s.vetRemount(ctx, caller, c, sb)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if err := req.CheckValid(ctx); err != nil {
 		return sdk.Response{}, err
 	}
-	if err := reconfigure(caller, int(at.Fd()), flags, data); err != nil {
+	if err := reconfigure(caller, int(at.Fd()), flags, joinOptions(options)); err != nil {
 		return sdk.Response{}, err
 	}
+	sb.readOnly.Store(isReadOnly(append(flags.superblockOptions(), options...)))
 	return sdk.Return(0), nil
 }
 
@@ -71,19 +72,20 @@ func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	return sb, st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
-// vetRemount checks the options, and that the caller may write to the device if that is what it asks for.
-func (s *session) vetRemount(c call, sb *superblock) (string, error) {
+// vetRemount checks the options, and that the caller may write to the device unless flags and options both say read-only: a
+// filesystem of the kernel's old mount interface does not look for "ro" among its options.
+func (s *session) vetRemount(ctx context.Context, caller *target.Target, c call, sb *superblock) ([]option, error) {
 	options := parseOptions(c.data)
 	for i, o := range options {
 		var err error
 		if options[i], err = s.vetOption(sb.filesystem, o); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
-	if !sb.source.writable && !isReadOnly(append(c.flags.superblockOptions(), options...)) {
-		return "", refusal{unix.EACCES}
+	if c.flags.has(unix.MS_RDONLY) && isReadOnly(append(c.flags.superblockOptions(), options...)) {
+		return options, nil
 	}
-	return joinOptions(options), nil
+	return options, mayWrite(ctx, caller, sb)
 }
 
 // reconfigure performs the remount on the very mount that is open, by way of the working directory: a path may lead elsewhere

@@ -62,11 +62,11 @@ type creation uint8
 const (
 	createNew  creation = iota // the kernel refuses if there is one already
 	createOwn                  // there is one, which is the container's own
-	createFree                 // the kernel cannot be told to refuse: nobody has the device in use the moment before
+	createFree                 // the kernel cannot be told to refuse: nobody uses the device the moment before
 )
 
-// create calls fn to make a superblock that was not there before, or to have one of the container's own again. The kernel gives a
-// superblock that is there already without opening the device.
+// create calls fn to make a superblock that was not there before, or to have one of the container's own again. The kernel
+// gives a superblock that is there already without opening the device.
 func (s *session) create(o order, fn func(how creation) error) error {
 	exclusive, err := hasExclusive(o.filesystem)
 	if err != nil {
@@ -91,8 +91,8 @@ func (s *session) create(o order, fn func(how creation) error) error {
 // createExclusive is FSCONFIG_CMD_CREATE_EXCL. Tests set it to what no kernel knows.
 var createExclusive = fsconfigCreateExcl
 
-// hasExclusive reports whether the kernel has the command for the filesystem: before 6.6 for none, later for all but those of the
-// old interface. There is no source, so that what is on a device has no say in it.
+// hasExclusive reports whether the kernel has the command for the filesystem: before 6.6 for none, later for all but those
+// of the old interface. It is asked without a source, so that what is on a device has no say in it.
 func hasExclusive(f *filesystem) (bool, error) {
 	context, err := openContext(f, nil)
 	if err != nil {

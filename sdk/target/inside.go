@@ -33,10 +33,10 @@ func (t *Target) MountNamespaceOwner() (NamespaceID, error) {
 // OpenUserNamespace opens the thread's user namespace; the caller closes the descriptor.
 func (t *Target) OpenUserNamespace() (int, error) { return t.open("ns/user", unix.O_RDONLY) }
 
-// Reopen opens anew (open(2), flags as there) the file that fd, an own descriptor (O_PATH will do), is open on, as the target
-// would: in its cgroups, so that their device rules are asked, and with all its credentials and capabilities. The caller closes
-// the descriptor. The error wraps the kernel's errno if it is that of the open; os.ErrProcessDone if the target is gone; ctx's
-// if that ends first.
+// Reopen opens anew (open(2), flags as there) the file that fd, an own descriptor (O_PATH will do), is open on, as the
+// target would: in its cgroups, so that their device rules are asked, and with all its credentials and capabilities. The
+// caller closes the descriptor. The error wraps the kernel's errno if it is that of the open; os.ErrProcessDone if the
+// target is gone; ctx's if that ends first.
 func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
 	user, err := t.OpenUserNamespace()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 // TestReopen opens files anew as the target may, whatever their names lead to by then.
 func TestReopen(t *testing.T) {
+	asUser := []string{"do prctl PR_SET_SECUREBITS 4", "setgroups 9", "setuid 8", "dropcap 1", "dropcap 2"}
 	for name, test := range map[string]struct {
 		script []string
 		owner  int
@@ -22,7 +23,7 @@ func TestReopen(t *testing.T) {
 		"own":                        {nil, sdktest.HostID, 0o600, unix.O_RDWR, nil},
 		"another's":                  {nil, sdktest.HostID + 9, 0o600, unix.O_RDWR, nil},
 		"another's, no capability":   {[]string{"dropcap 1", "dropcap 2"}, sdktest.HostID + 9, 0o600, unix.O_RDONLY, unix.EACCES},
-		"a group's":                  {[]string{"do prctl PR_SET_SECUREBITS 4", "setgroups 9", "setuid 8", "dropcap 1", "dropcap 2"}, sdktest.HostID + 9, 0o660, unix.O_RDWR, nil},
+		"a group's":                  {asUser, sdktest.HostID + 9, 0o660, unix.O_RDWR, nil},
 		"the host's":                 {nil, 0, 0o600, unix.O_RDONLY, unix.EACCES},
 		"the host's, to read":        {nil, 0, 0o644, unix.O_RDONLY, nil},
 		"the host's, only to read":   {nil, 0, 0o644, unix.O_RDWR, unix.EACCES},
