@@ -46,7 +46,6 @@ func hostSysinfo() (sysinfo, error) {
 			total:  uint64(raw.Totalram) * unit,
 			free:   uint64(raw.Freeram) * unit,
 			shared: uint64(raw.Sharedram) * unit,
-			buffer: uint64(raw.Bufferram) * unit,
 		},
 		swap:  swap{total: uint64(raw.Totalswap) * unit, free: uint64(raw.Freeswap) * unit},
 		procs: uint64(raw.Procs),

@@ -54,12 +54,16 @@ func (s sysinfo) encode32(pageSize uint64) []byte {
 	return b[:size32]
 }
 
+// bufferram is how much memory the buffers of block devices have, which no cgroup counts. File cache is no part of it: programs
+// add that from the line Cached of /proc/meminfo (busybox free), where it would count twice.
+const bufferram = 0
+
 // longs are the ten fields that struct sysinfo begins with; amounts of memory are shifted right.
 func (s sysinfo) longs(shift int) [10]uint64 {
 	m, w := s.memory, s.swap
 	return [10]uint64{
 		s.uptime, s.loads[0], s.loads[1], s.loads[2],
-		m.total >> shift, m.free >> shift, m.shared >> shift, m.buffer >> shift, w.total >> shift, w.free >> shift,
+		m.total >> shift, m.free >> shift, m.shared >> shift, bufferram, w.total >> shift, w.free >> shift,
 	}
 }
 

@@ -22,14 +22,14 @@ const gib = 1 << 30
 var sample = sysinfo{
 	uptime: 12345,
 	loads:  [3]uint64{1 << 16, 2<<16 + 7, 3 << 15},
-	memory: memory{total: 64 << 20, free: 33 << 20, shared: 5 << 20, buffer: 7 << 20},
+	memory: memory{total: 64 << 20, free: 33 << 20, shared: 5 << 20},
 	swap:   swap{total: 9 << 20, free: 8 << 20},
 	procs:  17,
 }
 
 func large() sysinfo {
 	s := sample
-	s.memory = memory{total: 24 * gib, free: 20*gib + 4096, shared: 3 * gib, buffer: 5 * gib}
+	s.memory = memory{total: 24 * gib, free: 20*gib + 4096, shared: 3 * gib}
 	s.swap = swap{total: 6 * gib, free: 5*gib + 8192}
 	return s
 }
@@ -40,7 +40,7 @@ func TestEncode64(t *testing.T) {
 		t.Fatalf("%d bytes, want 112", len(b))
 	}
 	want := map[int]uint64{
-		0: 12345, 8: 1 << 16, 16: 2<<16 + 7, 24: 3 << 15, 32: 64 << 20, 40: 33 << 20, 48: 5 << 20, 56: 7 << 20,
+		0: 12345, 8: 1 << 16, 16: 2<<16 + 7, 24: 3 << 15, 32: 64 << 20, 40: 33 << 20, 48: 5 << 20, 56: 0,
 		64: 9 << 20, 72: 8 << 20, 80: 17, 88: 0, 96: 0, 104: 1,
 	}
 	for offset, v := range want {
@@ -130,9 +130,9 @@ func TestLayoutInC(t *testing.T) {
 				if size == size32 && s.memory.total > math.MaxUint32 {
 					unit = uint64(os.Getpagesize())
 				}
-				want := fmt.Sprintf("%d %d %d %d %d %d %d %d %d %d %d %d 0 0 %d", size,
+				want := fmt.Sprintf("%d %d %d %d %d %d %d %d 0 %d %d %d 0 0 %d", size,
 					s.uptime, s.loads[0], s.loads[1], s.loads[2], s.memory.total/unit, s.memory.free/unit,
-					s.memory.shared/unit, s.memory.buffer/unit, s.swap.total/unit, s.swap.free/unit, s.procs, unit)
+					s.memory.shared/unit, s.swap.total/unit, s.swap.free/unit, s.procs, unit)
 				got, err := exec.Command(program, hex.EncodeToString(s.encode(arch))).Output()
 				if err != nil {
 					t.Fatal(err)

@@ -6,13 +6,13 @@ import (
 	"github.com/intercede/intercede/sdk"
 )
 
-// memoryFiles names what the memory controller calls its files, and the keys of its memory.stat. All count a cgroup
+// memoryFiles names what the memory controller calls its files, and a key of its memory.stat. All count a cgroup
 // with those below it.
 type memoryFiles struct {
 	limit, used         string
 	swapLimit, swapUsed string
 	swapHasMemory       bool // swapLimit and swapUsed count memory and swap together
-	shared, cache       string
+	shared              string
 }
 
 var (
@@ -20,13 +20,13 @@ var (
 	memoryV1 = memoryFiles{
 		limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes",
 		swapLimit: "memory.memsw.limit_in_bytes", swapUsed: "memory.memsw.usage_in_bytes", swapHasMemory: true,
-		shared: "total_shmem", cache: "total_cache",
+		shared: "total_shmem",
 	}
 	// Documentation/admin-guide/cgroup-v2.rst
 	memoryV2 = memoryFiles{
 		limit: "memory.max", used: "memory.current",
 		swapLimit: "memory.swap.max", swapUsed: "memory.swap.current",
-		shared: "shmem", cache: "file",
+		shared: "shmem",
 	}
 )
 
@@ -142,7 +142,7 @@ func (c *memoryCgroup) readMemory(u *usage, limit uint64, level *memoryLevel) {
 	}
 	u.limit, u.used = limit, used
 	if text, err := level.stat.read(make([]byte, 8<<10)); err == nil {
-		u.shared, u.buffer = parseMemoryStat(text, c.names.shared, c.names.cache)
+		u.shared = parseMemoryStat(text, c.names.shared)
 	}
 }
 
@@ -167,20 +167,16 @@ func (c *memoryCgroup) readSwap(u *usage, memoryLimit uint64) {
 	u.swapLimit, u.swapUsed = limit, used
 }
 
-// parseMemoryStat finds two keys in memory.stat, whose lines are KEY BYTES. One that is not there is 0.
-func parseMemoryStat(text []byte, sharedKey, cacheKey string) (shared, cache uint64) {
+// parseMemoryStat finds a key in memory.stat, whose lines are KEY BYTES. One that is not there is 0.
+func parseMemoryStat(text []byte, wanted string) uint64 {
 	for len(text) > 0 {
 		var line []byte
 		line, text, _ = bytes.Cut(text, []byte("\n"))
-		key, value, _ := bytes.Cut(line, []byte(" "))
-		switch string(key) {
-		case sharedKey:
-			shared = parseBytes(value)
-		case cacheKey:
-			cache = parseBytes(value)
+		if key, value, _ := bytes.Cut(line, []byte(" ")); string(key) == wanted {
+			return parseBytes(value)
 		}
 	}
-	return shared, cache
+	return 0
 }
 
 // parseBytes is parseAmount for statistics, which are never "max".

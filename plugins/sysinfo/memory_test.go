@@ -42,7 +42,7 @@ func fakeHost(root string) *host {
 		sysinfo: func() (sysinfo, error) {
 			return sysinfo{
 				uptime: 777, loads: [3]uint64{1, 2, 3}, procs: 999,
-				memory: memory{total: 8000, free: 6000, shared: 100, buffer: 50}, swap: swap{total: 2000, free: 1500},
+				memory: memory{total: 8000, free: 6000, shared: 100}, swap: swap{total: 2000, free: 1500},
 			}, nil
 		},
 		now:     func() time.Duration { return time.Hour },
@@ -100,7 +100,7 @@ func TestMemoryLimits(t *testing.T) {
 	parent2 := tree{}.v2("/a", "500", "450", "100", "99", 7, 8).v2("/a/c", "1000", "300", "max", "40", 20, 30)
 	path := func(p string) map[string]string { return map[string]string{"memory": p, "": "/x"} }
 	unified := func(p string) map[string]string { return map[string]string{"": p} }
-	hostMemory, hostSwap := memory{8000, 6000, 100, 50}, swap{2000, 1500}
+	hostMemory, hostSwap := memory{8000, 6000, 100}, swap{2000, 1500}
 
 	for name, c := range map[string]struct {
 		files   tree
@@ -108,29 +108,29 @@ func TestMemoryLimits(t *testing.T) {
 		memory  memory
 		swap    swap
 	}{
-		"v1, own limit":            {own1, path("/a/c"), memory{1000, 700, 20, 30}, swap{600, 550}},
-		"v1, parent's limit":       {parent1, path("/a/c"), memory{500, 50, 7, 8}, swap{300, 250}},
+		"v1, own limit":            {own1, path("/a/c"), memory{1000, 700, 20}, swap{600, 550}},
+		"v1, parent's limit":       {parent1, path("/a/c"), memory{500, 50, 7}, swap{300, 250}},
 		"v1, no limits":            {own1, path("/a"), hostMemory, hostSwap},
 		"v1, the top":              {own1, path("/"), hostMemory, hostSwap},
-		"v1, no swap accounting":   {own1.without("memory/a/c/memory.memsw").without("memory/a/memory.memsw").without("memory/memory.memsw"), path("/a/c"), memory{1000, 700, 20, 30}, hostSwap},
-		"v1, no swap allowed":      {own1.with("memory/a/c/memory.memsw.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 700, 20, 30}, swap{}},
-		"v1, child gone":           {parent1.without("memory/a/c"), path("/a/c"), memory{500, 50, 7, 8}, swap{300, 250}},
-		"v1, no statistics":        {own1.without("memory/a/c/memory.stat"), path("/a/c"), memory{1000, 700, 0, 0}, swap{600, 550}},
+		"v1, no swap accounting":   {own1.without("memory/a/c/memory.memsw").without("memory/a/memory.memsw").without("memory/memory.memsw"), path("/a/c"), memory{1000, 700, 20}, hostSwap},
+		"v1, no swap allowed":      {own1.with("memory/a/c/memory.memsw.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 700, 20}, swap{}},
+		"v1, child gone":           {parent1.without("memory/a/c"), path("/a/c"), memory{500, 50, 7}, swap{300, 250}},
+		"v1, no statistics":        {own1.without("memory/a/c/memory.stat"), path("/a/c"), memory{1000, 700, 0}, swap{600, 550}},
 		"v1, no usage":             {own1.without("memory/a/c/memory.usage"), path("/a/c"), hostMemory, hostSwap},
-		"v1, more used":            {own1.with("memory/a/c/memory.usage_in_bytes", "1001"), path("/a/c"), memory{1000, 0, 20, 30}, swap{600, 600}},
-		"v1, equal limits":         {own1.with("memory/a/memory.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 100, 7, 8}, swap{600, 550}},
+		"v1, more used":            {own1.with("memory/a/c/memory.usage_in_bytes", "1001"), path("/a/c"), memory{1000, 0, 20}, swap{600, 600}},
+		"v1, equal limits":         {own1.with("memory/a/memory.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 100, 7}, swap{600, 550}},
 		"v1, larger than the host": {own1.with("memory/a/c/memory.limit_in_bytes", "8001").with("memory/a/c/memory.memsw.limit_in_bytes", "8600"), path("/a/c"), hostMemory, swap{600, 550}},
 		"v1, outside of view":      {own1, path("/../a/c"), hostMemory, hostSwap},
 		"v1, no number":            {own1.with("memory/a/c/memory.limit_in_bytes", "-1").with("memory/a/c/memory.memsw.limit_in_bytes", "-1"), path("/a/c"), hostMemory, hostSwap},
-		"v2, own limit":            {own2, unified("/a/c"), memory{1000, 700, 20, 30}, swap{700, 660}},
-		"v2, parent's limit":       {parent2, unified("/a/c"), memory{500, 50, 7, 8}, swap{100, 1}},
+		"v2, own limit":            {own2, unified("/a/c"), memory{1000, 700, 20}, swap{700, 660}},
+		"v2, parent's limit":       {parent2, unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
 		"v2, no limits":            {own2, unified("/a"), hostMemory, hostSwap},
-		"v2, no swap allowed":      {own2.with("v2/a/c/memory.swap.max", "0\n"), unified("/a/c"), memory{1000, 700, 20, 30}, swap{}},
+		"v2, no swap allowed":      {own2.with("v2/a/c/memory.swap.max", "0\n"), unified("/a/c"), memory{1000, 700, 20}, swap{}},
 		"v2, no controller":        {tree{"v2/a/c/cgroup.procs": ""}, unified("/a/c"), hostMemory, hostSwap},
-		"v2, controller above":     {parent2.without("v2/a/c/memory"), unified("/a/c"), memory{500, 50, 7, 8}, swap{100, 1}},
-		"v2, child gone":           {parent2.without("v2/a/c"), unified("/a/c"), memory{500, 50, 7, 8}, swap{100, 1}},
-		"hybrid, memory in v2":     {own2, map[string]string{"": "/a/c", "pids": "/p", "cpu,cpuacct": "/q"}, memory{1000, 700, 20, 30}, swap{700, 660}},
-		"hybrid, memory in v1":     {own1, map[string]string{"": "/a", "memory": "/a/c"}, memory{1000, 700, 20, 30}, swap{600, 550}},
+		"v2, controller above":     {parent2.without("v2/a/c/memory"), unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
+		"v2, child gone":           {parent2.without("v2/a/c"), unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
+		"hybrid, memory in v2":     {own2, map[string]string{"": "/a/c", "pids": "/p", "cpu,cpuacct": "/q"}, memory{1000, 700, 20}, swap{700, 660}},
+		"hybrid, memory in v1":     {own1, map[string]string{"": "/a", "memory": "/a/c"}, memory{1000, 700, 20}, swap{600, 550}},
 		"no cgroup known":          {own1, nil, hostMemory, hostSwap},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -195,22 +195,22 @@ func TestKeptFilesAreClosed(t *testing.T) {
 
 func TestParseMemoryStat(t *testing.T) {
 	for name, c := range map[string]struct {
-		text          string
-		shared, cache uint64
+		text   string
+		shared uint64
 	}{
-		"version 2":       {statV2(5, 6), 5, 6},
-		"empty":           {"", 0, 0},
-		"no newline":      {"shmem 5\nfile 6", 5, 6},
-		"no value":        {"shmem\nfile \n", 0, 0},
-		"cut off":         {"file 6\nshm", 0, 6},
-		"not numbers":     {"file x\nshmem -1\n", 0, 0},
-		"longer key":      {"shmem_thp 5\nfile_mapped 6\n", 0, 0},
-		"max is no value": {"file max\n", 0, 0},
-		"too large":       {"file 18446744073709551616\n", 0, 0},
+		"version 2":       {statV2(5, 6), 5},
+		"empty":           {"", 0},
+		"no newline":      {"file 6\nshmem 5", 5},
+		"no value":        {"shmem\nfile 6\n", 0},
+		"cut off":         {"file 6\nshm", 0},
+		"not a number":    {"shmem -1\n", 0},
+		"longer key":      {"shmem_thp 5\n", 0},
+		"max is no value": {"shmem max\n", 0},
+		"too large":       {"shmem 18446744073709551616\n", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if shared, cache := parseMemoryStat([]byte(c.text), "shmem", "file"); shared != c.shared || cache != c.cache {
-				t.Errorf("shared %d, cache %d; want %d, %d", shared, cache, c.shared, c.cache)
+			if shared := parseMemoryStat([]byte(c.text), "shmem"); shared != c.shared {
+				t.Errorf("%d, want %d", shared, c.shared)
 			}
 		})
 	}
@@ -226,9 +226,9 @@ func FuzzCgroupFile(f *testing.F) {
 				t.Errorf("%q: %d does not survive", text, n)
 			}
 		}
-		shared, cache := parseMemoryStat(text, "shmem", "file")
-		m := limitMemory(memory{total: 1 << 40}, usage{limit: 1 << 30, shared: shared, buffer: cache})
-		if m.shared > m.total || m.buffer > m.total || m.free > m.total {
+		shared := parseMemoryStat(text, "shmem")
+		m := limitMemory(memory{total: 1 << 40}, usage{limit: 1 << 30, shared: shared})
+		if m.shared > m.total || m.free > m.total {
 			t.Errorf("%q: %+v has more than its total", text, m)
 		}
 		numbers := parseNumbers(text)

@@ -17,9 +17,9 @@ type sysinfo struct {
 // loadShift is SI_LOAD_SHIFT, linux/sysinfo.h.
 const loadShift = 16
 
-// memory is in bytes. Buffer is what the kernel calls bufferram and what a container has of it: its file cache.
+// memory is in bytes.
 type memory struct {
-	total, free, shared, buffer uint64
+	total, free, shared uint64
 }
 
 // swap is in bytes.
@@ -32,11 +32,11 @@ const unlimited = math.MaxUint64
 
 // usage is what the memory controller says of a container, in bytes.
 type usage struct {
-	limit          uint64 // the smallest from the container's cgroup upwards, or unlimited
-	used           uint64 // in the cgroup that has this limit
-	shared, buffer uint64 // in the same
-	swapLimit      uint64 // of swap alone, or unlimited
-	swapUsed       uint64
+	limit     uint64 // the smallest from the container's cgroup upwards, or unlimited
+	used      uint64 // in the cgroup that has this limit
+	shared    uint64 // in the same
+	swapLimit uint64 // of swap alone, or unlimited
+	swapUsed  uint64
 }
 
 // limitMemory gives the container's share of the host's memory. A limit that the host's memory does not reach is none.
@@ -48,7 +48,6 @@ func limitMemory(host memory, u usage) memory {
 		total:  u.limit,
 		free:   without(u.limit, u.used),
 		shared: min(u.shared, u.limit),
-		buffer: min(u.buffer, u.limit),
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 func TestLimitMemory(t *testing.T) {
-	host := memory{total: 8000, free: 6000, shared: 100, buffer: 50}
+	host := memory{total: 8000, free: 6000, shared: 100}
 	for name, c := range map[string]struct {
 		usage usage
 		want  memory
@@ -14,11 +14,11 @@ func TestLimitMemory(t *testing.T) {
 		"no limit":                     {usage{limit: unlimited}, host},
 		"limit above the host":         {usage{limit: 8001, used: 1}, host},
 		"limit equal to the host":      {usage{limit: 8000, used: 1}, host},
-		"limit below the host":         {usage{limit: 1000, used: 300, shared: 20, buffer: 10}, memory{1000, 700, 20, 10}},
+		"limit below the host":         {usage{limit: 1000, used: 300, shared: 20}, memory{1000, 700, 20}},
 		"more used than the limit":     {usage{limit: 1000, used: 1001}, memory{total: 1000}},
 		"everything used":              {usage{limit: 1000, used: 1000}, memory{total: 1000}},
-		"statistics above the limit":   {usage{limit: 1000, shared: 2000, buffer: 3000}, memory{1000, 1000, 1000, 1000}},
-		"limit of nothing":             {usage{limit: 0, used: 5, shared: 5, buffer: 5}, memory{}},
+		"statistics above the limit":   {usage{limit: 1000, shared: 2000}, memory{1000, 1000, 1000}},
+		"limit of nothing":             {usage{limit: 0, used: 5, shared: 5}, memory{}},
 		"limit above what now is free": {usage{limit: 7000, used: 300}, memory{total: 7000, free: 6700}},
 	} {
 		t.Run(name, func(t *testing.T) {
