@@ -32,9 +32,11 @@ func startNoop(ctx context.Context, settings config.Broker, overGRPC bool, log z
 	if err != nil {
 		return nil, err
 	}
+	// So many that the slow calls are all under way beside quick ones.
+	inflight := max(settings.MaxInflight, 2*slowCalls)
 	p := &broker.Policy{
 		Uses:        []broker.Use{{Plugin: plugin, Settings: "{}", Deadline: settings.Deadline, OnFailure: manifest.GetOnFailure()}},
-		Limits:      broker.Limits{MaxInflight: settings.MaxInflight},
+		Limits:      broker.Limits{MaxInflight: inflight},
 		SyscallName: routes.Name,
 		Released:    plugin.Stop,
 	}

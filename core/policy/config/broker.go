@@ -37,7 +37,7 @@ func defaultBroker() Broker {
 		Control:     "/run/intercede/control.sock",
 		PluginDir:   "/usr/libexec/intercede",
 		Deadline:    10 * time.Second,
-		MaxInflight: 256,
+		MaxInflight: 16,
 		Rate:        100_000,
 		LogLevel:    "info",
 		LogFormat:   "json",

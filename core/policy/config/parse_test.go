@@ -138,7 +138,7 @@ func TestParseDefaults(t *testing.T) {
 	check(t, problems)
 	b := config.Broker
 	if b.Socket != "/run/intercede/intercede.sock" || b.Control != "/run/intercede/control.sock" ||
-		b.PluginDir != "/usr/libexec/intercede" || b.Deadline != 10*time.Second || b.MaxInflight != 256 ||
+		b.PluginDir != "/usr/libexec/intercede" || b.Deadline != 10*time.Second || b.MaxInflight != 16 ||
 		b.Rate != 100_000 || b.Burst != 100_000 || b.LogLevel != "info" || b.LogFormat != "json" || len(b.Order) != 0 {
 		t.Errorf("broker %+v", b)
 	}
