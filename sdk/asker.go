@@ -1,7 +1,6 @@
 package sdk
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -65,10 +64,7 @@ func askMemory(a asker, address uint64, n int, asString bool) ([]byte, syscall.E
 	return memory.GetData(), syscall.Errno(memory.GetErrno()), nil
 }
 
-func askValid(ctx context.Context, a asker) (bool, error) {
-	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
-	}
+func askValid(a asker) (bool, error) {
 	reply, err := a.ask(&wire.PluginMessage{Message: &wire.PluginMessage_CheckValid{CheckValid: &wire.CheckValid{}}})
 	if err != nil {
 		return false, err

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-	"time"
 
-	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -27,11 +25,10 @@ type Request struct {
 	TID       int       // the calling thread, in the broker's pid namespace
 	Container *Container
 
-	reads   []snapshot
-	validAt uint64 // see wire.Notification
-	broker  asker
-	thread  *target.Thread // of the goroutine that handles it; nil: none in particular
-	target  *target.Target
+	reads  []snapshot
+	broker asker
+	thread *target.Thread // of the goroutine that handles it; nil: none in particular
+	target *target.Target
 }
 
 // snapshot is what a declared read gave.
@@ -133,17 +130,22 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	return data, fault, err
 }
 
-// validFor is how long the broker's last look counts, in ns. A caller can go between a look and what follows it, however
-// soon that is; asking takes longer than most side effects.
-const validFor = uint64(time.Millisecond)
-
-// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID), or did not a millisecond ago.
-// Call it again just before a side effect that must not happen for a caller that is gone.
+// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). After a success all that was read
+// before, of the Target too, was the caller's. What is read later may be another's, which has taken its thread id by executing
+// a program: so read all that a side effect depends on, call CheckValid, and act on what was read. The Target's methods that act
+// for the caller, such as Do, do so themselves for what its other methods read.
 func (r *Request) CheckValid(ctx context.Context) error {
-	if r.validAt != 0 && lane.Now()-r.validAt < validFor {
-		return nil
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	valid, err := askValid(ctx, r.broker)
+	if r.target != nil {
+		return r.target.Confirm()
+	}
+	return r.askValid()
+}
+
+func (r *Request) askValid() error {
+	valid, err := askValid(r.broker)
 	if err != nil {
 		return err
 	}
@@ -171,13 +173,19 @@ func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 		t.Close()
 		return nil, err
 	}
-	t.UseThread(r.thread)
-	r.target = t
+	r.hold(t)
 	return t, nil
 }
 
+// hold makes it the request's target.
+func (r *Request) hold(t *target.Target) {
+	t.UseThread(r.thread)
+	t.ConfirmBy(r.askValid)
+	r.target = t
+}
+
 // Privileged says whether the caller has the capability effective in the container's own user namespace. A caller in a
-// user namespace nested deeper has none there, whatever it has in its own.
+// user namespace nested deeper has none there, whatever it has in its own. See CheckValid for when that counts.
 func (r *Request) Privileged(ctx context.Context, capability target.Capability) (bool, error) {
 	t, err := r.Target(ctx)
 	if err != nil {

@@ -176,9 +176,7 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, w way) (Respo
 		return Response{}, err
 	}
 	if w.pidfd >= 0 {
-		req.target = target.FromPidfd(req.TID, w.pidfd)
-		req.target.UseThread(w.thread)
-		req.validAt = n.GetValidAt()
+		req.hold(target.FromPidfd(req.TID, w.pidfd))
 	}
 	defer req.close()
 	var response Response

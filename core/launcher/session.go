@@ -183,7 +183,7 @@ func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, call
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Session, n.HasPidfd, n.ValidAt = a.id, false, 0
+	n.Session, n.HasPidfd = a.id, false
 	response, added, err := lane.OverStream(ctx, a.process.RPC, n, caller, a.process.Descriptor)
 	if err == nil {
 		return response, added, nil

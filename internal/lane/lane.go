@@ -64,14 +64,6 @@ func Pair() (ours, theirs int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// Now is the time for Notification.valid_at, in ns of CLOCK_MONOTONIC, which both sides read from the kernel: broker and plugin
-// are in one time namespace.
-func Now() uint64 {
-	var now unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it fails for a bad clock or pointer only
-	return uint64(now.Nano())
-}
-
 // SetTimeouts bounds how long Receive and Send wait; 0: for ever.
 func (e *End) SetTimeouts(receive, send time.Duration) error {
 	in, out := unix.NsecToTimeval(receive.Nanoseconds()), unix.NsecToTimeval(send.Nanoseconds())

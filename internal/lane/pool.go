@@ -202,7 +202,7 @@ func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadlin
 
 // openCaller opens the calling thread for a plugin that acts in its place; -1 if it needs none, or before kernel 6.9.
 func (l *Lane) openCaller(n *wire.Notification, caller Caller) (int, error) {
-	n.HasPidfd, n.ValidAt = false, 0
+	n.HasPidfd = false
 	if !l.pool.withPidfd {
 		return -1, nil
 	}
@@ -218,7 +218,7 @@ func (l *Lane) openCaller(n *wire.Notification, caller Caller) (int, error) {
 		closeFD(pidfd)
 		return -1, ErrGone
 	}
-	n.HasPidfd, n.ValidAt = true, Now()
+	n.HasPidfd = true
 	return pidfd, nil
 }
 

@@ -1816,8 +1816,7 @@ type Notification struct {
 	// On a lane: the descriptor that comes with the message is a pidfd of the calling thread (PIDFD_THREAD), opened before the
 	// broker last found the notification valid.
 	HasPidfd bool `protobuf:"varint,9,opt,name=has_pidfd,json=hasPidfd,proto3" json:"has_pidfd,omitempty"`
-	// With a pidfd: when the broker last found the notification valid, in ns of CLOCK_MONOTONIC. CheckValid need not ask again
-	// at once.
+	// Not used any more: however short ago the broker found the notification valid, its caller may be another by now.
 	ValidAt       uint64 `protobuf:"varint,10,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -43,10 +43,6 @@ func (n node) make(ctx context.Context, req *sdk.Request) (unix.Errno, error) {
 
 // makeByName makes the node where the caller's ids alone lead, in one visit to the caller's place.
 func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
-	// The last moment to notice a caller that is gone: from here on the filesystem changes.
-	if err := j.req.CheckValid(ctx); err != nil {
-		return 0, err
-	}
 	s := spot{dir: -1, lent: target.CapabilitySet(unix.CAP_MKNOD)}
 	var need covering
 	var refused error

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +77,32 @@ func TestCallerKilled(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestExecutedMeanwhile has the plugin read nothing of a caller without privileges until another program has its thread id, with
+// the privileges that the call needs.
+func TestExecutedMeanwhile(t *testing.T) {
+	var late atomic.Int64
+	c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
+		if _, err := req.Target(ctx); err != nil {
+			return sdk.Response{}, err
+		}
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			if program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", req.TID)); strings.HasSuffix(program, "/privileged") {
+				late.Add(1)
+				break
+			}
+		}
+		response, err := next.Handle(context.WithoutCancel(ctx), req)
+		if err == nil {
+			t.Errorf("the call of a caller that is gone is answered: %+v", response)
+		}
+		return response, err
+	}})
+	result := c.Run(t, c.Install(t, sdktest.Race(t)), "20", "2000000")
+	if !strings.HasPrefix(result.Stdout, "0 ") || late.Load() == 0 {
+		t.Errorf("%d calls were looked at late; made nodes, executed, refused: %s%s", late.Load(), result.Stdout, result.Stderr)
 	}
 }
 

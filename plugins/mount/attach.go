@@ -28,7 +28,6 @@ func (s *session) attach(ctx context.Context, req *sdk.Request, m *made, at *os.
 	if err != nil {
 		return err
 	}
-	defer place.Close()
 	if err := req.CheckValid(ctx); err != nil {
 		return err
 	}

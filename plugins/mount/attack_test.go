@@ -143,7 +143,6 @@ func TestDetachForDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer place.Close()
 	mount := hostMount(t, device)
 	held, err := unix.FcntlInt(mount.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

@@ -89,9 +89,6 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 	if err != nil {
 		return err
 	}
-	if err := req.CheckValid(ctx); err != nil {
-		return err
-	}
 	if !s.enterHandler() {
 		return refusal{unix.EAGAIN}
 	}
@@ -100,7 +97,6 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 		s.leaveHandler()
 		return err
 	}
-	defer place.Close()
 	r := &fuseRun{session: s, caller: caller, place: place, target: c.target, before: before}
 	name := s.policy.fuse[*c.fstype]
 	if err := r.start(ctx, name, []string{path.Base(name), argument(*c.source), argument(c.target), "-o", fuseOptions(c.flags, c.data)}); err != nil {

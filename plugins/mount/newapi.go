@@ -139,7 +139,7 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 	case command == fsconfigReconfigure:
 		err = s.reconfigureContext(ctx, req, caller, f)
 	default:
-		err = s.createContext(ctx, req, caller, f, command)
+		err = s.createContext(ctx, caller, f, command)
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -162,6 +162,9 @@ func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Ta
 		return nil, nil, nil, err
 	}
 	privileged, err := s.mayMount(ctx, req)
+	if err == nil && privileged {
+		err = req.CheckValid(ctx)
+	}
 	if err != nil || !privileged {
 		release()
 		return nil, nil, nil, err
@@ -249,16 +252,13 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 }
 
 // createContext makes the superblock, from a context of this plugin's own.
-func (s *session) createContext(ctx context.Context, req *sdk.Request, caller *target.Target, f *fsContext, command uint32) error {
+func (s *session) createContext(ctx context.Context, caller *target.Target, f *fsContext, command uint32) error {
 	if f.phase != collecting || f.picked >= 0 {
 		return refusal{unix.EBUSY}
 	}
 	f.phase = failed
 	f.order = order{filesystem: f.filesystem}
 	if err := s.complete(ctx, caller, &f.order, f.source, f.options); err != nil {
-		return err
-	}
-	if err := req.CheckValid(ctx); err != nil {
 		return err
 	}
 	err := s.create(f.order, func(how creation) error {

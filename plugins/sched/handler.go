@@ -126,17 +126,19 @@ func (s session) make(ctx context.Context, req *sdk.Request, c change) (sdk.Resp
 	if !s.limits.allow(c, now) {
 		return sdk.Continue(), nil
 	}
-	if err := req.CheckValid(ctx); err != nil {
-		return sdk.Response{}, err
-	}
-	// The last check, since it also says that the thread lives, so that its id is still its own: the kernel can change a
-	// thread by its id alone.
 	own, err := t.InUserNamespace(req.Container.UserNamespace)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !own {
 		return sdk.Continue(), nil
+	}
+	if err := req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, err
+	}
+	// The last check: the kernel can change a thread by its id alone, which is its own as long as it lives.
+	if err := t.Alive(); err != nil {
+		return sdk.Response{}, err
 	}
 	if errno := t.apply(c); errno != 0 {
 		return sdk.Errno(errno), nil

@@ -55,9 +55,9 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 		defer start.Close()
 	}
 	if j.file.path == "" {
-		return j.performOn(ctx, start)
+		return j.performOn(start)
 	}
-	response, refused, err := j.performByName(ctx, startFD(start))
+	response, refused, err := j.performByName(startFD(start))
 	switch {
 	case err != nil:
 		return sdk.Response{}, err
@@ -95,11 +95,7 @@ var lent = target.CapabilitySet(unix.CAP_SYS_ADMIN)
 
 // performByName performs the call on the file to which the caller's ids alone lead, in one visit to its place; refused is
 // why they lead nowhere.
-func (j job) performByName(ctx context.Context, start int) (response sdk.Response, refused, err error) {
-	// The last moment to notice a caller that is gone: from here on the filesystem changes.
-	if err := j.req.CheckValid(ctx); err != nil {
-		return sdk.Response{}, nil, err
-	}
+func (j job) performByName(start int) (response sdk.Response, refused, err error) {
 	err = j.caller.Do(lent, func() error {
 		var file *os.File
 		if file, refused = target.OpenPathHere(start, j.file.path, j.file.follow); refused != nil {
@@ -120,14 +116,15 @@ func (j job) performByPower(ctx context.Context, start int) (sdk.Response, error
 		return refusal(err)
 	}
 	defer file.Close()
-	return j.performOn(ctx, file)
-}
-
-// performOn performs the call on an open file (O_PATH).
-func (j job) performOn(ctx context.Context, file *os.File) (response sdk.Response, err error) {
+	// That took long: the caller may be gone.
 	if err := j.req.CheckValid(ctx); err != nil {
 		return sdk.Response{}, err
 	}
+	return j.performOn(file)
+}
+
+// performOn performs the call on an open file (O_PATH).
+func (j job) performOn(file *os.File) (response sdk.Response, err error) {
 	err = j.caller.Do(lent, func() error {
 		response, err = j.act(file)
 		return err

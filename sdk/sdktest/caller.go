@@ -17,21 +17,26 @@ import (
 )
 
 //go:embed testdata/caller.c
-var callerSource []byte
+var callerSource string
 
-// compiled is one build of the caller, made at most once in a test run.
+//go:embed testdata/race.c
+var raceSource string
+
+// compiled is one build of a program, made at most once in a test run.
 type compiled struct {
-	name  string
-	flags []string
-	once  sync.Once
-	dir   string
-	err   error
-	log   []byte
+	name   string
+	source string
+	flags  []string
+	once   sync.Once
+	dir    string
+	err    error
+	log    []byte
 }
 
 var (
-	caller64 = compiled{name: "caller"}
-	caller32 = compiled{name: "caller32", flags: []string{"-m32"}}
+	caller64 = compiled{name: "caller", source: callerSource}
+	caller32 = compiled{name: "caller32", source: callerSource, flags: []string{"-m32"}}
+	race     = compiled{name: "race", source: raceSource}
 )
 
 // Caller compiles the caller, a program that makes the system calls which its arguments say, and returns its path on the
@@ -46,6 +51,13 @@ func Caller(t testing.TB) string {
 func Caller32(t testing.TB) string {
 	t.Helper()
 	return caller32.path(t)
+}
+
+// Race compiles a program that tries to have a call that it may not make performed with the credentials of a set-user-ID
+// program, see testdata/race.c. The arguments are how often, and the longest delay.
+func Race(t testing.TB) string {
+	t.Helper()
+	return race.path(t)
 }
 
 func (c *compiled) path(t testing.TB) string {
@@ -63,13 +75,13 @@ func (c *compiled) compile() {
 	}
 	args := append(c.flags, "-static", "-O1", "-Wall", "-pthread", "-o", filepath.Join(c.dir, c.name), "-x", "c", "-")
 	gcc := exec.Command("gcc", args...)
-	gcc.Stdin = strings.NewReader(string(callerSource))
+	gcc.Stdin = strings.NewReader(c.source)
 	c.log, c.err = gcc.CombinedOutput()
 }
 
 // removeCallers removes what was compiled.
 func removeCallers() {
-	for _, c := range []*compiled{&caller64, &caller32} {
+	for _, c := range []*compiled{&caller64, &caller32, &race} {
 		if c.dir != "" {
 			os.RemoveAll(c.dir)
 		}

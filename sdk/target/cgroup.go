@@ -14,6 +14,7 @@ import (
 // JoinCgroups adds the steps that move the process to the target's cgroups (cgroups(7)), in the hierarchies of version 1
 // that have one of these controllers, and in version 2: what the target may use, of devices too, then holds for it. With
 // no controllers: in all hierarchies. The descriptors in use are closed by the function returned.
+// Confirm comes after it and before the steps are made.
 //
 // The process needs CAP_DAC_OVERRIDE to open the files, and to see the hierarchies where the host has them mounted.
 func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), err error) {
@@ -62,7 +63,7 @@ func (t *Target) cgroupFolders(controllers []string) ([]cgroupFolder, error) {
 	if err != nil {
 		return nil, processError(err)
 	}
-	if err := t.alive(); err != nil {
+	if err := t.endRead(); err != nil {
 		return nil, err
 	}
 	ours, err := os.ReadFile("/proc/self/cgroup")

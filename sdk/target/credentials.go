@@ -35,13 +35,13 @@ type IDs struct {
 
 // Credentials reads the thread's credentials, once. It waits in a system call, and does not change them meanwhile.
 func (t *Target) Credentials() (*Credentials, error) {
-	t.once.Do(func() {
-		t.credentials, t.err = readCredentials(t.tid)
-		if t.err == nil {
-			t.err = t.alive()
+	t.credentialsOnce.Do(func() {
+		t.credentials, t.credentialsErr = readCredentials(t.tid)
+		if t.credentialsErr == nil {
+			t.credentialsErr = t.endRead()
 		}
 	})
-	return &t.credentials, t.err
+	return &t.credentials, t.credentialsErr
 }
 
 // readProcFile reads a file of /proc/TID, its status for example, into buf, or a larger copy. It is one record of a seq_file (fs/seq_file.c), of which

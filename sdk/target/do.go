@@ -24,42 +24,45 @@ import (
 //
 // The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
 // it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
-// back as they are. fn must not call Do, since the /proc that it sees is the target's, nor leave its work to goroutines:
+// back as they are. Once it was in its place, a target that is gone by then has it still. fn must not call Do, since the /proc that it sees is the target's, nor leave its work to goroutines:
 // they run on other threads; nor change the thread's groups.
 func (t *Target) Do(lent Capabilities, fn func() error) error {
 	place, err := t.openPlace()
 	if err != nil {
 		return err
 	}
-	defer place.close()
+	if err := t.confirmReads(); err != nil {
+		return err
+	}
 	return place.do(t.own, lent, fn)
 }
 
-// place is where a target stands, opened from outside.
+// place is where a target stands, opened from outside. setns(2) would take the mount namespace from the pidfd too, but the one
+// that is the thread's at that moment.
 type place struct {
-	credentials *Credentials
-	pidfd       int // of the thread, whose mount namespace setns(2) takes from it (kernel 5.8)
-	mount       int // its mount namespace where there is no such pidfd
-	root, cwd   int
+	credentials      *Credentials
+	mount, root, cwd int
 }
 
+// openPlace opens the target's place, once.
 func (t *Target) openPlace() (*place, error) {
+	t.placeOnce.Do(func() { t.place, t.placeErr = t.readPlace() })
+	return t.place, t.placeErr
+}
+
+func (t *Target) readPlace() (*place, error) {
 	credentials, err := t.Credentials()
 	if err != nil {
 		return nil, err
 	}
-	p := &place{credentials: credentials, pidfd: t.pidfd, mount: -1, root: -1, cwd: -1}
-	files := []placeFile{{&p.root, "root", unix.O_PATH}, {&p.cwd, "cwd", unix.O_PATH}}
-	if t.leader != 0 {
-		files = append(files, placeFile{&p.mount, "ns/mnt", unix.O_RDONLY})
-	}
-	for _, f := range files {
+	p := &place{credentials: credentials, mount: -1, root: -1, cwd: -1}
+	for _, f := range [...]placeFile{{&p.mount, "ns/mnt", unix.O_RDONLY}, {&p.root, "root", unix.O_PATH}, {&p.cwd, "cwd", unix.O_PATH}} {
 		if *f.fd, err = unix.Open(t.proc(f.name), f.flags|unix.O_CLOEXEC, 0); err != nil {
 			p.close()
 			return nil, processError(&os.PathError{Op: "open", Path: t.proc(f.name), Err: err})
 		}
 	}
-	if err := t.alive(); err != nil {
+	if err := t.endRead(); err != nil {
 		p.close()
 		return nil, err
 	}
@@ -99,18 +102,10 @@ func (p *place) do(own *Thread, lent Capabilities, fn func() error) error {
 	return threads.run(p, visit)
 }
 
-// mountNamespace is what setns(2) takes.
-func (p *place) mountNamespace() int {
-	if p.mount >= 0 {
-		return p.mount
-	}
-	return p.pidfd
-}
-
 // enter moves the calling thread from its home to the place. Capabilities come last: all before needs them.
 func (p *place) enter(from *home, lent Capabilities) error {
-	if err := unix.Setns(p.mountNamespace(), unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("setns to the target's mount namespace: %w", processError(err))
+	if err := unix.Setns(p.mount, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("setns to the target's mount namespace: %w", err)
 	}
 	if err := chrootTo(p.root); err != nil {
 		return fmt.Errorf("the target's root: %w", err)

@@ -17,12 +17,11 @@ const nsGetUserNS = 0xb701 // _IO(0xb7, 0x1)
 // MountNamespaceOwner identifies the user namespace that owns the thread's mount namespace: mounting there needs
 // CAP_SYS_ADMIN in it.
 func (t *Target) MountNamespaceOwner() (NamespaceID, error) {
-	ns, err := t.open("ns/mnt", unix.O_RDONLY)
+	p, err := t.openPlace()
 	if err != nil {
 		return NamespaceID{}, err
 	}
-	defer unix.Close(ns)
-	owner, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), nsGetUserNS, 0)
+	owner, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p.mount), nsGetUserNS, 0)
 	if errno != 0 {
 		return NamespaceID{}, fmt.Errorf("owner of the mount namespace of thread %d: %w", t.tid, errno)
 	}
@@ -70,6 +69,9 @@ func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
 	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
 	s.addCapabilities(credentials.Effective, credentials.Permitted, 0)
 	s.Add(stepReopen, unix.SYS_OPENAT, procfs, "self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
+	if err := t.confirmReads(); err != nil {
+		return -1, err
+	}
 	opened, err := s.Open(ctx, namespace)
 	var failed *StepError
 	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && failed.What == stepReopen {
@@ -107,35 +109,23 @@ func capabilityData(effective, permitted, inheritable Capabilities) *[2]unix.Cap
 	return &data
 }
 
-// Place is where a target stands: its mount namespace, root, working directory and ids. It stays when the target ends.
+// Place is where a target stands: its mount namespace, root, working directory and ids. It serves when the thread is gone too,
+// until the Target is closed.
 type Place struct {
 	place *place
 }
 
-// Place opens the target's place; the caller closes it.
+// Place is the target's place.
 func (t *Target) Place() (*Place, error) {
-	p, err := t.openLastingPlace()
+	p, err := t.openPlace()
 	if err != nil {
+		return nil, err
+	}
+	if err := t.confirmReads(); err != nil {
 		return nil, err
 	}
 	return &Place{p}, nil
 }
-
-// openLastingPlace opens a place that does not need the target's pidfd.
-func (t *Target) openLastingPlace() (*place, error) {
-	p, err := t.openPlace()
-	if err != nil || p.mount >= 0 {
-		return p, err
-	}
-	if p.mount, err = t.open("ns/mnt", unix.O_RDONLY); err != nil {
-		p.close()
-		return nil, err
-	}
-	return p, nil
-}
-
-// Close releases the place.
-func (p *Place) Close() { p.place.close() }
 
 // Do is Target.Do in a place.
 func (p *Place) Do(lent Capabilities, fn func() error) error {

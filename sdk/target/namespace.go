@@ -52,7 +52,7 @@ func (t *Target) UserNamespace() (NamespaceID, error) {
 	if err != nil {
 		return NamespaceID{}, err
 	}
-	return id, t.alive()
+	return id, t.endRead()
 }
 
 // TranslateTID gives the id, in this process's pid namespace, of the thread that the target names tid: sched_setattr(2)

@@ -74,7 +74,7 @@ func (t *Target) OpenDescriptor(fd int) (file *os.File, flags int, err error) {
 	if err != nil {
 		return nil, 0, t.descriptorError(fd, &os.PathError{Op: "open", Path: path, Err: err})
 	}
-	if err := t.alive(); err != nil {
+	if err := t.endRead(); err != nil {
 		unix.Close(opened)
 		return nil, 0, err
 	}

@@ -31,7 +31,6 @@ func (t *Target) OpenAt(ctx context.Context, dir int, path string, flags int, ac
 	if err != nil {
 		return nil, entryError(err)
 	}
-	defer p.close()
 	user, err := t.open("ns/user", unix.O_RDONLY)
 	if err != nil {
 		return nil, entryError(err)
@@ -43,7 +42,7 @@ func (t *Target) OpenAt(ctx context.Context, dir int, path string, flags int, ac
 	}
 	visit := visit{
 		namespace: NamespaceID{Dev: uint64(st.Dev), Ino: st.Ino},
-		user:      user, mount: p.mountNamespace(), root: p.root, cwd: p.cwd,
+		user:      user, mount: p.mount, root: p.root, cwd: p.cwd,
 		uid: p.credentials.UIDs.Filesystem, gid: p.credentials.GIDs.Filesystem,
 		groups: p.credentials.Groups,
 		header: unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3},
@@ -52,6 +51,9 @@ func (t *Target) OpenAt(ctx context.Context, dir int, path string, flags int, ac
 	for i := range visit.caps {
 		visit.caps[i].Effective = uint32(p.credentials.Effective >> (32 * i))
 		visit.caps[i].Permitted = uint32(p.credentials.Permitted >> (32 * i))
+	}
+	if err := t.confirmReads(); err != nil {
+		return nil, err
 	}
 	fd, err := visit.run(ctx)
 	if err != nil {

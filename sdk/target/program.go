@@ -56,6 +56,9 @@ func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
 	if err := t.enterSteps(s, inside); err != nil {
 		return nil, err
 	}
+	if err := t.Confirm(); err != nil { // files of /proc/TID were read without more ado
+		return nil, err
+	}
 	return s.execute(ctx, inside, input, program)
 }
 
@@ -71,7 +74,7 @@ type inside struct {
 }
 
 func (t *Target) openInside() (*inside, error) {
-	p, err := t.openLastingPlace()
+	p, err := t.openPlace()
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +99,7 @@ func (t *Target) openInside() (*inside, error) {
 		in.namespaces = append(in.namespaces, fd)
 	}
 	if err == nil {
-		err = t.alive()
+		err = t.endRead()
 	}
 	if err != nil {
 		in.close()
@@ -105,8 +108,8 @@ func (t *Target) openInside() (*inside, error) {
 	return in, nil
 }
 
+// close leaves the place to the target.
 func (in *inside) close() {
-	in.place.close()
 	for _, fd := range append(in.namespaces, in.user) {
 		if fd >= 0 {
 			unix.Close(fd)

@@ -25,7 +25,7 @@ func (t *Target) scanForTID(tid int) (int, error) {
 	}
 	namespace, err := StatNamespace(t.proc("ns/pid"))
 	if err == nil {
-		err = t.alive()
+		err = t.endRead()
 	}
 	if err != nil {
 		return 0, err

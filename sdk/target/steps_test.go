@@ -139,7 +139,7 @@ func runShell(t *testing.T, thread *target.Target, script string) (string, int) 
 func TestStart(t *testing.T) {
 	c, _, thread := park(t, "unshare mount", "umask 031", "setgroups 3,4", "dropcap 12", "mkdir /tmp/here", "chdir /tmp/here", "setgid 7")
 	installShell(t, c)
-	before := fdCount(t)
+	before := placed(t, thread, fdCount)
 	text, code := runShell(t, thread, `b=/bin/busybox; for n in cgroup ipc mnt net pid time user uts; do $b readlink /proc/self/ns/$n; done; $b pwd; $b grep -E '^(Umask|Uid|Gid|Groups|CapEff|NoNewPrivs)' /proc/$$/status; echo fds $($b ls /proc/$$/fd); $b env; exit 7`)
 	if code != 7 {
 		t.Errorf("exit status %d: %s", code, text)
@@ -172,7 +172,7 @@ func TestStart(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	c, _, thread := park(t)
 	installShell(t, c)
-	before := fdCount(t)
+	before := placed(t, thread, fdCount)
 	_, err := thread.Start(t.Context(), target.Program{Paths: []string{"/bin/none", "/sbin/none"}, Args: []string{"none"}, Output: 2})
 	var failed *target.StepError
 	if !errors.As(err, &failed) || failed.What != target.StepExecute || failed.Errno != unix.ENOENT {

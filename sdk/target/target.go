@@ -5,6 +5,11 @@
 // kernel says in /proc. A thread id is not a process id, and both are reused: a Target holds a pidfd, and what is read
 // through /proc/TID counts only if the thread still lives afterwards; every method checks that and returns an error
 // wrapping os.ErrProcessDone if it does not.
+//
+// For a thread that waits in a system call that is not enough: when another thread of its process executes a program, that
+// one gets its id, its struct pid and so what its pidfd leads to (de_thread, fs/exec.c). Who knows whether it still waits in
+// the call says so by ConfirmBy. Then what is read counts only if it still waits afterwards, and methods that act for the thread
+// ask that themselves, once, after the last thing that was read.
 package target
 
 import (
@@ -13,6 +18,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,9 +31,17 @@ type Target struct {
 
 	own *Thread
 
-	once        sync.Once
-	credentials Credentials
-	err         error
+	waits     func() error // nil: it is not known to wait in a call
+	reads     atomic.Uint64
+	confirmed atomic.Uint64 // how many of the reads were made before the last successful Confirm began
+
+	credentialsOnce sync.Once
+	credentials     Credentials
+	credentialsErr  error
+
+	placeOnce sync.Once
+	place     *place
+	placeErr  error
 }
 
 // Open opens the thread tid, in this process's pid namespace (pidfd_open(2) with PIDFD_THREAD; before kernel 6.9 its
@@ -67,14 +81,55 @@ func processError(err error) error {
 	return err
 }
 
-// Close releases the pidfd.
-func (t *Target) Close() error { return unix.Close(t.pidfd) }
+// Close releases the pidfd, and what was opened of the thread's place.
+func (t *Target) Close() error {
+	if t.place != nil {
+		t.place.close()
+	}
+	return unix.Close(t.pidfd)
+}
+
+// ConfirmBy says how to find out whether the thread still waits in the call for which it was opened: fn returns an error if
+// it does not. It is called before the other methods.
+func (t *Target) ConfirmBy(fn func() error) { t.waits = fn }
+
+// Confirm returns an error if the thread no longer waits in its call, see ConfirmBy; without that, if it is gone. What was
+// read of it before a successful call was this thread's, by whatever way it was read.
+func (t *Target) Confirm() error {
+	if t.waits == nil {
+		return t.alive()
+	}
+	reads := t.reads.Load()
+	if err := t.waits(); err != nil {
+		return err
+	}
+	t.confirmed.Store(reads)
+	return nil
+}
+
+// confirmReads is Confirm if there was a read after the last one. It comes after the last read and before what is done with it.
+func (t *Target) confirmReads() error {
+	if t.waits != nil && t.reads.Load() == t.confirmed.Load() {
+		return nil
+	}
+	return t.Confirm()
+}
+
+// endRead comes after each read through /proc/TID or the pidfd. What was read is to be confirmed; where nobody can do that, it
+// counts if the thread lives.
+func (t *Target) endRead() error {
+	if t.waits == nil {
+		return t.alive()
+	}
+	t.reads.Add(1)
+	return nil
+}
 
 // TID is the thread's id in this process's pid namespace.
 func (t *Target) TID() int { return t.tid }
 
 // alive returns an error wrapping os.ErrProcessDone if the thread is gone. What was read through /proc/TID before a
-// successful call is of this thread.
+// successful call is of this thread, unless another has taken its place by executing a program.
 func (t *Target) alive() error {
 	if err := unix.PidfdSendSignal(t.pidfd, 0, nil, 0); err != nil && err != unix.EPERM {
 		return processError(fmt.Errorf("thread %d: %w", t.tid, err))
@@ -91,13 +146,13 @@ func (t *Target) alive() error {
 // proc is the path of a file of the thread in /proc.
 func (t *Target) proc(name string) string { return "/proc/" + strconv.Itoa(t.tid) + "/" + name }
 
-// open opens a file of the thread in /proc and makes sure that it is this thread's.
+// open opens a file of the thread in /proc.
 func (t *Target) open(name string, flags int) (int, error) {
 	fd, err := unix.Open(t.proc(name), flags|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, processError(&os.PathError{Op: "open", Path: t.proc(name), Err: err})
 	}
-	if err := t.alive(); err != nil {
+	if err := t.endRead(); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
@@ -117,6 +172,10 @@ func (t *Target) Descriptor(fd int) (int, error) {
 	copied, err := unix.PidfdGetfd(t.pidfd, fd, 0)
 	if err != nil {
 		return -1, processError(fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, err))
+	}
+	if err := t.endRead(); err != nil {
+		unix.Close(copied)
+		return -1, err
 	}
 	return copied, nil
 }

@@ -75,6 +75,15 @@ func parkWith(t *testing.T, options []sdktest.Option, script ...string) (*sdktes
 	return c, process, parked
 }
 
+// placed counts once the target has its place, which it keeps.
+func placed(t *testing.T, of *target.Target, count func(*testing.T) int) int {
+	t.Helper()
+	if _, err := of.Place(); err != nil {
+		t.Fatal(err)
+	}
+	return count(t)
+}
+
 func TestOpenDead(t *testing.T) {
 	for name, tid := range map[string]int{"dead": deadTID(t), "out of range": 1 << 30} {
 		if _, err := target.Open(tid); !errors.Is(err, os.ErrProcessDone) {
@@ -357,7 +366,7 @@ func TestDoKeepsNoDescriptor(t *testing.T) {
 		}
 	}
 	work()
-	before := descriptors(t)
+	before := placed(t, parked, descriptors)
 	for range 1000 {
 		work()
 	}
@@ -432,7 +441,7 @@ func TestOpenAtRefuses(t *testing.T) {
 // TestOpenAtEnds opens a FIFO that nobody writes, which blocks.
 func TestOpenAtEnds(t *testing.T) {
 	_, _, parked := park(t, "do mknod s:/tmp/fifo S_IFIFO|0600 0")
-	before := descriptors(t)
+	before := placed(t, parked, descriptors)
 	ctx, cancel := context.WithCancel(t.Context())
 	go cancel()
 	if _, err := parked.OpenAt(ctx, unix.AT_FDCWD, "/tmp/fifo", unix.O_RDONLY, 0); !errors.Is(err, context.Canceled) {
@@ -445,7 +454,7 @@ func TestOpenAtEnds(t *testing.T) {
 
 func TestOpenAtConcurrent(t *testing.T) {
 	_, _, parked := park(t)
-	before := descriptors(t)
+	before := placed(t, parked, descriptors)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {

@@ -20,7 +20,7 @@ func (t *Target) InUserNamespace(id NamespaceID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return in, t.alive()
+	return in, t.endRead()
 }
 
 // isOrLiesBelow goes up from the user namespace ns, which it closes.
