@@ -25,8 +25,9 @@ type armer interface {
 	Arm() error // asks for the next one
 }
 
-func newAdmission(limits Limits) *admission {
-	a := &admission{max: limits.MaxInflight}
+// newAdmission leaves other containers one worker at least.
+func newAdmission(limits Limits, workers int) *admission {
+	a := &admission{max: min(limits.MaxInflight, workers-1)}
 	a.idle = sync.NewCond(&a.mu)
 	if limits.Rate > 0 {
 		a.rate = rate.NewLimiter(rate.Limit(limits.Rate), max(limits.Burst, 1))

@@ -73,7 +73,7 @@ func newAttachment(b *Broker, c *container.Container, policy *Policy) *attachmen
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &attachment{
 		broker: b, container: c, policy: policy.hold(), ctx: ctx, cancel: cancel,
-		admission: newAdmission(policy.Limits),
+		admission: newAdmission(policy.Limits, b.crew.max),
 		attached:  time.Now(),
 		listeners: map[*listener.Listener]struct{}{},
 	}

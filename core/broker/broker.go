@@ -2,7 +2,7 @@
 // the kernel, exactly once for each, whatever the plugin does.
 //
 // Threads wait in the poller, leader and followers: the one that receives a notification handles it to the end, and
-// makes sure that another waits meanwhile. So nothing is handed over, and a slow call delays no other.
+// makes sure that another waits meanwhile, up to a limit. So nothing is handed over, and a slow call delays no other.
 package broker
 
 import (
@@ -12,7 +12,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
@@ -29,8 +28,6 @@ const (
 	closeGrace = 3 * time.Second
 	// drainTime bounds how long Close answers calls that wait to be received; those left get ENOSYS from the kernel.
 	drainTime = time.Second
-	// maxIdleWorkers bounds the threads kept for later.
-	maxIdleWorkers = 4
 )
 
 // ErrOver is wrapped by the errors that say that the container, or the broker, has ended.
@@ -55,7 +52,7 @@ type Broker struct {
 	poller  *listener.Poller
 
 	processors *processors
-	idle       atomic.Int64
+	crew       crew
 	workers    sync.WaitGroup
 
 	mu         sync.Mutex
@@ -90,12 +87,16 @@ func New(config Config) (*Broker, error) {
 		audit:      audit.New(config.Log),
 		poller:     poller,
 		processors: processors,
+		crew:       crew{max: findMaxThreads(len(config.Policy.Uses))},
 		policy:     config.Policy.hold(),
 		containers: map[containerKey]*attachment{},
 	}
 	b.startWorker()
 	return b, nil
 }
+
+// MaxConnections is how many goroutines may call Relay: each has a thread of its own for good.
+func (b *Broker) MaxConnections() int { return b.crew.max }
 
 // Observe has fn called with the record of each call, by the thread that answered it, for which alone the record is valid. It is
 // called before the first Attach.

@@ -8,17 +8,16 @@ import (
 )
 
 func (b *Broker) startWorker() {
-	b.idle.Add(1)
+	b.crew.join()
 	b.workers.Go(b.work)
 }
 
-// work waits for notifications and handles them, until the broker is closed or enough others wait. A worker counts as
-// idle from its start.
+// work waits for notifications and handles them, until the broker is closed or enough others wait.
 func (b *Broker) work() {
 	d := &desk{cpu: b.processors.pin()}
 	for {
 		l, hangup, err := b.poller.Wait()
-		if left := b.idle.Add(-1); left == 0 && err == nil {
+		if more := b.crew.busy(); more && err == nil {
 			b.startWorker()
 		}
 		if err != nil {
@@ -28,8 +27,7 @@ func (b *Broker) work() {
 			return
 		}
 		b.serve(l, hangup, d)
-		if b.idle.Add(1) > maxIdleWorkers {
-			b.idle.Add(-1)
+		if !b.crew.done() {
 			return
 		}
 	}

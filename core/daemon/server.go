@@ -92,7 +92,7 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 	if s.monitors == nil {
 		return nil
 	}
-	return s.monitors.Serve(ctx, func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
+	return s.monitors.Serve(ctx, s.engine.MaxConnections(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
 // Reload gives containers that come from now on the new setup; see [Engine.Reload].

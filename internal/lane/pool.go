@@ -17,8 +17,8 @@ import (
 const (
 	// maxLanes bounds the lanes of a plugin: each is a thread of it while it has one. Calls beyond go by gRPC.
 	maxLanes = 512
-	// maxIdleLanes are kept for later.
-	maxIdleLanes = 16
+	// MaxIdleLanes are kept for later.
+	MaxIdleLanes = 16
 	// sendTimeout bounds the wait for a plugin that does not receive.
 	sendTimeout = time.Second
 )
@@ -89,7 +89,7 @@ func (l *Lane) put() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idle = append(p.idle, l)
-	if len(p.idle) > maxIdleLanes || p.control == nil {
+	if len(p.idle) > MaxIdleLanes || p.control == nil {
 		p.idle[0].Close()
 		p.idle = slices.Delete(p.idle, 0, 1)
 		p.count--

@@ -235,10 +235,10 @@ func TestLanesOfProcessors(t *testing.T) {
 	}
 	first.put()
 	other.put()
-	for cpu := range 3 * maxIdleLanes {
+	for cpu := range 3 * MaxIdleLanes {
 		ls.Take(cpu + 2).put()
 	}
-	if len(ls.idle) != maxIdleLanes || ls.count != maxIdleLanes {
+	if len(ls.idle) != MaxIdleLanes || ls.count != MaxIdleLanes {
 		t.Errorf("%d lanes, %d of them idle", ls.count, len(ls.idle))
 	}
 	if ls.Take(0) == first {

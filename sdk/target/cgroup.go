@@ -90,6 +90,26 @@ func (t *Target) cgroupFolders(controllers []string) ([]cgroupFolder, error) {
 	return folders, nil
 }
 
+// OwnCgroups are the folders of this process's cgroups, in the hierarchies of version 1 that have one of these controllers, and
+// in version 2.
+func OwnCgroups(controllers ...string) ([]string, error) {
+	ours, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var folders []string
+	for hierarchy, path := range parseCgroups(string(ours)) {
+		if dir, ok := cgroupDir(string(mountinfo), hierarchy, path); ok && hierarchyWanted(hierarchy, controllers) {
+			folders = append(folders, dir)
+		}
+	}
+	return folders, nil
+}
+
 // hierarchyWanted says whether a hierarchy, named as in /proc/PID/cgroup ("" is version 2), has one of the controllers.
 func hierarchyWanted(hierarchy string, controllers []string) bool {
 	if hierarchy == "" || len(controllers) == 0 {

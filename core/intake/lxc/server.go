@@ -22,13 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxConnections is how many monitors are served at once, each by a thread of its own. Further ones wait in the socket's
-	// backlog, and their containers' calls with them.
-	maxConnections = 4096
-
-	acceptPause = 100 * time.Millisecond
-)
+const acceptPause = 100 * time.Millisecond
 
 // Server owns a socket for LXC's monitors. Make one with [Listen].
 type Server struct {
@@ -52,9 +46,10 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 }
 
 // Serve accepts connections until ctx is done, and calls handle with every one, each from a goroutine of its own. The
-// connection is closed when handle returns. When ctx is done no further notification is received, while those that are
+// connection is closed when handle returns. So many are served at once, each by a thread of its own; further ones wait in the
+// socket's backlog, and their containers' calls with them. When ctx is done no further notification is received, while those that are
 // being handled may be answered, which Close waits for.
-func (s *Server) Serve(ctx context.Context, handle func(*Connection)) error {
+func (s *Server) Serve(ctx context.Context, maxConnections int, handle func(*Connection)) error {
 	defer s.stopAll()
 	slots := make(chan struct{}, maxConnections)
 	for {

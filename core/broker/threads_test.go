@@ -1,0 +1,163 @@
+package broker
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/core/internal/testcaller"
+	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
+)
+
+// fewTasksEnv is the folder of the cgroup in which the test runs as a process of its own.
+const fewTasksEnv = "INTERCEDE_TEST_FEW_TASKS"
+
+// TestFewTasks has a broker in a cgroup of 100 tasks, and a container with many more threads, all of which call a plugin that
+// takes its time: none is refused, and another container is answered meanwhile.
+func TestFewTasks(t *testing.T) {
+	if folder := os.Getenv(fewTasksEnv); folder != "" {
+		manyCalls(t, folder)
+		return
+	}
+	folder := newPidsCgroup(t, 100)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$0" -test.run='^TestFewTasks$' -test.v`, self, folder)
+	cmd.Env = append(os.Environ(), fewTasksEnv+"="+folder)
+	output, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "workers; ") {
+		t.Errorf("%v", err)
+	}
+	t.Logf("%s", output)
+}
+
+// newPidsCgroup makes a cgroup below this process's own.
+func newPidsCgroup(t *testing.T, limit int) string {
+	t.Helper()
+	sdktest.RequireRoot(t)
+	folders, err := target.OwnCgroups("pids")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range folders {
+		child := filepath.Join(folder, "intercede-test-"+strconv.Itoa(os.Getpid()))
+		if err := os.Mkdir(child, 0o755); err != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			for end := time.Now().Add(testcaller.Timeout); unix.Rmdir(child) == unix.EBUSY && time.Now().Before(end); {
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+		if os.WriteFile(filepath.Join(child, "pids.max"), []byte(strconv.Itoa(limit)), 0) == nil {
+			return child
+		}
+	}
+	sdktest.Lacking(t, "needs a pids controller in %v", folders)
+	return ""
+}
+
+func manyCalls(t *testing.T, folder string) {
+	const calls = 300
+	b := newBench(t, options{})
+	outside := func(c *testcaller.Caller) *testcaller.Caller {
+		if err := os.WriteFile(filepath.Join(folder, "..", "cgroup.procs"), []byte(strconv.Itoa(c.PID)), 0); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	busy, other := outside(b.attach(t)), outside(b.attach(t))
+	want(t, ask(t, busy, testplugin.Return, 1), 1, 0)
+	var results []<-chan testcaller.Result
+	for i := range calls {
+		results = append(results, begin(busy, testplugin.Ignore, uint64(i)))
+	}
+	workers := b.MaxConnections()
+	var gates []*held
+	for done := range calls {
+		for len(gates) < min(workers-1, calls-done) {
+			gates = append(gates, b.gate.next(t))
+		}
+		if done%10 == 0 {
+			want(t, ask(t, other, testplugin.Return, 1), 1, 0)
+		}
+		gates[0].open()
+		gates = gates[1:]
+	}
+	for i, result := range results {
+		want(t, testcaller.Await(t, result), int64(i), 0)
+	}
+	most, _ := os.ReadFile(filepath.Join(folder, "pids.peak"))
+	now, _ := os.ReadFile(filepath.Join(folder, "pids.current"))
+	t.Logf("%d workers; tasks at most %q, now %q", workers, most, now)
+}
+
+// TestFewWorkers has more containers than workers, all of which call a plugin that takes its time: each gets its turn.
+func TestFewWorkers(t *testing.T) {
+	t.Parallel()
+	const containers, each = 8, 10
+	b := newBench(t, options{})
+	b.crew.mu.Lock()
+	b.crew.max = 2
+	b.crew.mu.Unlock()
+	var results []<-chan testcaller.Result
+	for range containers {
+		c := b.attach(t)
+		for i := range each {
+			results = append(results, begin(c, testplugin.Ignore, uint64(i)))
+		}
+	}
+	for range containers * each {
+		b.gate.next(t).open()
+	}
+	for i, result := range results {
+		want(t, testcaller.Await(t, result), int64(i%each), 0)
+	}
+	b.crew.mu.Lock()
+	defer b.crew.mu.Unlock()
+	if b.crew.count > 2 {
+		t.Errorf("%d workers", b.crew.count)
+	}
+}
+
+func TestTasksLeft(t *testing.T) {
+	root := t.TempDir()
+	inner := filepath.Join(root, "a", "b")
+	if err := os.MkdirAll(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		folder, max, current string
+		want                 uint64
+	}{
+		{"a/b", "max", "7", 1<<31 - 1}, {"a", "1000", "400", 600}, {"a/b", "500", "7", 493}, {"a", "1000", "1001", 0},
+	} {
+		for name, text := range map[string]string{"pids.max": step.max, "pids.current": step.current} {
+			if err := os.WriteFile(filepath.Join(root, step.folder, name), []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if left := tasksLeft(inner); left != step.want {
+			t.Errorf("%s of %s in %s: %d left, want %d", step.current, step.max, step.folder, left, step.want)
+		}
+	}
+}
+
+func TestThreadsWithin(t *testing.T) {
+	for _, c := range []struct{ tasks, plugins, want int }{
+		{-5, 1, 0}, {60, 1, 11}, {60, 6, 3}, {128, 6, 8}, {132, 6, 9}, {140, 6, 11}, {4800, 6, 1176}, {4800, 0, 1200},
+	} {
+		if got := threadsWithin(c.tasks, c.plugins); got != c.want {
+			t.Errorf("%d tasks, %d plugins: %d, want %d", c.tasks, c.plugins, got, c.want)
+		}
+	}
+}
