@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strconv"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/bench"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -16,7 +16,7 @@ import (
 )
 
 func benchCommand() *cobra.Command {
-	var config configFlags
+	var config cli.ConfigFlags
 	var asJSON, asBenchmarks, execute bool
 	options := bench.Options{Caller: []string{"bench", "caller"}, Native: []string{"bench", "native"}, Generator: []string{"bench", "listeners"}, Watcher: []string{"bench", "watch"}}
 	c := &cobra.Command{
@@ -32,13 +32,13 @@ second with more and more callers, and what many attached listeners cost. Nothin
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if options.Calls < 1 {
-				return &exitError{exitUsage, fmt.Errorf("--calls %d: want 1 or more", options.Calls)}
+				return cli.Usagef("--calls %d: want 1 or more", options.Calls)
 			}
 			if options.Listeners < 0 || options.Listeners > maxListeners {
-				return &exitError{exitUsage, fmt.Errorf("--listeners %d: want 0 to %d", options.Listeners, maxListeners)}
+				return cli.Usagef("--listeners %d: want 0 to %d", options.Listeners, maxListeners)
 			}
 			if asJSON && asBenchmarks {
-				return &exitError{exitUsage, errors.New("--json and --benchmarks are two formats: want one")}
+				return cli.Usagef("--json and --benchmarks are two formats: want one")
 			}
 			if execute {
 				options.Exec = []string{"bench", "perform"}
@@ -58,7 +58,7 @@ second with more and more callers, and what many attached listeners cost. Nothin
 			}
 		},
 	}
-	config.register(c)
+	config.Register(c)
 	c.Flags().IntVar(&options.Calls, "calls", 5000, "`N` calls of each kind")
 	c.Flags().IntVar(&options.Listeners, "listeners", 1000, "`N` listeners attached at once; 0 leaves that out")
 	c.Flags().BoolVar(&execute, "exec", false, "measure calls by a program executed for each, too")
@@ -126,13 +126,13 @@ func performCommand() *cobra.Command {
 	}
 }
 
-func runBench(ctx context.Context, config configFlags, options bench.Options) (*bench.Report, error) {
+func runBench(ctx context.Context, config cli.ConfigFlags, options bench.Options) (*bench.Report, error) {
 	if err := requireRoot("bench"); err != nil {
 		return nil, err
 	}
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	setup, err := config.load(ctx)
+	setup, err := config.Load(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/bench"
 )
 
@@ -124,7 +125,7 @@ func TestBenchUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := intercede(t, append([]string{"bench"}, args...)...)
-			if r.status != exitUsage {
+			if r.status != cli.ExitUsage {
 				t.Errorf("status %d: %s", r.status, r.stderr)
 			}
 		})
@@ -136,7 +137,7 @@ func TestBenchAndDemoNeedAConfig(t *testing.T) {
 	newSite(t, both) // needs root
 	for _, command := range []string{"bench", "demo"} {
 		r := intercede(t, command, "--config", "/no/such/file")
-		if r.status != exitFailure {
+		if r.status != cli.ExitFailure {
 			t.Errorf("%s: status %d", command, r.status)
 		}
 		wantText(t, r.stderr, "--config")

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/spf13/cobra"
 )
 
 func checkCommand() *cobra.Command {
-	var flags configFlags
+	var flags cli.ConfigFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "check",
@@ -19,22 +20,22 @@ func checkCommand() *cobra.Command {
 		Example: "  intercede check --config /etc/intercede/config.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			options, err := flags.options()
+			options, err := flags.Options()
 			if err != nil {
 				return err
 			}
-			_, problems := daemon.Load(c.Context(), flags.path, options)
+			_, problems := daemon.Load(c.Context(), flags.Path, options)
 			if asJSON {
 				return checkJSON(c, problems)
 			}
 			if len(problems) > 0 {
-				return printProblems(problems)
+				return cli.PrintProblems(problems)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: no problems\n", flags.path)
+			fmt.Fprintf(c.OutOrStdout(), "%s: no problems\n", flags.Path)
 			return nil
 		},
 	}
-	flags.register(c)
+	flags.Register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the problems as a JSON array")
 	return c
 }
@@ -47,7 +48,7 @@ func checkJSON(c *cobra.Command, problems config.Problems) error {
 		return err
 	}
 	if len(problems) > 0 {
-		return &exitError{status: exitFailure}
+		return &cli.ExitError{Status: cli.ExitFailure}
 	}
 	return nil
 }

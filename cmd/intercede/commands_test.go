@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/policy"
 )
 
@@ -23,7 +24,7 @@ func TestUsage(t *testing.T) {
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := intercede(t, strings.Fields(line)...)
-			if r.status != exitUsage || r.stdout != "" {
+			if r.status != cli.ExitUsage || r.stdout != "" {
 				t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
 			}
 			wantText(t, r.stderr, "intercede: ")
@@ -66,7 +67,7 @@ loads = "guest"
 		t.Run(command[0], func(t *testing.T) {
 			args := append([]string{command[0], "--config", s.config()}, command[1:]...)
 			r := intercede(t, args...)
-			if r.status != exitFailure {
+			if r.status != cli.ExitFailure {
 				t.Errorf("status %d", r.status)
 			}
 			wantText(t, r.stderr, s.config()+":8:1: plugins.mknod.on_failure", `"EPERMM"`, s.config()+":14:1: plugins.sysinf:", `did you mean "sysinfo"`,
@@ -76,7 +77,7 @@ loads = "guest"
 	s.write(t, "[plugins.mknod]\n[plugins.mknod.config]\ndevices = [\"c 1:3\", \"x 1:5\"]\ndevice = []\n[plugins.sysinfo.config]\nloads = \"guest\"\n")
 	r := intercede(t, "check", "--config", s.config(), "--json")
 	var problems []map[string]any
-	if err := json.Unmarshal([]byte(r.stdout), &problems); err != nil || r.status != exitFailure {
+	if err := json.Unmarshal([]byte(r.stdout), &problems); err != nil || r.status != cli.ExitFailure {
 		t.Fatalf("status %d, %v: %s", r.status, err, r.stdout)
 	}
 	if len(problems) != 3 {
@@ -191,7 +192,7 @@ func TestCheckPluginBinaries(t *testing.T) {
 			}
 			s.write(t, config)
 			r := intercede(t, "check", "--config", s.config())
-			if r.status != exitFailure {
+			if r.status != cli.ExitFailure {
 				t.Errorf("status %d", r.status)
 			}
 			wantText(t, r.stderr, append(test.want, "plugins.mknod", path)...)

@@ -4,13 +4,14 @@ import (
 	"context"
 	"os/signal"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/demo"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
 
 func demoCommand() *cobra.Command {
-	var config configFlags
+	var config cli.ConfigFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "demo",
@@ -35,19 +36,19 @@ did not come out as it should. Nothing on the host is changed; a loop device is 
 			return report.Check()
 		},
 	}
-	config.register(c)
+	config.Register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	c.AddCommand(callerCommand("caller", demo.ServeCaller))
 	return c
 }
 
-func runDemo(ctx context.Context, config configFlags) (*demo.Report, error) {
+func runDemo(ctx context.Context, config cli.ConfigFlags) (*demo.Report, error) {
 	if err := requireRoot("demo"); err != nil {
 		return nil, err
 	}
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	read, err := config.read()
+	read, err := config.Read()
 	if err != nil {
 		return nil, err
 	}

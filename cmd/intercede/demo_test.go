@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/demo"
 )
 
@@ -50,7 +51,7 @@ func TestDemoOfAll(t *testing.T) {
 func TestDemoWithNothingToShow(t *testing.T) {
 	s := newSite(t, "")
 	r := intercede(t, "demo", "--config", s.config(), "--plugin-dir", t.TempDir())
-	if r.status != exitFailure {
+	if r.status != cli.ExitFailure {
 		t.Errorf("status %d", r.status)
 	}
 	wantText(t, r.stderr, "make build")
@@ -59,7 +60,7 @@ func TestDemoWithNothingToShow(t *testing.T) {
 func TestDemoUsage(t *testing.T) {
 	for _, args := range [][]string{{"now"}, {"--fast"}} {
 		r := intercede(t, slices.Concat([]string{"demo"}, args)...)
-		if r.status != exitUsage {
+		if r.status != cli.ExitUsage {
 			t.Errorf("demo %v: status %d: %s", args, r.status, r.stderr)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/doctor"
 	"github.com/spf13/cobra"
 )
@@ -24,7 +25,7 @@ nothing behind. It exits 1 if something is missing without which nothing works.`
 				return err
 			}
 			if !doctor.Usable(checks) {
-				return &exitError{status: exitFailure}
+				return &cli.ExitError{Status: cli.ExitFailure}
 			}
 			return nil
 		},

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"time"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/logqueue"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/rs/zerolog"
@@ -35,7 +35,7 @@ func (f *logFlags) open(broker config.Broker) (log zerolog.Logger, flush func(),
 		level, err = zerolog.ParseLevel(f.level)
 	}
 	if err != nil {
-		return zerolog.Nop(), nil, &exitError{exitUsage, fmt.Errorf("--log-level: %w", err)}
+		return zerolog.Nop(), nil, cli.Usagef("--log-level: %w", err)
 	}
 	surviveBrokenPipes()
 	var out io.Writer = os.Stderr

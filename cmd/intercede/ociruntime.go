@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/ociruntime"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/spf13/cobra"
@@ -32,9 +33,9 @@ func init() {
 
 // executeRuntime is the program under the name intercede-runc. It returns only if it fails.
 func executeRuntime(args []string) int {
-	err := ociruntime.Exec(context.Background(), ociruntime.Options{Config: defaultConfig}, args)
+	err := ociruntime.Exec(context.Background(), ociruntime.Options{Config: cli.DefaultConfig}, args)
 	fmt.Fprintf(os.Stderr, "%s: %v\n", runtimeName, err)
-	return exitFailure
+	return cli.ExitFailure
 }
 
 func ociRuntimeCommand() *cobra.Command {
@@ -47,7 +48,7 @@ create a container, it first asks the daemon which system calls the container ha
 these and the daemon's socket to linux.seccomp of the bundle's config.json. A container for which the daemon wants nothing, or
 without a user namespace of its own, stays as it is.
 
-A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" with ` + defaultConfig + `: engines take it as a runtime.`,
+A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" with ` + cli.DefaultConfig + `: engines take it as a runtime.`,
 		Example: "  intercede oci-runtime --runtime crun -- run --bundle /srv/web web\n" +
 			"  ln -s intercede /usr/local/bin/" + runtimeName + "\n" +
 			"  podman --runtime /usr/local/bin/" + runtimeName + " run --userns=auto ...",
@@ -61,14 +62,14 @@ A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" w
 		},
 	}
 	c.Flags().SetInterspersed(false)
-	c.Flags().StringVar(&options.Config, "config", defaultConfig, "config `FILE`")
+	c.Flags().StringVar(&options.Config, "config", cli.DefaultConfig, "config `FILE`")
 	c.Flags().StringVar(&options.Runtime, runtimeFlag, "", "`NAME` or path of the runtime, in the place of the config's oci_runtime.runtime")
 	return c
 }
 
 func checkRuntimeFlag(runtime string) error {
 	if err := config.CheckOCIRuntime(runtime); err != nil {
-		return &exitError{exitUsage, fmt.Errorf("--%s %q: %w", runtimeFlag, runtime, err)}
+		return cli.Usagef("--%s %q: %w", runtimeFlag, runtime, err)
 	}
 	return nil
 }

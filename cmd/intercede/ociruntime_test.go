@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
@@ -198,7 +199,7 @@ func TestWrapperRefuses(t *testing.T) {
 			}
 			before := b.spec(t)
 			r := runCmd(t, b.cmd("run", b.id))
-			if r.status != exitFailure || r.stdout != "" || b.spec(t) != before {
+			if r.status != cli.ExitFailure || r.stdout != "" || b.spec(t) != before {
 				t.Errorf("%+v, config.json %s", r, b.spec(t))
 			}
 			wantText(t, r.stderr, test.want...)
@@ -277,7 +278,7 @@ func TestWrapperRuntimeIsMissing(t *testing.T) {
 		t.Run(runtime, func(t *testing.T) {
 			s.write(t, fmt.Sprintf("[oci_runtime]\nruntime = %q\n", runtime))
 			r := intercede(t, "oci-runtime", "--config", s.config(), "--", "kill", "x")
-			if r.status != exitFailure || r.stdout != "" {
+			if r.status != cli.ExitFailure || r.stdout != "" {
 				t.Errorf("%+v", r)
 			}
 			wantText(t, r.stderr, "intercede: the OCI runtime", runtime, want, "oci_runtime.runtime")
@@ -337,10 +338,10 @@ func TestProfileWaitsKillable(t *testing.T) {
 		status int
 		want   string
 	}{
-		"LXC":          {[]string{"--format", "lxc", "--runtime", "runc"}, exitUsage, `--runtime "runc": it is for --format oci`},
-		"a relative":   {[]string{"--format", "oci", "--runtime", "bin/runc"}, exitUsage, `--runtime "bin/runc": want a name or an absolute path`},
-		"an empty one": {[]string{"--format", "oci", "--runtime", ""}, exitUsage, `--runtime ""`},
-		"a missing":    {[]string{"--format", "oci", "--runtime", "no-such-runtime"}, exitFailure, `--runtime "no-such-runtime": not installed`},
+		"LXC":          {[]string{"--format", "lxc", "--runtime", "runc"}, cli.ExitUsage, `--runtime "runc": it is for --format oci`},
+		"a relative":   {[]string{"--format", "oci", "--runtime", "bin/runc"}, cli.ExitUsage, `--runtime "bin/runc": want a name or an absolute path`},
+		"an empty one": {[]string{"--format", "oci", "--runtime", ""}, cli.ExitUsage, `--runtime ""`},
+		"a missing":    {[]string{"--format", "oci", "--runtime", "no-such-runtime"}, cli.ExitFailure, `--runtime "no-such-runtime": not installed`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := intercede(t, append([]string{"profile", "--config", s.config()}, test.args...)...)

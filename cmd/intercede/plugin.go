@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ func pluginCommand() *cobra.Command {
 		Example: "  intercede plugin list",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return &exitError{exitUsage, fmt.Errorf("a subcommand is missing\nTry '%s --help'", c.CommandPath())}
+			return cli.Usagef("a subcommand is missing\nTry '%s --help'", c.CommandPath())
 		},
 	}
 	c.AddCommand(pluginListCommand())
@@ -28,7 +29,7 @@ func pluginCommand() *cobra.Command {
 }
 
 func pluginListCommand() *cobra.Command {
-	var config configFlags
+	var config cli.ConfigFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "list",
@@ -38,7 +39,7 @@ enabled, and what their manifests say. It exits 1 if an enabled one cannot be us
 		Example: "  intercede plugin list\n  intercede plugin list --json | jq '.[].syscalls'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			read, err := config.read()
+			read, err := config.Read()
 			if err != nil {
 				return err
 			}
@@ -46,7 +47,7 @@ enabled, and what their manifests say. It exits 1 if an enabled one cannot be us
 			return printPlugins(c.OutOrStdout(), plugins, asJSON)
 		},
 	}
-	config.register(c)
+	config.Register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
 	return c
 }
@@ -96,7 +97,7 @@ func printPlugins(out io.Writer, plugins []listedPlugin, asJSON bool) error {
 	}
 	for _, p := range plugins {
 		if p.Enabled && p.Error != "" {
-			return &exitError{status: exitFailure}
+			return &cli.ExitError{Status: cli.ExitFailure}
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -14,6 +13,7 @@ import (
 	"text/tabwriter"
 	"unicode"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy"
@@ -28,7 +28,7 @@ func policyCommand() *cobra.Command {
 		Example: "  intercede policy explain 3f2a",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return &exitError{exitUsage, fmt.Errorf("a subcommand is missing\nTry '%s --help'", c.CommandPath())}
+			return cli.Usagef("a subcommand is missing\nTry '%s --help'", c.CommandPath())
 		},
 	}
 	c.AddCommand(policyExplainCommand())
@@ -46,7 +46,7 @@ type described struct {
 var describedFlags = []string{"id", "runtime", "name", "image", "annotation", "label", "peer-uid", "cgroup", "cookie"}
 
 func policyExplainCommand() *cobra.Command {
-	var flags configFlags
+	var flags cli.ConfigFlags
 	var asJSON bool
 	var d described
 	c := &cobra.Command{
@@ -73,7 +73,7 @@ it reads the config, and says what such a container would get.`,
 			return printPolicies(c.OutOrStdout(), policies)
 		},
 	}
-	flags.register(c)
+	flags.Register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
 	d.register(c)
 	return c
@@ -93,21 +93,21 @@ func (d *described) register(c *cobra.Command) {
 }
 
 // explain gives the policies of attached containers, or that of the described one.
-func explain(ctx context.Context, flags *configFlags, d *described, args []string) ([]broker.ContainerPolicy, error) {
+func explain(ctx context.Context, flags *cli.ConfigFlags, d *described, args []string) ([]broker.ContainerPolicy, error) {
 	switch {
 	case len(args) == 1 && d.given:
-		return nil, &exitError{exitUsage, errors.New("ID names a container that is there, the flags describe one: give either")}
+		return nil, cli.Usagef("ID names a container that is there, the flags describe one: give either")
 	case len(args) == 1:
 		return explainAttached(ctx, flags, args[0])
 	case d.given:
 		return d.explain(ctx, flags)
 	default:
-		return nil, &exitError{exitUsage, errors.New("give the ID of a container, or flags that describe one, such as --id and --annotation")}
+		return nil, cli.Usagef("give the ID of a container, or flags that describe one, such as --id and --annotation")
 	}
 }
 
-func explainAttached(ctx context.Context, flags *configFlags, id string) ([]broker.ContainerPolicy, error) {
-	read, err := flags.read()
+func explainAttached(ctx context.Context, flags *cli.ConfigFlags, id string) ([]broker.ContainerPolicy, error) {
+	read, err := flags.Read()
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +118,12 @@ func explainAttached(ctx context.Context, flags *configFlags, id string) ([]brok
 	return policies, err
 }
 
-func (d *described) explain(ctx context.Context, flags *configFlags) ([]broker.ContainerPolicy, error) {
+func (d *described) explain(ctx context.Context, flags *cli.ConfigFlags) ([]broker.ContainerPolicy, error) {
 	container, err := d.complete()
 	if err != nil {
 		return nil, err
 	}
-	setup, err := flags.load(ctx)
+	setup, err := flags.Load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (d *described) complete() (c policy.Container, err error) {
 	if d.peerUID != "" {
 		id, err := strconv.ParseUint(d.peerUID, 10, 32)
 		if err != nil || id == math.MaxUint32 {
-			return c, &exitError{exitUsage, fmt.Errorf("--peer-uid %q: want a user id", d.peerUID)}
+			return c, cli.Usagef("--peer-uid %q: want a user id", d.peerUID)
 		}
 		uid := uint32(id)
 		c.PeerUID = &uid

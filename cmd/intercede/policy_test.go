@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/broker"
 )
 
@@ -116,7 +117,7 @@ func TestPolicyExplainAttached(t *testing.T) {
 	}
 
 	r := intercede(t, "policy", "explain", "nobody", "--config", s.config())
-	if r.status != exitFailure {
+	if r.status != cli.ExitFailure {
 		t.Errorf("status %d", r.status)
 	}
 	wantText(t, r.stderr, `no container "nobody"`, "intercede status")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/ociruntime"
@@ -21,7 +22,7 @@ var profileFormats = map[string]func(base []byte, setup *daemon.Setup, waitKilla
 }
 
 func profileCommand() *cobra.Command {
-	var config configFlags
+	var config cli.ConfigFlags
 	var format, base, runtime string
 	c := &cobra.Command{
 		Use:   "profile --format FORMAT",
@@ -46,13 +47,13 @@ Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/sha
 		RunE: func(c *cobra.Command, _ []string) error {
 			merge, known := profileFormats[format]
 			if !known {
-				return &exitError{exitUsage, fmt.Errorf("--format %q: want oci or lxc", format)}
+				return cli.Usagef("--format %q: want oci or lxc", format)
 			}
 			waitKillable, err := takesWaitKillable(c, format, runtime)
 			if err != nil {
 				return err
 			}
-			setup, err := config.load(c.Context())
+			setup, err := config.Load(c.Context())
 			if err != nil {
 				return err
 			}
@@ -69,7 +70,7 @@ Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/sha
 			return err
 		},
 	}
-	config.register(c)
+	config.Register(c)
 	c.Flags().StringVar(&format, "format", "", "`FORMAT` of the profile: oci or lxc")
 	c.Flags().StringVar(&base, "base", "", "profile `FILE` that decides on all other calls")
 	c.Flags().StringVar(&runtime, runtimeFlag, "", "`NAME` or path of the OCI runtime that will get the profile")
@@ -82,7 +83,7 @@ func takesWaitKillable(c *cobra.Command, format, runtime string) (bool, error) {
 		return false, nil
 	}
 	if format != "oci" {
-		return false, &exitError{exitUsage, fmt.Errorf("--%s %q: it is for --format oci", runtimeFlag, runtime)}
+		return false, cli.Usagef("--%s %q: it is for --format oci", runtimeFlag, runtime)
 	}
 	if err := checkRuntimeFlag(runtime); err != nil {
 		return false, err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
@@ -21,7 +22,7 @@ import (
 
 // runFlags are the flags of run that are not of the container.
 type runFlags struct {
-	config      configFlags
+	config      cli.ConfigFlags
 	logging     logFlags
 	annotations []string
 	socket      string
@@ -46,7 +47,7 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 			return runContainer(c.Context(), &flags, options)
 		},
 	}
-	flags.config.register(c)
+	flags.config.Register(c)
 	flags.logging.register(c)
 	f := c.Flags()
 	f.SetInterspersed(false)
@@ -69,7 +70,7 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 	if err != nil {
 		return err
 	}
-	setup, err := flags.config.load(ctx)
+	setup, err := flags.config.Load(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 		return err
 	}
 	if status != 0 {
-		return &exitError{status: status}
+		return &cli.ExitError{Status: status}
 	}
 	return nil
 }
@@ -118,7 +119,7 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 	for _, pair := range pairs {
 		key, value, found := strings.Cut(pair, "=")
 		if !found || key == "" {
-			return nil, &exitError{exitUsage, fmt.Errorf("--%s %q: want K=V", flag, pair)}
+			return nil, cli.Usagef("--%s %q: want K=V", flag, pair)
 		}
 		values[key] = value
 	}
@@ -130,7 +131,7 @@ func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Co
 	c, err := run.Start(ctx, options)
 	var command *run.CommandError
 	if errors.As(err, &command) {
-		return 0, &exitError{command.Status, command}
+		return 0, &cli.ExitError{Status: command.Status, Err: command}
 	}
 	if err != nil {
 		return 0, err

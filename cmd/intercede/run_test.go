@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"golang.org/x/sys/unix"
 )
 
@@ -91,7 +92,7 @@ func TestRunThroughDaemon(t *testing.T) {
 func TestRunWithoutDaemon(t *testing.T) {
 	s := newSite(t, both)
 	r := intercede(t, "run", "--config", s.config(), "--socket", s.socket(), "--", "true")
-	if r.status != exitFailure {
+	if r.status != cli.ExitFailure {
 		t.Errorf("status %d", r.status)
 	}
 	wantText(t, r.stderr, "intercede serve", s.socket())

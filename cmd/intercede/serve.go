@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	var config configFlags
+	var config cli.ConfigFlags
 	var logging logFlags
 	c := &cobra.Command{
 		Use:   "serve",
@@ -30,17 +31,17 @@ and those that containers make later get ENOSYS.`,
 			return serve(ctx, config, logging)
 		},
 	}
-	config.register(c)
+	config.Register(c)
 	logging.register(c)
 	return c
 }
 
-func serve(ctx context.Context, config configFlags, logging logFlags) error {
+func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, unix.SIGHUP)
 	defer signal.Stop(hangups)
 
-	setup, err := config.load(ctx)
+	setup, err := config.Load(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func serve(ctx context.Context, config configFlags, logging logFlags) error {
 }
 
 // reloadOn reloads the config at every signal, until ctx is done.
-func reloadOn(ctx context.Context, signals <-chan os.Signal, server *daemon.Server, config configFlags, log zerolog.Logger) {
+func reloadOn(ctx context.Context, signals <-chan os.Signal, server *daemon.Server, config cli.ConfigFlags, log zerolog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,12 +82,12 @@ func reloadOn(ctx context.Context, signals <-chan os.Signal, server *daemon.Serv
 	}
 }
 
-func reload(ctx context.Context, server *daemon.Server, config configFlags) error {
-	options, err := config.options()
+func reload(ctx context.Context, server *daemon.Server, config cli.ConfigFlags) error {
+	options, err := config.Options()
 	if err != nil {
 		return err
 	}
-	setup, problems := daemon.Load(ctx, config.path, options)
+	setup, problems := daemon.Load(ctx, config.Path, options)
 	if len(problems) > 0 {
 		return problems
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/control"
 	"golang.org/x/sys/unix"
 )
@@ -126,7 +127,7 @@ func TestServeOwnsItsSockets(t *testing.T) {
 	s := newSite(t, both)
 	d := s.serve(t)
 	second := intercede(t, "serve", "--config", s.config())
-	if second.status != exitFailure {
+	if second.status != cli.ExitFailure {
 		t.Errorf("a second daemon: status %d", second.status)
 	}
 	wantText(t, second.stderr, s.socket(), "a running broker owns the socket")
@@ -134,7 +135,7 @@ func TestServeOwnsItsSockets(t *testing.T) {
 	d.kill() // leaves its sockets, which the next one replaces
 	s.serve(t).stop(t)
 	after := intercede(t, "status", "--config", s.config())
-	if after.status != exitFailure {
+	if after.status != cli.ExitFailure {
 		t.Errorf("status without a daemon: %d", after.status)
 	}
 	wantText(t, after.stderr, "intercede serve")

@@ -9,12 +9,13 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/control"
 	"github.com/spf13/cobra"
 )
 
 func statusCommand() *cobra.Command {
-	var config configFlags
+	var config cli.ConfigFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "status",
@@ -23,7 +24,7 @@ func statusCommand() *cobra.Command {
 		Example: "  intercede status\n  intercede status --json | jq '.containers[] | select(.failures > 0)'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			read, err := config.read()
+			read, err := config.Read()
 			if err != nil {
 				return err
 			}
@@ -37,7 +38,7 @@ func statusCommand() *cobra.Command {
 			return printStatus(c.OutOrStdout(), status)
 		},
 	}
-	config.register(c)
+	config.Register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	return c
 }

@@ -1,0 +1,59 @@
+// Package cli is what the project's command lines have in common: exit statuses, and the flags that name a config.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses of every command but intercede run, whose is that of its command.
+const (
+	ExitFailure = 1
+	ExitUsage   = 2
+)
+
+// ExitError ends the program with a status; without an error nothing is printed.
+type ExitError struct {
+	Status int
+	Err    error
+}
+
+func (e *ExitError) Error() string { return fmt.Sprint(e.Err) }
+
+// Unwrap returns the error that is printed.
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// Usagef is the error of a command line that cannot be understood.
+func Usagef(format string, args ...any) error {
+	return &ExitError{Status: ExitUsage, Err: fmt.Errorf(format, args...)}
+}
+
+// Execute runs the program's command, prints its error and returns the program's exit status.
+func Execute(root *cobra.Command) int {
+	usable := false // the command line was understood
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRun = func(*cobra.Command, []string) { usable = true }
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return Usagef("%w\nTry '%s --help'", err, c.CommandPath())
+	})
+	err := root.Execute()
+	var exit *ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		if exit.Err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), exit.Err)
+		}
+		return exit.Status
+	case !usable:
+		fmt.Fprintf(os.Stderr, "%[1]s: %[2]v\nTry '%[1]s --help'\n", root.Name(), err)
+		return ExitUsage
+	default:
+		fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
+		return ExitFailure
+	}
+}
