@@ -8,14 +8,14 @@ INSTALLED := --config bin/config.toml --plugin-dir bin
 
 build:
 	@mkdir -p bin
-	go build -o bin/ ./cmd/...
+	go build -o bin/ ./cmd/... ./cmd/intercede-bench/...
 	@set -e; for p in $(PLUGINS); do go build -o bin/intercede-plugin-$$p ./plugins/$$p; done
 
 packages:
 	@scripts/install-packages
 
 demo: packages build bin/config.toml
-	@bin/intercede demo $(INSTALLED)
+	@bin/intercede-bench demo $(INSTALLED)
 
 test: packages build
 	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(MODULES))
@@ -37,7 +37,7 @@ alone: packages
 
 # What benchstat compares: make bench > old; ...; make bench > new; benchstat old new
 bench: build bin/config.toml
-	@bin/intercede bench --benchmarks --calls 10000 $(INSTALLED)
+	@bin/intercede-bench --benchmarks --calls 10000 $(INSTALLED)
 
 # In a checkout made with umask 002 the group may write config.toml, and intercede refuses it.
 bin/config.toml: config.toml

@@ -27,6 +27,6 @@ func execute() int {
 		Short: "System call interception for unprivileged containers",
 	}
 	root.AddCommand(runCommand(), serveCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), policyCommand(), pluginCommand(),
-		benchCommand(), demoCommand(), ociRuntimeCommand())
+		ociRuntimeCommand())
 	return cli.Execute(root)
 }

@@ -9,10 +9,10 @@ import (
 	"io"
 	"slices"
 
-	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/disk"
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/daemon"
-	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/rs/zerolog"
 )
 

@@ -11,10 +11,10 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/disk"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
-	"github.com/intercede/intercede/core/internal/disk"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/run"
 	"github.com/rs/zerolog"

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"github.com/intercede/intercede/core/run"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/intercede/intercede/core/internal/disk"
+	"github.com/intercede/intercede/cmd/intercede-bench/disk"
 )
 
 func TestCheck(t *testing.T) {

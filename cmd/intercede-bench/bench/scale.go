@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/run"

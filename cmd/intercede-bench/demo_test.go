@@ -2,18 +2,16 @@ package main
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/intercede/intercede/cmd/intercede-bench/demo"
 	"github.com/intercede/intercede/cmd/internal/cli"
-	"github.com/intercede/intercede/core/demo"
 )
 
 func TestDemoShowsTheDifference(t *testing.T) {
-	s := newSite(t, both)
-	r := intercede(t, "demo", "--config", s.config())
+	r := intercedeBench(t, "demo", "--config", writeConfig(t, ""), "--plugin-dir", pluginFolder(t, "mknod", "sysinfo"))
 	if r.status != 0 || r.stderr != "" {
 		t.Errorf("status %d: %s", r.status, r.stderr)
 	}
@@ -28,8 +26,7 @@ func TestDemoShowsTheDifference(t *testing.T) {
 
 // TestDemoOfAll has all plugins installed.
 func TestDemoOfAll(t *testing.T) {
-	s := newSite(t, "")
-	r := intercede(t, "demo", "--config", s.config(), "--plugin-dir", binaries, "--json")
+	r := intercedeBench(t, "demo", "--config", writeConfig(t, ""), "--plugin-dir", binaries, "--json")
 	var report demo.Report
 	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.status != 0 {
 		t.Fatalf("status %d, %v: %s%s", r.status, err, r.stdout, r.stderr)
@@ -49,20 +46,9 @@ func TestDemoOfAll(t *testing.T) {
 }
 
 func TestDemoWithNothingToShow(t *testing.T) {
-	s := newSite(t, "")
-	r := intercede(t, "demo", "--config", s.config(), "--plugin-dir", t.TempDir())
+	r := intercedeBench(t, "demo", "--config", writeConfig(t, ""), "--plugin-dir", t.TempDir())
 	if r.status != cli.ExitFailure {
 		t.Errorf("status %d", r.status)
 	}
 	wantText(t, r.stderr, "make build")
-}
-
-func TestDemoUsage(t *testing.T) {
-	for _, args := range [][]string{{"now"}, {"--fast"}} {
-		r := intercede(t, slices.Concat([]string{"demo"}, args)...)
-		if r.status != cli.ExitUsage {
-			t.Errorf("demo %v: status %d: %s", args, r.status, r.stderr)
-		}
-	}
-	wantText(t, intercede(t, "demo", "--help").stdout, "intercede demo --json")
 }

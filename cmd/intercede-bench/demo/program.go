@@ -8,7 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"golang.org/x/sys/unix"
 )
 

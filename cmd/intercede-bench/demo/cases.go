@@ -8,8 +8,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/intercede/intercede/core/bench/caller"
-	"github.com/intercede/intercede/core/internal/disk"
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/disk"
 	"golang.org/x/sys/unix"
 )
 

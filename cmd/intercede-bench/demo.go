@@ -1,11 +1,10 @@
 package main
 
 import (
-	"context"
 	"os/signal"
 
+	"github.com/intercede/intercede/cmd/intercede-bench/demo"
 	"github.com/intercede/intercede/cmd/internal/cli"
-	"github.com/intercede/intercede/core/demo"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
@@ -16,13 +15,13 @@ func demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the same calls without and with interception, side by side",
-		Long: `Demo starts two equal containers, one of them with interception, and makes the same system calls in both: some of
-each plugin that is installed, with settings of its own. It shows what came of each, and what it cost. It exits 1 if something
-did not come out as it should. Nothing on the host is changed; a loop device is in use meanwhile.`,
-		Example: "  intercede demo\n  intercede demo --json | jq '.cases[] | {name, ok}'",
+		Long: `Make the same system calls in two equal containers, one of them with interception: some of each plugin that is installed,
+with settings of the demo's own. Show what came of each, and what it cost. The exit status is 1 if something did not come out
+as it should. Nothing on the host is changed; a loop device is in use meanwhile.`,
+		Example: "  intercede-bench demo\n  intercede-bench demo --json | jq '.cases[] | {name, ok}'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			report, err := runDemo(c.Context(), config)
+			report, err := runDemo(c, config)
 			if err != nil {
 				return err
 			}
@@ -42,11 +41,11 @@ did not come out as it should. Nothing on the host is changed; a loop device is 
 	return c
 }
 
-func runDemo(ctx context.Context, config cli.ConfigFlags) (*demo.Report, error) {
-	if err := requireRoot("demo"); err != nil {
+func runDemo(c *cobra.Command, config cli.ConfigFlags) (*demo.Report, error) {
+	if err := requireRoot(c); err != nil {
 		return nil, err
 	}
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	ctx, stop := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	read, err := config.Read()
 	if err != nil {

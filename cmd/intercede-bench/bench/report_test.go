@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"github.com/intercede/intercede/core/audit"
-	"github.com/intercede/intercede/core/bench/caller"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"

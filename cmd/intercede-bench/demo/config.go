@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/intercede/intercede/core/internal/disk"
+	"github.com/intercede/intercede/cmd/intercede-bench/disk"
 	"github.com/intercede/intercede/internal/wire"
 )
 

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strconv"
 
+	"github.com/intercede/intercede/cmd/intercede-bench/bench"
 	"github.com/intercede/intercede/cmd/internal/cli"
-	"github.com/intercede/intercede/core/bench"
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
@@ -18,17 +15,19 @@ import (
 func benchCommand() *cobra.Command {
 	var config cli.ConfigFlags
 	var asJSON, asBenchmarks, execute bool
-	options := bench.Options{Caller: []string{"bench", "caller"}, Native: []string{"bench", "native"}, Generator: []string{"bench", "listeners"}, Watcher: []string{"bench", "watch"}}
+	options := bench.Options{
+		Caller: []string{"caller"}, Native: []string{"native"}, Generator: []string{"listeners"}, Watcher: []string{"watch"},
+	}
 	c := &cobra.Command{
-		Use:   "bench",
+		Use:   "intercede-bench",
 		Short: "Measure what a notification costs here",
-		Long: `Bench starts containers whose program makes one system call over and over, and measures how long each call takes:
-answered by the shortest supervisor there can be, by the broker with a plugin that returns at once, over a lane and over
-gRPC, and by plugins that the config enables. Then it measures calls beside slow ones, the calls that are answered in a
-second with more and more callers, and what many attached listeners cost. Nothing on the host is changed.`,
-		Example: `  intercede bench
-  intercede bench --calls 20000 --listeners 0 --json | jq '.rows[] | {name, p50}'
-  intercede bench --benchmarks > old; intercede bench --benchmarks > new; benchstat old new`,
+		Long: `Start containers whose program makes one system call over and over, and measure how long each call takes: answered by the
+shortest supervisor there can be, by the broker with a plugin that returns at once, over a lane and over gRPC, and by the
+plugins that the config enables. Then measure calls beside slow ones, the calls that are answered in a second with more and
+more callers, and what many attached listeners cost. Nothing on the host is changed.`,
+		Example: `  intercede-bench
+  intercede-bench --calls 20000 --listeners 0 --json | jq '.rows[] | {name, p50}'
+  intercede-bench --benchmarks > old; intercede-bench --benchmarks > new; benchstat old new`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if options.Calls < 1 {
@@ -41,10 +40,10 @@ second with more and more callers, and what many attached listeners cost. Nothin
 				return cli.Usagef("--json and --benchmarks are two formats: want one")
 			}
 			if execute {
-				options.Exec = []string{"bench", "perform"}
+				options.Exec = []string{"perform"}
 			}
 			options.RowsOnly = asBenchmarks
-			report, err := runBench(c.Context(), config, options)
+			report, err := runBench(c, config, options)
 			if err != nil {
 				return err
 			}
@@ -126,11 +125,11 @@ func performCommand() *cobra.Command {
 	}
 }
 
-func runBench(ctx context.Context, config cli.ConfigFlags, options bench.Options) (*bench.Report, error) {
-	if err := requireRoot("bench"); err != nil {
+func runBench(c *cobra.Command, config cli.ConfigFlags, options bench.Options) (*bench.Report, error) {
+	if err := requireRoot(c); err != nil {
 		return nil, err
 	}
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	ctx, stop := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	setup, err := config.Load(ctx)
 	if err != nil {
@@ -139,24 +138,11 @@ func runBench(ctx context.Context, config cli.ConfigFlags, options bench.Options
 	return bench.Run(ctx, setup, options, warnings())
 }
 
-// callerCommand is the program in the containers that bench and demo start.
+// callerCommand is the program in the containers that are measured or shown.
 func callerCommand(name string, serve func(args []string, in io.Reader, out io.Writer) error) *cobra.Command {
 	return &cobra.Command{
 		Use:    name,
 		Hidden: true,
 		RunE:   func(_ *cobra.Command, args []string) error { return serve(args, os.Stdin, os.Stdout) },
 	}
-}
-
-// requireRoot says what a command needs before anything fails for it.
-func requireRoot(command string) error {
-	if os.Geteuid() == 0 {
-		return nil
-	}
-	return fmt.Errorf("intercede %s must be started as root, because it starts containers and plugins: use sudo", command)
-}
-
-// warnings is the logger of commands whose output is a table.
-func warnings() zerolog.Logger {
-	return zerolog.New(os.Stderr).Level(zerolog.WarnLevel).With().Timestamp().Logger()
 }

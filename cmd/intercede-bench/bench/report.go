@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/intercede/intercede/core/bench/caller"
+	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"golang.org/x/sys/unix"
 )
 
