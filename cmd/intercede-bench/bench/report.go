@@ -127,7 +127,7 @@ func (r *Report) WriteJSON(out io.Writer) error { return json.NewEncoder(out).En
 // WriteBenchmarks writes the rows as go test writes benchmarks, a line with the p50 of each round: what benchstat compares.
 func (r *Report) WriteBenchmarks(out io.Writer) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "goos: %s\ngoarch: %s\npkg: github.com/intercede/intercede/core/bench\n", runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(&text, "goos: %s\ngoarch: %s\npkg: github.com/intercede/intercede/cmd/intercede-bench/bench\n", runtime.GOOS, runtime.GOARCH)
 	for _, row := range r.Rows {
 		for _, p50 := range row.rounds {
 			fmt.Fprintf(&text, "BenchmarkCall/%s-%d\t%d\t%.0f ns/op\n", row.Key, runtime.NumCPU(), min(r.Calls, roundCalls), p50)

@@ -1,4 +1,4 @@
-// Package disk makes a disk for containers to mount: what `intercede demo` and `intercede bench` need to show mounts.
+// Package disk makes a disk for containers to mount.
 package disk
 
 import (

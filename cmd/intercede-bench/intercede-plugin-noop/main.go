@@ -1,5 +1,5 @@
 // Command intercede-plugin-noop takes getppid(2) and leaves it to the kernel at once: a plugin that costs what every
-// plugin costs, which `intercede bench` measures. It takes getpgid(2) too, and leaves it to the kernel a second later. It is
+// plugin costs, which intercede-bench measures. It takes getpgid(2) too, and leaves it to the kernel a second later. It is
 // of no other use.
 package main
 
@@ -20,7 +20,7 @@ func (handler) Manifest() sdk.Manifest {
 	return sdk.Manifest{
 		Name:        "noop",
 		Version:     "0.1.0",
-		Description: "leaves getppid to the kernel at once, getpgid after a second; intercede bench measures it",
+		Description: "leaves getppid to the kernel at once, getpgid after a second; intercede-bench measures it",
 		Syscalls:    []sdk.Syscall{{Name: "getppid"}, {Name: "getpgid"}},
 		OnFailure:   sdk.FailContinue(),
 	}
