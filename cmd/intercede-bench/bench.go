@@ -63,7 +63,8 @@ more callers, and what many attached listeners cost. Nothing on the host is chan
 	c.Flags().BoolVar(&execute, "exec", false, "measure calls by a program executed for each, too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	c.Flags().BoolVar(&asBenchmarks, "benchmarks", false, "measure the calls alone, and print what benchstat compares")
-	c.AddCommand(callerCommand("caller", bench.ServeCaller), callerCommand("native", bench.ServeNative), listenersCommand(), watchCommand(), performCommand())
+	c.AddCommand(callerCommand("caller", bench.ServeCaller), callerCommand("native", bench.ServeNative),
+		listenersCommand(), watchCommand(), performCommand())
 	return c
 }
 

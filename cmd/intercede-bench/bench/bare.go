@@ -40,7 +40,7 @@ func answer(listener *os.File) {
 	}
 }
 
-// goesOn says whether only a caller is gone, not the whole container.
+// goesOn reports whether only a caller is gone, not the whole container.
 func goesOn(fd notify.FD, err error) bool {
 	_, hangup, pollErr := fd.Poll(0)
 	return errors.Is(err, notify.ErrGone) && pollErr == nil && !hangup

@@ -33,7 +33,7 @@ func (b *bench) measureRare(ctx context.Context, report *Report) error {
 	return nil
 }
 
-// startNoopCaller starts a container of the plugin noop. Who calls it closes the container.
+// startNoopCaller starts a container of the plugin noop. The caller closes it.
 func (b *bench) startNoopCaller(ctx context.Context) (*caller.Container, error) {
 	return startCaller(ctx, run.Options{Args: b.options.Caller}, noopCalls, b.noop)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// noopName is a plugin that is installed with the others for this measurement. It is a program of its own, and not a
-// part of the intercede binary, so that it is started, sized and sandboxed as every plugin is.
+// noopName is a plugin that is installed with the others for this measurement. It is a program of its own, so that it is
+// started, sized and sandboxed as every plugin is.
 const noopName = "noop"
 
 // startNoop starts a broker with this one plugin; overGRPC without lanes. The error says what is wrong with the plugin's

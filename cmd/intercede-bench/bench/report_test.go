@@ -62,7 +62,8 @@ func golden(t *testing.T, file string, write func(io.Writer) error) {
 	if err := unix.Uname(&uname); err != nil {
 		t.Fatal(err)
 	}
-	want := strings.NewReplacer("KERNEL", unix.ByteSliceToString(uname.Release[:]), "CPUS", strconv.Itoa(runtime.NumCPU()), "ARCH", runtime.GOARCH).Replace(string(text))
+	release := unix.ByteSliceToString(uname.Release[:])
+	want := strings.NewReplacer("KERNEL", release, "CPUS", strconv.Itoa(runtime.NumCPU()), "ARCH", runtime.GOARCH).Replace(string(text))
 	if got.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
 	}

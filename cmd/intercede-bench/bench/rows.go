@@ -96,7 +96,7 @@ type row struct {
 	call       string
 	manifests  []*wire.Manifest  // what is notified
 	supervisor caller.Supervisor // nil: root of the host makes the call
-	slowness   int               // by what its calls are fewer than those of others
+	slowness   int               // divides the number of its calls
 	devices    []string          // that its container may open
 
 	container *caller.Container
@@ -132,7 +132,10 @@ func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logge
 	if b.options.Exec != nil {
 		for _, c := range pluginCalls {
 			if c.executed != nil {
-				b.add(&row{key: "exec-" + c.call, name: "a program executed: " + c.name, call: c.call, manifests: c.executed, supervisor: execute{b.options.Exec}, slowness: 50})
+				b.add(&row{
+					key: "exec-" + c.call, name: "a program executed: " + c.name, call: c.call, manifests: c.executed,
+					supervisor: execute{b.options.Exec}, slowness: 50,
+				})
 			}
 		}
 	}

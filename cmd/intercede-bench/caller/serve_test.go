@@ -64,7 +64,7 @@ func TestServeEndsWithItsInput(t *testing.T) {
 		t.Errorf("%d answers: %s", answers, out.String())
 	}
 	if err := Serve(strings.NewReader("{"), &out, calls); err == nil {
-		t.Error("half a request is no error")
+		t.Error("half a request was accepted")
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deviceProgram loads a device program. What is shown is more: the program refuses null(4), and is attached to the container's
-// own cgroup for a moment.
+// deviceProgram loads a device program. What is shown is more: the program refuses null(4), and is attached to the
+// container's own cgroup for a moment.
 func deviceProgram() caller.Call {
 	call := caller.LoadDeviceProgram()
 	call.Show = func() string {
@@ -30,7 +30,7 @@ func deviceProgram() caller.Call {
 	return call
 }
 
-// refuseNull says whether null(4) is refused while the program is attached.
+// refuseNull reports whether null(4) is refused while the program is attached.
 func refuseNull() (string, error) {
 	const dir = "/tmp/cgroup"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
