@@ -13,17 +13,48 @@ type Container struct {
 	InitPID     int // in the broker's pid namespace
 	// UserNamespace is the container's own user namespace: what privilege in the container means.
 	UserNamespace target.NamespaceID
-	UIDMap        []IDMapping
-	GIDMap        []IDMapping
+	UIDMap        IDMap
+	GIDMap        IDMap
 	// Cgroups are the container's, from /proc/INIT/cgroup: controllers ("memory", "cpu,cpuacct", "" for version 2) to the
 	// path below the hierarchy's root.
 	Cgroups map[string]string
 }
 
-// IDMapping is a line of uid_map or gid_map, see user_namespaces(7): Length ids from Inside in the container are those
+// Maps reports whether the container's user namespace maps both ids of the host. Only then does a capability that a caller
+// has there count for a file with this owner and group (capable_wrt_inode_uidgid, kernel/capability.c).
+func (c *Container) Maps(uid, gid uint32) bool {
+	_, hasUID := c.UIDMap.Inside(uid)
+	_, hasGID := c.GIDMap.Inside(gid)
+	return hasUID && hasGID
+}
+
+// IDMap is a uid_map or gid_map, see user_namespaces(7).
+type IDMap []IDMapping
+
+// IDMapping is a line of it: Length ids from Inside in the container are those
 // from Outside on the host.
 type IDMapping struct {
 	Inside, Outside, Length uint32
+}
+
+// Inside translates an ID of the host into the container's; false if the container has none for it.
+func (m IDMap) Inside(outside uint32) (uint32, bool) {
+	for _, line := range m {
+		if outside >= line.Outside && outside-line.Outside < line.Length {
+			return line.Inside + outside - line.Outside, true
+		}
+	}
+	return 0, false
+}
+
+// Outside translates an ID of the container into the host's; false if the host has none for it.
+func (m IDMap) Outside(inside uint32) (uint32, bool) {
+	for _, line := range m {
+		if inside >= line.Inside && inside-line.Inside < line.Length {
+			return line.Outside + inside - line.Inside, true
+		}
+	}
+	return 0, false
 }
 
 func containerFromWire(w *wire.Container) Container {
@@ -39,8 +70,8 @@ func containerFromWire(w *wire.Container) Container {
 	}
 }
 
-func mappingsFromWire(w []*wire.IDMapping) []IDMapping {
-	mappings := make([]IDMapping, 0, len(w))
+func mappingsFromWire(w []*wire.IDMapping) IDMap {
+	mappings := make(IDMap, 0, len(w))
 	for _, m := range w {
 		mappings = append(mappings, IDMapping{m.GetInside(), m.GetOutside(), m.GetLength()})
 	}

@@ -3,15 +3,8 @@ package container
 import (
 	"errors"
 	"fmt"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
-
-// Requests of namespaces (ioctl_ns(2)).
-const (
-	nsGetParent   = 0xb702 // _IO(0xb7, 0x2)
-	nsGetOwnerUID = 0xb704 // _IO(0xb7, 0x4)
 )
 
 // ErrNotOwner means that a peer speaks for a container that is not its own.
@@ -41,28 +34,19 @@ func ownsNamespace(ns int, uid uint32) (bool, error) {
 		return false, err
 	}
 	for {
-		owner, err := namespaceOwner(at)
+		owner, err := unix.IoctlGetUint32(at, unix.NS_GET_OWNER_UID)
 		if err != nil || owner == uid {
 			unix.Close(at)
 			return err == nil, err
 		}
-		parent, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(at), nsGetParent, 0)
+		parent, err := unix.IoctlRetInt(at, unix.NS_GET_PARENT)
 		unix.Close(at)
-		if errno == unix.EPERM { // it has none, or none that this process is in
+		if err == unix.EPERM { // it has none, or none that this process is in
 			return false, nil
 		}
-		if errno != 0 {
-			return false, errno
+		if err != nil {
+			return false, err
 		}
-		at = int(parent)
+		at = parent
 	}
-}
-
-func namespaceOwner(ns int) (uint32, error) {
-	var uid uint32
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), nsGetOwnerUID, uintptr(unsafe.Pointer(&uid)))
-	if errno != 0 {
-		return 0, errno
-	}
-	return uid, nil
 }

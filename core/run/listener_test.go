@@ -10,12 +10,6 @@ import (
 	"github.com/intercede/intercede/core/run"
 )
 
-// The ioctls of include/uapi/linux/seccomp.h.
-const (
-	ioctlReceive = 0xc0502100
-	ioctlSend    = 0xc0182101
-)
-
 // notification is struct seccomp_notif.
 type notification struct {
 	id         uint64
@@ -90,12 +84,12 @@ func TestListener(t *testing.T) {
 			listener := container.Listener()
 			defer listener.Close()
 			var asked notification
-			listenerIoctl(t, listener, ioctlReceive, unsafe.Pointer(&asked))
+			listenerIoctl(t, listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&asked))
 			if asked.number != unix.SYS_GETPPID || int(asked.pid) != container.InitPID() {
 				t.Errorf("notification of system call %d by %d", asked.number, asked.pid)
 			}
 			answer := response{id: asked.id, value: 4242}
-			listenerIoctl(t, listener, ioctlSend, unsafe.Pointer(&answer))
+			listenerIoctl(t, listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&answer))
 			if status, err := container.Wait(); status != 0 || err != nil {
 				t.Errorf("status %d, error %v", status, err)
 			}
@@ -118,7 +112,7 @@ func TestReservedSyscallsAreAll(t *testing.T) {
 	listener := container.Listener()
 	defer listener.Close()
 	var asked notification
-	listenerIoctl(t, listener, ioctlReceive, unsafe.Pointer(&asked))
+	listenerIoctl(t, listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&asked))
 	if asked.number == unix.SYS_EXECVE {
 		t.Error("execve was notified")
 	}

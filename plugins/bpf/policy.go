@@ -17,7 +17,7 @@ const maxInsns = 1_000_000
 const (
 	opLoad64  = unix.BPF_LD | unix.BPF_IMM | unix.BPF_DW // a constant of two instructions, or the address of something
 	opCall    = unix.BPF_JMP | unix.BPF_CALL
-	opMayGoto = unix.BPF_JMP | 0xe0 // BPF_JCOND: loops that the verifier does not bound
+	opMayGoto = unix.BPF_JMP | unix.BPF_JCOND // loops that the verifier does not bound
 
 	sourceConstant = 0 // of opLoad64
 	sourceHelper   = 0 // of opCall

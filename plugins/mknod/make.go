@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
@@ -24,18 +23,14 @@ func (n node) make(ctx context.Context, req *sdk.Request) (unix.Errno, error) {
 	if err != nil {
 		return 0, err
 	}
-	start := unix.AT_FDCWD
-	if n.dirFD != unix.AT_FDCWD && !strings.HasPrefix(n.path, "/") {
-		dir, _, err := caller.OpenDescriptor(n.dirFD)
-		if err != nil {
-			return pathErrno(err)
-		}
-		defer dir.Close()
-		start = int(dir.Fd())
+	start, release, err := caller.OpenStart(n.dirFD, n.path)
+	if err != nil {
+		return pathErrno(err)
 	}
+	defer release()
 	j := job{n, req, caller}
 	errno, err := j.makeByName(ctx, start)
-	if err != nil || errno != unix.EACCES && errno != unix.ENOENT && errno != unix.ELOOP {
+	if err != nil || !target.MayNeedPower(errno) {
 		return errno, err
 	}
 	return j.makeByPower(ctx, start)
@@ -139,19 +134,10 @@ func (j job) setgidPower(dir int) (target.Capabilities, error) {
 	if err := unix.Fstat(dir, &st); err != nil {
 		return 0, err
 	}
-	if !mapped(j.req.Container.UIDMap, st.Uid) || !mapped(j.req.Container.GIDMap, st.Gid) {
+	if !j.req.Container.Maps(st.Uid, st.Gid) {
 		return 0, nil
 	}
 	return credentials.Effective & target.CapabilitySet(unix.CAP_FSETID), nil
-}
-
-func mapped(mappings []sdk.IDMapping, id uint32) bool {
-	for _, m := range mappings {
-		if id >= m.Outside && id-m.Outside < m.Length {
-			return true
-		}
-	}
-	return false
 }
 
 // pathErrno is what the kernel says of the caller's path, or else the plugin's failure.

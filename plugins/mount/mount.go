@@ -155,7 +155,7 @@ func (s *session) refuseUnknown(f *filesystem, o option) error {
 
 // translate makes an id of the container one of the host, unless the mount's map does that.
 func (s *session) translate(f *filesystem, o option) (option, error) {
-	var mappings []sdk.IDMapping
+	var mappings sdk.IDMap
 	switch {
 	case s.policy.shift || !o.set:
 		return o, nil
@@ -170,7 +170,7 @@ func (s *session) translate(f *filesystem, o option) (option, error) {
 	if err != nil { // also where the kernel has a number, "+0" for example
 		return o, refusal{unix.EINVAL}
 	}
-	host, ok := outside(mappings, uint32(id))
+	host, ok := mappings.Outside(uint32(id))
 	if !ok {
 		return o, refusal{unix.EINVAL}
 	}

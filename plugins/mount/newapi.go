@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
@@ -93,21 +92,18 @@ func openFrom(ctx context.Context, caller *target.Target, dirFD int, path string
 	if path == "" && flags&unix.FSPICK_EMPTY_PATH == 0 {
 		return nil, refusal{unix.ENOENT}
 	}
-	start := unix.AT_FDCWD
-	if dirFD != unix.AT_FDCWD && !strings.HasPrefix(path, "/") {
-		dir, _, err := caller.OpenDescriptor(dirFD)
-		if err != nil {
-			return nil, refuse(err)
-		}
-		if path == "" {
-			return dir, nil
-		}
-		defer dir.Close()
-		start = int(dir.Fd())
+	if path == "" && dirFD != unix.AT_FDCWD {
+		file, _, err := caller.OpenDescriptor(dirFD)
+		return file, refuse(err)
 	}
 	if path == "" {
 		path = "."
 	}
+	start, release, err := caller.OpenStart(dirFD, path)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	defer release()
 	return openPathAt(ctx, caller, start, path, flags&unix.FSPICK_SYMLINK_NOFOLLOW == 0)
 }
 

@@ -30,7 +30,7 @@ func openPathAt(ctx context.Context, caller *target.Target, dir int, path string
 		return nil, err
 	case refused == nil:
 		return file, nil
-	case !errors.Is(refused, unix.EACCES) && !errors.Is(refused, unix.ENOENT) && !errors.Is(refused, unix.ELOOP):
+	case !target.MayNeedPower(refused):
 		return nil, refuse(refused)
 	}
 	file, err = caller.OpenPath(ctx, dir, path, follow)

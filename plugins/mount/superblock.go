@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"unsafe"
 
-	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -275,8 +274,8 @@ func (s *session) check(mount int, o order, how creation) (*made, error) {
 func (s *session) ownerOptions(credentials *target.Credentials, given []option) []option {
 	uid, gid := credentials.UIDs.Real, credentials.GIDs.Real
 	if s.policy.shift { // the mount's map gives the host's ids
-		uid, _ = inside(s.container.UIDMap, uid)
-		gid, _ = inside(s.container.GIDMap, gid)
+		uid, _ = s.container.UIDMap.Inside(uid)
+		gid, _ = s.container.GIDMap.Inside(gid)
 	}
 	umask := strconv.FormatUint(uint64(credentials.Umask), 8)
 	var options []option
@@ -287,24 +286,4 @@ func (s *session) ownerOptions(credentials *target.Credentials, given []option) 
 		}
 	}
 	return options
-}
-
-// inside is the container's id of one of the host's.
-func inside(mappings []sdk.IDMapping, id uint32) (uint32, bool) {
-	for _, m := range mappings {
-		if id >= m.Outside && id-m.Outside < m.Length {
-			return m.Inside + id - m.Outside, true
-		}
-	}
-	return 0, false
-}
-
-// outside is the host's id of one of the container's.
-func outside(mappings []sdk.IDMapping, id uint32) (uint32, bool) {
-	for _, m := range mappings {
-		if id >= m.Inside && id-m.Inside < m.Length {
-			return m.Outside + id - m.Inside, true
-		}
-	}
-	return 0, false
 }

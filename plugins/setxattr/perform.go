@@ -44,50 +44,44 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 		return sdk.Response{}, err
 	}
 	j := job{s, c, req, caller, credentials}
-	start, err := j.openStart()
+	if j.file.path == "" {
+		return j.performOnDescriptor(ctx)
+	}
+	start, release, err := caller.OpenStart(j.file.dirFD, j.file.path)
 	if errors.Is(err, unix.EBADF) {
 		return sdk.Continue(), nil
 	}
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	if start != nil {
-		defer start.Close()
-	}
-	if j.file.path == "" {
-		return j.performOn(start)
-	}
-	response, refused, err := j.performByName(startFD(start))
+	defer release()
+	response, refused, err := j.performByName(start)
 	switch {
 	case err != nil:
 		return sdk.Response{}, err
-	case errors.Is(refused, unix.EACCES) || errors.Is(refused, unix.ENOENT) || errors.Is(refused, unix.ELOOP):
-		return j.performByPower(ctx, startFD(start))
+	case target.MayNeedPower(refused):
+		return j.performByPower(ctx, start)
 	case refused != nil:
 		return refusal(refused)
 	}
 	return response, nil
 }
 
-// openStart opens the file of the caller's dirfd; nil if the path does not start there. A descriptor with O_PATH is none to
-// the kernel where the call is on the descriptor itself.
-func (j job) openStart() (*os.File, error) {
-	if j.file.dirFD == unix.AT_FDCWD || j.file.path != "" && j.file.path[0] == '/' {
-		return nil, nil
+// performOnDescriptor performs the call on the file that a descriptor of the caller is open on. One with O_PATH is none to the
+// kernel here.
+func (j job) performOnDescriptor(ctx context.Context) (sdk.Response, error) {
+	file, flags, err := j.caller.OpenDescriptor(j.file.dirFD)
+	if errors.Is(err, unix.EBADF) {
+		return sdk.Continue(), nil
 	}
-	start, flags, err := j.caller.OpenDescriptor(j.file.dirFD)
-	if err == nil && j.file.path == "" && flags&unix.O_PATH != 0 {
-		start.Close()
-		return nil, unix.EBADF
+	if err != nil {
+		return sdk.Response{}, err
 	}
-	return start, err
-}
-
-func startFD(start *os.File) int {
-	if start == nil {
-		return unix.AT_FDCWD
+	defer file.Close()
+	if flags&unix.O_PATH != 0 {
+		return sdk.Continue(), nil
 	}
-	return int(start.Fd())
+	return j.performOn(file)
 }
 
 // lent is what the kernel asks for.
@@ -169,19 +163,10 @@ func (j job) owns(file *os.File) bool {
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
 		return false
 	}
-	if !mapped(j.req.Container.UIDMap, st.Uid) || !mapped(j.req.Container.GIDMap, st.Gid) {
+	if !j.req.Container.Maps(st.Uid, st.Gid) {
 		return false
 	}
 	return st.Uid == j.credentials.UIDs.Filesystem || j.credentials.Effective.Has(unix.CAP_FOWNER)
-}
-
-func mapped(mappings []sdk.IDMapping, id uint32) bool {
-	for _, m := range mappings {
-		if id >= m.Outside && id-m.Outside < m.Length {
-			return true
-		}
-	}
-	return false
 }
 
 // get reads an attribute that has a listed value. One with another is hidden by the kernel, as it is without the plugin.

@@ -22,7 +22,7 @@ func CapabilitySet(capabilities ...Capability) Capabilities {
 	return set
 }
 
-// Has says whether c is in the set.
+// Has reports whether c is in the set.
 func (s Capabilities) Has(c Capability) bool { return s&(1<<c) != 0 }
 
 // capabilityNames are in the order of their numbers (include/uapi/linux/capability.h).
@@ -47,7 +47,16 @@ func ParseCapability(name string) (Capability, error) {
 // SetThreadCapabilities sets the three sets of the calling OS thread, which the caller has locked (capset(2)).
 func SetThreadCapabilities(effective, permitted, inheritable Capabilities) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := [2]unix.CapUserData{}
+	data := capabilityData(effective, permitted, inheritable)
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fmt.Errorf("capset to effective %#x: %w", uint64(effective), err)
+	}
+	return nil
+}
+
+// capabilityData is what capset(2) takes.
+func capabilityData(effective, permitted, inheritable Capabilities) *[2]unix.CapUserData {
+	var data [2]unix.CapUserData
 	for i := range data {
 		data[i] = unix.CapUserData{
 			Effective:   uint32(effective >> (32 * i)),
@@ -55,10 +64,7 @@ func SetThreadCapabilities(effective, permitted, inheritable Capabilities) error
 			Inheritable: uint32(inheritable >> (32 * i)),
 		}
 	}
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		return fmt.Errorf("capset to effective %#x: %w", uint64(effective), err)
-	}
-	return nil
+	return &data
 }
 
 // capget reads the calling thread's three sets.

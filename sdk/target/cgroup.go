@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// JoinCgroups adds the steps that move the process to the target's cgroups (cgroups(7)), in the hierarchies of version 1
-// that have one of these controllers, and in version 2: what the target may use, of devices too, then holds for it. With
-// no controllers: in all hierarchies. The descriptors in use are closed by the function returned.
+// JoinCgroups adds the steps that move the process to the target's cgroups (cgroups(7)), in the hierarchies of version
+// 1 that have one of these controllers, and in version 2: what the target may use, of devices too, then holds for it.
+// With no controllers: in all hierarchies. The descriptors in use are closed by the function returned.
 // Confirm comes after it and before the steps are made.
 //
 // The process needs CAP_DAC_OVERRIDE to open the files, and to see the hierarchies where the host has them mounted.
@@ -24,8 +24,8 @@ func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), e
 	}
 	var fds []int
 	release = func() {
-		for _, fd := range fds {
-			unix.Close(fd)
+		for i := range fds {
+			closeAll(&fds[i])
 		}
 	}
 	for _, f := range folders {
@@ -47,9 +47,10 @@ type cgroupFolder struct {
 	unified bool // it is of version 2
 }
 
-// membersFile is where a process with one thread joins. Version 1 lets the thread join alone, which does not wait for a grace
-// period of RCU (cgroup_procs_write_start, kernel/cgroup/cgroup.c). In version 2 there is no such file, and clone3(2) with
-// CLONE_INTO_CGROUP will not do: who may freeze the cgroup could stop the process before it has closed this one's descriptors.
+// membersFile is where a process with one thread joins. Version 1 lets the thread join alone, which does not wait for a
+// grace period of RCU (cgroup_procs_write_start, kernel/cgroup/cgroup.c). In version 2 there is no such file, and
+// clone3(2) with CLONE_INTO_CGROUP will not do: who may freeze the cgroup could stop the process before it has closed
+// this one's descriptors.
 func (f cgroupFolder) membersFile() string {
 	if f.unified {
 		return filepath.Join(f.path, "cgroup.procs")
@@ -110,7 +111,8 @@ func OwnCgroups(controllers ...string) ([]string, error) {
 	return folders, nil
 }
 
-// hierarchyWanted says whether a hierarchy, named as in /proc/PID/cgroup ("" is version 2), has one of the controllers.
+// hierarchyWanted reports whether a hierarchy, named as in /proc/PID/cgroup ("" is version 2), has one of the
+// controllers.
 func hierarchyWanted(hierarchy string, controllers []string) bool {
 	if hierarchy == "" || len(controllers) == 0 {
 		return true
@@ -151,7 +153,7 @@ func cgroupDir(mountinfo, hierarchy, path string) (string, bool) {
 	return "", false
 }
 
-// isHierarchy says whether a mount of this type and options is the hierarchy's.
+// isHierarchy reports whether a mount of this type and options is the hierarchy's.
 func isHierarchy(fstype, options, hierarchy string) bool {
 	if hierarchy == "" {
 		return fstype == "cgroup2"

@@ -11,21 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do runs fn in the target's place: on an OS thread of its own (or on the calling one, see UseThread) that has joined the target's mount namespace, has its
-// root and working directory, filesystem user and group id, supplementary groups and umask. So the kernel resolves paths
-// and checks permissions as it would for the target.
+// Do runs fn in the target's place: on an OS thread of its own (or on the calling one, see UseThread) that has joined
+// the target's mount namespace, has its root and working directory, filesystem user and group id, supplementary groups
+// and umask. So the kernel resolves paths and checks permissions as it would for the target.
 //
 // Of capabilities the thread has effective only those lent. It has none of the target's power over files of others
-// (CAP_DAC_OVERRIDE, CAP_FSETID and their kin): on a thread outside the target's user namespace that power would reach the
-// files of the host too. Where a target with such a capability is refused with EACCES, see OpenAt.
+// (CAP_DAC_OVERRIDE, CAP_FSETID and their kin): on a thread outside the target's user namespace that power would reach
+// the files of the host too. Where a target with such a capability is refused with EACCES, see OpenPath and OpenParent.
 //
-// To procfs the thread is this process: paths that the target chooses are to be opened without following magic links, see
-// OpenParentHere.
+// To procfs the thread is this process: paths that the target chooses are to be opened without following magic links,
+// see OpenParentHere.
 //
 // The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
 // it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
-// back as they are. Once it was in its place, a target that is gone by then has it still. fn must not call Do, since the /proc that it sees is the target's, nor leave its work to goroutines:
-// they run on other threads; nor change the thread's groups.
+// back as they are. Once it was in its place, a target that is gone by then has it still. fn must not call Do, since the
+// /proc that it sees is the target's, nor leave its work to goroutines: they run on other threads; nor change the
+// thread's groups.
 func (t *Target) Do(lent Capabilities, fn func() error) error {
 	place, err := t.openPlace()
 	if err != nil {
@@ -37,25 +38,35 @@ func (t *Target) Do(lent Capabilities, fn func() error) error {
 	return place.do(t.own, lent, fn)
 }
 
-// place is where a target stands, opened from outside. setns(2) would take the mount namespace from the pidfd too, but the one
-// that is the thread's at that moment.
-type place struct {
+// Place is where a target stands, opened from outside: its mount namespace, root, working directory and ids. It serves
+// when the thread is gone too, until the Target is closed.
+type Place struct {
 	credentials      *Credentials
 	mount, root, cwd int
 }
 
-// openPlace opens the target's place, once.
-func (t *Target) openPlace() (*place, error) {
+// Place is the target's place.
+func (t *Target) Place() (*Place, error) {
+	p, err := t.openPlace()
+	if err != nil {
+		return nil, err
+	}
+	return p, t.confirmReads()
+}
+
+// openPlace opens the target's place, once. setns(2) would take the mount namespace from the pidfd too, but the one that is
+// the thread's at that moment.
+func (t *Target) openPlace() (*Place, error) {
 	t.placeOnce.Do(func() { t.place, t.placeErr = t.readPlace() })
 	return t.place, t.placeErr
 }
 
-func (t *Target) readPlace() (*place, error) {
+func (t *Target) readPlace() (*Place, error) {
 	credentials, err := t.Credentials()
 	if err != nil {
 		return nil, err
 	}
-	p := &place{credentials: credentials, mount: -1, root: -1, cwd: -1}
+	p := &Place{credentials: credentials, mount: -1, root: -1, cwd: -1}
 	for _, f := range [...]placeFile{{&p.mount, "ns/mnt", unix.O_RDONLY}, {&p.root, "root", unix.O_PATH}, {&p.cwd, "cwd", unix.O_PATH}} {
 		if *f.fd, err = unix.Open(t.proc(f.name), f.flags|unix.O_CLOEXEC, 0); err != nil {
 			p.close()
@@ -76,16 +87,23 @@ type placeFile struct {
 	flags int
 }
 
-func (p *place) close() {
-	for _, fd := range []int{p.mount, p.root, p.cwd} {
-		if fd >= 0 {
-			unix.Close(fd)
+func (p *Place) close() { closeAll(&p.mount, &p.root, &p.cwd) }
+
+// closeAll closes descriptors that are open and makes them -1, so that closing them again does not close another's.
+func closeAll(fds ...*int) {
+	for _, fd := range fds {
+		if *fd >= 0 {
+			unix.Close(*fd)
 		}
+		*fd = -1
 	}
 }
 
+// Do is [Target.Do] in the place.
+func (p *Place) Do(lent Capabilities, fn func() error) error { return p.do(nil, lent, fn) }
+
 // do runs fn in the place, on the own thread if that is the calling one.
-func (p *place) do(own *Thread, lent Capabilities, fn func() error) error {
+func (p *Place) do(own *Thread, lent Capabilities, fn func() error) error {
 	home, err := openHomeOnce()
 	if err != nil {
 		return err
@@ -103,7 +121,7 @@ func (p *place) do(own *Thread, lent Capabilities, fn func() error) error {
 }
 
 // enter moves the calling thread from its home to the place. Capabilities come last: all before needs them.
-func (p *place) enter(from *home, lent Capabilities) error {
+func (p *Place) enter(from *home, lent Capabilities) error {
 	if err := unix.Setns(p.mount, unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("setns to the target's mount namespace: %w", err)
 	}
@@ -120,7 +138,7 @@ func (p *place) enter(from *home, lent Capabilities) error {
 	return SetThreadCapabilities(lent, from.permitted, from.inheritable)
 }
 
-func (p *place) ids() ids {
+func (p *Place) ids() ids {
 	c := p.credentials
 	return ids{c.UIDs.Filesystem, c.GIDs.Filesystem, c.Groups}
 }
@@ -142,8 +160,8 @@ type ids struct {
 	groups   []uint32
 }
 
-// change gives the calling thread, whose groups are those of now, the ids next. The raw calls act on the one thread, where
-// the syscall package's act on all.
+// change gives the calling thread, whose groups are those of now, the ids next. The raw calls act on the one thread,
+// where the syscall package's act on all.
 func (now ids) change(next ids) error {
 	if !slices.Equal(now.groups, next.groups) {
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(next.groups)), uintptr(unsafe.Pointer(unsafe.SliceData(next.groups))), 0); errno != 0 {
@@ -194,7 +212,7 @@ func openHome() (*home, error) {
 }
 
 // restore brings the calling thread home from the place, as far as it has got there.
-func (h *home) restore(from *place) error {
+func (h *home) restore(from *Place) error {
 	if err := h.raise(); err != nil {
 		return err
 	}
@@ -237,7 +255,7 @@ type thread struct {
 }
 
 type job struct {
-	place    *place
+	place    *Place
 	fn       func() error
 	err      error
 	panicked any
@@ -247,7 +265,7 @@ type job struct {
 
 // run runs fn, which goes to the place, on a thread of the pool and returns its error; a panic in fn is raised again in
 // the caller.
-func (p *pool) run(place *place, fn func() error) error {
+func (p *pool) run(place *Place, fn func() error) error {
 	th, err := p.take()
 	if err != nil {
 		return err

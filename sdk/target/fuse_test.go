@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -58,10 +59,9 @@ func readRequest(t *testing.T, server *os.File) (opcode uint32, unique uint64) {
 	return binary.NativeEndian.Uint32(request[4:]), binary.NativeEndian.Uint64(request[8:])
 }
 
-// TestFUSE has a filesystem whose server, the target, takes a request and never answers: whoever asked waits, and cannot
-// be killed. Do is not let in; OpenAt does not wait for the one that is stuck.
-func TestFUSE(t *testing.T) {
-	parked, server := parkOnFUSE(t)
+// answerInit answers the first request, after which the filesystem is in use.
+func answerInit(t *testing.T, server *os.File) {
+	t.Helper()
 	opcode, number := readRequest(t, server)
 	if opcode != fuseInit {
 		t.Fatalf("the first request is %d", opcode)
@@ -74,22 +74,20 @@ func TestFUSE(t *testing.T) {
 	if _, err := unix.Write(int(server.Fd()), reply); err != nil {
 		t.Fatal(err)
 	}
+}
 
-	var opened error
-	if err := parked.Do(0, func() error {
-		_, _, opened = target.OpenParentHere(unix.AT_FDCWD, "/tmp/f/d/n")
-		return nil
-	}); err != nil || !errors.Is(opened, unix.EACCES) {
-		t.Errorf("in Do: %v, %v", err, opened)
-	}
-
+// cancelInside calls fn, cancels it when the filesystem has got its request, which stays without an answer, and makes
+// sure that it ends with the context's error and keeps no descriptor.
+func cancelInside(t *testing.T, server *os.File, fn func(context.Context) error) {
+	t.Helper()
 	before := descriptors(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	failed := make(chan error)
-	go func() {
-		_, _, err := parked.OpenParent(ctx, unix.AT_FDCWD, "/tmp/f/d/n", 0)
-		failed <- err
-	}()
+	failed := make(chan error, 1)
+	go func() { failed <- fn(ctx) }()
+	ready := []unix.PollFd{{Fd: int32(server.Fd()), Events: unix.POLLIN}}
+	if n, err := unix.Poll(ready, 30_000); n != 1 {
+		t.Fatalf("no request came: %v", err)
+	}
 	readRequest(t, server)
 	cancel()
 	if err := <-failed; !errors.Is(err, context.Canceled) {
@@ -98,4 +96,46 @@ func TestFUSE(t *testing.T) {
 	if after := descriptors(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
+}
+
+// TestFUSE has a filesystem whose server, the target, takes a request and never answers: whoever asked waits, and
+// cannot be killed. Do is not let in; OpenParent does not wait for the one that is stuck.
+func TestFUSE(t *testing.T) {
+	parked, server := parkOnFUSE(t)
+	answerInit(t, server)
+	var opened error
+	if err := parked.Do(0, func() error {
+		_, _, opened = target.OpenParentHere(unix.AT_FDCWD, "/tmp/f/d/n")
+		return nil
+	}); err != nil || !errors.Is(opened, unix.EACCES) {
+		t.Errorf("in Do: %v, %v", err, opened)
+	}
+
+	cancelInside(t, server, func(ctx context.Context) error {
+		_, _, err := parked.OpenParent(ctx, unix.AT_FDCWD, "/tmp/f/d/n", 0)
+		return err
+	})
+}
+
+// TestStepsLinger has a process that such a filesystem holds up: of this process it keeps nothing open.
+func TestStepsLinger(t *testing.T) {
+	parked, server := parkOnFUSE(t)
+	answerInit(t, server)
+	s := &target.Steps{}
+	s.Add("setfsgid", unix.SYS_SETFSGID, sdktest.HostID)
+	s.Add("setfsuid", unix.SYS_SETFSUID, sdktest.HostID)
+	for _, ns := range []struct {
+		name string
+		kind int
+	}{{"mnt", unix.CLONE_NEWNS}, {"user", unix.CLONE_NEWUSER}} {
+		namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", parked.TID(), ns.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer namespace.Close()
+		s.KeepOpen(int(namespace.Fd()))
+		s.Add("setns", unix.SYS_SETNS, int(namespace.Fd()), ns.kind)
+	}
+	s.Add("open", unix.SYS_OPENAT, unix.AT_FDCWD, "/tmp/f/d", unix.O_PATH, 0)
+	cancelInside(t, server, func(ctx context.Context) error { return s.Run(ctx, someNamespace) })
 }

@@ -3,7 +3,6 @@ package target
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"unsafe"
@@ -11,41 +10,86 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nsGetUserNS opens the user namespace that owns a namespace (NS_GET_USERNS, ioctl_ns(2)).
-const nsGetUserNS = 0xb701 // _IO(0xb7, 0x1)
-
-// MountNamespaceOwner identifies the user namespace that owns the thread's mount namespace: mounting there needs
-// CAP_SYS_ADMIN in it.
-func (t *Target) MountNamespaceOwner() (NamespaceID, error) {
-	p, err := t.openPlace()
-	if err != nil {
-		return NamespaceID{}, err
-	}
-	owner, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p.mount), nsGetUserNS, 0)
-	if errno != 0 {
-		return NamespaceID{}, fmt.Errorf("owner of the mount namespace of thread %d: %w", t.tid, errno)
-	}
-	defer unix.Close(int(owner))
-	return fstatNamespace(int(owner))
+// inside is what is needed to enter all of a target's namespaces, opened from outside.
+type inside struct {
+	*Place
+	user       int
+	namespace  NamespaceID
+	namespaces []int // all but user and mount
 }
 
-// OpenUserNamespace opens the thread's user namespace; the caller closes the descriptor.
-func (t *Target) OpenUserNamespace() (int, error) { return t.open("ns/user", unix.O_RDONLY) }
+func (t *Target) openInside() (*inside, error) {
+	p, err := t.openPlace()
+	if err != nil {
+		return nil, err
+	}
+	in := &inside{Place: p, user: -1}
+	in.user, in.namespace, err = t.openUserNamespace()
+	for _, name := range []string{"net", "ipc", "uts", "cgroup", "pid", "time"} {
+		if err != nil {
+			break
+		}
+		var fd int
+		fd, err = unix.Open(t.proc("ns/"+name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT && t.Alive() == nil { // the kernel has no such namespaces
+			err = nil
+			continue
+		}
+		if err != nil {
+			err = processError(&os.PathError{Op: "open", Path: t.proc("ns/" + name), Err: err})
+			break
+		}
+		in.namespaces = append(in.namespaces, fd)
+	}
+	if err == nil {
+		err = t.endRead()
+	}
+	if err != nil {
+		in.close()
+		return nil, err
+	}
+	return in, nil
+}
+
+// close leaves the place to the target.
+func (in *inside) close() {
+	closeAll(&in.user)
+	for i := range in.namespaces {
+		closeAll(&in.namespaces[i])
+	}
+}
+
+// addPlace moves the process to the place, by this process's power over the mount namespace: a target in a user
+// namespace nested deeper has none.
+func (s *Steps) addPlace(p *Place) {
+	s.KeepOpen(p.mount, p.root, p.cwd)
+	s.Add("setns to the mount namespace", unix.SYS_SETNS, p.mount, unix.CLONE_NEWNS)
+	s.Add("the root", unix.SYS_FCHDIR, p.root)
+	s.Add("the root", unix.SYS_CHROOT, ".")
+	s.Add("the working directory", unix.SYS_FCHDIR, p.cwd)
+}
+
+// addPower gives the process what the kernel asks about access to files. The ids come before the user namespace, so
+// that they are those of this process's. Joining it gives all capabilities in it, of which the target's own are kept.
+func (s *Steps) addPower(user int, c *Credentials) {
+	s.KeepOpen(user)
+	s.addGroups(c.Groups)
+	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(c.GIDs.Filesystem))
+	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(c.UIDs.Filesystem))
+	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+	s.addCapabilities(c.Effective, c.Permitted, 0)
+}
 
 // Reopen opens anew (open(2), flags as there) the file that fd, an own descriptor (O_PATH will do), is open on, as the
 // target would: in its cgroups, so that their device rules are asked, and with all its credentials and capabilities. The
 // caller closes the descriptor. The error wraps the kernel's errno if it is that of the open; os.ErrProcessDone if the
 // target is gone; ctx's if that ends first.
 func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
-	user, err := t.OpenUserNamespace()
+	user, namespace, err := t.openUserNamespace()
 	if err != nil {
 		return -1, entryError(err)
 	}
 	defer unix.Close(user)
-	namespace, err := fstatNamespace(user)
-	if err != nil {
-		return -1, entryError(err)
-	}
 	credentials, err := t.Credentials()
 	if err != nil {
 		return -1, entryError(err)
@@ -57,17 +101,13 @@ func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
 	}
 	defer unix.Close(procfs)
 	s := &Steps{}
-	s.KeepOpen(user, procfs, fd)
+	s.KeepOpen(procfs, fd)
 	release, err := t.JoinCgroups(s, "devices")
 	if err != nil {
 		return -1, entryError(err)
 	}
 	defer release()
-	s.addGroups(credentials.Groups)
-	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(credentials.GIDs.Filesystem))
-	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(credentials.UIDs.Filesystem))
-	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
-	s.addCapabilities(credentials.Effective, credentials.Permitted, 0)
+	s.addPower(user, credentials)
 	s.Add(stepReopen, unix.SYS_OPENAT, procfs, "self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
 	if err := t.confirmReads(); err != nil {
 		return -1, err
@@ -94,40 +134,4 @@ func (s *Steps) addCapabilities(effective, permitted, inheritable Capabilities) 
 	s.Keep(header)
 	s.Keep(data)
 	s.Add("capset", unix.SYS_CAPSET, unsafe.Pointer(header), unsafe.Pointer(data))
-}
-
-// capabilityData is what capset(2) takes.
-func capabilityData(effective, permitted, inheritable Capabilities) *[2]unix.CapUserData {
-	var data [2]unix.CapUserData
-	for i := range data {
-		data[i] = unix.CapUserData{
-			Effective:   uint32(effective >> (32 * i)),
-			Permitted:   uint32(permitted >> (32 * i)),
-			Inheritable: uint32(inheritable >> (32 * i)),
-		}
-	}
-	return &data
-}
-
-// Place is where a target stands: its mount namespace, root, working directory and ids. It serves when the thread is gone too,
-// until the Target is closed.
-type Place struct {
-	place *place
-}
-
-// Place is the target's place.
-func (t *Target) Place() (*Place, error) {
-	p, err := t.openPlace()
-	if err != nil {
-		return nil, err
-	}
-	if err := t.confirmReads(); err != nil {
-		return nil, err
-	}
-	return &Place{p}, nil
-}
-
-// Do is Target.Do in a place.
-func (p *Place) Do(lent Capabilities, fn func() error) error {
-	return p.place.do(nil, lent, fn)
 }

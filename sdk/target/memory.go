@@ -12,8 +12,8 @@ import (
 var pageSize = uint64(os.Getpagesize())
 
 // ReadMemory copies len(buf) bytes at address of the thread tid's memory (process_vm_readv(2), which honours page
-// protection as /proc/TID/mem does not). The errno is 0, EFAULT if any byte cannot be read, ESRCH if the thread is gone,
-// or EPERM. The caller of ReadMemory makes sure, before and after, that tid is still who it means.
+// protection as /proc/TID/mem does not). The errno is 0, EFAULT if any byte cannot be read, ESRCH if the thread is
+// gone, or EPERM. The caller of ReadMemory makes sure, before and after, that tid is still who it means.
 func ReadMemory(tid int, address uint64, buf []byte) unix.Errno {
 	n, errno := readSome(tid, address, buf)
 	if errno == 0 && n < len(buf) {
@@ -25,8 +25,9 @@ func ReadMemory(tid int, address uint64, buf []byte) unix.Errno {
 // firstChunk is as much of a string as is read at first, in bytes: most are not longer.
 const firstChunk = 256
 
-// AppendString appends to dst the NUL-terminated string at address, at most max bytes with its NUL, which it leaves out. The
-// errno is ENAMETOOLONG if there is no NUL within max bytes, and otherwise as ReadMemory's; dst is then returned as it was.
+// AppendString appends to dst the NUL-terminated string at address, at most max bytes with its NUL, which it leaves
+// out. The errno is ENAMETOOLONG if there is no NUL within max bytes, and otherwise as ReadMemory's; dst is then
+// returned as it was.
 func AppendString(dst []byte, tid int, address uint64, max int) ([]byte, unix.Errno) {
 	text, limit := dst, firstChunk
 	for left := max; left > 0; {

@@ -31,7 +31,7 @@ func StatNamespace(path string) (NamespaceID, error) {
 	number, _ := bytes.CutSuffix(after, []byte("]"))
 	ino, err := strconv.ParseUint(string(number), 10, 64)
 	if err != nil {
-		return NamespaceID{}, fmt.Errorf("%s is no link to a namespace: %q", path, string(buf[:n]))
+		return NamespaceID{}, fmt.Errorf("%s is not a link to a namespace: %q", path, string(buf[:n]))
 	}
 	return NamespaceID{Dev: dev, Ino: ino}, nil
 }
@@ -58,8 +58,8 @@ func (t *Target) UserNamespace() (NamespaceID, error) {
 // TranslateTID gives the id, in this process's pid namespace, of the thread that the target names tid: sched_setattr(2)
 // and its like take ids of the caller's pid namespace. The error wraps unix.ESRCH if the target sees no such thread.
 //
-// Kernels before 6.11 cannot be asked. There it looks through the threads in /proc, which takes the longer the more there
-// are in the target's pid namespace.
+// Kernels before 6.11 cannot be asked. There it looks through the threads in /proc, which takes the longer the more
+// there are in the target's pid namespace.
 func (t *Target) TranslateTID(tid int) (int, error) {
 	ns, err := t.open("ns/pid", unix.O_RDONLY)
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenPathHere, called inside Do, opens (O_PATH) what path names, of whatever kind it is: nothing of it is started or waited
-// for. A relative path starts at dir, an own descriptor, or AT_FDCWD. follow says whether a symbolic link at the end of the
-// path is followed, or is itself what is named.
+// OpenPathHere, called inside Do, opens (O_PATH) what path names, of whatever kind it is: nothing of it is started or
+// waited for. A relative path starts at dir, an own descriptor, or AT_FDCWD. follow is whether a symbolic link at the
+// end of the path is followed, or is itself what is named.
 //
 // It follows no magic link of procfs, see OpenParentHere: the error is then ELOOP. OpenPath follows them as the target.
 func OpenPathHere(dir int, path string, follow bool) (*os.File, error) {
@@ -29,7 +29,7 @@ func OpenPathHere(dir int, path string, follow bool) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// OpenPath is like OpenPathHere, outside Do, and resolves the path as OpenAt does, by the target's own power. Paths
+// OpenPath is like OpenPathHere, outside Do, and resolves the path exactly as the target would, by its own power. Paths
 // through /proc/self and /proc/thread-self lead where they lead for the target.
 func (t *Target) OpenPath(ctx context.Context, dir int, path string, follow bool) (*os.File, error) {
 	// A link at the end is followed by resolveSelf only if it is not the last component.
@@ -44,7 +44,7 @@ func (t *Target) OpenPath(ctx context.Context, dir int, path string, follow bool
 	if err != nil {
 		return nil, err
 	}
-	return t.OpenAt(ctx, dir, cmp.Or(strings.TrimSuffix(resolved, tail), "/"), pathFlags(follow), 0)
+	return t.openAt(ctx, dir, cmp.Or(strings.TrimSuffix(resolved, tail), "/"), pathFlags(follow), 0)
 }
 
 func pathFlags(follow bool) int {
@@ -54,12 +54,33 @@ func pathFlags(follow bool) int {
 	return unix.O_PATH | unix.O_NOFOLLOW
 }
 
-// OpenDescriptor opens (O_PATH) the file that the thread's descriptor fd is open on, and gives the descriptor's own flags
-// (open(2)), O_PATH among them. The target may replace the descriptor between the one and the other. The error wraps
-// unix.EBADF if the thread has none such.
+// OpenStart opens (O_PATH) the directory at which path starts in a system call of the target that takes it with the
+// descriptor dirFD, as openat(2) does. It returns AT_FDCWD if the path is absolute, or starts at the working directory.
+// The descriptor is closed by release. The error wraps unix.EBADF if the thread has no such descriptor.
+func (t *Target) OpenStart(dirFD int, path string) (dir int, release func(), err error) {
+	if dirFD == unix.AT_FDCWD || strings.HasPrefix(path, "/") {
+		return unix.AT_FDCWD, func() {}, nil
+	}
+	file, _, err := t.OpenDescriptor(dirFD)
+	if err != nil {
+		return -1, nil, err
+	}
+	return int(file.Fd()), func() { file.Close() }, nil
+}
+
+// MayNeedPower reports whether a path that is refused with this error in Do, where the target has its ids alone, may
+// lead somewhere by its own power, see OpenPath and OpenParent: by a capability in its user namespace (EACCES), or
+// through a link of procfs, which is not followed in Do (ELOOP) or is different for the target (ENOENT).
+func MayNeedPower(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOENT)
+}
+
+// OpenDescriptor opens (O_PATH) the file that the thread's descriptor fd is open on, and gives the descriptor's own
+// flags (open(2)), O_PATH among them. The target may replace the descriptor between the one and the other. The error
+// wraps unix.EBADF if the thread has none such.
 //
-// Closing the file asks nobody, where closing the duplicate that Descriptor gives asks the filesystem (close(2), flush),
-// and waits for a filesystem that the target serves (FUSE), for ever if that wants it.
+// Closing the file asks nobody, where closing the duplicate that Descriptor gives asks the filesystem (close(2),
+// flush), and waits for a filesystem that the target serves (FUSE), for ever if that wants it.
 func (t *Target) OpenDescriptor(fd int) (file *os.File, flags int, err error) {
 	number := strconv.Itoa(fd)
 	info, err := readStart(t.proc("fdinfo/"+number), 512)
@@ -97,7 +118,7 @@ func readStart(path string, n int) ([]byte, error) {
 
 // descriptorError tells a descriptor that is not there from a thread that is gone.
 func (t *Target) descriptorError(fd int, err error) error {
-	if gone := t.alive(); gone != nil {
+	if gone := t.Alive(); gone != nil {
 		return gone
 	}
 	if errors.Is(err, unix.ENOENT) {

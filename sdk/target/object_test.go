@@ -189,3 +189,40 @@ func TestOpenDescriptor(t *testing.T) {
 		t.Errorf("of a dead thread: %v", err)
 	}
 }
+
+func TestOpenStart(t *testing.T) {
+	_, process, parked := park(t, "mkdir /tmp/d", "open /tmp/d O_PATH")
+	before := descriptors(t)
+	for name, test := range map[string]struct {
+		fd   int
+		path string
+		want string // the target's directory; empty: none is opened
+		err  error
+	}{
+		"relative":               {3, "n", "/tmp/d", nil},
+		"empty":                  {3, "", "/tmp/d", nil},
+		"absolute":               {3, "/n", "", nil},
+		"absolute, bad":          {99, "/n", "", nil},
+		"working directory":      {unix.AT_FDCWD, "n", "", nil},
+		"bad":                    {99, "n", "", unix.EBADF},
+		"another negative value": {-1, "n", "", unix.EBADF},
+	} {
+		dir, release, err := parked.OpenStart(test.fd, test.path)
+		if !errors.Is(err, test.err) {
+			t.Errorf("%s: %v, want %v", name, err, test.err)
+		}
+		if err != nil {
+			continue
+		}
+		if test.want == "" && dir != unix.AT_FDCWD {
+			t.Errorf("%s: %d, want AT_FDCWD", name, dir)
+		}
+		if root := fmt.Sprintf("/proc/%d/root", process.PID); test.want != "" && idOf(t, fmt.Sprintf("/proc/self/fd/%d", dir)) != idOf(t, root+test.want) {
+			t.Errorf("%s: %d is not %s", name, dir, test.want)
+		}
+		release()
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}

@@ -5,61 +5,76 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// OpenAt opens path (openat(2), flags as there; O_CREAT is refused, and O_NONBLOCK, see Descriptor) exactly as the target would: in its user and mount
-// namespaces, root and working directory, with all its credentials and capabilities, so that it reaches the files of
-// others that a capability of the target reaches, and none of the host's. A relative path starts at dir, an own
-// descriptor, or AT_FDCWD. If access is not 0 the file must also allow it to the target (faccessat2(2): unix.W_OK ...).
+// Steps whose errno is the path's.
+const (
+	stepOpen   = "openat"
+	stepAccess = "faccessat2"
+)
+
+// openAt opens (O_PATH) path exactly as the target would: in its user and mount namespaces, root and working directory,
+// with all its credentials and capabilities, so that it reaches the files of others that a capability of the target
+// reaches, and none of the host's. A relative path starts at dir, an own descriptor, or AT_FDCWD. If access is not 0
+// the file must also allow it to the target (faccessat2(2): unix.W_OK ...).
 //
 // The error wraps the kernel's errno if it is the path's; os.ErrProcessDone if the target is gone; ctx's if that ends
 // first.
 //
 // A thread of a Go program cannot join a user namespace (the kernel wants a single-threaded process), so this forks:
-// about a hundred times the cost of Do. See fork for what the child may do.
-func (t *Target) OpenAt(ctx context.Context, dir int, path string, flags int, access uint32) (*os.File, error) {
-	if flags&(unix.O_CREAT|unix.O_TMPFILE&^unix.O_DIRECTORY|unix.O_NONBLOCK) != 0 {
-		return nil, fmt.Errorf("open %q: flags %#o make files, or a file that is not to be polled: %w", path, flags, unix.EINVAL)
-	}
-	name, err := unix.BytePtrFromString(path)
-	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", path, err)
+// about a hundred times the cost of Do.
+func (t *Target) openAt(ctx context.Context, dir int, path string, flags int, access uint32) (*os.File, error) {
+	if strings.IndexByte(path, 0) >= 0 {
+		return nil, fmt.Errorf("open %q: a NUL is in the path: %w", path, unix.EINVAL)
 	}
 	p, err := t.openPlace()
 	if err != nil {
 		return nil, entryError(err)
 	}
-	user, err := t.open("ns/user", unix.O_RDONLY)
+	user, namespace, err := t.openUserNamespace()
 	if err != nil {
 		return nil, entryError(err)
 	}
 	defer unix.Close(user)
-	var st unix.Stat_t
-	if err := unix.Fstat(user, &st); err != nil {
-		return nil, entryError(err)
+	s := &Steps{}
+	s.addPlace(p)
+	s.addPower(user, p.credentials)
+	// A path can name what the process has open (/proc/self/fd/3), and /proc/self is then the process.
+	for _, fd := range s.kept {
+		s.Add("close", unix.SYS_CLOSE, fd)
 	}
-	visit := visit{
-		namespace: NamespaceID{Dev: uint64(st.Dev), Ino: st.Ino},
-		user:      user, mount: p.mount, root: p.root, cwd: p.cwd,
-		uid: p.credentials.UIDs.Filesystem, gid: p.credentials.GIDs.Filesystem,
-		groups: p.credentials.Groups,
-		header: unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3},
-		dir:    dir, path: name, flags: flags | unix.O_CLOEXEC, access: access,
+	if dir >= 0 {
+		s.KeepOpen(dir)
 	}
-	for i := range visit.caps {
-		visit.caps[i].Effective = uint32(p.credentials.Effective >> (32 * i))
-		visit.caps[i].Permitted = uint32(p.credentials.Permitted >> (32 * i))
+	opened := s.Add(stepOpen, unix.SYS_OPENAT, dir, path, flags|unix.O_PATH|unix.O_CLOEXEC, 0)
+	if access != 0 {
+		s.Add(stepAccess, unix.SYS_FACCESSAT2, opened, "", uintptr(access), unix.AT_EACCESS|unix.AT_EMPTY_PATH)
 	}
 	if err := t.confirmReads(); err != nil {
 		return nil, err
 	}
-	fd, err := visit.run(ctx)
+	fd, err := s.open(ctx, namespace, opened)
 	if err != nil {
-		return nil, fmt.Errorf("open %q as thread %d: %w", path, t.tid, err)
+		return nil, fmt.Errorf("open %q as thread %d: %w", path, t.tid, openError(ctx, err))
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// openError tells the errno of the path from what failed before.
+func openError(ctx context.Context, err error) error {
+	var failed *StepError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !errors.As(err, &failed):
+		return entryError(err)
+	case failed.What == stepOpen || failed.What == stepAccess:
+		return failed.Errno
+	}
+	return entryError(processError(failed))
 }
 
 // entryError hides an errno that is not the path's.

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenParentHere, called inside Do, opens (O_PATH) the directory in which path names an entry, and returns its descriptor,
-// which the caller closes, and the entry's name with its trailing slashes, for a call such as mknodat(2) that makes the
-// entry. A relative path starts at dir, an own descriptor, or AT_FDCWD.
+// OpenParentHere, called inside Do, opens (O_PATH) the directory in which path names an entry, and returns its
+// descriptor, which the caller closes, and the entry's name with its trailing slashes, for a call such as mknodat(2)
+// that makes the entry. A relative path starts at dir, an own descriptor, or AT_FDCWD.
 //
-// It follows no magic link of procfs (/proc/1/root, /proc/self/fd/3): the error is then ELOOP. The kernel asks who follows
-// such a link, and that would be this process: where a target sees a procfs of this process's pid namespace,
+// It follows no magic link of procfs (/proc/1/root, /proc/self/fd/3): the error is then ELOOP. The kernel asks who
+// follows such a link, and that would be this process: where a target sees a procfs of this process's pid namespace,
 // /proc/self/root would be the root of the host. OpenParent follows them as the target.
 func OpenParentHere(dir int, path string) (parentDir int, entry string, err error) {
 	parent, name := splitLast(path)
@@ -30,15 +30,16 @@ func OpenParentHere(dir int, path string) (parentDir int, entry string, err erro
 	return fd, name, nil
 }
 
-// OpenParent is like OpenParentHere, outside Do, and resolves the path as OpenAt does, by the target's own power; access
-// is what the directory must allow it. Paths through /proc/self and /proc/thread-self lead where they lead for the target.
+// OpenParent is like OpenParentHere, outside Do, and resolves the path exactly as the target would, by its own power;
+// access is what the directory must allow it. Paths through /proc/self and /proc/thread-self lead where they lead for
+// the target.
 func (t *Target) OpenParent(ctx context.Context, dir int, path string, access uint32) (*os.File, string, error) {
 	path, err := t.resolveSelf(ctx, dir, path)
 	if err != nil {
 		return nil, "", err
 	}
 	parent, name := splitLast(path)
-	file, err := t.OpenAt(ctx, dir, parent, unix.O_PATH|unix.O_DIRECTORY, access)
+	file, err := t.openAt(ctx, dir, parent, unix.O_DIRECTORY, access)
 	return file, name, err
 }
 
@@ -59,14 +60,14 @@ func splitLast(path string) (parent, name string) {
 const (
 	// maxLinks is how many symbolic links the kernel follows (MAXSYMLINKS, include/linux/namei.h).
 	maxLinks = 40
-	// maxSteps bounds the components of a walk. Links could make them many more than any program needs, at this process's
-	// cost.
+	// maxSteps bounds the components of a walk. Links could make them many more than any program needs, at this
+	// process's cost.
 	maxSteps = 4096
 )
 
 // resolveSelf replaces the links self and thread-self of procfs in path, which the kernel resolves by who asks, by what
-// they are for the target. It is no check: where the path leads in the end is the kernel's decision, for the target. So
-// a path that changes meanwhile, or that cannot be followed, does no harm; such is returned as far as it came.
+// they are for the target. It is not a check: where the path leads in the end is the kernel's decision, for the target.
+// So a path that changes meanwhile, or that cannot be followed, does no harm; such is returned as far as it came.
 func (t *Target) resolveSelf(ctx context.Context, dir int, path string) (string, error) {
 	credentials, err := t.Credentials()
 	if err != nil {
@@ -183,7 +184,7 @@ func readlinkat(dir int, name string) (string, error) {
 	return string(text[:n]), nil
 }
 
-// procfs says whether the walk stands in a procfs, and whether at its root (PROC_ROOT_INO is 1, fs/proc).
+// procfs reports whether the walk stands in a procfs, and whether it is at its root (PROC_ROOT_INO is 1, fs/proc).
 func (w *walk) procfs() (inProc, isRoot bool) {
 	var fs unix.Statfs_t
 	var st unix.Stat_t
@@ -214,8 +215,8 @@ func (w *walk) self(name string) string {
 	return ""
 }
 
-// isTarget says whether the procfs at hand shows the target in this directory: its status lists the ids from the procfs's
-// own pid namespace on. The target may have mounted something else over it, a FIFO for example.
+// isTarget reports whether the procfs at hand shows the target in this directory: its status lists the ids from the
+// procfs's own pid namespace on. The target may have mounted something else over it, a FIFO for example.
 func (w *walk) isTarget(thread string, level int) bool {
 	fd, err := unix.Openat2(w.at, thread+"/status", &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_CLOEXEC,

@@ -171,9 +171,9 @@ func hostProcfs(t *testing.T) *os.File {
 	return mount
 }
 
-// TestOpenAtOwnDescriptors has a target that sees this process in a procfs, as with a pid namespace shared with the host.
-// It reaches no descriptor of this process and no root of it, whatever path it takes, though the path be opened for it
-// by a child of this process.
+// TestOpenAtOwnDescriptors has a target that sees this process in a procfs, as with a pid namespace shared with the
+// host. It reaches no descriptor of this process and no root of it, whatever path it takes, though the path be opened
+// for it by a child of this process.
 func TestOpenAtOwnDescriptors(t *testing.T) {
 	outside, err := os.Open(t.TempDir())
 	if err != nil {
@@ -184,7 +184,7 @@ func TestOpenAtOwnDescriptors(t *testing.T) {
 	number := strconv.Itoa(int(outside.Fd()))
 	for _, self := range []string{"self", "thread-self", strconv.Itoa(os.Getpid())} {
 		for _, path := range []string{"/fd/" + number, "/fd/" + number + "/..", "/task/" + strconv.Itoa(os.Getpid()) + "/fd/" + number} {
-			file, err := parked.OpenAt(t.Context(), unix.AT_FDCWD, "/mnt/host/"+self+path, unix.O_PATH, 0)
+			file, err := parked.OpenAt(t.Context(), unix.AT_FDCWD, "/mnt/host/"+self+path, 0, 0)
 			if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EACCES) {
 				t.Errorf("%s%s: %v, %v", self, path, file, err)
 			}

@@ -27,13 +27,13 @@ type Process struct {
 	pidfd int
 }
 
-// Start runs a program as if the target had started it: in all its namespaces, its cgroups of both versions, its root and
-// working directory, with its umask, ids and groups, its limits if they are lower than this process's, and of capabilities
-// those that it has effective. It has no_new_privs, none of this process's descriptors but the output, an input at its end,
-// and the seccomp filters of this process in the place of the target's: those cannot be had.
+// Start runs a program as if the target had started it: in all its namespaces, its cgroups of both versions, its root
+// and working directory, with its umask, ids and groups, its limits if they are lower than this process's, and of
+// capabilities those that it has effective. It has no_new_privs, none of this process's descriptors but the output, an
+// input at its end, and the seccomp filters of this process instead of the target's, which cannot be copied.
 //
-// The error wraps unix.ENOENT in a *StepError named StepExecute if the program is not there; os.ErrProcessDone if the target
-// is gone; ctx's if that ends first. This process needs what Do and JoinCgroups need.
+// The error wraps unix.ENOENT in a *StepError named StepExecute if the program is not there; os.ErrProcessDone if the
+// target is gone; ctx's if that ends first. This process needs what Do and JoinCgroups need.
 func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
 	s := &Steps{}
 	inside, err := t.openInside()
@@ -41,7 +41,7 @@ func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
 		return nil, err
 	}
 	defer inside.close()
-	s.KeepOpen(append(inside.namespaces, inside.mount, inside.root, inside.cwd, inside.user, program.Output)...)
+	s.KeepOpen(append(inside.namespaces, inside.user, program.Output)...)
 	release, err := t.JoinCgroups(s)
 	if err != nil {
 		return nil, err
@@ -65,58 +65,6 @@ func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
 // StepExecute names the step that executes a program, in a StepError.
 const StepExecute = "execute"
 
-// inside is what is needed to enter all of a target's namespaces, opened from outside.
-type inside struct {
-	*place
-	user       int
-	namespace  NamespaceID
-	namespaces []int // all but user and mount
-}
-
-func (t *Target) openInside() (*inside, error) {
-	p, err := t.openPlace()
-	if err != nil {
-		return nil, err
-	}
-	in := &inside{place: p, user: -1}
-	if in.user, err = t.OpenUserNamespace(); err == nil {
-		in.namespace, err = fstatNamespace(in.user)
-	}
-	for _, name := range []string{"net", "ipc", "uts", "cgroup", "pid", "time"} {
-		if err != nil {
-			break
-		}
-		var fd int
-		fd, err = unix.Open(t.proc("ns/"+name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT && t.alive() == nil { // the kernel has no such namespaces
-			err = nil
-			continue
-		}
-		if err != nil {
-			err = processError(&os.PathError{Op: "open", Path: t.proc("ns/" + name), Err: err})
-			break
-		}
-		in.namespaces = append(in.namespaces, fd)
-	}
-	if err == nil {
-		err = t.endRead()
-	}
-	if err != nil {
-		in.close()
-		return nil, err
-	}
-	return in, nil
-}
-
-// close leaves the place to the target.
-func (in *inside) close() {
-	for _, fd := range append(in.namespaces, in.user) {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
-}
-
 // emptyInput is a descriptor that is at its end.
 func emptyInput() (int, error) {
 	var pipe [2]int
@@ -127,7 +75,7 @@ func emptyInput() (int, error) {
 	return pipe[0], nil
 }
 
-// enterSteps moves the process inside. The user namespace comes last, as in visit.go: the others may belong to the host.
+// enterSteps moves the process inside. The user namespace comes last: the others may belong to the host.
 func (t *Target) enterSteps(s *Steps, in *inside) error {
 	s.Add("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if err := t.killOrder(s); err != nil {
@@ -136,13 +84,10 @@ func (t *Target) enterSteps(s *Steps, in *inside) error {
 	if err := t.limits(s); err != nil {
 		return err
 	}
-	s.Add("setns to the mount namespace", unix.SYS_SETNS, in.mount, unix.CLONE_NEWNS)
+	s.addPlace(in.Place)
 	for _, fd := range in.namespaces {
 		s.Add("setns", unix.SYS_SETNS, fd, 0)
 	}
-	s.Add("the root", unix.SYS_FCHDIR, in.root)
-	s.Add("the root", unix.SYS_CHROOT, ".")
-	s.Add("the working directory", unix.SYS_FCHDIR, in.cwd)
 	c := in.credentials
 	s.Add("umask", unix.SYS_UMASK, uintptr(c.Umask))
 	s.addGroups(c.Groups)
@@ -231,7 +176,7 @@ func parseLimit(text string) (uint64, error) {
 
 // execute adds the steps of the program's own process, forks and waits until the program is there.
 func (s *Steps) execute(ctx context.Context, in *inside, input int, program Program) (*Process, error) {
-	leave, err := visitors.enter(ctx, in.namespace)
+	leave, err := helpers.enter(ctx, in.namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -249,9 +194,6 @@ func (s *Steps) execute(ctx context.Context, in *inside, input int, program Prog
 	}
 	_, received := run.receive(ctx)
 	cancelled := ctx.Err()
-	if cancelled != nil {
-		unix.Kill(run.pid, unix.SIGKILL)
-	}
 	type outcome struct {
 		process *Process
 		err     error
@@ -259,7 +201,7 @@ func (s *Steps) execute(ctx context.Context, in *inside, input int, program Prog
 	ended := make(chan outcome, 1)
 	go func() {
 		defer leave()
-		defer run.close()
+		defer run.free()
 		process, err := run.program(received, cancelled)
 		ended <- outcome{process, err}
 	}()
@@ -293,7 +235,8 @@ func (r *running) program(received, cancelled error) (*Process, error) {
 	return nil, failure
 }
 
-// becomeProgram adds the steps from the fork into the pid namespace on. CLONE_PARENT makes the program this process's child.
+// becomeProgram adds the steps from the fork into the pid namespace on. CLONE_PARENT makes the program this process's
+// child.
 func (s *Steps) becomeProgram(capabilities Capabilities, input int, program Program) {
 	s.Add("clone", unix.SYS_CLONE, uintptr(unix.CLONE_PARENT|unix.CLONE_PARENT_SETTID|int(unix.SIGCHLD)), 0, unsafe.Pointer(&s.report.pid), 0, 0)
 	s.last().branch = true
@@ -363,15 +306,19 @@ func (p *Process) ExitCode() (int, error) {
 	return status, nil
 }
 
-// Kill kills the program and what it started, as far as that did not leave its process group. It is not for after Close.
+// Kill kills the program and what it started, as far as that did not leave its process group. It is not for after
+// Close.
 func (p *Process) Kill() { unix.Kill(-p.pid, unix.SIGKILL) }
 
-// Close waits for the program's end and releases it.
+// Close waits for the program's end and releases it. A second Close does nothing.
 func (p *Process) Close() {
+	if p.pidfd < 0 {
+		return
+	}
 	for {
 		if _, err := unix.Wait4(p.pid, nil, unix.WALL, nil); err != unix.EINTR {
 			break
 		}
 	}
-	unix.Close(p.pidfd)
+	closeAll(&p.pidfd)
 }

@@ -67,14 +67,14 @@ func TestReopenDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	before := fdCount(t)
+	before := descriptors(t)
 	process.Kill(t)
 	process.Wait(t)
 	var errno unix.Errno
 	if _, err := parked.Reopen(t.Context(), int(file.Fd()), unix.O_RDONLY); !errors.Is(err, os.ErrProcessDone) || errors.As(err, &errno) {
 		t.Errorf("got %v", err)
 	}
-	if now := fdCount(t); now != before {
+	if now := descriptors(t); now != before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
 }

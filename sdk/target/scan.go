@@ -86,7 +86,7 @@ func (s scan) idIn(thread int) int {
 	return ids[s.level]
 }
 
-// names says whether the thread has the id, and has it in this very namespace: others are of the same level.
+// names reports whether the thread has the id, and has it in this very namespace: others are of the same level.
 func (s scan) names(thread int) (bool, error) {
 	t, err := Open(thread)
 	if err != nil {
@@ -95,7 +95,7 @@ func (s scan) names(thread int) (bool, error) {
 	defer t.Close()
 	ids := namespacedIDs(thread)
 	if len(ids) <= s.level || ids[s.level] != s.tid {
-		return false, t.alive()
+		return false, t.Alive()
 	}
 	ns, err := t.open("ns/pid", unix.O_RDONLY)
 	for range len(ids) - 1 - s.level {
@@ -112,7 +112,7 @@ func (s scan) names(thread int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return namespace == s.namespace, t.alive()
+	return namespace == s.namespace, t.Alive()
 }
 
 // namespacedIDs are the thread's ids in each pid namespace from this process's to its own (the NSpid line,

@@ -16,13 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Steps are system calls that a process of its own makes, one after the other until one fails: for what a thread of a Go
-// program cannot do, such as joining a user namespace or another's cgroup. It is a copy of this process, which is forked
-// and ends with the last step.
+// Steps are system calls that a process of its own makes, one after the other until one fails: for what a thread of a
+// Go program cannot do, such as joining a user namespace or another's cgroup. It is a copy of this process, which is
+// forked and ends with the last step.
 //
 // Arguments are prepared before: numbers, strings and memory of this process, of which the process has a copy, and
-// results of earlier steps. Of this process's descriptors it has none but those of KeepOpen: one that lingers would hold what
-// others wait for the end of.
+// results of earlier steps. Of this process's descriptors it has none but those of KeepOpen: one that lingers would
+// hold what others wait for the end of.
 type Steps struct {
 	steps []step
 	memory
@@ -45,9 +45,9 @@ type step struct {
 	from    [6]int // 1 and above: the argument is the result of this step, counted from 1
 	result  uintptr
 	into    *int32 // where the result is stored too
-	orElse  bool   // ENOENT is no failure: the next step is another way
+	orElse  bool   // ENOENT is not a failure: the next step is another way
 	branch  bool   // it forks, and this process ends; what it forked goes on
-	ignored bool   // a failure is none
+	ignored bool   // its failure does not count
 }
 
 // memory keeps what steps point to.
@@ -81,8 +81,8 @@ func (e *StepError) Error() string { return fmt.Sprintf("%s: %v", e.What, e.Errn
 // Unwrap gives the errno.
 func (e *StepError) Unwrap() error { return e.Errno }
 
-// Add adds the system call number. What names it in errors. An argument is an int, a uintptr, an unsafe.Pointer to memory
-// that Keep was given, a string (which gets its NUL), or a Result.
+// Add adds the system call number. What names it in errors. An argument is an int, a uintptr, an unsafe.Pointer to
+// memory that Keep was given, a string (which gets its NUL), or a Result.
 func (s *Steps) Add(what string, number uintptr, args ...any) Result {
 	st := step{what: what, number: number}
 	for i, arg := range args {
@@ -167,8 +167,8 @@ func (s *Steps) answerWith(result Result) {
 	s.Add("sendmsg", unix.SYS_SENDMSG, s.socket, unsafe.Pointer(message), unix.MSG_NOSIGNAL)
 }
 
-// Run makes the steps. The error is ctx's, or wraps the *StepError of the step that failed. A process that lingers although
-// it is killed is left behind, at most 16 for a user namespace; further ones of that namespace wait.
+// Run makes the steps. The error is ctx's, or wraps the *StepError of the step that failed. A process that lingers
+// although it is killed is left behind, at most 16 for a user namespace; further ones of that namespace wait.
 func (s *Steps) Run(ctx context.Context, namespace NamespaceID) error {
 	_, err := s.perform(ctx, namespace, func() {})
 	if err == io.EOF {
@@ -179,8 +179,12 @@ func (s *Steps) Run(ctx context.Context, namespace NamespaceID) error {
 
 // Open is like Run, and returns the descriptor that the last step returned, close-on-exec.
 func (s *Steps) Open(ctx context.Context, namespace NamespaceID) (int, error) {
-	last := Result{len(s.steps)}
-	fd, err := s.perform(ctx, namespace, func() { s.answerWith(last) })
+	return s.open(ctx, namespace, Result{len(s.steps)})
+}
+
+// open is like Run, and returns the descriptor that a step returned.
+func (s *Steps) open(ctx context.Context, namespace NamespaceID, opened Result) (int, error) {
+	fd, err := s.perform(ctx, namespace, func() { s.answerWith(opened) })
 	if err == io.EOF {
 		return -1, errors.New("the helper process ended without an answer")
 	}
@@ -189,7 +193,7 @@ func (s *Steps) Open(ctx context.Context, namespace NamespaceID) (int, error) {
 
 // perform makes the steps and returns the descriptor that they sent. The error is io.EOF if they succeeded without.
 func (s *Steps) perform(ctx context.Context, namespace NamespaceID, finish func()) (int, error) {
-	leave, err := visitors.enter(ctx, namespace)
+	leave, err := helpers.enter(ctx, namespace)
 	if err != nil {
 		return -1, err
 	}
@@ -199,26 +203,29 @@ func (s *Steps) perform(ctx context.Context, namespace NamespaceID, finish func(
 		return -1, err
 	}
 	fd, err := run.receive(ctx)
-	if ctx.Err() != nil {
-		unix.Kill(run.pid, unix.SIGKILL)
-	}
 	ended := make(chan error, 1)
 	go func() {
 		defer leave()
-		defer run.close()
+		defer run.free()
 		ended <- run.wait()
 	}()
 	// What the process has of namespaces and mounts is to be gone too.
-	failure := error(nil)
-	select {
-	case failure = <-ended:
-	case <-ctx.Done():
-		failure = ctx.Err()
-	}
+	failure := firstOf(ctx, ended)
 	if failure != nil && err == nil {
 		unix.Close(fd)
 	}
 	return fd, cmp.Or(failure, err)
+}
+
+// firstOf waits for the end of a process, or of ctx. The error is ctx's if ctx has ended: a process that is killed then
+// has failed for no other reason.
+func firstOf(ctx context.Context, ended <-chan error) error {
+	select {
+	case failure := <-ended:
+		return cmp.Or(ctx.Err(), failure)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // running is a forked process.
@@ -254,17 +261,21 @@ func (s *Steps) start(finish func()) (*running, error) {
 	return &running{s, pid, os.NewFile(uintptr(pair[0]), "answer"), page, s.report}, nil
 }
 
-// close is for when no process is left that writes the report.
-func (r *running) close() {
-	r.socket.Close()
-	unix.Munmap(r.page)
-}
+// free is for when the report has been read.
+func (r *running) free() { unix.Munmap(r.page) }
 
-// receive waits for a descriptor. The error is io.EOF if the process ended without sending one.
+// receive waits for a descriptor, and kills the process if ctx ends first. The error is io.EOF if the process ended
+// without sending one. It closes the socket: a process that lingers although it is killed holds no descriptor of this
+// one.
 func (r *running) receive(ctx context.Context) (int, error) {
+	defer r.socket.Close()
 	stop := context.AfterFunc(ctx, func() { r.socket.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	return receiveDescriptor(r.socket)
+	fd, err := receiveDescriptor(r.socket)
+	if ctx.Err() != nil {
+		unix.Kill(r.pid, unix.SIGKILL)
+	}
+	return fd, err
 }
 
 // wait waits for the end of the process. It returns what failed.
@@ -273,6 +284,16 @@ func (r *running) wait() error {
 	for {
 		if _, err := unix.Wait4(r.pid, &status, unix.WALL, nil); err != unix.EINTR {
 			return r.failure(status)
+		}
+	}
+}
+
+// reap ends a child of this process, whose pid is no other's until it has been waited for.
+func reap(pid int) {
+	unix.Kill(pid, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != unix.EINTR {
+			return
 		}
 	}
 }
@@ -288,7 +309,12 @@ func (r *running) failure(status unix.WaitStatus) error {
 	return nil
 }
 
-// fork makes the child, as fork in visit.go does.
+// fork makes a child that shares nothing with this process, and makes the calls.
+//
+// The child is a copy of one thread of a Go program whose other threads, locks and collector are not there: it may only
+// make raw system calls on memory prepared before, on the stack that it has (nosplit), without instrumentation
+// (norace). Signals stay blocked in it, so that no Go signal handler runs there. As syscall.forkExec does, without the
+// exec.
 func (s *Steps) fork() (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -319,7 +345,7 @@ func (s *Steps) forkChild() (int, unix.Errno) {
 	}
 }
 
-// child makes the calls. What holds for the child in visit.go holds here.
+// child makes the calls, with no descriptor that it does not need.
 //
 //go:nosplit
 //go:norace

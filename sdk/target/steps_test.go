@@ -90,16 +90,6 @@ func TestStepsHang(t *testing.T) {
 	}
 }
 
-// fdCount counts this process's descriptors.
-func fdCount(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
 // installShell puts busybox into a container.
 func installShell(t *testing.T, c *sdktest.Container) {
 	t.Helper()
@@ -139,12 +129,12 @@ func runShell(t *testing.T, thread *target.Target, script string) (string, int) 
 func TestStart(t *testing.T) {
 	c, _, thread := park(t, "unshare mount", "umask 031", "setgroups 3,4", "dropcap 12", "mkdir /tmp/here", "chdir /tmp/here", "setgid 7")
 	installShell(t, c)
-	before := placed(t, thread, fdCount)
+	before := placed(t, thread, descriptors)
 	text, code := runShell(t, thread, `b=/bin/busybox; for n in cgroup ipc mnt net pid time user uts; do $b readlink /proc/self/ns/$n; done; $b pwd; $b grep -E '^(Umask|Uid|Gid|Groups|CapEff|NoNewPrivs)' /proc/$$/status; echo fds $($b ls /proc/$$/fd); $b env; exit 7`)
 	if code != 7 {
 		t.Errorf("exit status %d: %s", code, text)
 	}
-	if now := fdCount(t); now != before {
+	if now := descriptors(t); now != before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
 	for _, name := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
@@ -172,7 +162,7 @@ func TestStart(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	c, _, thread := park(t)
 	installShell(t, c)
-	before := placed(t, thread, fdCount)
+	before := placed(t, thread, descriptors)
 	_, err := thread.Start(t.Context(), target.Program{Paths: []string{"/bin/none", "/sbin/none"}, Args: []string{"none"}, Output: 2})
 	var failed *target.StepError
 	if !errors.As(err, &failed) || failed.What != target.StepExecute || failed.Errno != unix.ENOENT {
@@ -184,9 +174,9 @@ func TestStartFails(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// Who is cancelled does not wait for the process's end.
-	for deadline := time.Now().Add(10 * time.Second); fdCount(t) != before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); descriptors(t) != before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d descriptors before, %d after", before, fdCount(t))
+			t.Fatalf("%d descriptors before, %d after", before, descriptors(t))
 		}
 	}
 }
@@ -236,8 +226,8 @@ func inCgroup(t testing.TB, cgroup *os.File) *target.Target {
 	return thread
 }
 
-// BenchmarkJoinCgroups is of a process that joins a cgroup now and then, beside one that joins none, and one that joins it
-// by cgroup.procs.
+// BenchmarkJoinCgroups is of a process that joins a cgroup now and then, beside one that joins none, and one that joins
+// it by cgroup.procs.
 func BenchmarkJoinCgroups(b *testing.B) {
 	procs, err := os.OpenFile(filepath.Join(newCgroup(b, memory).Name(), "cgroup.procs"), os.O_WRONLY, 0)
 	if err != nil {

@@ -40,7 +40,7 @@ type Target struct {
 	credentialsErr  error
 
 	placeOnce sync.Once
-	place     *place
+	place     *Place
 	placeErr  error
 }
 
@@ -58,7 +58,8 @@ func Open(tid int) (*Target, error) {
 	return nil, fmt.Errorf("pidfd_open of thread %d: %w", tid, processError(err))
 }
 
-// FromPidfd is the thread tid, whose pidfd (PIDFD_THREAD) somebody has opened and made sure of. It takes the pidfd over.
+// FromPidfd is the thread tid, whose pidfd (PIDFD_THREAD) somebody has opened and made sure of. It takes the pidfd
+// over.
 func FromPidfd(tid, pidfd int) *Target { return &Target{tid: tid, pidfd: pidfd} }
 
 func openLeader(tid int) (*Target, error) {
@@ -81,12 +82,17 @@ func processError(err error) error {
 	return err
 }
 
-// Close releases the pidfd, and what was opened of the thread's place.
+// Close releases the pidfd, and what was opened of the thread's place. A second Close does nothing.
 func (t *Target) Close() error {
 	if t.place != nil {
 		t.place.close()
 	}
-	return unix.Close(t.pidfd)
+	if t.pidfd < 0 {
+		return nil
+	}
+	fd := t.pidfd
+	t.pidfd = -1
+	return unix.Close(fd)
 }
 
 // ConfirmBy says how to find out whether the thread still waits in the call for which it was opened: fn returns an error if
@@ -97,7 +103,7 @@ func (t *Target) ConfirmBy(fn func() error) { t.waits = fn }
 // read of it before a successful call was this thread's, by whatever way it was read.
 func (t *Target) Confirm() error {
 	if t.waits == nil {
-		return t.alive()
+		return t.Alive()
 	}
 	reads := t.reads.Load()
 	if err := t.waits(); err != nil {
@@ -119,7 +125,7 @@ func (t *Target) confirmReads() error {
 // counts if the thread lives.
 func (t *Target) endRead() error {
 	if t.waits == nil {
-		return t.alive()
+		return t.Alive()
 	}
 	t.reads.Add(1)
 	return nil
@@ -128,9 +134,10 @@ func (t *Target) endRead() error {
 // TID is the thread's id in this process's pid namespace.
 func (t *Target) TID() int { return t.tid }
 
-// alive returns an error wrapping os.ErrProcessDone if the thread is gone. What was read through /proc/TID before a
-// successful call is of this thread, unless another has taken its place by executing a program.
-func (t *Target) alive() error {
+// Alive returns an error wrapping os.ErrProcessDone if the thread is gone. A zombie still has its number. What was read
+// by the thread's number before a successful call, through /proc/TID or by [ReadMemory], was this thread's, unless
+// another took its place by executing a program: see Confirm.
+func (t *Target) Alive() error {
 	if err := unix.PidfdSendSignal(t.pidfd, 0, nil, 0); err != nil && err != unix.EPERM {
 		return processError(fmt.Errorf("thread %d: %w", t.tid, err))
 	}
@@ -159,12 +166,12 @@ func (t *Target) open(name string, flags int) (int, error) {
 	return fd, nil
 }
 
-// Descriptor duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. The error wraps
-// unix.EBADF if the thread has none such.
+// Descriptor duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. The error
+// wraps unix.EBADF if the thread has none such.
 //
 // The duplicate shares its open file description with the target. It is not for os.NewFile: the Go runtime polls a
-// description that has O_NONBLOCK, and a filesystem that the target serves (FUSE) can hold up for ever who does that, the
-// whole runtime with it.
+// description that has O_NONBLOCK, and a filesystem that the target serves (FUSE) can hold up for ever who does that,
+// the whole runtime with it.
 func (t *Target) Descriptor(fd int) (int, error) {
 	if fd < 0 {
 		return -1, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)

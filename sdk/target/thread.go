@@ -29,8 +29,8 @@ func GoOnThread(fn func()) {
 	}()
 }
 
-// Thread is an OS thread that Do can work on without handing over to another, which takes longer than most of what is done
-// there.
+// Thread is an OS thread that Do can work on without handing over to another, which takes longer than most of what is
+// done there.
 type Thread struct {
 	home    *home
 	tid     int
@@ -38,7 +38,8 @@ type Thread struct {
 	spoiled bool
 }
 
-// NewThread makes one of the calling goroutine's thread, which is to end with the goroutine (see GoOnThread): it leaves the process's filesystem context (CLONE_FS), and stands at its root.
+// NewThread makes one of the calling goroutine's thread, which is to end with the goroutine (see GoOnThread): it leaves
+// the process's filesystem context (CLONE_FS), and stands at its root.
 func NewThread() (*Thread, error) {
 	home, err := openHomeOnce()
 	if err != nil {
@@ -53,19 +54,19 @@ func NewThread() (*Thread, error) {
 	return &Thread{home: home, tid: unix.Gettid()}, nil
 }
 
-// Spoiled says whether the thread could not be brought home: nothing is to be done on it any more.
+// Spoiled reports whether the thread could not be brought home: nothing is to be done on it any more.
 func (th *Thread) Spoiled() bool { return th != nil && th.spoiled }
 
 // UseThread makes Do work on the thread when it is called there. nil: never.
 func (t *Target) UseThread(th *Thread) { t.own = th }
 
-// isHere says whether the caller is on the thread, at home.
+// isHere reports whether the caller is on the thread, at home.
 func (th *Thread) isHere() bool {
 	return th != nil && th.tid == unix.Gettid() && !th.busy && !th.spoiled
 }
 
 // run runs fn, which goes to the place, and brings the thread home whatever becomes of it.
-func (th *Thread) run(place *place, fn func() error) error {
+func (th *Thread) run(place *Place, fn func() error) error {
 	th.busy = true
 	defer func() {
 		th.busy = false
