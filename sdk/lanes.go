@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/lane"
@@ -25,10 +26,15 @@ func (s *server) OpenLanes(context.Context, *wire.OpenLanesRequest) (*wire.OpenL
 	}
 	s.lanesOnce.Do(func() {
 		unix.CloseOnExec(fd)
-		l := &lanes{server: s, cancels: map[uint64]func(){}}
-		go l.accept(lane.New(fd))
+		go s.ServeLanes(lane.New(fd))
 	})
 	return &wire.OpenLanesResponse{Accepted: true}, nil
+}
+
+// ServeLanes serves the lanes that the broker opens on the socket, until it closes that.
+func (s *server) ServeLanes(control *lane.End) {
+	l := &lanes{server: s, cancels: map[uint64]func(){}}
+	l.accept(control)
 }
 
 // lanes serves the notifications that come over lanes.
@@ -109,10 +115,27 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 			return
 		}
 		w := way{asker: laneAsker{end, n.GetId()}, pidfd: pidfd, thread: thread}
-		if err := l.handle(ctx, end, n, &d, w); err != nil {
+		if err := l.handle(withDeadline(ctx, n), end, n, &d, w); err != nil {
 			return
 		}
 	}
+}
+
+// timedContext is a lane's context for one notification. The broker cancels the lane at the deadline, so that no timer is
+// needed here.
+type timedContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c timedContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// withDeadline tells the handler how long it has.
+func withDeadline(ctx context.Context, n *wire.Notification) context.Context {
+	if n.GetTimeoutNs() == 0 {
+		return ctx
+	}
+	return timedContext{ctx, time.Now().Add(time.Duration(n.GetTimeoutNs()))}
 }
 
 // handle handles one notification. An error means that the lane is of no more use.

@@ -165,6 +165,7 @@ func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline 
 // still be at it.
 func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
 	n := &d.Notification
+	n.TimeoutNs = uint64(max(time.Until(deadline), 0))
 	pidfd, err := l.openCaller(n, caller)
 	if err != nil {
 		return nil, nil, err

@@ -1816,8 +1816,8 @@ type Notification struct {
 	// On a lane: the descriptor that comes with the message is a pidfd of the calling thread (PIDFD_THREAD), opened before the
 	// broker last found the notification valid.
 	HasPidfd bool `protobuf:"varint,9,opt,name=has_pidfd,json=hasPidfd,proto3" json:"has_pidfd,omitempty"`
-	// Not used any more: however short ago the broker found the notification valid, its caller may be another by now.
-	ValidAt       uint64 `protobuf:"varint,10,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
+	// How long the plugin has for its answer, in ns from when the notification comes; 0: not known.
+	TimeoutNs     uint64 `protobuf:"varint,11,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1915,9 +1915,9 @@ func (x *Notification) GetHasPidfd() bool {
 	return false
 }
 
-func (x *Notification) GetValidAt() uint64 {
+func (x *Notification) GetTimeoutNs() uint64 {
 	if x != nil {
-		return x.ValidAt
+		return x.TimeoutNs
 	}
 	return 0
 }
@@ -2499,7 +2499,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\amessage\"1\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x87\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x9b\x02\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x18\n" +
@@ -2509,9 +2509,10 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04args\x18\x06 \x03(\x04R\x04args\x12\x10\n" +
 	"\x03tid\x18\a \x01(\x05R\x03tid\x121\n" +
 	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1b\n" +
-	"\thas_pidfd\x18\t \x01(\bR\bhasPidfd\x12\x19\n" +
-	"\bvalid_at\x18\n" +
-	" \x01(\x04R\avalidAt\"2\n" +
+	"\thas_pidfd\x18\t \x01(\bR\bhasPidfd\x12\x1d\n" +
+	"\n" +
+	"timeout_ns\x18\v \x01(\x04R\ttimeoutNsJ\x04\b\n" +
+	"\x10\vR\bvalid_at\"2\n" +
 	"\x06Memory\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\x05R\x05errno\"V\n" +

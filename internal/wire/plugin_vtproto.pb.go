@@ -1633,10 +1633,10 @@ func (m *Notification) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if m.ValidAt != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.ValidAt))
+	if m.TimeoutNs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.TimeoutNs))
 		i--
-		dAtA[i] = 0x50
+		dAtA[i] = 0x58
 	}
 	if m.HasPidfd {
 		i--
@@ -2829,8 +2829,8 @@ func (m *Notification) SizeVT() (n int) {
 	if m.HasPidfd {
 		n += 2
 	}
-	if m.ValidAt != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.ValidAt))
+	if m.TimeoutNs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.TimeoutNs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -6723,11 +6723,11 @@ func (m *Notification) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.HasPidfd = bool(v != 0)
-		case 10:
+		case 11:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field ValidAt", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field TimeoutNs", wireType)
 			}
-			m.ValidAt = 0
+			m.TimeoutNs = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -6737,7 +6737,7 @@ func (m *Notification) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.ValidAt |= uint64(b&0x7F) << shift
+				m.TimeoutNs |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
