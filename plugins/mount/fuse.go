@@ -260,9 +260,11 @@ func (f *fromStart) Read(data []byte) (int, error) {
 
 // undo ends the handler and takes away what it mounted, also for a caller that is gone.
 func (r *fuseRun) undo() {
-	r.process.Kill()
 	ctx, cancel := context.WithTimeout(context.Background(), fuseMargin) // the call's own may have ended
 	defer cancel()
+	if err := r.process.Kill(ctx); err != nil && !errors.Is(err, unix.ESRCH) {
+		r.session.warn("a failed handler may still run: %v", err)
+	}
 	err := r.place.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
 		at, err := target.OpenPathHere(unix.AT_FDCWD, r.target, true)
 		if err != nil {

@@ -31,7 +31,7 @@ var acts = map[string]func(ctx context.Context, t *target.Target) error{
 	"Start": func(ctx context.Context, t *target.Target) error {
 		p, err := t.Start(ctx, target.Program{Paths: []string{"/bin/caller"}, Args: []string{"caller"}, Output: 2})
 		if err == nil {
-			p.Kill()
+			p.Kill(ctx)
 			p.Close()
 		}
 		return acted(p, err)

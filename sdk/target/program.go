@@ -23,8 +23,10 @@ type Program struct {
 
 // Process is a program that runs inside a target. It leads a session of its own, and is this process's child.
 type Process struct {
-	pid   int
-	pidfd int
+	pid       int
+	pidfd     int
+	user      int // the user namespace in which it was started
+	namespace NamespaceID
 }
 
 // Start runs a program as if the target had started it: in all its namespaces, its cgroups of both versions, its root
@@ -209,6 +211,10 @@ func (s *Steps) execute(ctx context.Context, in *inside, input int, program Prog
 		return nil, cancelled
 	}
 	o := <-ended
+	if o.err == nil {
+		o.process.user, o.process.namespace = in.user, in.namespace
+		in.user = -1 // it belongs to the process now
+	}
 	return o.process, o.err
 }
 
@@ -227,7 +233,7 @@ func (r *running) program(received, cancelled error) (*Process, error) {
 		pidfd, failure = unix.PidfdOpen(pid, 0)
 	}
 	if failure == nil && cancelled == nil {
-		return &Process{pid, pidfd}, nil
+		return &Process{pid: pid, pidfd: pidfd, user: -1}, nil
 	}
 	if pid != 0 {
 		reap(pid)
@@ -308,7 +314,16 @@ func (p *Process) ExitCode() (int, error) {
 
 // Kill kills the program and what it started, as far as that did not leave its process group. It is not for after
 // Close.
-func (p *Process) Kill() { unix.Kill(-p.pid, unix.SIGKILL) }
+//
+// This process needs no CAP_KILL, which would reach every process of the host: what sends the signal has joined the
+// program's user namespace, and has the capability there.
+func (p *Process) Kill(ctx context.Context) error {
+	s := &Steps{}
+	s.KeepOpen(p.user)
+	s.Add("setns to the user namespace", unix.SYS_SETNS, p.user, unix.CLONE_NEWUSER)
+	s.Add("kill", unix.SYS_KILL, -p.pid, int(unix.SIGKILL))
+	return s.Run(ctx, p.namespace)
+}
 
 // Close waits for the program's end and releases it. A second Close does nothing.
 func (p *Process) Close() {
@@ -320,5 +335,5 @@ func (p *Process) Close() {
 			break
 		}
 	}
-	closeAll(&p.pidfd)
+	closeAll(&p.pidfd, &p.user)
 }
