@@ -103,7 +103,10 @@ func (r *Request) Bytes(i int) ([]byte, syscall.Errno) {
 	panic(fmt.Sprintf("%s: the manifest declares no read of argument %d", r.Syscall, i))
 }
 
-// Read copies n bytes, at most wire.MaxRead, of the caller's memory: what a pointer inside a declared struct points to.
+// MaxRead is the most that one read of a caller's memory gives, in bytes.
+const MaxRead = wire.MaxRead
+
+// Read copies n bytes, at most MaxRead, of the caller's memory: what a pointer inside a declared struct points to.
 // The caller can change its memory at any time: read once, and decide on the copy. The fault is 0 or EFAULT; the error
 // is ErrGone or a broken connection.
 func (r *Request) Read(ctx context.Context, address uint64, n int) ([]byte, syscall.Errno, error) {

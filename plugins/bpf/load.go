@@ -9,7 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -100,7 +99,7 @@ func (c call) copyProgram(ctx context.Context, l loadAttr) (program, syscall.Err
 	}
 	p.insns = make([]byte, 0, int(l.insnCnt)*insnSize)
 	for len(p.insns) < cap(p.insns) {
-		chunk, fault, err := c.req.Read(ctx, l.insns+uint64(len(p.insns)), min(cap(p.insns)-len(p.insns), wire.MaxRead))
+		chunk, fault, err := c.req.Read(ctx, l.insns+uint64(len(p.insns)), min(cap(p.insns)-len(p.insns), sdk.MaxRead))
 		if fault != 0 || err != nil {
 			return p, fault, err
 		}
