@@ -33,10 +33,11 @@ func Serve(h Handler) {
 }
 
 func serve(h Handler) error {
-	manifest, err := h.Manifest().wire()
+	server, err := newServer(h)
 	if err != nil {
 		return err
 	}
+	manifest := server.manifest
 	if len(os.Args) == 2 && os.Args[1] == "manifest" {
 		return printManifest(manifest)
 	}
@@ -55,7 +56,7 @@ func serve(h Handler) error {
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: wire.Handshake,
 		VersionedPlugins: map[int]plugin.PluginSet{
-			wire.ProtocolVersion: {wire.PluginName: &grpcPlugin{server: newServer(h, manifest)}},
+			wire.ProtocolVersion: {wire.PluginName: &grpcPlugin{server: server}},
 		},
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessage))...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/internal/serving"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -42,22 +43,21 @@ type attached struct {
 // thread then.
 const maxRunning = 1024
 
-// NewServer is the gRPC service that Serve serves, for a transport of one's own; sdktest serves it in memory. The error
-// names every fault of the manifest.
-func NewServer(h Handler) (wire.PluginServer, error) {
+func init() {
+	serving.New = func(handler any) (serving.Server, error) { return newServer(handler.(Handler)) }
+}
+
+// newServer makes a server of the handler. The error names every fault of its manifest.
+func newServer(h Handler) (*server, error) {
 	manifest, err := h.Manifest().wire()
 	if err != nil {
 		return nil, err
 	}
-	return newServer(h, manifest), nil
-}
-
-func newServer(h Handler, manifest *wire.Manifest) *server {
 	s := &server{handler: h, manifest: manifest, syscalls: map[string]*wire.Syscall{}, sessions: map[uint64]*attached{}}
 	for _, sc := range manifest.GetSyscalls() {
 		s.syscalls[sc.GetName()] = sc
 	}
-	return s
+	return s, nil
 }
 
 func (s *server) Manifest(context.Context, *wire.ManifestRequest) (*wire.Manifest, error) {

@@ -48,7 +48,7 @@ func (h *trial) Close() error {
 // serveTrial makes a server with session 1 attached.
 func serveTrial(t *testing.T, h *trial) wire.PluginServer {
 	t.Helper()
-	s, err := NewServer(h)
+	s, err := newServer(h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func newStream(t *testing.T, n *wire.Notification, answers ...*wire.BrokerMessag
 }
 
 func TestNewServerRefusesManifest(t *testing.T) {
-	if _, err := NewServer(&nameless{}); err == nil || !strings.Contains(err.Error(), "plugin name") {
+	if _, err := newServer(&nameless{}); err == nil || !strings.Contains(err.Error(), "plugin name") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -117,7 +117,7 @@ func TestServerAttach(t *testing.T) {
 		"no session": {func() (Session, error) { return nil, nil }, "the handler returned no session"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := NewServer(&trial{attach: test.attach})
+			s, err := newServer(&trial{attach: test.attach})
 			if err != nil {
 				t.Fatal(err)
 			}

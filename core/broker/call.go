@@ -8,9 +8,9 @@ import (
 
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,8 +34,7 @@ type call struct {
 type desk struct {
 	cpu      int // of the thread
 	call     call
-	memory   callerMemory
-	snapshot snapshot
+	snapshot wire.Snapshot
 	dialogue lane.Dialogue
 }
 
@@ -92,7 +91,7 @@ func (c *call) decide() decision {
 		return decision{response: continueResponse}
 	}
 	for _, r := range c.routes[name] {
-		if !matches(r.syscall, &c.n.Args) {
+		if !r.syscall.Wants(&c.n.Args) {
 			continue
 		}
 		s := &c.sessions[r.session]
@@ -136,8 +135,7 @@ func (c *call) consult(s *session, declared *wire.Syscall) (*wire.Response, *lan
 	if c.n.TID == 0 {
 		return nil, nil, errors.New("the caller is in a pid namespace that the broker does not see")
 	}
-	c.memory = callerMemory(c.n.TID)
-	c.declared, c.reads = declared, c.snapshot.take(&c.memory, declared.GetReads(), c.n.Arch, &c.n.Args)
+	c.declared, c.reads = declared, c.snapshot.Take(int(c.n.TID), declared.GetReads(), c.n.Arch, &c.n.Args)
 	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
 	if len(c.reads) > 0 && !c.Valid() {
 		return nil, nil, notify.ErrGone
@@ -204,16 +202,8 @@ func failureResponse(v *wire.Verdict) *wire.Response {
 func (c *call) Valid() bool { return c.answers.Valid(c.n.ID) }
 
 // ReadMemory implements lane.Caller. A caller that is gone is ESRCH.
-func (c *call) ReadMemory(address uint64, n uint32, asString bool) *wire.Memory {
-	if n > wire.MaxRead {
-		return &wire.Memory{Errno: int32(unix.E2BIG)}
-	}
-	copied := &wire.Memory{}
-	if asString {
-		readText(copied, &c.memory, address, n)
-	} else {
-		readBytes(copied, &c.memory, address, n)
-	}
+func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
+	copied := wire.Ask(int(c.n.TID), question)
 	if !c.Valid() {
 		return &wire.Memory{Errno: int32(unix.ESRCH)}
 	}
@@ -252,7 +242,7 @@ func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 		return 0 // a caller that is gone is noticed by send
 	}
 	for _, w := range writes {
-		if errno := target.WriteMemory(int(c.n.TID), w.GetAddress(), w.GetData()); errno != 0 {
+		if errno := linux.WriteMemory(int(c.n.TID), w.GetAddress(), w.GetData()); errno != 0 {
 			return unix.EFAULT
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/sdk/target"
 	"github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
@@ -130,7 +131,7 @@ func tryGetfd(context.Context) (string, error) {
 
 func tryReadMemory(context.Context) (string, error) {
 	from, to := []byte("memory"), make([]byte, 6)
-	if errno := target.ReadMemory(os.Getpid(), uint64(uintptr(unsafe.Pointer(&from[0]))), to); errno != 0 {
+	if errno := linux.ReadMemory(os.Getpid(), uint64(uintptr(unsafe.Pointer(&from[0]))), to); errno != 0 {
 		return "", errno
 	}
 	if string(to) != string(from) {

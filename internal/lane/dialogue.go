@@ -17,7 +17,7 @@ var (
 
 // Caller is the broker's side of the notification that a plugin has: its answers to the plugin's questions.
 type Caller interface {
-	ReadMemory(address uint64, n uint32, asString bool) *wire.Memory
+	ReadMemory(question *wire.ReadMemory) *wire.Memory
 	Valid() bool
 }
 

@@ -19,8 +19,8 @@ type quietCaller struct {
 }
 
 func (c *quietCaller) Valid() bool { return !c.gone }
-func (c *quietCaller) ReadMemory(_ uint64, n uint32, _ bool) *wire.Memory {
-	return &wire.Memory{Data: make([]byte, n)}
+func (c *quietCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
+	return &wire.Memory{Data: make([]byte, question.GetLength())}
 }
 
 // laneTo makes lanes whose plugin is the function, which gets the notification and the plugin's end.
@@ -291,7 +291,7 @@ type askedCaller struct {
 	asked func()
 }
 
-func (c *askedCaller) ReadMemory(address uint64, n uint32, asString bool) *wire.Memory {
+func (c *askedCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	c.asked()
-	return c.quietCaller.ReadMemory(address, n, asString)
+	return c.quietCaller.ReadMemory(question)
 }

@@ -49,8 +49,8 @@ func OverStream(ctx context.Context, plugin wire.PluginClient, n *wire.Notificat
 func reply(question *wire.PluginMessage, caller Caller) (*wire.BrokerMessage, error) {
 	switch q := question.GetMessage().(type) {
 	case *wire.PluginMessage_ReadMemory:
-		memory := caller.ReadMemory(q.ReadMemory.GetAddress(), q.ReadMemory.GetLength(), q.ReadMemory.GetString_())
-		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: memory}}, nil
+		memory := &wire.BrokerMessage_Memory{Memory: caller.ReadMemory(q.ReadMemory)}
+		return &wire.BrokerMessage{Message: memory}, nil
 	case *wire.PluginMessage_CheckValid:
 		validity := &wire.Validity{Valid: caller.Valid()}
 		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: validity}}, nil

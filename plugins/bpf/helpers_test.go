@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m) }
+func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 
 // enabled are the settings with which the plugin does something.
 var enabled = sdktest.WithSettings(map[string]any{"devices": true})

@@ -123,7 +123,7 @@ func (h small) Attach(ctx context.Context, c sdk.Container, given sdk.Settings) 
 // attached.
 func TestTooManyPrograms(t *testing.T) {
 	tr := newTree(t)
-	c := tr.container(t, small{}, enabled)
+	c := tr.container(t, sdktest.InProcess(small{}), enabled)
 	keep := func(want string) {
 		t.Helper()
 		got := c.Call(t, "repeat 10", load(nil))

@@ -7,7 +7,7 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m) }
+func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 
 // pair compares the plugin with real root.
 type pair struct{ *sdktest.Pair }

@@ -104,7 +104,7 @@ func TestHostProcfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := strconv.Itoa(sdktest.PluginDescriptor(t, outside))
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
+	c := sdktest.NewContainer(t, sdktest.InProcess(handler{}), sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 	script := []string{"chdir /tmp"}
 	for _, self := range []string{"self", "thread-self"} {
 		script = append(script,

@@ -147,7 +147,7 @@ func TestSwappedLink(t *testing.T) {
 	for name, target := range map[string]string{"descriptor": "/mnt/host/self/fd/" + strconv.Itoa(number), "own-descriptor": "/proc/self/fd/" + strconv.Itoa(number),
 		"closed": "/tmp/closed"} {
 		t.Run(name, func(t *testing.T) {
-			c := sdktest.NewContainer(t, handler{}, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
+			c := sdktest.NewContainer(t, sdktest.InProcess(handler{}), sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 			closed := filepath.Join(c.Rootfs(), hostDirectory(t, c, "closed", 0, 0, 0o700))
 			mine := filepath.Join(c.Rootfs(), hostDirectory(t, c, "mine", sdktest.HostID+5, sdktest.HostID+5, 0o700))
 			links := filepath.Join(c.Rootfs(), hostDirectory(t, c, "links", sdktest.HostID, sdktest.HostID, 0o755))

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
@@ -156,7 +157,12 @@ func eachVersion(t *testing.T, test func(t *testing.T, g guard)) {
 // guarded is a container with /dev/disk, which it may open in this way.
 func guarded(t *testing.T, g guard, device, access string) *sdktest.Container {
 	t.Helper()
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4", "squashfs"}, "shift": true}))
+	return guardedBy(t, handler{}, g, device, access)
+}
+
+func guardedBy(t *testing.T, h sdk.Handler, g guard, device, access string) *sdktest.Container {
+	t.Helper()
+	c := sdktest.NewContainer(t, h, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4", "squashfs"}, "shift": true}))
 	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
 	g.allow(t, deviceOf(t, device), access)
 	g.add(t, c)
@@ -393,13 +399,13 @@ func TestWithoutExclusive(t *testing.T) {
 		device := loop(t, ext4(t))
 		mount := hostMount(t, device)
 		for access, want := range map[string]string{"": "EPERM", "r": "EPERM", "rw": "EBUSY"} {
-			c := guarded(t, g, device, access)
+			c := guardedBy(t, sdktest.InProcess(handler{}), g, device, access)
 			expect(t, c, want, "errno", mountDisk)
 			expect(t, c, "ok "+want, "addfd value errno", createDisk...)
 		}
 		mount.Close()
 		free(t, device)
-		c := guarded(t, g, device, "rw")
+		c := guardedBy(t, sdktest.InProcess(handler{}), g, device, "rw")
 		expect(t, c, "ok EBUSY EPERM ok ok", "value errno continue value", mountDisk, "mkdir n", "sys mount s:/dev/disk s:n s:ext4 0 null",
 			"sys mount null s:m null MS_REMOUNT|MS_RDONLY null", "sys umount2 s:m 0", mountDisk)
 	})

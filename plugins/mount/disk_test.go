@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m) }
+func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 
 // run runs a program of the host.
 func run(t testing.TB, name string, args ...string) string {

@@ -92,10 +92,10 @@ func TestLeavesNothing(t *testing.T) {
 			free(t, device)
 		})
 		if name == "first" {
-			before = sdktest.Descriptors(t)
+			before = sdktest.PluginDescriptors(t, handler{})
 		}
 	}
-	if now := sdktest.Descriptors(t); now != before {
+	if now := sdktest.PluginDescriptors(t, handler{}); now != before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
 	s, err := openScratch()

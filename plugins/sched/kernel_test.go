@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m) }
+func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 
 // pair compares the plugin with real root.
 type pair struct{ *sdktest.Pair }

@@ -232,7 +232,7 @@ func (p prober) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, err
 // change is made: the last check must see that.
 func TestReusedNumber(t *testing.T) {
 	caller := sdktest.Caller(t)
-	c := sdktest.NewContainer(t, prober{probe: func(ctx context.Context, req *sdk.Request) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(prober{probe: func(ctx context.Context, req *sdk.Request) {
 		if req.Int32(0) == 0 {
 			return
 		}
@@ -259,7 +259,7 @@ func TestReusedNumber(t *testing.T) {
 		if own, err := th.InUserNamespace(req.Container.UserNamespace); own || !isGone(err) {
 			t.Errorf("thread %d is the container's: %v, %v", th.TID(), own, err)
 		}
-	}})
+	}}))
 	c.Call(t, "do mknod s:/tmp/never S_IFIFO|0666 0").Lines(t)
 	p := c.Start(t, c.Install(t, caller), script(numbered(5000, "fork"), []string{param(0, 0), "open /tmp/never O_RDONLY"})...)
 	waitCalls(t, p, 1)

@@ -8,7 +8,7 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m) }
+func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 
 // reading switches the calls on that read and remove.
 var reading = sdktest.WithSettings(map[string]any{"read": true})

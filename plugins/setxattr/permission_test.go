@@ -201,7 +201,7 @@ func TestHostProcfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := strconv.Itoa(sdktest.PluginDescriptor(t, outside))
-	c := sdktest.NewContainer(t, handler{}, reading, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
+	c := sdktest.NewContainer(t, sdktest.InProcess(handler{}), reading, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 	for _, self := range []string{"self", "thread-self"} {
 		script := inOwnDirectory(t, []string{
 			"sys setxattr s:/mnt/host/" + self + "/root" + outside + opaqueY, "sys setxattr s:/mnt/host/" + self + "/fd/" + number + opaqueY,

@@ -96,7 +96,7 @@ func TestSwapped(t *testing.T) {
 		"power-link": {[]string{"do chmod s:/tmp/p 0700", "do chown s:/tmp/p 5 5"}, "/mnt/host/thread-self/fd/" + descriptor},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := sdktest.NewContainer(t, handler{}, reading, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
+			c := sdktest.NewContainer(t, sdktest.InProcess(handler{}), reading, sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 			p := filepath.Join(c.Rootfs(), hostDirectory(t, c, "p", sdktest.HostID, sdktest.HostID))
 			hosts := filepath.Join(c.Rootfs(), hostDirectory(t, c, "p/hosts", 0, 0))
 			hostDirectory(t, c, "p/mine", sdktest.HostID, sdktest.HostID)
@@ -135,10 +135,10 @@ func TestNothingLeft(t *testing.T) {
 				"sys setxattrat @0 s:no 0"+opaque+args, "sys setxattr s:/proc/self/fd/3"+opaqueY, "sys setxattr s:/proc/self/fd/9"+opaqueY)
 		})
 		if name == "first" {
-			before = sdktest.Descriptors(t)
+			before = sdktest.PluginDescriptors(t, handler{})
 		}
 	}
-	if now := sdktest.Descriptors(t); now != before {
+	if now := sdktest.PluginDescriptors(t, handler{}); now != before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m) }
+func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 
 // caller asks sysinfo(2) in several situations.
 const caller = `
@@ -148,22 +147,25 @@ func (n numbers) between(t *testing.T, key string, low, high uint64) {
 	}
 }
 
-// grouped is the handler for a container whose init is put into a cgroup first, as a runtime would have done.
-type grouped struct {
-	handler
-	controllers, dir, path string
+// cgroup is a version 1 cgroup for a container.
+type cgroup struct {
+	dir  string // on the host
+	path string // below the root of the hierarchy
 }
 
-func (g grouped) Attach(ctx context.Context, c sdk.Container, s sdk.Settings) (sdk.Session, error) {
-	if err := os.WriteFile(filepath.Join(g.dir, "cgroup.procs"), []byte(strconv.Itoa(c.InitPID)), 0); err != nil {
-		return nil, err
+// option puts a container into it.
+func (g cgroup) option(t testing.TB) sdktest.Option {
+	t.Helper()
+	dir, err := os.Open(g.dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	c.Cgroups[g.controllers] = g.path
-	return g.handler.Attach(ctx, c, s)
+	t.Cleanup(func() { dir.Close() })
+	return sdktest.WithCgroup(dir)
 }
 
 // newCgroup makes a version 1 cgroup below this process's own.
-func newCgroup(t testing.TB, controller string) grouped {
+func newCgroup(t testing.TB, controller string) cgroup {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	h, err := thisHost()
@@ -181,7 +183,7 @@ func newCgroup(t testing.TB, controller string) grouped {
 		sdktest.Lacking(t, "needs the %s controller in cgroup version 1", controller)
 	}
 	name := fmt.Sprintf("sysinfo-test-%d-%d", os.Getpid(), time.Now().UnixNano())
-	g := grouped{controllers: controllers, dir: filepath.Join(dir.path, name), path: filepath.Join(own[controllers], name)}
+	g := cgroup{filepath.Join(dir.path, name), filepath.Join(own[controllers], name)}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		sdktest.Lacking(t, "make a cgroup: %v", err)
 	}
@@ -190,7 +192,7 @@ func newCgroup(t testing.TB, controller string) grouped {
 }
 
 // newLimited makes a memory cgroup with a limit in bytes.
-func newLimited(t testing.TB, limit int) grouped {
+func newLimited(t testing.TB, limit int) cgroup {
 	t.Helper()
 	g := newCgroup(t, "memory")
 	setLimit(t, g.dir, limit)
@@ -232,7 +234,7 @@ func TestLimitedContainer(t *testing.T) {
 	const limit = 64 * mib
 	for abi, flags := range abis() {
 		t.Run(abi, func(t *testing.T) {
-			c := sdktest.NewContainer(t, newLimited(t, limit))
+			c := sdktest.NewContainer(t, handler{}, newLimited(t, limit).option(t))
 			program := c.Install(t, compileC(t, caller, flags...))
 			run := func(args ...string) numbers { return parseOutput(t, c.Run(t, program, args...)) }
 
@@ -277,7 +279,7 @@ func TestBusyboxFree(t *testing.T) {
 	}
 	mount := os.NewFile(uintptr(tree), "meminfo")
 	defer mount.Close()
-	c := sdktest.NewContainer(t, g, sdktest.WithMount(mount, "/proc/meminfo"))
+	c := sdktest.NewContainer(t, handler{}, g.option(t), sdktest.WithMount(mount, "/proc/meminfo"))
 	program := c.Install(t, busybox)
 	// So that most of what the container uses is cache.
 	if r := c.Run(t, program, "dd", "if="+program, "of=/tmp/cached", "bs=1M"); r.ExitCode != 0 {
@@ -347,7 +349,7 @@ func TestUnlimitedContainer(t *testing.T) {
 // TestPidsController has the kernel's own count of the container's tasks.
 func TestPidsController(t *testing.T) {
 	g := newCgroup(t, "pids")
-	c := sdktest.NewContainer(t, g)
+	c := sdktest.NewContainer(t, handler{}, g.option(t))
 	program := c.Install(t, compileC(t, caller))
 	parseOutput(t, c.Run(t, program, "threads", "100")).between(t, "procs", 102, 160)
 	current, err := newFile(g.dir, "pids.current").readAmount()
@@ -413,10 +415,8 @@ func TestLoadsSetting(t *testing.T) {
 
 // TestUnprivileged reads everything as an ordinary user without capabilities, as the plugin runs.
 func TestUnprivileged(t *testing.T) {
-	l := newLimited(t, 64*mib)
-	c := sdktest.NewContainer(t, l)
+	c := sdktest.NewContainer(t, handler{}, newLimited(t, 64*mib).option(t))
 	container := c.Identity()
-	container.Cgroups["memory"] = l.path
 	h, err := thisHost()
 	if err != nil {
 		t.Fatal(err)
@@ -505,14 +505,12 @@ func TestManifest(t *testing.T) {
 
 // BenchmarkSysinfo is one call's work in a limited container, without transport.
 func BenchmarkSysinfo(b *testing.B) {
-	l := newLimited(b, 64*mib)
-	c := sdktest.NewContainer(b, l)
+	c := sdktest.NewContainer(b, handler{}, newLimited(b, 64*mib).option(b))
 	h, err := thisHost()
 	if err != nil {
 		b.Fatal(err)
 	}
 	container := c.Identity()
-	container.Cgroups["memory"] = l.path
 	session := newSession(h, container, settings{Loads: loadsHost})
 	defer session.Close()
 	info, _ := h.sysinfo()

@@ -1,10 +1,12 @@
 package sdktest
 
 import (
+	"fmt"
 	"os"
 	"sync"
 	"testing"
 
+	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +34,7 @@ func Swap(t testing.TB, a, b string) (stop func()) {
 	}
 }
 
-// PluginDescriptor opens a directory in the plugin's process, which is the test's, until the end of the test, under a number
+// PluginDescriptor opens a directory in the test's process, which is the plugin's with InProcess, until the end of the test, under a number
 // that no caller has a descriptor of: no path of a caller may lead to it.
 func PluginDescriptor(t testing.TB, dir string) int {
 	t.Helper()
@@ -49,10 +51,10 @@ func PluginDescriptor(t testing.TB, dir string) int {
 	return number
 }
 
-// Descriptors is how many this process has open.
-func Descriptors(t testing.TB) int {
+// PluginDescriptors is how many descriptors the process of a handler has open that Main was given.
+func PluginDescriptors(t testing.TB, h sdk.Handler) int {
 	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pluginOf(t, h).pid))
 	if err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}

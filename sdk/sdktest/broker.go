@@ -8,10 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,8 +46,8 @@ func (r *recorder) all() []Record {
 // broker answers notifications by a plugin's session.
 type broker struct {
 	t        testing.TB
-	client   wire.PluginClient
-	manifest *wire.Manifest
+	plugin   *plugin
+	manifest *wire.Manifest // as far as the settings switch it on
 	session  uint64
 	deadline time.Duration
 }
@@ -98,103 +99,46 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 	}
 	s := syscallOf(n.broker.manifest, sdk.Arch(n.Arch), n.NR)
 	record.Syscall = s.GetName()
-	if s == nil || !wanted(s, n.Args) {
+	if s == nil || !s.Wants(&n.Args) {
 		n.finish(Outcome{Kind: Unwanted}, n.fd.SendContinue)
 		return
 	}
-	reads := make([]*wire.Memory, len(s.GetReads()))
-	for i, d := range s.GetReads() {
-		reads[i] = memory(n.declaredRead(d))
-	}
-	if !n.valid() {
+	d := &lane.Dialogue{}
+	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session, s.GetName()
+	d.Notification.Tid, d.Notification.Arch, d.Notification.Nr, d.Notification.Args = int32(n.TID), n.Arch, n.NR, n.Args[:]
+	d.Notification.Reads = new(wire.Snapshot).Take(int(n.TID), s.GetReads(), n.Arch, &n.Args)
+	if !n.Valid() { // what was read may be another's
 		n.record(Outcome{Kind: Gone, Err: notify.ErrGone})
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.broker.deadline)
-	defer cancel()
-	go n.watch(ctx, cancel)
-	outcome := handle(ctx, n.broker.client, &wire.Notification{
-		Id: n.ID, Session: n.broker.session, Syscall: s.GetName(), Arch: n.Arch, Nr: n.NR,
-		Args: n.Args[:], Tid: int32(n.TID), Reads: reads,
-	}, n)
-	if outcome.Kind == Failure || outcome.Kind == Gone {
-		n.finish(outcome, n.sendFailure)
+	response, added, err := n.broker.plugin.handle(ctx, d, n, n.broker.deadline)
+	if err != nil {
+		n.finish(failed(err), n.sendFailure)
+		return
 	}
+	n.answer(outcomeOf(n.broker.t, response, added))
 }
 
-// watchInterval is how often a caller is looked after.
-const watchInterval = 10 * time.Millisecond
+// Valid implements lane.Caller.
+func (n *notification) Valid() bool { return n.fd.Valid(n.ID) }
 
-// watch ends the context when the caller no longer waits.
-func (n *notification) watch(ctx context.Context, cancel func()) {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if !n.valid() {
-				cancel()
-				return
-			}
-		}
+// ReadMemory implements lane.Caller.
+func (n *notification) ReadMemory(question *wire.ReadMemory) *wire.Memory {
+	copied := wire.Ask(int(n.TID), question)
+	if !n.Valid() {
+		return memory(nil, unix.ESRCH)
 	}
+	return copied
 }
-
-// declaredRead copies declared memory, with the faults of plugin.proto.
-func (n *notification) declaredRead(d *wire.Read) ([]byte, syscall.Errno) {
-	address := n.pointer(d.GetArg())
-	switch kind := d.GetKind().(type) {
-	case *wire.Read_String_:
-		return n.readString(address, int(kind.String_.GetMax()))
-	case *wire.Read_Bytes:
-		length := n.pointer(kind.Bytes.GetLengthArg())
-		if length > uint64(kind.Bytes.GetMax()) {
-			return nil, unix.E2BIG
-		}
-		return n.readMemory(address, int(length))
-	default:
-		return n.readMemory(address, int(d.GetStruct().GetSize()))
-	}
-}
-
-// pointer is an argument as wide as the caller's registers.
-func (n *notification) pointer(arg uint32) uint64 {
-	if sdk.Arch(n.Arch).Is32Bit() {
-		return uint64(uint32(n.Args[arg]))
-	}
-	return n.Args[arg]
-}
-
-func (n *notification) readMemory(address uint64, length int) ([]byte, syscall.Errno) {
-	data := make([]byte, length)
-	fault := target.ReadMemory(int(n.TID), address, data)
-	return n.stillItsOwn(data, fault)
-}
-
-func (n *notification) readString(address uint64, max int) ([]byte, syscall.Errno) {
-	return n.stillItsOwn(target.AppendString(nil, int(n.TID), address, max))
-}
-
-// stillItsOwn makes sure that what was read by thread id is of the thread that called.
-func (n *notification) stillItsOwn(data []byte, fault syscall.Errno) ([]byte, syscall.Errno) {
-	if !n.valid() {
-		return nil, unix.ESRCH
-	}
-	return data, fault
-}
-
-func (n *notification) valid() bool { return n.fd.Valid(n.ID) }
 
 // answer performs the plugin's response.
-func (n *notification) answer(response *wire.Response) Outcome {
-	outcome := outcomeOf(response)
-	if !n.valid() {
-		outcome = Outcome{Kind: Gone, Err: notify.ErrGone}
+func (n *notification) answer(outcome Outcome) {
+	if !n.Valid() {
+		n.record(Outcome{Kind: Gone, Err: notify.ErrGone})
+		return
 	}
 	for _, w := range outcome.Writes {
-		if fault := target.WriteMemory(int(n.TID), w.Address, w.Data); fault != 0 {
+		if fault := linux.WriteMemory(int(n.TID), w.Address, w.Data); fault != 0 {
 			outcome = Outcome{Kind: Errno, Errno: unix.EFAULT}
 			break
 		}
@@ -207,18 +151,13 @@ func (n *notification) answer(response *wire.Response) Outcome {
 	case Continue, Next:
 		n.finish(outcome, n.fd.SendContinue)
 	case AddFD:
-		n.addFD(outcome, int(response.GetAddFd().GetFd()))
+		n.finish(outcome, func(id uint64) error {
+			_, err := n.fd.SendFD(id, int(outcome.File.Fd()), outcome.CloseOnExec)
+			return err
+		})
+	default:
+		n.finish(outcome, n.sendFailure)
 	}
-	return outcome
-}
-
-// addFD keeps a copy of the descriptor for the record.
-func (n *notification) addFD(outcome Outcome, fd int) {
-	outcome.File = duplicate(n.broker.t, fd)
-	n.finish(outcome, func(id uint64) error {
-		_, err := n.fd.SendFD(id, fd, outcome.CloseOnExec)
-		return err
-	})
 }
 
 // sendFailure answers with the manifest's verdict.

@@ -44,8 +44,9 @@ type Container struct {
 }
 
 // NewContainer makes a container in which the handler answers the system calls of its manifest, until the end of the
-// test. Every call that the manifest's conditions want is copied, checked and answered as the broker does it, over the
-// real RPC; the handler runs in this process, which must be root. With a nil handler nothing is intercepted.
+// test. Every call that the manifest's conditions want is copied, checked and answered as the broker does it, over
+// lanes. The handler is one that Main was given, and runs in a process and a sandbox as in production, with the capabilities of its
+// manifest alone; or see InProcess. With a nil handler nothing is intercepted.
 //
 // The package needs a TestMain that calls Main. Without root the test is skipped, or fails if INTERCEDE_TEST_STRICT=1.
 //
@@ -107,18 +108,19 @@ func (c *Container) Identity() sdk.Container { return c.identity }
 // intercept puts the handler between the container and the kernel.
 func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 	t.Helper()
-	client, manifest := connect(t, h)
-	settings, err := fillSettings(manifest, config.settings)
+	p := pluginOf(t, h)
+	settings, err := fillSettings(p.manifest, config.settings)
 	if err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}
 	// Cleanup runs in reverse: the container ends, then what is in flight, then the session.
-	if err := attach(t, client, 1, c.identity, settings); err != nil {
+	session, err := p.attach(t, c.identity, settings)
+	if err != nil {
 		t.Fatalf("sdktest: attach: %v", err)
 	}
 	t.Cleanup(c.stop)
-	taken := wire.Narrow(manifest, settings)
-	c.broker = &broker{t: t, client: client, manifest: taken, session: 1, deadline: config.deadline}
+	taken := wire.Narrow(p.manifest, settings)
+	c.broker = &broker{t: t, plugin: p, manifest: taken, session: session, deadline: config.deadline}
 	c.filter = buildFilter(taken)
 }
 
@@ -149,6 +151,9 @@ func (c *Container) startInit(t testing.TB, config config) error {
 		c.stop()
 		unix.Close(c.socket)
 	})
+	if err := join(config.cgroup, c.init.Process.Pid); err != nil {
+		return err
+	}
 	s := setup{Rootfs: c.rootfs}
 	var mounts []int
 	for _, m := range config.mounts {

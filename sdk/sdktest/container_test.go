@@ -52,7 +52,7 @@ func TestContainerOutcomes(t *testing.T) {
 		"panic":    {func(context.Context, *sdk.Request) (sdk.Response, error) { panic("ouch") }, "-1 5", "failure"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := sdktest.NewContainer(t, newHandler(test.handle, sdk.Syscall{Name: "getppid"}))
+			c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(test.handle, sdk.Syscall{Name: "getppid"})))
 			result := c.Call(t, "sys getppid")
 			if got := line(result.Lines(t)[0]); got != test.want || kinds(result) != test.kind {
 				t.Errorf("the caller got %s (%s), want %s (%s)", got, kinds(result), test.want, test.kind)
@@ -62,7 +62,7 @@ func TestContainerOutcomes(t *testing.T) {
 }
 
 func TestContainerArches(t *testing.T) {
-	c := sdktest.NewContainer(t, newHandler(always(sdk.Return(7)), sdk.Syscall{Name: "getppid"}))
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(always(sdk.Return(7)), sdk.Syscall{Name: "getppid"})))
 	for _, test := range []struct {
 		call func(testing.TB, ...string) sdktest.Result
 		is32 bool
@@ -75,10 +75,10 @@ func TestContainerArches(t *testing.T) {
 }
 
 func TestContainerConditions(t *testing.T) {
-	c := sdktest.NewContainer(t, newHandler(always(sdk.Return(7)), sdk.Syscall{Name: "mknod", When: []sdk.Match{
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(always(sdk.Return(7)), sdk.Syscall{Name: "mknod", When: []sdk.Match{
 		{{Arg: 1, Mask: unix.S_IFMT, Value: unix.S_IFCHR}},
 		{{Arg: 1, Mask: unix.S_IFMT, Value: unix.S_IFBLK}, {Arg: 2, Mask: 0xff, Value: 3}},
-	}}))
+	}})))
 	result := c.Call(t, "sys mknod s:/c S_IFCHR 0", "sys mknod s:/b S_IFBLK 3", "sys mknod s:/b S_IFBLK 4", "sys mknod s:/p S_IFIFO 0")
 	var got []string
 	for _, l := range result.Lines(t) {
@@ -96,7 +96,7 @@ func TestContainerConditions(t *testing.T) {
 func TestContainerReads(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
-	c := sdktest.NewContainer(t, newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 		path, pathFault := req.String(0)
 		value, valueFault := req.Bytes(2)
 		_, live, err := req.ReadString(ctx, req.Pointer(0), sdk.PathMax)
@@ -104,7 +104,7 @@ func TestContainerReads(t *testing.T) {
 		defer mu.Unlock()
 		got = append(got, fmt.Sprintf("%d %d %q %d %d %v", len(path), int(pathFault), value, int(valueFault), int(live), err))
 		return sdk.Errno(unix.ENODATA), nil
-	}, sdk.Syscall{Name: "setxattr", Reads: []sdk.Read{sdk.ReadPath(0), sdk.ReadBytes(2, 3, 8)}}))
+	}, sdk.Syscall{Name: "setxattr", Reads: []sdk.Read{sdk.ReadPath(0), sdk.ReadBytes(2, 3, 8)}})))
 
 	script := []string{
 		"sys setxattr s:/abc null hex:4142 2 0",
@@ -142,9 +142,9 @@ func TestContainerReads(t *testing.T) {
 }
 
 func TestContainerWritesBack(t *testing.T) {
-	c := sdktest.NewContainer(t, newHandler(func(_ context.Context, req *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(_ context.Context, req *sdk.Request) (sdk.Response, error) {
 		return sdk.Return(0).Write(req.Pointer(0)+1, []byte{0xab, 0xcd}), nil
-	}, sdk.Syscall{Name: "sysinfo"}))
+	}, sdk.Syscall{Name: "sysinfo"})))
 	lines := c.Call(t, "sys sysinfo buf:4", "sys sysinfo bad").Lines(t)
 	if got := fmt.Sprintf("%x", []byte(lines[0].Bufs[0])); got != "00abcd00" {
 		t.Errorf("the buffer is %s", got)
@@ -155,10 +155,10 @@ func TestContainerWritesBack(t *testing.T) {
 }
 
 func TestContainerAddsDescriptor(t *testing.T) {
-	c := sdktest.NewContainer(t, newHandler(func(context.Context, *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(context.Context, *sdk.Request) (sdk.Response, error) {
 		null, err := os.Open(os.DevNull)
 		return sdk.AddFD(null, true), err
-	}, sdk.Syscall{Name: "getppid"}))
+	}, sdk.Syscall{Name: "getppid"})))
 	result := c.Call(t, "fd getppid", "sys fcntl @0 F_GETFD", "sys read @0 buf:1 1")
 	lines := result.Lines(t)
 	if lines[0].Ret != unix.FD_CLOEXEC || lines[1].Ret != 0 || lines[1].Errno != 0 {
@@ -172,7 +172,7 @@ func TestContainerAddsDescriptor(t *testing.T) {
 // TestContainerTarget checks that the handler reaches the very thread that calls.
 func TestContainerTarget(t *testing.T) {
 	var got []string
-	c := sdktest.NewContainer(t, newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 		privileged, err := req.Privileged(ctx, unix.CAP_MKNOD)
 		if err != nil {
 			return sdk.Response{}, err
@@ -188,7 +188,7 @@ func TestContainerTarget(t *testing.T) {
 		got = append(got, fmt.Sprintf("%v %d %d %o %v leader=%v", privileged, credentials.UIDs.Filesystem, credentials.GIDs.Filesystem,
 			credentials.Umask, credentials.Groups, credentials.TGID == req.TID))
 		return sdk.Continue(), nil
-	}, sdk.Syscall{Name: "getppid"}))
+	}, sdk.Syscall{Name: "getppid"})))
 	for name, test := range map[string]struct {
 		script string
 		want   string
@@ -218,12 +218,12 @@ func TestContainerTarget(t *testing.T) {
 func TestContainerCallerKilled(t *testing.T) {
 	entered := make(chan struct{})
 	saw := make(chan error, 2)
-	c := sdktest.NewContainer(t, newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 		close(entered)
 		<-ctx.Done()
 		saw <- ctx.Err()
 		return sdk.Response{}, sdk.ErrGone
-	}, sdk.Syscall{Name: "getppid"}))
+	}, sdk.Syscall{Name: "getppid"})))
 	p := c.Start(t, c.Install(t, sdktest.Caller(t)), "sys getppid")
 	<-entered
 	p.Kill(t)
@@ -238,7 +238,7 @@ func TestContainerCallerKilled(t *testing.T) {
 func TestContainerCheckValid(t *testing.T) {
 	entered, killed := make(chan struct{}), make(chan struct{})
 	saw := make(chan error, 1)
-	c := sdktest.NewContainer(t, newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 		close(entered)
 		<-killed
 		err := req.CheckValid(ctx)
@@ -247,7 +247,7 @@ func TestContainerCheckValid(t *testing.T) {
 		}
 		saw <- err
 		return sdk.Response{}, err
-	}, sdk.Syscall{Name: "getppid"}))
+	}, sdk.Syscall{Name: "getppid"})))
 	p := c.Start(t, c.Install(t, sdktest.Caller(t)), "sys getppid")
 	<-entered
 	p.Kill(t)
@@ -263,10 +263,10 @@ func TestContainerCheckValid(t *testing.T) {
 func TestContainerDeadline(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
-	c := sdktest.NewContainer(t, newHandler(func(context.Context, *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(context.Context, *sdk.Request) (sdk.Response, error) {
 		<-release
 		return sdk.Return(0), nil
-	}, sdk.Syscall{Name: "getppid"}), sdktest.WithDeadline(50*time.Millisecond))
+	}, sdk.Syscall{Name: "getppid"})), sdktest.WithDeadline(50*time.Millisecond))
 	result := c.Call(t, "sys getppid")
 	if got := line(result.Lines(t)[0]); got != "-1 5" || kinds(result) != "failure" {
 		t.Errorf("the caller got %s, %s", got, kinds(result))
@@ -278,7 +278,7 @@ func TestContainerConcurrent(t *testing.T) {
 	const callers = 8
 	var inside atomic.Int32
 	all := make(chan struct{})
-	c := sdktest.NewContainer(t, newHandler(func(ctx context.Context, _ *sdk.Request) (sdk.Response, error) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(func(ctx context.Context, _ *sdk.Request) (sdk.Response, error) {
 		if inside.Add(1) == callers {
 			close(all)
 		}
@@ -288,7 +288,7 @@ func TestContainerConcurrent(t *testing.T) {
 		case <-ctx.Done():
 			return sdk.Response{}, ctx.Err()
 		}
-	}, sdk.Syscall{Name: "getppid"}))
+	}, sdk.Syscall{Name: "getppid"})))
 	result := c.Call(t, "threads "+strconv.Itoa(callers), "repeat 3", "sys getppid")
 	for _, l := range result.Lines(t) {
 		if line(l) != "1 0" {
@@ -333,7 +333,7 @@ func TestContainerLikeRealRoot(t *testing.T) {
 		"sys mknod longpath:4095 S_IFCHR|0600 dev:1:5", "stat x",
 		"mkdir /root/r", "chroot /root/r", "sys mknod s:/inside S_IFBLK|0600 dev:7:300", "stat /inside",
 	}
-	got := sdktest.NewContainer(t, trial).Call(t, script...)
+	got := sdktest.NewContainer(t, sdktest.InProcess(trial)).Call(t, script...)
 	got.Lines(t)
 	if want := sdktest.AsRoot(t, sdktest.Caller(t), script...); got.Stdout != want.Stdout {
 		t.Errorf("got\n%s\nreal root gets\n%s", got.Stdout, want.Stdout)
@@ -384,7 +384,7 @@ func TestContainerOptions(t *testing.T) {
 		container = c
 		return s.Decode(&settings)
 	}
-	c := sdktest.NewContainer(t, trial, sdktest.WithRootfs(rootfs), sdktest.WithSettings(map[string]any{"level": 4}),
+	c := sdktest.NewContainer(t, sdktest.InProcess(trial), sdktest.WithRootfs(rootfs), sdktest.WithSettings(map[string]any{"level": 4}),
 		sdktest.WithAnnotations(map[string]string{"color": "red"}))
 	if lines := c.Call(t, "sys getppid", "write /file text", "stat /file").Lines(t); lines[0].Ret != 1 || lines[1].Errno != 0 {
 		t.Errorf("got %+v", lines)

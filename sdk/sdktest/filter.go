@@ -49,22 +49,3 @@ func syscallOf(manifest *wire.Manifest, arch sdk.Arch, nr int32) *wire.Syscall {
 	}
 	return nil
 }
-
-// wanted evaluates the conditions of a declaration.
-func wanted(s *wire.Syscall, args [6]uint64) bool {
-	for _, match := range s.GetWhen() {
-		if holds(match, args) {
-			return true
-		}
-	}
-	return len(s.GetWhen()) == 0
-}
-
-func holds(match *wire.Match, args [6]uint64) bool {
-	for _, c := range match.GetAll() {
-		if args[c.GetArg()]&c.GetMask() != c.GetValue() {
-			return false
-		}
-	}
-	return true
-}

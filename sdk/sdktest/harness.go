@@ -7,22 +7,22 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
 )
 
-// Harness is a handler behind the real RPC, with no kernel at the other end.
+// Harness is a handler at the other end of a real lane, with no kernel at this end.
 type Harness struct {
-	t        testing.TB
-	client   wire.PluginClient
-	manifest *wire.Manifest
-	sessions atomic.Uint64
+	*plugin
+	t testing.TB
 }
 
-// Serve serves the handler to fake calls until the end of the test. A manifest that the broker would refuse fails the
-// test.
+// Serve serves the handler to fake calls, in the test's own process, until the end of the test. A manifest that the broker would
+// refuse fails the test.
 //
 //	session := sdktest.Serve(t, handler).Attach(sdk.Container{ID: "c1"}, map[string]any{"devices": []string{"c 1:3"}})
 //	outcome := session.Handle(t.Context(), sdktest.Call{
@@ -33,15 +33,14 @@ type Harness struct {
 //	if outcome.String() != "value 0" { ... }
 func Serve(t testing.TB, h sdk.Handler) *Harness {
 	t.Helper()
-	client, manifest := connect(t, h)
-	return &Harness{t: t, client: client, manifest: manifest}
+	return &Harness{t: t, plugin: serveHere(t, h)}
 }
 
 // Attach attaches a container until the end of the test. Settings override the manifest's defaults. A refusal fails the
 // test; see Refusal.
 func (h *Harness) Attach(container sdk.Container, settings map[string]any) *Session {
 	h.t.Helper()
-	session, err := h.attach(container, settings)
+	session, err := h.session(container, settings)
 	if err != nil {
 		h.t.Fatalf("sdktest: attach: %v", err)
 	}
@@ -52,18 +51,18 @@ func (h *Harness) Attach(container sdk.Container, settings map[string]any) *Sess
 // It is nil if the container was attached.
 func (h *Harness) Refusal(container sdk.Container, settings map[string]any) error {
 	h.t.Helper()
-	_, err := h.attach(container, settings)
+	_, err := h.session(container, settings)
 	return err
 }
 
-func (h *Harness) attach(container sdk.Container, overrides map[string]any) (*Session, error) {
+func (h *Harness) session(container sdk.Container, overrides map[string]any) (*Session, error) {
 	h.t.Helper()
 	settings, err := fillSettings(h.manifest, overrides)
 	if err != nil {
 		return nil, err
 	}
-	id := h.sessions.Add(1)
-	if err := attach(h.t, h.client, id, container, settings); err != nil {
+	id, err := h.attach(h.t, container, settings)
+	if err != nil {
 		return nil, err
 	}
 	return &Session{Harness: h, id: id}, nil
@@ -92,7 +91,7 @@ type Call struct {
 }
 
 // Handle has the handler answer the call. The context is the handler's: cancel it for a caller that dies, give it a
-// deadline for the broker's. It may be called concurrently.
+// deadline for the broker's, which is 10 s without. It may be called concurrently.
 func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	s.t.Helper()
 	if call.Arch == 0 {
@@ -101,11 +100,20 @@ func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	if call.TID == 0 {
 		call.TID = os.Getpid()
 	}
-	return handle(ctx, s.client, &wire.Notification{
-		Id: s.calls.Add(1), Session: s.id, Syscall: call.Syscall, Arch: uint32(call.Arch),
-		Nr: numbers[call.Arch][call.Syscall], Args: call.Args[:], Tid: int32(call.TID),
-		Reads: s.reads(call),
-	}, fakeCaller{t: s.t, call: call})
+	d := &lane.Dialogue{}
+	n := &d.Notification
+	n.Id, n.Session, n.Syscall, n.Tid = s.calls.Add(1), s.id, call.Syscall, int32(call.TID)
+	n.Arch, n.Nr, n.Args = uint32(call.Arch), numbers[call.Arch][call.Syscall], call.Args[:]
+	n.Reads = s.reads(call)
+	timeout := defaultDeadline
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	response, added, err := s.handle(ctx, d, fakeCaller{call}, timeout)
+	if err != nil {
+		return failed(err)
+	}
+	return outcomeOf(s.t, response, added)
 }
 
 // reads are the call's, in the order of the manifest's declarations.
@@ -173,35 +181,29 @@ func (s *Session) declaredRead(call Call, d *wire.Read, value any) *wire.Memory 
 
 // fakeCaller answers from a Call.
 type fakeCaller struct {
-	t    testing.TB
 	call Call
 }
 
-func (f fakeCaller) valid() bool { return !f.call.Gone }
+// Valid implements lane.Caller.
+func (f fakeCaller) Valid() bool { return !f.call.Gone }
 
-func (f fakeCaller) readMemory(address uint64, n int) ([]byte, syscall.Errno) {
-	if f.call.Gone {
-		return nil, unix.ESRCH
-	}
-	data := f.from(address)
-	if len(data) < n {
-		return nil, unix.EFAULT
-	}
-	return data[:n], 0
-}
-
-func (f fakeCaller) readString(address uint64, max int) ([]byte, syscall.Errno) {
-	if f.call.Gone {
-		return nil, unix.ESRCH
-	}
-	data := f.from(address)
-	switch end := bytes.IndexByte(data, 0); {
-	case end >= 0 && end < max:
-		return data[:end], 0
-	case len(data) >= max:
-		return nil, unix.ENAMETOOLONG
+// ReadMemory implements lane.Caller.
+func (f fakeCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
+	data, n := f.from(question.GetAddress()), int(question.GetLength())
+	end := bytes.IndexByte(data, 0)
+	switch {
+	case f.call.Gone:
+		return memory(nil, unix.ESRCH)
+	case n > wire.MaxRead:
+		return memory(nil, unix.E2BIG)
+	case question.GetString_() && end >= 0 && end < n:
+		return memory(data[:end], 0)
+	case question.GetString_() && len(data) >= n:
+		return memory(nil, unix.ENAMETOOLONG)
+	case question.GetString_() || len(data) < n:
+		return memory(nil, unix.EFAULT)
 	default:
-		return nil, unix.EFAULT
+		return memory(data[:n], 0)
 	}
 }
 
@@ -215,23 +217,6 @@ func (f fakeCaller) from(address uint64) []byte {
 	return nil
 }
 
-func (f fakeCaller) answer(response *wire.Response) Outcome {
-	outcome := outcomeOf(response)
-	if outcome.Kind == AddFD {
-		outcome.File = duplicate(f.t, int(response.GetAddFd().GetFd()))
-	}
-	return outcome
-}
-
-// duplicate copies a descriptor of the handler, which shares this process, until the end of the test.
-func duplicate(t testing.TB, fd int) *os.File {
-	t.Helper()
-	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Errorf("sdktest: descriptor %d of the response: %v", fd, err)
-		return nil
-	}
-	file := os.NewFile(uintptr(copied), "addfd")
-	t.Cleanup(func() { file.Close() })
-	return file
+func memory(data []byte, fault syscall.Errno) *wire.Memory {
+	return &wire.Memory{Data: data, Errno: int32(fault)}
 }

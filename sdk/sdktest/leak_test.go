@@ -17,7 +17,7 @@ func TestNothingLeft(t *testing.T) {
 	caller := sdktest.Caller(t)
 	var rootfs string
 	use := func(t *testing.T) {
-		c := sdktest.NewContainer(t, newHandler(always(sdk.Return(0)), sdk.Syscall{Name: "getppid"}))
+		c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(always(sdk.Return(0)), sdk.Syscall{Name: "getppid"})))
 		rootfs = c.Rootfs()
 		c.Call(t, "sys getppid", "write /tmp/file text").Lines(t)
 		c.Start(t, c.Install(t, caller), "sys read 1 buf:1 1", "repeat 1000000", "sys getppid")

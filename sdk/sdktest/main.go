@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/intercede/intercede/internal/sandbox"
+	"github.com/intercede/intercede/sdk"
 )
 
 // stageEnv says what a re-executed test binary is.
@@ -17,15 +20,21 @@ const (
 // mainCalled says whether this test binary can be re-executed.
 var mainCalled bool
 
-// Main is TestMain for a package whose tests use NewContainer or AsRoot, which re-execute the test binary. It does not
-// return.
+// Main is TestMain for a package whose tests use NewContainer or AsRoot, which re-execute the test binary. The handlers are
+// those that NewContainer runs in processes of their own. It does not return.
 //
-//	func TestMain(m *testing.M) { sdktest.Main(m) }
-func Main(m *testing.M) {
+//	func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
+func Main(m *testing.M, handlers ...sdk.Handler) {
+	sandbox.Init()
+	for _, h := range handlers {
+		registered = append(registered, &processes{handler: h})
+	}
+	becomePlugin()
 	switch stage := os.Getenv(stageEnv); stage {
 	case "":
 		mainCalled = true
 		code := m.Run()
+		stopPlugins()
 		removeCallers()
 		os.Exit(code)
 	case stageInit:

@@ -1,11 +1,16 @@
 package sdktest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"syscall"
+	"testing"
 
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,4 +64,37 @@ func (o Outcome) String() string {
 		fmt.Fprintf(&b, ", write %#x = %x", w.Address, w.Data)
 	}
 	return b.String()
+}
+
+// outcomeOf is the plugin's response as an Outcome. Its descriptor is the test's, and is closed at the end of the test.
+func outcomeOf(t testing.TB, response *wire.Response, added *lane.Descriptor) Outcome {
+	o := Outcome{}
+	for _, w := range response.GetWrites() {
+		o.Writes = append(o.Writes, Write{w.GetAddress(), w.GetData()})
+	}
+	switch kind := response.GetKind().(type) {
+	case *wire.Response_Value:
+		o.Kind, o.Value = Value, kind.Value
+	case *wire.Response_Errno:
+		o.Kind, o.Errno = Errno, syscall.Errno(kind.Errno)
+	case *wire.Response_Continue:
+		o.Kind = Continue
+	case *wire.Response_Next:
+		o.Kind = Next
+	case *wire.Response_AddFd:
+		o.Kind, o.CloseOnExec = AddFD, kind.AddFd.GetCloseOnExec()
+		o.File = os.NewFile(uintptr(added.FD()), "addfd")
+		t.Cleanup(func() { o.File.Close() })
+	default:
+		o.Kind, o.Err = Failure, errors.New("the response has no kind")
+	}
+	return o
+}
+
+// failed tells a plugin that failed from one that found the caller gone, or was told so.
+func failed(err error) Outcome {
+	if errors.Is(err, lane.ErrGone) || errors.Is(err, context.Canceled) {
+		return Outcome{Kind: Gone, Err: err}
+	}
+	return Outcome{Kind: Failure, Err: err}
 }

@@ -36,7 +36,7 @@ func TestPairFindsDifferences(t *testing.T) {
 		"root":    {sdk.Errno(unix.EXDEV), "EXDEV", "errno", nil, []string{"real root gets ok", "the caller gets"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := sdktest.NewPair(t, newHandler(always(test.response), sdk.Syscall{Name: "getppid"}))
+			p := sdktest.NewPair(t, sdktest.InProcess(newHandler(always(test.response), sdk.Syscall{Name: "getppid"})))
 			p.Alike = test.alike
 			f := &failures{TB: t}
 			p.Compare(f, test.want, test.kinds, script)

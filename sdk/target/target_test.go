@@ -64,7 +64,7 @@ func park(t *testing.T, script ...string) (*sdktest.Container, *sdktest.Process,
 func parkWith(t *testing.T, options []sdktest.Option, script ...string) (*sdktest.Container, *sdktest.Process, *target.Target) {
 	t.Helper()
 	p := &parker{tids: make(chan int), release: make(chan struct{})}
-	c := sdktest.NewContainer(t, p, options...)
+	c := sdktest.NewContainer(t, sdktest.InProcess(p), options...)
 	t.Cleanup(func() { close(p.release) })
 	process := c.Start(t, c.Install(t, sdktest.Caller(t)), append(script, "sys getppid")...)
 	parked, err := target.Open(<-p.tids)

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -63,7 +64,7 @@ func Perform(tid, nr int, args [6]uint64) error {
 	}
 	defer thread.Close()
 	text := func(arg int) string {
-		read, errno := target.AppendString(nil, tid, args[arg], unix.PathMax)
+		read, errno := linux.AppendString(nil, tid, args[arg], unix.PathMax)
 		if errno != 0 {
 			err = errno
 		}
@@ -76,7 +77,7 @@ func Perform(tid, nr int, args [6]uint64) error {
 		lent, act = target.CapabilitySet(unix.CAP_MKNOD), func() error { return unix.Mknod(path, uint32(args[2]), int(args[3])) }
 	case unix.SYS_SETXATTR:
 		path, name, value := text(0), text(1), []byte{0}
-		if errno := target.ReadMemory(tid, args[2], value); errno != 0 {
+		if errno := linux.ReadMemory(tid, args[2], value); errno != 0 {
 			err = errno
 		}
 		act = func() error { return unix.Setxattr(path, name, value, 0) }
@@ -100,7 +101,7 @@ func writeSysinfo(tid int, address uint64) error {
 	if err := unix.Sysinfo(&info); err != nil {
 		return err
 	}
-	if errno := target.WriteMemory(tid, address, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unsafe.Sizeof(info))); errno != 0 {
+	if errno := linux.WriteMemory(tid, address, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unsafe.Sizeof(info))); errno != 0 {
 		return errno
 	}
 	return nil

@@ -1,13 +1,14 @@
-package target_test
+package linux_test
 
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"unsafe"
 
-	"github.com/intercede/intercede/sdk/target"
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,7 +49,7 @@ func TestReadMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			buf := make([]byte, test.n)
-			errno := target.ReadMemory(os.Getpid(), test.address, buf)
+			errno := linux.ReadMemory(os.Getpid(), test.address, buf)
 			if errno != test.want {
 				t.Errorf("got %v, want %v", errno, test.want)
 			}
@@ -86,7 +87,7 @@ func TestAppendString(t *testing.T) {
 				memory[2*size+test.nul] = 0
 				defer func() { memory[2*size+test.nul] = 'a' }()
 			}
-			got, errno := target.AppendString([]byte("before "), os.Getpid(), end+uint64(test.start), test.max)
+			got, errno := linux.AppendString([]byte("before "), os.Getpid(), end+uint64(test.start), test.max)
 			if errno != test.errno || string(got) != "before "+strings.Repeat("a", test.want) {
 				t.Errorf("got %d bytes, %v; want %d, %v", len(got), errno, test.want, test.errno)
 			}
@@ -96,31 +97,41 @@ func TestAppendString(t *testing.T) {
 
 func TestWriteMemory(t *testing.T) {
 	memory, end := pages(t)
-	if errno := target.WriteMemory(os.Getpid(), end-2, []byte("bc")); errno != 0 {
+	if errno := linux.WriteMemory(os.Getpid(), end-2, []byte("bc")); errno != 0 {
 		t.Error(errno)
 	}
 	if got := string(memory[2*os.Getpagesize()-3 : 2*os.Getpagesize()]); got != "abc" {
 		t.Errorf("wrote %q", got)
 	}
 	for name, address := range map[string]uint64{"over the edge": end - 1, "PROT_NONE": end, "null": 0} {
-		if errno := target.WriteMemory(os.Getpid(), address, []byte("bc")); errno != unix.EFAULT {
+		if errno := linux.WriteMemory(os.Getpid(), address, []byte("bc")); errno != unix.EFAULT {
 			t.Errorf("%s: %v", name, errno)
 		}
 	}
-	if errno := target.WriteMemory(os.Getpid(), 0, nil); errno != 0 {
+	if errno := linux.WriteMemory(os.Getpid(), 0, nil); errno != 0 {
 		t.Errorf("nothing: %v", errno)
 	}
 }
 
 func TestMemoryOfNobody(t *testing.T) {
 	tid := deadTID(t)
-	if errno := target.ReadMemory(tid, 4096, make([]byte, 1)); errno != unix.ESRCH {
+	if errno := linux.ReadMemory(tid, 4096, make([]byte, 1)); errno != unix.ESRCH {
 		t.Errorf("read: %v", errno)
 	}
-	if _, errno := target.AppendString(nil, tid, 4096, 1); errno != unix.ESRCH {
+	if _, errno := linux.AppendString(nil, tid, 4096, 1); errno != unix.ESRCH {
 		t.Errorf("read string: %v", errno)
 	}
-	if errno := target.WriteMemory(tid, 4096, []byte{1}); errno != unix.ESRCH {
+	if errno := linux.WriteMemory(tid, 4096, []byte{1}); errno != unix.ESRCH {
 		t.Errorf("write: %v", errno)
 	}
+}
+
+// deadTID is the ID of a process that is gone.
+func deadTID(t *testing.T) int {
+	t.Helper()
+	child := exec.Command("/bin/true")
+	if err := child.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return child.Process.Pid
 }

@@ -1,0 +1,265 @@
+package sdktest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/sandbox"
+	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/internal/serving"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+const (
+	// transportEnv, set to "grpc", has no handler take lanes, as a plugin in another language.
+	transportEnv = "INTERCEDE_TEST_TRANSPORT"
+	// processEnv, set to "own", serves every handler in the test's process, where a debugger and -cover reach it.
+	processEnv = "INTERCEDE_TEST_PROCESS"
+)
+
+// plugin is a handler that is being served.
+type plugin struct {
+	rpc      wire.PluginClient
+	manifest *wire.Manifest
+	lanes    *lane.Pool
+	pid      int                                    // of its process
+	take     func(fd int) (*lane.Descriptor, error) // its descriptor of this number, for gRPC
+	sessions atomic.Uint64
+}
+
+// inProcess is a handler that InProcess was called with.
+type inProcess struct{ sdk.Handler }
+
+// InProcess has the handler served in the test's own process, with all the privilege of the test, over lanes: for handlers that
+// share something with the test. Around and Hold are served so.
+func InProcess(h sdk.Handler) sdk.Handler { return inProcess{h} }
+
+// registered are the handlers that Main was given.
+var registered []*processes
+
+// processes is the one process of a handler, which serves all containers of the test binary.
+type processes struct {
+	handler sdk.Handler
+	once    sync.Once
+	process *sandbox.Process
+	plugin  *plugin
+	err     error
+}
+
+// pluginOf serves the handler.
+func pluginOf(t testing.TB, h sdk.Handler) *plugin {
+	t.Helper()
+	switch own := h.(type) {
+	case inProcess:
+		return serveHere(t, own.Handler)
+	case Around, *Hold:
+		return serveHere(t, h)
+	}
+	for _, p := range registered {
+		if !reflect.DeepEqual(p.handler, h) {
+			continue
+		}
+		if os.Getenv(processEnv) == "own" {
+			return serveHere(t, h)
+		}
+		p.once.Do(p.start)
+		if p.err != nil {
+			t.Fatalf("sdktest: %v", p.err)
+		}
+		return p.plugin
+	}
+	t.Fatalf("sdktest: %T is not a handler that Main was given: give it to Main, which has it run in the sandbox that production has, or wrap it in InProcess", h)
+	return nil
+}
+
+// becomePlugin serves a registered handler if this process was started to be its plugin, and does not return then.
+func becomePlugin() {
+	name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), wire.BinaryPrefix)
+	if !ok {
+		return
+	}
+	for _, p := range registered {
+		if p.handler.Manifest().Name == name {
+			sdk.Serve(p.handler)
+		}
+	}
+	exitWith(fmt.Errorf("no handler named %q", name))
+}
+
+// start starts this test binary again, as the plugin, in the sandbox that production has.
+func (p *processes) start() {
+	manifest := p.handler.Manifest()
+	binary, err := os.Open("/proc/self/exe")
+	if err != nil {
+		p.err = err
+		return
+	}
+	defer binary.Close()
+	log := hclog.New(&hclog.LoggerOptions{Name: manifest.Name, Level: hclog.Warn, Output: os.Stderr})
+	p.process, p.err = sandbox.Start(sandbox.Plugin{
+		Name: manifest.Name, Path: wire.BinaryPrefix + manifest.Name, Binary: binary, Capabilities: manifest.Capabilities, Log: log,
+	})
+	if p.err != nil {
+		return
+	}
+	p.plugin = &plugin{rpc: p.process.RPC, lanes: &p.process.Lanes, pid: p.process.PID, take: p.process.Descriptor}
+	if p.err = p.plugin.askManifest(); p.err == nil && os.Getenv(transportEnv) != "grpc" {
+		p.err = p.process.OpenLanes(len(manifest.Namespaces) > 0)
+	}
+}
+
+func stopPlugins() {
+	for _, p := range registered {
+		if p.process != nil {
+			p.process.Stop()
+		}
+	}
+}
+
+// serveHere serves the handler in this process until the end of the test.
+func serveHere(t testing.TB, h sdk.Handler) *plugin {
+	t.Helper()
+	service, err := serving.New(h)
+	if err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
+	p := &plugin{rpc: wire.NewPluginClient(connect(t, service)), lanes: &lane.Pool{}, pid: os.Getpid(), take: takeHere}
+	if err := p.askManifest(); err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
+	if os.Getenv(transportEnv) != "grpc" {
+		serveLanes(t, service, p)
+	}
+	return p
+}
+
+// connect serves the service over gRPC, in memory, until the end of the test.
+func connect(t testing.TB, service wire.PluginServer) *grpc.ClientConn {
+	t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	server := grpc.NewServer()
+	wire.RegisterPluginServer(server, service)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	connection, err := grpc.NewClient("passthrough:///plugin",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
+	t.Cleanup(func() { connection.Close() })
+	return connection
+}
+
+// serveLanes serves lanes until the end of the test.
+func serveLanes(t testing.TB, service serving.Server, p *plugin) {
+	t.Helper()
+	ours, theirs, err := lane.Pair()
+	if err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { service.ServeLanes(lane.New(theirs)) })
+	t.Cleanup(func() {
+		p.lanes.Close()
+		serving.Wait()
+	})
+	if err := p.lanes.Accept(lane.New(ours), len(p.manifest.GetNamespaces()) > 0); err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
+}
+
+// takeHere copies a descriptor of this process.
+func takeHere(fd int) (*lane.Descriptor, error) {
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d of the response: %w", fd, err)
+	}
+	return lane.NewDescriptor(copied), nil
+}
+
+func (p *plugin) askManifest() (err error) {
+	if p.manifest, err = p.rpc.Manifest(context.Background(), &wire.ManifestRequest{}); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	return nil
+}
+
+// attach attaches a session and detaches it at the end of the test. The error is the handler's refusal.
+func (p *plugin) attach(t testing.TB, container sdk.Container, settings string) (session uint64, err error) {
+	t.Helper()
+	id := p.sessions.Add(1)
+	request := &wire.AttachRequest{Session: id, Container: containerToWire(container), SettingsJson: settings}
+	reply, err := p.rpc.Attach(t.Context(), request)
+	if err != nil {
+		t.Fatalf("sdktest: attach: %v", err)
+	}
+	if reply.GetRefused() != "" {
+		return 0, errors.New(reply.GetRefused())
+	}
+	t.Cleanup(func() {
+		if _, err := p.rpc.Detach(context.Background(), &wire.DetachRequest{Session: id}); err != nil {
+			t.Errorf("sdktest: detach: %v", err)
+		}
+	})
+	return id, nil
+}
+
+// cpu is the processor of the lanes: production has one for each worker.
+const cpu = 0
+
+// handle has the plugin handle the notification of the dialogue. The error is as lane.Lane's.
+func (p *plugin) handle(ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration) (*wire.Response, *lane.Descriptor, error) {
+	if l := p.lanes.Take(cpu); l != nil {
+		return l.Handle(ctx, d, caller, time.Now().Add(timeout))
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	ctx, release := lane.WhileWaiting(ctx, caller)
+	defer release()
+	response, added, err := lane.OverStream(ctx, p.rpc, &d.Notification, caller, p.take)
+	switch {
+	case err == nil:
+		return response, added, nil
+	case ctx.Err() != nil:
+		return nil, nil, context.Cause(ctx)
+	case status.Code(err) == codes.Canceled:
+		return nil, nil, lane.ErrGone
+	default:
+		return nil, nil, errors.New(status.Convert(err).Message())
+	}
+}
+
+func containerToWire(c sdk.Container) *wire.Container {
+	return &wire.Container{
+		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
+		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
+		UidMap: mappingsToWire(c.UIDMap), GidMap: mappingsToWire(c.GIDMap), Cgroups: c.Cgroups,
+	}
+}
+
+func mappingsToWire(mappings []sdk.IDMapping) []*wire.IDMapping {
+	var list []*wire.IDMapping
+	for _, m := range mappings {
+		list = append(list, &wire.IDMapping{Inside: m.Inside, Outside: m.Outside, Length: m.Length})
+	}
+	return list
+}
