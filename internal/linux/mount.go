@@ -1,0 +1,66 @@
+package linux
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// NewMount makes a superblock and returns its detached mount (fsopen(2), fsconfig(2), fsmount(2)), which ends with its
+// last descriptor unless Attach puts it somewhere. Parameters are strings in the filesystem's terms; attributes are
+// unix.MOUNT_ATTR_*.
+func NewMount(fstype string, parameters map[string]string, attributes int) (*os.File, error) {
+	context, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("fsopen %s: %w", fstype, err)
+	}
+	defer unix.Close(context)
+	for key, value := range parameters {
+		if err := unix.FsconfigSetString(context, key, value); err != nil {
+			return nil, fmt.Errorf("set %s=%s of %s: %w", key, value, fstype, err)
+		}
+	}
+	if err := unix.FsconfigCreate(context); err != nil {
+		return nil, fmt.Errorf("create %s: %w", fstype, err)
+	}
+	mount, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, attributes)
+	if err != nil {
+		return nil, fmt.Errorf("fsmount %s: %w", fstype, err)
+	}
+	return os.NewFile(uintptr(mount), fstype), nil
+}
+
+// CloneMount makes a detached copy of what is mounted at path, with the mounts below it if recursive is
+// unix.AT_RECURSIVE, else 0 (open_tree(2)).
+func CloneMount(path string, recursive uint) (*os.File, error) {
+	mount, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount at %s: %w", path, err)
+	}
+	return os.NewFile(uintptr(mount), path), nil
+}
+
+// Attach puts a detached mount at path in the calling thread's mount namespace (move_mount(2)).
+func Attach(mount *os.File, path string) error {
+	if err := unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", mount.Name(), path, err)
+	}
+	return nil
+}
+
+// PivotHere makes the working directory, which is a mount's root, the root of the mount namespace and leaves nothing of
+// the old one in it (pivot_root(2), "pivot_root(".", ".")": the old root lands upon the new one and is unmounted from
+// there). Mounts of the namespace must be private before, or the unmounting reaches others.
+func PivotHere() error {
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("change to the new root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave the old root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("enter the new root: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package linux
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// GoOnThread runs fn on a goroutine of its own, locked to an OS thread that ends with it. So fn may change what is the
+// thread's: its namespaces, directories, credentials, filters.
+//
+// It is never the first thread of the process: that one does not end, and it is the one that /proc/self shows.
+func GoOnThread(fn func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			fn()
+			return
+		}
+		// While the first thread is held here, another is found.
+		defer runtime.UnlockOSThread()
+		OnThread(fn)
+	}()
+}
+
+// OnThread is GoOnThread that returns when fn has returned or ended its goroutine.
+func OnThread(fn func()) {
+	done := make(chan struct{})
+	GoOnThread(func() {
+		defer close(done)
+		fn()
+	})
+	<-done
+}
+
+// SetThreadGroups sets the supplementary groups of the calling thread alone (setgroups(2)). The error wraps the errno:
+// EPERM without CAP_SETGID, EINVAL for a group that is not mapped or more than 65,536 of them.
+func SetThreadGroups(groups []uint32) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0)
+	if errno != 0 {
+		return fmt.Errorf("set the supplementary groups %v: %w", groups, errno)
+	}
+	return nil
+}
+
+// SetThreadGID sets the real, effective, saved and filesystem group ids of the calling thread alone, where those of
+// packages syscall and unix set all threads' (setresgid(2)). The error wraps the errno: EPERM without CAP_SETGID,
+// EINVAL for an id that is not mapped.
+func SetThreadGID(gid uint32) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)); errno != 0 {
+		return fmt.Errorf("set the group id %d: %w", gid, errno)
+	}
+	return nil
+}
+
+// SetThreadUID is SetThreadGID for the user ids (setresuid(2)). A change from 0 takes capabilities away
+// (capabilities(7)).
+func SetThreadUID(uid uint32) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+		return fmt.Errorf("set the user id %d: %w", uid, errno)
+	}
+	return nil
+}

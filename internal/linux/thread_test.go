@@ -1,0 +1,133 @@
+package linux
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/intercede/intercede/internal/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestOnThread(t *testing.T) {
+	for range 20 {
+		own := 0
+		OnThread(func() { own = unix.Gettid() })
+		if own == unix.Getpid() || own == 0 {
+			t.Fatalf("it ran on thread %d of process %d", own, unix.Getpid())
+		}
+	}
+	OnThread(runtime.Goexit)
+}
+
+// The first thread may be the one that the goroutine is started on.
+func TestOnThreadFromFirst(t *testing.T) {
+	ran := make(chan int, 100)
+	for range cap(ran) {
+		go OnThread(func() { ran <- unix.Gettid() })
+	}
+	for range cap(ran) {
+		if thread := <-ran; thread == unix.Getpid() {
+			t.Error("it ran on the first thread")
+		}
+	}
+}
+
+// What is set is set for one thread and stays there.
+func TestThreadIDs(t *testing.T) {
+	require.Root(t)
+	OnThread(func() {
+		if err := errors.Join(SetThreadGroups([]uint32{7, 8}), SetThreadGID(9), SetThreadUID(10)); err != nil {
+			t.Error(err)
+		}
+		uid, euid, suid := unix.Getresuid()
+		gid, egid, sgid := unix.Getresgid()
+		groups, err := unix.Getgroups()
+		if uid != 10 || euid != 10 || suid != 10 || gid != 9 || egid != 9 || sgid != 9 || !slices.Equal(groups, []int{7, 8}) || err != nil {
+			t.Errorf("user ids %d %d %d, group ids %d %d %d, groups %v, %v", uid, euid, suid, gid, egid, sgid, groups, err)
+		}
+		for what, err := range map[string]error{"groups": SetThreadGroups(nil), "gid": SetThreadGID(0), "uid": SetThreadUID(0)} {
+			if !errors.Is(err, unix.EPERM) {
+				t.Errorf("%s without the capability: %v", what, err)
+			}
+		}
+	})
+	OnThread(func() {
+		if err := SetThreadGroups(nil); err != nil {
+			t.Error(err)
+		}
+		if groups, err := unix.Getgroups(); len(groups) != 0 || err != nil {
+			t.Errorf("groups %v, %v", groups, err)
+		}
+		if uid := unix.Geteuid(); uid != 0 {
+			t.Errorf("another thread has user id %d", uid)
+		}
+	})
+}
+
+func TestThreadCapabilities(t *testing.T) {
+	require.Root(t)
+	OnThread(func() {
+		before, err := ThreadCapabilities()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// One of the low half and one of the high half.
+		want := CapabilitySets{Effective: 1 << unix.CAP_MKNOD, Permitted: 1<<unix.CAP_MKNOD | 1<<unix.CAP_BPF, Inheritable: 1 << unix.CAP_BPF}
+		if before.Permitted&want.Permitted != want.Permitted {
+			require.Lacking(t, "needs CAP_MKNOD and CAP_BPF")
+		}
+		if err := SetThreadCapabilities(want); err != nil {
+			t.Error(err)
+		}
+		if got, err := ThreadCapabilities(); got != want || err != nil {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+		if err := SetThreadCapabilities(before); !errors.Is(err, unix.EPERM) {
+			t.Errorf("more than is permitted: %v", err)
+		}
+	})
+}
+
+func TestDropBounding(t *testing.T) {
+	require.Root(t)
+	OnThread(func() {
+		before, err := DropBounding(0)
+		if err != nil || before == 0 {
+			t.Fatalf("%#x, %v", before, err)
+		}
+		drop := uint64(1<<unix.CAP_MKNOD | 1<<unix.CAP_BPF | 1<<63)
+		for range 2 {
+			if left, err := DropBounding(drop); left != before&^drop || err != nil {
+				t.Errorf("%#x, %v; want %#x", left, err, before&^drop)
+			}
+		}
+		if left, err := DropBounding(^uint64(0)); left != 0 || err != nil {
+			t.Errorf("all: %#x, %v", left, err)
+		}
+	})
+	OnThread(func() {
+		if err := SetThreadCapabilities(CapabilitySets{}); err != nil {
+			t.Error(err)
+		}
+		if _, err := DropBounding(1); !errors.Is(err, unix.EPERM) {
+			t.Errorf("without CAP_SETPCAP: %v", err)
+		}
+	})
+}
+
+func TestTranslatePID(t *testing.T) {
+	require.Kernel(t, "6.11", "NS_GET_PID_FROM_PIDNS")
+	ns, err := unix.Open("/proc/self/ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ns)
+	if got, err := TranslatePID(ns, unix.Getpid()); got != unix.Getpid() || err != nil {
+		t.Errorf("got %d, %v; want %d", got, err, unix.Getpid())
+	}
+	if _, err := TranslatePID(ns, 1<<30); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("a pid that is none: %v", err)
+	}
+}
