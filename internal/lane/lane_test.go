@@ -127,11 +127,7 @@ func TestTimeout(t *testing.T) {
 
 func write(t *testing.T, e *End, packet []byte, fds ...int) {
 	t.Helper()
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
-	}
-	if err := unix.Sendmsg(e.fd, packet, rights, nil, 0); err != nil {
+	if err := e.socket.Send(packet, fds...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -234,7 +230,7 @@ func FuzzReceive(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, packet := range [][]byte{first, second} {
-			if len(packet) > 0 && unix.Sendmsg(a.fd, packet, nil, nil, unix.MSG_DONTWAIT) != nil {
+			if len(packet) > 0 && unix.Sendmsg(a.socket.FD(), packet, nil, nil, unix.MSG_DONTWAIT) != nil {
 				return
 			}
 		}
