@@ -3,14 +3,12 @@ package lxc
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
-	"github.com/intercede/intercede/core/intake/rights"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -37,10 +35,7 @@ type Connection struct {
 	old     bool
 	last    *Exchange
 	data    [maxPacket]byte
-	control []byte
-
-	mu sync.Mutex
-	fd int // blocking; -1: closed
+	socket  *linux.Socket // blocking
 }
 
 // newConnection takes conn over.
@@ -50,27 +45,32 @@ func newConnection(conn *net.UnixConn, refused func(unix.Ucred, error)) (*Connec
 	if err != nil {
 		return nil, err
 	}
-	c := &Connection{refused: refused, fd: -1, control: make([]byte, unix.CmsgSpace(maxDescriptors*4))}
+	c := &Connection{refused: refused}
 	var failure error
 	err = raw.Control(func(fd uintptr) { failure = c.adopt(int(fd)) })
 	if err := errors.Join(err, failure); err != nil {
-		c.close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// adopt duplicates the socket, and has the duplicate block.
+// adopt duplicates the socket, and has the duplicate block. With an error there is none.
 func (c *Connection) adopt(fd int) error {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return os.NewSyscallError("getsockopt SO_PEERCRED", err)
 	}
 	c.Peer = *peer
-	if c.fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
 		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 	}
-	return os.NewSyscallError("fcntl O_NONBLOCK", unix.SetNonblock(c.fd, false))
+	if err := unix.SetNonblock(own, false); err != nil {
+		unix.Close(own)
+		return os.NewSyscallError("fcntl O_NONBLOCK", err)
+	}
+	c.socket = linux.NewSocket(own, maxDescriptors)
+	return nil
 }
 
 // checkPeer makes sure that the peer's pids are what they are here.
@@ -87,22 +87,11 @@ func checkPeer(peer unix.Ucred) error {
 }
 
 // Stop has Receive return io.EOF once what has arrived is received. It may be called at any time.
-func (c *Connection) Stop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fd >= 0 {
-		unix.Shutdown(c.fd, unix.SHUT_RD)
-	}
-}
+func (c *Connection) Stop() { c.socket.Shutdown(unix.SHUT_RD) }
 
 func (c *Connection) close() {
 	c.endLast()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fd >= 0 {
-		unix.Close(c.fd)
-		c.fd = -1
-	}
+	c.socket.Close()
 }
 
 // endLast gives back what the last exchange held, and says whether LXC has an answer to it.
@@ -147,11 +136,11 @@ func (c *Connection) receive() (*Exchange, error) {
 		err = c.check(p)
 	}
 	if err != nil {
-		rights.Close(fds)
+		linux.CloseAll(fds...)
 		return nil, err
 	}
 	if len(fds) == 2 {
-		rights.Close(fds)
+		linux.CloseAll(fds...)
 		if err := c.send(encodeReply(data, response{ID: p.notification.ID, Errno: -int32(unix.ENOSYS)})); err != nil {
 			return nil, err
 		}
@@ -180,13 +169,13 @@ func (c *Connection) check(p packet) error {
 // takeListener takes the third descriptor, and closes the others.
 func takeListener(fds []int) (notify.FD, error) {
 	if len(fds) != 3 {
-		rights.Close(fds)
+		linux.CloseAll(fds...)
 		return -1, fmt.Errorf("%w: %d came: want 3", ErrDescriptors, len(fds))
 	}
-	rights.Close(fds[:2]) // /proc/PID and its mem: which thread it is is known better from a pidfd
+	linux.CloseAll(fds[:2]...) // /proc/PID and its mem: which thread it is is known better from a pidfd
 	listener := notify.FD(fds[2])
 	if err := listener.RequireListener(); err != nil {
-		rights.Close(fds[2:])
+		linux.CloseAll(fds[2:]...)
 		return -1, fmt.Errorf("%w: %w", ErrDescriptors, err)
 	}
 	return listener, nil
@@ -194,43 +183,18 @@ func takeListener(fds []int) (notify.FD, error) {
 
 // recvmsg waits for a packet, whose bytes are good until the next. With an error there are no descriptors.
 func (c *Connection) recvmsg() ([]byte, []int, error) {
-	n, controlLength, flags, err := recvmsgOnce(c.fd, c.data[:], c.control)
-	if err == unix.ECONNRESET { // it went without our last reply
-		return nil, nil, io.EOF
-	}
-	if err != nil {
-		return nil, nil, os.NewSyscallError("recvmsg", err)
-	}
-	fds, err := rights.Passed(c.control[:controlLength])
+	n, fds, err := c.socket.Receive(c.data[:])
 	switch {
-	case err != nil:
-		err = fmt.Errorf("%w: unreadable control data: %w", ErrDescriptors, err)
-	case n == 0:
-		err = io.EOF
-	case flags&unix.MSG_CTRUNC != 0:
-		err = fmt.Errorf("%w: the peer sent more than %d, or this process has too few left (RLIMIT_NOFILE)", ErrDescriptors, maxDescriptors)
-	case flags&unix.MSG_TRUNC != 0:
-		err = fmt.Errorf("%w: it has more than %d bytes", ErrPacket, maxPacket)
+	case errors.Is(err, linux.ErrDescriptors):
+		err = fmt.Errorf("%w: %w", ErrDescriptors, err)
+	case errors.Is(err, linux.ErrTruncated):
+		err = fmt.Errorf("%w: %w", ErrPacket, err)
 	}
-	if err != nil {
-		rights.Close(fds)
-		return nil, nil, err
-	}
-	return c.data[:n], fds, nil
-}
-
-// recvmsgOnce is recvmsg(2), retried on EINTR.
-func recvmsgOnce(fd int, data, control []byte) (n, controlLength, flags int, err error) {
-	for {
-		n, controlLength, flags, _, err = unix.Recvmsg(fd, data, control, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
-			return n, controlLength, flags, err
-		}
-	}
+	return c.data[:n], fds, err
 }
 
 // send sends a packet to a peer that must be waiting for it.
 func (c *Connection) send(data []byte) error {
-	err := unix.Send(c.fd, data, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	err := unix.Send(c.socket.FD(), data, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	return os.NewSyscallError("send", err)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/socket"
+	"github.com/intercede/intercede/internal/linux"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -110,7 +111,7 @@ func (c *connection) Read(p []byte) (int, error) {
 func (c *connection) readArrived() ([]byte, error) {
 	buffer := make([]byte, bytes.MinRead)
 	n, err := c.recvmsg(buffer, false)
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, io.EOF) {
 		return nil, nil
 	}
 	return buffer[:n], err
@@ -119,34 +120,24 @@ func (c *connection) readArrived() ([]byte, error) {
 // recvmsg receives once, waiting if asked to, and keeps the descriptors that came along. Returns io.EOF when the peer
 // has closed its end, EAGAIN when nothing is there and it was not to wait.
 func (c *connection) recvmsg(p []byte, wait bool) (int, error) {
-	control := make([]byte, controlSize)
-	var n, controlLength, flags int
+	var n int
+	var fds []int
 	var failure error
 	err := c.raw.Read(func(fd uintptr) bool {
-		n, controlLength, flags, failure = recvmsgCloexec(int(fd), p, control)
+		n, fds, failure = linux.Receive(int(fd), p, maxDescriptors)
 		return !wait || !errors.Is(failure, unix.EAGAIN)
 	})
+	if err == nil {
+		err = failure
+	}
+	if errors.Is(err, linux.ErrDescriptors) {
+		err = fmt.Errorf("%w: %w", ErrDescriptors, err)
+	}
+	if err == nil {
+		err = c.descriptors.add(fds)
+	}
 	if err != nil {
-		return 0, err
-	}
-	if failure != nil {
-		return 0, os.NewSyscallError("recvmsg", failure)
-	}
-	if err := c.descriptors.receive(control[:controlLength], flags); err != nil {
-		return 0, err
-	}
-	if n == 0 {
-		return 0, io.EOF
+		return 0, err // without the bytes, which could be taken for a whole message
 	}
 	return n, nil
-}
-
-// recvmsgCloexec is recvmsg(2) on a non-blocking socket, retried on EINTR.
-func recvmsgCloexec(fd int, p, control []byte) (n, controlLength, flags int, err error) {
-	for {
-		n, controlLength, flags, _, err = unix.Recvmsg(fd, p, control, unix.MSG_CMSG_CLOEXEC)
-		if !errors.Is(err, unix.EINTR) {
-			return n, controlLength, flags, err
-		}
-	}
 }

@@ -6,15 +6,12 @@ import (
 	"os"
 	"slices"
 
-	"github.com/intercede/intercede/core/intake/rights"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
-	"golang.org/x/sys/unix"
 )
 
+// maxDescriptors is how many may come at once.
 const maxDescriptors = 16
-
-// controlSize is the room, in bytes, for one SCM_RIGHTS message of maxDescriptors descriptors and not one more.
-var controlSize = unix.CmsgSpace(maxDescriptors * 4)
 
 // ErrDescriptors is wrapped by every error about the descriptors that came with a message.
 var ErrDescriptors = errors.New("not exactly one seccomp listener as the message announces")
@@ -25,20 +22,12 @@ type descriptors struct {
 	fds []int
 }
 
-// receive takes over the descriptors in the control data of one recvmsg, whether or not it returns an error. flags are
-// what recvmsg returned. Returns an error wrapping [ErrDescriptors] if some did not fit or if an earlier recvmsg has
-// brought descriptors already.
-func (d *descriptors) receive(control []byte, flags int) error {
-	arrived, err := rights.Passed(control)
+// add takes over the descriptors that one recvmsg has brought, whether or not it returns an error. Returns an error
+// wrapping [ErrDescriptors] if an earlier one has brought descriptors already.
+func (d *descriptors) add(arrived []int) error {
 	again := len(d.fds) > 0 && len(arrived) > 0
 	d.fds = append(d.fds, arrived...)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w: unreadable control data: %w", ErrDescriptors, err)
-	case flags&unix.MSG_CTRUNC != 0:
-		return fmt.Errorf("%w: the peer sent more than %d, or this process has too few left (RLIMIT_NOFILE)",
-			ErrDescriptors, maxDescriptors)
-	case again:
+	if again {
 		return fmt.Errorf("%w: descriptors came in several parts", ErrDescriptors)
 	}
 	return nil
@@ -65,7 +54,7 @@ func (d *descriptors) takeListener(names []string) (*os.File, error) {
 
 // close closes what is still held.
 func (d *descriptors) close() {
-	rights.Close(d.fds)
+	linux.CloseAll(d.fds...)
 	d.fds = nil
 }
 

@@ -14,7 +14,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/intercede/intercede/core/intake/rights"
+	"github.com/intercede/intercede/internal/linux"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -72,10 +72,7 @@ func newListener(t *testing.T) *os.File {
 	if err != nil {
 		t.Fatalf("the child could not make a seccomp listener: %v\n%s", err, output)
 	}
-	control := make([]byte, controlSize)
-	_, n, _, err := recvmsgCloexec(pair[0], make([]byte, 1), control)
-	must(t, err)
-	fds, err := rights.Passed(control[:n])
+	_, fds, err := linux.Receive(pair[0], make([]byte, 1), 1)
 	must(t, err)
 	if len(fds) != 1 {
 		t.Fatalf("the child sent %d descriptors", len(fds))
