@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/sdk/target"
 	"github.com/moby/sys/mountinfo"
 	sysuser "github.com/moby/sys/user"
@@ -218,36 +219,36 @@ func TestWriteErrno(t *testing.T) {
 			t.Fatal(err)
 		}
 		writeErrno(l.digits, errno)
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		ours, theirs, err := linux.Socketpair(unix.SOCK_STREAM)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer closeAll(pair[:])
-		if _, err := unix.Write(pair[0], l.failure.data); err != nil {
-			t.Fatal(err)
+		defer linux.CloseAll(ours, theirs)
+		if errno := l.failure.Send(uintptr(ours)); errno != 0 {
+			t.Fatal(errno)
 		}
 		var got report
-		if _, err := receiveMessage(pair[1], &got); got.ExecErrno != errno || err != nil {
+		if _, err := receiveMessage(theirs, &got); got.ExecErrno != errno || err != nil {
 			t.Errorf("got %d, %v; want %d", got.ExecErrno, err, errno)
 		}
 	}
 }
 
 func TestMessages(t *testing.T) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := linux.Socketpair(unix.SOCK_STREAM)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeAll(pair[:])
+	defer linux.CloseAll(ours, theirs)
 	long := request{Args: []string{strings.Repeat("x", 3<<20)}}
 	sent := make(chan error, 1)
-	go func() { sent <- sendMessage(pair[0], long, 0, 1) }()
+	go func() { sent <- sendMessage(ours, long, 0, 1) }()
 	var got request
-	descriptors, err := receiveMessage(pair[1], &got)
+	descriptors, err := receiveMessage(theirs, &got)
 	if err != nil || len(descriptors) != 2 || got.Args[0] != long.Args[0] {
 		t.Errorf("%d descriptors, %v", len(descriptors), err)
 	}
-	closeAll(descriptors)
+	linux.CloseAll(descriptors...)
 	if err := <-sent; err != nil {
 		t.Error(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,18 +27,9 @@ type launch struct {
 	path       *byte
 	argv, envv []*byte
 	program    *unix.SockFprog // nil: no filter
-	listener   packet
-	failure    packet
-	// descriptor is where listener has the descriptor's number, digits where failure has the errno's.
-	descriptor *int32
-	digits     []byte
-}
-
-// packet is an encoded message ready for sendmsg.
-type packet struct {
-	data, rights []byte
-	vector       unix.Iovec
-	header       unix.Msghdr
+	listener   *linux.Packet
+	failure    *linux.Packet
+	digits     []byte // of the errno in failure
 }
 
 // errnoBlank stands for the errno in the prepared failure; it is overwritten with digits of the same width.
@@ -61,34 +53,20 @@ func newLaunch(path string, args, env []string, filter []unix.SockFilter) (*laun
 	return l, l.prepareMessages()
 }
 
+// prepareMessages makes them small: the socket's buffer, which is empty, has room for either.
 func (l *launch) prepareMessages() error {
-	if err := l.listener.prepare(report{Listener: true}, unix.UnixRights(0)); err != nil {
-		return err
-	}
-	l.descriptor = (*int32)(unsafe.Pointer(&l.listener.rights[unix.CmsgLen(0)]))
-	if err := l.failure.prepare(report{ExecErrno: errnoBlank}, nil); err != nil {
-		return err
-	}
-	blank := strconv.Itoa(errnoBlank)
-	at := strings.Index(string(l.failure.data), blank)
-	l.digits = l.failure.data[at : at+len(blank)]
-	return nil
-}
-
-func (p *packet) prepare(message report, rights []byte) error {
-	data, err := encodeMessage(message)
+	listener, err := encodeMessage(report{Listener: true})
 	if err != nil {
 		return err
 	}
-	p.data, p.rights = data, rights
-	p.vector.Base = &p.data[0]
-	p.vector.SetLen(len(p.data))
-	p.header.Iov = &p.vector
-	p.header.SetIovlen(1)
-	if len(rights) > 0 {
-		p.header.Control = &p.rights[0]
-		p.header.SetControllen(len(p.rights))
+	failure, err := encodeMessage(report{ExecErrno: errnoBlank})
+	if err != nil {
+		return err
 	}
+	blank := strconv.Itoa(errnoBlank)
+	at := strings.Index(string(failure), blank)
+	l.digits = failure[at : at+len(blank)]
+	l.listener, l.failure = linux.NewPacket(listener, true), linux.NewPacket(failure, false)
 	return nil
 }
 
@@ -116,15 +94,15 @@ func (l *launch) filterAndExecute() syscall.Errno {
 		if errno != 0 {
 			return errno
 		}
-		*l.descriptor = int32(listener)
-		l.listener.send()
+		*l.listener.Descriptor = int32(listener)
+		l.listener.Send(initSocket)
 	}
 	_, _, errno := syscall.RawSyscall(unix.SYS_EXECVE,
 		uintptr(unsafe.Pointer(l.path)),
 		uintptr(unsafe.Pointer(&l.argv[0])),
 		uintptr(unsafe.Pointer(&l.envv[0])))
 	writeErrno(l.digits, errno)
-	l.failure.send()
+	l.failure.Send(initSocket)
 	for {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 	}
@@ -139,14 +117,6 @@ func setFilter(program *unix.SockFprog, flags uintptr) (uintptr, syscall.Errno) 
 	return fd, errno
 }
 
-// send is one sendmsg; the message is far smaller than the socket's buffer, which is empty.
-//
-//go:nosplit
-//go:norace
-func (p *packet) send() {
-	syscall.RawSyscall(unix.SYS_SENDMSG, initSocket, uintptr(unsafe.Pointer(&p.header)), unix.MSG_NOSIGNAL)
-}
-
 // writeErrno pads with spaces, which JSON allows before a number.
 //
 //go:nosplit
@@ -159,16 +129,4 @@ func writeErrno(digits []byte, errno syscall.Errno) {
 			errno /= 10
 		}
 	}
-}
-
-// setThreadGroups is setgroups(2) for the calling thread alone.
-func setThreadGroups(groups []uint32) error {
-	var first unsafe.Pointer
-	if len(groups) > 0 {
-		first = unsafe.Pointer(&groups[0])
-	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(first), 0); errno != 0 {
-		return errno
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,13 +49,13 @@ func enterRoot(tree *os.File) error {
 func collectHostParts() (*hostParts, error) {
 	parts := &hostParts{devices: map[string]*os.File{}}
 	var err error
-	if parts.proc, err = newMount("proc", map[string]string{"source": "proc"}, sealed); err != nil {
+	if parts.proc, err = linux.NewMount("proc", map[string]string{"source": "proc"}, sealed); err != nil {
 		if errors.Is(err, unix.EPERM) {
 			err = fmt.Errorf("%w: the kernel allows it only where the host's /proc is mounted in full; if this is a container, let its runtime not mask /proc (podman run --security-opt unmask=ALL)", err)
 		}
 		return nil, err
 	}
-	if parts.sys, err = hostTree("/sys", unix.AT_RECURSIVE); err != nil {
+	if parts.sys, err = linux.CloneMount("/sys", unix.AT_RECURSIVE); err != nil {
 		return nil, err
 	}
 	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | sealed}
@@ -62,47 +63,22 @@ func collectHostParts() (*hostParts, error) {
 		return nil, fmt.Errorf("make /sys read-only: %w", err)
 	}
 	for _, name := range deviceNames {
-		if parts.devices[name], err = hostTree("/dev/"+name, 0); err != nil {
+		if parts.devices[name], err = linux.CloneMount("/dev/"+name, 0); err != nil {
 			return nil, err
 		}
 	}
 	return parts, nil
 }
 
-func hostTree(path string, recursive uint) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
-	if err != nil {
-		return nil, fmt.Errorf("bind the host's %s: %w", path, err)
-	}
-	return os.NewFile(uintptr(fd), path), nil
-}
-
-// pivot mounts tree over the old root, changes to it, and detaches the old one (pivot_root(2), "pivot_root(".", ".")").
+// pivot mounts tree over the old root, and makes it the root.
 func pivot(tree *os.File) error {
-	old, err := os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return fmt.Errorf("open the host's root: %w", err)
-	}
-	defer old.Close()
-	if err := attach(tree, "/"); err != nil {
+	if err := linux.Attach(tree, "/"); err != nil {
 		return err
 	}
 	if err := tree.Chdir(); err != nil {
 		return fmt.Errorf("enter the container's root: %w", err)
 	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("change to the container's root: %w", err)
-	}
-	if err := old.Chdir(); err != nil {
-		return fmt.Errorf("find the host's root again: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("leave the host's root: %w", err)
-	}
-	if err := unix.Chdir("/"); err != nil {
-		return fmt.Errorf("enter the container's root: %w", err)
-	}
-	return nil
+	return linux.PivotHere()
 }
 
 // lay puts everything in its place. Symbolic links on the way, which the container's author wrote, cannot lead out of
@@ -116,10 +92,10 @@ func (p *hostParts) lay() error {
 			return err
 		}
 	}
-	if err := attach(p.proc, "/proc"); err != nil {
+	if err := linux.Attach(p.proc, "/proc"); err != nil {
 		return err
 	}
-	if err := attach(p.sys, "/sys"); err != nil {
+	if err := linux.Attach(p.sys, "/sys"); err != nil {
 		return err
 	}
 	return p.layDevices()
@@ -163,7 +139,7 @@ func layOver(node *os.File, path string) error {
 		return fmt.Errorf("make %s: %w", path, err)
 	}
 	file.Close()
-	return attach(node, path)
+	return linux.Attach(node, path)
 }
 
 // makeDir makes a directory that the root filesystem lacks; one that is there keeps its mode.

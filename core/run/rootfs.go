@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +22,7 @@ func rootTree(options *Options, userNamespace int) (*os.File, error) {
 	}
 	var tree *os.File
 	var err error
-	onDisposableThread(func() { tree, err = discardedTree(dir, userNamespace) })
+	linux.OnThread(func() { tree, err = discardedTree(dir, userNamespace) })
 	return tree, err
 }
 
@@ -40,17 +40,16 @@ func idmappedTree(dir string, userNamespace int, recursive uint) (*os.File, erro
 }
 
 func cloneTree(dir string, userNamespace int, recursive uint) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|recursive)
+	tree, err := linux.CloneMount(dir, recursive)
 	if err != nil {
-		return nil, fmt.Errorf("clone the mount of root filesystem %s: %w", dir, err)
+		return nil, fmt.Errorf("root filesystem: %w", err)
 	}
-	tree := os.NewFile(uintptr(fd), dir)
 	attributes := unix.MountAttr{
 		Attr_set:    unix.MOUNT_ATTR_IDMAP,
 		Propagation: unix.MS_PRIVATE,
 		Userns_fd:   uint64(userNamespace),
 	}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|recursive, &attributes); err != nil {
+	if err := unix.MountSetattr(int(tree.Fd()), "", unix.AT_EMPTY_PATH|recursive, &attributes); err != nil {
 		tree.Close()
 		return nil, fmt.Errorf("map the ids of root filesystem %s: %w", dir, err)
 	}
@@ -113,7 +112,7 @@ func discardedTree(dir string, userNamespace int) (*os.File, error) {
 	if err := makeLayers(lower); err != nil {
 		return nil, fmt.Errorf("make the layers of the discarded root filesystem: %w", err)
 	}
-	tree, err := newMount("overlay", map[string]string{
+	tree, err := linux.NewMount("overlay", map[string]string{
 		"source":   "intercede",
 		"lowerdir": "lower",
 		"upperdir": "upper",
@@ -138,12 +137,12 @@ func enterScratch() error {
 		return fmt.Errorf("make the mounts of a private mount namespace private: %w", err)
 	}
 	unix.Umask(0)
-	scratch, err := newMount("tmpfs", map[string]string{"source": "intercede", "mode": "0755"}, 0)
+	scratch, err := linux.NewMount("tmpfs", map[string]string{"source": "intercede", "mode": "0755"}, 0)
 	if err != nil {
 		return fmt.Errorf("mount a tmpfs for the container's changes: %w", err)
 	}
 	defer scratch.Close()
-	if err := attach(scratch, "/"); err != nil {
+	if err := linux.Attach(scratch, "/"); err != nil {
 		return err
 	}
 	return scratch.Chdir()
@@ -156,7 +155,7 @@ func makeLayers(lower *os.File) error {
 			return fmt.Errorf("make directory %s: %w", name, err)
 		}
 	}
-	if err := attach(lower, "lower"); err != nil {
+	if err := linux.Attach(lower, "lower"); err != nil {
 		return err
 	}
 	var root unix.Stat_t
@@ -170,51 +169,4 @@ func makeLayers(lower *os.File) error {
 		return fmt.Errorf("give the root directory its mode: %w", err)
 	}
 	return nil
-}
-
-// newMount makes a new superblock and returns its detached mount.
-func newMount(fstype string, parameters map[string]string, attributes int) (*os.File, error) {
-	context, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("fsopen %s: %w", fstype, err)
-	}
-	defer unix.Close(context)
-	for key, value := range parameters {
-		if err := unix.FsconfigSetString(context, key, value); err != nil {
-			return nil, fmt.Errorf("set %s=%s of %s: %w", key, value, fstype, err)
-		}
-	}
-	if err := unix.FsconfigCreate(context); err != nil {
-		return nil, fmt.Errorf("create %s: %w", fstype, err)
-	}
-	fd, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, attributes)
-	if err != nil {
-		return nil, fmt.Errorf("fsmount %s: %w", fstype, err)
-	}
-	return os.NewFile(uintptr(fd), fstype), nil
-}
-
-// attach puts a detached mount at path of the calling thread's mount namespace.
-func attach(tree *os.File, path string) error {
-	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("mount %s at %s: %w", tree.Name(), path, err)
-	}
-	return nil
-}
-
-// onDisposableThread runs task on a thread that ends with it, so that task may change the thread's namespaces. That is
-// never the main thread, which cannot end and whose namespaces /proc/self shows.
-func onDisposableThread(task func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			task()
-			return
-		}
-		defer runtime.UnlockOSThread()
-		onDisposableThread(task)
-	}()
-	<-done
 }

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -98,11 +99,10 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 
 // spawn starts the init, which waits for its description on the other end of the returned socket.
 func (c *Container) spawn(options *Options) (*os.File, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM, "socket")
 	if err != nil {
-		return nil, fmt.Errorf("make a socket to the container: %w", err)
+		return nil, fmt.Errorf("start the container: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
 	defer theirs.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -259,7 +259,7 @@ func (c *Container) take(told *report, descriptors []int) (err error) {
 	case told.Terminal && len(descriptors) == 2:
 		c.terminal, err = connect(descriptors[0], descriptors[1], c.files)
 	default:
-		closeAll(descriptors)
+		linux.CloseAll(descriptors...)
 		return fmt.Errorf("start the container: its init sent an unknown message with %d descriptors", len(descriptors))
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"sync"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -138,7 +139,7 @@ func windowOf(file *os.File) unix.Winsize {
 // connect takes the two ends over. It puts the caller's terminal into raw mode until [terminal.disconnect].
 func connect(master, slave int, files stdio) (*terminal, error) {
 	if err := unix.SetNonblock(master, true); err != nil {
-		closeAll([]int{master, slave})
+		linux.CloseAll(master, slave)
 		return nil, fmt.Errorf("connect the terminal: %w", err)
 	}
 	t := &terminal{

@@ -3,11 +3,10 @@ package run
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,84 +76,46 @@ func sendMessage(socket int, message any, descriptors ...int) error {
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if len(descriptors) > 0 {
-		rights = unix.UnixRights(descriptors...)
-	}
-	for len(data) > 0 {
-		n, err := unix.SendmsgN(socket, data, rights, nil, unix.MSG_NOSIGNAL)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		data, rights = data[n:], nil
-	}
-	return nil
+	return linux.Send(socket, data, descriptors...)
 }
 
 // receiveMessage returns the descriptors that came along, close-on-exec, or io.EOF when the other side has closed the
 // socket or died.
 func receiveMessage(socket int, message any) ([]int, error) {
 	header := make([]byte, headerSize)
-	descriptors, err := receiveFull(socket, header)
+	n, descriptors, err := linux.Receive(socket, header, descriptorsMax)
 	if err != nil {
 		return nil, err
 	}
-	size := binary.NativeEndian.Uint32(header)
+	if err = receiveFull(socket, header[n:]); err == nil {
+		err = receiveBody(socket, binary.NativeEndian.Uint32(header), message)
+	}
+	if err != nil {
+		linux.CloseAll(descriptors...)
+		return nil, err
+	}
+	return descriptors, nil
+}
+
+func receiveBody(socket int, size uint32, message any) error {
 	if size > messageMax {
-		closeAll(descriptors)
-		return nil, fmt.Errorf("message of %d bytes exceeds %d", size, messageMax)
+		return fmt.Errorf("message of %d bytes exceeds %d", size, messageMax)
 	}
 	body := make([]byte, size)
-	if _, err = receiveFull(socket, body); err == nil {
-		err = json.Unmarshal(body, message)
+	if err := receiveFull(socket, body); err != nil {
+		return err
 	}
-	if err != nil {
-		closeAll(descriptors)
-		return nil, err
-	}
-	return descriptors, nil
+	return json.Unmarshal(body, message)
 }
 
-func receiveFull(socket int, buffer []byte) ([]int, error) {
-	var descriptors []int
+// receiveFull fills the buffer. No descriptors come any more.
+func receiveFull(socket int, buffer []byte) error {
 	for len(buffer) > 0 {
-		rights := make([]byte, unix.CmsgSpace(4*descriptorsMax))
-		n, rightsLen, _, _, err := unix.Recvmsg(socket, buffer, rights, unix.MSG_CMSG_CLOEXEC)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err == nil && n == 0 || errors.Is(err, unix.ECONNRESET) {
-			err = io.EOF
-		}
+		n, _, err := linux.Receive(socket, buffer, 0)
 		if err != nil {
-			closeAll(descriptors)
-			return nil, err
+			return err
 		}
-		descriptors = append(descriptors, parseRights(rights[:rightsLen])...)
 		buffer = buffer[n:]
 	}
-	return descriptors, nil
-}
-
-func parseRights(data []byte) []int {
-	messages, err := unix.ParseSocketControlMessage(data)
-	if err != nil {
-		return nil
-	}
-	var all []int
-	for i := range messages {
-		if descriptors, err := unix.ParseUnixRights(&messages[i]); err == nil {
-			all = append(all, descriptors...)
-		}
-	}
-	return all
-}
-
-func closeAll(descriptors []int) {
-	for _, fd := range descriptors {
-		unix.Close(fd)
-	}
+	return nil
 }
