@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
@@ -126,7 +127,7 @@ func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 
 // startInit starts process 1 of the container and has it set the mounts up.
 func (c *Container) startInit(t testing.TB, config config) error {
-	ours, theirs, err := socketpair()
+	ours, theirs, err := linux.Socketpair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return err
 	}
@@ -236,7 +237,7 @@ func (c *Container) stop() {
 
 // startProgram asks init for a program and has the broker serve its listener.
 func (c *Container) startProgram(o order, files [3]*os.File) (*Process, error) {
-	ours, theirs, err := socketpair()
+	ours, theirs, err := linux.Socketpair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +20,7 @@ const initSocket = 3
 type container struct {
 	// outside is a copy of the host's tree, mounted nowhere: a test binary may be linked dynamically, and can only be
 	// executed where its libraries are.
-	outside int
+	outside *os.File
 	root    int
 }
 
@@ -54,9 +56,9 @@ func enterRootfs(s setup, mounts []int) (*container, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make the mounts private: %w", err)
 	}
-	outside, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	outside, err := linux.CloneMount("/", unix.AT_RECURSIVE)
 	if err != nil {
-		return nil, fmt.Errorf("open_tree of /: %w", err)
+		return nil, err
 	}
 	if err := unix.Mount(s.Rootfs, s.Rootfs, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return nil, fmt.Errorf("bind %s: %w", s.Rootfs, err)
@@ -65,12 +67,16 @@ func enterRootfs(s setup, mounts []int) (*container, error) {
 		return nil, fmt.Errorf("mount proc in %s: %w", s.Rootfs, err)
 	}
 	for i, target := range s.Mounts {
-		if err := unix.MoveMount(mounts[i], "", unix.AT_FDCWD, filepath.Join(s.Rootfs, target), unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-			return nil, fmt.Errorf("move_mount to %s: %w", target, err)
+		mount := os.NewFile(uintptr(mounts[i]), "mount")
+		if err := linux.Attach(mount, filepath.Join(s.Rootfs, target)); err != nil {
+			return nil, err
 		}
-		unix.Close(mounts[i])
+		mount.Close()
 	}
-	if err := pivot(s.Rootfs); err != nil {
+	if err := unix.Chdir(s.Rootfs); err != nil {
+		return nil, fmt.Errorf("chdir to %s: %w", s.Rootfs, err)
+	}
+	if err := linux.PivotHere(); err != nil {
 		return nil, err
 	}
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -78,20 +84,6 @@ func enterRootfs(s setup, mounts []int) (*container, error) {
 		return nil, fmt.Errorf("open /: %w", err)
 	}
 	return &container{outside: outside, root: root}, nil
-}
-
-// pivot is pivot_root(2)'s pivot_root(".", "."): the old root lands upon the new one and is unmounted from there.
-func pivot(root string) error {
-	if err := unix.Chdir(root); err != nil {
-		return fmt.Errorf("chdir to %s: %w", root, err)
-	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("pivot_root to %s: %w", root, err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("unmount the old root: %w", err)
-	}
-	return unix.Chdir("/")
 }
 
 // start starts a program's stage; what becomes of it goes to its report socket, the last of the descriptors.
@@ -103,16 +95,16 @@ func (c *container) start(fds []int) {
 		Dir:   "/",
 		Env:   []string{stageEnv + "=" + stageProgram},
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Chroot: "/proc/self/fd/" + strconv.Itoa(c.outside), PidFD: &pidfd},
+		Sys:   &syscall.SysProcAttr{Chroot: "/proc/self/fd/" + strconv.Itoa(int(c.outside.Fd())), PidFD: &pidfd},
 	})
 	if err != nil {
 		send(socket, report{Event: broken, Error: err.Error()})
-		closeAll(fds...)
+		linux.CloseAll(fds...)
 		return
 	}
 	send(socket, report{Event: started}, pidfd)
 	unix.Close(pidfd)
-	closeAll(fds[:len(fds)-1]...)
+	linux.CloseAll(fds[:len(fds)-1]...)
 	go func() {
 		send(socket, wait(pid))
 		unix.Close(socket)

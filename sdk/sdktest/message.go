@@ -2,11 +2,10 @@ package sdktest
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,17 +44,10 @@ const (
 	broken   event = "broken"
 )
 
-// maxMessage bounds a message: the arguments of a program are in one.
-const maxMessage = 128 << 10
-
-// socketpair makes two connected SOCK_SEQPACKET sockets.
-func socketpair() (ours, theirs int, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, -1, fmt.Errorf("socketpair: %w", err)
-	}
-	return pair[0], pair[1], nil
-}
+const (
+	maxMessage     = 128 << 10 // bytes: the arguments of a program are in one
+	maxDescriptors = 16
+)
 
 // send sends one message with descriptors.
 func send(socket int, message any, fds ...int) error {
@@ -66,61 +58,19 @@ func send(socket int, message any, fds ...int) error {
 	if len(text) > maxMessage {
 		return fmt.Errorf("a message of %d bytes: the limit is %d", len(text), maxMessage)
 	}
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
-	}
-	for {
-		err := unix.Sendmsg(socket, text, rights, nil, unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
-			return err
-		}
-	}
+	return linux.Send(socket, text, fds...)
 }
 
 // receive waits for one message and its descriptors; io.EOF when the other end is closed.
 func receive(socket int, message any) ([]int, error) {
-	buf := make([]byte, maxMessage)
-	rights := make([]byte, unix.CmsgSpace(16*4))
-	var n, nrights int
-	var err error
-	for {
-		n, nrights, _, _, err = unix.Recvmsg(socket, buf, rights, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if errors.Is(err, unix.ECONNRESET) || err == nil && n == 0 {
-		return nil, io.EOF
-	}
-	if err != nil {
-		return nil, fmt.Errorf("recvmsg: %w", err)
-	}
-	fds, err := parseRights(rights[:nrights])
+	text := make([]byte, maxMessage)
+	n, fds, err := linux.Receive(socket, text, maxDescriptors)
 	if err != nil {
 		return nil, err
 	}
-	return fds, json.Unmarshal(buf[:n], message)
-}
-
-func parseRights(rights []byte) ([]int, error) {
-	messages, err := unix.ParseSocketControlMessage(rights)
-	if err != nil {
+	if err := json.Unmarshal(text[:n], message); err != nil {
+		linux.CloseAll(fds...)
 		return nil, err
-	}
-	var fds []int
-	for _, m := range messages {
-		some, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			return nil, err
-		}
-		fds = append(fds, some...)
 	}
 	return fds, nil
-}
-
-func closeAll(fds ...int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
 }

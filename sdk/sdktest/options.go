@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/intercede/intercede/internal/linux"
 )
 
 // Option changes what NewContainer makes.
@@ -66,11 +66,10 @@ func WithMount(mount *os.File, target string) Option {
 func HostProcfs(t testing.TB) *os.File {
 	t.Helper()
 	RequireRoot(t)
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	mount, err := linux.CloneMount("/proc", 0)
 	if err != nil {
 		t.Fatalf("sdktest: the host's procfs: %v", err)
 	}
-	mount := os.NewFile(uintptr(fd), "proc")
 	t.Cleanup(func() { mount.Close() })
 	return mount
 }
@@ -79,22 +78,10 @@ func HostProcfs(t testing.TB) *os.File {
 // (unix.MOUNT_ATTR_NODEV ...); mode=1777. It needs CAP_SYS_ADMIN.
 func Tmpfs(t testing.TB, attributes int) *os.File {
 	t.Helper()
-	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	mount, err := linux.NewMount("tmpfs", map[string]string{"mode": "1777"}, attributes)
 	if err != nil {
-		t.Fatalf("sdktest: fsopen: %v", err)
+		t.Fatalf("sdktest: %v", err)
 	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigSetString(fs, "mode", "1777"); err != nil {
-		t.Fatalf("sdktest: fsconfig: %v", err)
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		t.Fatalf("sdktest: fsconfig: %v", err)
-	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
-	if err != nil {
-		t.Fatalf("sdktest: fsmount: %v", err)
-	}
-	mount := os.NewFile(uintptr(fd), "tmpfs")
 	t.Cleanup(func() { mount.Close() })
 	return mount
 }
