@@ -99,9 +99,9 @@ func tryTranslate(context.Context) (string, error) {
 		return "", err
 	}
 	defer namespace.Close()
-	tid, _, errno := unix.Syscall(unix.SYS_IOCTL, namespace.Fd(), unix.NS_GET_PID_FROM_PIDNS, uintptr(os.Getpid()))
-	if errno != 0 {
-		return "", errno
+	tid, err := linux.TranslatePID(int(namespace.Fd()), os.Getpid())
+	if err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("translated %d to %d", os.Getpid(), tid), nil
 }

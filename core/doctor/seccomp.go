@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
@@ -68,8 +68,7 @@ func trySyncWakeUp() error {
 func roundTrip(respond func(listener notify.FD, id uint64) error) (answer, error) {
 	loaded := make(chan notify.FD, 1)
 	returned := make(chan answer, 1)
-	go func() {
-		runtime.LockOSThread()
+	linux.GoOnThread(func() {
 		listener, err := loadTrialFilter()
 		if err != nil {
 			returned <- answer{err: err}
@@ -78,7 +77,7 @@ func roundTrip(respond func(listener notify.FD, id uint64) error) (answer, error
 		loaded <- listener
 		value, _, errno := unix.Syscall(trialSyscall, 0, 0, 0)
 		returned <- answer{value: value, errno: errno}
-	}()
+	})
 	select {
 	case got := <-returned:
 		return got, got.err

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,8 +15,8 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/internal/linux"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // maxConfig bounds a config.json, in bytes.
@@ -63,22 +62,9 @@ func readConfigFile(path string) (*configFile, error) {
 }
 
 func (f *configFile) read() error {
-	file, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
+	var err error
+	if f.text, f.info, err = linux.ReadRegular(f.path, maxConfig); err != nil {
 		return err
-	}
-	defer file.Close()
-	if f.info, err = file.Stat(); err != nil {
-		return err
-	}
-	if !f.info.Mode().IsRegular() {
-		return errors.New("not a regular file")
-	}
-	if f.text, err = io.ReadAll(io.LimitReader(file, maxConfig+1)); err != nil {
-		return err
-	}
-	if len(f.text) > maxConfig {
-		return fmt.Errorf("larger than %d bytes", maxConfig)
 	}
 	return json.Unmarshal(f.text, &f.spec)
 }

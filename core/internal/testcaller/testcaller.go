@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
@@ -96,16 +97,15 @@ func Start(t testing.TB, sessions int) *Caller {
 
 func socketPair(t testing.TB) (ours net.Conn, theirs *os.File) {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	file, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM, "socket")
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := os.NewFile(uintptr(fds[0]), "socket")
 	defer file.Close()
 	if ours, err = net.FileConn(file); err != nil {
 		t.Fatal(err)
 	}
-	return ours, os.NewFile(uintptr(fds[1]), "socket")
+	return ours, theirs
 }
 
 func (c *Caller) connect(conn net.Conn) {
