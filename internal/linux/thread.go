@@ -40,7 +40,7 @@ func OnThread(fn func()) {
 func SetThreadGroups(groups []uint32) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0)
 	if errno != 0 {
-		return fmt.Errorf("set the supplementary groups %v: %w", groups, errno)
+		return fmt.Errorf("set %d supplementary groups: %w", len(groups), errno)
 	}
 	return nil
 }
@@ -60,6 +60,21 @@ func SetThreadGID(gid uint32) error {
 func SetThreadUID(uid uint32) error {
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
 		return fmt.Errorf("set the user id %d: %w", uid, errno)
+	}
+	return nil
+}
+
+// SetThreadFilesystemIDs sets the filesystem user and group id of the calling thread alone (setfsuid(2), setfsgid(2)).
+// The error says which are in force instead.
+func SetThreadFilesystemIDs(uid, gid uint32) error {
+	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
+	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
+	// They report no errors: a second call with an invalid id tells what is in force.
+	nowGID, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, ^uintptr(0), 0, 0)
+	nowUID, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0)
+	if uint32(nowUID) != uid || uint32(nowGID) != gid {
+		return fmt.Errorf("filesystem ids are %d:%d, wanted %d:%d: CAP_SETUID or CAP_SETGID is missing",
+			uint32(nowUID), uint32(nowGID), uid, gid)
 	}
 	return nil
 }

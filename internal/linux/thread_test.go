@@ -66,6 +66,28 @@ func TestThreadIDs(t *testing.T) {
 	})
 }
 
+func TestThreadFilesystemIDs(t *testing.T) {
+	require.Root(t)
+	OnThread(func() {
+		for _, ids := range [][2]uint32{{10, 9}, {10, 9}, {0, 0}} {
+			if err := SetThreadFilesystemIDs(ids[0], ids[1]); err != nil {
+				t.Error(err)
+			}
+			uid, err1 := unix.SetfsuidRetUid(-1)
+			gid, err2 := unix.SetfsgidRetGid(-1)
+			if uid != int(ids[0]) || gid != int(ids[1]) || err1 != nil || err2 != nil {
+				t.Errorf("%d:%d, %v, %v; want %v", uid, gid, err1, err2, ids)
+			}
+		}
+		if err := SetThreadUID(10); err != nil {
+			t.Error(err)
+		}
+		if err := SetThreadFilesystemIDs(0, 0); err == nil {
+			t.Error("the ids are those of root, without a capability")
+		}
+	})
+}
+
 func TestThreadCapabilities(t *testing.T) {
 	require.Root(t)
 	OnThread(func() {

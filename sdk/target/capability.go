@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/intercede/intercede/internal/linux"
 )
 
 // Capability is the number of a Linux capability, unix.CAP_MKNOD for example (capabilities(7)).
@@ -46,38 +46,9 @@ func ParseCapability(name string) (Capability, error) {
 
 // SetThreadCapabilities sets the three sets of the calling OS thread, which the caller has locked (capset(2)).
 func SetThreadCapabilities(effective, permitted, inheritable Capabilities) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := capabilityData(effective, permitted, inheritable)
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		return fmt.Errorf("capset to effective %#x: %w", uint64(effective), err)
-	}
-	return nil
+	return linux.SetThreadCapabilities(capabilitySets(effective, permitted, inheritable))
 }
 
-// capabilityData is what capset(2) takes.
-func capabilityData(effective, permitted, inheritable Capabilities) *[2]unix.CapUserData {
-	var data [2]unix.CapUserData
-	for i := range data {
-		data[i] = unix.CapUserData{
-			Effective:   uint32(effective >> (32 * i)),
-			Permitted:   uint32(permitted >> (32 * i)),
-			Inheritable: uint32(inheritable >> (32 * i)),
-		}
-	}
-	return &data
-}
-
-// capget reads the calling thread's three sets.
-func capget() (effective, permitted, inheritable Capabilities, err error) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return 0, 0, 0, fmt.Errorf("capget: %w", err)
-	}
-	for i, d := range data {
-		effective |= Capabilities(d.Effective) << (32 * i)
-		permitted |= Capabilities(d.Permitted) << (32 * i)
-		inheritable |= Capabilities(d.Inheritable) << (32 * i)
-	}
-	return effective, permitted, inheritable, nil
+func capabilitySets(effective, permitted, inheritable Capabilities) linux.CapabilitySets {
+	return linux.CapabilitySets{Effective: uint64(effective), Permitted: uint64(permitted), Inheritable: uint64(inheritable)}
 }

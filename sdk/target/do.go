@@ -6,8 +6,8 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -160,23 +160,14 @@ type ids struct {
 	groups   []uint32
 }
 
-// change gives the calling thread, whose groups are those of now, the ids next. The raw calls act on the one thread,
-// where the syscall package's act on all.
+// change gives the calling thread, whose groups are those of now, the ids next.
 func (now ids) change(next ids) error {
 	if !slices.Equal(now.groups, next.groups) {
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(next.groups)), uintptr(unsafe.Pointer(unsafe.SliceData(next.groups))), 0); errno != 0 {
-			return fmt.Errorf("setgroups: %w", errno)
+		if err := linux.SetThreadGroups(next.groups); err != nil {
+			return err
 		}
 	}
-	// setfsgid(2) and setfsuid(2) report no errors: a second call with an invalid id tells what is in force.
-	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(next.gid), 0, 0)
-	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(next.uid), 0, 0)
-	gid, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, ^uintptr(0), 0, 0)
-	uid, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0)
-	if uint32(uid) != next.uid || uint32(gid) != next.gid {
-		return fmt.Errorf("filesystem ids are %d:%d, wanted %d:%d: CAP_SETUID or CAP_SETGID is missing", uint32(uid), uint32(gid), next.uid, next.gid)
-	}
-	return nil
+	return linux.SetThreadFilesystemIDs(next.uid, next.gid)
 }
 
 // home is what a thread returns to after a job.
@@ -198,9 +189,11 @@ func openHome() (*home, error) {
 	for _, g := range groups {
 		h.ids.groups = append(h.ids.groups, uint32(g))
 	}
-	if _, h.permitted, h.inheritable, err = capget(); err != nil {
+	capabilities, err := linux.ThreadCapabilities()
+	if err != nil {
 		return nil, err
 	}
+	h.permitted, h.inheritable = Capabilities(capabilities.Permitted), Capabilities(capabilities.Inheritable)
 	if h.mount, err = unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the own mount namespace: %w", err)
 	}

@@ -130,7 +130,7 @@ func (s *Steps) addGroups(groups []uint32) {
 
 func (s *Steps) addCapabilities(effective, permitted, inheritable Capabilities) {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := capabilityData(effective, permitted, inheritable)
+	data := capabilitySets(effective, permitted, inheritable).Data()
 	s.Keep(header)
 	s.Keep(data)
 	s.Add("capset", unix.SYS_CAPSET, unsafe.Pointer(header), unsafe.Pointer(data))

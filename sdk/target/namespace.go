@@ -2,11 +2,13 @@ package target
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"sync"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,21 +68,12 @@ func (t *Target) TranslateTID(tid int) (int, error) {
 		return 0, err
 	}
 	defer unix.Close(ns)
-	translated, err := getPIDFromPIDNS(ns, tid)
-	if err == unix.ENOTTY {
+	translated, err := linux.TranslatePID(ns, tid)
+	if errors.Is(err, unix.ENOTTY) {
 		translated, err = t.scanForTID(tid)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("pid %d of the pid namespace of thread %d: %w", tid, t.tid, err)
 	}
 	return translated, nil
-}
-
-// getPIDFromPIDNS is an ioctl of kernel 6.11 (fs/nsfs.c).
-func getPIDFromPIDNS(ns, tid int) (int, error) {
-	translated, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(ns), unix.NS_GET_PID_FROM_PIDNS, uintptr(tid))
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(translated), nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -98,10 +99,11 @@ func (t *Target) enterSteps(s *Steps, in *inside) error {
 	s.last().ignored = true
 	s.Add("setresgid", unix.SYS_SETRESGID, uintptr(c.GIDs.Real), uintptr(c.GIDs.Effective), uintptr(c.GIDs.Saved))
 	s.Add("setresuid", unix.SYS_SETRESUID, uintptr(c.UIDs.Real), uintptr(c.UIDs.Effective), uintptr(c.UIDs.Saved))
-	_, permitted, _, err := capget()
+	own, err := linux.ThreadCapabilities()
 	if err != nil {
 		return err
 	}
+	permitted := Capabilities(own.Permitted)
 	s.addCapabilities(permitted, permitted, 0)
 	s.Add("setns to the user namespace", unix.SYS_SETNS, in.user, unix.CLONE_NEWUSER)
 	return nil

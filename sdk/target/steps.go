@@ -13,6 +13,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -154,17 +155,10 @@ func (s *Steps) closeAllBut(kept ...int) {
 
 // answerWith adds the sending of a descriptor to this process.
 func (s *Steps) answerWith(result Result) {
-	rights := unix.UnixRights(-1)
-	fd := (*int32)(unsafe.Pointer(&rights[unix.CmsgLen(0)]))
-	data := []byte{0}
-	iov := &unix.Iovec{Base: &data[0]}
-	iov.SetLen(len(data))
-	message := &unix.Msghdr{Iov: iov, Control: &rights[0]}
-	message.SetIovlen(1)
-	message.SetControllen(len(rights))
-	s.Keep(message)
-	s.steps[result.step-1].into = fd
-	s.Add("sendmsg", unix.SYS_SENDMSG, s.socket, unsafe.Pointer(message), unix.MSG_NOSIGNAL)
+	packet := linux.NewPacket([]byte{0}, true)
+	s.Keep(packet)
+	s.steps[result.step-1].into = packet.Descriptor
+	s.Add("sendmsg", unix.SYS_SENDMSG, s.socket, unsafe.Pointer(&packet.Header), unix.MSG_NOSIGNAL)
 }
 
 // Run makes the steps. The error is ctx's, or wraps the *StepError of the step that failed. A process that lingers
@@ -239,26 +233,26 @@ type running struct {
 
 // start forks. Finish adds the steps that need the socket.
 func (s *Steps) start(finish func()) (*running, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	socket, theirs, err := linux.Socketpair(unix.SOCK_SEQPACKET | unix.SOCK_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
+		return nil, err
 	}
-	defer unix.Close(pair[1])
+	defer unix.Close(theirs)
 	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
 	if err != nil {
-		unix.Close(pair[0])
+		unix.Close(socket)
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
-	s.socket, s.report = pair[1], (*report)(unsafe.Pointer(&page[0]))
+	s.socket, s.report = theirs, (*report)(unsafe.Pointer(&page[0]))
 	s.unneeded = allBut(append(slices.Clone(s.kept), s.socket)...)
 	finish()
 	pid, err := s.fork()
 	if err != nil {
 		unix.Munmap(page)
-		unix.Close(pair[0])
+		unix.Close(socket)
 		return nil, err
 	}
-	return &running{s, pid, os.NewFile(uintptr(pair[0]), "answer"), page, s.report}, nil
+	return &running{s, pid, os.NewFile(uintptr(socket), "answer"), page, s.report}, nil
 }
 
 // free is for when the report has been read.
@@ -385,31 +379,18 @@ func receiveDescriptor(socket *os.File) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	data, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
-	var n, nrights int
-	var received error
+	var fds []int
+	var failure error
 	err = connection.Read(func(fd uintptr) bool {
-		for {
-			n, nrights, _, _, received = unix.Recvmsg(int(fd), data, rights, unix.MSG_CMSG_CLOEXEC)
-			if received != unix.EINTR {
-				return received != unix.EAGAIN
-			}
-		}
+		_, fds, failure = linux.Receive(int(fd), make([]byte, 1), 1)
+		return !errors.Is(failure, unix.EAGAIN)
 	})
 	switch {
 	case err != nil:
 		return -1, err
-	case received != nil:
-		return -1, received
-	case n == 0:
-		return -1, io.EOF
-	}
-	messages, err := unix.ParseSocketControlMessage(rights[:nrights])
-	if err != nil || len(messages) != 1 {
-		return -1, errNoDescriptor
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
+	case failure != nil:
+		return -1, failure
+	case len(fds) == 0:
 		return -1, errNoDescriptor
 	}
 	return fds[0], nil

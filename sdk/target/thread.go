@@ -2,8 +2,8 @@ package target
 
 import (
 	"fmt"
-	"runtime"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -11,23 +11,7 @@ import (
 // thread's: its namespaces, directories, credentials.
 //
 // It is never the first thread of the process: that one does not end, and it is the one that /proc/self shows.
-func GoOnThread(fn func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			fn()
-			return
-		}
-		// While the first thread is held here, another is found.
-		defer runtime.UnlockOSThread()
-		done := make(chan struct{})
-		GoOnThread(func() {
-			defer close(done)
-			fn()
-		})
-		<-done
-	}()
-}
+func GoOnThread(fn func()) { linux.GoOnThread(fn) }
 
 // Thread is an OS thread that Do can work on without handing over to another, which takes longer than most of what is
 // done there.
