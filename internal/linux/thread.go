@@ -78,3 +78,24 @@ func SetThreadFilesystemIDs(uid, gid uint32) error {
 	}
 	return nil
 }
+
+// BlockSignals has the calling thread, which is locked, take no signals and returns those that it did not take before,
+// for RestoreSignals (pthread_sigmask(3)). The Go runtime sends signals to its threads at any time.
+func BlockSignals() (before unix.Sigset_t, err error) {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i]--
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err != nil {
+		return before, fmt.Errorf("block signals: %w", err)
+	}
+	return before, nil
+}
+
+// RestoreSignals has the calling thread take signals again.
+func RestoreSignals(before unix.Sigset_t) error {
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil); err != nil {
+		return fmt.Errorf("take signals again: %w", err)
+	}
+	return nil
+}

@@ -2,8 +2,12 @@ package linux
 
 import (
 	"errors"
+	"os"
+	"os/signal"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/intercede/intercede/internal/require"
@@ -152,4 +156,27 @@ func TestTranslatePID(t *testing.T) {
 	if _, err := TranslatePID(ns, 1<<30); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("a pid that is none: %v", err)
 	}
+}
+
+// A signal that comes meanwhile is taken afterwards.
+func TestBlockSignals(t *testing.T) {
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, unix.SIGUSR1)
+	defer signal.Stop(came)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := BlockSignals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGUSR1)
+	pending, readErr := os.ReadFile("/proc/thread-self/status")
+	if err := errors.Join(err, readErr, RestoreSignals(before)); err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`(?m)^SigPnd:\s([0-9a-f]+)$`).FindSubmatch(pending)
+	if set, err := strconv.ParseUint(string(match[1]), 16, 64); set&(1<<(unix.SIGUSR1-1)) == 0 || err != nil {
+		t.Errorf("SIGUSR1 is not pending: %s, %v", match[1], err)
+	}
+	<-came
 }

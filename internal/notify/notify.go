@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -141,25 +142,15 @@ func (fd FD) SendFD(id uint64, src int, closeOnExec bool) (int, error) {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	blocked, err := setSignalMask(^uint64(0))
+	before, err := linux.BlockSignals()
 	if err != nil {
 		return 0, err
 	}
 	n, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
-	if _, err := setSignalMask(blocked); err != nil {
+	if err := linux.RestoreSignals(before); err != nil {
 		return int(n), err
 	}
 	return int(n), ioctlError("ADDFD", errno)
-}
-
-// setSignalMask sets which signals the calling thread does not take, and returns the mask before (rt_sigprocmask(2)).
-func setSignalMask(mask uint64) (before uint64, err error) {
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
-		uintptr(unsafe.Pointer(&mask)), uintptr(unsafe.Pointer(&before)), unsafe.Sizeof(mask), 0, 0)
-	if errno != 0 {
-		return 0, fmt.Errorf("sigprocmask: %w", errno)
-	}
-	return before, nil
 }
 
 // SyncWakeUp tells the kernel that caller and supervisor take turns, so that each is woken on the other's processor

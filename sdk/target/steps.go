@@ -312,13 +312,12 @@ func (r *running) failure(status unix.WaitStatus) error {
 func (s *Steps) fork() (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	all := ^uint64(0)
-	var old uint64
-	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
-		return 0, fmt.Errorf("sigprocmask: %w", errno)
+	signals, err := linux.BlockSignals()
+	if err != nil {
+		return 0, err
 	}
 	pid, errno := s.forkChild()
-	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	linux.RestoreSignals(signals)
 	if errno != 0 {
 		return 0, fmt.Errorf("clone: %w", errno)
 	}
