@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -133,18 +134,15 @@ func (r *restrictions) dropPrivileges() error {
 	return nil
 }
 
-// setIDs uses the raw calls, which act on this thread alone.
+// setIDs leaves the thread no group but its own.
 func setIDs(id int) error {
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("setgroups: %w", errno)
+	if err := linux.SetThreadGroups(nil); err != nil {
+		return err
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(id), uintptr(id), uintptr(id)); errno != 0 {
-		return fmt.Errorf("setresgid to %d: %w", id, errno)
+	if err := linux.SetThreadGID(uint32(id)); err != nil {
+		return err
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(id), uintptr(id), uintptr(id)); errno != 0 {
-		return fmt.Errorf("setresuid to %d: %w", id, errno)
-	}
-	return nil
+	return linux.SetThreadUID(uint32(id))
 }
 
 // exec executes the binary that the broker opened and checked, whatever stands at its path by now.

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -60,7 +61,8 @@ type Process struct {
 
 // Start starts the plugin in its sandbox and connects to it.
 func Start(plugin Plugin) (*Process, error) {
-	ours, theirs, err := lifeline()
+	// Who reads end of file from its end has lost the other.
+	ours, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM|unix.SOCK_NONBLOCK, "lifeline")
 	if err != nil {
 		return nil, err
 	}
@@ -93,15 +95,6 @@ func (p *Process) awaitDeath() {
 			}
 		}
 	})
-}
-
-// lifeline is a socket pair, an end for each: who reads end of file has lost the other.
-func lifeline() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "lifeline"), os.NewFile(uintptr(fds[1]), "lifeline"), nil
 }
 
 func (p *Process) start(spec Plugin, lifeline *os.File) error {
