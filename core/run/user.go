@@ -5,14 +5,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/intercede/intercede/internal/linux"
 )
 
 // user is whom the command runs as, in ids of the container.
@@ -124,20 +122,12 @@ func parseID(s string) (uint32, error) {
 // readAccounts splits the lines of a colon-separated file that have at least the given number of fields. A missing
 // file has none.
 func readAccounts(path string, fields int) ([][]string, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	data, _, err := linux.ReadRegular(path, accountsMax)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look up the user: %w", err)
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("look up the user: the container's %s is not a regular file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(file, accountsMax))
-	if err != nil {
-		return nil, fmt.Errorf("look up the user: %w", err)
+		return nil, fmt.Errorf("look up the user in the container's %s: %w", path, err)
 	}
 	var entries [][]string
 	for line := range bytes.Lines(data) {

@@ -3,11 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/intercede/intercede/internal/linux"
 )
 
 // maxSize is the largest config file, in bytes.
@@ -29,28 +27,12 @@ func Load(path string, options Options) (*Document, Problems) {
 
 // readFile returns the text along with the error if the file's mode is all that is wrong.
 func readFile(path string) (string, error) {
-	// O_NONBLOCK: a FIFO without a writer is refused, not waited for.
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	text, info, err := linux.ReadRegular(path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("there is no such file: name the config file with --config")
 	}
 	if err != nil {
 		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return "", errors.New("is not a regular file")
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	if len(text) > maxSize {
-		return "", fmt.Errorf("is larger than %d bytes", maxSize)
 	}
 	return string(text), checkMode(info.Mode(), path)
 }

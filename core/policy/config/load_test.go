@@ -35,10 +35,10 @@ func TestLoad(t *testing.T) {
 		"empty and group-writable": {file("empty", nil, 0o620), []string{
 			"empty: mode 0620 lets others than its owner decide what runs as root: chmod go-w empty"}},
 		"missing":   {"missing", []string{"missing: there is no such file: name the config file with --config"}},
-		"directory": {".", []string{".: is not a regular file"}},
-		"fifo":      {fifo(t, filepath.Join(dir, "fifo")), []string{"fifo: is not a regular file"}},
+		"directory": {".", []string{".: cannot be read: not a regular file"}},
+		"fifo":      {fifo(t, filepath.Join(dir, "fifo")), []string{"fifo: cannot be read: not a regular file"}},
 		"largest":   {file("largest", bytes.Repeat([]byte("\n"), maxSize), 0o600), nil},
-		"too large": {file("large", bytes.Repeat([]byte("\n"), maxSize+1), 0o600), []string{"large: is larger than 1048576 bytes"}},
+		"too large": {file("large", bytes.Repeat([]byte("\n"), maxSize+1), 0o600), []string{"large: cannot be read: larger than 1048576 bytes"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(dir)
