@@ -31,15 +31,17 @@ func (s *server) OpenLanes(context.Context, *wire.OpenLanesRequest) (*wire.OpenL
 	return &wire.OpenLanesResponse{Accepted: true}, nil
 }
 
-// ServeLanes serves the lanes that the broker opens on the socket, until it closes that.
+// ServeLanes serves the lanes that the broker opens on the socket, until it has closed that, and them.
 func (s *server) ServeLanes(control *lane.End) {
 	l := &lanes{server: s, cancels: map[uint64]func(){}}
 	l.accept(control)
+	l.open.Wait()
 }
 
 // lanes serves the notifications that come over lanes.
 type lanes struct {
 	server *server
+	open   sync.WaitGroup
 
 	mu      sync.Mutex
 	cancels map[uint64]func() // of the lanes, by their numbers
@@ -60,7 +62,7 @@ func (l *lanes) accept(control *lane.End) {
 		switch kind := message.GetControl().(type) {
 		case *wire.LaneControl_Open:
 			if fd >= 0 {
-				l.open(kind.Open, lane.New(fd))
+				l.begin(kind.Open, lane.New(fd))
 			}
 		case *wire.LaneControl_Cancel:
 			closeFD(fd)
@@ -71,13 +73,15 @@ func (l *lanes) accept(control *lane.End) {
 	}
 }
 
-// open begins to serve a lane. It is known from then on: its cancellation may come before the thread has its notification.
-func (l *lanes) open(open *wire.OpenLane, end *lane.End) {
+// begin begins to serve a lane. It is known from then on: its cancellation may come before the thread has its notification.
+func (l *lanes) begin(open *wire.OpenLane, end *lane.End) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.mu.Lock()
 	l.cancels[open.GetNumber()] = cancel
 	l.mu.Unlock()
+	l.open.Add(1)
 	target.GoOnThread(func() {
+		defer l.open.Done()
 		defer l.forget(open.GetNumber(), cancel)
 		l.serve(ctx, int(open.GetCpu()), end)
 	})
