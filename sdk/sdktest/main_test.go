@@ -8,7 +8,7 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m) }
+func TestMain(m *testing.M) { sdktest.Main(m, confined{}) }
 
 // handler is a plugin made of functions.
 type handler struct {
