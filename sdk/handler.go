@@ -10,30 +10,39 @@ import "context"
 //
 // The broker alone answers the kernel, exactly once for each notification, whatever the plugin does:
 //
-//   - Handle returns a valid Response: the broker performs it (writes memory back, adds the descriptor, sends the answer)
-//     if the caller still waits, and drops it otherwise;
-//   - Handle returns an error, or the zero Response, or panics, or is not done at the deadline, or the process dies: the
-//     broker answers with Manifest.OnFailure and counts a failure. An error that wraps ErrGone counts none;
-//   - Handle returns Next: the broker asks the next plugin that takes the syscall, and after the last continues.
+//   - Handle returns Return, Errno or AddFD: the broker answers so, if the caller still waits. An answer for a caller that is
+//     gone is dropped.
+//   - Handle returns Continue: the kernel performs the call itself, and no further plugin is asked.
+//   - Handle returns Next: the broker asks the next plugin that takes the syscall. After the last the kernel performs the call.
+//   - Handle returns an error that wraps ErrGone, or an error of the Target's because its thread is gone: the broker makes sure,
+//     and answers nobody. If the caller waits all the same, the plugin has failed.
+//   - Handle returns another error, or the zero Response: the plugin has failed. The broker answers with Manifest.OnFailure,
+//     and counts a failure of the container.
+//   - Handle panics: the same.
+//   - Handle has not returned at the deadline: the same, at the deadline. What it returns later is dropped.
+//   - The process dies: the same.
+//
+// Writes (Response.Write) are performed just before the answer, with Return, Errno and AddFD. If one cannot be performed the
+// caller gets EFAULT instead of the answer. Continue and Next take none: such a Response is a failure, since the kernel, or
+// the next plugin, would read what was written.
 //
 // An errno for the caller is a Response (Errno), never an error.
 type Handler interface {
 	// Manifest says what the plugin takes and needs. It is static: every call returns the same.
 	Manifest() Manifest
-	// Attach is called when a container starts to use the plugin, before its first notification; again for each
-	// container after a restart of the plugin. It refuses settings that it cannot work with by an error, which the
-	// operator reads.
+	// Attach is called when a container starts to use the plugin, before its first notification, and again for each
+	// container after a restart of the plugin. It is called concurrently for different containers. An error refuses the
+	// container: the operator reads it, and the container's calls get Manifest.OnFailure.
 	Attach(ctx context.Context, container Container, settings Settings) (Session, error)
 }
 
-// Session is a container's use of a plugin.
+// Session is a container's use of a plugin. If it implements io.Closer too, Close is called once, when the container is gone and
+// no Handle is running; its error is logged.
 type Session interface {
 	// Handle answers one notification. It is called concurrently. The context ends at the deadline, and when the
-	// caller is gone.
+	// caller is gone. The Request is not to be kept after Handle returns.
 	//
 	// Its goroutine may be locked to a thread that keeps to one processor. What takes long, and a process that is started
 	// (which has its thread's processors for good), belong on another goroutine.
 	Handle(ctx context.Context, req *Request) (Response, error)
-	// Close is called once, when the container is gone and no Handle is running.
-	Close() error
 }

@@ -208,10 +208,10 @@ func (r *Request) Privileged(ctx context.Context, capability target.Capability) 
 	return ns == r.Container.UserNamespace, nil
 }
 
-// gone turns the error of a target that has died into ErrGone.
+// gone makes the error of a target whose thread has died wrap ErrGone too.
 func gone(err error) error {
-	if errors.Is(err, os.ErrProcessDone) {
-		return ErrGone
+	if errors.Is(err, os.ErrProcessDone) && !errors.Is(err, ErrGone) {
+		return fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	return err
 }

@@ -77,6 +77,9 @@ func (r Response) String() string {
 
 // put makes w the response's wire form; an invalid one is an error. The file stays open.
 func (r Response) put(w *wire.Response) error {
+	if len(r.writes) > 0 && (r.kind == kindContinue || r.kind == kindNext) {
+		return fmt.Errorf("invalid response: %v with %d writes: the kernel, or the next plugin, would read them", r, len(r.writes))
+	}
 	w.Writes = r.writes
 	switch {
 	case r.kind == kindReturn:

@@ -24,10 +24,12 @@ func TestResponseWire(t *testing.T) {
 			&wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{Fd: 0, CloseOnExec: true}}}, "addfd"},
 		"writes": {Return(0).Write(1, []byte{2}).Write(3, nil), &wire.Response{Kind: &wire.Response_Value{},
 			Writes: []*wire.Write{{Address: 1, Data: []byte{2}}, {Address: 3}}}, "value 0"},
-		"zero":       {Response{}, nil, "invalid"},
-		"errno 0":    {Errno(0), nil, "errno  (0)"},
-		"errno 4096": {Errno(4096), nil, "errno  (4096)"},
-		"no file":    {AddFD(nil, false), nil, "addfd"},
+		"zero":            {Response{}, nil, "invalid"},
+		"write, continue": {Continue().Write(1, nil), nil, "continue"},
+		"write, next":     {Next().Write(1, nil), nil, "next"},
+		"errno 0":         {Errno(0), nil, "errno  (0)"},
+		"errno 4096":      {Errno(4096), nil, "errno  (4096)"},
+		"no file":         {AddFD(nil, false), nil, "addfd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := &wire.Response{}

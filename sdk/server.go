@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -80,11 +81,11 @@ func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.Att
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ctx.Err() != nil {
-		session.Close()
+		closeSession(session)
 		return nil, status.FromContextError(ctx.Err()).Err() // nobody will detach it
 	}
 	if _, taken := s.sessions[req.GetSession()]; taken {
-		session.Close()
+		closeSession(session)
 		return nil, status.Errorf(codes.AlreadyExists, "session %d is attached", req.GetSession())
 	}
 	s.sessions[req.GetSession()] = &attached{session: session, container: container}
@@ -100,10 +101,18 @@ func (s *server) Detach(_ context.Context, req *wire.DetachRequest) (*wire.Detac
 		return &wire.DetachResponse{}, nil
 	}
 	a.running.Wait()
-	if err := recovered(a.session.Close); err != nil {
+	if err := recovered(func() error { return closeSession(a.session) }); err != nil {
 		hclog.Default().Error("closing a session", "container", a.container.ID, "error", err)
 	}
 	return &wire.DetachResponse{}, nil
+}
+
+// closeSession closes a session that can be closed.
+func closeSession(session Session) error {
+	if c, ok := session.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // enter finds the session and keeps it from being closed until the returned function is called.
@@ -186,7 +195,7 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, w way) (Respo
 	})
 	if err != nil {
 		response.close()
-		return Response{}, err
+		return Response{}, gone(err)
 	}
 	return response, nil
 }

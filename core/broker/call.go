@@ -169,7 +169,12 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 // checkResponse refuses what a plugin may not answer.
 func checkResponse(response *wire.Response, added *lane.Descriptor) error {
 	switch kind := response.GetKind().(type) {
-	case *wire.Response_Value, *wire.Response_Continue, *wire.Response_Next:
+	case *wire.Response_Value:
+		return nil
+	case *wire.Response_Continue, *wire.Response_Next:
+		if n := len(response.GetWrites()); n > 0 {
+			return fmt.Errorf("the plugin answered continue or next with %d writes: the kernel, or the next plugin, would read them", n)
+		}
 		return nil
 	case *wire.Response_Errno:
 		if kind.Errno < 1 || kind.Errno > wire.MaxErrno {

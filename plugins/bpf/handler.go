@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"os"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk"
@@ -84,6 +82,9 @@ func (s *session) Close() error {
 	return nil
 }
 
+// asksForCapabilities are the commands for which the kernel does.
+var asksForCapabilities = map[uint32]bool{cmdLoad: true, cmdQuery: true, cmdGetByID: true}
+
 // Handle implements sdk.Session.
 //
 // Continue is sent for three commands alone. It is safe there since the kernel reads the whole attr again, and asks for the
@@ -95,17 +96,6 @@ func (s *session) Close() error {
 // BPF_PROG_ATTACH too). Containers have such descriptors from this plugin. So those commands are never continued, else
 // a caller could exchange its attr meanwhile.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	response, err := s.handle(ctx, req)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = sdk.ErrGone
-	}
-	return response, err
-}
-
-// asksForCapabilities are the commands for which the kernel does.
-var asksForCapabilities = map[uint32]bool{cmdLoad: true, cmdQuery: true, cmdGetByID: true}
-
-func (s *session) handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	command := req.Uint32(0)
 	kernelAsks := asksForCapabilities[command&commandMask]
 	a, fault, err := readAttr(ctx, req)

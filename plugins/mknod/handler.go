@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -73,8 +71,6 @@ type session struct {
 	policy policy
 }
 
-func (session) Close() error { return nil }
-
 // Handle implements sdk.Session.
 //
 // Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
@@ -99,8 +95,6 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	}
 	errno, err := n.make(ctx, req)
 	switch {
-	case errors.Is(err, os.ErrProcessDone):
-		return sdk.Response{}, sdk.ErrGone
 	case err != nil:
 		return sdk.Response{}, err
 	case errno != 0:

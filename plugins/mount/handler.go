@@ -120,12 +120,9 @@ func (s *session) Close() error {
 // contexts that this plugin gives a caller are good for nothing there.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	response, err := s.answer(ctx, req)
-	var refused unix.Errno
-	switch {
-	case errors.Is(err, os.ErrProcessDone):
-		return sdk.Response{}, sdk.ErrGone
-	case errors.As(err, &refused) && isRefusal(err):
-		return sdk.Errno(refused), nil
+	var refused refusal
+	if errors.As(err, &refused) {
+		return sdk.Errno(refused.errno), nil
 	}
 	return response, err
 }

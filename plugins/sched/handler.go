@@ -82,8 +82,6 @@ type session struct {
 	limits limits
 }
 
-func (session) Close() error { return nil }
-
 // Handle implements sdk.Session.
 //
 // Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -62,8 +60,6 @@ type session struct {
 	descriptors int // this process's /proc/self/fd
 }
 
-func (session) Close() error { return nil }
-
 // Handle implements sdk.Session.
 //
 // Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
@@ -79,11 +75,7 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	if err != nil || !privileged {
 		return continueUnless(err)
 	}
-	response, err := s.perform(ctx, req, c)
-	if errors.Is(err, os.ErrProcessDone) {
-		return sdk.Response{}, sdk.ErrGone
-	}
-	return response, err
+	return s.perform(ctx, req, c)
 }
 
 func continueUnless(err error) (sdk.Response, error) {
