@@ -50,15 +50,15 @@ type Argument struct {
 }
 
 // Format is how the value of an argument is shown.
-type Format = wire.Argument_Format
+type Format int32
 
 const (
-	Hex     Format = wire.Argument_FORMAT_HEX  // flags and pointers too
-	Decimal Format = wire.Argument_FORMAT_INT  // 32 bits, signed
-	Size    Format = wire.Argument_FORMAT_UINT // 64 bits
-	FD      Format = wire.Argument_FORMAT_FD   // AT_FDCWD or a number
-	Mode    Format = wire.Argument_FORMAT_MODE // S_IFCHR|0666
-	Dev     Format = wire.Argument_FORMAT_DEV  // 1:3
+	Hex     Format = iota // flags and pointers too
+	Decimal               // 32 bits, signed
+	Size                  // 64 bits
+	FD                    // AT_FDCWD or a number
+	Mode                  // S_IFCHR|0666
+	Dev                   // 1:3
 )
 
 // Match holds when all its conditions hold.
@@ -110,15 +110,15 @@ func FailErrno(errno syscall.Errno) Verdict {
 	return Verdict{&wire.Verdict{Kind: &wire.Verdict_Errno{Errno: int32(errno)}}}
 }
 
-// SettingType is the type of a setting's value.
-type SettingType = wire.Setting_Type
+// SettingType is the type of a setting's value. The zero SettingType is invalid.
+type SettingType int32
 
 const (
-	Bool       SettingType = wire.Setting_TYPE_BOOL
-	Int        SettingType = wire.Setting_TYPE_INT
-	String     SettingType = wire.Setting_TYPE_STRING
-	StringList SettingType = wire.Setting_TYPE_STRING_LIST
-	StringMap  SettingType = wire.Setting_TYPE_STRING_MAP
+	Bool SettingType = iota + 1
+	Int
+	String
+	StringList
+	StringMap
 )
 
 // Setting is a key of [plugins.NAME.config]. The broker checks type, pattern and range when it reads the config, so that
@@ -153,7 +153,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 			return nil, fmt.Errorf("manifest of %q: default of setting %q: %w", m.Name, s.Key, err)
 		}
 		w.Settings = append(w.Settings, &wire.Setting{
-			Key: s.Key, Type: s.Type, DefaultJson: string(value), Help: s.Help,
+			Key: s.Key, Type: wire.Setting_Type(s.Type), DefaultJson: string(value), Help: s.Help,
 			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
 		})
 	}
@@ -173,7 +173,7 @@ func (s Syscall) wire() *wire.Syscall {
 		w.When = append(w.When, m)
 	}
 	for _, a := range s.Arguments {
-		w.Arguments = append(w.Arguments, &wire.Argument{Name: a.Name, Format: a.Format})
+		w.Arguments = append(w.Arguments, &wire.Argument{Name: a.Name, Format: wire.Argument_Format(a.Format)})
 	}
 	for _, r := range s.Reads {
 		w.Reads = append(w.Reads, r.wire)
