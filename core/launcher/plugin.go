@@ -1,5 +1,5 @@
-// Package launcher runs plugin processes: it checks and starts their binaries in a sandbox, restarts those that die, and
-// carries notifications to them.
+// Package launcher keeps plugins running: it checks their binaries and manifests, restarts processes that die, and attaches
+// containers to them.
 package launcher
 
 import (

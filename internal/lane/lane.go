@@ -1,6 +1,6 @@
-// Package lane is one end of a lane, which carries one notification at a time between broker and plugin: messages with
-// descriptors over a pair of SOCK_SEQPACKET sockets (unix(7)), sent and received by blocking system calls. See
-// LaneControl in plugin.proto for the format.
+// Package lane carries notifications from the broker to a plugin: over lanes, and over gRPC for plugins that take none. A lane
+// carries one at a time, as messages with descriptors over a pair of SOCK_SEQPACKET sockets (unix(7)), sent and received by
+// blocking system calls. See LaneControl in plugin.proto for the format.
 package lane
 
 import (

@@ -1,4 +1,4 @@
-// Package sdktest tests plugins, in two ways.
+// Package sdktest tests plugins with fake calls, and with real containers beside real root.
 //
 // Serve puts a handler at the other end of a real lane and sends it fake calls: for what the handler decides. It needs no
 // privilege.
