@@ -54,7 +54,11 @@ func PluginDescriptor(t testing.TB, dir string) int {
 // PluginDescriptors is how many descriptors the process of a handler has open that Main was given.
 func PluginDescriptors(t testing.TB, h sdk.Handler) int {
 	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pluginOf(t, h).pid))
+	pid := os.Getpid()
+	if os.Getenv(processEnv) != ownProcess {
+		pid = pluginOf(t, h).pid
+	}
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}

@@ -33,6 +33,7 @@ const (
 	transportEnv = "INTERCEDE_TEST_TRANSPORT"
 	// processEnv, set to "own", serves every handler in the test's process, where a debugger and -cover reach it.
 	processEnv = "INTERCEDE_TEST_PROCESS"
+	ownProcess = "own"
 )
 
 // plugin is a handler that is being served.
@@ -77,7 +78,7 @@ func pluginOf(t testing.TB, h sdk.Handler) *plugin {
 		if !reflect.DeepEqual(p.handler, h) {
 			continue
 		}
-		if os.Getenv(processEnv) == "own" {
+		if os.Getenv(processEnv) == ownProcess {
 			return serveHere(t, h)
 		}
 		p.once.Do(p.start)
