@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/internal/cbpf/cbpftest"
 	"github.com/intercede/intercede/internal/wire"
 	libseccomp "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
@@ -153,20 +154,20 @@ func checkMerge(t *testing.T, random *rand.Rand, base, merged []byte, manifests 
 			if _, taken := routes.Name(other.arch, other.nr); taken {
 				continue
 			}
-			if got, want := after.of(other), before.of(other); got != want {
+			if got, want := run(after, other), run(before, other); got != want {
 				t.Errorf("%+v: %#x, without plugins %#x", other, got, want)
 			}
 		}
 	}
 }
 
-func checkCall(t *testing.T, before, after verdicts, c call, a architecture, matches []match) {
+func checkCall(t *testing.T, before, after cbpftest.VM, c call, a architecture, matches []match) {
 	t.Helper()
-	want := before.of(c)
+	want := run(before, c)
 	if notified(a, matches, c.args) {
 		want = notify
 	}
-	if got := after.of(c); got != want {
+	if got := run(after, c); got != want {
 		t.Errorf("%+v: %#x, want %#x", c, got, want)
 	}
 }
@@ -281,13 +282,13 @@ func covered(t *testing.T, base []byte) []byte {
 	return p.raw.text()
 }
 
-func mustCompile(t *testing.T, text []byte, caps []string) verdicts {
+func mustCompile(t *testing.T, text []byte, caps []string) cbpftest.VM {
 	t.Helper()
 	program, err := compile(text, caps)
 	if err != nil {
 		t.Fatalf("the runtime would refuse the profile: %v", err)
 	}
-	return newVerdicts(t, program)
+	return cbpftest.New(t, program)
 }
 
 // known says whether the installed libseccomp has the call: runtimes leave out those that it has not.

@@ -5,17 +5,18 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/intercede/intercede/internal/cbpf/cbpftest"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
-func mustProgram(t testing.TB, manifests ...*wire.Manifest) verdicts {
+func mustProgram(t testing.TB, manifests ...*wire.Manifest) cbpftest.VM {
 	t.Helper()
 	program, err := Program(manifests, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newVerdicts(t, program)
+	return cbpftest.New(t, program)
 }
 
 func TestProgram(t *testing.T) {
@@ -63,7 +64,7 @@ func TestProgram(t *testing.T) {
 		{"foreign architecture", call{unix.AUDIT_ARCH_AARCH64, 33, [6]uint64{}}, allow},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := v.of(test.call); got != test.want {
+			if got := run(v, test.call); got != test.want {
 				t.Errorf("%#x, want %#x", got, test.want)
 			}
 		})
@@ -107,7 +108,7 @@ func TestProgramJoinsPlugins(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			v := mustProgram(t, test.manifests...)
 			for c, want := range test.want {
-				if got := v.of(c); got != want {
+				if got := run(v, c); got != want {
 					t.Errorf("%+v: %#x, want %#x", c, got, want)
 				}
 			}
@@ -157,7 +158,7 @@ func checkRandomProgram(t *testing.T, random *rand.Rand) {
 				if holds(manifests, c.name, args) {
 					want = notify
 				}
-				if got := v.of(call{a.audit, nr, args}); got != want {
+				if got := run(v, call{a.audit, nr, args}); got != want {
 					t.Errorf("%s on %v, %x: %#x, want %#x: %v", c.name, a.scmp, args, got, want, manifests)
 				}
 			}

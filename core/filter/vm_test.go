@@ -8,10 +8,9 @@ import (
 	"io"
 	"os"
 	"slices"
-	"testing"
 
+	"github.com/intercede/intercede/internal/cbpf/cbpftest"
 	libseccomp "github.com/seccomp/libseccomp-golang"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,48 +21,12 @@ type call struct {
 	args [6]uint64
 }
 
+func run(vm cbpftest.VM, c call) uint32 { return vm.Run(c.arch, c.nr, c.args) }
+
 const (
 	notify = uint32(unix.SECCOMP_RET_USER_NOTIF)
 	allow  = uint32(unix.SECCOMP_RET_ALLOW)
 )
-
-// verdicts runs a seccomp program on calls, as the kernel would.
-type verdicts struct {
-	t  testing.TB
-	vm *bpf.VM
-}
-
-func newVerdicts(t testing.TB, program []unix.SockFilter) verdicts {
-	t.Helper()
-	var instructions []bpf.Instruction
-	for _, i := range program {
-		instructions = append(instructions, bpf.RawInstruction{Op: i.Code, Jt: i.Jt, Jf: i.Jf, K: i.K}.Disassemble())
-	}
-	vm, err := bpf.NewVM(instructions)
-	if err != nil {
-		t.Fatalf("the program is invalid: %v", err)
-	}
-	return verdicts{t, vm}
-}
-
-// of gives the action and its data (SECCOMP_RET_*).
-func (v verdicts) of(c call) uint32 {
-	v.t.Helper()
-	// struct seccomp_data, its words in the byte order that this interpreter loads.
-	data := make([]byte, 0, 64)
-	data = binary.BigEndian.AppendUint32(data, uint32(c.nr))
-	data = binary.BigEndian.AppendUint32(data, c.arch)
-	data = binary.BigEndian.AppendUint64(data, 0)
-	for _, a := range c.args {
-		data = binary.BigEndian.AppendUint32(data, uint32(a))
-		data = binary.BigEndian.AppendUint32(data, uint32(a>>32))
-	}
-	action, err := v.vm.Run(data)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	return uint32(action)
-}
 
 // runtimeProfile is what runtimes read of a profile.
 type runtimeProfile struct {

@@ -47,7 +47,7 @@ func TestJumpDistances(t *testing.T) {
 				seven = errno(2)
 			}
 			for nr, want := range map[int32]uint32{7: seven, 8: errno(2), -1: errno(2)} {
-				if got := vm.Run(cbpftest.Call{NR: nr}); got != want {
+				if got := vm.Run(0, nr, [6]uint64{}); got != want {
 					t.Errorf("call %d: %#x, want %#x", nr, got, want)
 				}
 			}
@@ -82,7 +82,7 @@ func TestLongBlocks(t *testing.T) {
 			if arch == 3 || nr == 300 {
 				want = allow
 			}
-			if got := vm.Run(cbpftest.Call{Arch: arch, NR: nr}); got != want {
+			if got := vm.Run(arch, nr, [6]uint64{}); got != want {
 				t.Fatalf("call %d of architecture %d: %#x, want %#x", nr, arch, got, want)
 			}
 		}
@@ -135,7 +135,7 @@ func TestNotify(t *testing.T) {
 		if nr%3 == 0 && nr < 600 {
 			want = unix.SECCOMP_RET_USER_NOTIF
 		}
-		if got := vm.Run(cbpftest.Call{NR: nr}); got != want {
+		if got := vm.Run(0, nr, [6]uint64{}); got != want {
 			t.Fatalf("call %d: %#x, want %#x", nr, got, want)
 		}
 	}
@@ -232,11 +232,11 @@ func TestArguments(t *testing.T) {
 			if n := firstThatHolds(conditions, args); n > 0 {
 				want = errno(n)
 			}
-			if got := vm.Run(cbpftest.Call{NR: unix.SYS_GETPPID, Args: args}); got != want {
+			if got := vm.Run(0, unix.SYS_GETPPID, args); got != want {
 				t.Fatalf("seed %d: arguments %x: %#x, want %#x: %+v", seed, args, got, want, conditions)
 			}
 		}
-		if got := vm.Run(cbpftest.Call{NR: unix.SYS_GETPPID + 1}); got != allow {
+		if got := vm.Run(0, unix.SYS_GETPPID+1, [6]uint64{}); got != allow {
 			t.Fatalf("another call: %#x", got)
 		}
 	}

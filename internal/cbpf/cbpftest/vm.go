@@ -9,13 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Call is what a program sees of a system call.
-type Call struct {
-	Arch uint32
-	NR   int32
-	Args [6]uint64
-}
-
 // VM runs one program.
 type VM struct {
 	t  testing.TB
@@ -36,15 +29,15 @@ func New(t testing.TB, program []unix.SockFilter) VM {
 	return VM{t, vm}
 }
 
-// Run returns the action and its data (SECCOMP_RET_*), as the kernel would.
-func (v VM) Run(c Call) uint32 {
+// Run returns the action and its data (SECCOMP_RET_*) for a call of the architecture, a constant AUDIT_ARCH_*.
+func (v VM) Run(arch uint32, nr int32, args [6]uint64) uint32 {
 	v.t.Helper()
 	// struct seccomp_data, its words in the byte order that this interpreter loads.
 	data := make([]byte, 0, 64)
-	data = binary.BigEndian.AppendUint32(data, uint32(c.NR))
-	data = binary.BigEndian.AppendUint32(data, c.Arch)
+	data = binary.BigEndian.AppendUint32(data, uint32(nr))
+	data = binary.BigEndian.AppendUint32(data, arch)
 	data = binary.BigEndian.AppendUint64(data, 0)
-	for _, a := range c.Args {
+	for _, a := range args {
 		data = binary.BigEndian.AppendUint32(data, uint32(a))
 		data = binary.BigEndian.AppendUint32(data, uint32(a>>32))
 	}
