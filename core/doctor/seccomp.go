@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/intercede/intercede/internal/cbpf"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
@@ -112,12 +113,11 @@ func loadTrialFilter() (notify.FD, error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, fmt.Errorf("no_new_privs: %w", err)
 	}
-	listener, err := notify.Load([]unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: trialSyscall},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}, 0)
+	program, err := cbpf.Notify(trialSyscall)
+	if err != nil {
+		return -1, err
+	}
+	listener, err := notify.Load(program, 0)
 	if errors.Is(err, unix.EBUSY) {
 		err = fmt.Errorf("this process is under a filter with a listener already, run doctor outside of it: %w", err)
 	}

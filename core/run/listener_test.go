@@ -3,45 +3,16 @@ package run_test
 import (
 	"os"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/internal/cbpf"
+	"github.com/intercede/intercede/internal/notify"
 )
 
-// notification is struct seccomp_notif.
-type notification struct {
-	id         uint64
-	pid, flags uint32
-	number     int32
-	arch       uint32
-	pointer    uint64
-	args       [6]uint64
-}
-
-// response is struct seccomp_notif_resp.
-type response struct {
-	id    uint64
-	value int64
-	errno int32
-	flags uint32
-}
-
-func statement(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
-
 func allowAll() []unix.SockFilter {
-	return []unix.SockFilter{statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW)}
-}
-
-// notifyOnly notifies one system call.
-func notifyOnly(number uint32) []unix.SockFilter {
-	return []unix.SockFilter{
-		statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0),
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: number},
-		statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_USER_NOTIF),
-		statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW),
-	}
+	return []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}
 }
 
 // notifyUnreserved notifies everything but run.ReservedSyscalls.
@@ -50,27 +21,41 @@ func notifyUnreserved(t *testing.T) []unix.SockFilter {
 	numbers := map[string]uint32{
 		"sendmsg": unix.SYS_SENDMSG, "execve": unix.SYS_EXECVE, "exit_group": unix.SYS_EXIT_GROUP, "rt_sigreturn": unix.SYS_RT_SIGRETURN,
 	}
-	filter := []unix.SockFilter{statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0)}
+	var program cbpf.Program
+	program.LoadNumber()
 	for _, name := range run.ReservedSyscalls() {
 		number, known := numbers[name]
 		if !known {
 			t.Fatalf("the test does not know the number of %s", name)
 		}
-		filter = append(filter,
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: number},
-			statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW))
+		other := program.NewLabel()
+		program.JumpUnless(number, other)
+		program.Return(unix.SECCOMP_RET_ALLOW)
+		program.Place(other)
 	}
-	return append(filter, statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_USER_NOTIF))
+	program.Return(unix.SECCOMP_RET_USER_NOTIF)
+	filter, err := program.Assemble()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filter
 }
 
-func listenerIoctl(t *testing.T, listener *os.File, request uintptr, argument unsafe.Pointer) {
+// receive waits for a notification.
+func receive(t *testing.T, listener *os.File) notify.Notification {
 	t.Helper()
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, listener.Fd(), request, uintptr(argument)); errno != 0 {
-		t.Fatalf("ioctl %#x: %v", request, errno)
+	var n notify.Notification
+	if err := notify.FD(listener.Fd()).Receive(&n); err != nil {
+		t.Fatal(err)
 	}
+	return n
 }
 
 func TestListener(t *testing.T) {
+	filter, err := cbpf.Notify(unix.SYS_GETPPID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, user := range []string{"", "1000"} {
 		t.Run("user "+user, func(t *testing.T) {
 			stdout, read := capture(t)
@@ -79,17 +64,17 @@ func TestListener(t *testing.T) {
 				Stdout:  stdout,
 				User:    user,
 				CapDrop: []string{"all"},
-				Filter:  notifyOnly(unix.SYS_GETPPID),
+				Filter:  filter,
 			})
 			listener := container.Listener()
 			defer listener.Close()
-			var asked notification
-			listenerIoctl(t, listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&asked))
-			if asked.number != unix.SYS_GETPPID || int(asked.pid) != container.InitPID() {
-				t.Errorf("notification of system call %d by %d", asked.number, asked.pid)
+			asked := receive(t, listener)
+			if asked.NR != unix.SYS_GETPPID || int(asked.TID) != container.InitPID() {
+				t.Errorf("notification of system call %d by %d", asked.NR, asked.TID)
 			}
-			answer := response{id: asked.id, value: 4242}
-			listenerIoctl(t, listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&answer))
+			if err := notify.FD(listener.Fd()).SendValue(asked.ID, 4242); err != nil {
+				t.Fatal(err)
+			}
 			if status, err := container.Wait(); status != 0 || err != nil {
 				t.Errorf("status %d, error %v", status, err)
 			}
@@ -111,9 +96,7 @@ func TestReservedSyscallsAreAll(t *testing.T) {
 	container := start(t, run.Options{Args: []string{"true"}, Filter: notifyUnreserved(t)})
 	listener := container.Listener()
 	defer listener.Close()
-	var asked notification
-	listenerIoctl(t, listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&asked))
-	if asked.number == unix.SYS_EXECVE {
+	if asked := receive(t, listener); asked.NR == unix.SYS_EXECVE {
 		t.Error("execve was notified")
 	}
 }

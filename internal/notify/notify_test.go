@@ -9,17 +9,19 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/cbpf"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/require"
 	"golang.org/x/sys/unix"
 )
 
-// getppid notifies getppid(2) of this architecture.
-var getppid = []unix.SockFilter{
-	{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_GETPPID, Jf: 1},
-	{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
-	{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+// loadGetppid loads a filter that notifies getppid(2).
+func loadGetppid() (notify.FD, error) {
+	program, err := cbpf.Notify(unix.SYS_GETPPID)
+	if err != nil {
+		return -1, err
+	}
+	return notify.Load(program, 0)
 }
 
 // filtered is a thread of this process that has the filter; it ends with the test.
@@ -46,7 +48,7 @@ func newFiltered(t *testing.T) *filtered {
 		runtime.LockOSThread()
 		var err error
 		f.tid = unix.Gettid()
-		f.FD, err = notify.Load(getppid, 0)
+		f.FD, err = loadGetppid()
 		loaded <- err
 		for args := range f.calls {
 			value, _, errno := unix.Syscall(unix.SYS_GETPPID, args[0], args[1], args[2])
@@ -231,7 +233,7 @@ func TestPollHangup(t *testing.T) {
 	loaded := make(chan notify.FD)
 	go func() {
 		runtime.LockOSThread()
-		fd, err := notify.Load(getppid, 0)
+		fd, err := loadGetppid()
 		if err != nil {
 			t.Error(err)
 		}
@@ -288,10 +290,10 @@ func TestLoad(t *testing.T) {
 	twice := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		first, err := notify.Load(getppid, 0)
+		first, err := loadGetppid()
 		if err == nil {
 			defer unix.Close(int(first))
-			_, err = notify.Load(getppid, 0)
+			_, err = loadGetppid()
 		}
 		twice <- err
 	}()

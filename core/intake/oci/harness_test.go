@@ -12,9 +12,9 @@ import (
 	"slices"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/notify"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -45,14 +45,11 @@ func sendNewListener() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER,
-		uintptr(unsafe.Pointer(&program)))
-	if errno != 0 {
-		return fmt.Errorf("installing a filter: %w", errno)
+	listener, err := notify.Load([]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}, 0)
+	if err != nil {
+		return err
 	}
-	return unix.Sendmsg(childSocket, []byte{0}, unix.UnixRights(int(fd)), nil, 0)
+	return unix.Sendmsg(childSocket, []byte{0}, unix.UnixRights(int(listener)), nil, 0)
 }
 
 // newListener returns a real seccomp listener, closed when the test ends.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/cbpf"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
@@ -105,7 +106,7 @@ func (p *process) perform(r request) reply {
 		pid, err := hostPID()
 		return reply{Value: int64(pid), Error: text(err)}
 	case "load":
-		fd, err := notify.Load(program(r.Calls), unix.SECCOMP_FILTER_FLAG_TSYNC|unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH)
+		fd, err := load(r.Calls)
 		return reply{Value: int64(fd), Error: text(err)}
 	case "close":
 		return reply{Error: text(unix.Close(int(r.Args[0])))}
@@ -130,6 +131,15 @@ func (p *process) perform(r request) reply {
 		os.Exit(0)
 	}
 	return reply{Error: "unknown op " + r.Op}
+}
+
+// load has all threads notify these system calls of the native architecture.
+func load(calls []uint32) (notify.FD, error) {
+	program, err := cbpf.Notify(calls...)
+	if err != nil {
+		return -1, err
+	}
+	return notify.Load(program, unix.SECCOMP_FILTER_FLAG_TSYNC|unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH)
 }
 
 // pointer keeps vet from reading an address of mmap as a mistake.
@@ -175,15 +185,4 @@ func fill() reply {
 			return reply{Errno: errno}
 		}
 	}
-}
-
-// program notifies these system calls of the native architecture.
-func program(calls []uint32) []unix.SockFilter {
-	program := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}}
-	for _, nr := range calls {
-		program = append(program,
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jf: 1},
-			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF})
-	}
-	return append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
 }
