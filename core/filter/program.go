@@ -55,7 +55,11 @@ func write(captures []*capture) *cbpf.Program {
 func (c *capture) write(program *cbpf.Program, nr int32, narrow bool) {
 	other := program.NewLabel()
 	program.JumpUnless(uint32(nr), other)
-	for _, m := range c.matches {
+	matches := c.matches
+	if len(matches) == 0 {
+		matches = []match{{}} // it has no condition that could fail
+	}
+	for _, m := range matches {
 		fails := program.NewLabel()
 		for _, c := range m {
 			program.JumpUnlessArgument(c.arg, c.mask, c.value, narrow, fails)
@@ -63,10 +67,6 @@ func (c *capture) write(program *cbpf.Program, nr int32, narrow bool) {
 		program.Return(unix.SECCOMP_RET_USER_NOTIF)
 		program.Place(fails)
 	}
-	if len(c.matches) == 0 {
-		program.Return(unix.SECCOMP_RET_USER_NOTIF)
-	} else {
-		program.Return(unix.SECCOMP_RET_ALLOW)
-	}
+	program.Return(unix.SECCOMP_RET_ALLOW)
 	program.Place(other)
 }
