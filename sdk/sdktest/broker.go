@@ -99,10 +99,6 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 	}
 	s := syscallOf(n.broker.manifest, sdk.Arch(n.Arch), n.NR)
 	record.Syscall = s.GetName()
-	if s == nil || !s.Wants(&n.Args) {
-		n.finish(Outcome{Kind: Unwanted}, n.fd.SendContinue)
-		return
-	}
 	d := &lane.Dialogue{}
 	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session, s.GetName()
 	d.Notification.Tid, d.Notification.Arch, d.Notification.Nr, d.Notification.Args = int32(n.TID), n.Arch, n.NR, n.Args[:]

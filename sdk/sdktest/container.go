@@ -122,7 +122,9 @@ func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 	t.Cleanup(c.stop)
 	taken := wire.Narrow(p.manifest, settings)
 	c.broker = &broker{t: t, plugin: p, manifest: taken, session: session, deadline: config.deadline}
-	c.filter = buildFilter(taken)
+	if c.filter, err = buildFilter(taken); err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
 }
 
 // startInit starts process 1 of the container and has it set the mounts up.

@@ -24,15 +24,6 @@ import (
 // line is what the caller found, without the line's name.
 func line(l sdktest.Line) string { return fmt.Sprintf("%d %d", l.Ret, int(l.Errno)) }
 
-// kinds are how a program's calls were answered.
-func kinds(r sdktest.Result) string {
-	var all []string
-	for _, c := range r.Calls {
-		all = append(all, string(c.Outcome.Kind))
-	}
-	return strings.Join(all, " ")
-}
-
 func TestContainerOutcomes(t *testing.T) {
 	fails := func(err error) func(context.Context, *sdk.Request) (sdk.Response, error) {
 		return func(context.Context, *sdk.Request) (sdk.Response, error) { return sdk.Response{}, err }
@@ -54,8 +45,8 @@ func TestContainerOutcomes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(test.handle, sdk.Syscall{Name: "getppid"})))
 			result := c.Call(t, "sys getppid")
-			if got := line(result.Lines(t)[0]); got != test.want || kinds(result) != test.kind {
-				t.Errorf("the caller got %s (%s), want %s (%s)", got, kinds(result), test.want, test.kind)
+			if got := line(result.Lines(t)[0]); got != test.want || result.Kinds() != test.kind {
+				t.Errorf("the caller got %s (%s), want %s (%s)", got, result.Kinds(), test.want, test.kind)
 			}
 		})
 	}
@@ -87,8 +78,8 @@ func TestContainerConditions(t *testing.T) {
 	if want := []string{"7 0", "7 0", "-1 1", "0 0"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if want := "value value unwanted unwanted"; kinds(result) != want {
-		t.Errorf("calls %s, want %s", kinds(result), want)
+	if want := "value value"; result.Kinds() != want {
+		t.Errorf("calls %s, want %s", result.Kinds(), want)
 	}
 }
 
@@ -268,8 +259,8 @@ func TestContainerDeadline(t *testing.T) {
 		return sdk.Return(0), nil
 	}, sdk.Syscall{Name: "getppid"})), sdktest.WithDeadline(50*time.Millisecond))
 	result := c.Call(t, "sys getppid")
-	if got := line(result.Lines(t)[0]); got != "-1 5" || kinds(result) != "failure" {
-		t.Errorf("the caller got %s, %s", got, kinds(result))
+	if got := line(result.Lines(t)[0]); got != "-1 5" || result.Kinds() != "failure" {
+		t.Errorf("the caller got %s, %s", got, result.Kinds())
 	}
 }
 

@@ -1,43 +1,49 @@
 package sdktest
 
 import (
+	"github.com/intercede/intercede/internal/cbpf"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
 )
 
-// Offsets in struct seccomp_data, seccomp(2).
-const (
-	offsetNR   = 0
-	offsetArch = 4
-)
-
-// buildFilter makes the program that notifies the manifest's syscalls, by number alone: what the conditions leave out is
-// continued later. A syscall that an architecture lacks is left out there.
-func buildFilter(manifest *wire.Manifest) []unix.SockFilter {
-	var program []unix.SockFilter
+// buildFilter makes the program that notifies the manifest's syscalls where one of their conditions holds. A syscall that an
+// architecture lacks is left out there.
+func buildFilter(manifest *wire.Manifest) ([]unix.SockFilter, error) {
+	var program cbpf.Program
 	for _, arch := range arches() {
-		var block []unix.SockFilter
+		next := program.NewLabel()
+		program.LoadArch()
+		program.JumpUnless(uint32(arch), next)
+		program.LoadNumber()
 		for _, s := range manifest.GetSyscalls() {
 			if nr, ok := numbers[arch][s.GetName()]; ok {
-				block = append(block, jumpEqual(uint32(nr), 0, 1), statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_USER_NOTIF))
+				notifyWhen(&program, s.GetWhen(), nr, arch)
 			}
 		}
-		// ja takes a 32-bit distance, where the branches of jeq reach 255 instructions.
-		program = append(program,
-			statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offsetArch),
-			jumpEqual(uint32(arch), 1, 0),
-			statement(unix.BPF_JMP|unix.BPF_JA, uint32(len(block)+1)),
-			statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offsetNR))
-		program = append(program, block...)
+		program.Place(next)
 	}
-	return append(program, statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW))
+	program.Return(unix.SECCOMP_RET_ALLOW)
+	return program.Assemble()
 }
 
-func statement(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
-
-func jumpEqual(k uint32, jt, jf uint8) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: jt, Jf: jf, K: k}
+// notifyWhen notifies the system call nr where one of the matches holds, or always if there is none.
+func notifyWhen(program *cbpf.Program, matches []*wire.Match, nr int32, arch sdk.Arch) {
+	other := program.NewLabel()
+	program.JumpUnless(uint32(nr), other)
+	if len(matches) == 0 {
+		matches = []*wire.Match{{}} // it has no condition that could fail
+	}
+	for _, m := range matches {
+		fails := program.NewLabel()
+		for _, c := range m.GetAll() {
+			program.JumpUnlessArgument(c.GetArg(), c.GetMask(), c.GetValue(), arch.Is32Bit(), fails)
+		}
+		program.Return(unix.SECCOMP_RET_USER_NOTIF)
+		program.Place(fails)
+	}
+	program.Return(unix.SECCOMP_RET_ALLOW)
+	program.Place(other)
 }
 
 // syscallOf finds the declaration of a notified number.

@@ -25,7 +25,6 @@ const (
 	AddFD    Kind = "addfd"    // it returned a new descriptor
 	Failure  Kind = "failure"  // the plugin failed: an error, a panic, an invalid response, or not done at the deadline
 	Gone     Kind = "gone"     // the caller no longer waited
-	Unwanted Kind = "unwanted" // no condition of the manifest held: the handler was not asked
 )
 
 // Outcome is how one call was answered.

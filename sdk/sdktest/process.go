@@ -21,13 +21,11 @@ type Result struct {
 	Calls    []Record // the calls that were notified, in the order of their answers
 }
 
-// Kinds are how the calls were answered that the handler was asked about: "value errno".
+// Kinds are how the calls were answered: "value errno".
 func (r Result) Kinds() string {
 	var all []string
 	for _, c := range r.Calls {
-		if c.Outcome.Kind != Unwanted {
-			all = append(all, string(c.Outcome.Kind))
-		}
+		all = append(all, string(c.Outcome.Kind))
 	}
 	return strings.Join(all, " ")
 }
