@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
+	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 )
@@ -74,7 +74,7 @@ func inspect(claim Claim) (*Container, error) {
 func (c *Container) read(process *target.Target, proc string) error {
 	uids, err1 := readIDMap(proc + "/uid_map")
 	gids, err2 := readIDMap(proc + "/gid_map")
-	cgroups, err3 := readCgroups(proc + "/cgroup")
+	cgroups, err3 := cgroup.Read(proc + "/cgroup")
 	own, err4 := target.StatNamespace("/proc/self/ns/user")
 	user, err5 := process.UserNamespace()
 	init, err6 := findInit(process)
@@ -143,30 +143,4 @@ func parseIDMap(text []byte) ([]*wire.IDMapping, error) {
 		mappings = append(mappings, &m)
 	}
 	return mappings, nil
-}
-
-// readCgroups reads /proc/PID/cgroup (cgroups(7)).
-func readCgroups(path string) (map[string]string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	cgroups, err := parseCgroups(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return cgroups, nil
-}
-
-// parseCgroups reads lines of ID:CONTROLLERS:PATH. A named hierarchy is "name=NAME".
-func parseCgroups(text []byte) (map[string]string, error) {
-	cgroups := map[string]string{}
-	for line := range strings.Lines(string(text)) {
-		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(fields) != 3 {
-			return nil, fmt.Errorf("line %q: want ID:CONTROLLERS:PATH", line)
-		}
-		cgroups[fields[1]] = fields[2]
-	}
-	return cgroups, nil
 }

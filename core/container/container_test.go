@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
+	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/intercede/intercede/sdk/target"
@@ -40,7 +41,7 @@ func TestInspect(t *testing.T) {
 	if c.ID != "box" || c.Runtime != "test" || c.InitPID != caller.PID || c.UserNamespace != user || c.Privileged {
 		t.Errorf("got %+v", c)
 	}
-	cgroups, err := readCgroups("/proc/self/cgroup") // it was started in ours
+	cgroups, err := cgroup.Read("/proc/self/cgroup") // it was started in ours
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/intercede/intercede/internal/cgroup"
 )
 
 // LXC makes a cgroup for a container and one for its monitor; the container's name follows (lxc.container.conf(5)).
@@ -18,7 +20,7 @@ const (
 // LXCName is the name of the container that the process is the monitor of, from its cgroup, to which the container cannot
 // move it; empty if that does not have it, as with lxc.cgroup.dir.monitor.
 func LXCName(monitor int) string {
-	cgroups, err := readCgroups(fmt.Sprintf("/proc/%d/cgroup", monitor))
+	cgroups, err := cgroup.Read(fmt.Sprintf("/proc/%d/cgroup", monitor))
 	if err != nil {
 		return ""
 	}

@@ -1,10 +1,6 @@
 package container
 
 import (
-	"maps"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/internal/wire"
@@ -37,56 +33,6 @@ func TestParseIDMap(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestParseCgroups(t *testing.T) {
-	for name, test := range map[string]struct {
-		text string
-		want map[string]string // nil: an error
-	}{
-		"version 2":        {"0::/user.slice\n", map[string]string{"": "/user.slice"}},
-		"hybrid":           {"4:cpu,cpuacct:/a\n1:name=systemd:/b\n0::/\n", map[string]string{"cpu,cpuacct": "/a", "name=systemd": "/b", "": "/"}},
-		"colon in a path":  {"0::/a:b:c\n", map[string]string{"": "/a:b:c"}},
-		"spaces in a path": {"0::/a b \n", map[string]string{"": "/a b "}},
-		"removed":          {"0::/a (deleted)\n", map[string]string{"": "/a (deleted)"}},
-		"none":             {"", map[string]string{}},
-		"two fields":       {"0:/a\n", nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := parseCgroups([]byte(test.text))
-			if (err != nil) != (test.want == nil) || !maps.Equal(got, test.want) {
-				t.Errorf("got %q, %v", got, err)
-			}
-		})
-	}
-}
-
-// TestLongCgroup has a path as long as the kernel allows.
-func TestLongCgroup(t *testing.T) {
-	path := "/" + strings.Repeat("x", 100_000)
-	file := filepath.Join(t.TempDir(), "cgroup")
-	if err := os.WriteFile(file, []byte("0::"+path+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := readCgroups(file); err != nil || got[""] != path {
-		t.Errorf("%d bytes, %v", len(got[""]), err)
-	}
-}
-
-func FuzzParseCgroups(f *testing.F) {
-	f.Add([]byte("4:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/\n"))
-	f.Add([]byte("0:\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		got, err := parseCgroups(text)
-		if err != nil {
-			return
-		}
-		for controllers, path := range got {
-			if !strings.Contains(string(text), ":"+controllers+":"+path) {
-				t.Errorf("%q is not in %q", controllers+":"+path, text)
-			}
-		}
-	})
 }
 
 func FuzzParseIDMap(f *testing.F) {

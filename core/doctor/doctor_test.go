@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -148,21 +149,19 @@ func TestAtLeast(t *testing.T) {
 }
 
 func TestCgroupVersions(t *testing.T) {
-	const v1 = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n"
-	const v2 = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n"
+	v1, v2, proc := mountinfo.Mount{Type: "cgroup"}, mountinfo.Mount{Type: "cgroup2"}, mountinfo.Mount{Type: "proc"}
 	for name, test := range map[string]struct {
-		mounts, want string
-		ok           bool
+		mounts []mountinfo.Mount
+		want   string
+		ok     bool
 	}{
-		"v1":                 {v1, "v1", false},
-		"v2":                 {v2, "v2", true},
-		"hybrid":             {v1 + v2, "hybrid: v1, and v2 beside it", true},
-		"none":               {"proc /proc proc rw 0 0\n", "", false},
-		"a source so called": {"cgroup2 /mnt tmpfs rw 0 0\n", "", false},
-		"short line":         {"x\n\n" + v2, "v2", true},
+		"v1":     {[]mountinfo.Mount{proc, v1, v1}, "v1", false},
+		"v2":     {[]mountinfo.Mount{proc, v2}, "v2", true},
+		"hybrid": {[]mountinfo.Mount{v1, proc, v2}, "hybrid: v1, and v2 beside it", true},
+		"none":   {[]mountinfo.Mount{proc}, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := cgroupVersions(strings.NewReader(test.mounts))
+			got, err := cgroupVersions(test.mounts)
 			if got != test.want || (err == nil) != test.ok {
 				t.Errorf("%q, %v; want %q", got, err, test.want)
 			}

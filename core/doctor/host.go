@@ -1,16 +1,16 @@
 package doctor
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"github.com/intercede/intercede/sdk/target"
 )
 
@@ -147,27 +147,18 @@ func readSysctls(dir string) string {
 }
 
 func tryCgroups(context.Context) (string, error) {
-	mounts, err := os.Open("/proc/self/mounts")
+	mounts, err := mountinfo.Own()
 	if err != nil {
 		return "", err
 	}
-	defer mounts.Close()
 	return cgroupVersions(mounts)
 }
 
-// cgroupVersions reads the text of /proc/PID/mounts (proc_pid_mounts(5)).
-func cgroupVersions(mounts io.Reader) (string, error) {
-	seen := map[string]bool{}
-	lines := bufio.NewScanner(mounts)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) > 2 {
-			seen[fields[2]] = true
-		}
+func cgroupVersions(mounts []mountinfo.Mount) (string, error) {
+	has := func(filesystem string) bool {
+		return slices.ContainsFunc(mounts, func(m mountinfo.Mount) bool { return m.Type == filesystem })
 	}
-	switch v1, v2 := seen["cgroup"], seen["cgroup2"]; {
-	case lines.Err() != nil:
-		return "", lines.Err()
+	switch v1, v2 := has("cgroup"), has("cgroup2"); {
 	case v1 && v2:
 		return "hybrid: v1, and v2 beside it", nil
 	case v2:

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/internal/mountinfo"
@@ -30,6 +31,34 @@ func TestParse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadLong has a path as long as the kernel allows.
+func TestReadLong(t *testing.T) {
+	path := "/" + strings.Repeat("x", 100_000)
+	file := filepath.Join(t.TempDir(), "cgroup")
+	if err := os.WriteFile(file, []byte("0::"+path+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Read(file); err != nil || got[""] != path {
+		t.Errorf("%d bytes, %v", len(got[""]), err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("4:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/\n")
+	f.Add("0:\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := parse(text)
+		if err != nil {
+			return
+		}
+		for hierarchy, path := range got {
+			if !strings.Contains(text, ":"+hierarchy+":"+path) {
+				t.Errorf("%q is not in %q", hierarchy+":"+path, text)
+			}
+		}
+	})
 }
 
 // TestOwn finds this process in every cgroup of its own that is mounted.

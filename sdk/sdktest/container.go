@@ -1,7 +1,6 @@
 package sdktest
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
@@ -197,7 +196,7 @@ func (c *Container) identify(id string, config config) (sdk.Container, error) {
 	if err != nil {
 		return sdk.Container{}, err
 	}
-	cgroups, err := readCgroups(proc + "/cgroup")
+	cgroups, err := cgroup.Read(proc + "/cgroup")
 	if err != nil {
 		return sdk.Container{}, err
 	}
@@ -209,25 +208,6 @@ func (c *Container) identify(id string, config config) (sdk.Container, error) {
 		ID: id, Runtime: "run", Annotations: config.annotations, InitPID: c.init.Process.Pid,
 		UserNamespace: namespace, UIDMap: ids, GIDMap: ids, Cgroups: cgroups,
 	}, nil
-}
-
-// readCgroups reads /proc/PID/cgroup, lines of ID:CONTROLLERS:PATH (cgroups(7)).
-func readCgroups(name string) (map[string]string, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	cgroups := map[string]string{}
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		fields := strings.SplitN(lines.Text(), ":", 3)
-		if len(fields) != 3 {
-			return nil, fmt.Errorf("%s: line %q", name, lines.Text())
-		}
-		cgroups[fields[1]] = fields[2]
-	}
-	return cgroups, lines.Err()
 }
 
 // stop ends every process of the container, and waits until what they asked has been answered.

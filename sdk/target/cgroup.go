@@ -5,9 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/intercede/intercede/internal/cgroup"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,32 +61,31 @@ func (f cgroupFolder) membersFile() string {
 
 // cgroupFolders are those of the target's cgroups that this process is not in.
 func (t *Target) cgroupFolders(controllers []string) ([]cgroupFolder, error) {
-	theirs, err := os.ReadFile(t.proc("cgroup"))
+	theirs, err := cgroup.Read(t.proc("cgroup"))
 	if err != nil {
 		return nil, processError(err)
 	}
 	if err := t.endRead(); err != nil {
 		return nil, err
 	}
-	ours, err := os.ReadFile("/proc/self/cgroup")
+	ours, err := cgroup.Read("/proc/self/cgroup")
 	if err != nil {
 		return nil, err
 	}
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.Own()
 	if err != nil {
 		return nil, err
 	}
-	own := parseCgroups(string(ours))
 	var folders []cgroupFolder
-	for hierarchy, path := range parseCgroups(string(theirs)) {
-		if own[hierarchy] == path || !hierarchyWanted(hierarchy, controllers) {
+	for hierarchy, path := range theirs {
+		if ours[hierarchy] == path || !hierarchyWanted(hierarchy, controllers) {
 			continue
 		}
-		dir, ok := cgroupDir(string(mountinfo), hierarchy, path)
+		folder, ok := cgroup.Find(mounts, hierarchy, path)
 		if !ok {
 			return nil, fmt.Errorf("cgroup %s of hierarchy %q: not below a mount in this process's mount namespace", path, hierarchy)
 		}
-		folders = append(folders, cgroupFolder{dir, hierarchy == ""})
+		folders = append(folders, cgroupFolder{folder.Path, hierarchy == ""})
 	}
 	slices.SortFunc(folders, func(a, b cgroupFolder) int { return strings.Compare(a.path, b.path) })
 	return folders, nil
@@ -94,18 +94,18 @@ func (t *Target) cgroupFolders(controllers []string) ([]cgroupFolder, error) {
 // OwnCgroups are the folders of this process's cgroups, in the hierarchies of version 1 that have one of these controllers, and
 // in version 2.
 func OwnCgroups(controllers ...string) ([]string, error) {
-	ours, err := os.ReadFile("/proc/self/cgroup")
+	ours, err := cgroup.Read("/proc/self/cgroup")
 	if err != nil {
 		return nil, err
 	}
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.Own()
 	if err != nil {
 		return nil, err
 	}
 	var folders []string
-	for hierarchy, path := range parseCgroups(string(ours)) {
-		if dir, ok := cgroupDir(string(mountinfo), hierarchy, path); ok && hierarchyWanted(hierarchy, controllers) {
-			folders = append(folders, dir)
+	for hierarchy, path := range ours {
+		if folder, ok := cgroup.Find(mounts, hierarchy, path); ok && hierarchyWanted(hierarchy, controllers) {
+			folders = append(folders, folder.Path)
 		}
 	}
 	return folders, nil
@@ -123,70 +123,4 @@ func hierarchyWanted(hierarchy string, controllers []string) bool {
 		}
 	}
 	return false
-}
-
-// parseCgroups reads /proc/PID/cgroup: lines of ID:CONTROLLERS:PATH.
-func parseCgroups(text string) map[string]string {
-	cgroups := map[string]string{}
-	for line := range strings.Lines(text) {
-		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(fields) == 3 {
-			cgroups[fields[1]] = fields[2]
-		}
-	}
-	return cgroups
-}
-
-// cgroupDir finds a cgroup's folder by the mounts in mountinfo (proc_pid_mountinfo(5)).
-func cgroupDir(mountinfo, hierarchy, path string) (string, bool) {
-	for line := range strings.Lines(mountinfo) {
-		where, what, ok := strings.Cut(line, " - ")
-		left, right := strings.Fields(where), strings.Fields(what)
-		if !ok || len(left) < 6 || len(right) < 3 || !isHierarchy(right[0], right[2], hierarchy) {
-			continue
-		}
-		below, ok := relativeTo(path, unescapeMount(left[3]))
-		if ok {
-			return filepath.Join(unescapeMount(left[4]), below), true
-		}
-	}
-	return "", false
-}
-
-// isHierarchy reports whether a mount of this type and options is the hierarchy's.
-func isHierarchy(fstype, options, hierarchy string) bool {
-	if hierarchy == "" {
-		return fstype == "cgroup2"
-	}
-	if fstype != "cgroup" {
-		return false
-	}
-	has := strings.Split(options, ",")
-	return !slices.ContainsFunc(strings.Split(hierarchy, ","), func(c string) bool { return !slices.Contains(has, c) })
-}
-
-// relativeTo gives a cgroup's path below root. What is outside this process's cgroup namespace begins with "/..".
-func relativeTo(path, root string) (string, bool) {
-	below, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
-	if !ok || below != "" && !strings.HasPrefix(below, "/") || slices.Contains(strings.Split(below, "/"), "..") {
-		return "", false
-	}
-	return below, true
-}
-
-// unescapeMount undoes mountinfo's escapes: a backslash and three octal digits.
-func unescapeMount(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		if s[0] == '\\' && len(s) >= 4 {
-			if c, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
-				b.WriteByte(byte(c))
-				s = s[4:]
-				continue
-			}
-		}
-		b.WriteByte(s[0])
-		s = s[1:]
-	}
-	return b.String()
 }
