@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroup is a cgroup of the container's own.
-type cgroup struct {
+// group is a cgroup of the container's own.
+type group struct {
 	dir string
 }
 
 // cgroups are a container's: one of the v2 hierarchy, and those of v1 for controllers that it has.
-type cgroups []*cgroup
+type cgroups []*group
 
 const (
 	// emptyTimeout bounds the wait for the tasks of a cgroup whose container has been killed.
@@ -40,7 +40,7 @@ func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, e
 	if err != nil {
 		return nil, err
 	}
-	parent := found.unified.own
+	parent := found.unified.Path
 	if limit > 0 && found.memory == found.unified {
 		if parent, err = delegatedParent(found.unified); err != nil {
 			return nil, err
@@ -54,7 +54,7 @@ func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, e
 		return groups, err
 	}
 	if found.pids != nil {
-		if _, err := groups.make(found.pids.own, id); err != nil {
+		if _, err := groups.make(found.pids.Path, id); err != nil {
 			return groups, err
 		}
 	}
@@ -67,8 +67,8 @@ func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, e
 	if found.memory == nil {
 		return groups, errors.New("the kernel has no memory cgroups: boot it with cgroup_enable=memory, or leave --memory away")
 	}
-	memory, err := groups.make(found.memory.own, id)
-	if errors.Is(err, fs.ErrExist) && found.pids != nil && found.pids.own == found.memory.own {
+	memory, err := groups.make(found.memory.Path, id)
+	if errors.Is(err, fs.ErrExist) && found.pids != nil && found.pids.Path == found.memory.Path {
 		memory, err = groups[len(groups)-1], nil // one hierarchy has both controllers
 	}
 	if err != nil {
@@ -77,13 +77,13 @@ func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, e
 	return groups, memory.limitMemory(1, limit)
 }
 
-func (gs *cgroups) make(parent, id string) (*cgroup, error) {
-	group := &cgroup{dir: filepath.Join(parent, "intercede-"+id)}
-	if err := os.Mkdir(group.dir, 0o755); err != nil {
+func (gs *cgroups) make(parent, id string) (*group, error) {
+	g := &group{dir: filepath.Join(parent, "intercede-"+id)}
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make a cgroup for the container: %w", err)
 	}
-	*gs = append(*gs, group)
-	return group, nil
+	*gs = append(*gs, g)
+	return g, nil
 }
 
 func (gs cgroups) add(pid int) error {
@@ -103,7 +103,7 @@ func (gs cgroups) remove() error {
 	return errors.Join(failures...)
 }
 
-func (g *cgroup) limitMemory(version int, limit int64) error {
+func (g *group) limitMemory(version int, limit int64) error {
 	memory, swap, swapLimit := "memory.max", "memory.swap.max", limit
 	if version == 1 {
 		memory, swap, swapLimit = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", 2*limit
@@ -117,7 +117,7 @@ func (g *cgroup) limitMemory(version int, limit int64) error {
 	return nil
 }
 
-func (g *cgroup) write(name string, value int64) error {
+func (g *group) write(name string, value int64) error {
 	file, err := os.OpenFile(filepath.Join(g.dir, name), os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (g *cgroup) write(name string, value int64) error {
 }
 
 // remove waits for the last tasks to leave; the kernel says EBUSY until then.
-func (g *cgroup) remove() error {
+func (g *group) remove() error {
 	for deadline := time.Now().Add(emptyTimeout); ; time.Sleep(emptyPoll) {
 		err := unix.Rmdir(g.dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {

@@ -88,7 +88,7 @@ func deviceNumber(text string, bits int) (int64, error) {
 
 // limitDevices lets the cgroup's tasks open what the rules and usualDevices name. The root filesystem may have device
 // nodes, of the host or of an image, which the container's root could open otherwise.
-func (g *cgroup) limitDevices(rules []deviceRule) error {
+func (g *group) limitDevices(rules []deviceRule) error {
 	if err := g.attachDevices(deviceProgram(slices.Concat(usualDevices, rules))); err != nil {
 		return fmt.Errorf("limit the devices of the container (bpf(2), BPF_CGROUP_DEVICE): %w", err)
 	}
@@ -96,7 +96,7 @@ func (g *cgroup) limitDevices(rules []deviceRule) error {
 }
 
 // attachDevices attaches for as long as the cgroup lives, even if this process does not.
-func (g *cgroup) attachDevices(instructions asm.Instructions) error {
+func (g *group) attachDevices(instructions asm.Instructions) error {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "intercede_run", Type: ebpf.CGroupDevice, Instructions: instructions, License: "Apache-2.0"})
 	if err != nil {
 		return err

@@ -8,9 +8,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"github.com/intercede/intercede/sdk/target"
-	"github.com/moby/sys/mountinfo"
 	sysuser "github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
@@ -62,56 +63,64 @@ func TestMapCovers(t *testing.T) {
 }
 
 func TestMountOf(t *testing.T) {
-	mounts := []*mountinfo.Info{{Mountpoint: "/"}, {Mountpoint: "/srv"}, {Mountpoint: "/srv/a", FSType: "ext4"}, {Mountpoint: "/srv/a", FSType: "xfs"}}
-	for path, want := range map[string]mountinfo.Info{"/srvx": {Mountpoint: "/"}, "/srv/ab": {Mountpoint: "/srv"}, "/srv/a/b": {Mountpoint: "/srv/a", FSType: "xfs"}} {
-		if got := mountOf(mounts, path); got == nil || *got != want {
+	mounts := []mountinfo.Mount{{Point: "/"}, {Point: "/srv"}, {Point: "/srv/a", Type: "ext4"}, {Point: "/srv/a", Type: "xfs"}}
+	for path, want := range map[string]mountinfo.Mount{
+		"/srvx": {Point: "/"}, "/srv/ab": {Point: "/srv"}, "/srv/a/b": {Point: "/srv/a", Type: "xfs"},
+	} {
+		if got, ok := mountOf(mounts, path); !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s is on %+v, want %+v", path, got, want)
 		}
 	}
 }
 
 func TestChooseHierarchies(t *testing.T) {
-	v1 := &mountinfo.Info{Root: "/", Mountpoint: "/cg/memory", FSType: "cgroup", VFSOptions: "rw,memory"}
-	pids := &mountinfo.Info{Root: "/", Mountpoint: "/cg/pids", FSType: "cgroup", VFSOptions: "rw,pids"}
-	cpu := &mountinfo.Info{Root: "/", Mountpoint: "/cg/cpu", FSType: "cgroup", VFSOptions: "rw,cpu"}
+	v1 := mountinfo.Mount{Root: "/", Point: "/cg/memory", Type: "cgroup", Options: []string{"rw", "memory"}}
+	pids := mountinfo.Mount{Root: "/", Point: "/cg/pids", Type: "cgroup", Options: []string{"rw", "pids"}}
+	cpu := mountinfo.Mount{Root: "/", Point: "/cg/cpu", Type: "cgroup", Options: []string{"rw", "cpu"}}
 	plain := t.TempDir()
-	v2 := &mountinfo.Info{Root: "/", Mountpoint: plain, FSType: "cgroup2", VFSOptions: "rw"}
+	v2 := mountinfo.Mount{Root: "/", Point: plain, Type: "cgroup2", Options: []string{"rw"}}
 	withMemory := t.TempDir()
 	if err := os.WriteFile(withMemory+"/cgroup.controllers", []byte("cpu memory\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	v2Memory := &mountinfo.Info{Root: "/", Mountpoint: withMemory, FSType: "cgroup2", VFSOptions: "rw"}
-	inner := &mountinfo.Info{Root: "/docker/1", Mountpoint: "/cg/memory", FSType: "cgroup", VFSOptions: "rw,memory"}
+	v2Memory := mountinfo.Mount{Root: "/", Point: withMemory, Type: "cgroup2", Options: []string{"rw"}}
+	inner := mountinfo.Mount{Root: "/docker/1", Point: "/cg/memory", Type: "cgroup", Options: []string{"rw", "memory"}}
+	type (
+		mounts = []mountinfo.Mount
+		own    = map[string]string
+	)
 	for name, test := range map[string]struct {
-		mounts      []*mountinfo.Info
-		memberships string
-		unified     string // own cgroups; "": none
-		memory      string
-		pids        string
+		mounts  mounts
+		own     own
+		unified string // own cgroups; "": none
+		memory  string
+		pids    string
 	}{
-		"hybrid":         {[]*mountinfo.Info{v2, cpu, pids, v1}, "8:pids:/p\n4:memory:/user/a\n1:cpu:/\n0::/x\n", plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
-		"hybrid, inside": {[]*mountinfo.Info{v2, inner}, "4:memory:/docker/1/x\n0::/\n", plain, "/cg/memory/x", ""},
-		"outside":        {[]*mountinfo.Info{v2, inner}, "4:memory:/docker/2\n0::/\n", plain, "", ""},
-		"v2":             {[]*mountinfo.Info{v2Memory}, "0::/user.slice/a.scope\n", withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope", ""},
-		"no memory":      {[]*mountinfo.Info{v2}, "0::/\n", plain, "", ""},
-		"v1 alone":       {[]*mountinfo.Info{cpu, v1}, "4:memory:/\n", "", "", ""},
-		"not mounted":    {[]*mountinfo.Info{cpu}, "0::/\n", "", "", ""},
+		"hybrid": {mounts{v2, cpu, pids, v1}, own{"pids": "/p", "memory": "/user/a", "cpu": "/", "": "/x"},
+			plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
+		"hybrid, inside": {mounts{v2, inner}, own{"memory": "/docker/1/x", "": "/"}, plain, "/cg/memory/x", ""},
+		"outside":        {mounts{v2, inner}, own{"memory": "/docker/2", "": "/"}, plain, "", ""},
+		"v2": {mounts{v2Memory}, own{"": "/user.slice/a.scope"},
+			withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope", ""},
+		"no memory":   {mounts{v2}, own{"": "/"}, plain, "", ""},
+		"v1 alone":    {mounts{cpu, v1}, own{"memory": "/"}, "", "", ""},
+		"not mounted": {mounts{cpu}, own{"": "/"}, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := chooseHierarchies(test.mounts, test.memberships)
+			got, err := chooseHierarchies(test.mounts, test.own)
 			if test.unified == "" {
 				if err == nil || !strings.Contains(err.Error(), "mount -t cgroup2") {
 					t.Errorf("error %v", err)
 				}
 				return
 			}
-			if err != nil || got.unified.own != test.unified {
+			if err != nil || got.unified.Path != test.unified {
 				t.Fatalf("got %+v, %v; want %q", got, err, test.unified)
 			}
-			if (got.memory == nil) != (test.memory == "") || got.memory != nil && got.memory.own != test.memory {
+			if (got.memory == nil) != (test.memory == "") || got.memory != nil && got.memory.Path != test.memory {
 				t.Errorf("memory %+v, want %q", got.memory, test.memory)
 			}
-			if (got.pids == nil) != (test.pids == "") || got.pids != nil && got.pids.own != test.pids {
+			if (got.pids == nil) != (test.pids == "") || got.pids != nil && got.pids.Path != test.pids {
 				t.Errorf("pids %+v, want %q", got.pids, test.pids)
 			}
 		})
@@ -161,7 +170,7 @@ func TestDelegatedParent(t *testing.T) {
 		"none":                     {root + "/bare", root + "/bare", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := delegatedParent(&hierarchy{point: test.point, own: test.own})
+			got, err := delegatedParent(&cgroup.Folder{Top: test.point, Path: test.own})
 			if got != test.want || (err == nil) != (test.want != "") {
 				t.Errorf("got %q, %v; want %q", got, err, test.want)
 			}
@@ -183,17 +192,17 @@ func TestLimitMemory(t *testing.T) {
 		"v2":              {2, map[string]string{"memory.max": "1000", "memory.swap.max": "1000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			group := &cgroup{dir: t.TempDir()}
+			g := &group{dir: t.TempDir()}
 			for name := range test.files {
-				if err := os.WriteFile(filepath.Join(group.dir, name), nil, 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(g.dir, name), nil, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := group.limitMemory(test.version, 1000); err != nil {
+			if err := g.limitMemory(test.version, 1000); err != nil {
 				t.Fatal(err)
 			}
 			for name, want := range test.files {
-				if got, err := os.ReadFile(filepath.Join(group.dir, name)); string(got) != want || err != nil {
+				if got, err := os.ReadFile(filepath.Join(g.dir, name)); string(got) != want || err != nil {
 					t.Errorf("%s: %q, %v; want %q", name, got, err, want)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,7 +59,7 @@ func cloneTree(dir string, userNamespace int, recursive uint) (*os.File, error) 
 
 // explainUnmappable finds which of the mounts made mount_setattr fail, and names its filesystem.
 func explainUnmappable(dir string, userNamespace int, recursive uint, cause error) error {
-	mounts, err := hostMounts()
+	mounts, err := mountinfo.Own()
 	if err != nil {
 		return cause
 	}
@@ -70,20 +71,31 @@ func explainUnmappable(dir string, userNamespace int, recursive uint, cause erro
 		return cause
 	}
 	for _, candidate := range mounts {
-		if candidate.Mountpoint == path || recursive == 0 || !within(candidate.Mountpoint, path) {
+		if candidate.Point == path || recursive == 0 || !mountinfo.Within(candidate.Point, path) {
 			continue
 		}
-		if tree, err := cloneTree(candidate.Mountpoint, userNamespace, 0); errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("%s, mounted at %s, is a filesystem that cannot be idmapped: unmount it, or add --ephemeral, which leaves it out: %w", candidate.FSType, candidate.Mountpoint, cause)
+		if tree, err := cloneTree(candidate.Point, userNamespace, 0); errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%s, mounted at %s, is a filesystem that cannot be idmapped: unmount it, or add --ephemeral, which leaves it out: %w", candidate.Type, candidate.Point, cause)
 		} else if err == nil {
 			tree.Close()
 		}
 	}
-	on := mountOf(mounts, path)
-	if on == nil {
+	on, ok := mountOf(mounts, path)
+	if !ok {
 		return cause
 	}
-	return fmt.Errorf("%s is on %s, a filesystem that cannot be idmapped: copy it to one that can (ext4, xfs, btrfs, tmpfs): %w", dir, on.FSType, cause)
+	return fmt.Errorf("%s is on %s, a filesystem that cannot be idmapped: copy it to one that can (ext4, xfs, btrfs, tmpfs): %w", dir, on.Type, cause)
+}
+
+// mountOf returns the mount that path, absolute and without symlinks, is on.
+func mountOf(mounts []mountinfo.Mount, path string) (mountinfo.Mount, bool) {
+	var found mountinfo.Mount
+	for _, m := range mounts {
+		if mountinfo.Within(path, m.Point) && len(m.Point) >= len(found.Point) {
+			found = m
+		}
+	}
+	return found, found.Point != ""
 }
 
 // explainKernel says so where a system call is missing.
