@@ -127,7 +127,7 @@ func TestMounts(t *testing.T) {
 func TestNoCgroup(t *testing.T) {
 	tr := newTree(t)
 	path := strings.TrimPrefix(tr.top, hierarchy(t)) + "/own"
-	own, err := openCgroup(path)
+	own, err := openCgroup(inCgroup(path))
 	if err != nil {
 		t.Fatalf("an empty cgroup: %v", err)
 	}
@@ -139,7 +139,7 @@ func TestNoCgroup(t *testing.T) {
 	}
 	defer sleep.Wait()
 	defer sleep.Process.Kill()
-	if own, err := openCgroup(path); err == nil {
+	if own, err := openCgroup(inCgroup(path)); err == nil {
 		own.close()
 		t.Error("a cgroup with a process of the host is the container's own")
 	}

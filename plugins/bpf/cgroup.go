@@ -6,10 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -33,28 +33,26 @@ func identify(dir int) (cgroupID, error) {
 	return cgroupID{uint64(st.Dev), st.Ino}, nil
 }
 
-// openCgroup opens the cgroup that the kernel calls path (/proc/PID/cgroup). It is an error if that is not the container's
-// alone: a program that the container attached would be the host's as well.
-func openCgroup(path string) (*cgroup, error) {
+// openCgroup opens the container's cgroup. It is an error if that is not the container's alone: a program that the container
+// attached would be the host's as well.
+func openCgroup(container sdk.Container) (*cgroup, error) {
+	path := container.Cgroups[""]
 	if path == "" || path == "/" {
 		return nil, fmt.Errorf("the container is in cgroup %q of the v2 hierarchy: its runtime made it none of its own", path)
 	}
-	if slices.Contains(strings.Split(path, "/"), "..") {
-		return nil, fmt.Errorf("cgroup %s is outside the cgroup namespace of the plugin", path)
-	}
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	folders, err := container.CgroupFolders()
 	if err != nil {
 		return nil, err
 	}
-	top, ok := findHierarchy(string(mountinfo))
-	if !ok {
-		return nil, errors.New("the v2 hierarchy of cgroups is not mounted as a whole")
+	folder, ok := folders[""]
+	if !ok || !belowRoot(folder, path) {
+		return nil, fmt.Errorf("cgroup %s: the v2 hierarchy is not mounted as a whole, or the cgroup is outside the cgroup namespace of the plugin", path)
 	}
-	dir, err := unix.Openat2(unix.AT_FDCWD, filepath.Clean(top)+path, &unix.OpenHow{
+	dir, err := unix.Openat2(unix.AT_FDCWD, folder.Path, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open cgroup %s%s: %w", top, path, err)
+		return nil, fmt.Errorf("open cgroup %s: %w", folder.Path, err)
 	}
 	own := &cgroup{dir: dir}
 	if own.id, err = identify(dir); err == nil {
@@ -67,22 +65,13 @@ func openCgroup(path string) (*cgroup, error) {
 	return own, nil
 }
 
-func (c *cgroup) close() { unix.Close(c.dir) }
-
-// findHierarchy finds the mount of the v2 hierarchy's root in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-func findHierarchy(mountinfo string) (point string, ok bool) {
-	for line := range strings.Lines(mountinfo) {
-		where, what, _ := strings.Cut(line, " - ")
-		left, right := strings.Fields(where), strings.Fields(what)
-		if len(left) >= 6 && len(right) >= 1 && right[0] == "cgroup2" && left[3] == "/" {
-			return octal.Replace(left[4]), true
-		}
-	}
-	return "", false
+// belowRoot reports whether the folder of the cgroup path is below that of the hierarchy's root, and not of a part of it: a program
+// above the container's cgroup is looked for up to the root.
+func belowRoot(folder sdk.CgroupFolder, path string) bool {
+	return folder.Path == filepath.Join(folder.Top, path)
 }
 
-// octal undoes the escapes of mountinfo.
-var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+func (c *cgroup) close() { unix.Close(c.dir) }
 
 // checkAlone makes sure that no process of this process's user namespace is in the cgroup: on a hybrid host, a container
 // may be where the process was that started it.

@@ -59,7 +59,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	if !c.Devices {
 		return s, nil // it gets no calls
 	}
-	own, err := openCgroup(container.Cgroups[""])
+	own, err := openCgroup(container)
 	if err != nil {
 		hclog.Default().Warn("the container can attach no device programs", "container", container.ID, "error", err)
 	}

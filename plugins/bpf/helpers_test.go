@@ -55,16 +55,19 @@ func newTree(t *testing.T) tree {
 // hierarchy is where the v2 hierarchy is mounted.
 func hierarchy(t *testing.T) string {
 	t.Helper()
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	folders, err := inCgroup("/").CgroupFolders()
 	if err != nil {
 		t.Fatal(err)
 	}
-	point, ok := findHierarchy(string(mountinfo))
+	root, ok := folders[""]
 	if !ok {
 		sdktest.Lacking(t, "the v2 hierarchy of cgroups is not mounted")
 	}
-	return point
+	return root.Path
 }
+
+// inCgroup is a container in a cgroup of the v2 hierarchy.
+func inCgroup(path string) sdk.Container { return sdk.Container{Cgroups: map[string]string{"": path}} }
 
 // removeCgroups removes a cgroup and those below it. Processes that were killed may take a moment to leave.
 func removeCgroups(t *testing.T, dir string) {

@@ -51,12 +51,15 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	if s.Loads != loadsHost && s.Loads != loadsContainer {
 		return nil, fmt.Errorf("loads = %q: want %q or %q", s.Loads, loadsHost, loadsContainer)
 	}
-	h, err := thisHost()
+	folders, err := container.CgroupFolders()
 	if err != nil {
 		return nil, err
 	}
-	return newSession(h, container, s), nil
+	return newSession(thisHost, container, folders, s), nil
 }
+
+// cgroupFolders are those of a container that the plugin sees, by the names in sdk.Container.Cgroups.
+type cgroupFolders = map[string]sdk.CgroupFolder
 
 // session is one container: where its numbers come from. What is missing or unreadable leaves the host's number.
 type session struct {
@@ -67,11 +70,11 @@ type session struct {
 	loads  *loadAverage // nil: the host's
 }
 
-func newSession(h *host, container sdk.Container, s settings) *session {
+func newSession(h *host, container sdk.Container, folders cgroupFolders, s settings) *session {
 	session := &session{
 		host:   h,
-		memory: openMemory(h, container),
-		tasks:  openTasks(h, container),
+		memory: openMemory(h, container, folders),
+		tasks:  openTasks(h, container, folders),
 		start:  h.startOf(container.InitPID),
 	}
 	if s.Loads == loadsContainer {

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,21 +14,13 @@ import (
 
 // host is the machine as the plugin sees it, in the initial time namespace.
 type host struct {
-	proc    string  // where procfs is mounted
-	mounts  []mount // of cgroup hierarchies
+	proc    string // where procfs is mounted
 	sysinfo func() (sysinfo, error)
 	now     func() time.Duration // on the boot-time clock
 	cpuTime func() time.Duration // of the calling thread
 }
 
-// thisHost reads the mounts once: the plugin's mount namespace does not change under it.
-var thisHost = sync.OnceValues(func() (*host, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, fmt.Errorf("find the cgroup hierarchies: %w", err)
-	}
-	return &host{proc: "/proc", mounts: parseMounts(string(text)), sysinfo: hostSysinfo, now: bootTime, cpuTime: cpuTime}, nil
-})
+var thisHost = &host{proc: "/proc", sysinfo: hostSysinfo, now: bootTime, cpuTime: cpuTime}
 
 // hostSysinfo is what the kernel says to the plugin itself.
 func hostSysinfo() (sysinfo, error) {

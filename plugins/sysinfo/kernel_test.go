@@ -168,27 +168,32 @@ func (g cgroup) option(t testing.TB) sdktest.Option {
 func newCgroup(t testing.TB, controller string) cgroup {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	h, err := thisHost()
+	cgroups, err := sdk.ReadCgroups("/proc/self/cgroup")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := parseCgroups(string(text))
-	controllers := hierarchyOf(own, controller)
-	dir, ok := findDir(h.mounts, controllers, own[controllers])
+	own := sdk.Container{Cgroups: cgroups}
+	controllers := own.CgroupHierarchy(controller)
+	folder, ok := foldersOf(t, own)[controllers]
 	if controllers == "" || !ok {
 		sdktest.Lacking(t, "needs the %s controller in cgroup version 1", controller)
 	}
 	name := fmt.Sprintf("sysinfo-test-%d-%d", os.Getpid(), time.Now().UnixNano())
-	g := cgroup{filepath.Join(dir.path, name), filepath.Join(own[controllers], name)}
+	g := cgroup{filepath.Join(folder.Path, name), filepath.Join(cgroups[controllers], name)}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		sdktest.Lacking(t, "make a cgroup: %v", err)
 	}
 	t.Cleanup(func() { removeCgroup(t, g.dir) })
 	return g
+}
+
+func foldersOf(t testing.TB, container sdk.Container) cgroupFolders {
+	t.Helper()
+	folders, err := container.CgroupFolders()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folders
 }
 
 // newLimited makes a memory cgroup with a limit in bytes.
@@ -417,10 +422,7 @@ func TestLoadsSetting(t *testing.T) {
 func TestUnprivileged(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{}, newLimited(t, 64*mib).option(t))
 	container := c.Identity()
-	h, err := thisHost()
-	if err != nil {
-		t.Fatal(err)
-	}
+	folders := foldersOf(t, container)
 	type result struct {
 		info   sysinfo
 		listed int
@@ -432,7 +434,7 @@ func TestUnprivileged(t *testing.T) {
 		runtime.LockOSThread()
 		var r result
 		if r.err = becomeNobody(); r.err == nil {
-			session := newSession(h, container, settings{Loads: loadsHost})
+			session := newSession(thisHost, container, folders, settings{Loads: loadsHost})
 			defer session.Close()
 			r.info, r.err = session.sysinfo(t.Context(), container.InitPID)
 			r.listed = len(session.tasks.list(t.Context()))
@@ -472,11 +474,8 @@ func TestCgroupVanishes(t *testing.T) {
 	}
 	t.Cleanup(func() { unix.Rmdir(inner) })
 	setLimit(t, inner, 16*mib)
-	h, err := thisHost()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := openMemory(h, sdk.Container{Cgroups: map[string]string{"memory": l.path + "/inner"}})
+	container := sdk.Container{Cgroups: map[string]string{"memory": l.path + "/inner"}}
+	m := openMemory(thisHost, container, foldersOf(t, container))
 	defer m.close()
 	if u := m.read(1<<40, 0); u.limit != 16*mib {
 		t.Fatalf("limit %d, want 16 MiB", u.limit)
@@ -506,20 +505,16 @@ func TestManifest(t *testing.T) {
 // BenchmarkSysinfo is one call's work in a limited container, without transport.
 func BenchmarkSysinfo(b *testing.B) {
 	c := sdktest.NewContainer(b, handler{}, newLimited(b, 64*mib).option(b))
-	h, err := thisHost()
-	if err != nil {
-		b.Fatal(err)
-	}
 	container := c.Identity()
-	session := newSession(h, container, settings{Loads: loadsHost})
+	session := newSession(thisHost, container, foldersOf(b, container), settings{Loads: loadsHost})
 	defer session.Close()
-	info, _ := h.sysinfo()
+	info, _ := thisHost.sysinfo()
 	for name, part := range map[string]func(){
 		"whole":  func() { session.sysinfo(b.Context(), container.InitPID) },
 		"memory": func() { session.memory.read(info.memory.total, info.swap.total) },
 		"tasks":  func() { session.tasks.list(b.Context()) },
-		"offset": func() { h.bootOffset(container.InitPID) },
-		"host":   func() { h.sysinfo() },
+		"offset": func() { thisHost.bootOffset(container.InitPID) },
+		"host":   func() { thisHost.sysinfo() },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

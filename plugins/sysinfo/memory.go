@@ -42,19 +42,19 @@ type memoryLevel struct {
 }
 
 // openMemory finds the container's memory cgroup; nil if it cannot be seen.
-func openMemory(h *host, container sdk.Container) *memoryCgroup {
-	controllers := hierarchyOf(container.Cgroups, "memory")
-	dir, ok := findDir(h.mounts, controllers, container.Cgroups[controllers])
+func openMemory(h *host, container sdk.Container, folders cgroupFolders) *memoryCgroup {
+	hierarchy := container.CgroupHierarchy("memory")
+	own, ok := folders[hierarchy]
 	if !ok {
 		return nil
 	}
 	c := &memoryCgroup{names: memoryV1}
-	if controllers == "" {
+	if hierarchy == "" {
 		c.names = memoryV2
 	}
-	folders := dir.upwards()
-	c.levels = make([]memoryLevel, len(folders))
-	for i, folder := range folders {
+	levels := own.Upwards()
+	c.levels = make([]memoryLevel, len(levels))
+	for i, folder := range levels {
 		c.levels[i] = memoryLevel{
 			limit:     makeFile(folder, c.names.limit),
 			used:      makeFile(folder, c.names.used),

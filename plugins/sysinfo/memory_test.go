@@ -33,12 +33,8 @@ func (files tree) write(t *testing.T) string {
 
 // fakeHost has 8000 bytes of memory, 2000 of swap, and its procfs and cgroups in the folder root.
 func fakeHost(root string) *host {
-	v1 := func(name string) mount {
-		return mount{options: []string{"rw", name}, root: "/", point: filepath.Join(root, name)}
-	}
 	return &host{
-		proc:   filepath.Join(root, "proc"),
-		mounts: []mount{v1("memory"), v1("pids"), {v2: true, root: "/", point: filepath.Join(root, "v2")}},
+		proc: filepath.Join(root, "proc"),
 		sysinfo: func() (sysinfo, error) {
 			return sysinfo{
 				uptime: 777, loads: [3]uint64{1, 2, 3}, procs: 999,
@@ -48,6 +44,22 @@ func fakeHost(root string) *host {
 		now:     func() time.Duration { return time.Hour },
 		cpuTime: func() time.Duration { return 0 },
 	}
+}
+
+// fakeFolders are the container's in the folders memory, pids and v2 of a fake host.
+func fakeFolders(h *host, container sdk.Container) cgroupFolders {
+	folders := cgroupFolders{}
+	for hierarchy, name := range map[string]string{"memory": "memory", "pids": "pids", "": "v2"} {
+		top := filepath.Join(filepath.Dir(h.proc), name)
+		if path, ok := container.Cgroups[hierarchy]; ok && !strings.Contains(path, "..") {
+			folders[hierarchy] = sdk.CgroupFolder{Path: filepath.Join(top, path), Top: top}
+		}
+	}
+	return folders
+}
+
+func fakeSession(h *host, container sdk.Container, s settings) *session {
+	return newSession(h, container, fakeFolders(h, container), s)
 }
 
 const noLimitV1 = "9223372036854771712\n"
@@ -135,7 +147,7 @@ func TestMemoryLimits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := fakeHost(c.files.write(t))
-			session := newSession(h, sdk.Container{Cgroups: c.cgroups}, settings{Loads: loadsHost})
+			session := fakeSession(h, sdk.Container{Cgroups: c.cgroups}, settings{Loads: loadsHost})
 			defer session.Close()
 			for _, when := range []string{"first", "second"} {
 				got, err := session.sysinfo(t.Context(), 1)
@@ -153,7 +165,8 @@ func TestMemoryLimits(t *testing.T) {
 // TestLimitsChange has a limit move to another level, appear and vanish after the container was attached.
 func TestLimitsChange(t *testing.T) {
 	root := tree{"v2/a/b/x": "", "v2/a/memory.max": "4000", "v2/a/memory.current": "1", "v2/a/memory.stat": ""}.write(t)
-	m := openMemory(fakeHost(root), sdk.Container{Cgroups: map[string]string{"": "/a/b"}})
+	h, container := fakeHost(root), sdk.Container{Cgroups: map[string]string{"": "/a/b"}}
+	m := openMemory(h, container, fakeFolders(h, container))
 	defer m.close()
 	write := func(path, text string) {
 		if err := os.WriteFile(filepath.Join(root, path), []byte(text), 0o644); err != nil {
@@ -183,7 +196,7 @@ func TestKeptFilesAreClosed(t *testing.T) {
 	files["pids/c/pids.current"] = "4\n"
 	files["proc/self/cgroup"] = "3:pids:/elsewhere\n"
 	files["proc/42/stat"] = "42 (init) S 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0\n"
-	session := newSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42, Cgroups: map[string]string{"memory": "/c", "pids": "/c"}}, settings{})
+	session := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42, Cgroups: map[string]string{"memory": "/c", "pids": "/c"}}, settings{})
 	if kept := keptFiles.Load() - before; kept != 8 {
 		t.Errorf("%d files are kept: want 2 limits, 2 limits of swap, usages of both, statistics, tasks", kept)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,9 +38,9 @@ type tasks struct {
 	until   time.Duration // counted may be used till then, on the boot-time clock
 }
 
-func openTasks(h *host, container sdk.Container) *tasks {
+func openTasks(h *host, container sdk.Container, folders cgroupFolders) *tasks {
 	t := &tasks{host: h, init: container.InitPID}
-	own := ownCgroups(h, container)
+	own := ownCgroups(h, container, folders)
 	for _, cgroup := range own {
 		counter := newFile(cgroup.dir, "pids.current")
 		if _, err := counter.readAmount(); err == nil {
@@ -68,25 +69,30 @@ type ownCgroup struct {
 
 // ownCgroups are those of the container in which nobody else is: neither the plugin nor the parent of the container's
 // init. That of the pids controller comes first, then version 2.
-func ownCgroups(h *host, container sdk.Container) []ownCgroup {
+func ownCgroups(h *host, container sdk.Container, folders cgroupFolders) []ownCgroup {
 	others, ok := otherCgroups(h, container.InitPID)
 	if !ok {
 		return nil
 	}
-	preferred := []string{hierarchyOf(container.Cgroups, "pids"), ""}
+	preferred := []string{container.CgroupHierarchy("pids"), ""}
 	var own []ownCgroup
-	for _, controllers := range append(preferred, slices.Sorted(maps.Keys(container.Cgroups))...) {
-		path := container.Cgroups[controllers]
-		shared := slices.ContainsFunc(others, func(other map[string]string) bool { return within(other[controllers], path) })
-		if dir, ok := findDir(h.mounts, controllers, path); ok && !shared {
-			own = append(own, ownCgroup{dir: dir.path, list: taskList(controllers)})
+	for _, hierarchy := range append(preferred, slices.Sorted(maps.Keys(folders))...) {
+		path := container.Cgroups[hierarchy]
+		shared := slices.ContainsFunc(others, func(other map[string]string) bool { return within(other[hierarchy], path) })
+		if folder, ok := folders[hierarchy]; ok && !shared {
+			own = append(own, ownCgroup{dir: folder.Path, list: taskList(hierarchy)})
 		}
 	}
 	return own
 }
 
-func taskList(controllers string) string {
-	if controllers == "" {
+// within reports whether a cgroup is root or below it, both with their paths from one hierarchy.
+func within(path, root string) bool {
+	return path == root || strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/")
+}
+
+func taskList(hierarchy string) string {
+	if hierarchy == "" {
 		return "cgroup.threads"
 	}
 	return "tasks"
@@ -94,17 +100,17 @@ func taskList(controllers string) string {
 
 // otherCgroups are those of the plugin and of the parent of init, if it is visible and lives.
 func otherCgroups(h *host, init int) ([]map[string]string, bool) {
-	self, err := os.ReadFile(filepath.Join(h.proc, "self", "cgroup"))
+	self, err := sdk.ReadCgroups(filepath.Join(h.proc, "self", "cgroup"))
 	if err != nil {
 		return nil, false
 	}
-	others := []map[string]string{parseCgroups(string(self))}
+	others := []map[string]string{self}
 	stat, err := h.stat(init)
 	if err != nil {
 		return nil, false
 	}
-	if parent, err := os.ReadFile(filepath.Join(h.proc, strconv.Itoa(stat.parent), "cgroup")); err == nil {
-		others = append(others, parseCgroups(string(parent)))
+	if parent, err := sdk.ReadCgroups(filepath.Join(h.proc, strconv.Itoa(stat.parent), "cgroup")); err == nil {
+		others = append(others, parent)
 	}
 	return others, true
 }

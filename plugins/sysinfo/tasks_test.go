@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -66,7 +65,7 @@ func TestCountTasks(t *testing.T) {
 		"more tasks than can be counted": {files.with("memory/c/tasks", strings.Repeat("7\n", maxTasks+5)), map[string]string{"memory": "/c"}, maxTasks},
 	} {
 		t.Run(name, func(t *testing.T) {
-			session := newSession(fakeHost(c.files.write(t)), sdk.Container{InitPID: 42, Cgroups: c.cgroups}, settings{})
+			session := fakeSession(fakeHost(c.files.write(t)), sdk.Container{InitPID: 42, Cgroups: c.cgroups}, settings{})
 			defer session.Close()
 			info, err := session.sysinfo(t.Context(), 50)
 			if err != nil {
@@ -80,7 +79,7 @@ func TestCountTasks(t *testing.T) {
 }
 
 func TestActiveTasks(t *testing.T) {
-	session := newSession(fakeHost(containerTree().write(t)), sdk.Container{InitPID: 42}, settings{})
+	session := fakeSession(fakeHost(containerTree().write(t)), sdk.Container{InitPID: 42}, settings{})
 	defer session.Close()
 	if n, _ := session.tasks.active(t.Context()); n != 2 {
 		t.Errorf("%d active tasks, want the running and the uninterruptible one", n)
@@ -98,7 +97,7 @@ func TestCostlyCountIsReused(t *testing.T) {
 	now, used, each, counts := time.Hour, time.Duration(0), 2*time.Millisecond, 0
 	h.now = func() time.Duration { return now }
 	h.cpuTime = func() time.Duration { used += each; counts++; return used }
-	tasks := openTasks(h, sdk.Container{InitPID: 42})
+	tasks := openTasks(h, sdk.Container{InitPID: 42}, nil)
 	count := func(when string, want int) {
 		t.Helper()
 		if n, ok := tasks.count(t.Context()); n != 4 || !ok {
@@ -121,7 +120,7 @@ func TestUptimeOfContainer(t *testing.T) {
 	files := containerTree().with("proc/42/stat", stat(42, "S", 41, 355_000))
 	files["proc/50/timens_offsets"] = "monotonic           0         0\nboottime            0         0\n"
 	files["proc/51/timens_offsets"] = "monotonic          -5         0\nboottime         1000 500000000\n"
-	session := newSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42}, settings{})
+	session := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42}, settings{})
 	defer session.Close()
 	for tid, want := range map[int]uint64{50: 50, 51: 1051, 52: 50} {
 		info, err := session.sysinfo(t.Context(), tid)
@@ -132,7 +131,7 @@ func TestUptimeOfContainer(t *testing.T) {
 			t.Errorf("thread %d: up %d s, want %d", tid, info.uptime, want)
 		}
 	}
-	unknown := newSession(fakeHost(files.write(t)), sdk.Container{InitPID: 7}, settings{})
+	unknown := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 7}, settings{})
 	defer unknown.Close()
 	if info, _ := unknown.sysinfo(t.Context(), 50); info.uptime != 777 {
 		t.Errorf("without an init: up %d s, want the host's", info.uptime)
@@ -155,7 +154,6 @@ func TestParseStat(t *testing.T) {
 func FuzzProcFile(f *testing.F) {
 	f.Add([]byte(stat(7, "R", 1, 2)))
 	f.Add([]byte("monotonic 0 0\nboottime -9223372036 999999999\n"))
-	f.Add([]byte("4:cpu,cpuacct:/a:b\n0::/\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		offset := parseBootOffset(text)
 		s, err := parseStat(text)
@@ -169,19 +167,16 @@ func FuzzProcFile(f *testing.F) {
 		if up := uptime(start+time.Second, start, offset); up > 2*uint64(maxOffset) {
 			t.Errorf("%q: up %d s", text, up)
 		}
-		for controllers, path := range parseCgroups(string(text)) {
-			if !strings.Contains(string(text), ":"+controllers+":"+path) {
-				t.Errorf("%q: invented %q, %q", text, controllers, path)
-			}
-		}
 	})
 }
 
-func TestParseCgroups(t *testing.T) {
-	got := parseCgroups("9:name=systemd:/\n4:cpu,cpuacct:/a:b\n0::/c d (deleted)\nnonsense\n")
-	want := map[string]string{"name=systemd": "/", "cpu,cpuacct": "/a:b", "": "/c d (deleted)"}
-	if !maps.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+func TestWithin(t *testing.T) {
+	for paths, want := range map[[2]string]bool{
+		{"/a", "/"}: true, {"/", "/"}: true, {"/a/b", "/a"}: true, {"/ab", "/a"}: false, {"/", "/a"}: false, {"", "/"}: false,
+	} {
+		if within(paths[0], paths[1]) != want {
+			t.Errorf("%q within %q: want %v", paths[0], paths[1], want)
+		}
 	}
 }
 
