@@ -55,6 +55,11 @@ func (p *Program) load(offset uint32) {
 	p.steps = append(p.steps, bpf.LoadAbsolute{Off: offset, Size: 4})
 }
 
+// And clears the bits of what was loaded last that the mask has not.
+func (p *Program) And(mask uint32) {
+	p.steps = append(p.steps, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: mask})
+}
+
 // JumpUnless jumps unless the value is what was loaded last.
 func (p *Program) JumpUnless(value uint32, to Label) {
 	p.steps = append(p.steps, jump{to, true, value})
@@ -81,7 +86,7 @@ func (p *Program) jumpUnlessWord(offset, mask, value uint32, to Label) {
 	}
 	p.load(offset)
 	if mask != math.MaxUint32 {
-		p.steps = append(p.steps, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: mask})
+		p.And(mask)
 	}
 	p.JumpUnless(value, to)
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"unsafe"
 
-	"golang.org/x/net/bpf"
+	"github.com/intercede/intercede/internal/cbpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,25 +27,15 @@ var denied = append([]uint32{
 // bpfCapability is what lets a plugin call bpf(2).
 const bpfCapability = "CAP_BPF"
 
-// Offsets in struct seccomp_data (seccomp(2)).
-const (
-	offsetNumber = 0
-	offsetArch   = 4
-)
-
 // denySyscalls loads a filter on the calling thread: the denied calls fail with EPERM, those of other architectures kill.
 func (r *restrictions) denySyscalls() error {
 	numbers := denied
 	if !slices.Contains(r.Capabilities, bpfCapability) {
 		numbers = append(slices.Clone(denied), unix.SYS_BPF)
 	}
-	program, err := bpf.Assemble(denyProgram(numbers))
+	filter, err := denyProgram(numbers).Assemble()
 	if err != nil {
-		return fmt.Errorf("assemble a seccomp filter: %w", err)
-	}
-	filter := make([]unix.SockFilter, len(program))
-	for i, instruction := range program {
-		filter[i] = unix.SockFilter{Code: instruction.Op, Jt: instruction.Jt, Jf: instruction.Jf, K: instruction.K}
+		return err
 	}
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
@@ -55,24 +45,27 @@ func (r *restrictions) denySyscalls() error {
 }
 
 // denyProgram compares one number after the other: a plugin is through with it in less than a microsecond.
-func denyProgram(numbers []uint32) []bpf.Instruction {
-	kill := bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
-	program := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: offsetArch, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
-		kill,
-		bpf.LoadAbsolute{Off: offsetNumber, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32Bit, SkipTrue: 1},
-		kill,
-	}
+func denyProgram(numbers []uint32) *cbpf.Program {
+	program := &cbpf.Program{}
+	foreign := program.NewLabel()
+	program.LoadArch()
+	program.JumpUnless(auditArch, foreign)
+	program.LoadNumber()
+	program.And(x32Bits)
+	program.JumpUnless(0, foreign)
+	program.LoadNumber()
 	for _, number := range numbers {
-		program = append(program,
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: number, SkipTrue: 1},
-			bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)})
+		next := program.NewLabel()
+		program.JumpUnless(number, next)
+		program.Return(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
+		program.Place(next)
 	}
-	return append(program, bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW})
+	program.Return(unix.SECCOMP_RET_ALLOW)
+	program.Place(foreign)
+	program.Return(unix.SECCOMP_RET_KILL_PROCESS)
+	return program
 }
 
-// x32Bit marks the numbers of x32, a third architecture in the guise of x86_64 (__X32_SYSCALL_BIT, asm/unistd.h). No other
-// architecture has numbers as large.
-const x32Bit = 0x40000000
+// x32Bits are those of which one is set in the numbers of x32, a third architecture in the guise of x86_64 (__X32_SYSCALL_BIT,
+// asm/unistd.h), and in negative ones. No other architecture has numbers as large.
+const x32Bits = 0xc0000000
