@@ -1,9 +1,6 @@
 package sdk
 
-import (
-	"github.com/intercede/intercede/internal/cgroup"
-	"github.com/intercede/intercede/internal/mountinfo"
-)
+import "github.com/intercede/intercede/internal/cgroup"
 
 // CgroupFolder is a cgroup in the filesystem, as the plugin's mount namespace shows it.
 type CgroupFolder struct {
@@ -20,15 +17,13 @@ func (f CgroupFolder) Upwards() []string { return cgroup.Folder(f).Upwards() }
 //
 // It reads the plugin's whole mountinfo. A session does that once, when the container is attached.
 func (c Container) CgroupFolders() (map[string]CgroupFolder, error) {
-	mounts, err := mountinfo.Own()
+	found, err := cgroup.Folders(c.Cgroups)
 	if err != nil {
 		return nil, err
 	}
 	folders := map[string]CgroupFolder{}
-	for hierarchy, path := range c.Cgroups {
-		if folder, ok := cgroup.Find(mounts, hierarchy, path); ok {
-			folders[hierarchy] = CgroupFolder(folder)
-		}
+	for hierarchy, folder := range found {
+		folders[hierarchy] = CgroupFolder(folder)
 	}
 	return folders, nil
 }

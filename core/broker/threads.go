@@ -9,8 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/lane"
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -65,9 +65,9 @@ func (c *crew) done() (stay bool) {
 // runtimes have room left. What plugins that come later, or calls that hang beyond their deadlines, take is not known here.
 func findMaxThreads(plugins int) int {
 	left := uint64(math.MaxInt32)
-	folders, _ := target.OwnCgroups("pids")
-	for _, folder := range folders {
-		left = min(left, tasksLeft(folder))
+	own, _ := cgroup.OwnFolders()
+	if folder, ok := own[cgroup.Hierarchy(own, "pids")]; ok {
+		left = tasksLeft(folder)
 	}
 	most := uint64(math.MaxInt32)
 	var processes unix.Rlimit
@@ -89,9 +89,9 @@ func threadsWithin(tasks, plugins int) int {
 }
 
 // tasksLeft is how many tasks there can still be in a cgroup, by its limit and those above it (pids.max).
-func tasksLeft(folder string) uint64 {
+func tasksLeft(own cgroup.Folder) uint64 {
 	left := uint64(math.MaxInt32)
-	for ; folder != "/"; folder = filepath.Dir(folder) {
+	for _, folder := range own.Upwards() {
 		limit, err := readNumber(filepath.Join(folder, "pids.max"))
 		if err != nil {
 			continue // "max", or no limit here

@@ -11,8 +11,8 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/sdk/sdktest"
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,26 +44,27 @@ func TestFewTasks(t *testing.T) {
 func newPidsCgroup(t *testing.T, limit int) string {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	folders, err := target.OwnCgroups("pids")
+	own, err := cgroup.OwnFolders()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, folder := range folders {
-		child := filepath.Join(folder, "intercede-test-"+strconv.Itoa(os.Getpid()))
-		if err := os.Mkdir(child, 0o755); err != nil {
-			continue
-		}
-		t.Cleanup(func() {
-			for end := time.Now().Add(testcaller.Timeout); unix.Rmdir(child) == unix.EBUSY && time.Now().Before(end); {
-				time.Sleep(5 * time.Millisecond)
-			}
-		})
-		if os.WriteFile(filepath.Join(child, "pids.max"), []byte(strconv.Itoa(limit)), 0) == nil {
-			return child
-		}
+	folder, ok := own[cgroup.Hierarchy(own, "pids")]
+	if !ok {
+		sdktest.Lacking(t, "needs a pids controller among %v", own)
 	}
-	sdktest.Lacking(t, "needs a pids controller in %v", folders)
-	return ""
+	child := filepath.Join(folder.Path, "intercede-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(child, 0o755); err != nil {
+		sdktest.Lacking(t, "make a cgroup: %v", err)
+	}
+	t.Cleanup(func() {
+		for end := time.Now().Add(testcaller.Timeout); unix.Rmdir(child) == unix.EBUSY && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(child, "pids.max"), []byte(strconv.Itoa(limit)), 0); err != nil {
+		sdktest.Lacking(t, "limit the tasks of a cgroup: %v", err)
+	}
+	return child
 }
 
 func manyCalls(t *testing.T, folder string) {
@@ -146,7 +147,7 @@ func TestTasksLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if left := tasksLeft(inner); left != step.want {
+		if left := tasksLeft(cgroup.Folder{Path: inner, Top: root}); left != step.want {
 			t.Errorf("%s of %s in %s: %d left, want %d", step.current, step.max, step.folder, left, step.want)
 		}
 	}

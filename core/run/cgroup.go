@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/intercede/intercede/internal/cgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,7 +37,11 @@ func newCgroups(id string, limit int64, devices []deviceRule) (groups cgroups, e
 			err = errors.Join(err, groups.remove())
 		}
 	}()
-	found, err := findHierarchies()
+	own, err := cgroup.OwnFolders()
+	if err != nil {
+		return nil, fmt.Errorf("find this process's cgroups: %w", err)
+	}
+	found, err := findHierarchies(own)
 	if err != nil {
 		return nil, err
 	}

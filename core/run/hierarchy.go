@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/cgroup"
-	"github.com/intercede/intercede/internal/mountinfo"
 )
 
 // hierarchies are this process's cgroups in those that a container has cgroups in.
@@ -19,21 +18,10 @@ type hierarchies struct {
 	pids    *cgroup.Folder // in v1's with the pids controller; nil if there is none
 }
 
-func findHierarchies() (*hierarchies, error) {
-	mounts, err := mountinfo.Own()
-	if err != nil {
-		return nil, err
-	}
-	own, err := cgroup.Read("/proc/self/cgroup")
-	if err != nil {
-		return nil, fmt.Errorf("find this process's cgroups: %w", err)
-	}
-	return chooseHierarchies(mounts, own)
-}
-
-func chooseHierarchies(mounts []mountinfo.Mount, own map[string]string) (*hierarchies, error) {
+// findHierarchies takes the folders of this process's cgroups.
+func findHierarchies(own map[string]cgroup.Folder) (*hierarchies, error) {
 	find := func(hierarchy string) *cgroup.Folder {
-		if folder, ok := cgroup.Find(mounts, hierarchy, own[hierarchy]); ok {
+		if folder, ok := own[hierarchy]; ok {
 			return &folder
 		}
 		return nil
@@ -44,12 +32,11 @@ func chooseHierarchies(mounts []mountinfo.Mount, own map[string]string) (*hierar
 	}
 	if v1 := cgroup.Hierarchy(own, "memory"); v1 != "" {
 		found.memory = find(v1)
+	} else if hasController(found.unified.Top, "cgroup.controllers") {
+		found.memory = found.unified
 	}
 	if v1 := cgroup.Hierarchy(own, "pids"); v1 != "" {
 		found.pids = find(v1)
-	}
-	if found.memory == nil && hasController(found.unified.Top, "cgroup.controllers") {
-		found.memory = found.unified
 	}
 	return found, nil
 }

@@ -73,41 +73,29 @@ func TestMountOf(t *testing.T) {
 	}
 }
 
-func TestChooseHierarchies(t *testing.T) {
-	v1 := mountinfo.Mount{Root: "/", Point: "/cg/memory", Type: "cgroup", Options: []string{"rw", "memory"}}
-	pids := mountinfo.Mount{Root: "/", Point: "/cg/pids", Type: "cgroup", Options: []string{"rw", "pids"}}
-	cpu := mountinfo.Mount{Root: "/", Point: "/cg/cpu", Type: "cgroup", Options: []string{"rw", "cpu"}}
-	plain := t.TempDir()
-	v2 := mountinfo.Mount{Root: "/", Point: plain, Type: "cgroup2", Options: []string{"rw"}}
-	withMemory := t.TempDir()
+func TestFindHierarchies(t *testing.T) {
+	plain, withMemory := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(withMemory+"/cgroup.controllers", []byte("cpu memory\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	v2Memory := mountinfo.Mount{Root: "/", Point: withMemory, Type: "cgroup2", Options: []string{"rw"}}
-	inner := mountinfo.Mount{Root: "/docker/1", Point: "/cg/memory", Type: "cgroup", Options: []string{"rw", "memory"}}
-	type (
-		mounts = []mountinfo.Mount
-		own    = map[string]string
-	)
+	at := func(top, path string) cgroup.Folder { return cgroup.Folder{Path: top + path, Top: top} }
+	type own = map[string]cgroup.Folder
 	for name, test := range map[string]struct {
-		mounts  mounts
 		own     own
 		unified string // own cgroups; "": none
 		memory  string
 		pids    string
 	}{
-		"hybrid": {mounts{v2, cpu, pids, v1}, own{"pids": "/p", "memory": "/user/a", "cpu": "/", "": "/x"},
+		"hybrid": {own{"pids": at("/cg/pids", "/p"), "memory,hugetlb": at("/cg/memory", "/user/a"), "cpu": at("/cg/cpu", ""), "": at(plain, "/x")},
 			plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
-		"hybrid, inside": {mounts{v2, inner}, own{"memory": "/docker/1/x", "": "/"}, plain, "/cg/memory/x", ""},
-		"outside":        {mounts{v2, inner}, own{"memory": "/docker/2", "": "/"}, plain, "", ""},
-		"v2": {mounts{v2Memory}, own{"": "/user.slice/a.scope"},
-			withMemory + "/user.slice/a.scope", withMemory + "/user.slice/a.scope", ""},
-		"no memory":   {mounts{v2}, own{"": "/"}, plain, "", ""},
-		"v1 alone":    {mounts{cpu, v1}, own{"memory": "/"}, "", "", ""},
-		"not mounted": {mounts{cpu}, own{"": "/"}, "", "", ""},
+		"v1's is not mounted": {own{"cpu": at("/cg/cpu", "/a"), "": at(plain, "/x")}, plain + "/x", "", ""},
+		"v2":                  {own{"": at(withMemory, "/user.slice/a")}, withMemory + "/user.slice/a", withMemory + "/user.slice/a", ""},
+		"no memory":           {own{"": at(plain, "")}, plain, "", ""},
+		"v1 alone":            {own{"memory": at("/cg/memory", "")}, "", "", ""},
+		"not mounted":         {own{}, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := chooseHierarchies(test.mounts, test.own)
+			got, err := findHierarchies(test.own)
 			if test.unified == "" {
 				if err == nil || !strings.Contains(err.Error(), "mount -t cgroup2") {
 					t.Errorf("error %v", err)

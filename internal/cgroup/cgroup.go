@@ -38,9 +38,9 @@ func parse(text string) (map[string]string, error) {
 	return cgroups, nil
 }
 
-// Hierarchy returns the name of the hierarchy that has the controller: one of version 1 among the cgroups, or else version 2.
-func Hierarchy(cgroups map[string]string, controller string) string {
-	for name := range cgroups {
+// Hierarchy returns the name of the hierarchy that has the controller: one of version 1 among these, or else version 2.
+func Hierarchy[T any](hierarchies map[string]T, controller string) string {
+	for name := range hierarchies {
 		if slices.Contains(strings.Split(name, ","), controller) {
 			return name
 		}
@@ -54,8 +54,33 @@ type Folder struct {
 	Top  string // the folder of the topmost cgroup that is seen there: Path or above it
 }
 
-// Find finds the cgroup path of a hierarchy, both as Read gives them, where most of what is above it is mounted.
-func Find(mounts []mountinfo.Mount, hierarchy, path string) (Folder, bool) {
+// Folders finds the folders of cgroups that Read gave, by the same names, in this process's mount namespace. Those that are not seen
+// there are left out: the hierarchy is not mounted, or the cgroup lies outside of what is mounted.
+func Folders(cgroups map[string]string) (map[string]Folder, error) {
+	mounts, err := mountinfo.Own()
+	if err != nil {
+		return nil, err
+	}
+	folders := map[string]Folder{}
+	for hierarchy, path := range cgroups {
+		if folder, ok := find(mounts, hierarchy, path); ok {
+			folders[hierarchy] = folder
+		}
+	}
+	return folders, nil
+}
+
+// OwnFolders are Folders of this process's own cgroups.
+func OwnFolders() (map[string]Folder, error) {
+	own, err := Read("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	return Folders(own)
+}
+
+// find finds a cgroup where most of what is above it is mounted.
+func find(mounts []mountinfo.Mount, hierarchy, path string) (Folder, bool) {
 	best, length := Folder{}, -1
 	for _, m := range mounts {
 		if below, ok := relative(path, m.Root); ok && isOf(m, hierarchy) && len(below) > length {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -62,23 +63,16 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestOwn finds this process in every cgroup of its own that is mounted.
-func TestOwn(t *testing.T) {
-	cgroups, err := Read("/proc/self/cgroup")
+// TestOwnFolders finds this process in its own cgroups.
+func TestOwnFolders(t *testing.T) {
+	folders, err := OwnFolders()
 	if err != nil {
 		t.Fatal(err)
 	}
-	mounts, err := mountinfo.Own()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for hierarchy, path := range cgroups {
-		folder, ok := Find(mounts, hierarchy, path)
-		if !ok {
-			continue
-		}
-		if _, err := os.Stat(filepath.Join(folder.Path, "cgroup.procs")); err != nil {
-			t.Errorf("cgroup %s of %q: %v", path, hierarchy, err)
+	for hierarchy, folder := range folders {
+		text, err := os.ReadFile(filepath.Join(folder.Path, "cgroup.procs"))
+		if err != nil || !slices.Contains(strings.Fields(string(text)), strconv.Itoa(os.Getpid())) {
+			t.Errorf("hierarchy %q: this process is not in %+v: %v", hierarchy, folder, err)
 		}
 	}
 }
@@ -139,7 +133,7 @@ func TestFind(t *testing.T) {
 		"farther above":                  {above, "", "/../../../a", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, ok := Find(c.mounts, c.hierarchy, c.path)
+			got, ok := find(c.mounts, c.hierarchy, c.path)
 			if ok != (c.want != "") || got.Path != c.want || got.Top != c.top {
 				t.Errorf("got %+v, %v; want %q below %q", got, ok, c.want, c.top)
 			}
@@ -166,7 +160,7 @@ func FuzzFind(f *testing.F) {
 	f.Add("", "/../../a", "/../..", "/cg")
 	f.Fuzz(func(t *testing.T, hierarchy, path, root, point string) {
 		point = "/" + point // the kernel gives no other
-		folder, ok := Find([]mountinfo.Mount{v1(root, point, "memory"), v2(root, point)}, hierarchy, path)
+		folder, ok := find([]mountinfo.Mount{v1(root, point, "memory"), v2(root, point)}, hierarchy, path)
 		if !ok {
 			return
 		}

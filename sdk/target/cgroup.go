@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/cgroup"
-	"github.com/intercede/intercede/internal/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -72,7 +71,7 @@ func (t *Target) cgroupFolders(controllers []string) ([]cgroupFolder, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := mountinfo.Own()
+	found, err := cgroup.Folders(theirs)
 	if err != nil {
 		return nil, err
 	}
@@ -81,33 +80,13 @@ func (t *Target) cgroupFolders(controllers []string) ([]cgroupFolder, error) {
 		if ours[hierarchy] == path || !hierarchyWanted(hierarchy, controllers) {
 			continue
 		}
-		folder, ok := cgroup.Find(mounts, hierarchy, path)
+		folder, ok := found[hierarchy]
 		if !ok {
 			return nil, fmt.Errorf("cgroup %s of hierarchy %q: not below a mount in this process's mount namespace", path, hierarchy)
 		}
 		folders = append(folders, cgroupFolder{folder.Path, hierarchy == ""})
 	}
 	slices.SortFunc(folders, func(a, b cgroupFolder) int { return strings.Compare(a.path, b.path) })
-	return folders, nil
-}
-
-// OwnCgroups are the folders of this process's cgroups, in the hierarchies of version 1 that have one of these controllers, and
-// in version 2.
-func OwnCgroups(controllers ...string) ([]string, error) {
-	ours, err := cgroup.Read("/proc/self/cgroup")
-	if err != nil {
-		return nil, err
-	}
-	mounts, err := mountinfo.Own()
-	if err != nil {
-		return nil, err
-	}
-	var folders []string
-	for hierarchy, path := range ours {
-		if folder, ok := cgroup.Find(mounts, hierarchy, path); ok && hierarchyWanted(hierarchy, controllers) {
-			folders = append(folders, folder.Path)
-		}
-	}
 	return folders, nil
 }
 
