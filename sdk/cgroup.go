@@ -11,9 +11,9 @@ type CgroupFolder struct {
 // Upwards returns the folders from the cgroup's own to the top.
 func (f CgroupFolder) Upwards() []string { return cgroup.Folder(f).Upwards() }
 
-// CgroupFolders finds the folders of the container's cgroups, by the same names as Cgroups. A cgroup is left out that the plugin
-// does not see: its hierarchy is not mounted, or it lies outside of what is mounted. Of several mounts the one counts that shows
-// most of what is above the cgroup.
+// CgroupFolders finds the folders of the container's cgroups, by the same names as Cgroups. A cgroup is left out that
+// the plugin does not see: its hierarchy is not mounted, or it lies outside of what is mounted. Of several mounts the
+// one counts that shows most of what is above the cgroup.
 //
 // It reads the plugin's whole mountinfo. A session does that once, when the container is attached.
 func (c Container) CgroupFolders() (map[string]CgroupFolder, error) {
@@ -28,8 +28,8 @@ func (c Container) CgroupFolders() (map[string]CgroupFolder, error) {
 	return folders, nil
 }
 
-// CgroupHierarchy returns the name in Cgroups of the hierarchy that has the controller ("memory"): one of version 1, or else that of
-// version 2, "".
+// CgroupHierarchy returns the name in Cgroups of the hierarchy that has the controller ("memory"): one of version 1, or
+// else that of version 2, "".
 func (c Container) CgroupHierarchy(controller string) string {
 	return cgroup.Hierarchy(c.Cgroups, controller)
 }

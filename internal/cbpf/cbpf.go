@@ -41,8 +41,8 @@ func (p *Program) NewLabel() Label {
 	return p.labels
 }
 
-// Place makes the label the place of the instruction that is appended next. As classic BPF jumps forward only, every jump
-// to the label must be there already.
+// Place makes the label the place of the instruction that is appended next. As classic BPF jumps forward only, every
+// jump to the label must be there already.
 func (p *Program) Place(l Label) { p.steps = append(p.steps, l) }
 
 // LoadNumber loads the number of the system call.
@@ -65,8 +65,8 @@ func (p *Program) JumpUnless(value uint32, to Label) {
 	p.steps = append(p.steps, jump{to, true, value})
 }
 
-// JumpUnlessArgument loads argument arg (0 to 5), and jumps unless it is the value where the mask has ones. Narrow is for
-// architectures whose registers have 32 bits: the upper half of an argument may be anything there, and counts as 0.
+// JumpUnlessArgument loads argument arg (0 to 5), and jumps unless it is the value where the mask has ones. Narrow is
+// for architectures whose registers have 32 bits: the upper half of an argument may be anything there, and counts as 0.
 func (p *Program) JumpUnlessArgument(arg uint32, mask, value uint64, narrow bool, to Label) {
 	if narrow {
 		mask &= math.MaxUint32
@@ -94,8 +94,8 @@ func (p *Program) jumpUnlessWord(offset, mask, value uint32, to Label) {
 // Return ends the program with an action, SECCOMP_RET_*.
 func (p *Program) Return(action uint32) { p.steps = append(p.steps, bpf.RetConstant{Val: action}) }
 
-// Assemble returns the program as the kernel loads it. It is an error if the program does not end with Return, is longer than
-// the kernel takes, or jumps to a label that is not placed after the jump.
+// Assemble returns the program as the kernel loads it. It is an error if the program does not end with Return, is
+// longer than the kernel takes, or jumps to a label that is not placed after the jump.
 func (p *Program) Assemble() ([]unix.SockFilter, error) {
 	raw, err := p.assemble()
 	if err != nil {
@@ -151,8 +151,8 @@ func (p *Program) instructions() ([]bpf.Instruction, error) {
 	return reversed, nil
 }
 
-// reversed is the jump over skip instructions, its last instruction first. A conditional jump reaches 255 instructions; where
-// that is not enough it skips an unconditional one if the value is the one.
+// reversed is the jump over skip instructions, its last instruction first. A conditional jump reaches 255 instructions;
+// where that is not enough it skips an unconditional one if the value is the one.
 func (j jump) reversed(skip int) []bpf.Instruction {
 	always := bpf.Jump{Skip: uint32(skip)}
 	switch {
@@ -165,8 +165,8 @@ func (j jump) reversed(skip int) []bpf.Instruction {
 	}
 }
 
-// Notify is the program that notifies these system calls and allows all others. It looks at numbers alone, which mean something
-// else on other architectures: it is for processes that are known, not for containers.
+// Notify is the program that notifies these system calls and allows all others. It looks at numbers alone, which mean
+// something else on other architectures: it is for processes that are known, not for containers.
 func Notify(numbers ...uint32) ([]unix.SockFilter, error) {
 	var p Program
 	p.LoadNumber()

@@ -12,8 +12,8 @@ import (
 )
 
 // Read reads a file /proc/PID/cgroup: the path of the process's cgroup in each hierarchy. A hierarchy is named by its
-// controllers ("memory", "cpu,cpuacct") or itself ("name=systemd"), that of version 2 by "". The path is relative to the root of
-// this process's cgroup namespace: what lies outside of that begins with "/..".
+// controllers ("memory", "cpu,cpuacct") or itself ("name=systemd"), that of version 2 by "". The path is relative to
+// the root of this process's cgroup namespace: what lies outside of that begins with "/..".
 func Read(file string) (map[string]string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -54,8 +54,8 @@ type Folder struct {
 	Top  string // the folder of the topmost cgroup that is seen there: Path or above it
 }
 
-// Folders finds the folders of cgroups that Read gave, by the same names, in this process's mount namespace. Those that are not seen
-// there are left out: the hierarchy is not mounted, or the cgroup lies outside of what is mounted.
+// Folders finds the folders of cgroups that Read gave, by the same names, in this process's mount namespace. Those that
+// are not seen there are left out: the hierarchy is not mounted, or the cgroup lies outside of what is mounted.
 func Folders(cgroups map[string]string) (map[string]Folder, error) {
 	mounts, err := mountinfo.Own()
 	if err != nil {
@@ -99,8 +99,8 @@ func isOf(m mountinfo.Mount, hierarchy string) bool {
 	return m.Type == "cgroup" && !slices.ContainsFunc(strings.Split(hierarchy, ","), lacks)
 }
 
-// relative gives the cgroup path as seen from root, which is it or above it. What lies outside this process's cgroup namespace is
-// only found below a root that lies there too.
+// relative gives the cgroup path as seen from root, which is it or above it. What lies outside this process's cgroup
+// namespace is only found below a root that lies there too.
 func relative(path, root string) (string, bool) {
 	if !strings.HasPrefix(path, "/") || !mountinfo.Within(path, root) {
 		return "", false

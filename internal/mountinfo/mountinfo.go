@@ -1,8 +1,8 @@
 // Package mountinfo reads the mounts of this process's own mount namespace.
 //
-// It is not for another process's mounts, which may be as many as that process likes. Of this process's, local users may make
-// single lines long (FUSE mounts in folders that they then move deeper), so that there is no limit for a line. That is why
-// github.com/moby/sys/mountinfo is not used: a line of more than 64 KiB makes it fail.
+// It is not for another process's mounts, which may be as many as that process likes. Of this process's, local users
+// may make single lines long (FUSE mounts in folders that they then move deeper), so that there is no limit for a line.
+// That is why github.com/moby/sys/mountinfo is not used: a line of more than 64 KiB makes it fail.
 package mountinfo
 
 import (

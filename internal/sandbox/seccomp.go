@@ -27,7 +27,8 @@ var denied = append([]uint32{
 // bpfCapability is what lets a plugin call bpf(2).
 const bpfCapability = "CAP_BPF"
 
-// denySyscalls loads a filter on the calling thread: the denied calls fail with EPERM, those of other architectures kill.
+// denySyscalls loads a filter on the calling thread: the denied calls fail with EPERM, those of other architectures
+// kill.
 func (r *restrictions) denySyscalls() error {
 	numbers := denied
 	if !slices.Contains(r.Capabilities, bpfCapability) {
@@ -66,6 +67,6 @@ func denyProgram(numbers []uint32) *cbpf.Program {
 	return program
 }
 
-// x32Bits are those of which one is set in the numbers of x32, a third architecture in the guise of x86_64 (__X32_SYSCALL_BIT,
-// asm/unistd.h), and in negative ones. No other architecture has numbers as large.
+// x32Bits are those of which one is set in the numbers of x32, a third architecture in the guise of x86_64
+// (__X32_SYSCALL_BIT, asm/unistd.h), and in negative ones. No other architecture has numbers as large.
 const x32Bits = 0xc0000000

@@ -33,8 +33,8 @@ func identify(dir int) (cgroupID, error) {
 	return cgroupID{uint64(st.Dev), st.Ino}, nil
 }
 
-// openCgroup opens the container's cgroup. It is an error if that is not the container's alone: a program that the container
-// attached would be the host's as well.
+// openCgroup opens the container's cgroup. It is an error if that is not the container's alone: a program that the
+// container attached would be the host's as well.
 func openCgroup(container sdk.Container) (*cgroup, error) {
 	path := container.Cgroups[""]
 	if path == "" || path == "/" {
@@ -65,16 +65,16 @@ func openCgroup(container sdk.Container) (*cgroup, error) {
 	return own, nil
 }
 
-// belowRoot reports whether the folder of the cgroup path is below that of the hierarchy's root, and not of a part of it: a program
-// above the container's cgroup is looked for up to the root.
+// belowRoot reports whether the folder of the cgroup path is below that of the hierarchy's root, and not of a part of
+// it: a program above the container's cgroup is looked for up to the root.
 func belowRoot(folder sdk.CgroupFolder, path string) bool {
 	return folder.Path == filepath.Join(folder.Top, path)
 }
 
 func (c *cgroup) close() { unix.Close(c.dir) }
 
-// checkAlone makes sure that no process of this process's user namespace is in the cgroup: on a hybrid host, a container
-// may be where the process was that started it.
+// checkAlone makes sure that no process of this process's user namespace is in the cgroup: on a hybrid host, a
+// container may be where the process was that started it.
 func (c *cgroup) checkAlone() error {
 	procs, err := c.read("cgroup.procs")
 	if err != nil {
@@ -103,8 +103,8 @@ func (c *cgroup) read(name string) (string, error) {
 	return string(text), err
 }
 
-// holds says whether the cgroup, any mount's directory of it, is this one or below it. What was mounted where in a container
-// does not matter: only where the kernel leads from a cgroup to the one above it.
+// holds says whether the cgroup, any mount's directory of it, is this one or below it. What was mounted where in a
+// container does not matter: only where the kernel leads from a cgroup to the one above it.
 func (c *cgroup) holds(dir int) (bool, error) {
 	inside := false
 	err := upwards(dir, func(_ int, id cgroupID) (bool, error) {
@@ -114,8 +114,8 @@ func (c *cgroup) holds(dir int) (bool, error) {
 	return inside, err
 }
 
-// overridden says whether a program attached to the cgroup, which this one holds, would take effect in the place of one that
-// is attached above it.
+// overridden says whether a program attached to the cgroup, which this one holds, would take effect in the place of one
+// that is attached above it.
 func (c *cgroup) overridden(dir int) (bool, error) {
 	start, err := identify(dir)
 	if err != nil {
@@ -149,8 +149,8 @@ func (c *cgroup) overridden(dir int) (bool, error) {
 // maxDepth bounds a walk.
 const maxDepth = 256
 
-// upwards visits the cgroup that dir is a descriptor of and those above it, as far as the mount of dir shows them, until
-// visit says that it is enough. A container may have mounted something else around: mounts are not crossed.
+// upwards visits the cgroup that dir is a descriptor of and those above it, as far as the mount of dir shows them,
+// until visit says that it is enough. A container may have mounted something else around: mounts are not crossed.
 func upwards(dir int, visit func(dir int, id cgroupID) (more bool, err error)) error {
 	dir, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

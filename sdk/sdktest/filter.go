@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// buildFilter makes the program that notifies the manifest's syscalls where one of their conditions holds. A syscall that an
-// architecture lacks is left out there.
+// buildFilter makes the program that notifies the manifest's syscalls where one of their conditions holds. A syscall
+// that an architecture lacks is left out there.
 func buildFilter(manifest *wire.Manifest) ([]unix.SockFilter, error) {
 	var program cbpf.Program
 	for _, arch := range arches() {
