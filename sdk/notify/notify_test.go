@@ -11,19 +11,12 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/cbpf"
 	raw "github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/require"
 	"github.com/intercede/intercede/sdk/notify"
 	"golang.org/x/sys/unix"
 )
-
-// getppid notifies getppid(2) of this architecture.
-var getppid = []unix.SockFilter{
-	{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_GETPPID, Jf: 1},
-	{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
-	{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-}
 
 // caller is a thread of this process that has the filter.
 type caller struct {
@@ -36,12 +29,16 @@ type caller struct {
 func start(t *testing.T) (*caller, *notify.Listener) {
 	t.Helper()
 	require.Root(t)
+	program, err := cbpf.Notify(unix.SYS_GETPPID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := &caller{calls: make(chan uintptr), results: make(chan string, 1)}
 	loaded := make(chan raw.FD)
 	go func() {
 		runtime.LockOSThread() // it takes its filter along when it ends
 		c.tid = unix.Gettid()
-		fd, err := raw.Load(getppid, 0)
+		fd, err := raw.Load(program, 0)
 		if err != nil {
 			t.Error(err)
 		}
