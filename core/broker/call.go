@@ -91,7 +91,7 @@ func (c *call) decide() decision {
 		return decision{response: continueResponse}
 	}
 	for _, r := range c.routes[name] {
-		if !r.syscall.Wants(&c.n.Args) {
+		if !r.syscall.Wants(c.n.Arch, &c.n.Args) {
 			continue
 		}
 		s := &c.sessions[r.session]

@@ -86,22 +86,23 @@ func (m *Memory) appendBytes(tid int, address uint64, n uint32) {
 	m.Data = data
 }
 
-// Wants reports whether the plugin wants a call with these arguments.
-func (s *Syscall) Wants(args *[6]uint64) bool {
+// Wants reports whether the plugin wants a call with these arguments. As in the filter, those of a 32-bit caller have 32 bits:
+// int 0x80 of a 64-bit program leaves what it likes above.
+func (s *Syscall) Wants(arch uint32, args *[6]uint64) bool {
 	if len(s.GetWhen()) == 0 {
 		return true
 	}
 	for _, match := range s.GetWhen() {
-		if match.holds(args) {
+		if match.holds(arch, args) {
 			return true
 		}
 	}
 	return false
 }
 
-func (m *Match) holds(args *[6]uint64) bool {
+func (m *Match) holds(arch uint32, args *[6]uint64) bool {
 	for _, c := range m.GetAll() {
-		if args[c.GetArg()]&c.GetMask() != c.GetValue() {
+		if register(arch, args[c.GetArg()])&c.GetMask() != c.GetValue() {
 			return false
 		}
 	}

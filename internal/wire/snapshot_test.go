@@ -120,20 +120,22 @@ func TestWants(t *testing.T) {
 	for name, test := range map[string]struct {
 		when []*Match
 		args [6]uint64
+		arch uint32
 		want bool
 	}{
-		"none":                 {nil, [6]uint64{}, true},
-		"holds":                {[]*Match{device}, [6]uint64{1: 0x21ff}, true},
-		"garbage above":        {[]*Match{device}, [6]uint64{1: 0xdead_0000_21ff}, true},
-		"does not hold":        {[]*Match{device}, [6]uint64{1: 0x81ff}, false},
-		"all conditions":       {[]*Match{both}, [6]uint64{1, 3}, true},
-		"one of two":           {[]*Match{both}, [6]uint64{1, 2}, false},
-		"any of two matches":   {[]*Match{device, both}, [6]uint64{1, 1}, true},
-		"none of two matches":  {[]*Match{device, both}, [6]uint64{}, false},
-		"high bits do not fit": {[]*Match{both}, [6]uint64{1<<32 | 1, 1}, false},
+		"none":                 {nil, [6]uint64{}, unix.AUDIT_ARCH_X86_64, true},
+		"holds":                {[]*Match{device}, [6]uint64{1: 0x21ff}, unix.AUDIT_ARCH_X86_64, true},
+		"garbage above":        {[]*Match{device}, [6]uint64{1: 0xdead_0000_21ff}, unix.AUDIT_ARCH_X86_64, true},
+		"does not hold":        {[]*Match{device}, [6]uint64{1: 0x81ff}, unix.AUDIT_ARCH_X86_64, false},
+		"all conditions":       {[]*Match{both}, [6]uint64{1, 3}, unix.AUDIT_ARCH_X86_64, true},
+		"one of two":           {[]*Match{both}, [6]uint64{1, 2}, unix.AUDIT_ARCH_X86_64, false},
+		"any of two matches":   {[]*Match{device, both}, [6]uint64{1, 1}, unix.AUDIT_ARCH_X86_64, true},
+		"none of two matches":  {[]*Match{device, both}, [6]uint64{}, unix.AUDIT_ARCH_X86_64, false},
+		"high bits of i386":    {[]*Match{both}, [6]uint64{1<<32 | 1, 7<<32 | 1}, unix.AUDIT_ARCH_I386, true},
+		"high bits do not fit": {[]*Match{both}, [6]uint64{1<<32 | 1, 1}, unix.AUDIT_ARCH_X86_64, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := (&Syscall{When: test.when}).Wants(&test.args); got != test.want {
+			if got := (&Syscall{When: test.when}).Wants(test.arch, &test.args); got != test.want {
 				t.Errorf("got %v", got)
 			}
 		})
