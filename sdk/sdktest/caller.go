@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,28 +133,41 @@ func (r Result) Lines(t testing.TB) []Line {
 	if r.ExitCode != 0 {
 		t.Fatalf("sdktest: the caller exited with %d (%v): %s", r.ExitCode, r.Signal, r.Stderr)
 	}
+	lines, err := r.printed()
+	if err != nil {
+		t.Fatalf("sdktest: %v", err)
+	}
+	return lines
+}
+
+// printed are the lines that the caller printed before its end.
+func (r Result) printed() ([]Line, error) {
 	var lines []Line
 	for text := range strings.Lines(r.Stdout) {
 		var line Line
 		if err := json.Unmarshal([]byte(text), &line); err != nil {
-			t.Fatalf("sdktest: the caller printed %q: %v", text, err)
+			return nil, fmt.Errorf("the caller printed %q: %w", text, err)
 		}
 		lines = append(lines, line)
 	}
-	return lines
+	return lines, nil
 }
 
 // Errnos are the errors of the lines, with "ok" for none: "ok EEXIST".
 func Errnos(lines []Line) string {
 	var names []string
 	for _, l := range lines {
-		name := "ok"
-		if l.Errno != 0 {
-			name = unix.ErrnoName(l.Errno)
-		}
-		names = append(names, name)
+		names = append(names, errnoName(l.Errno))
 	}
 	return strings.Join(names, " ")
+}
+
+// errnoName is the error's name, or "ok".
+func errnoName(errno syscall.Errno) string {
+	if errno == 0 {
+		return "ok"
+	}
+	return unix.ErrnoName(errno)
 }
 
 // Tally counts the errors of the lines; 0 is success.

@@ -22,7 +22,7 @@
 //
 //   N                       a number, decimal, 0x or 0; constants by name; several joined by |
 //   dev:MAJOR:MINOR         a device number
-//   @K                      a kept descriptor
+//   @K                      a kept descriptor; @-1 is the last one
 //   null, bad, protnone     NULL; the address 1; a page that may not be read
 //   s:TEXT                  a string, in which %i is the number of this call among those of repeat and threads
 //   long:N, longpath:N      a string of N bytes: a single name; "././././x", which is x
@@ -35,6 +35,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
+#include <linux/securebits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -81,7 +82,9 @@ static const struct name constants[] = {
 	C(MS_RDONLY) C(MS_NOSUID) C(MS_NODEV) C(MS_NOEXEC) C(MS_BIND) C(MS_REC) C(MS_REMOUNT) C(MS_MOVE) C(MS_PRIVATE)
 	C(MS_SLAVE) C(MS_SHARED) C(MS_SILENT) C(MS_NOATIME) C(MS_RELATIME) C(MS_MGC_VAL) C(MNT_DETACH)
 	C(XATTR_CREATE) C(XATTR_REPLACE) C(F_GETFD) C(F_GETFL) C(S_ISUID) C(S_ISGID) C(S_ISVTX) C(CLONE_FS)
-	C(PR_SET_SECUREBITS)
+	C(PR_SET_SECUREBITS) C(SECBIT_NO_SETUID_FIXUP)
+	C(CAP_DAC_OVERRIDE) C(CAP_DAC_READ_SEARCH) C(CAP_FOWNER) C(CAP_FSETID) C(CAP_SYS_PTRACE) C(CAP_SYS_ADMIN) C(CAP_SYS_NICE)
+	C(CAP_MKNOD)
 	C(SCHED_OTHER) C(SCHED_FIFO) C(SCHED_RR) C(SCHED_BATCH) C(SCHED_IDLE) C(SCHED_DEADLINE) C(SCHED_RESET_ON_FORK)
 };
 
@@ -100,11 +103,13 @@ struct buffers {
 
 static int kept[16], nkept;
 
+static char **script_begin, **script_now;
+
 static void die(const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	fprintf(stderr, "caller: ");
+	fprintf(stderr, "caller: command %d: ", (int)(script_now - script_begin) + 1);
 	vfprintf(stderr, format, args);
 	fprintf(stderr, "\n");
 	exit(2);
@@ -243,7 +248,9 @@ static long argument(const char *word, int index, struct buffers *b)
 	unsigned major, minor;
 	if (*word == '@') {
 		int k = atoi(word + 1);
-		if (k >= nkept)
+		if (k < 0)
+			k += nkept;
+		if (k < 0 || k >= nkept)
 			die("%s: no descriptor kept", word);
 		return kept[k];
 	}
@@ -459,6 +466,7 @@ static void run(char **script)
 {
 	int times = 1, threads = 1, n;
 	for (; *script; script++) {
+		script_now = script;
 		char **w = split(*script, &n);
 #define IS(name, words) (!strcmp(w[0], name) && n >= (words))
 		if (IS("sys", 2)) {
@@ -519,6 +527,7 @@ static void run(char **script)
 
 int main(int argc, char **argv)
 {
-	run(argv + 1);
+	script_begin = argv + 1;
+	run(script_begin);
 	return 0;
 }

@@ -1,0 +1,21 @@
+package sdktest
+
+import (
+	"testing"
+
+	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/sdktest/internal/script"
+)
+
+// RunScript runs the cases of one script, trial.script. What is wrong with them goes to report.
+func RunScript(t *testing.T, report testing.TB, h sdk.Handler, s Scripts, text string) {
+	t.Helper()
+	file, err := script.Parse("trial.script", []byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := s.places(t, h)
+	for _, c := range file.Cases {
+		s.run(report, c, places.of(c, ""), places.of(c, c.Twin))
+	}
+}
