@@ -21,7 +21,8 @@ func TestParseDevice(t *testing.T) {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "c", "c 1", "c 1:", "c :3", "1:3", "p 1:3", "cc 1:3", "C 1:3", "c -1:3", "c 1:-3", "c 4096:0", "c 0:1048576",
+	for _, text := range []string{"", "c", "c 1", "c 1:", "c :3", "1:3", "p 1:3", "cc 1:3", "C 1:3", "c -1:3", "c 1:-3", "c 4096:0",
+		"c 0:1048576",
 		"c 99999999999:0", "c 1:3 x", "c 1:3x", "c 0x1:3", "c 1:3:4", "c  1:3", "c\n1:3", " c 1:3", "c +1:3"} {
 		if got, err := parseDevice(text); err == nil {
 			t.Errorf("%q is %v, want an error", text, got)
@@ -109,20 +110,28 @@ func TestRefusedSettings(t *testing.T) {
 func TestDecisions(t *testing.T) {
 	s := sdktest.Serve(t, handler{}).Attach(sdk.Container{ID: "c"}, nil)
 	listed, other := uint64(unix.Mkdev(1, 3)), uint64(unix.Mkdev(1, 1))
+	// Both take the path that was read, or the fault.
+	mknod := func(mode, dev uint64, path any) sdktest.Call {
+		return sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, mode, dev}, Reads: map[int]any{0: path}}
+	}
+	mknodat := func(mode, dev uint64, path any) sdktest.Call {
+		return sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, mode, dev}, Reads: map[int]any{1: path}}
+	}
+	gone := mknod(unix.S_IFCHR, listed, "/x")
+	gone.Gone = true
 	for name, test := range map[string]struct {
 		call sdktest.Call
 		want string
 	}{
-		"unlisted":             {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, other}, Reads: map[int]any{0: "/x"}}, "continue"},
-		"whiteout":             {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, 0}, Reads: map[int]any{0: "/x"}}, "continue"},
-		"block":                {sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, unix.S_IFBLK, listed}, Reads: map[int]any{1: "/x"}}, "continue"},
-		"unlisted and a fault": {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, other}, Reads: map[int]any{0: unix.EFAULT}}, "continue"},
-		"fault":                {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, listed}, Reads: map[int]any{0: unix.EFAULT}}, "errno EFAULT (14)"},
-		"too long":             {sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, unix.S_IFCHR, listed}, Reads: map[int]any{1: unix.ENAMETOOLONG}}, "errno ENAMETOOLONG (36)"},
-		"empty":                {sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, unix.S_IFCHR, listed}, Reads: map[int]any{1: ""}}, "errno ENOENT (2)"},
-		"garbage above": {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR | 0xdead0000, listed | 0xdead<<32}, Reads: map[int]any{0: ""}},
-			"errno ENOENT (2)"},
-		"gone": {sdktest.Call{Syscall: "mknod", Args: [6]uint64{0, unix.S_IFCHR, listed}, Reads: map[int]any{0: "/x"}, Gone: true}, "gone"},
+		"unlisted":             {mknod(unix.S_IFCHR, other, "/x"), "continue"},
+		"whiteout":             {mknod(unix.S_IFCHR, 0, "/x"), "continue"},
+		"block":                {mknodat(unix.S_IFBLK, listed, "/x"), "continue"},
+		"unlisted and a fault": {mknod(unix.S_IFCHR, other, unix.EFAULT), "continue"},
+		"fault":                {mknod(unix.S_IFCHR, listed, unix.EFAULT), "errno EFAULT (14)"},
+		"too long":             {mknodat(unix.S_IFCHR, listed, unix.ENAMETOOLONG), "errno ENAMETOOLONG (36)"},
+		"empty":                {mknodat(unix.S_IFCHR, listed, ""), "errno ENOENT (2)"},
+		"garbage above":        {mknod(unix.S_IFCHR|0xdead0000, listed|0xdead<<32, ""), "errno ENOENT (2)"},
+		"gone":                 {gone, "gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := s.Handle(t.Context(), test.call).String(); got != test.want {

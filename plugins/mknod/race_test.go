@@ -84,7 +84,7 @@ func TestCallerKilled(t *testing.T) {
 // the privileges that the call needs.
 func TestExecutedMeanwhile(t *testing.T) {
 	var late atomic.Int64
-	c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
+	handle := func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
 		if _, err := req.Target(ctx); err != nil {
 			return sdk.Response{}, err
 		}
@@ -99,7 +99,8 @@ func TestExecutedMeanwhile(t *testing.T) {
 			t.Errorf("the call of a caller that is gone is answered: %+v", response)
 		}
 		return response, err
-	}})
+	}
+	c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: handle})
 	result := c.Run(t, c.Install(t, sdktest.Race(t)), "20", "2000000")
 	if !strings.HasPrefix(result.Stdout, "0 ") || late.Load() == 0 {
 		t.Errorf("%d calls were looked at late; made nodes, executed, refused: %s%s", late.Load(), result.Stdout, result.Stderr)
@@ -144,8 +145,11 @@ func TestSwappedLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := sdktest.PluginDescriptor(t, outside)
-	for name, target := range map[string]string{"descriptor": "/mnt/host/self/fd/" + strconv.Itoa(number), "own-descriptor": "/proc/self/fd/" + strconv.Itoa(number),
-		"closed": "/tmp/closed"} {
+	for name, target := range map[string]string{
+		"descriptor":     "/mnt/host/self/fd/" + strconv.Itoa(number),
+		"own-descriptor": "/proc/self/fd/" + strconv.Itoa(number),
+		"closed":         "/tmp/closed",
+	} {
 		t.Run(name, func(t *testing.T) {
 			c := sdktest.NewContainer(t, sdktest.InProcess(handler{}), sdktest.WithMount(sdktest.HostProcfs(t), "/mnt/host"))
 			closed := filepath.Join(c.Rootfs(), hostDirectory(t, c, "closed", 0, 0, 0o700))

@@ -18,17 +18,18 @@ type Scripts struct {
 	// On has the environments that scripts name with "on".
 	On map[string]Environment
 
-	// Alike takes out of what one call printed that which differs from process to process, such as addresses. nil: nothing.
+	// Alike takes out of what one call printed that which differs from process to process, such as addresses. nil:
+	// nothing.
 	Alike func(*Line)
 }
 
-// Environment makes a container by new, with options, or with files put into it, that a script needs. It is called for the
-// container whose calls are intercepted and for the one that it is compared with: the container's Identity tells which user is
-// root in it.
+// Environment makes a container by new, with options, or with files put into it, that a script needs. It is called for
+// the container whose calls are intercepted and for the one that it is compared with: the container's Identity tells
+// which user is root in it.
 type Environment func(t testing.TB, new func(...Option) *Container) *Container
 
-// RunScripts runs the scripts of a folder, its files *.script: each is a subtest, and each of its cases one below that. The
-// package documentation describes the language.
+// RunScripts runs the scripts of a folder, its files *.script: each is a subtest, and each of its cases one below that.
+// The package documentation describes the language.
 //
 //	func TestScripts(t *testing.T) { sdktest.RunScripts(t, handler{}, "testdata", sdktest.Scripts{}) }
 //
@@ -246,8 +247,8 @@ func (o *observation) checkErrnos(t testing.TB, who string) {
 	}
 }
 
-// checkKinds compares how the calls were answered with what the script expects. The commands are carried out one after the
-// other, so that each call belongs to the next line that names it.
+// checkKinds compares how the calls were answered with what the script expects. The commands are carried out one after
+// the other, so that each call belongs to the next line that names it.
 func (o *observation) checkKinds(t testing.TB) {
 	t.Helper()
 	calls := o.calls

@@ -114,7 +114,8 @@ func words0(words []string) string {
 	return words[0]
 }
 
-// unescape interprets backslashes as Go does in a string. A command's words are separated by spaces, so that none can have one.
+// unescape interprets backslashes as Go does in a string. A command's words are separated by spaces, so that none can
+// have one.
 func unescape(words []string) (string, error) {
 	var all []string
 	for _, w := range words {

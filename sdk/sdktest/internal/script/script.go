@@ -217,7 +217,7 @@ func isName(name string) bool {
 
 func (p *parser) let(words []string) error {
 	if len(words) < 3 || !validVariable.MatchString(words[1]) {
-		return errors.New("want: let NAME WORD...")
+		return errors.New("want: let NAME WORDS")
 	}
 	if _, known := p.words[words[1]]; known || words[1] == "case" {
 		return fmt.Errorf("$%s has a meaning already", words[1])
@@ -289,7 +289,7 @@ func (d *draft) option(words []string) (done bool, err error) {
 		return true, option(&d.Options, strings.Join(words[1:], " "))
 	}
 	if len(words) < 3 || d.variable != "" || !validVariable.MatchString(words[1]) || words[1] == "case" {
-		return false, errors.New("want once: for NAME VALUE...")
+		return false, errors.New("want once: for NAME VALUES")
 	}
 	d.variable, d.values = words[1], words[2:]
 	return true, nil
