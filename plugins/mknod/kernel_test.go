@@ -9,8 +9,6 @@ import (
 
 func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 
-const null = " S_IFCHR|0666 dev:1:3"
-
 func TestScripts(t *testing.T) {
 	sdktest.RunScripts(t, handler{}, "testdata", sdktest.Scripts{On: map[string]sdktest.Environment{
 		"tmpfs":       onTmpfs(0),
@@ -25,3 +23,6 @@ func onTmpfs(attributes int) sdktest.Environment {
 		return new(sdktest.WithMount(sdktest.Tmpfs(t, attributes), "/mnt/host"))
 	}
 }
+
+// null are the arguments of a call that makes /dev/null.
+const null = " S_IFCHR|0666 dev:1:3"
