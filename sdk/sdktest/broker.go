@@ -147,8 +147,9 @@ func (n *notification) answer(outcome Outcome) {
 	case Continue, Next:
 		n.finish(outcome, n.fd.SendContinue)
 	case AddFD:
+		fd := int(outcome.File.Fd()) // a test that sees the record may close the file when its program has ended
 		n.finish(outcome, func(id uint64) error {
-			_, err := n.fd.SendFD(id, int(outcome.File.Fd()), outcome.CloseOnExec)
+			_, err := n.fd.SendFD(id, fd, outcome.CloseOnExec)
 			return err
 		})
 	default:
