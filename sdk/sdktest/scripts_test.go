@@ -28,7 +28,7 @@ func TestScriptFindsDifferences(t *testing.T) {
 		"not asked": {always(sdk.Continue()), "sys close 0 = ok continue\nsys getppid = ok continue",
 			[]string{"trial.script:2: sys close 0: the plugin was not asked, want continue"}},
 		"asked": {always(sdk.Return(1)), "do getppid\nsys getppid = ok value",
-			[]string{"trial.script:2: do getppid: answered by value 1, want the plugin not to be asked"}},
+			[]string{"trial.script:1: the plugin was asked about getppid, which no line expects: value 1"}},
 		"printed": {always(sdk.Return(99)), "mkdir d\nsys getppid = ok value",
 			[]string{"trial.script:3: sys getppid: got\n{Op:sys Ret:99"}},
 		"printed, compared with nothing": {always(sdk.Return(99)), "compare nothing\nsys getppid = ok value", nil},
