@@ -27,6 +27,8 @@ type aroundSession struct {
 	around Around
 }
 
+func (s aroundSession) Close() error { return closeSession(s.Session) }
+
 func (s aroundSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	return s.around.Handle(ctx, req, s.Session)
 }

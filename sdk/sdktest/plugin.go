@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,6 +45,44 @@ type plugin struct {
 	pid      int                                    // of its process
 	take     func(fd int) (*lane.Descriptor, error) // its descriptor of this number, for gRPC
 	sessions atomic.Uint64
+	meeting  atomic.Int64 // of test and handler, see ordered
+}
+
+// ordered is a handler in the test's process. Test and handler talk over a socket, by system calls of which the race detector
+// knows nothing. So both change the same number: what the test did before a call is known to happen before the handler's work, and
+// that before what the test does with the answer.
+type ordered struct {
+	sdk.Handler
+	meeting *atomic.Int64
+}
+
+func (o ordered) Attach(ctx context.Context, container sdk.Container, settings sdk.Settings) (sdk.Session, error) {
+	session, err := o.Handler.Attach(ctx, container, settings)
+	if err != nil || session == nil {
+		return session, err
+	}
+	return orderedSession{session, o.meeting}, nil
+}
+
+type orderedSession struct {
+	sdk.Session
+	meeting *atomic.Int64
+}
+
+func (s orderedSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	s.meeting.Add(1)
+	defer s.meeting.Add(1)
+	return s.Session.Handle(ctx, req)
+}
+
+func (s orderedSession) Close() error { return closeSession(s.Session) }
+
+// closeSession closes a session that can be closed.
+func closeSession(s sdk.Session) error {
+	if c, ok := s.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // inProcess is a handler that InProcess was called with.
@@ -138,11 +177,12 @@ func stopPlugins() {
 // serveHere serves the handler in this process until the end of the test.
 func serveHere(t testing.TB, h sdk.Handler) *plugin {
 	t.Helper()
-	service, err := serving.New(h)
+	p := &plugin{lanes: &lane.Pool{}, pid: os.Getpid(), take: takeHere}
+	service, err := serving.New(ordered{h, &p.meeting})
 	if err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}
-	p := &plugin{rpc: wire.NewPluginClient(connect(t, service)), lanes: &lane.Pool{}, pid: os.Getpid(), take: takeHere}
+	p.rpc = wire.NewPluginClient(connect(t, service))
 	if err := p.askManifest(); err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}
@@ -229,6 +269,8 @@ const cpu = 0
 
 // handle has the plugin handle the notification of the dialogue. The error is as lane.Lane's.
 func (p *plugin) handle(ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration) (*wire.Response, *lane.Descriptor, error) {
+	p.meeting.Add(1)
+	defer p.meeting.Add(1)
 	if l := p.lanes.Take(cpu); l != nil {
 		return l.Handle(ctx, d, caller, time.Now().Add(timeout))
 	}
