@@ -24,7 +24,7 @@ func TestAllocations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, options{})
 			b.Broker.Close() // it logs each call
-			broker, err := New(Config{Policy: b.newPolicy(options{}), Log: zerolog.Nop()})
+			broker, err := New(Config{Generation: b.newGeneration(options{}), Log: zerolog.Nop()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -40,8 +40,8 @@ var (
 
 // Config is what a Broker needs.
 type Config struct {
-	Policy *Policy
-	Log    zerolog.Logger
+	Generation *Generation
+	Log        zerolog.Logger
 }
 
 // Broker handles the notifications of many containers. Its methods may be called concurrently.
@@ -56,7 +56,7 @@ type Broker struct {
 	workers    sync.WaitGroup
 
 	mu         sync.Mutex
-	policy     *Policy
+	generation *Generation
 	containers map[containerKey]*attachment
 	closed     bool
 	ending     sync.WaitGroup // attachments that are being ended
@@ -87,8 +87,8 @@ func New(config Config) (*Broker, error) {
 		audit:      audit.New(config.Log),
 		poller:     poller,
 		processors: processors,
-		crew:       crew{max: findMaxThreads(len(config.Policy.Uses))},
-		policy:     config.Policy.hold(),
+		crew:       crew{max: findMaxThreads(len(config.Generation.Bindings))},
+		generation: config.Generation.hold(),
 		containers: map[containerKey]*attachment{},
 	}
 	b.startWorker()
@@ -102,11 +102,11 @@ func (b *Broker) MaxConnections() int { return b.crew.max }
 // called before the first Attach.
 func (b *Broker) Observe(fn func(audit.Record)) { b.observe = fn }
 
-// SetPolicy gives containers that are attached from now on another policy. Those there keep theirs.
-func (b *Broker) SetPolicy(policy *Policy) {
+// SetGeneration gives the containers that are attached from now on another generation. The others keep theirs.
+func (b *Broker) SetGeneration(generation *Generation) {
 	b.mu.Lock()
-	old := b.policy
-	b.policy = policy.hold()
+	old := b.generation
+	b.generation = generation.hold()
 	b.mu.Unlock()
 	old.release()
 }
@@ -202,7 +202,7 @@ func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
 	}
 	a := b.containers[keyOf(c)]
 	if a == nil {
-		a = newAttachment(b, c, b.policy)
+		a = newAttachment(b, c, b.generation)
 		b.containers[keyOf(c)] = a
 	}
 	a.listenerCount++
@@ -240,7 +240,7 @@ func (b *Broker) dropListener(l *listener.Listener) {
 	}
 }
 
-// Close answers or releases every parked call and stops the plugins of the policy. Running calls may finish for a
+// Close answers or releases every parked call and lets go of the generation. Running calls may finish for a
 // moment; what is left, and what waits to be received, gets the failure verdict; later calls get ENOSYS from the kernel.
 // Attach is not to be called any more.
 func (b *Broker) Close() {
@@ -262,7 +262,7 @@ func (b *Broker) Close() {
 	b.workers.Wait()
 	b.ending.Wait()
 	b.poller.Release()
-	b.policy.release()
+	b.generation.release()
 }
 
 // ContainerStatus is an attached container for an operator.
@@ -288,8 +288,8 @@ func (b *Broker) Status() []ContainerStatus {
 			ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
 			Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
 		}
-		for _, use := range a.chosen().Uses {
-			s.Plugins = append(s.Plugins, use.Plugin.Name())
+		for _, binding := range a.assigned().Bindings {
+			s.Plugins = append(s.Plugins, binding.Plugin.Name())
 		}
 		list = append(list, s)
 	}

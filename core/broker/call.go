@@ -78,7 +78,7 @@ var continueResponse = &wire.Response{Kind: &wire.Response_Continue{Continue: tr
 // decide asks the plugins that take the call, in order. Without one the kernel performs the call: nobody wanted it, so
 // that it is as if it had not been intercepted.
 func (c *call) decide() decision {
-	name, known := c.policy.SyscallName(c.n.Arch, c.n.NR)
+	name, known := c.generation.SyscallName(c.n.Arch, c.n.NR)
 	if !known {
 		c.name = fmt.Sprintf("#%d", c.n.NR)
 		return decision{response: continueResponse}
@@ -94,19 +94,19 @@ func (c *call) decide() decision {
 		if !r.syscall.Wants(c.n.Arch, &c.n.Args) {
 			continue
 		}
-		s := &c.sessions[r.session]
+		s := &c.plugins[r.plugin]
 		d := c.ask(s, r.syscall)
 		if d.response.GetNext() && d.err == nil {
 			continue
 		}
-		d.plugin = s.Plugin.Name()
+		d.plugin = s.binding.Plugin.Name()
 		return d
 	}
 	return decision{response: continueResponse}
 }
 
 // ask lets one plugin decide.
-func (c *call) ask(s *session, declared *wire.Syscall) decision {
+func (c *call) ask(s *boundPlugin, declared *wire.Syscall) decision {
 	response, added, err := c.consult(s, declared)
 	switch {
 	case err == nil:
@@ -116,7 +116,7 @@ func (c *call) ask(s *session, declared *wire.Syscall) decision {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
-	return decision{response: failureResponse(s.OnFailure), err: err}
+	return decision{response: failureResponse(s.binding.OnFailure), err: err}
 }
 
 // saysGone is for errors that say that the caller is gone. A plugin may err, or lie: the kernel knows.
@@ -125,7 +125,7 @@ func saysGone(err error) bool {
 }
 
 // consult takes the snapshot and carries the notification to the plugin.
-func (c *call) consult(s *session, declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
+func (c *call) consult(s *boundPlugin, declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
 	if c.ctx.Err() != nil {
 		return nil, nil, context.Cause(c.ctx)
 	}
@@ -141,7 +141,7 @@ func (c *call) consult(s *session, declared *wire.Syscall) (*wire.Response, *lan
 		return nil, nil, notify.ErrGone
 	}
 	handed := time.Now()
-	if c.allowed = c.timeout(s.Deadline, handed); c.allowed <= 0 {
+	if c.allowed = c.timeout(s.binding.Deadline, handed); c.allowed <= 0 {
 		return nil, nil, context.DeadlineExceeded
 	}
 	n := &c.dialogue.Notification

@@ -31,14 +31,14 @@ func (b *Broker) Policies(id string) []ContainerPolicy {
 
 // explain says why the container has what it has; nil if that is not known, or not yet.
 func (a *attachment) explain() *policy.Effective {
-	choice := a.chosen()
-	if choice.Explain == nil {
+	assignment := a.assigned()
+	if assignment.Explain == nil {
 		return nil
 	}
-	effective := choice.Explain()
-	for _, s := range a.sessions {
-		if s.fellBack != nil {
-			effective.FallBack(s.Plugin.Name(), s.fellBack.Error())
+	effective := assignment.Explain()
+	for _, p := range a.plugins {
+		if p.fellBack != nil {
+			effective.FallBack(p.binding.Plugin.Name(), p.fellBack.Error())
 		}
 	}
 	return effective

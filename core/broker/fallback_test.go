@@ -27,10 +27,10 @@ func TestFallbackSettings(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBench(t, options{})
-			b.policy.Choose = func(*container.Container) Choice {
-				use := b.policy.Uses[0]
-				use.Settings, use.Fallback = settings("not these", b.gate.name), settings(test.fallback, b.gate.name)
-				return Choice{Uses: []Use{use}}
+			b.generation.Assign = func(*container.Container) Assignment {
+				binding := b.generation.Bindings[0]
+				binding.Settings, binding.Fallback = settings("not these", b.gate.name), settings(test.fallback, b.gate.name)
+				return Assignment{Bindings: []Binding{binding}}
 			}
 			c := b.attach(t)
 			want(t, ask(t, c, testplugin.Return, 42), test.want, 0) // the failure verdict is to continue
@@ -39,17 +39,17 @@ func TestFallbackSettings(t *testing.T) {
 	}
 }
 
-// Each container has what was chosen for it, and what was not chosen goes on in the kernel.
-func TestChoosePlugins(t *testing.T) {
+// Each container has the plugins that it is assigned, and what none of them takes goes on in the kernel.
+func TestAssignPlugins(t *testing.T) {
 	b := newBench(t, options{plugins: []string{"trial", "errno_trial"}})
-	b.policy.Choose = func(c *container.Container) Choice {
+	b.generation.Assign = func(c *container.Container) Assignment {
 		switch c.ID {
 		case "trial":
-			return Choice{Uses: b.policy.Uses[:1]}
+			return Assignment{Bindings: b.generation.Bindings[:1]}
 		case "both":
-			return Choice{Uses: b.policy.Uses}
+			return Assignment{Bindings: b.generation.Bindings}
 		}
-		return Choice{}
+		return Assignment{}
 	}
 	for id, answers := range map[string]int64{"trial": 1, "both": 2, "none": 0} {
 		t.Run(id, func(t *testing.T) {

@@ -290,7 +290,7 @@ func TestManyContainers(t *testing.T) {
 	before := resources()
 	before.descriptors += idleLanes
 	t.Cleanup(func() { resources().report(t, before) })
-	broker, err := New(Config{Policy: b.newPolicy(options{}), Log: b.log.logger()})
+	broker, err := New(Config{Generation: b.newGeneration(options{}), Log: b.log.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,40 +12,35 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// Policy is what containers get: plugins with their settings, in the order in which they are asked, and limits. It is
-// counted: the broker uses it for new containers, and each container that it began with.
-type Policy struct {
-	Uses   []Use
-	Limits Limits
-	// Choose says what a container gets; nil: Uses, and nothing to explain. It is called once for each, concurrently.
-	Choose func(*container.Container) Choice
+// Generation is what one loaded config becomes: running plugins with their settings, the routes to them, and limits. A
+// reload makes the next generation. It is counted: the broker holds the one that new containers get, and each container
+// holds the one that it began with.
+type Generation struct {
+	Bindings []Binding // in the order in which the plugins are asked
+	Limits   Limits
+	// Assign finds what a container gets. It is called once for each container, concurrently. nil: each gets Bindings,
+	// without an explanation.
+	Assign func(*container.Container) Assignment
 	// SyscallName names the calls that the plugins take, by architecture (AUDIT_ARCH_*) and number.
 	SyscallName func(arch uint32, nr int32) (name string, taken bool)
-	// Released is called when nothing uses the policy any more.
+	// Released is called when neither the broker nor a container holds the generation any more.
 	Released func()
 
-	refs atomic.Int64
+	holders atomic.Int64
 
 	mu     sync.Mutex
-	routed []Use // what routes are for
+	routed []Binding // what routes are for
 	routes routes
 }
 
-// Choice is what one container gets of a policy.
-type Choice struct {
-	Uses    []Use                    // in the order in which the plugins are asked; it may be shared
-	Explain func() *policy.Effective // why, for an operator; may be nil
+// Assignment is what one container gets of a generation.
+type Assignment struct {
+	Bindings []Binding                // in the order in which the plugins are asked; containers may share it
+	Explain  func() *policy.Effective // why, for an operator; may be nil
 }
 
-func (p *Policy) choose(c *container.Container) Choice {
-	if p.Choose == nil {
-		return Choice{Uses: p.Uses}
-	}
-	return p.Choose(c)
-}
-
-// Use is a plugin with its settings.
-type Use struct {
+// Binding is one plugin with a container's settings, and what counts for its calls.
+type Binding struct {
 	Plugin    *launcher.Plugin
 	Settings  string        // JSON object with every setting
 	Fallback  string        // the same, for a plugin that refuses Settings; empty: none
@@ -60,23 +55,31 @@ type Limits struct {
 	Burst       int     // notifications at once above the rate
 }
 
-// routes are those of these uses. Most containers have the same, which is then there once.
-func (p *Policy) routesOf(uses []Use) routes {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.routes == nil || !slices.Equal(p.routed, uses) {
-		p.routed, p.routes = uses, newRoutes(uses)
+func (g *Generation) assign(c *container.Container) Assignment {
+	if g.Assign == nil {
+		return Assignment{Bindings: g.Bindings}
 	}
-	return p.routes
+	return g.Assign(c)
 }
 
-func (p *Policy) hold() *Policy {
-	p.refs.Add(1)
-	return p
+// routesOf returns the routes to the plugins of the bindings. Most containers have the same bindings: they share the
+// routes.
+func (g *Generation) routesOf(bindings []Binding) routes {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.routes == nil || !slices.Equal(g.routed, bindings) {
+		g.routed, g.routes = bindings, newRoutes(bindings)
+	}
+	return g.routes
 }
 
-func (p *Policy) release() {
-	if p.refs.Add(-1) == 0 && p.Released != nil {
-		p.Released()
+func (g *Generation) hold() *Generation {
+	g.holders.Add(1)
+	return g
+}
+
+func (g *Generation) release() {
+	if g.holders.Add(-1) == 0 && g.Released != nil {
+		g.Released()
 	}
 }

@@ -171,10 +171,10 @@ func (h *held) line(t testing.TB) string {
 // bench is a broker with its plugins.
 type bench struct {
 	*Broker
-	log     *journal
-	gate    *gate
-	plugins map[string]*launcher.Plugin
-	policy  *Policy
+	log        *journal
+	gate       *gate
+	plugins    map[string]*launcher.Plugin
+	generation *Generation
 }
 
 // options of a bench. The zero value has one plugin "trial", and limits that no test reaches.
@@ -218,8 +218,8 @@ func newBench(t testing.TB, o options) *bench {
 	for _, name := range o.plugins {
 		b.plugins[name] = startPlugin(t, name, b.log.logger())
 	}
-	b.policy = b.newPolicy(o)
-	broker, err := New(Config{Policy: b.policy, Log: b.log.logger()})
+	b.generation = b.newGeneration(o)
+	broker, err := New(Config{Generation: b.generation, Log: b.log.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,10 @@ func newBench(t testing.TB, o options) *bench {
 	return b
 }
 
-func (b *bench) newPolicy(o options) *Policy {
+func (b *bench) newGeneration(o options) *Generation {
+	if o.plugins == nil {
+		o.plugins = []string{"trial"}
+	}
 	if o.deadline == 0 {
 		o.deadline = testcaller.Timeout
 	}
@@ -240,16 +243,12 @@ func (b *bench) newPolicy(o options) *Policy {
 		settings[key] = value
 	}
 	text, _ := json.Marshal(settings)
-	p := &Policy{Limits: o.limits, SyscallName: syscallName}
+	g := &Generation{Limits: o.limits, SyscallName: syscallName}
 	for _, name := range o.plugins {
 		plugin := b.plugins[name]
-		p.Uses = append(p.Uses, Use{Plugin: plugin, Settings: string(text), Deadline: o.deadline, OnFailure: plugin.Manifest().GetOnFailure()})
+		g.Bindings = append(g.Bindings, Binding{Plugin: plugin, Settings: string(text), Deadline: o.deadline, OnFailure: plugin.Manifest().GetOnFailure()})
 	}
-	if o.plugins == nil {
-		plugin := b.plugins["trial"]
-		p.Uses = []Use{{Plugin: plugin, Settings: string(text), Deadline: o.deadline, OnFailure: plugin.Manifest().GetOnFailure()}}
-	}
-	return p
+	return g
 }
 
 // close closes the broker once.

@@ -132,22 +132,22 @@ func TestCloseUnderStorm(t *testing.T) {
 	}
 }
 
-// TestSetPolicy checks that a container keeps its policy, which is released with the last that has it.
-func TestSetPolicy(t *testing.T) {
+// TestSetGeneration checks that a container keeps its generation, which is released after the last that has it.
+func TestSetGeneration(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"first", "second_errno"}})
 	released := make(chan struct{})
-	old := b.newPolicy(options{plugins: []string{"first"}})
+	old := b.newGeneration(options{plugins: []string{"first"}})
 	old.Released = func() { close(released) }
-	b.SetPolicy(old)
+	b.SetGeneration(old)
 	before := b.attach(t)
-	b.SetPolicy(b.newPolicy(options{plugins: []string{"second_errno"}}))
+	b.SetGeneration(b.newGeneration(options{plugins: []string{"second_errno"}}))
 	after := b.attach(t)
 	want(t, ask(t, before, testplugin.Identify), int64(b.plugins["first"].Status().PID), 0)
 	want(t, ask(t, after, testplugin.Identify), int64(b.plugins["second_errno"].Status().PID), 0)
 	select {
 	case <-released:
-		t.Error("the policy is released while a container has it")
+		t.Error("the generation is released while a container has it")
 	default:
 	}
 	before.Kill()

@@ -72,13 +72,13 @@ func TestFailureContinues(t *testing.T) {
 	})
 }
 
-// TestMissingVerdict checks that a use without a verdict does not continue.
+// TestMissingVerdict checks that a binding without a verdict does not continue.
 func TestMissingVerdict(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{})
-	p := b.newPolicy(options{})
-	p.Uses[0].OnFailure = nil
-	b.SetPolicy(p)
+	g := b.newGeneration(options{})
+	g.Bindings[0].OnFailure = nil
+	b.SetGeneration(g)
 	want(t, ask(t, b.attach(t), testplugin.Error), 0, unix.ENOSYS)
 }
 
@@ -191,7 +191,7 @@ func TestAddFDFullTable(t *testing.T) {
 	want(t, ask(t, c, testplugin.Return, 5), 5, 0)
 }
 
-// TestNext asks two plugins in the policy's order.
+// TestNext asks two plugins in the generation's order.
 func TestNext(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"first", "second_errno"}})
@@ -202,7 +202,7 @@ func TestNext(t *testing.T) {
 	// The first fails: the second is not asked, and the verdict is the first's.
 	want(t, ask(t, c, testplugin.Error), realPPID, 0)
 
-	b.SetPolicy(b.newPolicy(options{plugins: []string{"second_errno", "first"}}))
+	b.SetGeneration(b.newGeneration(options{plugins: []string{"second_errno", "first"}}))
 	c = b.attach(t)
 	want(t, ask(t, c, testplugin.Identify), int64(b.plugins["second_errno"].Status().PID), 0)
 	want(t, ask(t, c, testplugin.Error), 0, syscall.EIO)

@@ -23,18 +23,23 @@ func (s *Setup) For(c policy.Container) (*policy.Effective, []*wire.Manifest) {
 	return effective, manifests
 }
 
-// choose says which of the uses a container has, and with which settings.
-func (e *Engine) choose(p *policy.Policy, uses []broker.Use, c *container.Container) broker.Choice {
+// assign finds which of the bindings a container gets, and with which settings.
+func (e *Engine) assign(p *policy.Policy, bindings []broker.Binding, c *container.Container) broker.Assignment {
 	explain := func() *policy.Effective { return p.For(describe(c)) }
 	effective := explain()
-	choice := broker.Choice{Explain: explain}
-	for _, use := range uses {
-		if state := effective.Plugin(use.Plugin.Name()); state != nil {
-			use.Settings, use.Fallback = state.SettingsJSON(), state.Fallback()
-			choice.Uses = append(choice.Uses, use)
+	e.reportIgnored(c, effective)
+	var assigned []broker.Binding
+	for _, binding := range bindings {
+		if state := effective.Plugin(binding.Plugin.Name()); state != nil {
+			binding.Settings, binding.Fallback = state.SettingsJSON(), state.Fallback()
+			assigned = append(assigned, binding)
 		}
 	}
-	choice.Uses = e.share(choice.Uses)
+	return broker.Assignment{Bindings: e.share(assigned), Explain: explain}
+}
+
+// reportIgnored logs the container's annotations that change nothing.
+func (e *Engine) reportIgnored(c *container.Container, effective *policy.Effective) {
 	for _, a := range effective.Ignored {
 		event := e.log.Debug()
 		if a.Bad {
@@ -42,16 +47,15 @@ func (e *Engine) choose(p *policy.Policy, uses []broker.Use, c *container.Contai
 		}
 		event.Str("container", c.ID).Str("annotation", a.Name).Str("reason", a.Reason).Msg("annotation ignored")
 	}
-	return choice
 }
 
-// share gives the uses that the container before has if they are the same, as most containers' are.
-func (e *Engine) share(uses []broker.Use) []broker.Use {
-	if last := e.lastUses.Load(); last != nil && slices.Equal(*last, uses) {
+// share returns the bindings of the container before, if they are the same: most containers' are.
+func (e *Engine) share(bindings []broker.Binding) []broker.Binding {
+	if last := e.lastBindings.Load(); last != nil && slices.Equal(*last, bindings) {
 		return *last
 	}
-	e.lastUses.Store(&uses)
-	return uses
+	e.lastBindings.Store(&bindings)
+	return bindings
 }
 
 func describe(c *container.Container) policy.Container {

@@ -23,14 +23,14 @@ type Engine struct {
 	mu      sync.Mutex
 	plugins []*sharedPlugin
 
-	lastUses atomic.Pointer[[]broker.Use] // of the last container that came
+	lastBindings atomic.Pointer[[]broker.Binding] // of the last container that came
 }
 
-// sharedPlugin is a running plugin and how many policies use it.
+// sharedPlugin is a running plugin that generations share.
 type sharedPlugin struct {
 	*launcher.Plugin
-	spec launcher.Spec
-	uses int
+	spec    launcher.Spec
+	holders int // generations that have it
 }
 
 const (
@@ -57,7 +57,7 @@ func Start(setup *Setup, log zerolog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Broker, err = broker.New(broker.Config{Policy: first, Log: log}); err != nil {
+	if e.Broker, err = broker.New(broker.Config{Generation: first, Log: log}); err != nil {
 		first.Released()
 		return nil, err
 	}
@@ -71,12 +71,12 @@ func (e *Engine) Reload(setup *Setup) error {
 	if err != nil {
 		return err
 	}
-	e.SetPolicy(next)
+	e.SetGeneration(next)
 	return nil
 }
 
 // start starts what the setup needs that does not run yet, all at once.
-func (e *Engine) start(setup *Setup) (*broker.Policy, error) {
+func (e *Engine) start(setup *Setup) (*broker.Generation, error) {
 	plugins := make([]*sharedPlugin, len(setup.Policy.Plugins))
 	errs := make([]error, len(plugins))
 	var starting sync.WaitGroup
@@ -89,18 +89,20 @@ func (e *Engine) start(setup *Setup) (*broker.Policy, error) {
 		return nil, err
 	}
 	b := setup.Policy.Broker
-	policy := &broker.Policy{
+	generation := &broker.Generation{
 		Limits:      broker.Limits{MaxInflight: b.MaxInflight, Rate: float64(b.Rate), Burst: b.Burst},
 		SyscallName: setup.routes.Name,
 		Released:    func() { e.release(plugins) },
 	}
 	for i, p := range setup.Policy.Plugins {
-		policy.Uses = append(policy.Uses, broker.Use{
+		generation.Bindings = append(generation.Bindings, broker.Binding{
 			Plugin: plugins[i].Plugin, Deadline: p.Timeout, OnFailure: p.OnFailure,
 		})
 	}
-	policy.Choose = func(c *container.Container) broker.Choice { return e.choose(setup.Policy, policy.Uses, c) }
-	return policy, nil
+	generation.Assign = func(c *container.Container) broker.Assignment {
+		return e.assign(setup.Policy, generation.Bindings, c)
+	}
+	return generation, nil
 }
 
 // acquire finds the running plugin that the setup names, or starts it.
@@ -110,7 +112,7 @@ func (e *Engine) acquire(setup *Setup, i int) (*sharedPlugin, error) {
 	e.mu.Lock()
 	for _, p := range e.plugins {
 		if p.spec == spec && protobuf.Equal(p.Manifest(), manifest) && p.Status().State != "disabled" {
-			p.uses++
+			p.holders++
 			e.mu.Unlock()
 			return p, nil
 		}
@@ -120,7 +122,7 @@ func (e *Engine) acquire(setup *Setup, i int) (*sharedPlugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &sharedPlugin{Plugin: started, spec: spec, uses: 1}
+	p := &sharedPlugin{Plugin: started, spec: spec, holders: 1}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.plugins = append(e.plugins, p)
@@ -135,7 +137,7 @@ func (e *Engine) release(plugins []*sharedPlugin) {
 		if p == nil {
 			continue
 		}
-		if p.uses--; p.uses == 0 {
+		if p.holders--; p.holders == 0 {
 			unused = append(unused, p)
 			e.remove(p)
 		}

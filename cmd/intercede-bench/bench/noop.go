@@ -34,13 +34,13 @@ func startNoop(ctx context.Context, settings config.Broker, overGRPC bool, log z
 	}
 	// So many that the slow calls are all under way beside quick ones.
 	inflight := max(settings.MaxInflight, 2*slowCalls)
-	p := &broker.Policy{
-		Uses:        []broker.Use{{Plugin: plugin, Settings: "{}", Deadline: settings.Deadline, OnFailure: manifest.GetOnFailure()}},
+	generation := &broker.Generation{
+		Bindings:    []broker.Binding{{Plugin: plugin, Settings: "{}", Deadline: settings.Deadline, OnFailure: manifest.GetOnFailure()}},
 		Limits:      broker.Limits{MaxInflight: inflight},
 		SyscallName: routes.Name,
 		Released:    plugin.Stop,
 	}
-	broker, err := broker.New(broker.Config{Policy: p, Log: log})
+	broker, err := broker.New(broker.Config{Generation: generation, Log: log})
 	if err != nil {
 		plugin.Stop()
 	}

@@ -1,0 +1,49 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/internal/wire"
+	"github.com/rs/zerolog"
+)
+
+// boundPlugin is a container's use of one plugin.
+type boundPlugin struct {
+	binding  *Binding
+	session  *launcher.Session // nil: the plugin refused the container
+	refused  error             // why it did; its calls get the failure verdict
+	fellBack error             // why the plugin refused the settings, where it took the fallback, which binding then has
+}
+
+// attach attaches the container to the plugin.
+func (p *boundPlugin) attach(ctx context.Context, c *wire.Container, log zerolog.Logger) {
+	session, err := p.open(ctx, c)
+	if errors.Is(err, launcher.ErrRefused) && p.binding.Fallback != "" {
+		log.Warn().Err(err).Msg("the plugin refuses settings of the container's annotations: they are ignored")
+		p.fallBack(err)
+		session, err = p.open(ctx, c)
+	}
+	if errors.Is(err, launcher.ErrRefused) {
+		log.Error().Err(err).Msg("the plugin does not serve this container: its calls get the failure verdict")
+		p.refused = err
+		return
+	}
+	if err != nil {
+		log.Warn().Err(err).Msg("the plugin could not attach the container yet: its next call tries again")
+	}
+	p.session = session
+}
+
+func (p *boundPlugin) open(ctx context.Context, c *wire.Container) (*launcher.Session, error) {
+	session := p.binding.Plugin.NewSession(c, p.binding.Settings)
+	return session, session.Attach(ctx)
+}
+
+// fallBack replaces the binding, which other containers may share, by one without the refused settings.
+func (p *boundPlugin) fallBack(refusal error) {
+	binding := *p.binding
+	binding.Settings = binding.Fallback
+	p.binding, p.fellBack = &binding, refusal
+}
