@@ -34,7 +34,7 @@ func (b *bench) measureRare(ctx context.Context, report *Report) error {
 }
 
 // startNoopCaller starts a container of the plugin noop. The caller closes it.
-func (b *bench) startNoopCaller(ctx context.Context) (*caller.Container, error) {
+func (b *bench) startNoopCaller(ctx context.Context) (*caller.Caller, error) {
 	return startCaller(ctx, run.Options{Args: b.options.Caller}, noopCalls, b.noop)
 }
 
@@ -69,7 +69,7 @@ func (b *bench) measureBlocked(ctx context.Context, report *Report) error {
 }
 
 // quick is the p50 of a call that is answered at once, in µs.
-func quick(ctx context.Context, c *caller.Container) (float64, error) {
+func quick(ctx context.Context, c *caller.Caller) (float64, error) {
 	if _, _, err := c.Measure(ctx, getppid, warmUpCalls, 0); err != nil {
 		return 0, err
 	}
@@ -98,7 +98,7 @@ func (b *bench) measureThroughput(ctx context.Context, report *Report) error {
 func (b *bench) throughput(ctx context.Context, containers, callers int) (float64, error) {
 	rates := make(chan float64, containers)
 	failures := make(chan error, containers)
-	var started []*caller.Container
+	var started []*caller.Caller
 	defer func() {
 		for _, c := range started {
 			c.Close()

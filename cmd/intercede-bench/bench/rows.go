@@ -99,7 +99,7 @@ type row struct {
 	slowness   int               // divides the number of its calls
 	devices    []string          // that its container may open
 
-	container *caller.Container
+	container *caller.Caller
 	rounds    []caller.Durations
 	share     share
 }
@@ -224,7 +224,7 @@ func (r *row) start(ctx context.Context, options Options, d disk.Disk) error {
 	return err
 }
 
-func startCaller(ctx context.Context, options run.Options, manifests []*wire.Manifest, supervisor caller.Supervisor) (*caller.Container, error) {
+func startCaller(ctx context.Context, options run.Options, manifests []*wire.Manifest, supervisor caller.Supervisor) (*caller.Caller, error) {
 	program, err := filter.Program(manifests, run.ReservedSyscalls())
 	if err != nil {
 		return nil, err

@@ -28,8 +28,8 @@ type Supervisor interface {
 	Close()
 }
 
-// Container is a container whose command is [Serve], or a process outside of any.
-type Container struct {
+// Caller is a container whose command is [Serve], or a process outside of any.
+type Caller struct {
 	process interface {
 		Wait() (status int, err error)
 		Close() error
@@ -42,8 +42,8 @@ type Container struct {
 
 // Start starts a container in which this program, with the arguments of options, calls [Serve]. The program is the
 // running one, wherever it lies, and its container has the host's files. A supervisor is needed if there is a filter.
-func Start(ctx context.Context, options run.Options, supervisor Supervisor) (*Container, error) {
-	c := &Container{}
+func Start(ctx context.Context, options run.Options, supervisor Supervisor) (*Caller, error) {
+	c := &Caller{}
 	var started *run.Container
 	err := c.start(func(stdin, stdout, stderr *os.File) (err error) {
 		options.Stdin, options.Stdout, options.Stderr = stdin, stdout, stderr
@@ -71,8 +71,8 @@ var environment = []string{"GODEBUG=asyncpreemptoff=1", "GOGC=off"}
 
 // StartNative starts a process with the same arguments as root of the host, in a mount namespace of its own. It ends when
 // its input does, and so with this process.
-func StartNative(ctx context.Context, args []string) (*Container, error) {
-	c := &Container{}
+func StartNative(ctx context.Context, args []string) (*Caller, error) {
+	c := &Caller{}
 	err := c.start(func(stdin, stdout, stderr *os.File) error {
 		command := exec.CommandContext(ctx, "/proc/self/exe", args...)
 		command.Stdin, command.Stdout, command.Stderr = stdin, stdout, stderr
@@ -108,7 +108,7 @@ func (n native) Close() error {
 }
 
 // start makes the pipes, and has the process started that they are for.
-func (c *Container) start(process func(stdin, stdout, stderr *os.File) error) error {
+func (c *Caller) start(process func(stdin, stdout, stderr *os.File) error) error {
 	stdin, requests, err := os.Pipe()
 	if err != nil {
 		return err
@@ -131,14 +131,14 @@ func (c *Container) start(process func(stdin, stdout, stderr *os.File) error) er
 }
 
 // Show asks what comes of a call.
-func (c *Container) Show(ctx context.Context, call string) (string, error) {
+func (c *Caller) Show(ctx context.Context, call string) (string, error) {
 	got, err := c.ask(ctx, request{Call: call})
 	return got.Shown, err
 }
 
 // Measure asks how long each of n calls takes, with a pause before each. The errno is the first failed call's, 0 if all
 // succeeded.
-func (c *Container) Measure(ctx context.Context, call string, n int, pause time.Duration) (Durations, syscall.Errno, error) {
+func (c *Caller) Measure(ctx context.Context, call string, n int, pause time.Duration) (Durations, syscall.Errno, error) {
 	got, err := c.ask(ctx, request{Call: call, Times: n, Pause: pause})
 	if err == nil && len(got.Durations) != n {
 		err = fmt.Errorf("%s: %d durations of %d calls", call, len(got.Durations), n)
@@ -147,7 +147,7 @@ func (c *Container) Measure(ctx context.Context, call string, n int, pause time.
 }
 
 // Rate asks how many calls a second so many threads make together.
-func (c *Container) Rate(ctx context.Context, call string, threads int, during time.Duration) (float64, error) {
+func (c *Caller) Rate(ctx context.Context, call string, threads int, during time.Duration) (float64, error) {
 	got, err := c.ask(ctx, request{Call: call, Threads: threads, For: during})
 	if err != nil {
 		return 0, err
@@ -156,13 +156,13 @@ func (c *Container) Rate(ctx context.Context, call string, threads int, during t
 }
 
 // KeepMaking has so many threads make the call until the container ends.
-func (c *Container) KeepMaking(ctx context.Context, call string, threads int) error {
+func (c *Caller) KeepMaking(ctx context.Context, call string, threads int) error {
 	_, err := c.ask(ctx, request{Call: call, Threads: threads})
 	return err
 }
 
 // ask is ended by the end of the context that Start was given, which kills the container.
-func (c *Container) ask(ctx context.Context, asked request) (answer, error) {
+func (c *Caller) ask(ctx context.Context, asked request) (answer, error) {
 	// A command that has ended is noticed by its missing answer.
 	if err := json.NewEncoder(c.requests).Encode(asked); err != nil && !errors.Is(err, unix.EPIPE) {
 		return answer{}, fmt.Errorf("ask the program in the container: %w", err)
@@ -181,7 +181,7 @@ func (c *Container) ask(ctx context.Context, asked request) (answer, error) {
 }
 
 // explain is for an answer that did not come.
-func (c *Container) explain(err error) error {
+func (c *Caller) explain(err error) error {
 	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("the answer of the program in the container: %w", err)
 	}
@@ -194,7 +194,7 @@ func (c *Container) explain(err error) error {
 }
 
 // Close ends the container.
-func (c *Container) Close() error {
+func (c *Caller) Close() error {
 	var err error
 	if c.process != nil {
 		err = c.process.Close()

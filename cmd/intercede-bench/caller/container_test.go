@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 func TestNativeOutlivesThread(t *testing.T) {
 	sdktest.RequireRoot(t)
 	type started struct {
-		c   *Container
+		c   *Caller
 		err error
 	}
 	done := make(chan started)

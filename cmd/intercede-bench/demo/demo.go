@@ -129,7 +129,7 @@ func play(ctx context.Context, shown []example, options run.Options, supervisor 
 	return outcomes, nil
 }
 
-func playOne(ctx context.Context, c *caller.Container, name string) (Outcome, error) {
+func playOne(ctx context.Context, c *caller.Caller, name string) (Outcome, error) {
 	result, err := c.Show(ctx, name)
 	if err != nil {
 		return Outcome{}, err
