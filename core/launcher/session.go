@@ -23,20 +23,20 @@ const (
 
 var lastSession atomic.Uint64
 
-// Session is a container's use of a plugin. It survives restarts of the plugin: the container is attached again at its
-// next notification.
+// Session is a container's use of a plugin. It survives restarts of the plugin: the next notification attaches the container
+// again.
 type Session struct {
 	plugin    *Plugin
 	container *wire.Container
 	settings  string
 
 	mu   sync.Mutex
-	last *attachment
+	last *attempt
 }
 
-// attachment is one attempt to attach the container to one run of the plugin. It belongs to no call: one that gives up
-// must not leave the others in doubt whether the plugin has the container.
-type attachment struct {
+// attempt is one attempt to attach the container to one run of the plugin. It does not belong to a call: when a call gives
+// up, the others must still learn whether the plugin has the container.
+type attempt struct {
 	process *process
 	id      uint64
 	err     error
@@ -46,8 +46,8 @@ type attachment struct {
 	cancel func()
 }
 
-// over says whether err is set. The session is locked.
-func (a *attachment) over() bool {
+// over reports whether err is set. The session is locked.
+func (a *attempt) over() bool {
 	select {
 	case <-a.done:
 		return true
@@ -56,13 +56,13 @@ func (a *attachment) over() bool {
 	}
 }
 
-// failed says whether the attempt is over and came to nothing. The session is locked.
-func (a *attachment) failed() bool { return a.over() && a.err != nil }
+// failed reports whether the attempt is over and the plugin does not have the container. The session is locked.
+func (a *attempt) failed() bool { return a.over() && a.err != nil }
 
-// succeeded says whether the attempt is over and the plugin has the container. The session is locked.
-func (a *attachment) succeeded() bool { return a.over() && a.err == nil }
+// succeeded reports whether the attempt is over and the plugin has the container. The session is locked.
+func (a *attempt) succeeded() bool { return a.over() && a.err == nil }
 
-// NewSession is a session of the container, which Attach or its first notification attaches. settings is a JSON object
+// NewSession makes a session of the container, which Attach or the first notification attaches. settings is a JSON object
 // with every setting of the manifest.
 func (p *Plugin) NewSession(container *wire.Container, settings string) *Session {
 	return &Session{plugin: p, container: container, settings: settings}
@@ -77,9 +77,9 @@ func (s *Session) Attach(ctx context.Context) error {
 	return nil
 }
 
-// ensure gives the container's attachment to the running process. One that dies on the way has had nothing of the
-// notification: the next run is waited for.
-func (s *Session) ensure(ctx context.Context) (*attachment, error) {
+// ensure attaches the container to the running process, if it is not attached yet. A process that dies meanwhile has not
+// seen the notification: ensure waits for the next one.
+func (s *Session) ensure(ctx context.Context) (*attempt, error) {
 	for {
 		current, err := s.plugin.running(ctx)
 		if err != nil {
@@ -104,20 +104,20 @@ func (s *Session) ensure(ctx context.Context) (*attachment, error) {
 	}
 }
 
-// attachTo gives the attempt to attach the container to this process, made, under way, or a new one after a failure; and what
-// is closed when it is over, or nil.
-func (s *Session) attachTo(p *process) (*attachment, <-chan struct{}) {
+// attachTo returns the attempt to attach the container to this process: the last one, or a new one if that has failed or was
+// for another process. The channel is closed when the attempt is over; nil: it is.
+func (s *Session) attachTo(p *process) (*attempt, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.last == nil || s.last.process != p || s.last.failed() {
 		ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
-		s.last = &attachment{process: p, id: lastSession.Add(1), done: make(chan struct{}), cancel: cancel}
+		s.last = &attempt{process: p, id: lastSession.Add(1), done: make(chan struct{}), cancel: cancel}
 		go s.attach(ctx, s.last, s.last.done)
 	}
 	return s.last, s.last.done
 }
 
-func (s *Session) attach(ctx context.Context, a *attachment, done chan<- struct{}) {
+func (s *Session) attach(ctx context.Context, a *attempt, done chan<- struct{}) {
 	defer s.finish(a)
 	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
 	response, err := a.process.RPC.Attach(ctx, request)
@@ -134,8 +134,8 @@ func (s *Session) attach(ctx context.Context, a *attachment, done chan<- struct{
 	}
 }
 
-// finish lets go of what an attempt has needed.
-func (s *Session) finish(a *attachment) {
+// finish releases what an attempt needed while it was under way.
+func (s *Session) finish(a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.cancel()
@@ -143,8 +143,9 @@ func (s *Session) finish(a *attachment) {
 }
 
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response carries.
-// The calling thread is on the processor cpu. It returns at the deadline, or when the caller is gone, at the latest. The error wraps lane.ErrDied, ErrDisabled, ErrRefused,
-// lane.ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
+// The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at the latest. The
+// error wraps lane.ErrDied, ErrDisabled, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's cause, or says how the
+// plugin failed.
 func (s *Session) Handle(ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int) (*wire.Response, *lane.Descriptor, error) {
 	a := s.ready()
 	if a == nil {
@@ -162,8 +163,8 @@ func (s *Session) Handle(ctx context.Context, d *lane.Dialogue, caller lane.Call
 	return response, added, err
 }
 
-// ready is the container's attachment if it is there and its process lives.
-func (s *Session) ready() *attachment {
+// ready returns the attempt that attached the container, if there is one and its process lives.
+func (s *Session) ready() *attempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.last == nil || !s.last.succeeded() || s.last.process.IsDead() {
@@ -172,7 +173,7 @@ func (s *Session) ready() *attachment {
 	return s.last
 }
 
-// handleByStream is for a plugin that takes no lanes, and for a container that has to be attached first.
+// handleByStream is for a plugin without lanes, and for a container that must be attached first.
 func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, caller lane.Caller, timeout time.Duration) (*wire.Response, *lane.Descriptor, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -195,8 +196,8 @@ func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, call
 	return nil, nil, classify(ctx, a.process, err)
 }
 
-// classify makes one of this package's errors of what a call returned. A plugin's death shows as a broken connection
-// before the lifeline tells of it.
+// classify turns what a call returned into one of Handle's errors. A plugin's death shows as a broken connection before the
+// lifeline ends.
 func classify(ctx context.Context, p *process, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -215,7 +216,7 @@ func classify(ctx context.Context, p *process, err error) error {
 	}
 }
 
-// Close detaches the container. No call of it is being handled.
+// Close detaches the container, when none of its calls is being handled.
 func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +233,7 @@ func (s *Session) Close() {
 }
 
 // detach tells the plugin that the container is gone.
-func (s *Session) detach(a *attachment) {
+func (s *Session) detach(a *attempt) {
 	if a.process.IsDead() {
 		return
 	}
