@@ -37,7 +37,7 @@ func policyCommand() *cobra.Command {
 
 // described are the flags that describe a container that need not exist.
 type described struct {
-	container                   policy.Container
+	description                 policy.Description
 	annotations, labels, cgroup []string
 	peerUID                     string
 	given                       bool // one of the flags
@@ -81,15 +81,15 @@ it reads the config, and says what such a container would get.`,
 
 func (d *described) register(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&d.container.ID, "id", "", "`ID` of the described container")
-	f.StringVar(&d.container.Runtime, "runtime", config.RuntimeOCI, "`KIND` of what delivers its listener: oci, lxc or run")
-	f.StringVar(&d.container.Name, "name", "", "its `NAME`, in the place of what its annotations say")
-	f.StringVar(&d.container.Image, "image", "", "`NAME` of its image, likewise")
+	f.StringVar(&d.description.ID, "id", "", "`ID` of the described container")
+	f.StringVar(&d.description.Runtime, "runtime", config.RuntimeOCI, "`KIND` of what delivers its listener: oci, lxc or run")
+	f.StringVar(&d.description.Name, "name", "", "its `NAME`, in the place of what its annotations say")
+	f.StringVar(&d.description.Image, "image", "", "`NAME` of its image, likewise")
 	f.StringArrayVar(&d.annotations, "annotation", nil, "an annotation `K=V` of it, may be repeated")
 	f.StringArrayVar(&d.labels, "label", nil, "a label `K=V` of it, may be repeated")
 	f.StringVar(&d.peerUID, "peer-uid", "", "`UID` of the runtime's process")
 	f.StringArrayVar(&d.cgroup, "cgroup", nil, "`PATH` of its cgroup, may be repeated")
-	f.StringVar(&d.container.Cookie, "cookie", "", "its lxc.seccomp.notify.cookie")
+	f.StringVar(&d.description.Cookie, "cookie", "", "its lxc.seccomp.notify.cookie")
 }
 
 // explain gives the policies of attached containers, or that of the described one.
@@ -119,7 +119,7 @@ func explainAttached(ctx context.Context, flags *cli.ConfigFlags, id string) ([]
 }
 
 func (d *described) explain(ctx context.Context, flags *cli.ConfigFlags) ([]broker.ContainerPolicy, error) {
-	container, err := d.complete()
+	description, err := d.complete()
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +127,12 @@ func (d *described) explain(ctx context.Context, flags *cli.ConfigFlags) ([]brok
 	if err != nil {
 		return nil, err
 	}
-	return []broker.ContainerPolicy{{Effective: setup.Policy.For(container)}}, nil
+	return []broker.ContainerPolicy{{Effective: setup.Policy.For(description)}}, nil
 }
 
-// complete is the described container.
-func (d *described) complete() (c policy.Container, err error) {
-	c = d.container
+// complete adds what the flags say as text to the description.
+func (d *described) complete() (c policy.Description, err error) {
+	c = d.description
 	c.Cgroups = d.cgroup
 	if c.Annotations, err = parsePairs("annotation", d.annotations); err != nil {
 		return c, err
@@ -167,7 +167,7 @@ func printPolicies(out io.Writer, policies []broker.ContainerPolicy) error {
 
 func printPolicy(out io.Writer, p broker.ContainerPolicy) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	printDescription(w, p.Container)
+	printDescription(w, p.Description)
 	if p.Privileged {
 		fmt.Fprintln(w, "\nThe container has no user namespace of its own: its calls are left to the kernel.")
 	}
@@ -197,7 +197,7 @@ func printPolicy(out io.Writer, p broker.ContainerPolicy) error {
 }
 
 // printDescription shows what rules can match but annotations and labels, which may be long and many: --json has them.
-func printDescription(w io.Writer, c policy.Container) {
+func printDescription(w io.Writer, c policy.Description) {
 	peer := ""
 	if c.PeerUID != nil {
 		peer = strconv.FormatUint(uint64(*c.PeerUID), 10)

@@ -111,8 +111,8 @@ func TestPolicyExplainAttached(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.explained(t, attached[1].ID, "--json")), &policies); err != nil {
 		t.Fatal(err)
 	}
-	if len(policies) != 1 || policies[0].Container.ID != attached[1].ID || policies[0].Plugin("mknod") != nil || policies[0].Plugin("sysinfo") == nil ||
-		policies[0].Container.PeerUID == nil || *policies[0].Container.PeerUID != 0 || len(policies[0].Container.Cgroups) == 0 {
+	if len(policies) != 1 || policies[0].Description.ID != attached[1].ID || policies[0].Plugin("mknod") != nil || policies[0].Plugin("sysinfo") == nil ||
+		policies[0].Description.PeerUID == nil || *policies[0].Description.PeerUID != 0 || len(policies[0].Description.Cgroups) == 0 {
 		t.Errorf("policies %+v", policies)
 	}
 

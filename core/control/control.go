@@ -2,7 +2,7 @@
 //
 //	GET /v1/status          a [Status]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
-//	POST /v1/interception   a [policy.Container]; an [Interception]
+//	POST /v1/interception   a [policy.Description]; an [Interception]
 package control
 
 import (
@@ -55,7 +55,7 @@ type Server struct {
 type Source struct {
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
-	Interception func(policy.Container) *Interception
+	Interception func(policy.Description) *Interception
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.

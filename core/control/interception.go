@@ -56,8 +56,8 @@ func (m *Manifests) UnmarshalJSON(text []byte) error {
 
 // GetInterception asks the daemon whose admin socket is at path what a filter for the described container notifies. The
 // container's PeerUID is the caller's user id, whatever it says.
-func GetInterception(ctx context.Context, path string, c policy.Container) (*Interception, error) {
-	text, err := json.Marshal(c)
+func GetInterception(ctx context.Context, path string, d policy.Description) (*Interception, error) {
+	text, err := json.Marshal(d)
 	if err != nil {
 		return nil, err
 	}
@@ -69,13 +69,13 @@ func GetInterception(ctx context.Context, path string, c policy.Container) (*Int
 }
 
 func (s Source) answerInterception(w http.ResponseWriter, r *http.Request) {
-	var c policy.Container
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDescription)).Decode(&c); err != nil {
+	var d policy.Description
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDescription)).Decode(&d); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	c.PeerUID = peerOf(r.Context())
-	answer(w, s.Interception(c))
+	d.PeerUID = peerOf(r.Context())
+	answer(w, s.Interception(d))
 }
 
 type peerKey struct{}

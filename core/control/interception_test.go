@@ -42,13 +42,13 @@ func TestInterception(t *testing.T) {
 	manifest := &wire.Manifest{Name: "mknod", Syscalls: []*wire.Syscall{{Name: "mknod", When: []*wire.Match{{
 		All: []*wire.Condition{{Arg: 1, Mask: 1<<64 - 1, Value: 1 << 63}},
 	}}}}}
-	var asked policy.Container
-	path := listen(t, Source{Interception: func(c policy.Container) *Interception {
+	var asked policy.Description
+	path := listen(t, Source{Interception: func(c policy.Description) *Interception {
 		asked = c
 		return &Interception{Socket: "/run/oci", Manifests: Manifests{manifest}}
 	}})
 	liar := uint32(4242)
-	got, err := GetInterception(t.Context(), path, policy.Container{
+	got, err := GetInterception(t.Context(), path, policy.Description{
 		ID: "web", Runtime: config.RuntimeOCI, Annotations: map[string]string{"k": strings.Repeat("v", 1<<20)}, PeerUID: &liar,
 	})
 	if err != nil {
@@ -66,8 +66,8 @@ func TestInterception(t *testing.T) {
 }
 
 func TestInterceptionErrors(t *testing.T) {
-	path := listen(t, Source{Interception: func(policy.Container) *Interception { return &Interception{} }})
-	if got, err := GetInterception(t.Context(), path, policy.Container{}); err != nil || len(got.Manifests) != 0 {
+	path := listen(t, Source{Interception: func(policy.Description) *Interception { return &Interception{} }})
+	if got, err := GetInterception(t.Context(), path, policy.Description{}); err != nil || len(got.Manifests) != 0 {
 		t.Errorf("nothing to notify: %+v, %v", got, err)
 	}
 	for name, body := range map[string]string{"no JSON": "{", "other JSON": "[]", "too long": `{"id": "` + strings.Repeat("x", maxDescription) + `"}`} {
@@ -79,7 +79,7 @@ func TestInterceptionErrors(t *testing.T) {
 		})
 	}
 	t.Run("nobody there", func(t *testing.T) {
-		_, err := GetInterception(t.Context(), path+"x", policy.Container{})
+		_, err := GetInterception(t.Context(), path+"x", policy.Description{})
 		if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "intercede serve") {
 			t.Errorf("error %v", err)
 		}

@@ -12,8 +12,8 @@ import (
 
 // For is what the described container gets, with the manifests of the plugins that it has enabled, without the syscalls
 // that its settings leave switched off. Without such a plugin nothing of the container's calls needs to be notified.
-func (s *Setup) For(c policy.Container) (*policy.Effective, []*wire.Manifest) {
-	effective := s.Policy.For(c)
+func (s *Setup) For(d policy.Description) (*policy.Effective, []*wire.Manifest) {
+	effective := s.Policy.For(d)
 	var manifests []*wire.Manifest
 	for i, p := range s.Policy.Plugins {
 		if state := effective.Plugin(p.Name); state != nil {
@@ -58,8 +58,8 @@ func (e *Engine) share(bindings []broker.Binding) []broker.Binding {
 	return bindings
 }
 
-func describe(c *container.Container) policy.Container {
-	return policy.Container{
+func describe(c *container.Container) policy.Description {
+	return policy.Description{
 		ID: c.ID, Runtime: c.Runtime, Name: c.Name, Cookie: c.Cookie, Annotations: c.Annotations, PeerUID: c.PeerUID,
 		Cgroups: slices.Compact(slices.Sorted(maps.Values(c.Cgroups()))),
 	}

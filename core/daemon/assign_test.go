@@ -182,7 +182,7 @@ func TestPoliciesFindsByBeginning(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			got := []string{}
 			for _, p := range e.Policies(id) {
-				got = append(got, p.Container.ID)
+				got = append(got, p.Description.ID)
 			}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%v, want %v", got, want)
@@ -200,11 +200,11 @@ func TestSetupFor(t *testing.T) {
 	if _, err := filter.Program(setup.Manifests, nil); err != nil {
 		t.Error(err)
 	}
-	effective, manifests := setup.For(policy.Container{Runtime: "oci", Name: "build-1"})
+	effective, manifests := setup.For(policy.Description{Runtime: "oci", Name: "build-1"})
 	if len(manifests) != 1 || manifests[0].GetName() != "trial" || !ruleMatched(effective) {
 		t.Errorf("manifests %v, want trial's", manifests)
 	}
-	effective, manifests = setup.For(policy.Container{Runtime: "oci", ID: "x"})
+	effective, manifests = setup.For(policy.Description{Runtime: "oci", ID: "x"})
 	if len(manifests) != 0 || ruleMatched(effective) {
 		t.Errorf("manifests %v without a rule", manifests)
 	}

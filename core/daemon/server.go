@@ -168,7 +168,7 @@ func (s *Server) status() *control.Status {
 func (s *Server) policies(id string) []broker.ContainerPolicy { return s.engine.Policies(id) }
 
 // interception says what a filter for the described container notifies. It is asked before the container is made.
-func (s *Server) interception(c policy.Container) *control.Interception {
-	_, manifests := s.setup.Load().For(c)
+func (s *Server) interception(d policy.Description) *control.Interception {
+	_, manifests := s.setup.Load().For(d)
 	return &control.Interception{Socket: s.sockets.runtime, Manifests: manifests}
 }

@@ -109,13 +109,13 @@ func inInitialUserNamespace() (bool, error) {
 	return strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295", nil
 }
 
-// describe says to the rules what the container will be.
-func (f *configFile) describe(id string) policy.Container {
-	c := policy.Container{Runtime: config.RuntimeOCI, ID: id, Annotations: f.spec.Annotations}
+// describe describes the container that will be made.
+func (f *configFile) describe(id string) policy.Description {
+	d := policy.Description{Runtime: config.RuntimeOCI, ID: id, Annotations: f.spec.Annotations}
 	if path := cgroupOf(f.spec.Linux.CgroupsPath); path != "" {
-		c.Cgroups = []string{path}
+		d.Cgroups = []string{path}
 	}
-	return c
+	return d
 }
 
 // intercept makes the container notify what is wanted. A file that needs no change is not written. waitKillable reports

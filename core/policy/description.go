@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Container describes a container to the rules. What it has not is empty.
-type Container struct {
+// Description describes a container to the rules. What the container does not have is empty.
+type Description struct {
 	ID          string            `json:"id"`
 	Runtime     string            `json:"runtime"`         // such as config.RuntimeOCI
 	Name        string            `json:"name,omitempty"`  // empty: what the annotations say, see nameAnnotations
@@ -36,54 +36,54 @@ var (
 )
 
 // completed adds what the annotations say.
-func (c Container) completed() Container {
-	if c.Name == "" {
-		c.Name = c.annotation(nameAnnotations)
+func (d Description) completed() Description {
+	if d.Name == "" {
+		d.Name = d.annotation(nameAnnotations)
 	}
-	if c.Image == "" {
-		c.Image = c.annotation(imageAnnotations)
+	if d.Image == "" {
+		d.Image = d.annotation(imageAnnotations)
 	}
-	if c.Labels == nil {
-		json.Unmarshal([]byte(c.Annotations[labelsAnnotation]), &c.Labels) // what is no JSON object has no labels
+	if d.Labels == nil {
+		json.Unmarshal([]byte(d.Annotations[labelsAnnotation]), &d.Labels) // fails for what is not a JSON object: it has no labels
 	}
-	return c
+	return d
 }
 
-func (c *Container) annotation(names []string) string {
+func (d *Description) annotation(names []string) string {
 	for _, name := range names {
-		if value := c.Annotations[name]; value != "" {
+		if value := d.Annotations[name]; value != "" {
 			return value
 		}
 	}
 	return ""
 }
 
-// values are what the container has for a key of match. name is that of an annotation or label.
-func (c *Container) values(key, name string) []string {
+// values returns what the container has for a key of match. name is that of an annotation or label.
+func (d *Description) values(key, name string) []string {
 	switch key {
 	case "runtime":
-		return given(c.Runtime)
+		return given(d.Runtime)
 	case "id":
-		return given(c.ID)
+		return given(d.ID)
 	case "name":
-		return given(c.Name)
+		return given(d.Name)
 	case "image":
-		return given(c.Image)
+		return given(d.Image)
 	case "cookie":
-		return given(c.Cookie)
+		return given(d.Cookie)
 	case "cgroup":
-		return c.Cgroups
+		return d.Cgroups
 	case "peer_uid":
-		if c.PeerUID == nil {
+		if d.PeerUID == nil {
 			return nil
 		}
-		return []string{strconv.FormatUint(uint64(*c.PeerUID), 10)}
+		return []string{strconv.FormatUint(uint64(*d.PeerUID), 10)}
 	case "labels":
-		if value, ok := c.Labels[name]; ok {
+		if value, ok := d.Labels[name]; ok {
 			return []string{value}
 		}
 	}
-	if value, ok := c.Annotations[name]; ok {
+	if value, ok := d.Annotations[name]; ok {
 		return []string{value}
 	}
 	return nil

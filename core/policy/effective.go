@@ -10,13 +10,13 @@ import (
 
 // Effective is what the policy gives one container, and why.
 type Effective struct {
-	Container Container           `json:"container"` // as the rules saw it
-	Rules     []RuleOutcome       `json:"rules"`     // in the order of the config
-	Plugins   []PluginState       `json:"plugins"`   // those that some container may have, in the order in which they are asked
-	Ignored   []IgnoredAnnotation `json:"ignored"`
+	Description Description         `json:"container"` // as the rules saw it
+	Rules       []RuleOutcome       `json:"rules"`     // in the order of the config
+	Plugins     []PluginState       `json:"plugins"`   // those that some container may have, in the order in which they are asked
+	Ignored     []IgnoredAnnotation `json:"ignored"`
 }
 
-// RuleOutcome says whether a rule matches the container.
+// RuleOutcome reports whether a rule matches the container.
 type RuleOutcome struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"`
@@ -107,9 +107,9 @@ func (p *PluginState) setting(key string) *SettingState {
 
 // For is what the container gets: the [plugins] table, then what the rules that match it say, in their order, then its own
 // annotations, as far as the last of these rules with accept_annotations accepts them.
-func (p *Policy) For(c Container) *Effective {
-	c = c.completed()
-	e := &Effective{Container: c, Rules: []RuleOutcome{}, Ignored: []IgnoredAnnotation{}, Plugins: []PluginState{}}
+func (p *Policy) For(d Description) *Effective {
+	d = d.completed()
+	e := &Effective{Description: d, Rules: []RuleOutcome{}, Ignored: []IgnoredAnnotation{}, Plugins: []PluginState{}}
 	for _, plugin := range p.Plugins {
 		state := plugin.state
 		state.Settings = slices.Clone(state.Settings)
@@ -117,7 +117,7 @@ func (p *Policy) For(c Container) *Effective {
 	}
 	accepted := map[string]Origin{}
 	for _, r := range p.rules {
-		outcome := r.outcome(&c)
+		outcome := r.outcome(&d)
 		e.Rules = append(e.Rules, outcome)
 		if !outcome.Matches {
 			continue
@@ -146,7 +146,7 @@ func (e *Effective) applyRule(r resolvedRule) {
 // applyAnnotations applies those of the container's annotations that are accepted. Their values are anybody's.
 func (e *Effective) applyAnnotations(accepted map[string]Origin) {
 	for _, a := range config.Annotations {
-		text := e.Container.Annotations[a.Name]
+		text := e.Description.Annotations[a.Name]
 		p := e.plugin(a.Plugin)
 		if text == "" || p == nil {
 			continue

@@ -16,7 +16,7 @@ const incusPrefix = "security.syscalls.intercept."
 func uid(id uint32) *uint32 { return &id }
 
 // crio is a container as CRI-O describes it.
-var crio = Container{
+var crio = Description{
 	ID: "3f2a77", Runtime: "oci", PeerUID: uid(0), Cgroups: []string{"/kubepods.slice/pod1/crio-3f2a77", "/"},
 	Annotations: map[string]string{
 		"io.kubernetes.cri-o.Name": "k8s_build_p1_ci_uid_0", "io.kubernetes.cri-o.ImageName": "quay.io/ci/build:v2",
@@ -25,13 +25,13 @@ var crio = Container{
 }
 
 func TestMatch(t *testing.T) {
-	containerd := Container{Annotations: map[string]string{"io.kubernetes.cri.container-name": "web", "io.kubernetes.cri.image-name": "nginx", "io.kubernetes.cri-o.Name": "other"}}
-	nerdctl := Container{Annotations: map[string]string{"nerdctl/name": "web", "team": "a"}}
-	lxc := Container{ID: "c1", Runtime: "lxc", Name: "web1", Cookie: "tenant=7"}
-	run := Container{ID: "0123", Runtime: "run"}
+	containerd := Description{Annotations: map[string]string{"io.kubernetes.cri.container-name": "web", "io.kubernetes.cri.image-name": "nginx", "io.kubernetes.cri-o.Name": "other"}}
+	nerdctl := Description{Annotations: map[string]string{"nerdctl/name": "web", "team": "a"}}
+	lxc := Description{ID: "c1", Runtime: "lxc", Name: "web1", Cookie: "tenant=7"}
+	run := Description{ID: "0123", Runtime: "run"}
 	for name, test := range map[string]struct {
 		match     string
-		container Container
+		container Description
 		why       string // empty: it matches
 	}{
 		"everything":                  {``, crio, ""},
@@ -65,7 +65,7 @@ func TestMatch(t *testing.T) {
 		"another cgroup":              {`match.cgroup = "/user.slice*"`, crio, `cgroup "/kubepods.slice/pod1/crio-3f2a77", "/" is not "/user.slice*"`},
 		"cookie":                      {`match.cookie = "tenant=*"`, lxc, ""},
 		"all must hold":               {`match = { runtime = "oci", name = "*build*", peer_uid = 1 }`, crio, `peer_uid "0" is not "1"`},
-		"what is long is cut":         {`match.id = "x"`, Container{ID: strings.Repeat("é\x1b", 100)}, "id \"" + strings.Repeat(`é\x1b`, 21) + `..." is not "x"`},
+		"what is long is cut":         {`match.id = "x"`, Description{ID: strings.Repeat("é\x1b", 100)}, "id \"" + strings.Repeat(`é\x1b`, 21) + `..." is not "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy, problems := resolve(t, "[plugins.mknod]\n[[container]]\nplugins.mknod.enabled = true\n"+test.match)
@@ -116,25 +116,25 @@ match.peer_uid = 0
 plugins.sysinfo.enabled = true
 `
 	for name, test := range map[string]struct {
-		container Container
+		container Description
 		want      string
 	}{
-		"no rule": {Container{ID: "a"}, `mknod false: config.toml:3: plugins.mknod.enabled
+		"no rule": {Description{ID: "a"}, `mknod false: config.toml:3: plugins.mknod.enabled
 mknod.devices ["c 1:3"]: config.toml:4: plugins.mknod.config.devices
 sysinfo true: config.toml:1: plugins.sysinfo
 sysinfo.loads "host": default
 `},
-		"one rule": {Container{ID: "a", Name: "build-1"}, `mknod true: config.toml:8: container[0].plugins.mknod.enabled
+		"one rule": {Description{ID: "a", Name: "build-1"}, `mknod true: config.toml:8: container[0].plugins.mknod.enabled
 mknod.devices ["c 1:3"]: config.toml:4: plugins.mknod.config.devices
 sysinfo true: config.toml:1: plugins.sysinfo
 sysinfo.loads "host": default
 `},
-		"the last rule wins": {Container{ID: "b", Name: "build-1", PeerUID: uid(0)}, `mknod true: config.toml:8: container[0].plugins.mknod.enabled
+		"the last rule wins": {Description{ID: "b", Name: "build-1", PeerUID: uid(0)}, `mknod true: config.toml:8: container[0].plugins.mknod.enabled
 mknod.devices []: config.toml:12: container[1].plugins.mknod.config.devices
 sysinfo true: config.toml:17: container[2].plugins.sysinfo.enabled
 sysinfo.loads "container": config.toml:13: container[1].plugins.sysinfo.config.loads
 `},
-		"switched off": {Container{ID: "b"}, `mknod false: config.toml:3: plugins.mknod.enabled
+		"switched off": {Description{ID: "b"}, `mknod false: config.toml:3: plugins.mknod.enabled
 mknod.devices []: config.toml:12: container[1].plugins.mknod.config.devices
 sysinfo false: config.toml:13: container[1].plugins.sysinfo.enabled
 sysinfo.loads "container": config.toml:13: container[1].plugins.sysinfo.config.loads
@@ -213,7 +213,7 @@ ignored security.syscalls.intercept.mount.shift (bad true): "` + strings.Repeat(
 		t.Run(name, func(t *testing.T) {
 			policy, problems := resolve(t, "[plugins.setxattr]"+acceptAll)
 			check(t, problems)
-			c := Container{Annotations: map[string]string{}}
+			c := Description{Annotations: map[string]string{}}
 			for key, value := range test.annotations {
 				c.Annotations[incusPrefix+key] = value
 			}
@@ -250,7 +250,7 @@ accept_annotations = []
 		t.Run(name, func(t *testing.T) {
 			policy, problems := resolve(t, acceptAll+rules)
 			check(t, problems)
-			c := Container{ID: test.id, Annotations: map[string]string{}}
+			c := Description{ID: test.id, Annotations: map[string]string{}}
 			for key, value := range test.annotations {
 				c.Annotations[incusPrefix+key] = value
 			}
@@ -302,7 +302,7 @@ func TestWidest(t *testing.T) {
 func TestEffectiveJSON(t *testing.T) {
 	policy, problems := resolve(t, "[plugins.sysinfo]\n[[container]]\nmatch.id = \"x*\"\naccept_annotations = [\"security.syscalls.intercept.sysinfo\"]")
 	check(t, problems)
-	text, err := json.Marshal(policy.For(Container{ID: "x1", Runtime: "oci", PeerUID: uid(0), Annotations: map[string]string{incusPrefix + "sysinfo": "false"}}))
+	text, err := json.Marshal(policy.For(Description{ID: "x1", Runtime: "oci", PeerUID: uid(0), Annotations: map[string]string{incusPrefix + "sysinfo": "false"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func checkEffective(t *testing.T, policy *Policy) {
 	for _, a := range config.Annotations {
 		c.Annotations[a.Name] = "true"
 	}
-	for _, container := range []Container{{}, crio, c} {
+	for _, container := range []Description{{}, crio, c} {
 		checkSettings(t, policy.For(container))
 	}
 }
@@ -357,7 +357,7 @@ func FuzzAnnotations(f *testing.F) {
 	f.Add("No", "ntfs", "ext4=a", "1")
 	f.Add("\x00", ",", "=", "maybe")
 	f.Fuzz(func(t *testing.T, enabled, allowed, fuse, shift string) {
-		e := policy.For(Container{Annotations: map[string]string{
+		e := policy.For(Description{Annotations: map[string]string{
 			incusPrefix + "mount": enabled, incusPrefix + "mount.allowed": allowed, incusPrefix + "mount.fuse": fuse, incusPrefix + "mount.shift": shift,
 			incusPrefix + "bpf.devices": enabled, incusPrefix + "mknod": shift,
 		}})

@@ -12,8 +12,8 @@ import (
 const maxShown = 64
 
 // mismatch says why the condition does not hold; empty: it does.
-func mismatch(c config.Condition, container *Container) string {
-	values := container.values(c.Key, c.Name)
+func mismatch(c config.Condition, d *Description) string {
+	values := d.values(c.Key, c.Name)
 	if len(values) == 0 {
 		return "no " + subject(c)
 	}

@@ -38,11 +38,11 @@ type layer struct {
 	settings []SettingState
 }
 
-// outcome says whether all conditions hold.
-func (r resolvedRule) outcome(c *Container) RuleOutcome {
+// outcome reports whether all conditions hold.
+func (r resolvedRule) outcome(d *Description) RuleOutcome {
 	o := RuleOutcome{File: r.at.File, Line: r.at.Line, Key: r.at.Key, Matches: true}
 	for _, condition := range r.match {
-		if why := mismatch(condition, c); why != "" {
+		if why := mismatch(condition, d); why != "" {
 			o.Matches, o.Why = false, why
 			break
 		}
