@@ -21,12 +21,13 @@ type Relay struct {
 	close      func()
 }
 
-// Exchange is a notification that a program hands on, and the way to its caller. All of it is that program's word.
-type Exchange struct {
-	*notify.Notification
-	Answers
-	Caller *target.Target // the thread that makes the call
-	End    time.Time      // of that program's patience: plugins have no longer to answer
+// RelayedNotification is a notification that a program hands on, and the way to its caller. All of it is that
+// program's word.
+type RelayedNotification struct {
+	Notification *notify.Notification
+	Answers      Answers
+	Caller       *target.Target // the thread that makes the call
+	End          time.Time      // when the program stops waiting: plugins must answer before
 }
 
 // Relay finds or makes the attachment of the container that claim describes. The calling goroutine is the connection's: it
@@ -80,15 +81,15 @@ func (r *Relay) Close() { r.close() }
 // not answered then has no caller any more, as far as can be known. After an error the connection is to be closed.
 //
 // A thread outside the container's user namespace, as lxc-attach can start one, is left to the kernel.
-func (r *Relay) Handle(x Exchange) error {
+func (r *Relay) Handle(n RelayedNotification) error {
 	a := r.attachment
 	if !a.admission.enter() {
 		return errBrokerClosed
 	}
 	a.admission.next(r) // Arm does not fail
-	c := r.desk.begin(a, x.Answers)
-	c.n, c.end = *x.Notification, x.End
-	c.foreign, c.gone = c.locate(x.Caller)
+	c := r.desk.begin(a, n.Answers)
+	c.n, c.end = *n.Notification, n.End
+	c.foreign, c.gone = c.locate(n.Caller)
 	c.handle()
 	a.admission.leave() // likewise
 	select {

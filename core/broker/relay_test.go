@@ -41,8 +41,8 @@ func (r *relayed) claim() container.Claim {
 	return container.Claim{Runtime: config.RuntimeLXC, Cookie: "biscuit", PeerUID: &root, PID: r.PID}
 }
 
-// exchange receives the next notification.
-func (r *relayed) exchange(t *testing.T) Exchange {
+// receive receives the next notification.
+func (r *relayed) receive(t *testing.T) RelayedNotification {
 	t.Helper()
 	if pending, _, err := r.Poll(int(testcaller.Timeout / time.Millisecond)); err != nil || !pending {
 		t.Fatalf("no notification: %v", err)
@@ -56,7 +56,7 @@ func (r *relayed) exchange(t *testing.T) Exchange {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { thread.Close() })
-	return Exchange{Notification: n, Answers: r.FD, Caller: thread, End: time.Now().Add(testcaller.Timeout)}
+	return RelayedNotification{Notification: n, Answers: r.FD, Caller: thread, End: time.Now().Add(testcaller.Timeout)}
 }
 
 // on runs the connection's goroutine.
@@ -70,7 +70,7 @@ func on(fn func()) <-chan struct{} {
 }
 
 // serve hands on one notification over a connection of its own.
-func (b *bench) serve(t *testing.T, r *relayed, x Exchange) error {
+func (b *bench) serve(t *testing.T, r *relayed, x RelayedNotification) error {
 	t.Helper()
 	var handled error
 	<-on(func() {
@@ -90,7 +90,7 @@ func TestRelay(t *testing.T) {
 	r := startRelayed(t)
 	for range 3 {
 		result := r.Go(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
-		if err := b.serve(t, r, r.exchange(t)); err != nil {
+		if err := b.serve(t, r, r.receive(t)); err != nil {
 			t.Error(err)
 		}
 		want(t, testcaller.Await(t, result), 77, 0)
@@ -138,7 +138,7 @@ func TestRelayDeadline(t *testing.T) {
 	for name, left := range map[string]time.Duration{"soon over": 300 * time.Millisecond, "over": -time.Second} {
 		t.Run(name, func(t *testing.T) {
 			result := r.Go(unix.SYS_GETPPID, op(testplugin.Hold)...)
-			x := r.exchange(t)
+			x := r.receive(t)
 			x.End = time.Now().Add(left)
 			if err := b.serve(t, r, x); err != nil {
 				t.Error(err)
@@ -163,7 +163,7 @@ func TestRelayOfForeignThread(t *testing.T) {
 	for name, pid := range map[string]int{"of the host": os.Getpid(), "of another container": other.PID} {
 		t.Run(name, func(t *testing.T) {
 			result := r.Go(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
-			x := r.exchange(t)
+			x := r.receive(t)
 			foreign, err := target.Open(pid)
 			if err != nil {
 				t.Fatal(err)
@@ -184,15 +184,15 @@ func TestRelayOfForeignThread(t *testing.T) {
 		defer gone.Close()
 		other.Kill()
 		result := r.Go(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
-		x := r.exchange(t)
+		x := r.receive(t)
 		x.Caller = gone
 		if err := b.serve(t, r, x); err != nil {
 			t.Error(err)
 		}
-		if !r.Valid(x.ID) {
+		if !r.Valid(x.Notification.ID) {
 			t.Error("the call was answered")
 		}
-		r.SendErrno(x.ID, unix.EXDEV)
+		r.SendErrno(x.Notification.ID, unix.EXDEV)
 		want(t, testcaller.Await(t, result), 0, syscall.EXDEV)
 	})
 }
@@ -210,7 +210,7 @@ func TestRelayRate(t *testing.T) {
 		}
 		defer relay.Close()
 		for range 3 {
-			handled <- relay.Handle(r.exchange(t))
+			handled <- relay.Handle(r.receive(t))
 		}
 	})
 	for range 2 {
@@ -236,12 +236,12 @@ func TestRelaysAreConcurrent(t *testing.T) {
 	b := newBench(t, options{})
 	first, second := startRelayed(t), startRelayed(t)
 	slow := first.Go(unix.SYS_GETPPID, op(testplugin.Hold)...)
-	x := first.exchange(t)
+	x := first.receive(t)
 	slowDone := on(func() { b.serve(t, first, x) })
 	held := b.gate.next(t)
 	for _, r := range []*relayed{first, second} {
 		result := r.Go(unix.SYS_GETPPID, op(testplugin.Return, 5)...)
-		if err := b.serve(t, r, r.exchange(t)); err != nil {
+		if err := b.serve(t, r, r.receive(t)); err != nil {
 			t.Error(err)
 		}
 		want(t, testcaller.Await(t, result), 5, 0)
@@ -256,7 +256,7 @@ func TestRelayOfClosedBroker(t *testing.T) {
 	r := startRelayed(t)
 	broker := b.Broker
 	slow := r.Go(unix.SYS_GETPPID, op(testplugin.Hold)...)
-	x := r.exchange(t)
+	x := r.receive(t)
 	var handled, after error
 	done := on(func() {
 		relay, err := broker.Relay(context.Background(), r.claim())

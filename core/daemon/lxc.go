@@ -34,8 +34,8 @@ func (s *Server) relay(ctx context.Context, c *lxc.Connection) error {
 	defer relay.Close()
 	defer context.AfterFunc(relay.Context(), c.Stop)()
 	for {
-		exchange := broker.Exchange{Notification: &x.Notification, Answers: x, Caller: x.Caller, End: x.End}
-		if err := relay.Handle(exchange); err != nil {
+		n := broker.RelayedNotification{Notification: &x.Notification, Answers: x, Caller: x.Caller, End: x.End}
+		if err := relay.Handle(n); err != nil {
 			return err
 		}
 		if x, err = c.Receive(); err != nil {
