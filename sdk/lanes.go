@@ -118,8 +118,8 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 			closeFD(pidfd)
 			return
 		}
-		w := way{asker: laneAsker{end, n.GetId()}, pidfd: pidfd, thread: thread}
-		if err := l.handle(withDeadline(ctx, n), end, n, &d, w); err != nil {
+		t := transport{asker: laneAsker{end, n.GetId()}, pidfd: pidfd, thread: thread}
+		if err := l.handle(withDeadline(ctx, n), end, n, &d, t); err != nil {
 			return
 		}
 	}
@@ -143,12 +143,12 @@ func withDeadline(ctx context.Context, n *wire.Notification) context.Context {
 }
 
 // handle handles one notification. An error means that the lane is of no more use.
-func (l *lanes) handle(ctx context.Context, end *lane.End, n *wire.Notification, d *dialogue, w way) error {
-	if n.GetHasPidfd() != (w.pidfd >= 0) {
-		closeFD(w.pidfd)
+func (l *lanes) handle(ctx context.Context, end *lane.End, n *wire.Notification, d *dialogue, t transport) error {
+	if n.GetHasPidfd() != (t.pidfd >= 0) {
+		closeFD(t.pidfd)
 		return errors.New("a notification without its pidfd")
 	}
-	response, err := l.server.answer(ctx, n, w)
+	response, err := l.server.answer(ctx, n, t)
 	if err != nil {
 		return sendFailure(end, n.GetId(), err)
 	}

@@ -143,9 +143,9 @@ func (s *server) Handle(stream wire.Plugin_HandleServer) error {
 	}
 	n := first.GetNotification()
 	if n == nil {
-		return status.Error(codes.InvalidArgument, "the first message is no notification")
+		return status.Error(codes.InvalidArgument, "the first message is not a notification")
 	}
-	response, err := s.answer(stream.Context(), n, way{asker: streamAsker{stream}, pidfd: -1})
+	response, err := s.answer(stream.Context(), n, transport{asker: streamAsker{stream}, pidfd: -1})
 	if err != nil {
 		return streamError(err)
 	}
@@ -164,28 +164,28 @@ func streamError(err error) error {
 	return status.Error(codes.Internal, err.Error())
 }
 
-// way is how a notification came.
-type way struct {
+// transport is how a notification arrived.
+type transport struct {
 	asker
-	pidfd  int            // of the caller, taken over by who handles the notification; or -1
-	thread *target.Thread // that it is handled on; nil: none in particular
+	pidfd  int            // of the caller; answer closes it; -1: none
+	thread *target.Thread // that handles it; nil: any
 }
 
 // answer lets the handler handle the notification.
-func (s *server) answer(ctx context.Context, n *wire.Notification, w way) (Response, error) {
+func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) (Response, error) {
 	a, leave, err := s.enter(n.GetSession())
 	if err != nil {
-		closeFD(w.pidfd)
+		closeFD(t.pidfd)
 		return Response{}, err
 	}
 	defer leave()
-	req, err := s.request(w, a, n)
+	req, err := s.request(t, a, n)
 	if err != nil {
-		closeFD(w.pidfd)
+		closeFD(t.pidfd)
 		return Response{}, err
 	}
-	if w.pidfd >= 0 {
-		req.hold(target.FromPidfd(req.TID, w.pidfd))
+	if t.pidfd >= 0 {
+		req.hold(target.FromPidfd(req.TID, t.pidfd))
 	}
 	defer req.close()
 	var response Response
@@ -229,7 +229,7 @@ func (r Response) close() {
 
 // request builds the Request of a notification. The broker is trusted, but a disagreement on the manifest must not pass
 // for empty memory.
-func (s *server) request(w way, a *attached, n *wire.Notification) (*Request, error) {
+func (s *server) request(t transport, a *attached, n *wire.Notification) (*Request, error) {
 	sc := s.syscalls[n.GetSyscall()]
 	if sc == nil || len(n.GetReads()) != len(sc.GetReads()) || len(n.GetArgs()) != 6 {
 		return nil, status.Errorf(codes.InvalidArgument, "notification of %q does not fit the manifest", n.GetSyscall())
@@ -237,7 +237,7 @@ func (s *server) request(w way, a *attached, n *wire.Notification) (*Request, er
 	req := &Request{
 		ID: n.GetId(), Syscall: sc.GetName(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
 		Args: [6]uint64(n.GetArgs()), Container: &a.container,
-		broker: w.asker, thread: w.thread,
+		broker: t.asker, thread: t.thread,
 	}
 	for i, declared := range sc.GetReads() {
 		got := n.GetReads()[i]
