@@ -99,6 +99,9 @@ func (a *attachment) assigned() Assignment {
 	return a.assignment
 }
 
+// attachmentOf returns the attachment that the listener was added to the poller with.
+func attachmentOf(l *listener.Listener) *attachment { return l.Data().(*attachment) }
+
 // addListener reports whether the attachment still takes listeners.
 func (a *attachment) addListener(l *listener.Listener) bool {
 	a.mu.Lock()
@@ -169,13 +172,13 @@ func (a *attachment) drain(l *listener.Listener, end time.Time) {
 		if err != nil || !pending {
 			return
 		}
-		c := d.begin(a, l)
-		if err := l.Receive(&c.n); err != nil {
-			if errors.Is(err, notify.ErrGone) {
-				continue
-			}
+		c, err := d.receive(l)
+		switch {
+		case errors.Is(err, notify.ErrGone):
+		case err != nil:
 			return
+		default:
+			c.handle()
 		}
-		c.handle()
 	}
 }

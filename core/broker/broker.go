@@ -147,7 +147,7 @@ func (b *Broker) takeOver(ctx context.Context, file *os.File, claim container.Cl
 
 // begin waits for the listener's notifications.
 func (b *Broker) begin(l *listener.Listener) error {
-	if !l.Data().(*attachment).addListener(l) {
+	if !attachmentOf(l).addListener(l) {
 		l.Close()
 		return errBrokerClosed
 	}
@@ -233,7 +233,7 @@ func (b *Broker) endUnused(a *attachment) {
 
 // dropListener ends the use of a listener whose last task is gone, or that failed.
 func (b *Broker) dropListener(l *listener.Listener) {
-	a := l.Data().(*attachment)
+	a := attachmentOf(l)
 	if a.removeListener(l) {
 		l.Close()
 		b.leave(a)

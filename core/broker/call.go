@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
@@ -14,23 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// call is one notification on its way.
+// call is one notification on its way: this file follows it from the listener to the answer.
 type call struct {
-	*attachment
-	answers  Answers
-	n        notify.Notification
-	end      time.Time // after which an answer is of no use; zero: never
-	foreign  bool      // the caller is outside the container
-	gone     bool      // the caller was gone before the call was looked at
-	name     string
-	declared *wire.Syscall  // by the plugin that decides
-	reads    []*wire.Memory // what it declared to read
-	allowed  time.Duration  // for the plugin's answer
-	inPlugin time.Duration
-	*desk
+	attachment   *attachment // of the container that makes the call
+	answers      Answers
+	desk         *desk
+	notification notify.Notification
+	end          time.Time      // after which an answer is of no use; zero: never
+	foreign      bool           // the caller is outside the container
+	gone         bool           // the caller was gone before the broker looked at the call
+	name         string         // of the syscall
+	declared     *wire.Syscall  // by the plugin that decides
+	reads        []*wire.Memory // what it declared to read
+	allowed      time.Duration  // for the plugin's answer
+	inPlugin     time.Duration
 }
 
-// desk is a thread's space for the calls that it handles, one after the other, so that none needs memory of its own.
+// desk is a thread's space for the calls that it handles, one after the other: so a call allocates nothing.
 type desk struct {
 	cpu      int // of the thread
 	call     call
@@ -38,127 +39,159 @@ type desk struct {
 	dialogue lane.Dialogue
 }
 
-// begin clears the desk for a call, whose notification is yet to come.
+// begin makes the desk's call a new one, which has no notification yet.
 func (d *desk) begin(a *attachment, answers Answers) *call {
 	d.call = call{attachment: a, answers: answers, desk: d}
 	return &d.call
 }
 
-// handle answers the notification, exactly once.
-func (c *call) handle() {
-	c.calls.Add(1)
-	started := time.Now()
-	outcome := c.answer(c.decide())
-	if outcome.Err != nil {
-		c.failures.Add(1)
-	}
-	record := audit.Record{
-		Container: c.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
-		Notification: &c.n, Outcome: outcome, Duration: time.Since(started), InPlugin: c.inPlugin,
-	}
-	c.broker.audit.Call(record)
-	if c.broker.observe != nil {
-		c.broker.observe(record)
-	}
+// receive receives the next notification of a listener.
+func (d *desk) receive(l *listener.Listener) (*call, error) {
+	c := d.begin(attachmentOf(l), l)
+	return c, l.Receive(&c.notification)
 }
 
-// decision is what the caller is to get.
+// accept takes a notification that another program has received.
+func (d *desk) accept(a *attachment, n RelayedNotification) *call {
+	c := d.begin(a, n.Answers)
+	c.notification, c.end = *n.Notification, n.End
+	c.foreign, c.gone = a.locate(n.Caller)
+	return c
+}
+
+// handle answers the notification, exactly once, and records the call.
+func (c *call) handle() {
+	c.attachment.calls.Add(1)
+	started := time.Now()
+	outcome := c.answer(c.decide())
+	c.record(outcome, time.Since(started))
+}
+
+// decision is what the caller gets.
 type decision struct {
-	plugin   string
+	plugin   string // that decided; empty: none did
 	response *wire.Response
 	added    *lane.Descriptor // by an ADDFD response
 	err      error            // why a plugin failed, if it did: the response is then the failure verdict
-	gone     bool             // there is no caller any more
+	gone     bool             // nobody waits for an answer any more
 }
 
-// continueResponse is for calls that no plugin decided, and for failure verdicts. The kernel then does all of the call, as
-// if there were no filter, and checks the caller's own privileges: nothing of what the broker saw is relied on.
-var continueResponse = &wire.Response{Kind: &wire.Response_Continue{Continue: true}}
-
-// decide asks the plugins that take the call, in order. Without one the kernel performs the call: nobody wanted it, so
-// that it is as if it had not been intercepted.
+// decide finds what the caller gets. A call that no plugin takes is left to the kernel, as if it had not been intercepted.
 func (c *call) decide() decision {
-	name, known := c.generation.SyscallName(c.n.Arch, c.n.NR)
-	if !known {
-		c.name = fmt.Sprintf("#%d", c.n.NR)
-		return decision{response: continueResponse}
-	}
-	c.name = name
+	taken := c.findName()
 	switch {
+	case !taken:
+		return decision{response: continueResponse}
 	case c.gone:
 		return decision{gone: true}
 	case c.foreign:
 		return decision{response: continueResponse}
+	default:
+		return c.route()
 	}
-	for _, r := range c.routes[name] {
-		if !r.syscall.Wants(c.n.Arch, &c.n.Args) {
+}
+
+// findName names the syscall, and reports whether some plugin takes it.
+func (c *call) findName() (taken bool) {
+	n := &c.notification
+	c.name, taken = c.attachment.generation.SyscallName(n.Arch, n.NR)
+	if !taken {
+		c.name = fmt.Sprintf("#%d", n.NR)
+	}
+	return taken
+}
+
+// route asks the plugins that take the call, one after the other, until one decides.
+func (c *call) route() decision {
+	for _, r := range c.attachment.routes[c.name] {
+		if !r.syscall.Wants(c.notification.Arch, &c.notification.Args) {
 			continue
 		}
-		s := &c.plugins[r.plugin]
-		d := c.ask(s, r.syscall)
+		p := &c.attachment.plugins[r.plugin]
+		d := c.ask(p, r.syscall)
 		if d.response.GetNext() && d.err == nil {
 			continue
 		}
-		d.plugin = s.binding.Plugin.Name()
+		d.plugin = p.binding.Plugin.Name()
 		return d
 	}
 	return decision{response: continueResponse}
 }
 
-// ask lets one plugin decide.
-func (c *call) ask(s *boundPlugin, declared *wire.Syscall) decision {
-	response, added, err := c.consult(s, declared)
+// ask lets one plugin decide. If the plugin fails, its failure verdict decides.
+func (c *call) ask(p *boundPlugin, declared *wire.Syscall) decision {
+	response, added, err := c.consult(p, declared)
 	switch {
 	case err == nil:
 		return decision{response: response, added: added}
-	case saysGone(err) && !c.Valid():
+	case meansGone(err) && !c.Valid():
 		return decision{gone: true}
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
-	return decision{response: failureResponse(s.binding.OnFailure), err: err}
+	return decision{response: failureResponse(p.binding.OnFailure), err: err}
 }
 
-// saysGone is for errors that say that the caller is gone. A plugin may err, or lie: the kernel knows.
-func saysGone(err error) bool {
+// meansGone reports whether an error means that the caller is gone. The plugin may be wrong, or lie: the kernel knows.
+func meansGone(err error) bool {
 	return errors.Is(err, lane.ErrGone) || errors.Is(err, notify.ErrGone) || errors.Is(err, errContainerGone)
 }
 
-// consult takes the snapshot and carries the notification to the plugin.
-func (c *call) consult(s *boundPlugin, declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
-	if c.ctx.Err() != nil {
-		return nil, nil, context.Cause(c.ctx)
-	}
-	if s.session == nil {
-		return nil, nil, s.refused
-	}
-	if c.n.TID == 0 {
-		return nil, nil, errors.New("the caller is in a pid namespace that the broker does not see")
-	}
-	c.declared, c.reads = declared, c.snapshot.Take(int(c.n.TID), declared.GetReads(), c.n.Arch, &c.n.Args)
-	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
-	if len(c.reads) > 0 && !c.Valid() {
-		return nil, nil, notify.ErrGone
-	}
-	handed := time.Now()
-	if c.allowed = c.timeout(s.binding.Deadline, handed); c.allowed <= 0 {
-		return nil, nil, context.DeadlineExceeded
-	}
-	n := &c.dialogue.Notification
-	n.Id, n.Syscall, n.Arch, n.Nr, n.Tid = c.n.ID, c.name, c.n.Arch, c.n.NR, int32(c.n.TID)
-	n.Args, n.Reads = c.n.Args[:], c.reads
-	response, added, err := s.session.Handle(c.ctx, &c.dialogue, c, c.allowed, c.cpu)
-	c.inPlugin += time.Since(handed)
-	if err != nil {
+// consult shows the call to a plugin and returns its response.
+func (c *call) consult(p *boundPlugin, declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
+	if err := c.checkAskable(p); err != nil {
 		return nil, nil, err
 	}
-	if err := checkResponse(response, added); err != nil {
+	if err := c.capture(declared); err != nil {
+		return nil, nil, err
+	}
+	return c.carry(p)
+}
+
+// checkAskable returns an error if the plugin cannot be asked.
+func (c *call) checkAskable(p *boundPlugin) error {
+	switch {
+	case c.attachment.ctx.Err() != nil:
+		return context.Cause(c.attachment.ctx)
+	case p.session == nil:
+		return p.refused
+	case c.notification.TID == 0:
+		return errors.New("the caller is in a pid namespace that the broker does not see")
+	}
+	return nil
+}
+
+// capture copies the memory that the plugin declared to read.
+func (c *call) capture(declared *wire.Syscall) error {
+	n := &c.notification
+	c.declared = declared
+	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
+	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
+	if len(c.reads) > 0 && !c.Valid() {
+		return notify.ErrGone
+	}
+	return nil
+}
+
+// carry carries the notification to the plugin and returns the response, if the plugin may answer so.
+func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
+	handed := time.Now()
+	if c.allowed = c.timeout(p.binding.Deadline, handed); c.allowed <= 0 {
+		return nil, nil, context.DeadlineExceeded
+	}
+	c.fillDialogue()
+	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, c.allowed, c.desk.cpu)
+	c.inPlugin += time.Since(handed)
+	if err == nil {
+		err = checkResponse(response, added)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	return response, added, nil
 }
 
-// timeout is how long a plugin with this deadline may take from now on.
+// timeout returns how long a plugin with this deadline may take from now on.
 func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 	if c.end.IsZero() {
 		return deadline
@@ -166,56 +199,26 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 	return min(deadline, c.end.Sub(now))
 }
 
-// checkResponse refuses what a plugin may not answer.
-func checkResponse(response *wire.Response, added *lane.Descriptor) error {
-	switch kind := response.GetKind().(type) {
-	case *wire.Response_Value:
-		return nil
-	case *wire.Response_Continue, *wire.Response_Next:
-		if n := len(response.GetWrites()); n > 0 {
-			return fmt.Errorf("the plugin answered continue or next with %d writes: the kernel, or the next plugin, would read them", n)
-		}
-		return nil
-	case *wire.Response_Errno:
-		if kind.Errno < 1 || kind.Errno > wire.MaxErrno {
-			return fmt.Errorf("the plugin answered errno %d", kind.Errno)
-		}
-		return nil
-	case *wire.Response_AddFd:
-		if added == nil {
-			return errors.New("the plugin answered a descriptor without one")
-		}
-		return nil
-	default:
-		return errors.New("the plugin answered nothing")
-	}
-}
-
-// failureResponse is the verdict as a response; where there is none, the plugin's calls are not there (ENOSYS).
-func failureResponse(v *wire.Verdict) *wire.Response {
-	switch kind := v.GetKind().(type) {
-	case *wire.Verdict_Continue:
-		return continueResponse
-	case *wire.Verdict_Errno:
-		return &wire.Response{Kind: &wire.Response_Errno{Errno: kind.Errno}}
-	default:
-		return &wire.Response{Kind: &wire.Response_Errno{Errno: int32(unix.ENOSYS)}}
-	}
+// fillDialogue puts the notification into the message for the plugin.
+func (c *call) fillDialogue() {
+	n, message := &c.notification, &c.desk.dialogue.Notification
+	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
+	message.Args, message.Reads = n.Args[:], c.reads
 }
 
 // Valid implements lane.Caller.
-func (c *call) Valid() bool { return c.answers.Valid(c.n.ID) }
+func (c *call) Valid() bool { return c.answers.Valid(c.notification.ID) }
 
-// ReadMemory implements lane.Caller. A caller that is gone is ESRCH.
+// ReadMemory implements lane.Caller. If the caller is gone, the error is ESRCH.
 func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
-	copied := wire.Ask(int(c.n.TID), question)
+	copied := wire.Ask(int(c.notification.TID), question)
 	if !c.Valid() {
 		return &wire.Memory{Errno: int32(unix.ESRCH)}
 	}
 	return copied
 }
 
-// answer writes memory back and answers the kernel. It is the only place that does.
+// answer writes memory back and answers the kernel. Nothing else in the broker answers it.
 func (c *call) answer(d decision) audit.Outcome {
 	if d.added != nil {
 		defer d.added.Close()
@@ -227,7 +230,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	}
 	response := d.response
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
-		response = &wire.Response{Kind: &wire.Response_Errno{Errno: int32(errno)}}
+		response = errnoResponse(int32(errno))
 	}
 	err := c.send(response, d.added, &outcome)
 	switch {
@@ -236,49 +239,68 @@ func (c *call) answer(d decision) audit.Outcome {
 	case err != nil:
 		outcome.Err = errors.Join(outcome.Err, err)
 		outcome.Kind, outcome.Errno = audit.Errno, unix.ENOSYS
-		c.answers.SendErrno(c.n.ID, unix.ENOSYS) // else the caller would wait for ever
+		c.answers.SendErrno(c.notification.ID, unix.ENOSYS) // otherwise the caller would wait for ever
 	}
 	return outcome
 }
 
-// writeBack writes the result memory, if the caller still waits. The errno is what the caller gets otherwise.
+// writeBack writes the result memory, if the caller still waits. If it fails, the caller gets the errno.
 func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 	if len(writes) == 0 || !c.Valid() {
-		return 0 // a caller that is gone is noticed by send
+		return 0 // send finds out that the caller is gone
 	}
 	for _, w := range writes {
-		if errno := linux.WriteMemory(int(c.n.TID), w.GetAddress(), w.GetData()); errno != 0 {
+		if errno := linux.WriteMemory(int(c.notification.TID), w.GetAddress(), w.GetData()); errno != 0 {
 			return unix.EFAULT
 		}
 	}
 	return 0
 }
 
+// send answers the kernel, and notes in outcome what the caller gets.
 func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *audit.Outcome) error {
+	id := c.notification.ID
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
-		return c.answers.SendValue(c.n.ID, kind.Value)
+		return c.answers.SendValue(id, kind.Value)
 	case *wire.Response_Errno:
 		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
-		return c.answers.SendErrno(c.n.ID, outcome.Errno)
+		return c.answers.SendErrno(id, outcome.Errno)
 	case *wire.Response_AddFd:
 		return c.sendFD(kind.AddFd, added, outcome)
 	default:
 		outcome.Kind = audit.Continue
-		return c.answers.SendContinue(c.n.ID)
+		return c.answers.SendContinue(id)
 	}
 }
 
-// sendFD adds the descriptor and answers with its number in one step. If the caller's table takes no more, its call
-// fails with the kernel's errno (EMFILE).
+// sendFD adds the descriptor and answers with its number in one step. If the caller's table is full, its call fails with the
+// kernel's errno (EMFILE).
 func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Outcome) error {
-	number, err := c.answers.SendFD(c.n.ID, added.FD(), add.GetCloseOnExec())
+	id := c.notification.ID
+	number, err := c.answers.SendFD(id, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno
 	if err == nil || errors.Is(err, notify.ErrGone) || !errors.As(err, &errno) {
 		return err
 	}
 	outcome.Kind, outcome.Value, outcome.Errno = audit.Errno, 0, errno
-	return c.answers.SendErrno(c.n.ID, errno)
+	return c.answers.SendErrno(id, errno)
+}
+
+// record counts a failure, writes the audit record, and shows it to the observer.
+func (c *call) record(outcome audit.Outcome, took time.Duration) {
+	a := c.attachment
+	if outcome.Err != nil {
+		a.failures.Add(1)
+	}
+	record := audit.Record{
+		Container: a.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
+		Notification: &c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
+	}
+	a.broker.audit.Call(record)
+	if a.broker.observe != nil {
+		a.broker.observe(record)
+	}
 }

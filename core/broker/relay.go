@@ -87,10 +87,7 @@ func (r *Relay) Handle(n RelayedNotification) error {
 		return errBrokerClosed
 	}
 	a.admission.next(r) // Arm does not fail
-	c := r.desk.begin(a, n.Answers)
-	c.n, c.end = *n.Notification, n.End
-	c.foreign, c.gone = c.locate(n.Caller)
-	c.handle()
+	r.desk.accept(a, n).handle()
 	a.admission.leave() // likewise
 	select {
 	case <-r.armed:

@@ -40,34 +40,36 @@ func (b *Broker) serve(l *listener.Listener, hangup bool, d *desk) {
 		b.dropListener(l)
 		return
 	}
-	a := l.Data().(*attachment)
-	if !a.admission.enter() {
+	admission := attachmentOf(l).admission
+	if !admission.enter() {
 		return // shutDown receives what is left
 	}
-	b.receive(a, l, d)
-	b.rearm(l, a.admission.leave())
+	b.handleNext(l, d)
+	b.rearm(l, admission.leave())
 }
 
-// receive takes one notification and handles it.
-func (b *Broker) receive(a *attachment, l *listener.Listener, d *desk) {
-	c := d.begin(a, l)
-	switch err := l.Receive(&c.n); {
+// handleNext receives one notification and handles it.
+func (b *Broker) handleNext(l *listener.Listener, d *desk) {
+	switch c, err := d.receive(l); {
 	case errors.Is(err, notify.ErrGone):
 		b.rearm(l, l.Arm())
 	case err != nil:
-		b.log.Error().Err(err).Str("container", a.container.ID).Msg("listener dropped")
-		b.dropListener(l)
+		b.failListener(l, err)
 	default:
-		b.rearm(l, a.admission.next(l))
+		b.rearm(l, c.attachment.admission.next(l))
 		c.handle()
 	}
 }
 
-// rearm drops the listener if it could not be armed: nobody would ever hear of it again.
+// rearm drops the listener if it could not be armed: no event of it would ever come again.
 func (b *Broker) rearm(l *listener.Listener, err error) {
-	if err == nil {
-		return
+	if err != nil {
+		b.failListener(l, err)
 	}
-	b.log.Error().Err(err).Str("container", l.Data().(*attachment).container.ID).Msg("listener dropped")
+}
+
+// failListener drops a listener because of an error.
+func (b *Broker) failListener(l *listener.Listener, err error) {
+	b.log.Error().Err(err).Str("container", attachmentOf(l).container.ID).Msg("listener dropped")
 	b.dropListener(l)
 }
