@@ -7,8 +7,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// admission bounds how much of the broker a container can have. It does so by not arming the container's listeners: who
-// is above the limit waits in the kernel, as any caller does, and costs nothing.
+// admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over the
+// limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
 	max  int
 	rate *rate.Limiter
@@ -16,7 +16,7 @@ type admission struct {
 	mu     sync.Mutex
 	calls  int
 	closed bool
-	paused []armer    // each by a call that is in: so none is left when the last call leaves
+	paused []armer    // each by a call that is still in: when the last call leaves, none is left
 	idle   *sync.Cond // calls is 0
 }
 
@@ -25,7 +25,7 @@ type armer interface {
 	Arm() error // asks for the next one
 }
 
-// newAdmission leaves other containers one worker at least.
+// newAdmission makes an admission that leaves other containers at least one worker.
 func newAdmission(limits Limits, workers int) *admission {
 	a := &admission{max: min(limits.MaxInflight, workers-1)}
 	a.idle = sync.NewCond(&a.mu)
@@ -35,7 +35,7 @@ func newAdmission(limits Limits, workers int) *admission {
 	return a
 }
 
-// enter counts a call in, before it is received. It says no after shut.
+// enter counts a call in, before it is received. It reports whether the call may enter: after shut none may.
 func (a *admission) enter() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -46,8 +46,8 @@ func (a *admission) enter() bool {
 	return true
 }
 
-// next arms the listener of a call that has entered for the call after it: at once, later if the rate is used up, or when
-// a call leaves if there are too many.
+// next arms the listener of a call that has entered for the call after it: at once; later, if the rate is used up; when a
+// call leaves, if there are too many.
 func (a *admission) next(l armer) error {
 	a.mu.Lock()
 	full := a.calls >= a.max
@@ -87,19 +87,21 @@ func (a *admission) leave() error {
 	return a.arm(next)
 }
 
+// arm arms a listener as soon as the rate allows it.
 func (a *admission) arm(l armer) error {
-	if a.rate == nil || a.rate.Allow() {
+	if a.rate == nil {
 		return l.Arm()
 	}
-	delay := a.rate.Reserve().Delay()
-	if delay <= 0 {
+	now := time.Now()
+	delay := a.rate.ReserveN(now, 1).DelayFrom(now)
+	if delay == 0 {
 		return l.Arm()
 	}
 	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
 	return nil
 }
 
-// inflight is the number of calls being handled.
+// inflight returns the number of calls being handled.
 func (a *admission) inflight() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
