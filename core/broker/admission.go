@@ -7,8 +7,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over the
-// limit wait in the kernel, as any call does, and cost nothing.
+// admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over
+// the limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
 	max  int
 	rate *rate.Limiter
@@ -46,8 +46,8 @@ func (a *admission) enter() bool {
 	return true
 }
 
-// next arms the listener of a call that has entered for the call after it: at once; later, if the rate is used up; when a
-// call leaves, if there are too many.
+// next arms the listener of a call that has entered for the call after it: at once; later, if the rate is used up; when
+// a call leaves, if there are too many.
 func (a *admission) next(l armer) error {
 	a.mu.Lock()
 	full := a.calls >= a.max

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A notification that goes over a lane allocates nothing in the broker but what generated code makes for the kind of the
-// response, of a few bytes.
+// A notification that goes over a lane allocates nothing in the broker but what generated code makes for the kind of
+// the response, of a few bytes.
 func TestAllocations(t *testing.T) {
 	if os.Getenv("INTERCEDE_TEST_TRANSPORT") == "grpc" {
 		return // which allocates for each message

@@ -92,7 +92,7 @@ func (a *attachment) inForce(assigned []Binding) []Binding {
 	return bindings
 }
 
-// assigned is what the container gets: the zero Assignment until it is prepared.
+// assigned returns what the container gets: the zero Assignment until it is prepared.
 func (a *attachment) assigned() Assignment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -122,7 +122,7 @@ func (a *attachment) removeListener(l *listener.Listener) bool {
 	return there
 }
 
-// end ends what is left of the container: its calls (their callers are gone), its sessions, its hold on the generation.
+// end ends the container's calls, whose callers are gone, and its sessions, and releases the generation.
 func (a *attachment) end(cause error) {
 	a.cancel(cause)
 	a.admission.wait()
@@ -137,8 +137,8 @@ func (a *attachment) end(cause error) {
 	a.generation.release()
 }
 
-// shutDown is end for a container that lives on without the broker. Once no call is being handled and none can enter, it
-// alone receives.
+// shutDown ends the attachment of a container that lives on without the broker. After the last call has left and none
+// can enter any more, only shutDown receives from the listeners.
 func (a *attachment) shutDown() {
 	a.prepared.Do(func() {}) // waits for a preparation that is under way
 	listeners := a.takeListeners()
@@ -154,7 +154,7 @@ func (a *attachment) shutDown() {
 	a.end(errBrokerClosed)
 }
 
-// takeListeners leaves the attachment none, and lets it take no more.
+// takeListeners takes the listeners away from the attachment, which accepts no more.
 func (a *attachment) takeListeners() map[*listener.Listener]struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -163,8 +163,8 @@ func (a *attachment) takeListeners() map[*listener.Listener]struct{} {
 	return listeners
 }
 
-// drain gives the calls that nobody has received yet the failure verdict, until the time end: a container that calls
-// again and again must not keep the broker.
+// drain gives the failure verdict to the calls that nobody has received yet, until the time end: a container that calls
+// again and again must not keep the broker from closing.
 func (a *attachment) drain(l *listener.Listener, end time.Time) {
 	d := &desk{cpu: a.broker.processors.next()}
 	for time.Now().Before(end) {

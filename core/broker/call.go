@@ -76,7 +76,8 @@ type decision struct {
 	gone     bool             // nobody waits for an answer any more
 }
 
-// decide finds what the caller gets. A call that no plugin takes is left to the kernel, as if it had not been intercepted.
+// decide finds what the caller gets. A call that no plugin takes is left to the kernel, as if it had not been
+// intercepted.
 func (c *call) decide() decision {
 	taken := c.findName()
 	switch {
@@ -275,8 +276,8 @@ func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *au
 	}
 }
 
-// sendFD adds the descriptor and answers with its number in one step. If the caller's table is full, its call fails with the
-// kernel's errno (EMFILE).
+// sendFD adds the descriptor and answers with its number in one step. If the caller's table is full, its call fails
+// with the kernel's errno (EMFILE).
 func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Outcome) error {
 	id := c.notification.ID
 	number, err := c.answers.SendFD(id, added.FD(), add.GetCloseOnExec())

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processors are those that this process may run on, in turn. A worker keeps to one, and so do the plugins' threads that it
-// works with: caller, worker and plugin wait for each other, so that one processor is enough for them, and waking another
-// costs more than all that they do.
+// processors are the processors that this process may run on. A worker keeps to one, and so do the plugins' threads
+// that it works with: caller, worker and plugin wait for each other, so one processor is enough for them, and waking
+// another costs more than all that they do.
 type processors struct {
 	numbers []int
 	last    atomic.Uint64
@@ -30,17 +30,17 @@ func findProcessors() (*processors, error) {
 	return p, nil
 }
 
-// next gives the processor whose turn it is.
+// next returns each processor in turn.
 func (p *processors) next() int {
 	return p.numbers[int(p.last.Add(1)%uint64(len(p.numbers)))]
 }
 
-// pin keeps the calling goroutine, for good, to a thread of its own on the processor whose turn it is.
+// pin keeps the calling goroutine, for good, on a thread of its own on the next processor, whose number it returns.
 func (p *processors) pin() int {
 	runtime.LockOSThread()
 	cpu := p.next()
 	var set unix.CPUSet
 	set.Set(cpu)
-	unix.SchedSetaffinity(0, &set) // if it has been taken away meanwhile, the thread runs elsewhere, as well
+	unix.SchedSetaffinity(0, &set) // fails if the processor was taken away meanwhile: the thread runs elsewhere
 	return cpu
 }

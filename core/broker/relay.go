@@ -17,7 +17,7 @@ import (
 type Relay struct {
 	attachment *attachment
 	desk       *desk
-	armed      chan struct{} // has one: the next notification may come
+	armed      chan struct{} // not empty: the next notification may come
 	close      func()
 }
 
@@ -30,8 +30,8 @@ type RelayedNotification struct {
 	End          time.Time      // when the program stops waiting: plugins must answer before
 }
 
-// Relay finds or makes the attachment of the container that claim describes. The calling goroutine is the connection's: it
-// is kept to a thread of its own for good, and calls Handle and Close.
+// Relay finds or makes the attachment of the container that claim describes. The calling goroutine belongs to the
+// connection: it keeps a thread of its own for good, and calls Handle and Close.
 func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, error) {
 	a, err := b.join(claim)
 	if err != nil {
@@ -48,7 +48,7 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 	}, nil
 }
 
-// watch keeps the attachment until the container's first process ends, and then no longer.
+// watch keeps the attachment until the container's first process ends.
 func (b *Broker) watch(a *attachment) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -62,7 +62,7 @@ func (b *Broker) watch(a *attachment) error {
 	a.watched = true
 	go func() {
 		end.Wait(a.ctx)
-		a.cancel(errContainerGone) // closes what connections are left
+		a.cancel(errContainerGone) // closes the connections that are left
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		a.watched = false
@@ -71,16 +71,16 @@ func (b *Broker) watch(a *attachment) error {
 	return nil
 }
 
-// Context ends with the container, or the broker. The connection is then to be closed.
+// Context ends with the container, or the broker. The connection must then be closed.
 func (r *Relay) Context() context.Context { return r.attachment.ctx }
 
 // Close ends the use of the connection.
 func (r *Relay) Close() { r.close() }
 
-// Handle decides on the notification and answers it at most once; it returns when the next one may be received. What is
-// not answered then has no caller any more, as far as can be known. After an error the connection is to be closed.
+// Handle decides on the notification and answers it at most once. It leaves one unanswered only if nobody seems to wait
+// for it any more. It returns when the next one may be received. After an error the connection must be closed.
 //
-// A thread outside the container's user namespace, as lxc-attach can start one, is left to the kernel.
+// The call of a thread outside the container's user namespace, which lxc-attach can start, is left to the kernel.
 func (r *Relay) Handle(n RelayedNotification) error {
 	a := r.attachment
 	if !a.admission.enter() {
@@ -106,7 +106,7 @@ func (r *Relay) Arm() error {
 	return nil
 }
 
-// locate says whether the thread is outside the container, or gone.
+// locate reports whether the thread is outside the container, or gone.
 func (a *attachment) locate(caller *target.Target) (foreign, gone bool) {
 	in, err := caller.InUserNamespace(a.container.UserNamespace)
 	return !in, err != nil

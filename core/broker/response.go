@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// continueResponse is for calls that no plugin decided, and for failure verdicts. The kernel then performs all of the call,
-// as if there were no filter, and checks the caller's own privileges: it relies on nothing that the broker saw.
+// continueResponse is for calls that no plugin decided, and for failure verdicts. The kernel then performs all of the
+// call, as if there were no filter, and checks the caller's own privileges: it relies on nothing that the broker saw.
 var continueResponse = &wire.Response{Kind: &wire.Response_Continue{Continue: true}}
 
 func errnoResponse(errno int32) *wire.Response {
 	return &wire.Response{Kind: &wire.Response_Errno{Errno: errno}}
 }
 
-// failureResponse turns the failure verdict into a response. Without a verdict the caller gets ENOSYS, as if the kernel did
-// not have the call.
+// failureResponse turns the failure verdict into a response. Without a verdict the caller gets ENOSYS, as if the kernel
+// did not have the call.
 func failureResponse(v *wire.Verdict) *wire.Response {
 	switch kind := v.GetKind().(type) {
 	case *wire.Verdict_Continue:

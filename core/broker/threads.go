@@ -23,12 +23,12 @@ const (
 	maxThreads = 4096
 )
 
-// crew counts the workers: a Go program that is refused one more thread ends.
+// crew counts the workers, because a Go program ends if the kernel refuses it a thread.
 type crew struct {
 	mu    sync.Mutex
 	max   int
 	count int
-	idle  int // they wait for notifications, or are about to
+	idle  int // that wait for notifications, or are about to
 }
 
 // join counts a worker in, which is idle.
@@ -39,8 +39,8 @@ func (c *crew) join() {
 	c.idle++
 }
 
-// busy counts an idle worker as busy, and says whether another is to be started, since none waits. At the limit none is: what is
-// notified waits in the poller until a worker comes back to it.
+// busy counts an idle worker as busy. It reports whether another must be started because none waits. At the limit none
+// is started: notifications then wait in the poller until a worker comes back to it.
 func (c *crew) busy() (more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,7 +48,7 @@ func (c *crew) busy() (more bool) {
 	return c.idle == 0 && c.count < c.max
 }
 
-// done counts a busy worker as idle, or out if enough are.
+// done counts a busy worker as idle, or out if enough are idle. It reports whether the worker stays.
 func (c *crew) done() (stay bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,9 +60,10 @@ func (c *crew) done() (stay bool) {
 	return true
 }
 
-// findMaxThreads is how many workers there may be with so many plugins, and as many connections. The cgroup of this process, in
-// which the plugins are too, bounds all their threads; RLIMIT_NPROC those of a plugin, which has a user id of its own. The Go
-// runtimes have room left. What plugins that come later, or calls that hang beyond their deadlines, take is not known here.
+// findMaxThreads returns how many workers there may be with so many plugins, and as many connections. The cgroup of
+// this process, which the plugins share, bounds the threads of all; RLIMIT_NPROC bounds those of a plugin, which has a
+// user ID of its own. Room is left for the Go runtimes. Plugins that come later, and calls that hang beyond their
+// deadlines, are not counted: nothing is known of them yet.
 func findMaxThreads(plugins int) int {
 	left := uint64(math.MaxInt32)
 	own, _ := cgroup.OwnFolders()
@@ -79,8 +80,9 @@ func findMaxThreads(plugins int) int {
 	return min(max(n, minThreads), maxThreads)
 }
 
-// threadsWithin is how many workers and as many connections fit into so many tasks: each is a thread here, and one of a plugin
-// while a call is handled. Besides, a plugin keeps threads of idle lanes, as many at most as there were at once.
+// threadsWithin returns how many workers, and as many connections, fit into so many tasks. Each is a thread here, and
+// one of a plugin while a call is handled. A plugin also keeps the threads of idle lanes, as many at most as there were
+// at once.
 func threadsWithin(tasks, plugins int) int {
 	if n := tasks / (2*2 + 2*plugins); 2*n < lane.MaxIdleLanes {
 		return n
@@ -88,7 +90,7 @@ func threadsWithin(tasks, plugins int) int {
 	return (tasks - lane.MaxIdleLanes*plugins) / (2 * 2)
 }
 
-// tasksLeft is how many tasks there can still be in a cgroup, by its limit and those above it (pids.max).
+// tasksLeft returns how many more tasks a cgroup can have, by its limit and those above it (pids.max).
 func tasksLeft(own cgroup.Folder) uint64 {
 	left := uint64(math.MaxInt32)
 	for _, folder := range own.Upwards() {

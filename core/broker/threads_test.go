@@ -19,8 +19,8 @@ import (
 // fewTasksEnv is the folder of the cgroup in which the test runs as a process of its own.
 const fewTasksEnv = "INTERCEDE_TEST_FEW_TASKS"
 
-// TestFewTasks has a broker in a cgroup of 100 tasks, and a container with many more threads, all of which call a plugin that
-// takes its time: none is refused, and another container is answered meanwhile.
+// TestFewTasks has a broker in a cgroup of 100 tasks, and a container with many more threads, all of which call a
+// plugin that takes its time: none is refused, and another container is answered meanwhile.
 func TestFewTasks(t *testing.T) {
 	if folder := os.Getenv(fewTasksEnv); folder != "" {
 		manyCalls(t, folder)

@@ -12,7 +12,7 @@ func (b *Broker) startWorker() {
 	b.workers.Go(b.work)
 }
 
-// work waits for notifications and handles them, until the broker is closed or enough others wait.
+// work waits for notifications and handles them, until the broker is closed or enough other workers wait.
 func (b *Broker) work() {
 	d := &desk{cpu: b.processors.pin()}
 	for {

@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/intercede/intercede/core/policy"
+)
+
+// ContainerStatus is what an operator sees of an attached container.
+type ContainerStatus struct {
+	ID        string    `json:"id"`
+	Runtime   string    `json:"runtime"`
+	InitPID   int       `json:"init_pid"`
+	Attached  time.Time `json:"attached"`
+	Listeners int       `json:"listeners"`
+	Inflight  int       `json:"inflight"` // calls being handled
+	Calls     uint64    `json:"calls"`
+	Failures  uint64    `json:"failures"` // calls that got a plugin's failure verdict
+	Plugins   []string  `json:"plugins"`
+}
+
+// Status lists the attached containers, the oldest first.
+func (b *Broker) Status() []ContainerStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]ContainerStatus, 0, len(b.containers))
+	for _, a := range b.containers {
+		s := ContainerStatus{
+			ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
+			Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
+		}
+		for _, binding := range a.assigned().Bindings {
+			s.Plugins = append(s.Plugins, binding.Plugin.Name())
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(x, y ContainerStatus) int { return x.Attached.Compare(y.Attached) })
+	return list
+}
+
+// ContainerPolicy explains to an operator what an attached container got of the policy.
+type ContainerPolicy struct {
+	*policy.Effective
+	// Privileged means that the container has no user namespace of its own: its calls are left to the kernel.
+	Privileged bool `json:"privileged"`
+}
+
+// Policies explains what the attached containers with this ID got, or else those whose IDs begin so; the oldest first.
+func (b *Broker) Policies(id string) []ContainerPolicy {
+	attached := b.attachmentsOf(func(known string) bool { return known == id })
+	if len(attached) == 0 && id != "" {
+		attached = b.attachmentsOf(func(known string) bool { return strings.HasPrefix(known, id) })
+	}
+	list := []ContainerPolicy{}
+	for _, a := range attached {
+		if effective := a.explain(); effective != nil {
+			list = append(list, ContainerPolicy{effective, a.container.Privileged})
+		}
+	}
+	return list
+}
+
+// explain returns why the container has what it has; nil if that is not known, or not yet.
+func (a *attachment) explain() *policy.Effective {
+	assignment := a.assigned()
+	if assignment.Explain == nil {
+		return nil
+	}
+	effective := assignment.Explain()
+	for _, p := range a.plugins {
+		if p.fellBack != nil {
+			effective.FallBack(p.binding.Plugin.Name(), p.fellBack.Error())
+		}
+	}
+	return effective
+}
+
+func (b *Broker) attachmentsOf(wanted func(id string) bool) (found []*attachment) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range b.containers {
+		if wanted(a.container.ID) {
+			found = append(found, a)
+		}
+	}
+	slices.SortFunc(found, func(x, y *attachment) int { return x.attached.Compare(y.attached) })
+	return found
+}
