@@ -85,7 +85,8 @@ func attach(t *testing.T, e *Engine, claim container.Claim) *testcaller.Caller {
 	return c
 }
 
-// ask makes a call that the test plugin answers with 42, and the kernel with 0: the caller is the first in its pid namespace.
+// ask makes a call that the test plugin answers with 42, and the kernel with 0: the caller is the first in its pid
+// namespace.
 func ask(t *testing.T, c *testcaller.Caller) testcaller.Result {
 	t.Helper()
 	return c.Call(t, unix.SYS_GETPPID, uint64(testplugin.Return), 42, 0, 0, 0, testplugin.Magic)

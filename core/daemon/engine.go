@@ -34,12 +34,12 @@ type sharedPlugin struct {
 }
 
 const (
-	// waiting is how many threads the Go runtime may count as running Go code beyond the host's processors: workers that
-	// wait in a system call count, too. While there is none to spare, the runtime's monitor takes them from those that wait,
-	// looks every 20 µs for more, and wakes threads that find nothing to do.
+	// waiting is how many threads the Go runtime may count as running Go code beyond the host's processors: workers
+	// that wait in a system call count, too. While there is none to spare, the runtime's monitor takes them from those
+	// that wait, looks every 20 µs for more, and wakes threads that find nothing to do.
 	waiting = 8
-	// gcPercent has the garbage collector run twice as often as by default: calls make next to no garbage, and what attached
-	// containers keep would otherwise be there twice.
+	// gcPercent has the garbage collector run twice as often as by default: calls make next to no garbage, and what
+	// attached containers keep would otherwise be there twice.
 	gcPercent = 50
 )
 

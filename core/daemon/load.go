@@ -1,5 +1,5 @@
-// Package daemon puts the parts together: from a config file to running plugins, a broker, and the sockets that runtimes
-// and operators connect to.
+// Package daemon puts the parts together: from a config file to running plugins, a broker, and the sockets that
+// runtimes and operators connect to.
 package daemon
 
 import (
@@ -21,8 +21,8 @@ type Setup struct {
 	routes    filter.Routes
 }
 
-// Load reads the config at path, runs the binaries of the plugins that some container may have for their manifests and checks all of it. Nothing is
-// started. It gives every problem that it finds at once.
+// Load reads the config at path, runs the binaries of the plugins that some container may have for their manifests and
+// checks all of it. Nothing is started. It gives every problem that it finds at once.
 func Load(ctx context.Context, path string, options config.Options) (*Setup, config.Problems) {
 	doc, problems := config.Load(path, options)
 	if doc == nil {

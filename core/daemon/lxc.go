@@ -53,8 +53,8 @@ func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (
 	})
 }
 
-// monitorRefused says why a monitor is not served any more. A container that ends, and a call that is interrupted, are as it
-// should be.
+// monitorRefused says why a monitor is not served any more. A container that ends, and a call that is interrupted, are
+// as it should be.
 func (s *Server) monitorRefused(peer unix.Ucred, err error) {
 	event := s.log.Warn()
 	if errors.Is(err, io.EOF) || errors.Is(err, notify.ErrGone) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, broker.ErrOver) {

@@ -32,8 +32,8 @@ var levels = map[hclog.Level]zerolog.Level{
 // maxMessageText bounds what is logged of one message, in bytes.
 const maxMessageText = 4096
 
-// Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours, nor
-// reach the operator's terminal as they are.
+// Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours,
+// nor reach the operator's terminal as they are.
 func (s *zerologSink) Accept(_ string, level hclog.Level, message string, args ...any) {
 	event := s.log.WithLevel(levels[level])
 	if len(args) > 0 {

@@ -23,8 +23,8 @@ const (
 
 var lastSession atomic.Uint64
 
-// Session is a container's use of a plugin. It survives restarts of the plugin: the next notification attaches the container
-// again.
+// Session is a container's use of a plugin. It survives restarts of the plugin: the next notification attaches the
+// container again.
 type Session struct {
 	plugin    *Plugin
 	container *wire.Container
@@ -34,8 +34,8 @@ type Session struct {
 	last *attempt
 }
 
-// attempt is one attempt to attach the container to one run of the plugin. It does not belong to a call: when a call gives
-// up, the others must still learn whether the plugin has the container.
+// attempt is one attempt to attach the container to one run of the plugin. It does not belong to a call: when a call
+// gives up, the others must still learn whether the plugin has the container.
 type attempt struct {
 	process *process
 	id      uint64
@@ -62,8 +62,8 @@ func (a *attempt) failed() bool { return a.over() && a.err != nil }
 // succeeded reports whether the attempt is over and the plugin has the container. The session is locked.
 func (a *attempt) succeeded() bool { return a.over() && a.err == nil }
 
-// NewSession makes a session of the container, which Attach or the first notification attaches. settings is a JSON object
-// with every setting of the manifest.
+// NewSession makes a session of the container, which Attach or the first notification attaches. settings is a JSON
+// object with every setting of the manifest.
 func (p *Plugin) NewSession(container *wire.Container, settings string) *Session {
 	return &Session{plugin: p, container: container, settings: settings}
 }
@@ -77,8 +77,8 @@ func (s *Session) Attach(ctx context.Context) error {
 	return nil
 }
 
-// ensure attaches the container to the running process, if it is not attached yet. A process that dies meanwhile has not
-// seen the notification: ensure waits for the next one.
+// ensure attaches the container to the running process, if it is not attached yet. A process that dies meanwhile has
+// not seen the notification: ensure waits for the next one.
 func (s *Session) ensure(ctx context.Context) (*attempt, error) {
 	for {
 		current, err := s.plugin.running(ctx)
@@ -104,8 +104,8 @@ func (s *Session) ensure(ctx context.Context) (*attempt, error) {
 	}
 }
 
-// attachTo returns the attempt to attach the container to this process: the last one, or a new one if that has failed or was
-// for another process. The channel is closed when the attempt is over; nil: it is.
+// attachTo returns the attempt to attach the container to this process: the last one, or a new one if that has failed
+// or was for another process. The channel is closed when the attempt is over; nil: it is.
 func (s *Session) attachTo(p *process) (*attempt, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,10 +142,10 @@ func (s *Session) finish(a *attempt) {
 	a.cancel, a.done = nil, nil
 }
 
-// Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response carries.
-// The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at the latest. The
-// error wraps lane.ErrDied, ErrDisabled, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's cause, or says how the
-// plugin failed.
+// Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response
+// carries. The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at
+// the latest. The error wraps lane.ErrDied, ErrDisabled, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's
+// cause, or says how the plugin failed.
 func (s *Session) Handle(ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int) (*wire.Response, *lane.Descriptor, error) {
 	a := s.ready()
 	if a == nil {
@@ -196,8 +196,8 @@ func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, call
 	return nil, nil, classify(ctx, a.process, err)
 }
 
-// classify turns what a call returned into one of Handle's errors. A plugin's death shows as a broken connection before the
-// lifeline ends.
+// classify turns what a call returned into one of Handle's errors. A plugin's death shows as a broken connection before
+// the lifeline ends.
 func classify(ctx context.Context, p *process, err error) error {
 	switch {
 	case ctx.Err() != nil:

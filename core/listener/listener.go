@@ -1,8 +1,8 @@
 // Package listener waits on many seccomp listeners at once.
 //
-// Any number of threads may wait in Poller.Wait; each event goes to one of them, and the listener then stays silent until
-// it is armed again. So one thread at a time receives from a listener, which is what makes RECV safe from blocking (see
-// internal/notify), and not arming a listener is how its callers are made to wait in the kernel.
+// Any number of threads may wait in Poller.Wait; each event goes to one of them, and the listener then stays silent
+// until it is armed again. So one thread at a time receives from a listener, which is what makes RECV safe from
+// blocking (see internal/notify), and not arming a listener is how its callers are made to wait in the kernel.
 package listener
 
 import (
