@@ -59,20 +59,22 @@ type Source struct {
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.
-func Listen(path string, source Source) (*Server, error) {
+func Listen(path string) (*Server, error) {
 	s, err := socket.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
+	return &Server{s, &http.Server{ReadTimeout: peerTimeout, WriteTimeout: peerTimeout, ConnContext: withPeer}}, nil
+}
+
+func (s Source) routes() http.Handler {
 	routes := http.NewServeMux()
-	routes.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, source.Status()) })
+	routes.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Status()) })
 	routes.HandleFunc("GET "+policyPath, func(w http.ResponseWriter, r *http.Request) {
-		answer(w, source.Policies(r.URL.Query().Get("id")))
+		answer(w, s.Policies(r.URL.Query().Get("id")))
 	})
-	routes.HandleFunc("POST "+interceptionPath, source.answerInterception)
-	return &Server{s, &http.Server{
-		Handler: routes, ReadTimeout: peerTimeout, WriteTimeout: peerTimeout, ConnContext: withPeer,
-	}}, nil
+	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
+	return routes
 }
 
 func answer(w http.ResponseWriter, value any) {
@@ -80,8 +82,9 @@ func answer(w http.ResponseWriter, value any) {
 	json.NewEncoder(w).Encode(value) // fails only when the peer is gone
 }
 
-// Serve answers until Close, and returns nil then.
-func (s *Server) Serve() error {
+// Serve answers from source until Close, and returns nil then.
+func (s *Server) Serve(source Source) error {
+	s.http.Handler = source.routes()
 	if err := s.http.Serve(s.socket.Listener()); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("the admin socket %q: %w", s.socket.Path(), err)
 	}

@@ -20,7 +20,7 @@ const maxDescription = 8 << 20
 // Interception is what a seccomp filter for one container notifies.
 type Interception struct {
 	Socket    string    // for OCI runtimes: the filter's listenerPath
-	Manifests Manifests // of the plugins that the container has, see daemon.Setup.For; none: it needs no filter
+	Manifests Manifests // of the plugins that the container has, see daemon.Setup.ManifestsFor; none: it needs no filter
 }
 
 // Manifests are protobuf's JSON in JSON.

@@ -24,12 +24,12 @@ func listen(t *testing.T, source Source) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
-	s, err := Listen(path, source)
+	s, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve() }()
+	go func() { served <- s.Serve(source) }()
 	t.Cleanup(func() {
 		if err := errors.Join(s.Close(), <-served); err != nil {
 			t.Error(err)

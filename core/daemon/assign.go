@@ -10,9 +10,9 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// For is what the described container gets, with the manifests of the plugins that it has enabled, without the syscalls
-// that its settings leave switched off. Without such a plugin nothing of the container's calls needs to be notified.
-func (s *Setup) For(d policy.Description) (*policy.Effective, []*wire.Manifest) {
+// ManifestsFor returns the manifests of the plugins that the described container has enabled, without the syscalls that its
+// settings leave switched off. Without such a plugin none of the container's calls needs to be intercepted.
+func (s *Setup) ManifestsFor(d policy.Description) []*wire.Manifest {
 	effective := s.Policy.For(d)
 	var manifests []*wire.Manifest
 	for i, p := range s.Policy.Plugins {
@@ -20,7 +20,7 @@ func (s *Setup) For(d policy.Description) (*policy.Effective, []*wire.Manifest) 
 			manifests = append(manifests, wire.Narrow(s.installed[i], state.SettingsJSON()))
 		}
 	}
-	return effective, manifests
+	return manifests
 }
 
 // assign finds which of the bindings a container gets, and with which settings.

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
@@ -56,9 +55,7 @@ func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	if s.control, err = control.Listen(s.sockets.control, control.Source{
-		Status: s.status, Policies: s.policies, Interception: s.interception,
-	}); err != nil {
+	if s.control, err = control.Listen(s.sockets.control); err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(setup, log); err != nil {
@@ -79,7 +76,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		}
 		failed <- err
 	}
-	go serve(s.control.Serve)
+	go serve(func() error {
+		return s.control.Serve(control.Source{Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
+	})
 	go serve(func() error { return s.serveMonitors(ctx) })
 	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
 	err := s.runtimes.Serve(ctx, func(a oci.Arrival) { s.attach(ctx, a) })
@@ -165,10 +164,7 @@ func (s *Server) status() *control.Status {
 	}
 }
 
-func (s *Server) policies(id string) []broker.ContainerPolicy { return s.engine.Policies(id) }
-
 // interception says what a filter for the described container notifies. It is asked before the container is made.
 func (s *Server) interception(d policy.Description) *control.Interception {
-	_, manifests := s.setup.Load().For(d)
-	return &control.Interception{Socket: s.sockets.runtime, Manifests: manifests}
+	return &control.Interception{Socket: s.sockets.runtime, Manifests: s.setup.Load().ManifestsFor(d)}
 }
