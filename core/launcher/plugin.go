@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// A run that ends sooner than steadyAfter counts as a failure of the plugin as a whole.
+	// steadyAfter is how long a run must last: one that ends sooner counts as a failure.
 	steadyAfter = 30 * time.Second
-	// maxFailures of those in a row, and the plugin is disabled.
+	// maxFailures is how many failures in a row are borne: after one more the plugin is disabled.
 	maxFailures = 10
 
 	firstBackoff = 50 * time.Millisecond
@@ -36,7 +36,7 @@ type Spec struct {
 	Name   string
 	Path   string
 	SHA256 string // in hex; empty for any
-	// GRPC has all calls go over gRPC, as those of a plugin that takes no lanes.
+	// GRPC makes all calls go over gRPC, like those of a plugin that has no lanes.
 	GRPC bool
 }
 
@@ -50,7 +50,7 @@ type Status struct {
 	Error    string `json:"error,omitempty"` // why it last ended or could not start
 }
 
-// Plugin is a plugin that is kept running.
+// Plugin is a running plugin, which is started again if it dies.
 type Plugin struct {
 	spec     Spec
 	manifest *wire.Manifest
@@ -87,10 +87,10 @@ func Start(spec Spec, manifest *wire.Manifest, log zerolog.Logger) (*Plugin, err
 	return p, nil
 }
 
-// Name is the plugin's name.
+// Name returns the plugin's name.
 func (p *Plugin) Name() string { return p.spec.Name }
 
-// Manifest is the plugin's manifest; it is not to be changed.
+// Manifest returns the plugin's manifest, which must not be changed.
 func (p *Plugin) Manifest() *wire.Manifest { return p.manifest }
 
 // Stop ends the plugin and waits until its process is gone. Calls in it fail with lane.ErrDied.
@@ -99,33 +99,25 @@ func (p *Plugin) Stop() {
 	<-p.done
 }
 
-// supervise waits for the end of a run and starts the next, until the plugin is stopped or fails too often.
+// supervise keeps the plugin running, and notes why it gave up.
 func (p *Plugin) supervise(ctx context.Context, current *process) {
 	defer close(p.done)
+	p.finish(p.keepRunning(ctx, current))
+}
+
+// keepRunning starts the next run after the end of each, until the plugin is stopped or fails too often.
+func (p *Plugin) keepRunning(ctx context.Context, current *process) error {
 	wait := firstBackoff
 	for failures := 0; ; {
-		var err error
-		if current != nil {
-			select {
-			case <-ctx.Done():
-			case <-current.Dead():
-				err = fmt.Errorf("the process %d ended after %v", current.PID, time.Since(current.started).Round(time.Millisecond))
-			}
-			p.set(nil, err)
-			current.Stop()
+		if p.awaitEnd(ctx, current) {
+			failures, wait = 0, firstBackoff
 		}
 		if ctx.Err() != nil {
-			p.finish(errStopped)
-			return
-		}
-		if current != nil && time.Since(current.started) >= steadyAfter {
-			failures = 0
-			wait = firstBackoff
+			return errStopped
 		}
 		if failures++; failures > maxFailures {
 			p.log.Error().Err(p.lastError()).Int("failures", failures).Msg("plugin disabled: it failed too often in a row; its calls get the failure verdict until intercede is restarted or reloaded")
-			p.finish(ErrDisabled)
-			return
+			return ErrDisabled
 		}
 		p.log.Warn().Err(p.lastError()).Msg("restarting the plugin")
 		select {
@@ -135,6 +127,23 @@ func (p *Plugin) supervise(ctx context.Context, current *process) {
 		wait = min(wait*3/2, maxBackoff)
 		current = p.restart(ctx)
 	}
+}
+
+// awaitEnd waits until the run ends, or the plugin is stopped, and cleans up after it. It reports whether the run was a
+// steady one. A run that did not start is nil.
+func (p *Plugin) awaitEnd(ctx context.Context, run *process) (steady bool) {
+	if run == nil {
+		return false
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-run.Dead():
+		err = fmt.Errorf("the process %d ended after %v", run.PID, time.Since(run.started).Round(time.Millisecond))
+	}
+	p.set(nil, err)
+	run.Stop()
+	return time.Since(run.started) >= steadyAfter
 }
 
 // restart starts the next run; nil if that failed.
@@ -150,7 +159,7 @@ func (p *Plugin) restart(ctx context.Context) *process {
 	return next
 }
 
-// set makes next the current process (nil: none) and wakes who waits for one.
+// set makes next the current process (nil: none) and wakes those that wait for one.
 func (p *Plugin) set(next *process, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,7 +185,7 @@ func (p *Plugin) lastError() error {
 	return p.last
 }
 
-// running gives the current process, and waits for one while the plugin restarts.
+// running returns the current process, and waits for one while the plugin restarts.
 func (p *Plugin) running(ctx context.Context) (*process, error) {
 	for {
 		p.mu.Lock()
@@ -196,7 +205,7 @@ func (p *Plugin) running(ctx context.Context) (*process, error) {
 	}
 }
 
-// Status says how the plugin is.
+// Status returns the plugin's state.
 func (p *Plugin) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
