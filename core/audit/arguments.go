@@ -12,8 +12,8 @@ import (
 // maxText bounds what is shown of a caller's string or memory, in bytes.
 const maxText = 128
 
-// arguments shows the call's arguments as its plugin declared them: path="/dev/null" mode=S_IFCHR|0666. Text of the
-// caller is quoted and bounded. Without a declaration all six registers are shown.
+// arguments shows the call's arguments as its plugin declared them: path="/dev/null" mode=S_IFCHR|0666. The caller's
+// text is quoted and bounded. Without a declaration it shows all six registers.
 func arguments(r Record) string {
 	if r.Declared == nil {
 		return fmt.Sprintf("%#x", r.Notification.Args)
@@ -34,7 +34,7 @@ func argument(r Record, i int, format wire.Argument_Format) string {
 	return register(r.Notification.Args[i], format)
 }
 
-// memory shows what was read, or the pointer and why it could not be read.
+// memory shows what was read, or the pointer and why reading failed.
 func memory(pointer uint64, read *wire.Read, copied *wire.Memory) string {
 	if errno := copied.GetErrno(); errno != 0 {
 		return fmt.Sprintf("%#x(%s)", pointer, errnoName(unix.Errno(errno)))
@@ -95,7 +95,7 @@ func archName(arch uint32) string {
 	return fmt.Sprintf("%#x", arch)
 }
 
-// errnoName is a plugin's word in the end: it may be a number that has no name.
+// errnoName names an errno. A plugin may have chosen it, so it may be a number without a name.
 func errnoName(errno unix.Errno) string {
 	if name := unix.ErrnoName(errno); name != "" {
 		return name

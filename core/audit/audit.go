@@ -1,4 +1,4 @@
-// Package audit writes what happened: one record for each intercepted call.
+// Package audit logs one record for each intercepted call.
 package audit
 
 import (
@@ -23,7 +23,7 @@ const (
 
 // Outcome is how a call ended, and by whom.
 type Outcome struct {
-	Plugin string // empty: no plugin wanted the call
+	Plugin string // that decided; empty: none did
 	Kind   Kind
 	Value  int64
 	Errno  unix.Errno
@@ -34,12 +34,12 @@ type Outcome struct {
 type Record struct {
 	Container    string
 	Syscall      string
-	Declared     *wire.Syscall  // by the plugin that had the call; nil if none had it
+	Declared     *wire.Syscall  // by the last plugin that was asked; nil: none was
 	Reads        []*wire.Memory // what it declared to read
 	Notification *notify.Notification
 	Outcome      Outcome
 	Duration     time.Duration // from the receipt to the answer
-	InPlugin     time.Duration // of that, while plugins had the call
+	InPlugin     time.Duration // the part of it that plugins took
 }
 
 // Log writes records: calls at debug level, failures of plugins at warn level.

@@ -1,4 +1,4 @@
-// Package control is the admin socket: HTTP with JSON on a Unix socket that its owner alone can connect to.
+// Package control is the admin socket: HTTP with JSON on a Unix socket that only its owner can connect to.
 //
 //	GET /v1/status          a [Status]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
@@ -27,15 +27,15 @@ const (
 	policyPath       = "/v1/policy"
 	interceptionPath = "/v1/interception"
 
-	// maxAnswer is far above what the status of 10,000 containers takes, in bytes.
+	// maxAnswer bounds an answer, in bytes, far above the status of 10,000 containers.
 	maxAnswer = 64 << 20
 
-	peerTimeout   = 10 * time.Second // for a peer to send its request, and to take the answer
+	peerTimeout   = 10 * time.Second // for a peer to send its request, and to receive the answer
 	closeTimeout  = time.Second
 	clientTimeout = 10 * time.Second
 )
 
-// Status is what a daemon is doing.
+// Status is the state of a daemon.
 type Status struct {
 	PID        int                      `json:"pid"`
 	Started    time.Time                `json:"started"`
@@ -51,7 +51,7 @@ type Server struct {
 	http   *http.Server
 }
 
-// Source is where the answers come from.
+// Source has the answers.
 type Source struct {
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
@@ -91,7 +91,7 @@ func (s *Server) Serve(source Source) error {
 	return nil
 }
 
-// Close lets the requests under way end, for a moment, and removes the socket.
+// Close waits a moment for the requests under way, and removes the socket.
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -114,7 +114,8 @@ func GetStatus(ctx context.Context, path string) (*Status, error) {
 	return status, nil
 }
 
-// GetPolicies asks the same daemon for the policies of the attached containers with this id, or whose ids begin so.
+// GetPolicies asks the daemon whose admin socket is at path for what the attached containers with this ID got, or those
+// whose IDs begin so.
 func GetPolicies(ctx context.Context, path, id string) ([]broker.ContainerPolicy, error) {
 	var policies []broker.ContainerPolicy
 	if err := get(ctx, path, policyPath+"?id="+url.QueryEscape(id), &policies); err != nil {

@@ -17,16 +17,16 @@ import (
 // maxDescription bounds the description of a container, in bytes: the annotations of a real one exceed 32 KiB.
 const maxDescription = 8 << 20
 
-// Interception is what a seccomp filter for one container notifies.
+// Interception is what a seccomp filter for one container must intercept.
 type Interception struct {
 	Socket    string    // for OCI runtimes: the filter's listenerPath
-	Manifests Manifests // of the plugins that the container has, see daemon.Setup.ManifestsFor; none: it needs no filter
+	Manifests Manifests // of the container's plugins, see daemon.Setup.ManifestsFor; none: it needs no filter
 }
 
-// Manifests are protobuf's JSON in JSON.
+// Manifests are encoded in JSON as protobuf does it.
 type Manifests []*wire.Manifest
 
-// MarshalJSON gives an array.
+// MarshalJSON encodes an array.
 func (m Manifests) MarshalJSON() ([]byte, error) {
 	texts := make([]json.RawMessage, len(m))
 	for i := range m {
@@ -38,7 +38,7 @@ func (m Manifests) MarshalJSON() ([]byte, error) {
 	return json.Marshal(texts)
 }
 
-// UnmarshalJSON takes what MarshalJSON gives.
+// UnmarshalJSON decodes what MarshalJSON encodes.
 func (m *Manifests) UnmarshalJSON(text []byte) error {
 	var texts []json.RawMessage
 	if err := json.Unmarshal(text, &texts); err != nil {
@@ -54,8 +54,8 @@ func (m *Manifests) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// GetInterception asks the daemon whose admin socket is at path what a filter for the described container notifies. The
-// container's PeerUID is the caller's user id, whatever it says.
+// GetInterception asks the daemon whose admin socket is at path what a filter for the described container must
+// intercept. The daemon replaces PeerUID by this process's user ID.
 func GetInterception(ctx context.Context, path string, d policy.Description) (*Interception, error) {
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -80,7 +80,7 @@ func (s Source) answerInterception(w http.ResponseWriter, r *http.Request) {
 
 type peerKey struct{}
 
-// withPeer keeps the user id of a connection's peer for its requests.
+// withPeer stores the user ID of a connection's peer in the context of its requests.
 func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -93,7 +93,7 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, peer.Uid)
 }
 
-// peerOf is nil if the kernel did not tell.
+// peerOf returns the user ID that withPeer stored; nil: the kernel did not tell.
 func peerOf(ctx context.Context) *uint32 {
 	uid, ok := ctx.Value(peerKey{}).(uint32)
 	if !ok {

@@ -10,8 +10,8 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// ManifestsFor returns the manifests of the plugins that the described container has enabled, without the syscalls that its
-// settings leave switched off. Without such a plugin none of the container's calls needs to be intercepted.
+// ManifestsFor returns the manifests of the plugins that the described container has enabled, without the syscalls that
+// its settings leave switched off. Without such a plugin none of the container's calls needs to be intercepted.
 func (s *Setup) ManifestsFor(d policy.Description) []*wire.Manifest {
 	effective := s.Policy.For(d)
 	var manifests []*wire.Manifest
@@ -49,7 +49,7 @@ func (e *Engine) reportIgnored(c *container.Container, effective *policy.Effecti
 	}
 }
 
-// share returns the bindings of the container before, if they are the same: most containers' are.
+// share returns the previous container's bindings if they are the same, as for most containers: so they are there once.
 func (e *Engine) share(bindings []broker.Binding) []broker.Binding {
 	if last := e.lastBindings.Load(); last != nil && slices.Equal(*last, bindings) {
 		return *last

@@ -23,7 +23,7 @@ type Engine struct {
 	mu      sync.Mutex
 	plugins []*sharedPlugin
 
-	lastBindings atomic.Pointer[[]broker.Binding] // of the last container that came
+	lastBindings atomic.Pointer[[]broker.Binding] // of the last container that was attached
 }
 
 // sharedPlugin is a running plugin that generations share.
@@ -34,12 +34,12 @@ type sharedPlugin struct {
 }
 
 const (
-	// waiting is how many threads the Go runtime may count as running Go code beyond the host's processors: workers
-	// that wait in a system call count, too. While there is none to spare, the runtime's monitor takes them from those
-	// that wait, looks every 20 µs for more, and wakes threads that find nothing to do.
+	// waiting is how many threads the Go runtime may count as running Go code beyond the host's processors. Workers
+	// that wait in a system call count, too. Without any to spare, the runtime's monitor takes them from those that
+	// wait, looks every 20 µs for more, and wakes threads that find nothing to do.
 	waiting = 8
-	// gcPercent has the garbage collector run twice as often as by default: calls make next to no garbage, and what
-	// attached containers keep would otherwise be there twice.
+	// gcPercent makes the garbage collector run twice as often as by default. Calls make next to no garbage, and the
+	// heap that attached containers keep would otherwise double before each run.
 	gcPercent = 50
 )
 
@@ -64,8 +64,8 @@ func Start(setup *Setup, log zerolog.Logger) (*Engine, error) {
 	return e, nil
 }
 
-// Reload gives containers that come from now on the new setup. Those there keep theirs, and the plugins that they use
-// run on until the last of them is gone.
+// Reload gives the containers that are attached from now on the new setup. The others keep theirs, and the plugins that
+// they use run on until the last of them is gone.
 func (e *Engine) Reload(setup *Setup) error {
 	next, err := e.start(setup)
 	if err != nil {
@@ -75,7 +75,7 @@ func (e *Engine) Reload(setup *Setup) error {
 	return nil
 }
 
-// start starts what the setup needs that does not run yet, all at once.
+// start starts the plugins that the setup needs and that do not run yet, all at once.
 func (e *Engine) start(setup *Setup) (*broker.Generation, error) {
 	plugins := make([]*sharedPlugin, len(setup.Policy.Plugins))
 	errs := make([]error, len(plugins))
@@ -105,7 +105,7 @@ func (e *Engine) start(setup *Setup) (*broker.Generation, error) {
 	return generation, nil
 }
 
-// acquire finds the running plugin that the setup names, or starts it.
+// acquire finds the running plugin for entry i of the setup, or starts it.
 func (e *Engine) acquire(setup *Setup, i int) (*sharedPlugin, error) {
 	wanted, manifest := setup.Policy.Plugins[i], setup.installed[i]
 	spec := launcher.Spec{Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256}
@@ -129,7 +129,7 @@ func (e *Engine) acquire(setup *Setup, i int) (*sharedPlugin, error) {
 	return p, nil
 }
 
-// release stops the plugins that nothing uses any more.
+// release gives up a generation's plugins, and stops those that no other has.
 func (e *Engine) release(plugins []*sharedPlugin) {
 	var unused []*sharedPlugin
 	e.mu.Lock()
@@ -154,7 +154,7 @@ func (e *Engine) remove(gone *sharedPlugin) {
 	e.plugins = slices.DeleteFunc(e.plugins, func(p *sharedPlugin) bool { return p == gone })
 }
 
-// Status says what runs.
+// Status returns the state of the plugins and of the containers.
 func (e *Engine) Status() ([]launcher.Status, []broker.ContainerStatus) {
 	e.mu.Lock()
 	running := slices.Clone(e.plugins)

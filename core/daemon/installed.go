@@ -13,7 +13,7 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// Installed is a plugin whose binary is there, or that the config names.
+// Installed is a plugin that is installed, or that the config names.
 type Installed struct {
 	Name     string
 	Path     string
@@ -22,7 +22,7 @@ type Installed struct {
 	Err      error
 }
 
-// ListInstalled finds the plugins of the config and of its plugin folder, by name, and runs their binaries for their
+// ListInstalled lists the plugins of the config and of its plugin folder, by name. It runs their binaries for their
 // manifests.
 func ListInstalled(ctx context.Context, doc *config.Document) []*Installed {
 	var list []*Installed
@@ -45,7 +45,7 @@ func ListInstalled(ctx context.Context, doc *config.Document) []*Installed {
 	return list
 }
 
-// installedNames are the names of the plugins whose binaries are in the folder: none in one that cannot be read.
+// installedNames returns the names of the plugins whose binaries are in the folder: none if it cannot be read.
 func installedNames(folder string) []string {
 	var names []string
 	entries, _ := os.ReadDir(folder)

@@ -15,14 +15,16 @@ import (
 
 // Setup is a config that was checked as a whole: the file, the plugins' binaries and manifests, the settings.
 type Setup struct {
-	Policy    *policy.Policy
-	Manifests []*wire.Manifest // of Policy.Plugins, in their order, with the syscalls that some container's settings leave switched on
-	installed []*wire.Manifest // the same as the binaries print them
+	Policy *policy.Policy
+	// Manifests are those of Policy.Plugins, in their order, without the syscalls that the settings of every container
+	// leave switched off.
+	Manifests []*wire.Manifest
+	installed []*wire.Manifest // the same, as the binaries print them
 	routes    filter.Routes
 }
 
-// Load reads the config at path, runs the binaries of the plugins that some container may have for their manifests and
-// checks all of it. Nothing is started. It gives every problem that it finds at once.
+// Load reads the config at path, reads the manifests of the plugins that some container may have by running their
+// binaries, and checks all of it. It starts nothing, and returns all problems at once.
 func Load(ctx context.Context, path string, options config.Options) (*Setup, config.Problems) {
 	doc, problems := config.Load(path, options)
 	if doc == nil {

@@ -21,7 +21,7 @@ func (s *Server) serveMonitor(ctx context.Context, c *lxc.Connection) {
 	}
 }
 
-// relay answers a connection's notifications until it ends.
+// relay answers the notifications of a connection until it ends.
 func (s *Server) relay(ctx context.Context, c *lxc.Connection) error {
 	x, err := c.Receive()
 	if err != nil {
@@ -53,8 +53,7 @@ func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (
 	})
 }
 
-// monitorRefused says why a monitor is not served any more. A container that ends, and a call that is interrupted, are
-// as it should be.
+// monitorRefused logs why a monitor is not served any more. That a container ends, or a call is interrupted, is normal.
 func (s *Server) monitorRefused(peer unix.Ucred, err error) {
 	event := s.log.Warn()
 	if errors.Is(err, io.EOF) || errors.Is(err, notify.ErrGone) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, broker.ErrOver) {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Server is the daemon: an engine behind the sockets that runtimes and operators connect to.
+// Server is the daemon: an engine, and the sockets that runtimes and operators connect to.
 type Server struct {
 	log      zerolog.Logger
 	engine   *Engine
@@ -27,10 +27,10 @@ type Server struct {
 
 	started time.Time
 	sockets sockets
-	setup   atomic.Pointer[Setup] // of containers that come from now on
+	setup   atomic.Pointer[Setup] // of containers that are attached from now on
 }
 
-// sockets are what a reload cannot change.
+// sockets are paths, which a reload cannot change.
 type sockets struct{ runtime, lxc, control string }
 
 func socketsOf(setup *Setup) sockets {
@@ -86,7 +86,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(err, s.control.Close(), <-failed, <-failed)
 }
 
-// serveMonitors takes connections of LXC's monitors, where there is a socket for them, until ctx is done.
+// serveMonitors serves LXC's monitors, if there is a socket for them, until ctx is done.
 func (s *Server) serveMonitors(ctx context.Context) error {
 	if s.monitors == nil {
 		return nil
@@ -94,7 +94,7 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 	return s.monitors.Serve(ctx, s.engine.MaxConnections(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
-// Reload gives containers that come from now on the new setup; see [Engine.Reload].
+// Reload gives the containers that are attached from now on the new setup; see [Engine.Reload].
 func (s *Server) Reload(setup *Setup) error {
 	if err := s.engine.Reload(setup); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	}
 }
 
-// refused is called for each connection of a runtime that brought nothing.
+// refused is called for each connection of a runtime that did not bring a listener.
 func (s *Server) refused(peer unix.Ucred, err error) {
 	event := s.log.Warn()
 	if errors.Is(err, oci.ErrNothingSent) || errors.Is(err, context.Canceled) {
@@ -164,7 +164,7 @@ func (s *Server) status() *control.Status {
 	}
 }
 
-// interception says what a filter for the described container notifies. It is asked before the container is made.
+// interception returns what a filter for the described container must intercept. The container does not exist yet.
 func (s *Server) interception(d policy.Description) *control.Interception {
 	return &control.Interception{Socket: s.sockets.runtime, Manifests: s.setup.Load().ManifestsFor(d)}
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // openBinary opens a plugin's binary if it may be trusted: a regular executable file that, like every folder above it,
-// only root or the broker's own user can change, with the SHA-256 wanted (in hex, empty for any). What is checked is
-// what is executed, by descriptor.
+// only root or the broker's own user can change, with the wanted SHA-256 (in hex; empty: any). The descriptor that is
+// checked is also what is executed.
 func openBinary(path, wantSHA256 string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for its writer
 	if err != nil {
@@ -67,7 +67,7 @@ func checkFolders(path string) error {
 		next := filepath.Join(at, rest[0])
 		rest = rest[1:]
 		text, err := os.Readlink(next)
-		if err != nil { // no link
+		if err != nil { // not a link
 			at = next
 			continue
 		}

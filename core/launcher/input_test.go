@@ -139,7 +139,7 @@ func TestSumAccepted(t *testing.T) {
 func TestManifestRefused(t *testing.T) {
 	sdktest.RequireRoot(t)
 	for name, want := range map[string][]string{
-		"bad_garbage": {"prints no manifest", "protocol version 1"},
+		"bad_garbage": {"does not print a manifest", "protocol version 1"},
 		"bad_endless": {"manifest"},
 		"bad_status":  {"exit status 9", "no such luck"},
 		"bad_name":    {`is the plugin "another"`, "name it so in the config"},

@@ -10,7 +10,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// newHclog is the logger that go-plugin wants, writing to ours. What a plugin logs arrives here too.
+// newHclog makes the logger that go-plugin wants, which writes to ours. What a plugin logs arrives here too.
 func newHclog(name string, log zerolog.Logger) hclog.Logger {
 	logger := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Level: hclog.Trace, Output: io.Discard})
 	logger.RegisterSink(&zerologSink{log})
@@ -42,7 +42,7 @@ func (s *zerologSink) Accept(_ string, level hclog.Level, message string, args .
 	event.Msg(printable(message))
 }
 
-// printable shows what is no printable character as a question mark.
+// printable replaces what is not a printable character by a question mark.
 func printable(text string) string {
 	if len(text) > maxMessageText {
 		text = text[:maxMessageText] + "..."

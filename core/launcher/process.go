@@ -70,7 +70,7 @@ func (p *process) compareManifest(want *wire.Manifest) error {
 	return nil
 }
 
-// suspectAfter suspects the plugin if the error is of a missed deadline, or of a connection that is not there.
+// suspectAfter suspects the plugin if the error means that it missed a deadline, or that its connection is broken.
 func (p *process) suspectAfter(err error, log hclog.Logger) {
 	code := status.Code(err)
 	if errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Unavailable {
@@ -78,7 +78,7 @@ func (p *process) suspectAfter(err error, log hclog.Logger) {
 	}
 }
 
-// suspect kills a plugin that does not answer a health check either. One that is only slow goes on.
+// suspect kills a plugin that does not answer a health check either. One that is only slow lives on.
 func (p *process) suspect(log hclog.Logger) {
 	if !p.suspected.CompareAndSwap(false, true) {
 		return

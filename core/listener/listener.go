@@ -1,8 +1,8 @@
 // Package listener waits on many seccomp listeners at once.
 //
-// Any number of threads may wait in Poller.Wait; each event goes to one of them, and the listener then stays silent
-// until it is armed again. So one thread at a time receives from a listener, which is what makes RECV safe from
-// blocking (see internal/notify), and not arming a listener is how its callers are made to wait in the kernel.
+// Any number of threads may wait in Poller.Wait. Each event goes to one of them, and the listener then stays silent
+// until it is armed again. So only one thread at a time receives from a listener, and RECV does not block (see
+// internal/notify). The callers of a listener that is not armed wait in the kernel.
 package listener
 
 import (
@@ -16,13 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrClosed is what Wait returns after Close.
+// ErrClosed is returned by Wait after Close.
 var ErrClosed = errors.New("the poller is closed")
 
 // Poller is an epoll instance.
 type Poller struct {
 	epoll int
-	wake  int // eventfd; readable for ever once the poller is closed
+	wake  int // eventfd; readable for ever after Close
 
 	mu        sync.Mutex
 	lastKey   uint64
@@ -59,8 +59,8 @@ func (p *Poller) control(op, fd int, events uint32, key uint64) error {
 	return nil
 }
 
-// Listener is one notify fd in a poller. It is counted: the descriptor is closed when Close has been called and every
-// Hold is released, so that a late answer never reaches a reused descriptor.
+// Listener is one seccomp listener in a poller. Its descriptor is closed after Close and the Release of every Hold, so
+// that a late answer never reaches a reused descriptor.
 type Listener struct {
 	notify.FD
 	poller *Poller
@@ -69,12 +69,12 @@ type Listener struct {
 	refs   atomic.Int64
 	data   any
 
-	mu     sync.Mutex // between Arm and Close: the descriptor's number may be another's after it
+	mu     sync.Mutex // between Arm and Close: the descriptor's number may be another's after Close
 	closed bool
 }
 
-// Add takes the listener over, with data of the caller's. It is silent until it is armed. When Add returns an error the
-// file is still the caller's.
+// Add takes the file over, with data for Listener.Data. The listener is silent until it is armed. When Add returns an
+// error the file still belongs to the caller.
 func (p *Poller) Add(file *os.File, data any) (*Listener, error) {
 	notify.FD(file.Fd()).SyncWakeUp() // where the kernel has it
 	l := &Listener{FD: notify.FD(file.Fd()), poller: p, file: file, data: data}
@@ -83,7 +83,7 @@ func (p *Poller) Add(file *os.File, data any) (*Listener, error) {
 	defer p.mu.Unlock()
 	p.lastKey++
 	l.key = p.lastKey
-	// No events asked for: only EPOLLHUP and EPOLLERR, which cannot be masked, would come; ONESHOT after an event too.
+	// Without any event asked for, only EPOLLHUP and EPOLLERR come, which cannot be masked.
 	if err := p.control(unix.EPOLL_CTL_ADD, int(l.FD), unix.EPOLLONESHOT, l.key); err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (p *Poller) Add(file *os.File, data any) (*Listener, error) {
 	return l, nil
 }
 
-// Data is what Add was given.
+// Data returns what Add was given.
 func (l *Listener) Data() any { return l.data }
 
 // Arm asks for the listener's next event.
@@ -114,7 +114,7 @@ func (l *Listener) Release() {
 	}
 }
 
-// Close takes the listener out of the poller. Callers that still wait get ENOSYS when the last Hold is released
+// Close removes the listener from the poller. Callers that still wait get ENOSYS when the last Hold is released
 // (seccomp_unotify(2)). A second Close does nothing.
 func (l *Listener) Close() {
 	l.mu.Lock()
@@ -134,7 +134,7 @@ func (p *Poller) forget(l *Listener) {
 	delete(p.listeners, l.key)
 }
 
-// hold finds a listener that is not closed yet, and holds it.
+// hold returns the listener with the key, held; nil if it is closed.
 func (p *Poller) hold(key uint64) *Listener {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,8 +145,8 @@ func (p *Poller) hold(key uint64) *Listener {
 	return l
 }
 
-// Wait waits for an event of an armed listener: a notification to receive, or hangup: the last filtered task is gone.
-// The listener is held: its taker calls Release.
+// Wait waits for an event of an armed listener: a notification to receive, or, with hangup, the end of the last
+// filtered task. The listener is held: the caller must call Release.
 func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 	var events [1]unix.EpollEvent
 	for {
@@ -165,7 +165,8 @@ func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 		switch {
 		case l == nil:
 		case events[0].Events == unix.EPOLLERR:
-			// A signal came while the kernel looked (seccomp_notify_poll, kernel/seccomp.c): it knows nothing.
+			// A signal interrupted the kernel's look at the listener (seccomp_notify_poll, kernel/seccomp.c): look
+			// again.
 			if l.Arm() != nil {
 				return l, true, nil
 			}
@@ -176,13 +177,13 @@ func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 	}
 }
 
-// Close makes every Wait return ErrClosed, now and later. It leaves the listeners open.
+// Close makes every Wait return ErrClosed, now and later. It does not close the listeners.
 func (p *Poller) Close() {
 	var one = [8]byte{7: 1}
 	unix.Write(p.wake, one[:])
 }
 
-// Release gives the poller's descriptors back, when no Wait runs any more.
+// Release closes the poller's descriptors. It is called when no Wait runs any more.
 func (p *Poller) Release() {
 	unix.Close(p.wake)
 	unix.Close(p.epoll)
