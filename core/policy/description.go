@@ -44,7 +44,7 @@ func (d Description) completed() Description {
 		d.Image = d.annotation(imageAnnotations)
 	}
 	if d.Labels == nil {
-		json.Unmarshal([]byte(d.Annotations[labelsAnnotation]), &d.Labels) // fails for what is not a JSON object: it has no labels
+		json.Unmarshal([]byte(d.Annotations[labelsAnnotation]), &d.Labels) // what is not a JSON object has no labels
 	}
 	return d
 }
