@@ -35,7 +35,7 @@ func record(path *wire.Memory) Record {
 	}
 }
 
-// write gives the record's line, decoded; nil: none was written.
+// write returns the record's line, decoded; nil: none was written.
 func write(t *testing.T, level zerolog.Level, r Record) map[string]any {
 	t.Helper()
 	var text bytes.Buffer

@@ -53,7 +53,8 @@ func (a *attachment) prepare(ctx context.Context) {
 	a.prepared.Do(func() {
 		assignment := a.generation.assign(a.container)
 		if a.container.Privileged {
-			a.broker.log.Warn().Str("container", a.container.ID).Msg("the container has no user namespace of its own: its calls are left to the kernel")
+			a.broker.log.Warn().Str("container", a.container.ID).
+				Msg("the container has no user namespace of its own: its calls are left to the kernel")
 		} else {
 			a.attachPlugins(ctx, assignment.Bindings)
 		}

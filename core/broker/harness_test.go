@@ -185,7 +185,9 @@ type options struct {
 	settings map[string]string
 }
 
-var syscallNames = map[int32]string{unix.SYS_GETPPID: "getppid", unix.SYS_SETHOSTNAME: "sethostname", unix.SYS_CHDIR: "chdir", unix.SYS_GETSID: "getsid"}
+var syscallNames = map[int32]string{
+	unix.SYS_GETPPID: "getppid", unix.SYS_SETHOSTNAME: "sethostname", unix.SYS_CHDIR: "chdir", unix.SYS_GETSID: "getsid",
+}
 
 func syscallName(arch uint32, nr int32) (string, bool) {
 	name, ok := syscallNames[nr]
@@ -246,7 +248,9 @@ func (b *bench) newGeneration(o options) *Generation {
 	g := &Generation{Limits: o.limits, SyscallName: syscallName}
 	for _, name := range o.plugins {
 		plugin := b.plugins[name]
-		g.Bindings = append(g.Bindings, Binding{Plugin: plugin, Settings: string(text), Deadline: o.deadline, OnFailure: plugin.Manifest().GetOnFailure()})
+		g.Bindings = append(g.Bindings, Binding{
+			Plugin: plugin, Settings: string(text), Deadline: o.deadline, OnFailure: plugin.Manifest().GetOnFailure(),
+		})
 	}
 	return g
 }
@@ -272,7 +276,8 @@ func (b *bench) attach(t testing.TB) *testcaller.Caller {
 func (b *bench) attachCaller(t testing.TB, c *testcaller.Caller, id string) {
 	t.Helper()
 	claim := container.Claim{ID: id, Runtime: "test", PID: c.PID}
-	if err := b.Attach(context.Background(), c.Listener(t, unix.SYS_GETPPID, unix.SYS_SETHOSTNAME, unix.SYS_CHDIR, unix.SYS_GETSID), claim); err != nil {
+	listener := c.Listener(t, unix.SYS_GETPPID, unix.SYS_SETHOSTNAME, unix.SYS_CHDIR, unix.SYS_GETSID)
+	if err := b.Attach(context.Background(), listener, claim); err != nil {
 		t.Fatal(err)
 	}
 }

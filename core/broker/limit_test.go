@@ -176,7 +176,8 @@ func TestAttachRefuses(t *testing.T) {
 	for name, pid := range map[string]int{"no process": 1 << 30, "negative": -1, "none named": 0} {
 		t.Run(name, func(t *testing.T) {
 			c := testcaller.Start(t, 0)
-			if err := b.Attach(context.Background(), c.Listener(t, unix.SYS_GETPPID), container.Claim{ID: "x", Runtime: "test", PID: pid}); err == nil {
+			claim := container.Claim{ID: "x", Runtime: "test", PID: pid}
+			if err := b.Attach(context.Background(), c.Listener(t, unix.SYS_GETPPID), claim); err == nil {
 				t.Error("it is attached")
 			}
 			want(t, ask(t, c, testplugin.Return, 1), 0, unix.ENOSYS)

@@ -219,7 +219,7 @@ func TestRelayRate(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// The third is answered, and the rate is used up: there is no going on.
+	// The third is answered, and the rate is used up: it does not go on.
 	want(t, testcaller.Await(t, r.Go(unix.SYS_GETPPID, op(testplugin.Return, 1)...)), 1, 0)
 	if len(handled) > 0 {
 		t.Error("the next notification may come at once")

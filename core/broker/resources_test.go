@@ -29,7 +29,7 @@ func children() int {
 	return n
 }
 
-// within says whether there is no more of anything than there was.
+// within reports whether there is not more of anything than there was.
 func (u usage) within(before usage) bool {
 	return u.descriptors <= before.descriptors && u.goroutines <= before.goroutines && u.children <= before.children
 }

@@ -15,7 +15,7 @@ import (
 	protobuf "google.golang.org/protobuf/proto"
 )
 
-// listen serves the source until the test ends, and gives the socket's path.
+// listen serves the source until the test ends, and returns the socket's path.
 func listen(t *testing.T, source Source) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ctl")
@@ -70,7 +70,9 @@ func TestInterceptionErrors(t *testing.T) {
 	if got, err := GetInterception(t.Context(), path, policy.Description{}); err != nil || len(got.Manifests) != 0 {
 		t.Errorf("nothing to notify: %+v, %v", got, err)
 	}
-	for name, body := range map[string]string{"no JSON": "{", "other JSON": "[]", "too long": `{"id": "` + strings.Repeat("x", maxDescription) + `"}`} {
+	for name, body := range map[string]string{
+		"not JSON": "{", "other JSON": "[]", "too long": `{"id": "` + strings.Repeat("x", maxDescription) + `"}`,
+	} {
 		t.Run(name, func(t *testing.T) {
 			err := ask(t.Context(), path, http.MethodPost, interceptionPath, strings.NewReader(body), &Interception{})
 			if err == nil || !strings.Contains(err.Error(), "400") {

@@ -118,19 +118,23 @@ accept_annotations = ["` + switchName + `"]
 func TestContainersGetTheirOwn(t *testing.T) {
 	e, log := start(t, loadRules(t, rules, "trial", "errno_trial", "mknod"))
 	peer := uint32(0)
+	annotated := func(id string, annotations map[string]string) container.Claim {
+		return container.Claim{ID: id, Runtime: "run", Annotations: annotations}
+	}
 	returned, kernel, failed := testcaller.Result{Value: 42}, testcaller.Result{}, testcaller.Result{Value: -1, Errno: syscall.EIO}
 	for _, test := range []struct {
-		name   string
-		claim  container.Claim
-		want   testcaller.Result
-		chosen []string
+		name    string
+		claim   container.Claim
+		want    testcaller.Result
+		plugins []string
 	}{
 		{"no rule", container.Claim{ID: "none", Runtime: "oci"}, kernel, []string{}},
 		{"plugin switched on", container.Claim{ID: "on", Runtime: "oci", Name: "build-1"}, returned, []string{"trial"}},
-		{"other settings, which the plugin refuses", container.Claim{ID: "settings", Runtime: "lxc", PeerUID: &peer}, failed, []string{"errno_trial"}},
-		{"annotation", container.Claim{ID: "annotated", Runtime: "run", Annotations: map[string]string{"team": "a", switchName: "true"}}, returned, []string{"mknod"}},
-		{"annotation that no rule accepts", container.Claim{ID: "unaccepted", Runtime: "run", Annotations: map[string]string{switchName: "true"}}, kernel, []string{}},
-		{"bad annotation", container.Claim{ID: "bad", Runtime: "run", Annotations: map[string]string{"team": "a", switchName: "2"}}, kernel, []string{}},
+		{"other settings, which the plugin refuses", container.Claim{ID: "settings", Runtime: "lxc", PeerUID: &peer},
+			failed, []string{"errno_trial"}},
+		{"annotation", annotated("annotated", map[string]string{"team": "a", switchName: "true"}), returned, []string{"mknod"}},
+		{"annotation that no rule accepts", annotated("unaccepted", map[string]string{switchName: "true"}), kernel, []string{}},
+		{"bad annotation", annotated("bad", map[string]string{"team": "a", switchName: "2"}), kernel, []string{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := attach(t, e, test.claim)
@@ -138,11 +142,11 @@ func TestContainersGetTheirOwn(t *testing.T) {
 				t.Errorf("the caller got %+v, want %+v", got, test.want)
 			}
 			policies := e.Policies(test.claim.ID)
-			if len(policies) != 1 || fmt.Sprint(enabled(policies[0].Effective)) != fmt.Sprint(test.chosen) {
-				t.Errorf("policies %+v, want %v", policies, test.chosen)
+			if len(policies) != 1 || fmt.Sprint(enabled(policies[0].Effective)) != fmt.Sprint(test.plugins) {
+				t.Errorf("policies %+v, want %v", policies, test.plugins)
 			}
-			if _, status := e.Status(); len(status) != 1 || len(status[0].Plugins) != len(test.chosen) {
-				t.Errorf("status %+v, want %v", status, test.chosen)
+			if _, status := e.Status(); len(status) != 1 || len(status[0].Plugins) != len(test.plugins) {
+				t.Errorf("status %+v, want %v", status, test.plugins)
 			}
 			c.Kill()
 			awaitGone(t, e, test.claim.ID)

@@ -204,7 +204,7 @@ func running(text string) int {
 	return n
 }
 
-// TestStartRefused has programs whose manifest is good and that are no good plugin.
+// TestStartRefused starts programs whose manifest is good and that are not good plugins.
 func TestStartRefused(t *testing.T) {
 	sdktest.RequireRoot(t)
 	foreign, err := net.Listen("unix", testplugin.ForeignSocket)

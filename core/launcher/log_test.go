@@ -10,7 +10,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// logged gives the lines of what log wrote, decoded.
+// logged returns the lines of what log wrote, decoded.
 func logged(t *testing.T, level zerolog.Level, log func(hclog.Logger)) []map[string]any {
 	t.Helper()
 	var text bytes.Buffer

@@ -112,7 +112,7 @@ func eventually(t *testing.T, what string, true func() bool) {
 	}
 }
 
-// gone says whether there is no such process, or only its corpse.
+// gone reports whether the process has ended, reaped or not.
 func gone(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(text), ") Z ")

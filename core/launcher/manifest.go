@@ -18,7 +18,8 @@ func ReadManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
 	}
 	manifest := &wire.Manifest{}
 	if err := protojson.Unmarshal(text, manifest); err != nil {
-		return nil, fmt.Errorf("plugin %s: %s does not print a manifest (is it an intercede plugin of protocol version %d?): %w", spec.Name, spec.Path, wire.ProtocolVersion, err)
+		return nil, fmt.Errorf("plugin %s: %s does not print a manifest (is it an intercede plugin of protocol version %d?): %w",
+			spec.Name, spec.Path, wire.ProtocolVersion, err)
 	}
 	if err := wire.CheckManifest(manifest); err != nil {
 		return nil, fmt.Errorf("plugin %s: %s: %w", spec.Name, spec.Path, err)

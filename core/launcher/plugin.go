@@ -116,7 +116,8 @@ func (p *Plugin) keepRunning(ctx context.Context, current *process) error {
 			return errStopped
 		}
 		if failures++; failures > maxFailures {
-			p.log.Error().Err(p.lastError()).Int("failures", failures).Msg("plugin disabled: it failed too often in a row; its calls get the failure verdict until intercede is restarted or reloaded")
+			p.log.Error().Err(p.lastError()).Int("failures", failures).
+				Msg("plugin disabled: it failed too often in a row; its calls get the failure verdict until intercede is restarted or reloaded")
 			return ErrDisabled
 		}
 		p.log.Warn().Err(p.lastError()).Msg("restarting the plugin")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,7 +51,8 @@ func TestSandbox(t *testing.T) {
 			if lines["NoNewPrivs"] != "1" || lines["Groups"] != "" || lines["Umask"] != "0077" {
 				t.Errorf("NoNewPrivs %q, Groups %q, Umask %q", lines["NoNewPrivs"], lines["Groups"], lines["Umask"])
 			}
-			if ids := strings.Fields(lines["Uid"]); ids[0] == "0" || lines["Uid"] != lines["Gid"] || lines["Uid"] != strings.Join([]string{ids[0], ids[0], ids[0], ids[0]}, " ") {
+			ids := strings.Fields(lines["Uid"])
+			if ids[0] == "0" || lines["Uid"] != lines["Gid"] || !slices.Equal(ids, slices.Repeat(ids[:1], 4)) {
 				t.Errorf("Uid %q, Gid %q", lines["Uid"], lines["Gid"])
 			}
 			if seen[lines["Uid"]] {

@@ -146,7 +146,9 @@ func (s *Session) finish(a *attempt) {
 // carries. The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at
 // the latest. The error wraps lane.ErrDied, ErrDisabled, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's
 // cause, or says how the plugin failed.
-func (s *Session) Handle(ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int) (*wire.Response, *lane.Descriptor, error) {
+func (s *Session) Handle(
+	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int,
+) (*wire.Response, *lane.Descriptor, error) {
 	a := s.ready()
 	if a == nil {
 		return s.handleByStream(ctx, &d.Notification, caller, timeout)
@@ -174,7 +176,9 @@ func (s *Session) ready() *attempt {
 }
 
 // handleByStream is for a plugin without lanes, and for a container that must be attached first.
-func (s *Session) handleByStream(ctx context.Context, n *wire.Notification, caller lane.Caller, timeout time.Duration) (*wire.Response, *lane.Descriptor, error) {
+func (s *Session) handleByStream(
+	ctx context.Context, n *wire.Notification, caller lane.Caller, timeout time.Duration,
+) (*wire.Response, *lane.Descriptor, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx, release := lane.WhileWaiting(ctx, caller)
