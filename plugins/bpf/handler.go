@@ -31,7 +31,8 @@ func (handler) Manifest() sdk.Manifest {
 		Capabilities: []string{
 			"CAP_BPF", "CAP_NET_ADMIN", // to load, attach, detach and query
 			"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", // to see what the caller's descriptors are of, and its user namespace
-			"CAP_SYS_ADMIN", // to have programs by their ids, and know which are no more (BPF_PROG_GET_FD_BY_ID)
+			"CAP_SYS_ADMIN",    // to have programs by their ids, and know which are no more (BPF_PROG_GET_FD_BY_ID)
+			"CAP_DAC_OVERRIDE", // to join the caller's cgroups
 		},
 		Settings: settings,
 		// Not continue: the kernel lets everybody attach a program that they have a descriptor of.
@@ -55,7 +56,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	if err := given.Decode(&c); err != nil {
 		return nil, err
 	}
-	s := &session{programs: newPrograms(), loading: make(chan struct{}, 1), attaching: make(chan struct{}, 1)}
+	s := &session{config: c, programs: newPrograms(c.MaxPrograms), loading: make(chan struct{}, 1), attaching: make(chan struct{}, 1)}
 	if !c.Devices {
 		return s, nil // it gets no calls
 	}
@@ -69,6 +70,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 
 // session is a container's use of the plugin.
 type session struct {
+	config    config
 	own       *cgroup // nil: the container has none
 	programs  *programs
 	loading   chan struct{} // holds one while a program is loaded

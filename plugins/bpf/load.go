@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -21,8 +23,6 @@ const (
 	maxLog = 2 << 20
 	// maxLogSize is the largest size of a log's buffer that any kernel takes (bpf_verifier_log_attr_valid).
 	maxLogSize = 1<<30 - 1
-	// maxAttempts bounds how often a program is loaded again that a signal interrupted; the Go runtime uses signals.
-	maxAttempts = 5
 )
 
 // load answers BPF_PROG_LOAD. See Handle for why Continue is safe.
@@ -31,31 +31,25 @@ func (c call) load(ctx context.Context) (sdk.Response, error) {
 	if !ok {
 		return sdk.Continue(), nil
 	}
-	if err := c.begin(ctx); err != nil {
+	// One program of a container at a time, so that it has no more than it may.
+	if err := enter(ctx, c.loading); err != nil {
 		return sdk.Response{}, err
 	}
+	defer leave(c.loading)
 	p, errno, err := c.copyProgram(ctx, l)
 	if errno != 0 || err != nil {
-		c.end()
 		return answer(errno, err)
 	}
 	if err := checkProgram(p.insns); err != nil {
-		c.end()
 		hclog.Default().Debug("not loaded", "container", c.req.Container.ID, "tid", c.req.TID, "reason", err)
 		return sdk.Continue(), nil
 	}
-	v, err := c.verify(ctx, p)
+	v, err := c.loadWithinRoom(ctx, p)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	return c.loaded(p, v), nil
 }
-
-// begin waits until no other program of the container is being loaded: the largest take seconds, and hundreds of megabytes
-// of memory meanwhile.
-func (s *session) begin(ctx context.Context) error { return enter(ctx, s.loading) }
-
-func (s *session) end() { leave(s.loading) }
 
 // enter waits until it is the only one between enter and leave.
 func enter(ctx context.Context, turn chan struct{}) error {
@@ -91,10 +85,10 @@ type program struct {
 	license []byte // with its NUL
 }
 
-// copyProgram copies what the attr points to, within the kernel's limits.
+// copyProgram copies what the attr points to, within the limits of the container and the kernel.
 func (c call) copyProgram(ctx context.Context, l loadAttr) (program, syscall.Errno, error) {
 	p := program{loadAttr: l}
-	if l.insnCnt == 0 || l.insnCnt > maxInsns {
+	if l.insnCnt == 0 || l.insnCnt > uint32(c.config.MaxInstructions) {
 		return p, unix.E2BIG, nil
 	}
 	p.insns = make([]byte, 0, int(l.insnCnt)*insnSize)
@@ -121,74 +115,100 @@ type verdict struct {
 	logTrueSize uint32
 }
 
-// verify loads the program on a thread of its own, which may be at it longer than the caller waits, and then ends what begin
-// began.
-func (s *session) verify(ctx context.Context, p program) (verdict, error) {
-	type result struct {
-		verdict
-		err error
-	}
-	done := make(chan result)
-	target.GoOnThread(func() {
-		defer s.end()
-		v, err := s.loadProgram(p)
-		select {
-		case done <- result{v, err}:
-		case <-ctx.Done():
-			v.close()
-		}
-	})
-	select {
-	case r := <-done:
-		return r.verdict, r.err
-	case <-ctx.Done():
-		return verdict{}, context.Cause(ctx)
-	}
-}
-
 func (v verdict) close() {
-	if v.fd > 0 {
+	if v.errno == 0 {
 		unix.Close(v.fd)
 	}
 }
 
-// loadCapabilities are what loading a program takes. With CAP_SYS_ADMIN or CAP_PERFMON the verifier would let it read
-// pointers of the kernel, and leave away its protection from Spectre.
-var loadCapabilities = target.CapabilitySet(unix.CAP_BPF, unix.CAP_NET_ADMIN)
-
-// loadProgram loads the program on the calling thread, which it leaves without the other capabilities.
-func (s *session) loadProgram(p program) (verdict, error) {
-	room, err := s.programs.room(len(p.insns) / insnSize)
+// loadWithinRoom loads the program if the container may have one more.
+func (c call) loadWithinRoom(ctx context.Context, p program) (verdict, error) {
+	room, err := c.programs.room()
 	if err != nil {
 		return verdict{}, err
 	}
 	if !room {
 		return verdict{errno: unix.ENOMEM}, nil
 	}
-	if err := target.SetThreadCapabilities(loadCapabilities, loadCapabilities, 0); err != nil {
-		return verdict{}, err
-	}
-	v := p.load()
-	if v.errno != 0 {
-		return v, nil
+	v, err := c.verify(ctx, p)
+	if err != nil || v.errno != 0 {
+		return v, err
 	}
 	id, errno := programID(v.fd)
 	if errno != 0 {
 		v.close()
 		return verdict{}, fmt.Errorf("the id of a loaded program: %w", errno)
 	}
-	s.programs.add(id, len(p.insns)/insnSize)
+	c.programs.add(id)
 	return v, nil
 }
 
-// load has the kernel verify and load the program.
-func (p program) load() verdict {
-	size := min(p.logSize, maxLog)
-	log := make([]byte, size, size+1) // also an empty one has an address
+// loadCapabilities are what loading a program takes. With CAP_SYS_ADMIN or CAP_PERFMON the verifier would let it read
+// pointers of the kernel, and leave away its protection from Spectre.
+var loadCapabilities = target.CapabilitySet(unix.CAP_BPF, unix.CAP_NET_ADMIN)
+
+// stepLoad names the step whose errno is the caller's.
+const stepLoad = "load the program"
+
+// verify loads the program in a process of its own, in the caller's cgroups, which the kernel then charges for the time and the
+// memory. It is killed when ctx ends.
+func (c call) verify(ctx context.Context, p program) (verdict, error) {
+	output, err := newOutput(min(p.logSize, maxLog))
+	if err != nil {
+		return verdict{}, err
+	}
+	defer output.free()
+	s := &target.Steps{}
+	release, err := c.caller.JoinCgroups(s, "cpu", "cpuacct", "memory")
+	if err != nil {
+		return verdict{}, err
+	}
+	defer release()
+	s.SetCapabilities(loadCapabilities, loadCapabilities, 0)
+	s.Keep(p)
+	*output.attr = p.order(output.log)
+	s.Add(stepLoad, unix.SYS_BPF, cmdLoad, unsafe.Pointer(output.attr), int(unsafe.Sizeof(*output.attr)))
+	if err := c.caller.Confirm(); err != nil {
+		return verdict{}, err
+	}
+	fd, err := s.Open(ctx, c.req.Container.UserNamespace)
+	v := verdict{fd: fd}
+	var failed *target.StepError
+	switch {
+	case errors.As(err, &failed) && failed.What == stepLoad:
+		v.errno = failed.Errno
+	case err != nil:
+		return verdict{}, err
+	}
+	v.log, v.logTrueSize = bytes.Clone(written(output.log)), output.attr.logTrueSize
+	return v, nil
+}
+
+// output is what the kernel writes about a program, in memory that the process which loads it shares with this one.
+type output struct {
+	memory []byte
+	attr   *progLoad
+	log    []byte
+}
+
+func newOutput(logSize uint32) (output, error) {
+	const attrSize = int(unsafe.Sizeof(progLoad{}))
+	// One byte more: also an empty log has an address.
+	memory, err := unix.Mmap(-1, 0, attrSize+int(logSize)+1, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return output{}, fmt.Errorf("mmap: %w", err)
+	}
+	return output{memory, (*progLoad)(unsafe.Pointer(&memory[0])), memory[attrSize : attrSize+int(logSize)]}, nil
+}
+
+func (o output) free() { unix.Munmap(o.memory) }
+
+// order is the attr by which the kernel loads the program and logs to the buffer.
+func (p program) order(log []byte) progLoad {
 	a := progLoad{
 		progType: unix.BPF_PROG_TYPE_CGROUP_DEVICE, insnCnt: p.insnCnt,
 		insns: unsafe.Pointer(&p.insns[0]), license: unsafe.Pointer(&p.license[0]),
-		logLevel: p.logLevel, logSize: size,
+		logLevel: p.logLevel, logSize: uint32(len(log)),
 		kernVersion: p.kernVersion, flags: p.flags, name: p.name, attachType: p.attachType, logTrueSize: p.logTrueSize,
 	}
 	if p.logBuf != 0 {
@@ -197,11 +217,7 @@ func (p program) load() verdict {
 	if p.logSize > maxLogSize {
 		a.logSize = p.logSize // refused before the buffer is used
 	}
-	fd, errno := bpf(cmdLoad, &a)
-	for attempt := 1; errno == unix.EAGAIN && attempt < maxAttempts; attempt++ {
-		fd, errno = bpf(cmdLoad, &a)
-	}
-	return verdict{fd: fd, errno: errno, log: written(log), logTrueSize: a.logTrueSize}
+	return a
 }
 
 // written is the part of the buffer that the kernel wrote: up to the last NUL behind text.

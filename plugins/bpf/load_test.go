@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/binary"
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
-	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
@@ -105,44 +103,5 @@ func TestLoad(t *testing.T) {
 		"bad level":     {[]string{load(map[string]string{"log_level": "4=64", "log_size": "4=128", "log_buf": "p=buf:128"})}, "EINVAL", "errno"},
 	} {
 		t.Run(name, func(t *testing.T) { p.compare(t, test) })
-	}
-}
-
-// small is the plugin with little room for programs.
-type small struct{ handler }
-
-func (h small) Attach(ctx context.Context, c sdk.Container, given sdk.Settings) (sdk.Session, error) {
-	inner, err := h.handler.Attach(ctx, c, given)
-	if err == nil {
-		inner.(*session).programs.limit = 10 * programCost
-	}
-	return inner, err
-}
-
-// TestTooManyPrograms has a container keep more than it may. There is room again when they are gone, but not while they are
-// attached.
-func TestTooManyPrograms(t *testing.T) {
-	tr := newTree(t)
-	c := tr.container(t, sdktest.InProcess(small{}), enabled)
-	keep := func(want string) {
-		t.Helper()
-		got := c.Call(t, "repeat 10", load(nil))
-		if outcome := sdktest.Errnos(got.Lines(t)); outcome != want {
-			t.Errorf("got %s, want %s", outcome, want)
-		}
-		for _, call := range got.Calls {
-			call.Outcome.File.Close() // sdktest's copy
-		}
-	}
-	keep("ok ok ok ok ok ok ok ok ok ENOMEM")
-	keep("ok ok ok ok ok ok ok ok ok ENOMEM")
-	got := c.Call(t, openDir("/top/own"), "fd "+loadCall(always(1)), "fd "+loadCall(always(1)),
-		"sys "+attachCall(3, 4, multi), "sys "+attachCall(3, 5, multi))
-	for _, call := range got.Calls {
-		call.Outcome.File.Close()
-	}
-	keep("ok ok ok ok ok ok ok ENOMEM ENOMEM ENOMEM")
-	if got := tr.count(t); got != ".:0 own:2 own/sub:0 own/sub/deep:0 sibling:0" {
-		t.Errorf("attached: %s", got)
 	}
 }

@@ -10,9 +10,6 @@ import (
 // insnSize is the size of struct bpf_insn, in bytes: opcode, registers (source in the high bits), offset, immediate.
 const insnSize = 8
 
-// maxInsns is how many instructions the kernel takes (BPF_COMPLEXITY_LIMIT_INSNS, include/linux/bpf.h).
-const maxInsns = 1_000_000
-
 // Opcodes, and what the source register of some means (include/uapi/linux/bpf.h).
 const (
 	opLoad64  = unix.BPF_LD | unix.BPF_IMM | unix.BPF_DW // a constant of two instructions, or the address of something

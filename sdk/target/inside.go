@@ -77,7 +77,7 @@ func (s *Steps) addPower(user int, c *Credentials) {
 	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(c.GIDs.Filesystem))
 	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(c.UIDs.Filesystem))
 	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
-	s.addCapabilities(c.Effective, c.Permitted, 0)
+	s.SetCapabilities(c.Effective, c.Permitted, 0)
 }
 
 // Reopen opens anew (open(2), flags as there) the file that fd, an own descriptor (O_PATH will do), is open on, as the
@@ -128,7 +128,8 @@ func (s *Steps) addGroups(groups []uint32) {
 	s.Add("setgroups", unix.SYS_SETGROUPS, len(groups), unsafe.Pointer(unsafe.SliceData(groups)))
 }
 
-func (s *Steps) addCapabilities(effective, permitted, inheritable Capabilities) {
+// SetCapabilities adds a step that sets the three sets of the process (capset(2)).
+func (s *Steps) SetCapabilities(effective, permitted, inheritable Capabilities) {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := capabilitySets(effective, permitted, inheritable).Data()
 	s.Keep(header)

@@ -104,7 +104,7 @@ func (t *Target) enterSteps(s *Steps, in *inside) error {
 		return err
 	}
 	permitted := Capabilities(own.Permitted)
-	s.addCapabilities(permitted, permitted, 0)
+	s.SetCapabilities(permitted, permitted, 0)
 	s.Add("setns to the user namespace", unix.SYS_SETNS, in.user, unix.CLONE_NEWUSER)
 	return nil
 }
@@ -273,7 +273,7 @@ func (s *Steps) dropTo(capabilities Capabilities) {
 			s.last().ignored = true // newer than the kernel
 		}
 	}
-	s.addCapabilities(capabilities, capabilities, capabilities)
+	s.SetCapabilities(capabilities, capabilities, capabilities)
 	for number := range capabilityNames {
 		if capabilities.Has(Capability(number)) {
 			s.Add("prctl", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, number, 0, 0)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -20,7 +21,7 @@ import (
 func main() {
 	tasks := map[string]func(dir string) error{
 		"attach": attach, "link": attachLink, "replace": replace, "runc": runc, "broken": broken, "large": large, "map": withMap,
-		"exchange": exchange, "fuse": fuse, "serve-fuse": serveFUSE, "race": race,
+		"exchange": exchange, "fuse": fuse, "serve-fuse": serveFUSE, "race": race, "divide": divide,
 	}
 	if err := tasks[os.Args[1]](os.Args[2]); err != nil {
 		fmt.Println("error:", err)
@@ -189,6 +190,24 @@ func broken(string) error {
 }
 
 // large loads a program of as many instructions as the kernel takes, and one more.
+// divide loads a program of as many divisions as the argument says, each of which the verifier makes several instructions of.
+func divide(count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	program := asm.Instructions{asm.Mov.Imm(asm.R2, 3), asm.Mov.Imm(asm.R3, 3)}
+	for range n {
+		program = append(program, asm.SDiv.Reg(asm.R2, asm.R3))
+	}
+	program = append(program, asm.Mov.Imm(asm.R0, 1), asm.Return())
+	_, err = ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{Type: ebpf.CGroupDevice, License: "MIT", Instructions: program},
+		ebpf.ProgramOptions{LogDisabled: true})
+	fmt.Println(len(program), err)
+	return nil
+}
+
+// large loads a program of as many instructions as the kernel takes, and one of one more.
 func large(string) error {
 	program := make(asm.Instructions, 0, 1_000_001)
 	for range 999_999 {
