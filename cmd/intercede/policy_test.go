@@ -50,6 +50,7 @@ func TestPolicyExplainDescribed(t *testing.T) {
 		PLUGIN SETTING VALUE FROM
 		mknod enabled true CONFIG:12: container[0].plugins.mknod.enabled
 		mknod devices ["c 0:0","c 5:1","c 1:7","c 1:3","c 1:8","c 5:0","c 1:9","c 1:5"] default
+		mknod max_covers 1024 default
 		sysinfo enabled true CONFIG:6: plugins.sysinfo
 		sysinfo loads "container" CONFIG:16: container[1].plugins.sysinfo.config.loads
 

@@ -117,10 +117,14 @@ func isEmptyFile(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0
 }
 
-// cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts are too many
-// (ENOSPC), or it reached into another mount namespace (through /proc/1/root for example), where nothing is mounted (EPERM).
+// cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts, or its container's
+// covers, are too many (ENOSPC), or it reached into another mount namespace (through /proc/1/root for example), where nothing is mounted (EPERM).
 func (j job) cover(m *made) (errno unix.Errno, err error) {
 	tree, err := j.detachedNode(m)
+	if errors.Is(err, errTooMany) {
+		j.covers.warn(j.req.Container.ID)
+		return unix.ENOSPC, nil
+	}
 	if err != nil {
 		return 0, fmt.Errorf("make a node to mount: %w", err)
 	}
@@ -140,7 +144,7 @@ const scratch = "/dev"
 
 // detachedNode makes the node on a tmpfs of its own and returns it as a detached mount.
 func (j job) detachedNode(m *made) (tree int, err error) {
-	fs, err := mountTmpfs(m.st.Gid)
+	fs, err := j.covers.newFilesystem(m.st.Gid)
 	if err != nil {
 		return -1, err
 	}

@@ -11,7 +11,8 @@ import (
 
 // config are the plugin's settings.
 type config struct {
-	Devices []string `json:"devices"`
+	Devices   []string `json:"devices"`
+	MaxCovers int      `json:"max_covers"`
 }
 
 // defaultDevices are those that a container engine gives every container, and the overlayfs whiteout.
@@ -33,6 +34,13 @@ var settings = []sdk.Setting{{
 	Help:    "device nodes that may be made, as TYPE MAJOR:MINOR; TYPE is c or b",
 	Pattern: `[cb] [0-9]{1,4}:[0-9]{1,7}`,
 	Example: "c 1:3",
+}, {
+	Key:     "max_covers",
+	Type:    sdk.Int,
+	Default: 1024,
+	Help:    "the most nodes of a container that are mounted over others at once: each takes about 7 KB of the kernel's memory",
+	Min:     new(int64(0)),
+	Max:     new(int64(100_000)), // of fs.mount-max
 }}
 
 // parseDevice reads "c 1:3".

@@ -13,7 +13,7 @@ type handler struct{}
 
 var (
 	_ sdk.Handler = handler{}
-	_ sdk.Session = session{}
+	_ sdk.Session = (*session)(nil)
 )
 
 func (handler) Manifest() sdk.Manifest {
@@ -63,12 +63,13 @@ func (handler) Attach(_ context.Context, _ sdk.Container, s sdk.Settings) (sdk.S
 	if err != nil {
 		return nil, fmt.Errorf("devices: %w", err)
 	}
-	return session{p}, nil
+	return &session{p, covers{max: c.MaxCovers}}, nil
 }
 
 // session is a container's use of the plugin.
 type session struct {
 	policy policy
+	covers covers
 }
 
 // Handle implements sdk.Session.
@@ -76,7 +77,7 @@ type session struct {
 // Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
 // CAP_MKNOD in the initial user namespace (vfs_mknod, fs/namei.c), which no caller has: whatever the caller changed in
 // its memory meanwhile, it gets EPERM, or the whiteout that everybody may make.
-func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	n := decode(req)
 	if !s.policy.takes(n.device) {
 		return sdk.Continue(), nil
@@ -93,7 +94,7 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	if !privileged {
 		return sdk.Continue(), nil
 	}
-	errno, err := n.make(ctx, req)
+	errno, err := s.make(ctx, req, n)
 	switch {
 	case err != nil:
 		return sdk.Response{}, err

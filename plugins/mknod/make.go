@@ -15,10 +15,11 @@ type job struct {
 	node
 	req    *sdk.Request
 	caller *target.Target
+	covers *covers // of its container
 }
 
 // make makes the node for the caller. The errno is what mknod(2) gives; an error means that the plugin failed.
-func (n node) make(ctx context.Context, req *sdk.Request) (unix.Errno, error) {
+func (s *session) make(ctx context.Context, req *sdk.Request, n node) (unix.Errno, error) {
 	caller, err := req.Target(ctx)
 	if err != nil {
 		return 0, err
@@ -28,7 +29,7 @@ func (n node) make(ctx context.Context, req *sdk.Request) (unix.Errno, error) {
 		return pathErrno(err)
 	}
 	defer release()
-	j := job{n, req, caller}
+	j := job{n, req, caller, &s.covers}
 	errno, err := j.makeByName(ctx, start)
 	if err != nil || !target.MayNeedPower(errno) {
 		return errno, err
