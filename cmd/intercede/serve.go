@@ -7,6 +7,7 @@ import (
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/daemon"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -37,6 +38,9 @@ and those that containers make later get ENOSYS.`,
 }
 
 func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error {
+	if err := protectFromOOM(); err != nil {
+		return err
+	}
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, unix.SIGHUP)
 	defer signal.Stop(hangups)
@@ -66,6 +70,19 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 	<-reloading
 	log.Info().Msg("ending")
 	return err
+}
+
+// daemonOOMScoreAdj has the OOM killer choose nearly everything else first: containers whose daemon is gone get ENOSYS.
+const daemonOOMScoreAdj = -900
+
+// protectFromOOM lowers this process's oom_score_adj, where it may (CAP_SYS_RESOURCE) and no lower one was chosen. Plugins have
+// their own (internal/sandbox), and the daemon starts nothing else.
+func protectFromOOM() error {
+	now, err := linux.OOMScoreAdj()
+	if err != nil || now <= daemonOOMScoreAdj {
+		return err
+	}
+	return linux.SetOOMScoreAdj(daemonOOMScoreAdj)
 }
 
 // reloadOn reloads the config at every signal, until ctx is done.

@@ -53,6 +53,9 @@ func becomePlugin(text string) error {
 	if err := r.closeDoors(); err != nil {
 		return err
 	}
+	if err := beKilledEarlier(); err != nil {
+		return err
+	}
 	if err := r.dropPrivileges(); err != nil {
 		return err
 	}

@@ -115,11 +115,13 @@ func (t *Target) killOrder(s *Steps) error {
 	if err != nil {
 		return processError(err)
 	}
-	score := strings.TrimSpace(string(text))
 	file := s.Add("oom_score_adj", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY, 0)
 	s.last().ignored = true
-	s.Add("oom_score_adj", unix.SYS_WRITE, file, score, len(score))
-	s.last().ignored = true
+	// First 0, for a target with a value that this process may not set: plugins have a higher one than most programs.
+	for _, score := range []string{"0", strings.TrimSpace(string(text))} {
+		s.Add("oom_score_adj", unix.SYS_WRITE, file, score, len(score))
+		s.last().ignored = true
+	}
 	return nil
 }
 
