@@ -23,8 +23,9 @@ func TestParseAttribute(t *testing.T) {
 			t.Errorf("%q is %q and %q, %v", text, name, value, err)
 		}
 	}
-	for _, text := range []string{"", "=", "y", "trusted.overlay.opaque", "trusted.overlay.opaque=", "trusted.overlay.opaque=yy", "trusted.=y", "trusted=y",
-		"user.a=y", "security.capability=y", "system.posix_acl_access=y", "Trusted.a=y", " trusted.a=y", "trusted.a =y", "trusted.a= y", "trusted.a= ", "trusted.a=\x00", "trusted.a=é", "trusted.é=y",
+	for _, text := range []string{"", "=", "y", "trusted.overlay.opaque", "trusted.overlay.opaque=", "trusted.overlay.opaque=yy",
+		"trusted.=y", "trusted=y", "user.a=y", "security.capability=y", "system.posix_acl_access=y", "Trusted.a=y",
+		" trusted.a=y", "trusted.a =y", "trusted.a= y", "trusted.a= ", "trusted.a=\x00", "trusted.a=é", "trusted.é=y",
 		"trusted.a\x00=y", "trusted.a=y\n", longest + "n=1"} {
 		if name, value, err := parseAttribute(text); err == nil {
 			t.Errorf("%q is %q and %q, want an error", text, name, value)
@@ -82,7 +83,9 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	for name, settings := range map[string]map[string]any{"defaults": nil, "an empty list": {"attributes": []string{}}, "reading": {"read": true}} {
+	for name, settings := range map[string]map[string]any{
+		"defaults": nil, "an empty list": {"attributes": []string{}}, "reading": {"read": true},
+	} {
 		if err := h.Refusal(sdk.Container{ID: "c"}, settings); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
