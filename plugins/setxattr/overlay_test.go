@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,9 +18,7 @@ func layers(t *testing.T, c *sdktest.Container) string {
 	t.Helper()
 	dir := filepath.Join(c.Rootfs(), "tmp/o")
 	for _, name := range []string{".", "lower", "lower/d", "lower/d/old", "upper", "upper/d", "upper/d/new", "work", "merged"} {
-		if err := errors.Join(os.Mkdir(filepath.Join(dir, name), 0o755), os.Chown(filepath.Join(dir, name), sdktest.HostID, sdktest.HostID)); err != nil {
-			t.Fatal(err)
-		}
+		hostDirectory(t, c, filepath.Join("/tmp/o", name), sdktest.HostID, sdktest.HostID)
 	}
 	return dir
 }
