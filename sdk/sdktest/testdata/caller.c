@@ -46,6 +46,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -67,7 +68,7 @@ static const struct name syscalls[] = {
 	NR(setxattr) NR(lsetxattr) NR(fsetxattr) NR(getxattr) NR(lgetxattr) NR(fgetxattr)
 	NR(removexattr) NR(lremovexattr) NR(fremovexattr)
 	NR(sched_setscheduler) NR(sched_getscheduler) NR(sched_setparam) NR(sched_getparam) NR(sched_setattr)
-	NR(sched_getattr) NR(setpriority) NR(getpriority)
+	NR(sched_getattr) NR(sched_setaffinity) NR(setpriority) NR(getpriority)
 	NR(mount) NR(umount2) NR(chroot) NR(bpf) NR(sysinfo) NR(getppid) NR(getpid) NR(gettid) NR(dup) NR(read) NR(write)
 	NR(fcntl) NR(prctl) NR(unshare) NR(memfd_create) NR(quotactl) NR(finit_module) NR(setfsuid) NR(setfsgid)
 	{"fsopen", 430}, {"fsconfig", 431}, {"fsmount", 432}, {"move_mount", 429}, {"open_tree", 428}, {"fspick", 433},
@@ -81,11 +82,14 @@ static const struct name constants[] = {
 	C(O_RDONLY) C(O_WRONLY) C(O_RDWR) C(O_CREAT) C(O_EXCL) C(O_PATH) C(O_DIRECTORY) C(O_CLOEXEC) C(O_NOFOLLOW) C(O_NONBLOCK)
 	C(MS_RDONLY) C(MS_NOSUID) C(MS_NODEV) C(MS_NOEXEC) C(MS_BIND) C(MS_REC) C(MS_REMOUNT) C(MS_MOVE) C(MS_PRIVATE)
 	C(MS_SLAVE) C(MS_SHARED) C(MS_SILENT) C(MS_NOATIME) C(MS_RELATIME) C(MS_MGC_VAL) C(MNT_DETACH)
-	C(XATTR_CREATE) C(XATTR_REPLACE) C(F_GETFD) C(F_GETFL) C(S_ISUID) C(S_ISGID) C(S_ISVTX) C(CLONE_FS)
+	C(XATTR_CREATE) C(XATTR_REPLACE) C(F_GETFD) C(F_GETFL) C(S_ISUID) C(S_ISGID) C(S_ISVTX)
+	C(CLONE_FS) C(CLONE_NEWPID)
 	C(PR_SET_SECUREBITS) C(SECBIT_NO_SETUID_FIXUP)
 	C(CAP_DAC_OVERRIDE) C(CAP_DAC_READ_SEARCH) C(CAP_FOWNER) C(CAP_FSETID) C(CAP_SYS_PTRACE) C(CAP_SYS_ADMIN) C(CAP_SYS_NICE)
 	C(CAP_MKNOD)
 	C(SCHED_OTHER) C(SCHED_FIFO) C(SCHED_RR) C(SCHED_BATCH) C(SCHED_IDLE) C(SCHED_DEADLINE) C(SCHED_RESET_ON_FORK)
+	C(SCHED_FLAG_RESET_ON_FORK) C(SCHED_FLAG_RECLAIM) C(SCHED_FLAG_DL_OVERRUN) C(SCHED_FLAG_KEEP_POLICY)
+	C(SCHED_FLAG_KEEP_PARAMS) C(SCHED_FLAG_KEEP_ALL) C(SCHED_FLAG_UTIL_CLAMP) C(PRIO_PROCESS) C(PRIO_PGRP) C(PRIO_USER)
 };
 
 #define MAX_ARGS 6
