@@ -48,7 +48,7 @@ func TestRealTimeGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := newPair(t, nil)
+	p := sdktest.NewPair(t, handler{})
 	for _, test := range []struct {
 		runtime     int // µs of each second
 		want, kinds string
@@ -58,7 +58,7 @@ func TestRealTimeGroup(t *testing.T) {
 			fifo := fmt.Sprintf("/tmp/%d", test.runtime)
 			c.Call(t, "do mknod s:"+fifo+" S_IFIFO|0666 0").Lines(t)
 			caller := c.Start(t, c.Install(t, sdktest.Caller(t)), "open "+fifo+" O_RDONLY", scheduler(0, "SCHED_FIFO", 1),
-				attr(0, "SCHED_RR", 0, 0, 1), scheduler(0, "SCHED_BATCH", 0))
+				attr(0, "SCHED_RR", 0, 1), scheduler(0, "SCHED_BATCH", 0))
 			set("cgroup.procs", caller.PID)
 			c.Call(t, "open "+fifo+" O_WRONLY").Lines(t)
 			result := caller.Wait(t)

@@ -65,7 +65,9 @@ func TestParseAttr(t *testing.T) {
 // the plugin changes.
 func FuzzParseAttr(f *testing.F) {
 	f.Add(memory(48, unix.SchedAttr{Size: 48, Policy: unix.SCHED_FIFO, Priority: 7}))
-	f.Add(memory(56, unix.SchedAttr{Size: 56, Policy: unix.SCHED_NORMAL, Nice: -30, Flags: unix.SCHED_FLAG_UTIL_CLAMP, Util_min: 1, Util_max: 2}))
+	f.Add(memory(56, unix.SchedAttr{
+		Size: 56, Policy: unix.SCHED_NORMAL, Nice: -30, Flags: unix.SCHED_FLAG_UTIL_CLAMP, Util_min: 1, Util_max: 2,
+	}))
 	f.Add(memory(100, unix.SchedAttr{Policy: unix.SCHED_DEADLINE, Flags: unix.SCHED_FLAG_KEEP_POLICY, Runtime: 1, Deadline: 2, Period: 3}))
 	f.Add(bytes.Repeat([]byte{0xff}, 64))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -95,15 +97,21 @@ func TestDecisions(t *testing.T) {
 	s := sdktest.Serve(t, handler{}).Attach(sdk.Container{ID: "c"}, nil)
 	const at = 0x1000
 	attr := func(size uint32, tail map[uint64][]byte) sdktest.Call {
-		return sdktest.Call{Syscall: "sched_setattr", Args: [6]uint64{0, at}, Reads: map[int]any{1: memory(48, unix.SchedAttr{Size: size})}, Memory: tail}
+		head := memory(48, unix.SchedAttr{Size: size})
+		return sdktest.Call{Syscall: "sched_setattr", Args: [6]uint64{0, at}, Reads: map[int]any{1: head}, Memory: tail}
+	}
+	unreadable := func(syscall string, arg int, args ...uint64) sdktest.Call {
+		c := sdktest.Call{Syscall: syscall, Reads: map[int]any{arg: unix.EFAULT}}
+		copy(c.Args[:], args)
+		return c
 	}
 	for name, test := range map[string]struct {
 		call sdktest.Call
 		want string
 	}{
-		"no parameter":            {sdktest.Call{Syscall: "sched_setscheduler", Args: [6]uint64{0, unix.SCHED_FIFO}, Reads: map[int]any{2: unix.EFAULT}}, "continue"},
-		"no parameter, setparam":  {sdktest.Call{Syscall: "sched_setparam", Reads: map[int]any{1: unix.EFAULT}}, "continue"},
-		"no attr":                 {sdktest.Call{Syscall: "sched_setattr", Reads: map[int]any{1: unix.EFAULT}}, "continue"},
+		"no parameter":            {unreadable("sched_setscheduler", 2, 0, unix.SCHED_FIFO), "continue"},
+		"no parameter, setparam":  {unreadable("sched_setparam", 1), "continue"},
+		"no attr":                 {unreadable("sched_setattr", 1), "continue"},
 		"small attr":              {attr(47, nil), "continue"},
 		"large attr":              {attr(4097, nil), "continue"},
 		"largest size":            {attr(1<<32-1, nil), "continue"},

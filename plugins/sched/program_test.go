@@ -40,7 +40,10 @@ func install(t *testing.T, c *sdktest.Container, name string) string {
 
 // TestPrograms are those of util-linux and coreutils.
 func TestPrograms(t *testing.T) {
-	p := newPair(t, map[string]any{"policies": []string{"other", "batch", "idle", "fifo", "rr", "deadline"}, "min_nice": -10})
+	p := sdktest.NewPair(t, handler{}, sdktest.WithSettings(map[string]any{
+		"policies": []string{"other", "batch", "idle", "fifo", "rr", "deadline"},
+		"min_nice": -10,
+	}))
 	for _, c := range []*sdktest.Container{p.Container, p.Host} {
 		for _, name := range []string{"chrt", "nice", "renice"} {
 			install(t, c, name)
@@ -58,7 +61,10 @@ func TestPrograms(t *testing.T) {
 		{"batch", "chrt -b 0 /bin/chrt -p 0", "SCHED_BATCH"},
 		{"idle", "chrt -i 0 /bin/chrt -p 0", "SCHED_IDLE"},
 		{"idle and back", "chrt -i 0 /bin/chrt -o 0 /bin/chrt -p 0", "SCHED_OTHER"},
-		{"deadline", "chrt -d -T 1000000 -D 10000000 -P 10000000 0 /bin/chrt -p 0", "runtime/deadline/period parameters: 1000000/10000000/10000000"},
+		{
+			"deadline", "chrt -d -T 1000000 -D 10000000 -P 10000000 0 /bin/chrt -p 0",
+			"runtime/deadline/period parameters: 1000000/10000000/10000000",
+		},
 		{"nice", "nice -n -7 /bin/nice", "-7"},
 		{"of another", "chrt -v -r -p 9 1", "SCHED_RR"},
 		{"renice", "renice -n -3 -p 1", "new priority -3"},

@@ -14,17 +14,20 @@ import (
 func TestManyThreads(t *testing.T) {
 	const threads, each = 16, 8
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -10}))
-	for _, call := range []string{scheduler(0, "SCHED_RR", 3), param(0, 0), attr(0, "SCHED_BATCH", 0, 0, 0), "sys setpriority 0 0 -4", scheduler(1, "SCHED_IDLE", 0), scheduler(4000000, "SCHED_FIFO", 1)} {
-		counts := map[unix.Errno]int{}
-		for _, l := range c.Call(t, "threads "+strconv.Itoa(threads), "repeat "+strconv.Itoa(each), call).Lines(t) {
-			counts[l.Errno]++
-		}
-		want := unix.Errno(0)
-		if call == scheduler(4000000, "SCHED_FIFO", 1) {
-			want = unix.ESRCH
-		}
-		if counts[want] != threads*each {
-			t.Errorf("%s: %v", call, counts)
+	for _, test := range []struct {
+		call string
+		want unix.Errno
+	}{
+		{scheduler(0, "SCHED_RR", 3), 0},
+		{param(0, 0), 0},
+		{attr(0, "SCHED_BATCH", 0, 0), 0},
+		{"sys setpriority PRIO_PROCESS 0 -4", 0},
+		{scheduler(1, "SCHED_IDLE", 0), 0},
+		{scheduler(4000000, "SCHED_FIFO", 1), unix.ESRCH},
+	} {
+		lines := c.Call(t, "threads "+strconv.Itoa(threads), "repeat "+strconv.Itoa(each), test.call).Lines(t)
+		if counts := sdktest.Tally(lines); counts[test.want] != threads*each {
+			t.Errorf("%s: %v", test.call, counts)
 		}
 	}
 }
@@ -41,8 +44,13 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	}
 	before := count()
 	for range 2 {
-		c.Call(t, "repeat 30", scheduler(0, "SCHED_RR", 1), "repeat 30", scheduler(1, "SCHED_RR", 1), "repeat 30", scheduler(4000000, "SCHED_RR", 1),
-			"repeat 30", scheduler(1, "SCHED_RR", 100), "unshare user", "repeat 30", scheduler(1, "SCHED_RR", 2))
+		c.Call(t,
+			"repeat 30", scheduler(0, "SCHED_RR", 1),
+			"repeat 30", scheduler(1, "SCHED_RR", 1),
+			"repeat 30", scheduler(4000000, "SCHED_RR", 1),
+			"repeat 30", scheduler(1, "SCHED_RR", 100),
+			"unshare user",
+			"repeat 30", scheduler(1, "SCHED_RR", 2))
 	}
 	if after := count(); after > before+25 { // those of the programs themselves are closed at the end
 		t.Errorf("%d descriptors are open, %d were", after, before)
@@ -93,7 +101,7 @@ func TestTargetKilled(t *testing.T) {
 	for _, call := range []func(int) string{
 		func(tid int) string { return scheduler(tid, "SCHED_FIFO", 1) },
 		func(tid int) string { return param(tid, 0) },
-		func(tid int) string { return attr(tid, "SCHED_FIFO", 0, 0, 1) },
+		func(tid int) string { return attr(tid, "SCHED_FIFO", 0, 1) },
 	} {
 		victim := c.Start(t, program, "open /tmp/never O_RDONLY")
 		tid := numberOf(t, victim.PID)

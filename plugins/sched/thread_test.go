@@ -28,34 +28,6 @@ func script(parts ...[]string) []string {
 	return all
 }
 
-// TestNamedThreads have ids of the caller's pid namespace.
-func TestNamedThreads(t *testing.T) {
-	fifo := func(tid int) []string { return []string{scheduler(tid, "SCHED_FIFO", 9)} }
-	all := func(tid int) []string {
-		return []string{scheduler(tid, "SCHED_FIFO", 9), param(tid, 10), attr(tid, "SCHED_RR", 0, 0, 11), fmt.Sprintf("sys setpriority 0 %d -3", tid)}
-	}
-	const allShown, values = "ok ok ok ok ok ok ok", "value value value value"
-	pidNamespace := []string{"do unshare 0x20000000"}
-	newPair(t, map[string]any{"min_nice": -10}).run(t, map[string]scripted{
-		"own":           {script(numbered(5000, "fork"), all(5000), show(0)), allShown, values},
-		"parent":        {script(numbered(5100, "fork"), numbered(5101, "fork"), all(5100), show(5100), show(0)), allShown + " ok ok ok", values},
-		"leader":        {script(numbered(5200, "fork"), numbered(5201, "thread"), all(5200), show(5200), show(0)), allShown + " ok ok ok", values},
-		"own-no-leader": {script(numbered(5300, "fork"), numbered(5301, "thread"), all(5301), show(5301), show(5300)), allShown + " ok ok ok", values},
-		"other-thread": {script(numbered(5400, "fork"), numbered(5401, "thread"), numbered(5402, "fork"), all(5401), show(5401), show(5400), show(0)),
-			allShown + " ok ok ok ok ok ok", values},
-		"leader-exited":      {script([]string{"leader-exits"}, fifo(0), show(0)), okShown, "value"},
-		"init":               {script(fifo(1), show(1), []string{scheduler(1, "SCHED_OTHER", 0)}), okShown + " ok", "value value"},
-		"nested-own":         {script(pidNamespace, numbered(5500, "fork"), all(1), show(0)), allShown, values},
-		"nested-two":         {script(pidNamespace, numbered(5600, "fork"), []string{"fork"}, all(2), show(0)), allShown, values},
-		"nested-outer":       {script(pidNamespace, numbered(5700, "fork"), fifo(5700)), "ESRCH", "continue"},
-		"twice-nested":       {script(pidNamespace, []string{"fork"}, pidNamespace, []string{"fork"}, fifo(1), show(0)), okShown, "value"},
-		"other-user":         {script(numbered(5900, "fork"), []string{"do prctl PR_SET_SECUREBITS 4", "setuid 8"}, numbered(5901, "fork"), []string{"setuid 9"}, all(5900), show(5900)), allShown, values},
-		"other-user-batch":   {script(numbered(6000, "fork"), []string{"do prctl PR_SET_SECUREBITS 4", "setuid 8"}, numbered(6001, "fork"), []string{"setuid 9", scheduler(6000, "SCHED_BATCH", 0)}, show(6000)), okShown, "value"},
-		"other-user-no-cap":  {script(numbered(6100, "fork"), numbered(6101, "fork"), []string{"setuid 9"}, fifo(6100), show(6100)), "EPERM ok ok ok", "continue"},
-		"chroot-and-no-proc": {script(numbered(6200, "fork"), []string{"chroot /tmp"}, fifo(6200), show(0)), okShown, "value"},
-	})
-}
-
 // waitCalls waits until n calls of a program were answered: while a program makes a numbered process no other may be started.
 func waitCalls(t *testing.T, p *sdktest.Process, n int) {
 	t.Helper()
@@ -75,7 +47,8 @@ func TestNestedUserNamespace(t *testing.T) {
 	p := c.Start(t, c.Install(t, sdktest.Caller(t)), script(numbered(5000, "fork"), []string{"unshare user", scheduler(1, "SCHED_FIFO", 5),
 		scheduler(0, "SCHED_FIFO", 5), "open /tmp/release O_RDONLY"}, show(0))...)
 	waitCalls(t, p, 2)
-	lines := c.Call(t, scheduler(5000, "SCHED_FIFO", 7), "sys sched_getscheduler 5000", scheduler(5000, "SCHED_RR", 8), "open /tmp/release O_WRONLY").Lines(t)
+	lines := c.Call(t, scheduler(5000, "SCHED_FIFO", 7), "sys sched_getscheduler 5000", scheduler(5000, "SCHED_RR", 8),
+		"open /tmp/release O_WRONLY").Lines(t)
 	if got := sdktest.Errnos(lines); got != "ok ok ok" || lines[1].Ret != unix.SCHED_FIFO {
 		t.Errorf("the outer thread gets %s, and policy %d", got, lines[1].Ret)
 	}
@@ -126,7 +99,10 @@ func (v victim) check(t *testing.T) {
 func TestSameNumberOnHost(t *testing.T) {
 	v := newVictim(t, "sleep", "1000")
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
-	calls := []string{scheduler(v.pid, "SCHED_FIFO", 9), param(v.pid, 10), attr(v.pid, "SCHED_RR", 0, 0, 11), fmt.Sprintf("sys setpriority 0 %d -3", v.pid)}
+	calls := []string{
+		scheduler(v.pid, "SCHED_FIFO", 9), param(v.pid, 10), attr(v.pid, "SCHED_RR", 0, 11),
+		fmt.Sprintf("sys setpriority PRIO_PROCESS %d -3", v.pid),
+	}
 	if got := sdktest.Errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH ESRCH ESRCH" {
 		t.Errorf("without a thread of that number the caller gets %s", got)
 	}
@@ -142,10 +118,11 @@ func TestSameNumberOnHost(t *testing.T) {
 func TestSameNumberInOtherContainer(t *testing.T) {
 	other := sdktest.NewContainer(t, handler{})
 	other.Call(t, "do mknod s:/tmp/release S_IFIFO|0666 0").Lines(t)
-	p := other.Start(t, other.Install(t, sdktest.Caller(t)), script(numbered(5000, "fork"), []string{param(0, 0), "open /tmp/release O_RDONLY"}, show(5000))...)
+	p := other.Start(t, other.Install(t, sdktest.Caller(t)), script(numbered(5000, "fork"),
+		[]string{param(0, 0), "open /tmp/release O_RDONLY"}, show(5000))...)
 	waitCalls(t, p, 1)
 	c := sdktest.NewContainer(t, handler{})
-	calls := []string{scheduler(5000, "SCHED_FIFO", 9), attr(5000, "SCHED_BATCH", 0, 5, 0)}
+	calls := []string{scheduler(5000, "SCHED_FIFO", 9), attr(5000, "SCHED_BATCH", 5, 0)}
 	if got := sdktest.Errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH" {
 		t.Errorf("without a thread of that number the caller gets %s", got)
 	}
@@ -166,8 +143,9 @@ func TestHostThreadInContainer(t *testing.T) {
 	child := childOf(t, v.pid)
 	inside := numberOf(t, child)
 	v = victim{child, stateOf(t, child)}
-	lines := c.Call(t, scheduler(inside, "SCHED_FIFO", 9), scheduler(inside, "SCHED_BATCH", 0), param(inside, 0), attr(inside, "SCHED_IDLE", 0, 0, 0),
-		fmt.Sprintf("sys setpriority 0 %d 5", inside), fmt.Sprintf("sys setpriority 0 %d -5", inside)).Lines(t)
+	lines := c.Call(t, scheduler(inside, "SCHED_FIFO", 9), scheduler(inside, "SCHED_BATCH", 0), param(inside, 0),
+		attr(inside, "SCHED_IDLE", 0, 0), fmt.Sprintf("sys setpriority PRIO_PROCESS %d 5", inside),
+		fmt.Sprintf("sys setpriority PRIO_PROCESS %d -5", inside)).Lines(t)
 	if got := sdktest.Errnos(lines); got != "EPERM EPERM EPERM EPERM EPERM EPERM" {
 		t.Errorf("the caller gets %s", got)
 	}
