@@ -16,7 +16,10 @@ func fuseNode(t *testing.T) *os.File {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	mount := sdktest.Tmpfs(t, 0)
-	if err := errors.Join(unix.Mknodat(int(mount.Fd()), "fuse", unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))), unix.Fchmodat(int(mount.Fd()), "fuse", 0o666, 0)); err != nil {
+	if err := errors.Join(
+		unix.Mknodat(int(mount.Fd()), "fuse", unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))),
+		unix.Fchmodat(int(mount.Fd()), "fuse", 0o666, 0),
+	); err != nil {
 		t.Fatal(err)
 	}
 	fd, err := unix.Openat(int(mount.Fd()), "fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -29,7 +32,7 @@ func fuseNode(t *testing.T) *os.File {
 
 // TestFUSE has a file whose server, the caller, never answers who closes it.
 func TestFUSE(t *testing.T) {
-	c, _ := newContainer(t, sdktest.WithMount(fuseNode(t), "/mnt/host"), sdktest.WithDeadline(2*time.Second))
+	c, _ := enabledContainer(t, sdktest.WithMount(fuseNode(t), "/mnt/host"), sdktest.WithDeadline(2*time.Second))
 	got := c.Run(t, c.Install(t, buildClient(t)), "fuse", "/top/own")
 	if want := "attach: invalid argument\ndetach: bad file descriptor\nquery: bad file descriptor\n"; got.Stdout != want {
 		t.Errorf("got\n%swant\n%s%s", got.Stdout, want, got.Stderr)
@@ -38,7 +41,7 @@ func TestFUSE(t *testing.T) {
 
 // TestRoomRace has many threads attach at once.
 func TestRoomRace(t *testing.T) {
-	c, tr := newContainer(t)
+	c, tr := enabledContainer(t)
 	got := c.Run(t, c.Install(t, buildClient(t)), "race", "/top/own")
 	if want := fmt.Sprintf("attached: %d\n", maxAttached); got.Stdout != want {
 		t.Errorf("got\n%swant\n%s%s", got.Stdout, want, got.Stderr)

@@ -13,7 +13,6 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
-	"golang.org/x/sys/unix"
 )
 
 // bounded are the settings with a bound.
@@ -38,7 +37,7 @@ func TestTooManyInstructions(t *testing.T) {
 			"1000000 <nil>\n1000001 load program: argument list too long\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, _ := newContainer(t, test.options...)
+			c, _ := enabledContainer(t, test.options...)
 			if got := c.Run(t, c.Install(t, client), test.task, test.argument); got.Stdout != test.want {
 				t.Errorf("got\n%swant\n%s%s", got.Stdout, test.want, got.Stderr)
 			}
@@ -49,30 +48,17 @@ func TestTooManyInstructions(t *testing.T) {
 // TestTooManyPrograms has a container keep more than it may. There is room again when they are gone, but not while they are
 // attached.
 func TestTooManyPrograms(t *testing.T) {
-	c, tr := newContainer(t, bounded("max_programs", 9))
+	c, tr := enabledContainer(t, bounded("max_programs", 9))
 	keep := func(want string) {
 		t.Helper()
-		got := c.Call(t, "repeat 10", load(nil))
-		if outcome := sdktest.Errnos(got.Lines(t)); outcome != want {
-			t.Errorf("got %s, want %s", outcome, want)
-		}
-		closeCopies(got)
+		closeCopies(checkErrnos(t, c, want, "repeat 10", "sys "+loadCall(always(1))))
 	}
 	keep("ok ok ok ok ok ok ok ok ok ENOMEM")
 	keep("ok ok ok ok ok ok ok ok ok ENOMEM")
-	closeCopies(c.Call(t, openDir("/top/own"), "fd "+loadCall(always(1)), "fd "+loadCall(always(1)),
-		"sys "+attachCall(3, 4, multi), "sys "+attachCall(3, 5, multi)))
+	closeCopies(checkErrnos(t, c, "ok ok", openDir("/top/own"), "fd "+loadCall(always(1)), "fd "+loadCall(always(1)),
+		"sys "+attachCall(3, 4), "sys "+attachCall(3, 5)))
 	keep("ok ok ok ok ok ok ok ENOMEM ENOMEM ENOMEM")
-	if got := tr.count(t); got != ".:0 own:2 own/sub:0 own/sub/deep:0 sibling:0" {
-		t.Errorf("attached: %s", got)
-	}
-}
-
-// closeCopies closes sdktest's copies of the programs, which hold them.
-func closeCopies(got sdktest.Result) {
-	for _, call := range got.Calls {
-		call.Outcome.File.Close()
-	}
+	tr.checkCount(t, ".:0 own:2 own/sub:0 own/sub/deep:0 sibling:0")
 }
 
 // TestMemoryIsCharged has a container's memory cgroup charged for its programs, and refuse what is too much.
@@ -150,9 +136,7 @@ func TestDeadlineKills(t *testing.T) {
 		return response, err
 	}}
 	c := tr.container(t, sdktest.InProcess(frozen), enabled, sdktest.WithDeadline(time.Second))
-	if got := sdktest.Errnos(c.Call(t, load(nil)).Lines(t)); got != unix.ErrnoName(unix.EPERM) {
-		t.Errorf("the call: %s", got)
-	}
+	checkErrnos(t, c, "EPERM", "sys "+loadCall(always(1)))
 	if len(before) == 0 || !slices.Equal(before, after) {
 		t.Errorf("the cgroup had processes %v, and has %v", before, after)
 	}

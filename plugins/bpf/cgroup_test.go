@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/sdk"
@@ -13,6 +14,22 @@ func TestOpenCgroupRefuses(t *testing.T) {
 			own.close()
 			t.Errorf("%q is a container's own", path)
 		}
+	}
+}
+
+// TestCheckAlone has the host's process come into the cgroup.
+func TestCheckAlone(t *testing.T) {
+	tr := newTree(t)
+	path := strings.TrimPrefix(tr.top, hierarchy(t)) + "/own"
+	own, err := openCgroup(inCgroup(path))
+	if err != nil {
+		t.Fatalf("an empty cgroup: %v", err)
+	}
+	own.close()
+	tr.startHostProcess(t)
+	if own, err := openCgroup(inCgroup(path)); err == nil {
+		own.close()
+		t.Error("a cgroup with a process of the host is the container's own")
 	}
 }
 

@@ -34,7 +34,7 @@ func TestClient(t *testing.T) {
 		"map":  "a map: true\n",
 	} {
 		t.Run(task, func(t *testing.T) {
-			c, _ := newContainer(t)
+			c, _ := enabledContainer(t)
 			got := c.Run(t, c.Install(t, client), task, "/top/own")
 			if got.Stdout != want {
 				t.Errorf("got\n%swant\n%s%s", got.Stdout, want, got.Stderr)
@@ -42,10 +42,11 @@ func TestClient(t *testing.T) {
 		})
 	}
 	t.Run("broken", func(t *testing.T) {
-		c, _ := newContainer(t)
+		c, _ := enabledContainer(t)
 		got := c.Run(t, c.Install(t, client), "broken", "-")
 		host := newTree(t).container(t, nil, sdktest.WithRealRoot())
-		if want := host.Run(t, host.Install(t, client), "broken", "-"); got.Stdout != want.Stdout || !strings.Contains(got.Stdout, "invalid bpf_context access off=100") {
+		want := host.Run(t, host.Install(t, client), "broken", "-")
+		if got.Stdout != want.Stdout || !strings.Contains(got.Stdout, "invalid bpf_context access off=100") {
 			t.Errorf("got\n%sreal root gets\n%s", got.Stdout, want.Stdout)
 		}
 	})

@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,20 +22,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
-
 // enabled are the settings with which the plugin does something.
 var enabled = sdktest.WithSettings(map[string]any{"devices": true})
 
-// tree are cgroups for a test: one for the container, with two below it, and one beside it. In the container they are in /top,
-// and the whole hierarchy is in /cgroup.
+// tree are cgroups for a test: one for the container, with two below it, and one beside it. In the container they are
+// in /top. The whole hierarchy is in /cgroup, and the symbolic link /whole leads to the tree there.
 type tree struct {
 	top string
 }
 
 var groups = []string{"own", "own/sub", "own/sub/deep", "sibling"}
 
-func newTree(t *testing.T) tree {
+func newTree(t testing.TB) tree {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	top, err := os.MkdirTemp(hierarchy(t), "bpf-test-")
@@ -53,7 +53,7 @@ func newTree(t *testing.T) tree {
 }
 
 // hierarchy is where the v2 hierarchy is mounted.
-func hierarchy(t *testing.T) string {
+func hierarchy(t testing.TB) string {
 	t.Helper()
 	folders, err := inCgroup("/").CgroupFolders()
 	if err != nil {
@@ -70,7 +70,7 @@ func hierarchy(t *testing.T) string {
 func inCgroup(path string) sdk.Container { return sdk.Container{Cgroups: map[string]string{"": path}} }
 
 // removeCgroups removes a cgroup and those below it. Processes that were killed may take a moment to leave.
-func removeCgroups(t *testing.T, dir string) {
+func removeCgroups(t testing.TB, dir string) {
 	t.Helper()
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -91,7 +91,7 @@ func removeCgroups(t *testing.T, dir string) {
 	}
 }
 
-func (tr tree) open(t *testing.T, name string) *os.File {
+func (tr tree) open(t testing.TB, name string) *os.File {
 	t.Helper()
 	dir, err := os.Open(filepath.Join(tr.top, name))
 	if err != nil {
@@ -101,22 +101,59 @@ func (tr tree) open(t *testing.T, name string) *os.File {
 	return dir
 }
 
-// container makes a container in the tree's cgroup "own", with /dev/null and the tree.
-func (tr tree) container(t *testing.T, h sdk.Handler, options ...sdktest.Option) *sdktest.Container {
+// mounts are those of the tree and of the hierarchy.
+func (tr tree) mounts(t testing.TB) []sdktest.Option {
 	t.Helper()
-	c := sdktest.NewContainer(t, h, append([]sdktest.Option{
-		sdktest.WithCgroup(tr.open(t, "own")),
+	return []sdktest.Option{
 		sdktest.WithMount(cloneMount(t, tr.top), "/top"),
 		sdktest.WithMount(cloneMount(t, hierarchy(t)), "/cgroup"),
-	}, options...)...)
+	}
+}
+
+// container makes a container in the tree's cgroup "own", with /dev/null and the tree.
+func (tr tree) container(t testing.TB, h sdk.Handler, options ...sdktest.Option) *sdktest.Container {
+	t.Helper()
+	return tr.containerBy(t, func(options ...sdktest.Option) *sdktest.Container {
+		t.Helper()
+		return sdktest.NewContainer(t, h, options...)
+	}, options...)
+}
+
+// containerBy is container where something else makes it.
+func (tr tree) containerBy(t testing.TB, new newContainer, options ...sdktest.Option) *sdktest.Container {
+	t.Helper()
+	c := new(slices.Concat([]sdktest.Option{sdktest.WithCgroup(tr.open(t, "own"))}, tr.mounts(t), options)...)
 	null := filepath.Join(c.Rootfs(), "dev/null")
-	if err := errors.Join(unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))), os.Chmod(null, 0o666)); err != nil {
+	if err := errors.Join(
+		unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))),
+		os.Chmod(null, 0o666),
+		os.Symlink(filepath.Join("/cgroup", filepath.Base(tr.top)), filepath.Join(c.Rootfs(), "whole")),
+	); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func cloneMount(t *testing.T, path string) *os.File {
+// checkErrnos runs a script whose calls must get the errors want ("ok EEXIST").
+func checkErrnos(t testing.TB, c *sdktest.Container, want string, script ...string) sdktest.Result {
+	t.Helper()
+	got := c.Call(t, script...)
+	if errnos := sdktest.Errnos(got.Lines(t)); errnos != want {
+		t.Errorf("got %s, want %s", errnos, want)
+	}
+	return got
+}
+
+// closeCopies closes sdktest's copies of the descriptors that the calls returned.
+func closeCopies(got sdktest.Result) {
+	for _, call := range got.Calls {
+		if call.Outcome.File != nil {
+			call.Outcome.File.Close()
+		}
+	}
+}
+
+func cloneMount(t testing.TB, path string) *os.File {
 	t.Helper()
 	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
@@ -127,15 +164,29 @@ func cloneMount(t *testing.T, path string) *os.File {
 	return mount
 }
 
-// newContainer makes a container with a tree of its own.
-func newContainer(t *testing.T, options ...sdktest.Option) (*sdktest.Container, tree) {
+// enabledContainer makes a container with a tree of its own, and the plugin enabled.
+func enabledContainer(t testing.TB, options ...sdktest.Option) (*sdktest.Container, tree) {
 	t.Helper()
 	tr := newTree(t)
 	return tr.container(t, handler{}, append([]sdktest.Option{enabled}, options...)...), tr
 }
 
+// startHostProcess starts a process of the host in the container's cgroup.
+func (tr tree) startHostProcess(t testing.TB) {
+	t.Helper()
+	sleep := exec.Command("sleep", "infinity")
+	sleep.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(tr.open(t, "own").Fd())}
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		sleep.Process.Kill()
+		sleep.Wait()
+	})
+}
+
 // attachAsHost attaches a program that allows everything, or nothing.
-func (tr tree) attachAsHost(t *testing.T, name string, verdict int32, flags uint32) *ebpf.Program {
+func (tr tree) attachAsHost(t testing.TB, name string, verdict int32, flags uint32) *ebpf.Program {
 	t.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupDevice, License: "MIT", Instructions: always(verdict)})
 	if err != nil {
@@ -151,8 +202,18 @@ func (tr tree) attachAsHost(t *testing.T, name string, verdict int32, flags uint
 	return program
 }
 
+func idOf(t testing.TB, program *ebpf.Program) uint32 {
+	t.Helper()
+	info, err := program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := info.ID()
+	return uint32(id)
+}
+
 // attached are the programs of a cgroup.
-func (tr tree) attached(t *testing.T, name string) attached {
+func (tr tree) attached(t testing.TB, name string) attached {
 	t.Helper()
 	now, errno := queryAttached(int(tr.open(t, name).Fd()))
 	if errno != 0 {
@@ -162,13 +223,20 @@ func (tr tree) attached(t *testing.T, name string) attached {
 }
 
 // count is how many programs are attached to each cgroup of the tree.
-func (tr tree) count(t *testing.T) string {
+func (tr tree) count(t testing.TB) string {
 	t.Helper()
 	var counts []string
 	for _, name := range append([]string{"."}, groups...) {
 		counts = append(counts, fmt.Sprintf("%s:%d", name, len(tr.attached(t, name).programs)))
 	}
 	return strings.Join(counts, " ")
+}
+
+func (tr tree) checkCount(t testing.TB, want string) {
+	t.Helper()
+	if got := tr.count(t); got != want {
+		t.Errorf("attached: %s, want %s", got, want)
+	}
 }
 
 // none is the count of a tree that has no programs.
@@ -199,36 +267,17 @@ func marshal(instructions asm.Instructions) []byte {
 	return text.Bytes()
 }
 
-// What follows writes calls for scripts. Descriptors are numbers: a script's first is 3.
+// What follows writes calls for scripts. Descriptors are numbers: a script's first is 3. Programs are attached with
+// BPF_F_ALLOW_MULTI.
 
-// loadWith is a call of BPF_PROG_LOAD with fields of its attr in the place of the usual ones.
-func loadWith(instructions asm.Instructions, fields map[string]string) string {
+func loadCall(instructions asm.Instructions) string {
 	text := marshal(instructions)
-	words := []string{"bpf 5 struct:"}
-	for i, f := range []struct{ name, value string }{
-		{"prog_type", "4=15"}, {"insn_cnt", fmt.Sprintf("4=%d", len(text)/insnSize)}, {"insns", "p=hex:" + hex.EncodeToString(text)},
-		{"license", "p=s:MIT"}, {"log_level", "4=0"}, {"log_size", "4=0"}, {"log_buf", "8=0"}, {"kern_version", "4=0"},
-		{"prog_flags", "4=0"}, {"prog_name", "8=0,8=0"}, {"prog_ifindex", "4=0"}, {"expected_attach_type", "4=0"}, {"more", ""},
-	} {
-		if value, ok := fields[f.name]; ok {
-			f.value = value
-		}
-		if i > 0 && f.value != "" {
-			words = append(words, ",")
-		}
-		words = append(words, f.value)
-	}
-	size := "72"
-	if s, ok := fields["size"]; ok {
-		size = s
-	}
-	return strings.Join(words, "") + " " + size
+	const rest = "p=s:MIT,4=0,4=0,8=0,4=0,4=0,8=0,8=0,4=0,4=0 72"
+	return fmt.Sprintf("bpf 5 struct:4=15,4=%d,p=hex:%x,%s", len(text)/insnSize, text, rest)
 }
 
-func loadCall(instructions asm.Instructions) string { return loadWith(instructions, nil) }
-
-func attachCall(target, program int, flags uint32) string {
-	return fmt.Sprintf("bpf 8 struct:4=%d,4=%d,4=6,4=%d,4=0 20", target, program, flags)
+func attachCall(target, program int) string {
+	return fmt.Sprintf("bpf 8 struct:4=%d,4=%d,4=6,4=2,4=0 20", target, program)
 }
 
 func replaceCall(target, program, replaced int) string {

@@ -3,10 +3,10 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +19,7 @@ type answered struct {
 
 // TestQuery compares with what the host's root is told of the same cgroup.
 func TestQuery(t *testing.T) {
-	c, tr := newContainer(t)
+	c, tr := enabledContainer(t)
 	tr.attachAsHost(t, ".", 1, multi)
 	for range 3 {
 		tr.attachAsHost(t, "own", 1, multi)
@@ -30,13 +30,13 @@ func TestQuery(t *testing.T) {
 		for _, flags := range []int{0, 1} { // BPF_F_QUERY_EFFECTIVE
 			for _, count := range []int{0, 2, 4} {
 				t.Run(fmt.Sprintf("%s-%d-%d", name, flags, count), func(t *testing.T) {
-					got := c.Call(t, openDir("/top/"+name), "sys "+queryCall(3, flags, count)).Lines(t)[0]
-					a := answered{got.Errno, binary.NativeEndian.Uint32(got.Bufs[0][12:]), binary.NativeEndian.Uint32(got.Bufs[0][24:]), numbers(got.Bufs[1])}
-					want := tr.query(t, name, flags, count)
-					if a.errno != want.errno || a.attachFlags != want.attachFlags || a.count != want.count || !slices.Equal(a.ids, want.ids) {
-						t.Errorf("got %+v, want %+v", a, want)
+					line := c.Call(t, openDir("/top/"+name), "sys "+queryCall(3, flags, count)).Lines(t)[0]
+					attr := numbers(line.Bufs[0])
+					got := answered{line.Errno, attr[3], attr[6], numbers(line.Bufs[1])}
+					if want := tr.query(t, name, flags, count); !reflect.DeepEqual(got, want) {
+						t.Errorf("got %+v, want %+v", got, want)
 					}
-					ids = append(ids, a.ids...)
+					ids = append(ids, got.ids...)
 				})
 			}
 		}
@@ -68,30 +68,14 @@ func (tr tree) query(t *testing.T, name string, flags, count int) answered {
 	return answered{errno, a.attachFlags, a.count, ids[:]}
 }
 
-// TestQueryMore asks with all that newer kernels know.
+// TestQueryMore asks with all that newer kernels know, where a program is attached.
 func TestQueryMore(t *testing.T) {
-	call := func(flags, progFlags string) string {
-		return "sys bpf 16 struct:4=3,4=6," + flags + ",4=0,p=buf:8,4=2,4=0," + progFlags + ",p=buf:8,p=buf:8,8=0 64"
-	}
-	p := newPair(t)
-	for name, test := range map[string]scripted{
-		"nothing":   {[]string{openDir("/top/own"), call("4=0", "p=buf:8")}, "ok", "value"},
-		"no flags":  {[]string{openDir("/top/own"), call("4=0", "8=0")}, "ok", "value"},
-		"effective": {[]string{openDir("/top/own"), call("4=1", "8=0")}, "ok", "value"},
-		"both":      {[]string{openDir("/top/own"), call("4=1", "p=buf:8")}, "EINVAL", "errno"},
-	} {
-		t.Run(name, func(t *testing.T) { p.compare(t, test) })
-	}
-	c, tr := newContainer(t)
+	c, tr := enabledContainer(t)
 	host := tr.attachAsHost(t, "own", 1, multi)
-	line := c.Call(t, openDir("/top/own"), call("4=0", "p=buf:8")).Lines(t)[0]
-	info, err := host.Info()
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, _ := info.ID()
-	if got := numbers(line.Bufs[1]); line.Errno != 0 || ebpf.ProgramID(got[0]) != id {
-		t.Errorf("%v, ids %v, want %d", line.Errno, got, id)
+	const query = "sys bpf 16 struct:4=3,4=6,4=0,4=0,p=buf:8,4=2,4=0,p=buf:8,p=buf:8,p=buf:8,8=0 64"
+	line := checkErrnos(t, c, "ok", openDir("/top/own"), query).Lines(t)[0]
+	if got := numbers(line.Bufs[1]); got[0] != idOf(t, host) {
+		t.Errorf("ids %v, want %d", got, idOf(t, host))
 	}
 	if got := numbers(line.Bufs[2]); got[0] != multi {
 		t.Errorf("flags %v", got)

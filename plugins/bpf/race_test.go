@@ -12,10 +12,10 @@ import (
 // TestManyThreads load, attach and detach at once.
 func TestManyThreads(t *testing.T) {
 	const threads, each = 16, 8
-	c, tr := newContainer(t)
+	c, tr := enabledContainer(t)
 	got := c.Call(t, openDir("/top/own"), "fd "+loadCall(denyNull),
 		"threads "+strconv.Itoa(threads), "repeat "+strconv.Itoa(each), "sys "+loadCall(denyNull),
-		"threads "+strconv.Itoa(threads), "sys "+attachCall(3, 4, multi),
+		"threads "+strconv.Itoa(threads), "sys "+attachCall(3, 4),
 		"threads "+strconv.Itoa(threads), "sys "+queryCall(3, 0, 4),
 		"threads "+strconv.Itoa(threads), "sys "+detachCall(3, 4)).Lines(t)
 	for what, c := range map[string]struct {
@@ -34,27 +34,23 @@ func TestManyThreads(t *testing.T) {
 			}
 		}
 	}
-	if got := tr.count(t); got != none {
-		t.Errorf("attached: %s", got)
-	}
+	tr.checkCount(t, none)
 }
 
 func TestManyProcesses(t *testing.T) {
-	c, tr := newContainer(t)
+	c, tr := enabledContainer(t)
 	program := c.Install(t, sdktest.Caller(t))
 	var processes []*sdktest.Process
 	for range 16 {
 		processes = append(processes, c.Start(t, program, openDir("/top/own/sub"), "fd "+loadCall(always(1)),
-			"sys "+attachCall(3, 4, multi), "sys "+queryCall(3, 0, 4), "sys "+detachCall(3, 4)))
+			"sys "+attachCall(3, 4), "sys "+queryCall(3, 0, 4), "sys "+detachCall(3, 4)))
 	}
 	for _, p := range processes {
 		if outcome := sdktest.Errnos(p.Wait(t).Lines(t)[:1]); outcome != "ok" {
 			t.Errorf("attach: %s", outcome)
 		}
 	}
-	if got := tr.count(t); got != none {
-		t.Errorf("attached: %s", got)
-	}
+	tr.checkCount(t, none)
 }
 
 // TestCallerKilled kills the caller while the plugin is at work: nothing is attached, and no program stays.
@@ -63,7 +59,7 @@ func TestCallerKilled(t *testing.T) {
 		number uint32
 		call   string
 	}{
-		"load": {cmdLoad, loadCall(always(0))}, "attach": {cmdAttach, attachCall(3, 4, multi)}, "link": {cmdLink, linkCall(3, 4)},
+		"load": {cmdLoad, loadCall(always(0))}, "attach": {cmdAttach, attachCall(3, 4)}, "link": {cmdLink, linkCall(3, 4)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen := 0
@@ -77,20 +73,16 @@ func TestCallerKilled(t *testing.T) {
 			tr := newTree(t)
 			c := tr.container(t, hold, enabled)
 			hold.KillCaller(t, c, openDir("/top/own"), "fd "+loadCall(always(0)), "sys "+command.call)
-			if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
-				t.Errorf("afterwards: %s", outcome)
-			}
-			if got := tr.count(t); got != none {
-				t.Errorf("attached: %s", got)
-			}
+			checkErrnos(t, c, "ok", openNull)
+			tr.checkCount(t, none)
 		})
 	}
 }
 
-// TestChangedMemory has another thread exchange the attr all the while: the plugin acts on its copy, and never lets the kernel
-// read again what it would do for everybody.
+// TestChangedMemory has another thread exchange the attr all the while: the plugin acts on its copy, and never lets the
+// kernel read again what it would do for everybody.
 func TestChangedMemory(t *testing.T) {
-	c, tr := newContainer(t)
+	c, tr := enabledContainer(t)
 	client := buildClient(t)
 	got := c.Run(t, c.Install(t, client), "exchange", "/top/own")
 	if got.ExitCode != 0 {
@@ -101,7 +93,5 @@ func TestChangedMemory(t *testing.T) {
 			t.Errorf("command %d is continued", command)
 		}
 	}
-	if got := tr.count(t); got != none {
-		t.Errorf("attached: %s", got)
-	}
+	tr.checkCount(t, none)
 }

@@ -9,18 +9,18 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-// TestTakenBack shows why programs may not call bpf_set_retval: the host's root attaches one that does beside one that denies.
+// TestTakenBack shows why programs may not call bpf_set_retval: the host's root attaches one that does beside one that
+// denies.
 func TestTakenBack(t *testing.T) {
 	sdktest.RequireKernel(t, "5.18", "bpf_set_retval")
 	tr := newTree(t)
 	c := tr.container(t, nil)
 	tr.attachAsHost(t, "own", 0, multi)
-	if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "EPERM" {
-		t.Fatalf("denied: %s", outcome)
-	}
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupDevice, AttachType: ebpf.AttachCGroupDevice, License: "GPL", Instructions: asm.Instructions{
-		asm.Mov.Imm(asm.R1, 0), asm.FnSetRetval.Call(), asm.Mov.Imm(asm.R0, 1), asm.Return(),
-	}})
+	checkErrnos(t, c, "EPERM", openNull)
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.CGroupDevice, AttachType: ebpf.AttachCGroupDevice, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R1, 0), asm.FnSetRetval.Call(), asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,5 @@ func TestTakenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if outcome := sdktest.Errnos(c.Call(t, openNull).Lines(t)); outcome != "ok" {
-		t.Errorf("taken back: %s", outcome)
-	}
+	checkErrnos(t, c, "ok", openNull)
 }
