@@ -24,32 +24,32 @@ func TestParseLoad(t *testing.T) {
 		words map[int]uint32
 		ok    bool
 	}{
-		"plain":                     {72, nil, true},
-		"shortest":                  {48, nil, true},
-		"longest":                   {maxAttr, nil, true},
-		"zero behind what is known": {300, nil, true},
-		"expected attach type":      {72, map[int]uint32{68: unix.BPF_CGROUP_DEVICE}, true},
-		"log":                       {72, map[int]uint32{24: 1, 28: 4096, 32: 0x3000}, true},
-		"log_true_size":             {144, map[int]uint32{loadLogTrueSize: 7}, true},
-		"alignment":                 {72, map[int]uint32{44: 3}, true},
-		"sizes of records":          {144, map[int]uint32{76: 8, 92: 16, 136: 16}, true},
-		"empty":                     {0, map[int]uint32{}, false},
-		"another type":              {72, map[int]uint32{0: unix.BPF_PROG_TYPE_CGROUP_SKB}, false},
-		"another flag":              {72, map[int]uint32{44: unix.BPF_F_SLEEPABLE}, false},
-		"another attach type":       {72, map[int]uint32{68: 1}, false},
-		"prog_ifindex":              {72, map[int]uint32{64: 1}, false},
-		"prog_btf_fd":               {76, map[int]uint32{72: 3}, false},
-		"func_info_cnt":             {112, map[int]uint32{88: 1}, false},
-		"line_info_cnt":             {112, map[int]uint32{104: 1}, false},
-		"attach_btf_id":             {120, map[int]uint32{108: 1}, false},
-		"attach_prog_fd":            {120, map[int]uint32{112: 3}, false},
-		"core_relo_cnt":             {144, map[int]uint32{116: 1}, false},
-		"fd_array":                  {144, map[int]uint32{120: 0x1000}, false},
-		"fd_array, high half":       {144, map[int]uint32{124: 1}, false},
-		"prog_token_fd":             {152, map[int]uint32{144: 3}, false},
-		"fd_array_cnt":              {152, map[int]uint32{148: 1}, false},
-		"signature":                 {168, map[int]uint32{152: 1}, false},
-		"unknown":                   {maxAttr, map[int]uint32{maxAttr - 4: 1 << 31}, false},
+		"plain":                    {72, nil, true},
+		"shortest":                 {48, nil, true},
+		"longest":                  {maxAttr, nil, true},
+		"zero after what is known": {300, nil, true},
+		"expected attach type":     {72, map[int]uint32{68: unix.BPF_CGROUP_DEVICE}, true},
+		"log":                      {72, map[int]uint32{24: 1, 28: 4096, 32: 0x3000}, true},
+		"log_true_size":            {144, map[int]uint32{loadLogTrueSize: 7}, true},
+		"alignment":                {72, map[int]uint32{44: 3}, true},
+		"sizes of records":         {144, map[int]uint32{76: 8, 92: 16, 136: 16}, true},
+		"empty":                    {0, map[int]uint32{}, false},
+		"another type":             {72, map[int]uint32{0: unix.BPF_PROG_TYPE_CGROUP_SKB}, false},
+		"another flag":             {72, map[int]uint32{44: unix.BPF_F_SLEEPABLE}, false},
+		"another attach type":      {72, map[int]uint32{68: 1}, false},
+		"prog_ifindex":             {72, map[int]uint32{64: 1}, false},
+		"prog_btf_fd":              {76, map[int]uint32{72: 3}, false},
+		"func_info_cnt":            {112, map[int]uint32{88: 1}, false},
+		"line_info_cnt":            {112, map[int]uint32{104: 1}, false},
+		"attach_btf_id":            {120, map[int]uint32{108: 1}, false},
+		"attach_prog_fd":           {120, map[int]uint32{112: 3}, false},
+		"core_relo_cnt":            {144, map[int]uint32{116: 1}, false},
+		"fd_array":                 {144, map[int]uint32{120: 0x1000}, false},
+		"fd_array, high half":      {144, map[int]uint32{124: 1}, false},
+		"prog_token_fd":            {152, map[int]uint32{144: 3}, false},
+		"fd_array_cnt":             {152, map[int]uint32{148: 1}, false},
+		"signature":                {168, map[int]uint32{152: 1}, false},
+		"unknown":                  {maxAttr, map[int]uint32{maxAttr - 4: 1 << 31}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			words := map[int]uint32{}
@@ -101,7 +101,8 @@ func TestParseAttach(t *testing.T) {
 			if errno != c.want {
 				t.Fatalf("got %v, want %v", errno, c.want)
 			}
-			if at.target != 3 || at.program != 4 || at.attachType != unix.BPF_CGROUP_DEVICE || at.flags != words[12] || at.replaced != int(words[16]) {
+			if at.target != 3 || at.program != 4 || at.attachType != unix.BPF_CGROUP_DEVICE ||
+				at.flags != words[12] || at.replaced != int(words[16]) {
 				t.Errorf("got %+v", at)
 			}
 		})

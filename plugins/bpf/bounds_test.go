@@ -45,8 +45,8 @@ func TestTooManyInstructions(t *testing.T) {
 	}
 }
 
-// TestTooManyPrograms has a container keep more than it may. There is room again when they are gone, but not while they are
-// attached.
+// TestTooManyPrograms has a container keep more than it may. There is room again when they are gone, but not while they
+// are attached.
 func TestTooManyPrograms(t *testing.T) {
 	c, tr := enabledContainer(t, bounded("max_programs", 9))
 	keep := func(want string) {
@@ -118,7 +118,8 @@ func readNumber(t *testing.T, dir *os.File, name string) int64 {
 	return n
 }
 
-// TestDeadlineKills stops what loads a program, by the freezer of the caller's cgroup: it is killed when the call's time is over.
+// TestDeadlineKills stops what loads a program, by the freezer of the caller's cgroup: it is killed when the call's time
+// is over.
 func TestDeadlineKills(t *testing.T) {
 	tr := newTree(t)
 	own := filepath.Join(tr.top, "own")

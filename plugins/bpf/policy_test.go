@@ -76,7 +76,9 @@ func TestOverrides(t *testing.T) {
 }
 
 func TestWritten(t *testing.T) {
-	for text, want := range map[string]string{"": "", "\x00\x00": "", "ab": "ab", "ab\x00": "ab\x00", "ab\x00\x00\x00": "ab\x00", "a\x00b\x00\x00": "a\x00b\x00"} {
+	for text, want := range map[string]string{
+		"": "", "\x00\x00": "", "ab": "ab", "ab\x00": "ab\x00", "ab\x00\x00\x00": "ab\x00", "a\x00b\x00\x00": "a\x00b\x00",
+	} {
 		if got := written([]byte(text)); string(got) != want {
 			t.Errorf("%q: got %q", text, got)
 		}

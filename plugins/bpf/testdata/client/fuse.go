@@ -22,8 +22,8 @@ const (
 // patience is how long who closes a file waits: longer than a call may take, and no test hangs for ever.
 const patience = 4 * time.Second
 
-// serveFUSE answers what it takes to open a file, from descriptor 3. It is a process of its own: one that serves itself cannot
-// even be killed.
+// serveFUSE answers what it takes to open a file, from descriptor 3. It is a process of its own: one that serves itself
+// cannot even be killed.
 func serveFUSE(string) error {
 	const device = 3
 	request := make([]byte, 1<<17)
@@ -70,7 +70,7 @@ func mountFUSE(path string) error {
 	return server.Start()
 }
 
-// fuse gives descriptors of a file of its own filesystem in the place of a cgroup, of a program, and of both.
+// fuse gives descriptors of a file of its own filesystem instead of a cgroup, of a program, and of both.
 func fuse(dir string) error {
 	if err := mountFUSE("/tmp/f"); err != nil {
 		return err

@@ -127,8 +127,8 @@ func replace(name string) error {
 	return link.RawDetachProgram(link.RawDetachProgramOptions(options(dir, harmless)))
 }
 
-// runc does what runc does for a container's devices (opencontainers/cgroups, devices/ebpf_linux.go): it looks for programs
-// that are attached, asks whether programs can be replaced, loads its own and attaches it.
+// runc does what runc does for a container's devices (opencontainers/cgroups, devices/ebpf_linux.go): it looks for
+// programs that are attached, asks whether programs can be replaced, loads its own and attaches it.
 func runc(name string) error {
 	dir, err := os.Open(name)
 	if err != nil {
@@ -189,8 +189,8 @@ func broken(string) error {
 	return nil
 }
 
-// large loads a program of as many instructions as the kernel takes, and one more.
-// divide loads a program of as many divisions as the argument says, each of which the verifier makes several instructions of.
+// divide loads a program of as many divisions as the argument says, each of which the verifier makes several
+// instructions of.
 func divide(count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
@@ -229,8 +229,8 @@ func withMap(string) error {
 	return nil
 }
 
-// exchange attaches programs to a cgroup by an attr that another thread changes all the while, between one of the program's
-// own type and the one next to the cgroup, where it must not come to.
+// exchange attaches programs to a cgroup by an attr that another thread changes all the while, between one of the
+// program's own type and the one next to the cgroup, where it must not come to.
 func exchange(name string) error {
 	program, err := load(1)
 	if err != nil {
