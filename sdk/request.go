@@ -48,7 +48,7 @@ const (
 	ArchARM     Arch = unix.AUDIT_ARCH_ARM
 )
 
-// Is32Bit says whether the caller's long and pointers have 32 bits (__AUDIT_ARCH_64BIT not set, audit.h).
+// Is32Bit reports whether the caller's long and pointers have 32 bits (__AUDIT_ARCH_64BIT not set, audit.h).
 func (a Arch) Is32Bit() bool { return a&0x80000000 == 0 }
 
 // Int32 is argument i as an int.
@@ -187,7 +187,7 @@ func (r *Request) hold(t *target.Target) {
 	r.target = t
 }
 
-// Privileged says whether the caller has the capability effective in the container's own user namespace. A caller in a
+// Privileged reports whether the caller has the capability effective in the container's own user namespace. A caller in a
 // user namespace nested deeper has none there, whatever it has in its own. See CheckValid for when that counts.
 func (r *Request) Privileged(ctx context.Context, capability target.Capability) (bool, error) {
 	t, err := r.Target(ctx)

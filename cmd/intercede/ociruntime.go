@@ -42,7 +42,7 @@ func ociRuntimeCommand() *cobra.Command {
 	var options ociruntime.Options
 	c := &cobra.Command{
 		Use:   ociRuntime + " [flags] -- COMMAND...",
-		Short: "Be an OCI runtime whose containers notify",
+		Short: "Run as an OCI runtime that adds interception to the containers it creates",
 		Long: `Oci-runtime executes the OCI runtime that the config names (oci_runtime.runtime), with the arguments behind --. Where they
 create a container, it first asks the daemon which system calls the container has to notify, by the config's rules, and adds
 these and the daemon's socket to linux.seccomp of the bundle's config.json. A container for which the daemon wants nothing, or

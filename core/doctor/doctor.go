@@ -68,7 +68,7 @@ func (p probe) check(ctx context.Context) Check {
 	return c
 }
 
-// Usable says whether nothing required is missing.
+// Usable reports whether nothing required is missing.
 func Usable(checks []Check) bool {
 	return !slices.ContainsFunc(checks, func(c Check) bool { return c.State == Missing })
 }

@@ -110,7 +110,7 @@ func FuzzOCIMerge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b uint64) { mergeRandom(t, rand.New(rand.NewPCG(a, b))) })
 }
 
-// mergeRandom merges random plugins into a random profile and checks the result. It says whether they can be merged.
+// mergeRandom merges random plugins into a random profile and checks the result. It reports whether they can be merged.
 func mergeRandom(t *testing.T, random *rand.Rand) bool {
 	manifests, base := randomManifests(random), randomProfile(random)
 	if _, err := compile(base, nil); err != nil {
@@ -291,7 +291,7 @@ func mustCompile(t *testing.T, text []byte, caps []string) cbpftest.VM {
 	return cbpftest.New(t, program)
 }
 
-// known says whether the installed libseccomp has the call: runtimes leave out those that it has not.
+// known reports whether the installed libseccomp has the call: runtimes leave out those that it has not.
 func known(name string) bool {
 	_, err := libseccomp.GetSyscallFromName(name)
 	return err == nil

@@ -166,7 +166,7 @@ func checkRandomProgram(t *testing.T, random *rand.Rand) {
 	}
 }
 
-// holds says whether a plugin wants the call.
+// holds reports whether a plugin wants the call.
 func holds(manifests []*wire.Manifest, name string, args [6]uint64) bool {
 	fails := func(c *wire.Condition) bool { return args[c.GetArg()]&c.GetMask() != c.GetValue() }
 	matches := func(m *wire.Match) bool { return !slices.ContainsFunc(m.GetAll(), fails) }

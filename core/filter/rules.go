@@ -142,7 +142,7 @@ func (r *rule) sameAction(other *rule) bool {
 	return r.Action == other.Action && string(r.ErrnoRet) == string(other.ErrnoRet) && r.Errno == other.Errno
 }
 
-// excludes says whether no container can have both rules.
+// excludes reports whether no container can have both rules.
 func (r *rule) excludes(other *rule) bool {
 	return len(common(r.Includes.Caps, other.Excludes.Caps)) > 0 || len(common(r.Excludes.Caps, other.Includes.Caps)) > 0
 }

@@ -62,11 +62,11 @@ func parse(args []string) command {
 	return c
 }
 
-// creates says whether the command creates a container from a bundle. restore does not load a filter of the bundle: it is
+// creates reports whether the command creates a container from a bundle. restore does not load a filter of the bundle: it is
 // in the checkpoint.
 func (c *command) creates() bool { return c.name == "create" || c.name == "run" }
 
-// globalTakes says whether the next word is the value of the option before the command.
+// globalTakes reports whether the next word is the value of the option before the command.
 func globalTakes(name, next string) bool {
 	switch {
 	case slices.Contains(globalValues, name):

@@ -82,7 +82,7 @@ func (f *configFile) privileged() (bool, error) {
 	return inInitialUserNamespace()
 }
 
-// sameAsOwn says whether the container joins the user namespace that the runtime is in, and that is the host's. An empty
+// sameAsOwn reports whether the container joins the user namespace that the runtime is in, and that is the host's. An empty
 // path is a new one.
 func sameAsOwn(path string) (bool, error) {
 	if path == "" {

@@ -34,7 +34,7 @@ func readSettings(options Options) (settings, error) {
 	return s, nil
 }
 
-// concerns says whether a problem with this key is one for the wrapper. Without a key it is about the file as a whole, such
+// concerns reports whether a problem with this key is one for the wrapper. Without a key it is about the file as a whole, such
 // as that others may write it.
 func concerns(key string) bool {
 	return key == "" || key == "broker" || key == "broker.control" || key == "oci_runtime" || strings.HasPrefix(key, "oci_runtime.")

@@ -70,7 +70,7 @@ func pluginKey(name string) config.Key {
 	return config.Key{"plugins", name}
 }
 
-// checkManifest says whether the plugin has a manifest, its own.
+// checkManifest reports whether the plugin has a manifest, its own.
 func (r *resolver) checkManifest(plugin *config.Plugin) bool {
 	if r.hasManifest(plugin) {
 		return true

@@ -74,7 +74,7 @@ func (fd FD) Receive(n *Notification) error {
 	return ioctlError("RECV", errno)
 }
 
-// Poll waits up to timeout milliseconds, for ever if it is negative. It says whether Receive would have a notification,
+// Poll waits up to timeout milliseconds, for ever if it is negative. It reports whether Receive would have a notification,
 // and whether the last filtered task is gone: there will then never be one again.
 func (fd FD) Poll(timeout int) (pending, hangup bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
@@ -90,7 +90,7 @@ func (fd FD) Poll(timeout int) (pending, hangup bool, err error) {
 	}
 }
 
-// Valid says whether the caller still waits for an answer to the notification.
+// Valid reports whether the caller still waits for an answer to the notification.
 func (fd FD) Valid(id uint64) bool {
 	return fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }

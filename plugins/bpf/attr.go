@@ -31,7 +31,7 @@ func (a attr) u32(offset int) uint32 { return binary.NativeEndian.Uint32(a.data[
 func (a attr) u64(offset int) uint64 { return binary.NativeEndian.Uint64(a.data[offset:]) }
 func (a attr) fd(offset int) int     { return int(int32(a.u32(offset))) }
 
-// zero says whether all from the offset on is zero.
+// zero reports whether all from the offset on is zero.
 func (a attr) zero(offset int) bool { return len(bytes.Trim(a.data[offset:], "\x00")) == 0 }
 
 // Offsets of fields that the kernel writes.

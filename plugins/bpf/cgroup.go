@@ -103,7 +103,7 @@ func (c *cgroup) read(name string) (string, error) {
 	return string(text), err
 }
 
-// holds says whether the cgroup, any mount's directory of it, is this one or below it. What was mounted where in a
+// holds reports whether the cgroup, any mount's directory of it, is this one or below it. What was mounted where in a
 // container does not matter: only where the kernel leads from a cgroup to the one above it.
 func (c *cgroup) holds(dir int) (bool, error) {
 	inside := false
@@ -114,7 +114,7 @@ func (c *cgroup) holds(dir int) (bool, error) {
 	return inside, err
 }
 
-// overridden says whether a program attached to the cgroup, which this one holds, would take effect in the place of one
+// overridden reports whether a program attached to the cgroup, which this one holds, would take effect in the place of one
 // that is attached above it.
 func (c *cgroup) overridden(dir int) (bool, error) {
 	start, err := identify(dir)

@@ -152,7 +152,7 @@ func programByID(id uint32) (int, syscall.Errno) {
 	return bpf(cmdGetByID, &attr)
 }
 
-// programExists says whether there is a program of this id.
+// programExists reports whether there is a program of this id.
 func programExists(id uint32) (bool, error) {
 	fd, errno := programByID(id)
 	switch errno {

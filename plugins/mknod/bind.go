@@ -22,7 +22,7 @@ var userMounted = map[int64]bool{
 	unix.FUSE_SUPER_MAGIC:      true,
 }
 
-// covering says whether what was made is to be covered.
+// covering reports whether what was made is to be covered.
 type covering uint8
 
 const (
@@ -31,7 +31,7 @@ const (
 	coverAlways
 )
 
-// mayCover says whether a node in the directory may have to be covered. Not where the mount has the nodev flag: a node
+// mayCover reports whether a node in the directory may have to be covered. Not where the mount has the nodev flag: a node
 // that cannot be opened is then what the caller asked for.
 func mayCover(dir int) bool {
 	var fs unix.Statfs_t
@@ -73,7 +73,7 @@ func (j job) finish(s spot, need covering) (unix.Errno, error) {
 	return errno, nil
 }
 
-// openable says whether the node that was made could be opened here.
+// openable reports whether the node that was made could be opened here.
 //
 // It asks the kernel without opening the device: the kernel refuses device nodes of such a superblock (EACCES) before it
 // looks at O_NOATIME, which is for the owner (EPERM), and at that before it asks the driver (may_open, fs/namei.c). This

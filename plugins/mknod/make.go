@@ -116,7 +116,7 @@ func (s spot) mknod(mode uint32, dev int) error {
 	return unix.Mknodat(s.dir, s.name, mode, dev)
 }
 
-// setgid says whether the node is to have S_ISGID in a way that the kernel asks about (mode_strip_sgid, fs/inode.c).
+// setgid reports whether the node is to have S_ISGID in a way that the kernel asks about (mode_strip_sgid, fs/inode.c).
 func (j job) setgid() bool {
 	return j.mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP
 }

@@ -14,7 +14,7 @@ var whiteout = device{unix.S_IFCHR, 0, 0}
 // policy is the set of devices that may be made.
 type policy map[device]bool
 
-// takes says whether the plugin makes the device. Every other is the kernel's to make or to refuse.
+// takes reports whether the plugin makes the device. Every other is the kernel's to make or to refuse.
 func (p policy) takes(d device) bool {
 	return p[d] && d != whiteout
 }

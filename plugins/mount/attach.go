@@ -90,7 +90,7 @@ func detach(place *target.Place, m *made) error {
 	})
 }
 
-// sharedWithHost says whether what is mounted on a mount of the caller shows in this process's mount namespace too.
+// sharedWithHost reports whether what is mounted on a mount of the caller shows in this process's mount namespace too.
 func sharedWithHost(ctx context.Context, caller *target.Target, mount uint64) (bool, error) {
 	line, err := findMountOf(ctx, caller, mount)
 	if err != nil {
@@ -123,7 +123,7 @@ func (l mountLine) peerGroup() string {
 	return ""
 }
 
-// receives says whether the mount is a peer or a slave of the group.
+// receives reports whether the mount is a peer or a slave of the group.
 func (l mountLine) receives(group string) bool {
 	return slices.Contains(l.tags, "shared:"+group) || slices.Contains(l.tags, "master:"+group)
 }

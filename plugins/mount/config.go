@@ -72,7 +72,7 @@ type deviceRange struct {
 	anyMinor     bool
 }
 
-// allowsDevice says whether the block device may be mounted.
+// allowsDevice reports whether the block device may be mounted.
 func (p *policy) allowsDevice(dev uint64) bool {
 	for _, r := range p.devices {
 		if (r.anyMajor || r.major == unix.Major(dev)) && (r.anyMinor || r.minor == unix.Minor(dev)) {

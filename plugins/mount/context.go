@@ -162,13 +162,13 @@ func (c *contexts) forgetAll() {
 	}
 }
 
-// sameFile says whether two descriptors are of the same open file (F_DUPFD_QUERY, kernel 6.10).
+// sameFile reports whether two descriptors are of the same open file (F_DUPFD_QUERY, kernel 6.10).
 func sameFile(a, b int) bool {
 	same, err := unix.FcntlInt(uintptr(a), unix.F_DUPFD_QUERY, b)
 	return err == nil && same == 1
 }
 
-// tellsFiles says whether the kernel has F_DUPFD_QUERY.
+// tellsFiles reports whether the kernel has F_DUPFD_QUERY.
 var tellsFiles = sync.OnceValue(func() bool {
 	same, err := unix.FcntlInt(0, unix.F_DUPFD_QUERY, 0)
 	return err == nil && same == 1

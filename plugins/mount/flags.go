@@ -20,10 +20,10 @@ func decodeFlags(register uint64) msFlags {
 
 func (f msFlags) has(flag uint64) bool { return uint64(f)&flag != 0 }
 
-// isRemount says whether a superblock is to be changed.
+// isRemount reports whether a superblock is to be changed.
 func (f msFlags) isRemount() bool { return f&(unix.MS_REMOUNT|unix.MS_BIND) == unix.MS_REMOUNT }
 
-// isInvalid says whether the kernel refuses the flags whatever the rest is: MS_NOUSER is a negative int there, so that the
+// isInvalid reports whether the kernel refuses the flags whatever the rest is: MS_NOUSER is a negative int there, so that the
 // upper half of the register counts too.
 func (f msFlags) isInvalid() bool { return uint64(f)>>31 != 0 }
 

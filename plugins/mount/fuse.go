@@ -29,7 +29,7 @@ const (
 	maxHandlers = 64
 )
 
-// isFUSE says whether a FUSE daemon mounts its own connection, which the kernel lets it do in a user namespace.
+// isFUSE reports whether a FUSE daemon mounts its own connection, which the kernel lets it do in a user namespace.
 func isFUSE(options []option) bool { return hasKey(options, "fd") }
 
 // fuseFlags are the flags that a handler knows as options (mount.fuse3(8)); nosuid and nodev are always given.
@@ -226,7 +226,7 @@ func errnoOf(err error) unix.Errno {
 	return unix.EIO
 }
 
-// mounted says whether a FUSE filesystem has come to the target.
+// mounted reports whether a FUSE filesystem has come to the target.
 func (r *fuseRun) mounted(ctx context.Context) (bool, error) {
 	now, err := mountAt(ctx, r.caller, r.target)
 	if err != nil || now == r.before {
@@ -305,7 +305,7 @@ func mountAt(ctx context.Context, caller *target.Target, name string) (uint64, e
 	return mountID(int(at.Fd()))
 }
 
-// isFUSE says whether the mount is of a filesystem in user space.
+// isFUSE reports whether the mount is of a filesystem in user space.
 func (l mountLine) isFUSE() bool {
 	name, _, _ := strings.Cut(l.fstype, ".")
 	return name == "fuse" || name == "fuseblk"

@@ -175,7 +175,7 @@ func refuse(err error) error {
 	return refusal{errno}
 }
 
-// mayMount says whether the caller has the privilege that the kernel asks of root, in a mount namespace of the container's own
+// mayMount reports whether the caller has the privilege that the kernel asks of root, in a mount namespace of the container's own
 // (may_mount, fs/namespace.c). In one that belongs to a user namespace nested deeper nothing is mounted.
 func (s *session) mayMount(ctx context.Context, req *sdk.Request) (bool, error) {
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)

@@ -22,7 +22,7 @@ type lineCount struct {
 	leftOut int
 }
 
-// next says whether there may be one more line, and how many were left out before it.
+// next reports whether there may be one more line, and how many were left out before it.
 func (c *lineCount) next(now time.Time) (leftOut int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -142,7 +142,7 @@ func (s *session) vetOption(f *filesystem, o option) (option, error) {
 	}
 }
 
-// refuseUnknown is for an option that is in no table of a filesystem that has one: the kernel says whether it knows it.
+// refuseUnknown is for an option that is in no table of a filesystem that has one: the kernel reports whether it knows it.
 func (s *session) refuseUnknown(f *filesystem, o option) error {
 	context, err := openContext(f, []option{o})
 	if err != nil {

@@ -59,7 +59,7 @@ func (s *superblocks) turn(ctx context.Context, device uint64) (release func(), 
 	}, nil
 }
 
-// none says whether there never was one.
+// none reports whether there never was one.
 func (s *superblocks) none() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,7 +173,7 @@ func (w *watcher) start() error {
 	return nil
 }
 
-// ended says whether the superblock is gone.
+// ended reports whether the superblock is gone.
 func (w *watcher) ended(l *life) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

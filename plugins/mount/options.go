@@ -41,7 +41,7 @@ func joinOptions(options []option) string {
 	return strings.Join(texts, ",")
 }
 
-// isReadOnly says whether a superblock with these options is read-only. The last word counts, and values do not
+// isReadOnly reports whether a superblock with these options is read-only. The last word counts, and values do not
 // (vfs_parse_sb_flag).
 func isReadOnly(options []option) bool {
 	readOnly := false

@@ -59,7 +59,7 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 	return sdk.Return(0), nil
 }
 
-// superblockAt is the superblock of an open file, if this plugin made it, and says whether the file is the root of a mount.
+// superblockAt is the superblock of an open file, if this plugin made it, and reports whether the file is the root of a mount.
 func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {

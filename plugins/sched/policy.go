@@ -16,7 +16,7 @@ type state struct {
 	nice        int32
 }
 
-// allow says whether a thread in this state may be changed so. Every other change is the kernel's to make or to refuse.
+// allow reports whether a thread in this state may be changed so. Every other change is the kernel's to make or to refuse.
 func (l limits) allow(c change, now state) bool {
 	switch {
 	case c.call == setPriority:
@@ -36,8 +36,8 @@ func (l limits) allowNice(nice int32, now state) bool {
 	return nice >= now.nice || l.minNice != 0 && nice >= l.minNice
 }
 
-// realTime says whether the policy has priorities from 1 to 99.
+// realTime reports whether the policy has priorities from 1 to 99.
 func realTime(policy uint32) bool { return policy == unix.SCHED_FIFO || policy == unix.SCHED_RR }
 
-// fair says whether the kernel sets the nice value with this policy (fair_policy, kernel/sched/sched.h).
+// fair reports whether the kernel sets the nice value with this policy (fair_policy, kernel/sched/sched.h).
 func fair(policy uint32) bool { return policy == unix.SCHED_NORMAL || policy == unix.SCHED_BATCH }

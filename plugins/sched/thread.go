@@ -51,7 +51,7 @@ func find(ctx context.Context, req *sdk.Request, tid int) (thread, error) {
 	return thread{opened, false}, nil
 }
 
-// isGone says whether the error means that a thread is not there, or not any more.
+// isGone reports whether the error means that a thread is not there, or not any more.
 func isGone(err error) bool {
 	return errors.Is(err, os.ErrProcessDone) || errors.Is(err, unix.ESRCH)
 }

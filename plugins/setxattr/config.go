@@ -47,7 +47,7 @@ func parseAttribute(text string) (name, value string, err error) {
 	return name, value, nil
 }
 
-// printable says whether all is ASCII, without spaces and control characters.
+// printable reports whether all is ASCII, without spaces and control characters.
 func printable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }

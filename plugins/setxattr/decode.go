@@ -90,7 +90,7 @@ func (f *file) settle(o operation) (sound bool) {
 	return f.dirFD == unix.AT_FDCWD && o != remove && takesWorkingDirectory()
 }
 
-// takesWorkingDirectory says whether the kernel takes AT_FDCWD with an empty path, as it does since 6.13, and not for
+// takesWorkingDirectory reports whether the kernel takes AT_FDCWD with an empty path, as it does since 6.13, and not for
 // removing (path_setxattrat and its kin, fs/xattr.c).
 var takesWorkingDirectory = sync.OnceValue(func() bool {
 	_, err := unix.Fgetxattr(unix.AT_FDCWD, "user.intercede", nil)
@@ -140,7 +140,7 @@ func (c *call) readArgs(ctx context.Context, req *sdk.Request) (sound bool, err 
 	return fault == 0, err
 }
 
-// onlyZerosBehind says whether the struct, whose size is the argument behind it, is one that the kernel takes
+// onlyZerosBehind reports whether the struct, whose size is the argument behind it, is one that the kernel takes
 // (copy_struct_from_user): at least as long as known here, at most a page, and zeros behind what is known.
 func onlyZerosBehind(ctx context.Context, req *sdk.Request) (bool, error) {
 	usize := req.Pointer(5)

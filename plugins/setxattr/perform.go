@@ -155,7 +155,7 @@ func (j job) act(file *os.File) (sdk.Response, error) {
 	}
 }
 
-// owns says whether the file belongs to the caller, or the caller has power over it (inode_owner_or_capable, fs/inode.c):
+// owns reports whether the file belongs to the caller, or the caller has power over it (inode_owner_or_capable, fs/inode.c):
 // the kernel asks for no more than CAP_SYS_ADMIN, and would let the plugin change files of the host. Files of a filesystem
 // that the container serves itself (FUSE) have no owner that the plugin could find out without waiting for the container.
 func (j job) owns(file *os.File) bool {

@@ -17,7 +17,7 @@ const (
 	stageProgram = "program" // about to execute a program in one
 )
 
-// mainCalled says whether this test binary can be re-executed.
+// mainCalled reports whether this test binary can be re-executed.
 var mainCalled bool
 
 // Main is TestMain for a package whose tests use NewContainer or AsRoot, which re-execute the test binary. The handlers are

@@ -41,7 +41,7 @@ func (r *reader) reportDropped(meta toml.MetaData, marks []mark) {
 	}
 }
 
-// inArray says whether the key is in an array of tables, where it may appear once for each of them.
+// inArray reports whether the key is in an array of tables, where it may appear once for each of them.
 func inArray(meta toml.MetaData, key Key) bool {
 	for n := 1; n < len(key); n++ {
 		if kind := meta.Type(key[:n]...); kind == "Array" || kind == "ArrayHash" {
