@@ -28,7 +28,8 @@ func TestParseDevice(t *testing.T) {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "7", "7:", ":0", "4096:0", "0:1048576", "7:x", "*:0", "-1:0", "7:0:0", " 7:0", "7:0 ", "b 7:0", "**", "7:**"} {
+	for _, text := range []string{"", "7", "7:", ":0", "4096:0", "0:1048576", "7:x", "*:0",
+		"-1:0", "7:0:0", " 7:0", "7:0 ", "b 7:0", "**", "7:**"} {
 		if got, err := parseDevice(text); err == nil {
 			t.Errorf("%q is %v, want an error", text, got)
 		}
@@ -40,7 +41,10 @@ func TestAllowsDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for dev, want := range map[uint64]bool{unix.Mkdev(7, 300): true, unix.Mkdev(7, 44): false, unix.Mkdev(8, 0): true, unix.Mkdev(8, 1<<19): true, unix.Mkdev(300, 7): false, 0: false} {
+	for dev, want := range map[uint64]bool{
+		unix.Mkdev(7, 300): true, unix.Mkdev(7, 44): false, unix.Mkdev(8, 0): true, unix.Mkdev(8, 1<<19): true,
+		unix.Mkdev(300, 7): false, 0: false,
+	} {
 		if p.allowsDevice(dev) != want {
 			t.Errorf("%d:%d: %v, want %v", unix.Major(dev), unix.Minor(dev), !want, want)
 		}
@@ -74,20 +78,32 @@ func TestRefusedSettings(t *testing.T) {
 			}
 		})
 	}
-	if err := h.Refusal(sdk.Container{ID: "c"}, map[string]any{"allowed": []string{"ext4", "nonesuch"}, "options": map[string]string{"nonesuch": "uid,gid"}, "fuse": map[string]string{"fuse.sshfs": "sshfs"}}); err != nil {
+	settings := map[string]any{
+		"allowed": []string{"ext4", "nonesuch"},
+		"options": map[string]string{"nonesuch": "uid,gid"},
+		"fuse":    map[string]string{"fuse.sshfs": "sshfs"},
+	}
+	if err := h.Refusal(sdk.Container{ID: "c"}, settings); err != nil {
 		t.Errorf("good settings: %v", err)
 	}
 }
 
 func TestVet(t *testing.T) {
-	p, err := config{Allowed: []string{"ext4", "xfs", "vfat", "nonesuch"}, Options: map[string]string{"nonesuch": "good", "vfat": "extra"}}.policy(knownFilesystems(), nil)
+	settings := config{
+		Allowed: []string{"ext4", "xfs", "vfat", "nonesuch"},
+		Options: map[string]string{"nonesuch": "good", "vfat": "extra"},
+	}
+	p, err := settings.policy(knownFilesystems(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]verdict{
-		"ext4 data=ordered": harmless, "ext4 ro": harmless, "ext4 journal_dev=1": refused, "ext4 journal_path=/x": refused, "ext4 journal_dev": refused,
-		"ext4 errors=continue": harmless, "ext4 errors=panic": refused, "ext4 errors": harmless, "ext4 context=x": unknown, "ext4 Journal_dev=1": unknown,
-		"xfs logdev=/dev/sda": refused, "xfs rtdev=/x": refused, "xfs noalign": harmless, "vfat uid=3": harmless, "vfat extra": harmless, "vfat other": unknown,
+		"ext4 data=ordered": harmless, "ext4 ro": harmless, "ext4 journal_dev=1": refused, "ext4 journal_path=/x": refused,
+		"ext4 journal_dev":     refused,
+		"ext4 errors=continue": harmless, "ext4 errors=panic": refused, "ext4 errors": harmless,
+		"ext4 context=x": unknown, "ext4 Journal_dev=1": unknown,
+		"xfs logdev=/dev/sda": refused, "xfs rtdev=/x": refused, "xfs noalign": harmless,
+		"vfat uid=3": harmless, "vfat extra": harmless, "vfat other": unknown,
 		"nonesuch good=1": harmless, "nonesuch other": refused, "nonesuch fd=3": refused, "nonesuch sync": harmless,
 	} {
 		name, data, _ := strings.Cut(text, " ")
@@ -126,22 +142,29 @@ func TestFlags(t *testing.T) {
 		remount    bool
 		invalid    bool
 	}{
-		"none":        {0, 0, "", false, false},
-		"magic":       {unix.MS_MGC_VAL | unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY, "ro", false, false},
-		"half magic":  {0x80000000, 0, "", false, true},
-		"upper half":  {1 << 40, 0, "", false, true},
-		"noatime":     {unix.MS_NOATIME, unix.MOUNT_ATTR_NOATIME, "", false, false},
-		"strict":      {unix.MS_NOATIME | unix.MS_STRICTATIME, unix.MOUNT_ATTR_STRICTATIME, "", false, false},
-		"relatime":    {unix.MS_RELATIME, 0, "", false, false},
-		"all":         {unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NODIRATIME | unix.MS_NOSYMFOLLOW | unix.MS_SYNCHRONOUS | unix.MS_DIRSYNC | unix.MS_LAZYTIME | unix.MS_MANDLOCK, unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NODIRATIME | unix.MOUNT_ATTR_NOSYMFOLLOW, "ro,sync,dirsync,mand,lazytime", false, false},
+		"none":       {0, 0, "", false, false},
+		"magic":      {unix.MS_MGC_VAL | unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY, "ro", false, false},
+		"half magic": {0x80000000, 0, "", false, true},
+		"upper half": {1 << 40, 0, "", false, true},
+		"noatime":    {unix.MS_NOATIME, unix.MOUNT_ATTR_NOATIME, "", false, false},
+		"strict":     {unix.MS_NOATIME | unix.MS_STRICTATIME, unix.MOUNT_ATTR_STRICTATIME, "", false, false},
+		"relatime":   {unix.MS_RELATIME, 0, "", false, false},
+		"all": {
+			unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NODIRATIME | unix.MS_NOSYMFOLLOW |
+				unix.MS_SYNCHRONOUS | unix.MS_DIRSYNC | unix.MS_LAZYTIME | unix.MS_MANDLOCK,
+			unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC |
+				unix.MOUNT_ATTR_NODIRATIME | unix.MOUNT_ATTR_NOSYMFOLLOW,
+			"ro,sync,dirsync,mand,lazytime", false, false,
+		},
 		"remount":     {unix.MS_REMOUNT | unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY, "ro", true, false},
 		"bind":        {unix.MS_REMOUNT | unix.MS_BIND, 0, "", false, false},
 		"old remount": {unix.MS_MGC_VAL | unix.MS_REMOUNT, 0, "", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := decodeFlags(test.register)
-			if f.attributes() != test.attributes || joinOptions(f.superblockOptions()) != test.options || f.isRemount() != test.remount || f.isInvalid() != test.invalid {
-				t.Errorf("attributes %#x, options %q, remount %v, invalid %v", f.attributes(), joinOptions(f.superblockOptions()), f.isRemount(), f.isInvalid())
+			options := joinOptions(f.superblockOptions())
+			if f.attributes() != test.attributes || options != test.options || f.isRemount() != test.remount || f.isInvalid() != test.invalid {
+				t.Errorf("attributes %#x, options %q, remount %v, invalid %v", f.attributes(), options, f.isRemount(), f.isInvalid())
 			}
 		})
 	}
@@ -164,7 +187,8 @@ func TestParseOptions(t *testing.T) {
 
 // FuzzOptions holds the options against their own text, and looks for one that gets past the table in another spelling.
 func FuzzOptions(f *testing.F) {
-	for _, data := range []string{"", "ro,data=ordered", "a=,=b,,c==d", "journal_dev=0x700", ",journal_path=/x,", "errors=panic", "\x00,\xff=\n", strings.Repeat("a,", 2048)} {
+	for _, data := range []string{"", "ro,data=ordered", "a=,=b,,c==d", "journal_dev=0x700", ",journal_path=/x,", "errors=panic",
+		"\x00,\xff=\n", strings.Repeat("a,", 2048)} {
 		f.Add(data)
 	}
 	ext4 := knownFilesystems()["ext4"]
@@ -177,7 +201,8 @@ func FuzzOptions(f *testing.F) {
 			if o.key == "" || strings.ContainsAny(o.key, ",=") || strings.Contains(o.value, ",") || !o.set && o.value != "" {
 				t.Errorf("%q has option %+v", data, o)
 			}
-			if ext4.vet(o) == harmless && (strings.Contains(o.key, "journal_dev") || strings.Contains(o.key, "journal_path") || o.key == "errors" && o.value == "panic") {
+			journal := strings.Contains(o.key, "journal_dev") || strings.Contains(o.key, "journal_path")
+			if ext4.vet(o) == harmless && (journal || o.key == "errors" && o.value == "panic") {
 				t.Errorf("%v is harmless", o)
 			}
 		}
@@ -235,7 +260,8 @@ func FuzzMountinfo(f *testing.F) {
 func TestMountinfo(t *testing.T) {
 	long := strings.Repeat("/long", 1<<16)
 	mountinfo := "36 35 98:0 / / rw shared:7 - ext3 /dev/root rw\n40 36 0:1 " + long + " " + long + " rw master:7 - tmpfs none rw\n" +
-		"41 36 0:2 / /n rw - fuse.x y rw\n42 36 0:2 / /n rw shared:9 master:7 propagate_from:2 - fuseblk y rw\n43 36 0:2 / /-\n\n44 36 0:3 / /x rw - a b"
+		"41 36 0:2 / /n rw - fuse.x y rw\n" +
+		"42 36 0:2 / /n rw shared:9 master:7 propagate_from:2 - fuseblk y rw\n43 36 0:2 / /-\n\n44 36 0:3 / /x rw - a b"
 	for id, want := range map[uint64]struct {
 		group         string
 		slave, isFUSE bool
@@ -282,7 +308,10 @@ func TestLongMountinfo(t *testing.T) {
 }
 
 func TestHandlerPaths(t *testing.T) {
-	for name, want := range map[string]string{"fuse2fs": "/sbin/fuse2fs /bin/fuse2fs /usr/sbin/fuse2fs /usr/bin/fuse2fs", "/opt/x": "/opt/x", "opt/../x": "/x"} {
+	for name, want := range map[string]string{
+		"fuse2fs": "/sbin/fuse2fs /bin/fuse2fs /usr/sbin/fuse2fs /usr/bin/fuse2fs",
+		"/opt/x":  "/opt/x", "opt/../x": "/x",
+	} {
 		if got := strings.Join(handlerPaths(name), " "); got != want {
 			t.Errorf("%q is looked for in %q", name, got)
 		}

@@ -102,7 +102,8 @@ $b ls /proc/$$/fd
 echo "args $0 $*"
 $b env
 exit 3`)
-	lines := c.Call(t, "unshare mount", "umask 027", "dropcap 30", "mkdir /tmp/w", "chdir /tmp/w", "mkdir m", "sys mount s:-src s:m s:show MS_RDONLY|MS_NOEXEC s:a=b").Lines(t)
+	lines := c.Call(t, "unshare mount", "umask 027", "dropcap 30", "mkdir /tmp/w", "chdir /tmp/w", "mkdir m",
+		"sys mount s:-src s:m s:show MS_RDONLY|MS_NOEXEC s:a=b").Lines(t)
 	if got := sdktest.Errnos(lines); got != "EINVAL" {
 		t.Fatalf("got %s", got)
 	}
@@ -111,7 +112,10 @@ exit 3`)
 		t.Fatal(err)
 	}
 	t.Logf("%s", text)
-	for _, want := range []string{"Umask:\t0027", "Uid:\t0\t0\t0\t0", "NoNewPrivs:\t1", "\n/tmp/w\n", "args /bin/show ./-src m -o nosuid,nodev,ro,noexec,a=b", "CapEff:\t000001ffbfffffff", "CapBnd:\t000001ffbfffffff", "SigBlk:\t0000000000000000"} {
+	for _, want := range []string{
+		"Umask:\t0027", "Uid:\t0\t0\t0\t0", "NoNewPrivs:\t1", "\n/tmp/w\n", "args /bin/show ./-src m -o nosuid,nodev,ro,noexec,a=b",
+		"CapEff:\t000001ffbfffffff", "CapBnd:\t000001ffbfffffff", "SigBlk:\t0000000000000000",
+	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %q", want)
 		}
@@ -120,21 +124,29 @@ exit 3`)
 
 // TestHandlerFails has handlers that do not mount.
 func TestHandlerFails(t *testing.T) {
-	c := fuseContainer(t, map[string]string{"none": "nonesuch", "exits": "exits", "leaves": "leaves", "talks": "talks", "dies": "dies", "bad": "bad", "path": "/opt/none"})
+	c := fuseContainer(t, map[string]string{
+		"none": "nonesuch", "exits": "exits", "leaves": "leaves", "talks": "talks", "dies": "dies", "bad": "bad", "path": "/opt/none",
+	})
 	script(t, c, "exits", "echo sorry; exit 1")
 	script(t, c, "leaves", "exit 0")
-	script(t, c, "talks", "/bin/busybox yes word | /bin/busybox head -c 1000000; /bin/busybox yes word | /bin/busybox head -c 1000000 >&2; exit 1")
+	script(t, c, "talks", `/bin/busybox yes word | /bin/busybox head -c 1000000
+/bin/busybox yes word | /bin/busybox head -c 1000000 >&2
+exit 1`)
 	script(t, c, "dies", "kill -9 $$")
 	script(t, c, "bad", "")
 	if err := os.WriteFile(filepath.Join(c.Rootfs(), "bin/bad"), []byte("nothing"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for fstype, want := range map[string]string{"none": "ENODEV", "exits": "EINVAL", "leaves": "EINVAL", "talks": "EINVAL", "dies": "EINVAL", "bad": "ENODEV", "path": "ENODEV"} {
+	for fstype, want := range map[string]string{
+		"none": "ENODEV", "exits": "EINVAL", "leaves": "EINVAL", "talks": "EINVAL", "dies": "EINVAL", "bad": "ENODEV", "path": "ENODEV",
+	} {
 		t.Run(fstype, func(t *testing.T) {
 			expect(t, c, want, "errno", "sys mount s:x s:m s:"+fstype+" 0 null")
 		})
 	}
-	expect(t, c, "ENOENT EINVAL EFAULT ENOENT", "errno errno errno errno", "sys mount s:x s:nowhere s:exits 0 null", "sys mount null s:m s:exits 0 null", "sys mount bad s:m s:exits 0 null", "sys mount s:x s: s:exits 0 null")
+	expect(t, c, "ENOENT EINVAL EFAULT ENOENT", "errno errno errno errno",
+		"sys mount s:x s:nowhere s:exits 0 null", "sys mount null s:m s:exits 0 null",
+		"sys mount bad s:m s:exits 0 null", "sys mount s:x s: s:exits 0 null")
 	expect(t, c, "EPERM", "continue", "dropcap 21", "sys mount s:x s:m s:exits 0 null")
 	// A FUSE daemon's own mount goes to the kernel, which finds no descriptor 99.
 	expect(t, c, "ENODEV", "continue", "sys mount s:x s:m s:exits 0 s:fd=99,rootmode=40000,user_id=0,group_id=0")
