@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/sdk"
@@ -14,7 +13,7 @@ import (
 )
 
 // hostMount is a mount of the host's, of a device, that is nowhere yet.
-func hostMount(t *testing.T, device string) *os.File {
+func hostMount(t testing.TB, device string) *os.File {
 	t.Helper()
 	context, err := openContext(&filesystem{name: "ext4"}, []option{{"source", device, true}})
 	if err != nil {
@@ -52,7 +51,7 @@ func bring(t *testing.T, c *sdktest.Container, mount *os.File, path string) {
 
 // TestRemountOfSuccessor has a filesystem of the host that got the device number of one that the plugin made.
 func TestRemountOfSuccessor(t *testing.T) {
-	c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+	c, device := oneDisk(t)
 	expect(t, c, "ok ok", "value value", mountDisk, "sys mount null s:m null MS_REMOUNT null")
 	free(t, device)
 	bring(t, c, hostMount(t, device), "/tmp/foreign")
@@ -79,7 +78,7 @@ func TestOptionIDs(t *testing.T) {
 }
 
 // sharedMount is a tmpfs of the host with the directory m, and a mount of it for a container, which are peers.
-func sharedMount(t *testing.T) (string, *os.File) {
+func sharedMount(t testing.TB) (string, *os.File) {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	dir := t.TempDir()
@@ -105,34 +104,21 @@ func sharedMount(t *testing.T) (string, *os.File) {
 	return dir, file
 }
 
-// TestSharedWithHost refuses a target where the host would see the mount.
-func TestSharedWithHost(t *testing.T) {
+// onHostsMount has a mount of the host's on /mnt/host, where the host must not see what the container mounts.
+func onHostsMount(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
+	t.Helper()
 	dir, mount := sharedMount(t)
-	c, _ := oneDisk(t, nil, 0o600, sdktest.HostID, sdktest.WithMount(mount, "/mnt/host"))
-	expect(t, c, "EPERM", "errno", "sys mount s:/dev/disk s:/mnt/host/m s:ext4 0 null")
-	expect(t, c, "ok ok EPERM", "addfd value value addfd errno", joined(prepare, []string{"sys fsconfig @0 6 null null 0", "fd fsmount @0 1 0",
-		"sys move_mount @1 s: AT_FDCWD s:/mnt/host/m 4"})...)
-	if _, err := os.Stat(filepath.Join(dir, "m/lost+found")); err == nil {
-		t.Error("the host sees the mount")
-	}
-}
-
-// TestShiftRefused has a filesystem that the kernel cannot map: the driver of ext4 serves ext2 too, and maps it not.
-func TestShiftRefused(t *testing.T) {
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(with(map[string]any{"shift": true})))
-	device := loop(t, ext4(t, "-t", "ext2"))
-	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
-	expect(t, c, "EINVAL", "errno", "sys mount s:/dev/disk s:m s:ext2 0 null")
-	expect(t, c, "ok EINVAL", "addfd value value errno", "fd fsopen s:ext2 1", "do fsconfig @0 1 s:source s:/dev/disk 0", "sys fsconfig @0 6 null null 0", "sys fsmount @0 1 0")
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || strings.Contains(string(mounts), "/dev/disk") {
-		t.Errorf("%v, mounts:\n%s", err, mounts)
-	}
+	t.Cleanup(func() {
+		if _, err := os.Stat(filepath.Join(dir, "m/lost+found")); err == nil {
+			t.Error("the host sees the mount")
+		}
+	})
+	return withDisk(0o600, 0)(t, func(...sdktest.Option) *sdktest.Container { return new(sdktest.WithMount(mount, "/mnt/host")) })
 }
 
 // TestDetachForDead takes a mount away from a caller that was killed after it came there.
 func TestDetachForDead(t *testing.T) {
-	c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+	c, device := oneDisk(t)
 	p := c.Start(t, install(t, c, "busybox"), "sleep", "1000")
 	caller, err := target.Open(p.PID)
 	if err != nil {

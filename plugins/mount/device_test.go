@@ -20,7 +20,7 @@ import (
 // guard is a cgroup that says which block devices may be opened.
 type guard struct {
 	dir   string
-	allow func(t *testing.T, device uint64, access string)
+	allow func(t testing.TB, device uint64, access string)
 }
 
 // hierarchies are where a machine that has both versions has the cgroups that know of devices.
@@ -33,7 +33,7 @@ var hierarchies = map[string]struct {
 }
 
 // newGuard makes a cgroup in which no block device may be opened, until the end of the test.
-func newGuard(t *testing.T, version string) guard {
+func newGuard(t testing.TB, version string) guard {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	h := hierarchies[version]
@@ -46,17 +46,17 @@ func newGuard(t *testing.T, version string) guard {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeCgroup(t, dir) })
-	g := guard{dir, func(t *testing.T, device uint64, access string) { allowByFile(t, dir, device, access) }}
+	g := guard{dir, func(t testing.TB, device uint64, access string) { allowByFile(t, dir, device, access) }}
 	if version == "version 2" {
 		attached := -1
-		g.allow = func(t *testing.T, _ uint64, access string) { attached = allowByProgram(t, dir, attached, access) }
+		g.allow = func(t testing.TB, _ uint64, access string) { attached = allowByProgram(t, dir, attached, access) }
 	}
 	g.allow(t, 0, "")
 	return g
 }
 
 // removeCgroup waits for those who were killed.
-func removeCgroup(t *testing.T, dir string) {
+func removeCgroup(t testing.TB, dir string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.Rmdir(dir)
@@ -70,7 +70,7 @@ func removeCgroup(t *testing.T, dir string) {
 	}
 }
 
-func write(t *testing.T, name, text string) {
+func write(t testing.TB, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(text), 0); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func write(t *testing.T, name, text string) {
 }
 
 // allowByFile leaves one block device open, in version 1.
-func allowByFile(t *testing.T, dir string, device uint64, access string) {
+func allowByFile(t testing.TB, dir string, device uint64, access string) {
 	t.Helper()
 	write(t, filepath.Join(dir, "devices.deny"), "a")
 	write(t, filepath.Join(dir, "devices.allow"), "c *:* rwm")
@@ -88,7 +88,7 @@ func allowByFile(t *testing.T, dir string, device uint64, access string) {
 }
 
 // allowByProgram leaves all block devices open for this access, in version 2.
-func allowByProgram(t *testing.T, dir string, replaced int, access string) int {
+func allowByProgram(t testing.TB, dir string, replaced int, access string) int {
 	t.Helper()
 	refused := int32(6)
 	if strings.Contains(access, "r") {
@@ -141,16 +141,67 @@ func allowByProgram(t *testing.T, dir string, replaced int, access string) int {
 }
 
 // add brings what a container starts from now on into the cgroup.
-func (g guard) add(t *testing.T, c *sdktest.Container) {
+func (g guard) add(t testing.TB, c *sdktest.Container) {
 	t.Helper()
 	write(t, filepath.Join(g.dir, "cgroup.procs"), strconv.Itoa(c.Identity().InitPID))
 }
 
-// eachVersion runs a test with a guard of each version.
-func eachVersion(t *testing.T, test func(t *testing.T, g guard)) {
+// put puts a device by the name /dev/disk into a container, which it may open in this way.
+func (g guard) put(t testing.TB, c *sdktest.Container, device, access string) {
+	t.Helper()
+	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
+	g.allow(t, deviceOf(t, device), access)
+	g.add(t, c)
+}
+
+// withGuarded is a container with /dev/disk, which it may open in this way.
+func withGuarded(version, access string, device func(t testing.TB) string) sdktest.Environment {
+	return func(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
+		t.Helper()
+		g := newGuard(t, version)
+		name := device(t)
+		c := new()
+		g.put(t, c, name, access)
+		return c
+	}
+}
+
+// hostMounted is a device that the host has mounted.
+func hostMounted(version, access string) sdktest.Environment {
+	return withGuarded(version, access, func(t testing.TB) string {
+		t.Helper()
+		device := loop(t, ext4(t))
+		mount := hostMount(t, device)
+		t.Cleanup(func() { mount.Close() })
+		fill(t, mount, "secret")
+		return device
+	})
+}
+
+// unclean is a device whose journal is to be replayed, and which may only be read: nothing must write to it.
+func unclean(version string) sdktest.Environment {
+	return withGuarded(version, "r", func(t testing.TB) string {
+		t.Helper()
+		name := dirty(t)
+		before, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		device := loop(t, name)
+		t.Cleanup(func() {
+			if after, err := os.ReadFile(name); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("%v; the device was written to", err)
+			}
+		})
+		return device
+	})
+}
+
+// eachVersion runs a test for each version of cgroups.
+func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
 	t.Helper()
 	for version := range hierarchies {
-		t.Run(version, func(t *testing.T) { test(t, newGuard(t, version)) })
+		t.Run(version, func(t *testing.T) { test(t, version) })
 	}
 }
 
@@ -163,38 +214,19 @@ func guarded(t *testing.T, g guard, device, access string) *sdktest.Container {
 func guardedBy(t *testing.T, h sdk.Handler, g guard, device, access string) *sdktest.Container {
 	t.Helper()
 	c := sdktest.NewContainer(t, h, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4", "squashfs"}, "shift": true}))
-	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
-	g.allow(t, deviceOf(t, device), access)
-	g.add(t, c)
+	g.put(t, c, device, access)
 	return c
 }
 
 // createDisk is the newer way to a superblock.
-var createDisk = joined(prepare, []string{"sys fsconfig @0 6 null null 0"})
+var createDisk = []string{"fd fsopen s:ext4 1", "sys fsconfig @0 1 s:source s:/dev/disk 0", "sys fsconfig @0 6 null null 0"}
 
 // fill puts a file that is root's alone onto a mount.
-func fill(t *testing.T, mount *os.File, name string) {
+func fill(t testing.TB, mount *os.File, name string) {
 	t.Helper()
 	if err := os.WriteFile(fmt.Sprintf("/proc/self/fd/%d/%s", mount.Fd(), name), []byte("root's"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// TestHostMounted has a device that the host has mounted: the kernel gives its superblock again, without opening the device, so
-// that the device cgroup is not asked.
-func TestHostMounted(t *testing.T) {
-	eachVersion(t, func(t *testing.T, g guard) {
-		device := loop(t, ext4(t))
-		mount := hostMount(t, device)
-		defer mount.Close()
-		fill(t, mount, "secret")
-		for access, want := range map[string]string{"": "EPERM", "r": "EPERM", "rw": "EBUSY"} {
-			c := guarded(t, g, device, access)
-			expect(t, c, want+" "+want+" ENOENT", "errno errno", mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null",
-				"openfile m/secret O_RDONLY")
-			expect(t, c, "ok "+want+" EINVAL", "addfd value errno errno", joined(createDisk, []string{"sys fsmount @0 0 0"})...)
-		}
-	})
 }
 
 // TestHostMountsMeanwhile has a device that the container had mounted itself, and the host has now.
@@ -250,28 +282,8 @@ func TestSuccessorOfOwn(t *testing.T) {
 	}
 }
 
-// TestReadOnlyRule has a device that may only be read: nothing writes to it, nor makes it writable.
-func TestReadOnlyRule(t *testing.T) {
-	eachVersion(t, func(t *testing.T, g guard) {
-		name := dirty(t)
-		before, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := guarded(t, g, loop(t, name), "r")
-		for _, data := range []string{"null", "s:noload", "s:ro"} {
-			expect(t, c, "EPERM", "errno", "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY "+data)
-		}
-		expect(t, c, "ok ok EPERM", "addfd value value errno", joined(prepare, []string{"sys fsconfig @0 0 s:ro null 0",
-			"sys fsconfig @0 6 null null 0"})...)
-		if after, err := os.ReadFile(name); err != nil || !bytes.Equal(before, after) {
-			t.Errorf("%v; the device was written to", err)
-		}
-	})
-}
-
 // dirty is an image of ext4 whose journal is to be replayed.
-func dirty(t *testing.T) string {
+func dirty(t testing.TB) string {
 	t.Helper()
 	name := ext4(t)
 	mount := hostMount(t, loop(t, name))
@@ -294,22 +306,6 @@ func dirty(t *testing.T) string {
 	return copied
 }
 
-// TestReadOnlyDevice may be mounted by who may read it, where nothing can be written.
-func TestReadOnlyDevice(t *testing.T) {
-	eachVersion(t, func(t *testing.T, g guard) {
-		c := guarded(t, g, loop(t, ext4(t), "--read-only"), "r")
-		expect(t, c, "EPERM ok EPERM EPERM ok", "errno value errno errno value", mountDisk, "sys mount s:/dev/disk s:m s:ext4 MS_RDONLY null",
-			"sys mount null s:m null MS_REMOUNT null", "sys mount null s:m null MS_REMOUNT|MS_RDONLY s:rw",
-			"sys mount null s:m null MS_REMOUNT|MS_RDONLY null")
-		need(t, "mksquashfs")
-		squash := filepath.Join(t.TempDir(), "squash")
-		run(t, "mksquashfs", t.TempDir(), squash, "-quiet")
-		c = guarded(t, g, loop(t, squash), "r")
-		expect(t, c, "EPERM ok", "errno value", "sys mount s:/dev/disk s:m s:squashfs 0 null",
-			"sys mount s:/dev/disk s:m s:squashfs MS_RDONLY null")
-	})
-}
-
 // TestWriteAccess is proven anew for each change to read-write.
 func TestWriteAccess(t *testing.T) {
 	const tries = "openfile /tmp/m/x O_CREAT|O_WRONLY"
@@ -320,7 +316,8 @@ func TestWriteAccess(t *testing.T) {
 		}
 		return append(script, "sys fsconfig @0 7 null null 0", "do close @0", tries)
 	}
-	eachVersion(t, func(t *testing.T, g guard) {
+	eachVersion(t, func(t *testing.T, version string) {
+		g := newGuard(t, version)
 		device := loop(t, ext4(t))
 		c := guarded(t, g, device, "rw")
 		call := func(want string, script ...string) {
@@ -395,7 +392,8 @@ func TestSwappedSource(t *testing.T) {
 func TestWithoutExclusive(t *testing.T) {
 	createExclusive = 99
 	defer func() { createExclusive = fsconfigCreateExcl }()
-	eachVersion(t, func(t *testing.T, g guard) {
+	eachVersion(t, func(t *testing.T, version string) {
+		g := newGuard(t, version)
 		device := loop(t, ext4(t))
 		mount := hostMount(t, device)
 		for access, want := range map[string]string{"": "EPERM", "r": "EPERM", "rw": "EBUSY"} {

@@ -11,8 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
-
 // run runs a program of the host.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -63,6 +61,15 @@ func ext4(t testing.TB, options ...string) string {
 	return name
 }
 
+// squashfs is an image with an empty filesystem.
+func squashfs(t testing.TB) string {
+	t.Helper()
+	need(t, "mksquashfs")
+	name := filepath.Join(t.TempDir(), "squash")
+	run(t, "mksquashfs", t.TempDir(), name, "-quiet")
+	return name
+}
+
 // putNode makes a node of the host's device in a container, owned by an id of the host.
 func putNode(t testing.TB, c *sdktest.Container, device, name string, mode uint32, owner int) {
 	t.Helper()
@@ -90,4 +97,55 @@ func deviceOf(t testing.TB, device string) uint64 {
 		t.Fatal(err)
 	}
 	return uint64(st.Rdev)
+}
+
+// ofHost is the owner of a node that belongs to the host's root.
+const ofHost = -1
+
+// withDisk is a container with an ext4 filesystem, made with these options of mkfs, on the device /dev/disk, of this mode
+// and this owner in the container. In the end nothing must hold the device.
+func withDisk(mode uint32, owner int, mkfs ...string) sdktest.Environment {
+	return func(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
+		t.Helper()
+		device := loop(t, ext4(t, mkfs...))
+		t.Cleanup(func() { free(t, device) })
+		c := new()
+		id := 0
+		if owner != ofHost {
+			id = int(c.Identity().UIDMap[0].Outside) + owner
+		}
+		putNode(t, c, device, "dev/disk", mode, id)
+		return c
+	}
+}
+
+// oneDisk is a container with a device by the name /dev/disk.
+func oneDisk(t *testing.T) (*sdktest.Container, string) {
+	t.Helper()
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(allowed))
+	device := loop(t, ext4(t))
+	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
+	return c, device
+}
+
+// allowed are settings with ext4.
+var allowed = map[string]any{"allowed": []string{"ext4", "ext2"}}
+
+const mountDisk = "sys mount s:/dev/disk s:m s:ext4 0 null"
+
+// within are scripts in a directory and a mount namespace of their own.
+func within(script ...string) []string {
+	return append([]string{"unshare mount", "mount tmpfs none /tmp 0 -", "chdir /tmp", "mkdir m"}, script...)
+}
+
+// expect runs a script: the errors of its calls, and how those after the first, the mount of the tmpfs, were answered.
+func expect(t *testing.T, c *sdktest.Container, errors, answers string, script ...string) {
+	t.Helper()
+	result := c.Call(t, within(script...)...)
+	if got := sdktest.Errnos(result.Lines(t)); got != errors {
+		t.Errorf("%q: got %s, want %s", script, got, errors)
+	}
+	if got := strings.TrimSpace(strings.TrimPrefix(result.Kinds(), "continue")); got != answers {
+		t.Errorf("%q: answered by %q, want %q: %v", script, got, answers, result.Calls)
+	}
 }

@@ -15,7 +15,7 @@ import (
 
 // TestConcurrent has 16 callers that mount and a device for each.
 func TestConcurrent(t *testing.T) {
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(with(map[string]any{"shift": true})))
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}, "shift": true}))
 	one := ext4(t)
 	script := within()
 	for i := range 16 {
@@ -26,7 +26,8 @@ func TestConcurrent(t *testing.T) {
 	}
 	// Each thread has a device and a directory of its own by a link that is its number.
 	for i := range 16 {
-		script = append(script, "do symlink s:/dev/disk"+string(rune('a'+i))+" s:d"+number(i), "do symlink s:m"+string(rune('a'+i))+" s:t"+number(i))
+		script = append(script, "do symlink s:/dev/disk"+string(rune('a'+i))+" s:d"+number(i),
+			"do symlink s:m"+string(rune('a'+i))+" s:t"+number(i))
 	}
 	script = append(script, "threads 16", "sys mount s:d%i s:t%i s:ext4 0 null", "threads 16", "sys umount2 s:t%i 0")
 	lines := c.Call(t, script...).Lines(t)
@@ -37,7 +38,7 @@ func TestConcurrent(t *testing.T) {
 
 // TestSameDevice has 16 callers that mount one device.
 func TestSameDevice(t *testing.T) {
-	c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+	c, device := oneDisk(t)
 	script := within()
 	for i := range 16 {
 		script = append(script, "mkdir n"+number(i))
@@ -58,7 +59,7 @@ func number(n int) string {
 }
 
 // free waits until nothing holds the device: no mount is left anywhere, no descriptor.
-func free(t *testing.T, device string) {
+func free(t testing.TB, device string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		fd, err := unix.Open(device, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
@@ -87,8 +88,9 @@ func TestLeavesNothing(t *testing.T) {
 	var before int
 	for _, name := range []string{"first", "second"} {
 		t.Run(name, func(t *testing.T) {
-			c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
-			expect(t, c, "ok ok EINVAL ENOENT ok", "value errno errno value", mountDisk, "sys umount2 s:m 0", "sys mount s:/dev/disk s:m s:ext4 0 s:nonsense", "sys mount s:nowhere s:m s:ext4 0 null", mountDisk)
+			c, device := oneDisk(t)
+			expect(t, c, "ok ok EINVAL ENOENT ok", "value errno errno value", mountDisk, "sys umount2 s:m 0",
+				"sys mount s:/dev/disk s:m s:ext4 0 s:nonsense", "sys mount s:nowhere s:m s:ext4 0 null", mountDisk)
 			free(t, device)
 		})
 		if name == "first" {
@@ -111,7 +113,8 @@ func TestLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestKilled kills the caller at different times of a mount, before, between and after the steps that have an effect: nothing stays mounted in the container, and the device is free.
+// TestKilled kills the caller at different times of a mount, before, between and after the steps that have an
+// effect: nothing stays mounted in the container, and the device is free.
 func TestKilled(t *testing.T) {
 	image := ext4(t)
 	for at := range 14 {
@@ -128,7 +131,7 @@ func TestKilled(t *testing.T) {
 			}
 			return next.Handle(ctx, req)
 		}
-		c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: killed}, sdktest.WithSettings(with(nil)))
+		c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: killed}, sdktest.WithSettings(allowed))
 		copied := filepath.Join(t.TempDir(), "image")
 		copyFile(t, image, copied)
 		device := loop(t, copied)
@@ -149,7 +152,7 @@ func TestKilled(t *testing.T) {
 // TestSwappedTarget exchanges the target for a link to somewhere closed meanwhile: the mount comes to the one or the other as
 // the caller could reach it, and nowhere else.
 func TestSwappedTarget(t *testing.T) {
-	c, device := oneDisk(t, nil, 0o600, sdktest.HostID)
+	c, device := oneDisk(t)
 	dir := filepath.Join(c.Rootfs(), "tmp/s")
 	for _, d := range []string{dir, dir + "/a", dir + "/b"} {
 		if err := os.Mkdir(d, 0o755); err != nil {
