@@ -109,16 +109,16 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	var d dialogue
 	for !thread.Spoiled() {
 		message := d.blank()
-		pidfd, err := end.Receive(message)
+		fd, err := end.Receive(message)
 		if err != nil {
 			return
 		}
 		n := message.GetNotification()
-		if n == nil {
-			closeFD(pidfd)
+		if n == nil || fd >= 0 { // a notification has no descriptor
+			closeFD(fd)
 			return
 		}
-		t := transport{asker: laneAsker{end, n.GetId()}, pidfd: pidfd, thread: thread}
+		t := transport{asker: laneAsker{end, n.GetId()}, thread: thread}
 		if err := l.handle(withDeadline(ctx, n), end, n, &d, t); err != nil {
 			return
 		}
@@ -144,10 +144,6 @@ func withDeadline(ctx context.Context, n *wire.Notification) context.Context {
 
 // handle handles one notification. An error means that the lane is of no more use.
 func (l *lanes) handle(ctx context.Context, end *lane.End, n *wire.Notification, d *dialogue, t transport) error {
-	if n.GetHasPidfd() != (t.pidfd >= 0) {
-		closeFD(t.pidfd)
-		return errors.New("a notification without its pidfd")
-	}
 	response, err := l.server.answer(ctx, n, t)
 	if err != nil {
 		return sendFailure(end, n.GetId(), err)

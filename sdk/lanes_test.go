@@ -158,7 +158,6 @@ func TestLaneAsks(t *testing.T) {
 	}
 }
 
-// The caller's pidfd is the request's target, and is closed with it.
 func TestLaneGivesTarget(t *testing.T) {
 	end := openLanes(t, &trial{handle: func(ctx context.Context, r *Request) (Response, error) {
 		caller, err := r.Target(ctx)
@@ -167,14 +166,9 @@ func TestLaneGivesTarget(t *testing.T) {
 		}
 		return Return(int64(caller.TID())), nil
 	}}).open(t, 1)
-	pidfd, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_THREAD)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(pidfd)
 	n := notification()
-	n.Tid, n.HasPidfd = int32(os.Getpid()), true
-	sendNotification(t, end, n, pidfd)
+	n.Tid = int32(os.Getpid())
+	sendNotification(t, end, n, -1)
 	if message, _ := receive(t, end); message.GetResponse().GetValue() != int64(os.Getpid()) {
 		t.Errorf("got %v", message)
 	}
@@ -205,14 +199,7 @@ func TestLaneRefuses(t *testing.T) {
 	stdin := int(os.Stdin.Fd())
 	for name, send := range map[string]func(t *testing.T, end *lane.End){
 		"no notification": func(t *testing.T, end *lane.End) { end.Send(&wire.BrokerMessage{}, stdin) },
-		"a descriptor that is not announced": func(t *testing.T, end *lane.End) {
-			sendNotification(t, end, notification(), stdin)
-		},
-		"no descriptor": func(t *testing.T, end *lane.End) {
-			n := notification()
-			n.HasPidfd = true
-			sendNotification(t, end, n, -1)
-		},
+		"a descriptor":    func(t *testing.T, end *lane.End) { sendNotification(t, end, notification(), stdin) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := openLanes(t, &trial{handle: func(context.Context, *Request) (Response, error) { return Return(1), nil }})

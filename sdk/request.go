@@ -158,33 +158,18 @@ func (r *Request) askValid() error {
 	return nil
 }
 
-// Target is the calling thread: its credentials, namespaces and descriptors. It is opened at the first use, and closed
-// when Handle returns. The error is ErrGone, or says what could not be opened.
+// Target is the calling thread: its credentials, namespaces and descriptors. It is closed when Handle returns. The error is
+// ctx's.
 func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 	if r.target != nil {
 		return r.target, nil
 	}
-	t, err := target.Open(r.TID)
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil, ErrGone
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	if err != nil {
-		return nil, err
-	}
-	// The tid may have been reused before the pidfd was open: if the notification is still valid now, it was not.
-	if err := r.CheckValid(ctx); err != nil {
-		t.Close()
-		return nil, err
-	}
-	r.hold(t)
-	return t, nil
-}
-
-// hold makes it the request's target.
-func (r *Request) hold(t *target.Target) {
-	t.UseThread(r.thread)
-	t.ConfirmBy(r.askValid)
-	r.target = t
+	r.target = target.Waiting(r.TID, r.askValid)
+	r.target.UseThread(r.thread)
+	return r.target, nil
 }
 
 // Privileged reports whether the caller has the capability effective in the container's own user namespace. A caller in a

@@ -192,16 +192,28 @@ func TestTarget(t *testing.T) {
 	}
 }
 
+// TestTargetGone reads of a thread that is gone, and of one that no longer waits: what is read of that does not count.
 func TestTargetGone(t *testing.T) {
-	for name, r := range map[string]*Request{
-		"dead":      {TID: 1 << 30, broker: &fakeBroker{valid: true}},
-		"not valid": {TID: os.Getpid(), broker: &fakeBroker{}},
+	dead := &Request{TID: 1 << 30, broker: &fakeBroker{valid: true}}
+	defer dead.close()
+	if _, err := dead.Privileged(t.Context(), unix.CAP_CHOWN); !errors.Is(err, ErrGone) {
+		t.Errorf("Privileged of a dead thread: %v", err)
+	}
+	r := &Request{TID: os.Getpid(), broker: &fakeBroker{}, Container: &Container{}}
+	defer r.close()
+	caller, err := r.Target(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := caller.Credentials(); err != nil {
+		t.Errorf("Credentials: %v", err)
+	}
+	for name, err := range map[string]error{
+		"CheckValid": r.CheckValid(t.Context()), "Confirm": caller.Confirm(), "Alive": caller.Alive(),
+		"Do": caller.Do(0, func() error { return errors.New("it acted") }),
 	} {
-		if _, err := r.Target(t.Context()); !errors.Is(err, ErrGone) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if _, err := r.Privileged(t.Context(), unix.CAP_CHOWN); !errors.Is(err, ErrGone) {
-			t.Errorf("%s: Privileged: %v", name, err)
+		if !errors.Is(err, ErrGone) {
+			t.Errorf("%s of a thread that does not wait: %v", name, err)
 		}
 	}
 }

@@ -145,7 +145,7 @@ func (s *server) Handle(stream wire.Plugin_HandleServer) error {
 	if n == nil {
 		return status.Error(codes.InvalidArgument, "the first message is not a notification")
 	}
-	response, err := s.answer(stream.Context(), n, transport{asker: streamAsker{stream}, pidfd: -1})
+	response, err := s.answer(stream.Context(), n, transport{asker: streamAsker{stream}})
 	if err != nil {
 		return streamError(err)
 	}
@@ -167,7 +167,6 @@ func streamError(err error) error {
 // transport is how a notification arrived.
 type transport struct {
 	asker
-	pidfd  int            // of the caller; answer closes it; -1: none
 	thread *target.Thread // that handles it; nil: any
 }
 
@@ -175,17 +174,12 @@ type transport struct {
 func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) (Response, error) {
 	a, leave, err := s.enter(n.GetSession())
 	if err != nil {
-		closeFD(t.pidfd)
 		return Response{}, err
 	}
 	defer leave()
 	req, err := s.request(t, a, n)
 	if err != nil {
-		closeFD(t.pidfd)
 		return Response{}, err
-	}
-	if t.pidfd >= 0 {
-		req.hold(target.FromPidfd(req.TID, t.pidfd))
 	}
 	defer req.close()
 	var response Response

@@ -54,7 +54,7 @@ func (p *process) prepare(spec Spec, manifest *wire.Manifest) error {
 	if spec.GRPC {
 		return nil
 	}
-	return p.OpenLanes(len(manifest.GetNamespaces()) > 0)
+	return p.OpenLanes()
 }
 
 func (p *process) compareManifest(want *wire.Manifest) error {

@@ -188,7 +188,7 @@ func (s *Session) handleByStream(
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Session, n.HasPidfd = a.id, false
+	n.Session = a.id
 	response, added, err := lane.OverStream(ctx, a.process.RPC, n, caller, a.process.Descriptor)
 	if err == nil {
 		return response, added, nil

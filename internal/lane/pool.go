@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -25,8 +26,6 @@ const (
 
 // Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
 type Pool struct {
-	withPidfd bool // the plugin acts for callers
-
 	mu      sync.Mutex
 	control *End    // nil: the plugin takes no lanes
 	idle    []*Lane // the last used last
@@ -118,12 +117,11 @@ func (p *Pool) say(message *wire.LaneControl, fd int) error {
 	return err
 }
 
-// Accept says that the plugin takes lanes, which are opened on this socket. With withPidfd each notification carries a pidfd
-// of its caller.
-func (p *Pool) Accept(control *End, withPidfd bool) error {
+// Accept says that the plugin takes lanes, which are opened on this socket.
+func (p *Pool) Accept(control *End) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.control, p.withPidfd = control, withPidfd
+	p.control = control
 	return control.SetTimeouts(0, sendTimeout)
 }
 
@@ -166,69 +164,33 @@ func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline 
 func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
 	n := &d.Notification
 	n.TimeoutNs = uint64(max(time.Until(deadline), 0))
-	pidfd, err := l.openCaller(n, caller)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { closeFD(pidfd) }() // what is left of it: it is closed as soon as it is sent
 	next := d.opening()
 	for {
-		if err := l.Send(next, pidfd); err != nil {
+		if err := l.Send(next, -1); err != nil {
 			return nil, nil, laneError(err)
 		}
-		pidfd = closeFD(pidfd)
 		message := d.blank()
 		fd, err := l.await(ctx, message, caller, deadline)
 		if err != nil {
 			return nil, nil, err
 		}
 		if message.GetId() != n.GetId() {
-			closeFD(fd)
+			linux.CloseAll(fd)
 			return nil, nil, errors.New("the plugin answered another notification than it has, or twice")
 		}
 		if message.GetResponse() != nil && message.GetResponse().GetKind() == nil {
-			closeFD(fd)
+			linux.CloseAll(fd)
 			return nil, nil, errors.New("the plugin sent an unknown message, or an empty answer")
 		}
 		if message.GetResponse() != nil || message.GetFailure() != nil {
 			added, err := takeAdded(message.GetResponse(), fd)
 			return message, added, err
 		}
-		closeFD(fd)
+		linux.CloseAll(fd)
 		if next, err = reply(message, caller); err != nil {
 			return nil, nil, err
 		}
 	}
-}
-
-// openCaller opens the calling thread for a plugin that acts in its place; -1 if it needs none, or before kernel 6.9.
-func (l *Lane) openCaller(n *wire.Notification, caller Caller) (int, error) {
-	n.HasPidfd = false
-	if !l.pool.withPidfd {
-		return -1, nil
-	}
-	pidfd, err := unix.PidfdOpen(int(n.GetTid()), unix.PIDFD_THREAD)
-	if err != nil && !caller.Valid() {
-		return -1, ErrGone
-	}
-	if err != nil {
-		return -1, nil
-	}
-	// The thread id may have been another's before.
-	if !caller.Valid() {
-		closeFD(pidfd)
-		return -1, ErrGone
-	}
-	n.HasPidfd = true
-	return pidfd, nil
-}
-
-// closeFD closes a descriptor that is there, and gives the number for none.
-func closeFD(fd int) int {
-	if fd >= 0 {
-		unix.Close(fd)
-	}
-	return -1
 }
 
 // await receives the plugin's next message.
@@ -261,7 +223,7 @@ func laneError(err error) error {
 // takeAdded makes sure that the descriptor is there with the one response that has it, and only with that.
 func takeAdded(response *wire.Response, fd int) (*Descriptor, error) {
 	if wanted := response.GetAddFd() != nil; wanted != (fd >= 0) {
-		closeFD(fd)
+		linux.CloseAll(fd)
 		return nil, errors.New("the plugin sent a descriptor without an answer that needs it, or such an answer without one")
 	}
 	if fd < 0 {

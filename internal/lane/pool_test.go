@@ -31,7 +31,7 @@ func laneTo(t *testing.T, plugin func(n *wire.Notification, end *End)) *Pool {
 		t.Fatal(err)
 	}
 	ls := &Pool{}
-	if err := ls.Accept(New(ours), false); err != nil {
+	if err := ls.Accept(New(ours)); err != nil {
 		t.Fatal(err)
 	}
 	control := New(theirs)
@@ -61,16 +61,14 @@ func playPlugin(t *testing.T, end *End, plugin func(n *wire.Notification, end *E
 	defer end.Close()
 	for {
 		var message wire.BrokerMessage
-		pidfd, err := end.Receive(&message)
+		fd, err := end.Receive(&message)
 		if err != nil || message.GetNotification() == nil {
 			return
 		}
 		plugin(message.GetNotification(), end)
-		if pidfd < 0 {
-			continue
-		}
-		if err := unix.Close(pidfd); err != nil {
-			t.Errorf("the plugin's pidfd, %d, was closed by somebody else: %v", pidfd, err)
+		if fd >= 0 {
+			t.Error("a notification came with a descriptor")
+			unix.Close(fd)
 		}
 	}
 }
@@ -244,54 +242,4 @@ func TestLanesOfProcessors(t *testing.T) {
 	if ls.Take(0) == first {
 		t.Error("the lane that was not used for longest is still there")
 	}
-}
-
-// The caller's pidfd is closed once: a second time it could be another thread's descriptor.
-func TestLaneClosesPidfdOnce(t *testing.T) {
-	var taken []int
-	asked, handled := false, make(chan struct{})
-	ls := laneTo(t, func(n *wire.Notification, end *End) {
-		if !n.GetHasPidfd() {
-			t.Error("no pidfd came")
-		}
-		// By the time that it answers the question, the broker has sent and closed the pidfd.
-		end.Send(&wire.PluginMessage{Id: n.GetId(), Message: &wire.PluginMessage_ReadMemory{ReadMemory: &wire.ReadMemory{Length: 1}}}, -1)
-		end.Receive(&wire.BrokerMessage{})
-		end.Send(response(n.GetId(), 7), -1)
-		<-handled // the plugin is in this process here, and has a descriptor too
-	})
-	caller := &askedCaller{asked: func() {
-		asked = true
-		for range 10 { // the lowest free numbers, that of the pidfd among them
-			fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				t.Error(err)
-			}
-			taken = append(taken, fd)
-		}
-	}}
-	ls.withPidfd = true
-	d := dialogue(1)
-	d.Notification.Tid = int32(os.Getpid())
-	_, _, err := ls.Take(0).Handle(t.Context(), d, caller, time.Now().Add(time.Minute))
-	close(handled)
-	if err != nil || !asked {
-		t.Fatalf("asked %v, %v", asked, err)
-	}
-	for _, fd := range taken {
-		if err := unix.Close(fd); err != nil {
-			t.Errorf("descriptor %d was closed by somebody else: %v", fd, err)
-		}
-	}
-}
-
-// askedCaller says when its memory is asked for.
-type askedCaller struct {
-	quietCaller
-	asked func()
-}
-
-func (c *askedCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
-	c.asked()
-	return c.quietCaller.ReadMemory(question)
 }

@@ -161,9 +161,8 @@ func (p *Process) start(spec Plugin, lifeline *os.File) error {
 	return nil
 }
 
-// OpenLanes asks the plugin whether it takes lanes. One in another language may not know of them. With withPidfd each
-// notification on them carries a pidfd of its caller.
-func (p *Process) OpenLanes(withPidfd bool) error {
+// OpenLanes asks the plugin whether it takes lanes. One in another language may not know of them.
+func (p *Process) OpenLanes() error {
 	ctx, cancel := context.WithTimeout(context.Background(), StartTimeout)
 	defer cancel()
 	answer, err := p.RPC.OpenLanes(ctx, &wire.OpenLanesRequest{})
@@ -171,7 +170,7 @@ func (p *Process) OpenLanes(withPidfd bool) error {
 		return fmt.Errorf("lanes of the plugin: %w", err)
 	}
 	if answer.GetAccepted() {
-		return p.Lanes.Accept(p.lanesControl, withPidfd)
+		return p.Lanes.Accept(p.lanesControl)
 	}
 	return nil
 }

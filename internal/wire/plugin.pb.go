@@ -1813,9 +1813,6 @@ type Notification struct {
 	Args    []uint64               `protobuf:"varint,6,rep,packed,name=args,proto3" json:"args,omitempty"` // six registers as they are
 	Tid     int32                  `protobuf:"varint,7,opt,name=tid,proto3" json:"tid,omitempty"`          // the calling thread, in the broker's pid namespace
 	Reads   []*Memory              `protobuf:"bytes,8,rep,name=reads,proto3" json:"reads,omitempty"`       // one for each declared read, in the manifest's order
-	// On a lane: the descriptor that comes with the message is a pidfd of the calling thread (PIDFD_THREAD), opened before the
-	// broker last found the notification valid.
-	HasPidfd bool `protobuf:"varint,9,opt,name=has_pidfd,json=hasPidfd,proto3" json:"has_pidfd,omitempty"`
 	// How long the plugin has for its answer, in ns from when the notification comes; 0: not known.
 	TimeoutNs     uint64 `protobuf:"varint,11,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1906,13 +1903,6 @@ func (x *Notification) GetReads() []*Memory {
 		return x.Reads
 	}
 	return nil
-}
-
-func (x *Notification) GetHasPidfd() bool {
-	if x != nil {
-		return x.HasPidfd
-	}
-	return false
 }
 
 func (x *Notification) GetTimeoutNs() uint64 {
@@ -2499,7 +2489,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\amessage\"1\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x9b\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x8f\x02\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x18\n" +
@@ -2508,11 +2498,11 @@ const file_plugin_proto_rawDesc = "" +
 	"\x02nr\x18\x05 \x01(\x05R\x02nr\x12\x12\n" +
 	"\x04args\x18\x06 \x03(\x04R\x04args\x12\x10\n" +
 	"\x03tid\x18\a \x01(\x05R\x03tid\x121\n" +
-	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1b\n" +
-	"\thas_pidfd\x18\t \x01(\bR\bhasPidfd\x12\x1d\n" +
+	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1d\n" +
 	"\n" +
-	"timeout_ns\x18\v \x01(\x04R\ttimeoutNsJ\x04\b\n" +
-	"\x10\vR\bvalid_at\"2\n" +
+	"timeout_ns\x18\v \x01(\x04R\ttimeoutNsJ\x04\b\t\x10\n" +
+	"J\x04\b\n" +
+	"\x10\vR\thas_pidfdR\bvalid_at\"2\n" +
 	"\x06Memory\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\x05R\x05errno\"V\n" +

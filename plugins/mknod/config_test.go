@@ -117,8 +117,6 @@ func TestDecisions(t *testing.T) {
 	mknodat := func(mode, dev uint64, path any) sdktest.Call {
 		return sdktest.Call{Syscall: "mknodat", Args: [6]uint64{0, 0, mode, dev}, Reads: map[int]any{1: path}}
 	}
-	gone := mknod(unix.S_IFCHR, listed, "/x")
-	gone.Gone = true
 	for name, test := range map[string]struct {
 		call sdktest.Call
 		want string
@@ -131,7 +129,6 @@ func TestDecisions(t *testing.T) {
 		"too long":             {mknodat(unix.S_IFCHR, listed, unix.ENAMETOOLONG), "errno ENAMETOOLONG (36)"},
 		"empty":                {mknodat(unix.S_IFCHR, listed, ""), "errno ENOENT (2)"},
 		"garbage above":        {mknod(unix.S_IFCHR|0xdead0000, listed|0xdead<<32, ""), "errno ENOENT (2)"},
-		"gone":                 {gone, "gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := s.Handle(t.Context(), test.call).String(); got != test.want {

@@ -135,8 +135,10 @@ func (s session) make(ctx context.Context, req *sdk.Request, c change) (sdk.Resp
 		return sdk.Response{}, err
 	}
 	// The last check: the kernel can change a thread by its id alone, which is its own as long as it lives.
-	if err := t.Alive(); err != nil {
-		return sdk.Response{}, err
+	if !t.caller {
+		if err := t.Alive(); err != nil {
+			return sdk.Response{}, err
+		}
 	}
 	if errno := t.apply(c); errno != 0 {
 		return sdk.Errno(errno), nil

@@ -149,17 +149,8 @@ func (n *Notification) Target() (*target.Target, error) {
 	if n.TID == 0 {
 		return nil, errors.New("the caller is in a pid namespace that this process does not see")
 	}
-	t, err := target.Open(n.TID)
-	if err != nil {
-		return nil, errors.Join(n.Valid(), err)
-	}
-	t.ConfirmBy(n.Valid)
-	// The thread ID may have been another's before.
-	if err := t.Confirm(); err != nil {
-		t.Close()
-		return nil, err
-	}
-	return t, nil
+	t := target.Waiting(n.TID, n.Valid)
+	return t, t.Confirm()
 }
 
 // Return makes the call return value. Like the other answers it returns ErrGone if nobody waits.

@@ -162,7 +162,7 @@ func (p *processes) start() {
 	}
 	p.plugin = &plugin{rpc: p.process.RPC, lanes: &p.process.Lanes, pid: p.process.PID, take: p.process.Descriptor}
 	if p.err = p.plugin.askManifest(); p.err == nil && os.Getenv(transportEnv) != "grpc" {
-		p.err = p.process.OpenLanes(len(manifest.Namespaces) > 0)
+		p.err = p.process.OpenLanes()
 	}
 }
 
@@ -223,7 +223,7 @@ func serveLanes(t testing.TB, service serving.Server, p *plugin) {
 		p.lanes.Close()
 		serving.Wait()
 	})
-	if err := p.lanes.Accept(lane.New(ours), len(p.manifest.GetNamespaces()) > 0); err != nil {
+	if err := p.lanes.Accept(lane.New(ours)); err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}
 }

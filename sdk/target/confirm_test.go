@@ -53,14 +53,10 @@ func TestActsConfirm(t *testing.T) {
 	_, _, parked := park(t)
 	for name, act := range acts {
 		t.Run(name, func(t *testing.T) {
-			opened, err := target.Open(parked.TID())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer opened.Close()
 			asked, gone := 0, errors.New("gone")
 			answer := gone
-			opened.ConfirmBy(func() error { asked++; return answer })
+			opened := target.Waiting(parked.TID(), func() error { asked++; return answer })
+			defer opened.Close()
 			if err := act(t.Context(), opened); !errors.Is(err, gone) || asked != 1 {
 				t.Errorf("of a thread that waits no more: %v, asked %d times", err, asked)
 			}
@@ -76,16 +72,17 @@ func TestActsConfirm(t *testing.T) {
 func TestConfirmOnce(t *testing.T) {
 	_, _, parked := park(t)
 	asked := 0
-	parked.ConfirmBy(func() error { asked++; return nil })
-	do := func() error { return parked.Do(0, func() error { return nil }) }
+	waiting := target.Waiting(parked.TID(), func() error { asked++; return nil })
+	defer waiting.Close()
+	do := func() error { return waiting.Do(0, func() error { return nil }) }
 	read := func() error {
-		_, err := parked.Credentials()
-		_, err2 := parked.UserNamespace()
-		_, err3 := parked.MountNamespaceOwner()
+		_, err := waiting.Credentials()
+		_, err2 := waiting.UserNamespace()
+		_, err3 := waiting.MountNamespaceOwner()
 		return errors.Join(err, err2, err3)
 	}
 	descriptor := func() error {
-		file, _, err := parked.OpenDescriptor(0)
+		file, _, err := waiting.OpenDescriptor(0)
 		if err == nil {
 			file.Close()
 		}
@@ -97,7 +94,7 @@ func TestConfirmOnce(t *testing.T) {
 		want int
 	}{
 		{"reads", read, 0}, {"Do after reads", do, 1}, {"Do on what is confirmed", do, 1}, {"a later read", descriptor, 1}, {"Do after it", do, 2},
-		{"Confirm, whatever was read", parked.Confirm, 3}, {"Do after that", do, 3}, {"another read", descriptor, 3}, {"Confirm", parked.Confirm, 4}, {"Do at the end", do, 4},
+		{"Confirm, whatever was read", waiting.Confirm, 3}, {"Do after that", do, 3}, {"another read", descriptor, 3}, {"Confirm", waiting.Confirm, 4}, {"Do at the end", do, 4},
 	} {
 		if err := step.fn(); err != nil || asked != step.want {
 			t.Errorf("%s: %v, asked %d times, want %d", step.name, err, asked, step.want)

@@ -26,12 +26,12 @@ import (
 // Target is a thread of another process. Its methods may be called concurrently, Close excepted.
 type Target struct {
 	tid    int
-	pidfd  int
+	pidfd  int // -1: none
 	leader int // the process whose pidfd that is; 0: it is the thread's own
 
 	own *Thread
 
-	waits     func() error // nil: it is not known to wait in a call
+	waits     func() error // nil: it is not known to wait in a call, and has a pidfd
 	reads     atomic.Uint64
 	confirmed atomic.Uint64 // how many of the reads were made before the last successful Confirm began
 
@@ -58,9 +58,9 @@ func Open(tid int) (*Target, error) {
 	return nil, fmt.Errorf("pidfd_open of thread %d: %w", tid, processError(err))
 }
 
-// FromPidfd is the thread tid, whose pidfd (PIDFD_THREAD) somebody has opened and made sure of. It takes the pidfd
-// over.
-func FromPidfd(tid, pidfd int) *Target { return &Target{tid: tid, pidfd: pidfd} }
+// Waiting is the thread tid, which waits in a system call: waits returns an error if it does not, or not any more. So it needs no
+// pidfd: a thread that still waits has not lost its number. See Confirm.
+func Waiting(tid int, waits func() error) *Target { return &Target{tid: tid, pidfd: -1, waits: waits} }
 
 func openLeader(tid int) (*Target, error) {
 	credentials, err := readCredentials(tid)
@@ -95,11 +95,7 @@ func (t *Target) Close() error {
 	return unix.Close(fd)
 }
 
-// ConfirmBy says how to find out whether the thread still waits in the call for which it was opened: fn returns an error if
-// it does not. It is called before the other methods.
-func (t *Target) ConfirmBy(fn func() error) { t.waits = fn }
-
-// Confirm returns an error if the thread no longer waits in its call, see ConfirmBy; without that, if it is gone. What was
+// Confirm returns an error if the thread no longer waits in its call, see Waiting; of another Target, if it is gone. What was
 // read of it before a successful call was this thread's, by whatever way it was read.
 func (t *Target) Confirm() error {
 	if t.waits == nil {
@@ -138,6 +134,9 @@ func (t *Target) TID() int { return t.tid }
 // by the thread's number before a successful call, through /proc/TID or by [ReadMemory], was this thread's, unless
 // another took its place by executing a program: see Confirm.
 func (t *Target) Alive() error {
+	if t.waits != nil {
+		return t.Confirm()
+	}
 	if err := unix.PidfdSendSignal(t.pidfd, 0, nil, 0); err != nil && err != unix.EPERM {
 		return processError(fmt.Errorf("thread %d: %w", t.tid, err))
 	}
@@ -166,6 +165,18 @@ func (t *Target) open(name string, flags int) (int, error) {
 	return fd, nil
 }
 
+// openPidfd is a pidfd of the thread, or what Open takes where the kernel has none. It is to be released.
+func (t *Target) openPidfd() (pidfd int, release func(), err error) {
+	if t.pidfd >= 0 {
+		return t.pidfd, func() {}, nil
+	}
+	opened, err := Open(t.tid)
+	if err != nil {
+		return -1, nil, err
+	}
+	return opened.pidfd, func() { opened.Close() }, nil
+}
+
 // Descriptor duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. The error
 // wraps unix.EBADF if the thread has none such.
 //
@@ -176,7 +187,12 @@ func (t *Target) Descriptor(fd int) (int, error) {
 	if fd < 0 {
 		return -1, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
 	}
-	copied, err := unix.PidfdGetfd(t.pidfd, fd, 0)
+	pidfd, release, err := t.openPidfd()
+	if err != nil {
+		return -1, err
+	}
+	defer release()
+	copied, err := unix.PidfdGetfd(pidfd, fd, 0)
 	if err != nil {
 		return -1, processError(fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, err))
 	}
