@@ -39,13 +39,13 @@ type Connection struct {
 }
 
 // newConnection takes conn over.
-func newConnection(conn *net.UnixConn, refused func(unix.Ucred, error)) (*Connection, error) {
+func newConnection(conn *net.UnixConn, peer unix.Ucred, refused func(unix.Ucred, error)) (*Connection, error) {
 	defer conn.Close()
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	c := &Connection{refused: refused}
+	c := &Connection{Peer: peer, refused: refused}
 	var failure error
 	err = raw.Control(func(fd uintptr) { failure = c.adopt(int(fd)) })
 	if err := errors.Join(err, failure); err != nil {
@@ -56,11 +56,6 @@ func newConnection(conn *net.UnixConn, refused func(unix.Ucred, error)) (*Connec
 
 // adopt duplicates the socket, and has the duplicate block. With an error there is none.
 func (c *Connection) adopt(fd int) error {
-	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return os.NewSyscallError("getsockopt SO_PEERCRED", err)
-	}
-	c.Peer = *peer
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
+	"github.com/intercede/intercede/core/internal/testpeer"
+	"github.com/intercede/intercede/core/socket"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
@@ -175,6 +177,37 @@ func TestMonitorEnds(t *testing.T) {
 	m.conn.Close()
 	if _, err := s.Receive(); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// One user's silent connections leave enough for root.
+func TestSilentUserHoldsNobodyUp(t *testing.T) {
+	b := listen(t)
+	const attempts, has = 120, 38 // of 100 that are served at once
+	hangUp := testpeer.Connect(t, 1000, "unixpacket", b.path, attempts, "")
+	for range has {
+		s := <-b.connections
+		t.Cleanup(func() {
+			hangUp()
+			s.done()
+		})
+	}
+	for range attempts - has {
+		if err := <-b.refusals; !errors.Is(err, socket.ErrTooMany) {
+			t.Fatal(err)
+		}
+	}
+	m, s := newMonitor(t, b)
+	result := m.caller.Go(unix.SYS_GETPPID)
+	n := m.forward(t)
+	if err := s.receive(t).SendValue(n.ID, 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.reply(t, n); err != nil {
+		t.Fatal(err)
+	}
+	if got := testcaller.Await(t, result); got.Value != 7 {
+		t.Errorf("the caller got %+v", got)
 	}
 }
 

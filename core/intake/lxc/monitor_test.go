@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
+	"github.com/intercede/intercede/core/internal/testpeer"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
 	testcaller.Init()
+	testpeer.Init()
 	os.Exit(m.Run())
 }
 

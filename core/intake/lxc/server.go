@@ -12,17 +12,13 @@ package lxc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/intercede/intercede/core/socket"
 	"golang.org/x/sys/unix"
 )
-
-const acceptPause = 100 * time.Millisecond
 
 // Server owns a socket for LXC's monitors. Make one with [Listen].
 type Server struct {
@@ -35,8 +31,8 @@ type Server struct {
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
-// connection that was not used, or no longer, and why: [ErrPacket], [ErrDescriptors], [ErrOldLXC], a system call's error. It is
-// called concurrently.
+// connection that was not used, or no longer, and why: [socket.ErrTooMany], [ErrPacket], [ErrDescriptors], [ErrOldLXC], a
+// system call's error. It is called concurrently.
 func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
 	s, err := socket.ListenPackets(path)
 	if err != nil {
@@ -51,28 +47,10 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 // being handled may be answered, which Close waits for.
 func (s *Server) Serve(ctx context.Context, maxConnections int, handle func(*Connection)) error {
 	defer s.stopAll()
-	slots := make(chan struct{}, maxConnections)
-	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-		conn, err := s.accept(ctx)
-		if ctx.Err() != nil {
-			if conn != nil {
-				conn.Close()
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		s.serving.Go(func() {
-			defer func() { <-slots }()
-			s.serve(conn, handle)
-		})
-	}
+	return s.socket.Serve(ctx, socket.Service{
+		Most: maxConnections, Running: &s.serving, Refused: s.refused,
+		Handle: func(conn *net.UnixConn, peer unix.Ucred) { s.serve(conn, peer, handle) },
+	})
 }
 
 // Close waits for the connections' ends, removes the socket and its lock file, and stops listening. Serve must have returned.
@@ -81,36 +59,16 @@ func (s *Server) Close() error {
 	return s.socket.Close()
 }
 
-// accept returns the next connection, or an error once ctx is done or the socket is closed.
-func (s *Server) accept(ctx context.Context) (*net.UnixConn, error) {
-	for {
-		conn, err := s.socket.Accept(ctx)
-		switch {
-		case err == nil:
-			return conn, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case errors.Is(err, net.ErrClosed):
-			return nil, fmt.Errorf("serving the socket %q for LXC: %w", s.socket.Path(), err)
-		}
-		s.refused(unix.Ucred{}, fmt.Errorf("accepting a connection of LXC on %q: %w", s.socket.Path(), err))
-		select {
-		case <-time.After(acceptPause):
-		case <-ctx.Done():
-		}
-	}
-}
-
 // serve has one connection handled.
-func (s *Server) serve(conn *net.UnixConn, handle func(*Connection)) {
-	c, err := newConnection(conn, s.refused)
+func (s *Server) serve(conn *net.UnixConn, peer unix.Ucred, handle func(*Connection)) {
+	c, err := newConnection(conn, peer, s.refused)
 	if err != nil {
-		s.refused(unix.Ucred{}, err)
+		s.refused(peer, err)
 		return
 	}
 	defer c.close()
-	if err := checkPeer(c.Peer); err != nil {
-		s.refused(c.Peer, err)
+	if err := checkPeer(peer); err != nil {
+		s.refused(peer, err)
 		return
 	}
 	s.add(c)

@@ -11,15 +11,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/intercede/intercede/core/socket"
 	"github.com/intercede/intercede/internal/linux"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
-// receiveArrival reads one arrival and closes the connection. The arrival's peer is set, where it is known, with an
-// error too. Errors are those that [Listen] names.
-func receiveArrival(ctx context.Context, conn *net.UnixConn, limits limits) (Arrival, error) {
+// receiveArrival reads one arrival and closes the connection. Errors are those that [Listen] names.
+func receiveArrival(ctx context.Context, conn *net.UnixConn, peer unix.Ucred, limits limits) (Arrival, error) {
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cut)
@@ -32,7 +30,7 @@ func receiveArrival(ctx context.Context, conn *net.UnixConn, limits limits) (Arr
 		conn.Close()
 	}()
 
-	var arrival Arrival
+	arrival := Arrival{Peer: peer}
 	err := arrival.receive(conn, limits)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("cut while waiting for the runtime's message: %w", context.Cause(ctx))
@@ -41,14 +39,11 @@ func receiveArrival(ctx context.Context, conn *net.UnixConn, limits limits) (Arr
 }
 
 func (a *Arrival) receive(conn *net.UnixConn, limits limits) (err error) {
-	if a.Peer, err = socket.Peer(conn); err != nil {
-		return err
-	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(limits.silence)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(limits.silenceOf(a.Peer))); err != nil {
 		return err
 	}
 	c := &connection{socket: conn, raw: raw, message: limits.message}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/core/internal/testpeer"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -28,6 +29,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	testpeer.Init()
 	if os.Getenv(childVariable) != "" {
 		if err := sendNewListener(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -154,7 +156,7 @@ func startBroker(t *testing.T, change ...func(*limits)) *broker {
 	t.Helper()
 	b := &broker{
 		path:   filepath.Join(shortDir(t), "s"),
-		events: make(chan event, 100),
+		events: make(chan event, 1000),
 		ended:  make(chan error, 1),
 	}
 	var err error

@@ -24,18 +24,26 @@ import (
 
 // limits are how long a server waits for its peers, and for how many of them at once.
 type limits struct {
-	// silence bounds the wait for a connection's first byte. crun connects before it runs the container's hooks and, with
-	// noNewPrivileges, sends only at `crun start`, so a silent connection is an ordinary one.
+	// silence bounds the wait for the first byte of root's connections. crun connects before it runs the container's hooks
+	// and, with noNewPrivileges, sends only at `crun start`, so a silent connection is an ordinary one.
 	silence time.Duration
+	// userSilence is the same for other users, who share what connections there are.
+	userSilence time.Duration
 	// message bounds the time from a message's first byte to its last.
 	message time.Duration
 	// connections are served at once, the handling of their arrivals included. Further ones wait in the socket's backlog.
 	connections int
 }
 
-var usualLimits = limits{silence: 10 * time.Minute, message: 10 * time.Second, connections: 512}
+var usualLimits = limits{silence: 10 * time.Minute, userSilence: 10 * time.Second, message: 10 * time.Second, connections: 512}
 
-const acceptPause = 100 * time.Millisecond
+// silenceOf is how long the peer may be silent.
+func (l limits) silenceOf(peer unix.Ucred) time.Duration {
+	if peer.Uid == 0 {
+		return l.silence
+	}
+	return l.userSilence
+}
 
 // ErrNothingSent is reported for a connection that ended before its first byte: a runtime that connected early and then
 // failed to create its container, or a probe. No container depends on it.
@@ -63,9 +71,9 @@ type Server struct {
 }
 
 // Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
-// connection that brought no arrival, and why: [ErrNothingSent], [ErrMessage], [ErrDescriptors], os.ErrDeadlineExceeded, the
-// cause of Serve's context, or a system call's error. The peer is zero where none is known, as when accepting fails. It is
-// called concurrently.
+// connection that brought no arrival, and why: [socket.ErrTooMany], [ErrNothingSent], [ErrMessage], [ErrDescriptors],
+// os.ErrDeadlineExceeded, the cause of Serve's context, or a system call's error. The peer is zero where none is known, as when
+// accepting fails. It is called concurrently.
 func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
 	s, err := socket.Listen(path)
 	if err != nil {
@@ -87,27 +95,10 @@ func (s *Server) Serve(ctx context.Context, handle func(Arrival)) error {
 	var connections sync.WaitGroup
 	defer connections.Wait()
 	defer cancel()
-
-	slots := make(chan struct{}, s.limits.connections)
-	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-		conn, err := s.accept(ctx)
-		if ctx.Err() != nil {
-			closeIfOpen(conn)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		connections.Go(func() {
-			defer func() { <-slots }()
-			s.serveConnection(serving, conn, handle)
-		})
-	}
+	return s.socket.Serve(ctx, socket.Service{
+		Most: s.limits.connections, Running: &connections, Refused: s.refused,
+		Handle: func(conn *net.UnixConn, peer unix.Ucred) { s.serveConnection(serving, conn, peer, handle) },
+	})
 }
 
 // Close removes the socket and its lock file, each only where it is still the one that Listen made, and stops
@@ -116,44 +107,11 @@ func (s *Server) Close() error {
 	return s.socket.Close()
 }
 
-// accept returns the next connection, or an error once ctx is done or the socket is closed.
-func (s *Server) accept(ctx context.Context) (*net.UnixConn, error) {
-	for {
-		conn, err := s.socket.Accept(ctx)
-		switch {
-		case err == nil:
-			return conn, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case errors.Is(err, net.ErrClosed):
-			return nil, fmt.Errorf("serving the runtime socket %q: %w", s.socket.Path(), err)
-		}
-		s.refused(unix.Ucred{}, fmt.Errorf("accepting a runtime's connection on %q: %w", s.socket.Path(), err))
-		pause(ctx, acceptPause)
-	}
-}
-
-func (s *Server) serveConnection(ctx context.Context, conn *net.UnixConn, handle func(Arrival)) {
-	arrival, err := receiveArrival(ctx, conn, s.limits)
+func (s *Server) serveConnection(ctx context.Context, conn *net.UnixConn, peer unix.Ucred, handle func(Arrival)) {
+	arrival, err := receiveArrival(ctx, conn, peer, s.limits)
 	if err != nil {
-		s.refused(arrival.Peer, err)
+		s.refused(peer, err)
 		return
 	}
 	handle(arrival)
-}
-
-func closeIfOpen(conn *net.UnixConn) {
-	if conn != nil {
-		conn.Close()
-	}
-}
-
-// pause waits for d or until ctx is done.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

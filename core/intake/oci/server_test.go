@@ -6,7 +6,10 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
+	"github.com/intercede/intercede/core/internal/testpeer"
+	"github.com/intercede/intercede/core/socket"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +38,36 @@ func TestFurtherConnectionsWait(t *testing.T) {
 	if e := b.next(t); !errors.Is(e.err, ErrNothingSent) {
 		t.Fatal(e.err)
 	}
+}
+
+// One user's silent connections keep neither root nor another user waiting.
+func TestSilentUserHoldsNobodyUp(t *testing.T) {
+	b := startBroker(t)
+	const attempts = 520 // more than are served at once
+	testpeer.Connect(t, 1000, "unix", b.path, attempts, "")
+	for range attempts - 192 {
+		if e := b.next(t); !errors.Is(e.err, socket.ErrTooMany) || e.peer.Uid != 1000 {
+			t.Fatalf("user %d: %v", e.peer.Uid, e.err)
+		}
+	}
+	testpeer.Connect(t, 1001, "unix", b.path, 1, "{}\n")
+	if e := b.next(t); !errors.Is(e.err, ErrMessage) || e.peer.Uid != 1001 {
+		t.Errorf("user %d: %v", e.peer.Uid, e.err)
+	}
+	send(t, b.dial(t), message(t, specs.SeccompFdName), newListener(t))
+	requireOurs(t, b.nextArrival(t))
+}
+
+// A user other than root may be silent for less time than root.
+func TestSilentUserIsCut(t *testing.T) {
+	b := startBroker(t, func(l *limits) { l.userSilence = time.Millisecond })
+	silent := b.dial(t)
+	testpeer.Connect(t, 1000, "unix", b.path, 1, "")
+	if e := b.next(t); !errors.Is(e.err, os.ErrDeadlineExceeded) || e.peer.Uid != 1000 {
+		t.Errorf("user %d: %v", e.peer.Uid, e.err)
+	}
+	send(t, silent, message(t, specs.SeccompFdName), newListener(t))
+	requireOurs(t, b.nextArrival(t))
 }
 
 func TestServeEndsWithPeersConnected(t *testing.T) {
