@@ -36,6 +36,9 @@ func (b *Broker) takeOver(ctx context.Context, file *os.File, claim container.Cl
 	if err != nil {
 		return nil, err
 	}
+	if !claim.Trusted() {
+		a.doubted.Store(true)
+	}
 	a.prepare(ctx)
 	l, err := b.poller.Add(file, a)
 	if err != nil {

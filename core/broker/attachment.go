@@ -25,6 +25,7 @@ type attachment struct {
 	attached   time.Time
 	calls      atomic.Uint64
 	failures   atomic.Uint64
+	doubted    atomic.Bool // a listener came from a peer that is not trusted: see call.locate
 
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc

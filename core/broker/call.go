@@ -22,8 +22,7 @@ type call struct {
 	desk         *desk
 	notification notify.Notification
 	end          time.Time      // after which an answer is of no use; zero: never
-	foreign      bool           // the caller is outside the container
-	gone         bool           // the caller was gone before the broker looked at the call
+	doubted      bool           // the caller may be outside the container: see locate
 	name         string         // of the syscall
 	declared     *wire.Syscall  // by the plugin that decides
 	reads        []*wire.Memory // what it declared to read
@@ -41,7 +40,7 @@ type desk struct {
 
 // begin makes the desk's call a new one, which has no notification yet.
 func (d *desk) begin(a *attachment, answers Answers) *call {
-	d.call = call{attachment: a, answers: answers, desk: d}
+	d.call = call{attachment: a, answers: answers, doubted: a.doubted.Load(), desk: d}
 	return &d.call
 }
 
@@ -54,8 +53,7 @@ func (d *desk) receive(l *listener.Listener) (*call, error) {
 // accept takes a notification that another program has received.
 func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 	c := d.begin(a, n.Answers)
-	c.notification, c.end = *n.Notification, n.End
-	c.foreign, c.gone = a.locate(n.Caller)
+	c.notification, c.end, c.doubted = *n.Notification, n.End, true
 	return c
 }
 
@@ -79,17 +77,29 @@ type decision struct {
 // decide finds what the caller gets. A call that no plugin takes is left to the kernel, as if it had not been
 // intercepted.
 func (c *call) decide() decision {
-	taken := c.findName()
-	switch {
-	case !taken:
+	if !c.findName() {
 		return decision{response: continueResponse}
-	case c.gone:
+	}
+	switch foreign, gone := c.locate(); {
+	case gone:
 		return decision{gone: true}
-	case c.foreign:
+	case foreign:
 		return decision{response: continueResponse}
 	default:
 		return c.route()
 	}
+}
+
+// locate reports whether the caller is outside the container, or gone. The peer that hands over a listener, or a thread, says
+// of which container it is. So unless that is root's word on a listener, each caller's user namespace is compared with the
+// container's. The namespace is the caller's if that still waits afterwards: it cannot change while it does.
+func (c *call) locate() (foreign, gone bool) {
+	if !c.doubted {
+		return false, false
+	}
+	in, err := c.attachment.container.Includes(int(c.notification.TID))
+	// An error says nothing of a caller that waits: the kernel has the call then.
+	return !in || err != nil, !c.Valid()
 }
 
 // findName names the syscall, and reports whether some plugin takes it.

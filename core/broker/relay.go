@@ -8,7 +8,6 @@ import (
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/internal/notify"
-	"github.com/intercede/intercede/sdk/target"
 )
 
 // Relay is a connection over which another program hands on the notifications of one container, one at a time: LXC's
@@ -26,8 +25,7 @@ type Relay struct {
 type RelayedNotification struct {
 	Notification *notify.Notification
 	Answers      Answers
-	Caller       *target.Target // the thread that makes the call
-	End          time.Time      // when the program stops waiting: plugins must answer before
+	End          time.Time // when the program stops waiting: plugins must answer before
 }
 
 // Relay finds or makes the attachment of the container that claim describes. The calling goroutine belongs to the
@@ -104,10 +102,4 @@ func (r *Relay) Arm() error {
 	default:
 	}
 	return nil
-}
-
-// locate reports whether the thread is outside the container, or gone.
-func (a *attachment) locate(caller *target.Target) (foreign, gone bool) {
-	in, err := caller.InUserNamespace(a.container.UserNamespace)
-	return !in, err != nil
 }

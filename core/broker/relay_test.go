@@ -15,7 +15,6 @@ import (
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/notify"
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,12 +50,7 @@ func (r *relayed) receive(t *testing.T) RelayedNotification {
 	if err := r.Receive(n); err != nil {
 		t.Fatal(err)
 	}
-	thread, err := target.Open(int(n.TID))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { thread.Close() })
-	return RelayedNotification{Notification: n, Answers: r.FD, Caller: thread, End: time.Now().Add(testcaller.Timeout)}
+	return RelayedNotification{Notification: n, Answers: r.FD, End: time.Now().Add(testcaller.Timeout)}
 }
 
 // on runs the connection's goroutine.
@@ -164,12 +158,7 @@ func TestRelayOfForeignThread(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			result := r.Go(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
 			x := r.receive(t)
-			foreign, err := target.Open(pid)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer foreign.Close()
-			x.Caller = foreign
+			x.Notification.TID = uint32(pid)
 			if err := b.serve(t, r, x); err != nil {
 				t.Error(err)
 			}
@@ -177,15 +166,9 @@ func TestRelayOfForeignThread(t *testing.T) {
 		})
 	}
 	t.Run("gone", func(t *testing.T) {
-		gone, err := target.Open(other.PID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer gone.Close()
-		other.Kill()
 		result := r.Go(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
 		x := r.receive(t)
-		x.Caller = gone
+		x.Answers = overtaken{r.FD}
 		if err := b.serve(t, r, x); err != nil {
 			t.Error(err)
 		}
@@ -196,6 +179,11 @@ func TestRelayOfForeignThread(t *testing.T) {
 		want(t, testcaller.Await(t, result), 0, syscall.EXDEV)
 	})
 }
+
+// overtaken is for a notification that is no longer valid.
+type overtaken struct{ notify.FD }
+
+func (overtaken) Valid(uint64) bool { return false }
 
 // The limits of a container hold for its connections.
 func TestRelayRate(t *testing.T) {

@@ -29,8 +29,8 @@ type Container struct {
 	namespace      *os.File
 }
 
-// Claim is what a peer says of a container. Nothing in it but the pid is looked up, and the pid is the peer's word: who
-// may speak to the intake is trusted that far.
+// Claim is what a peer says of a container. Nothing in it but the pid is looked up, and the pid is the peer's word: see
+// [Claim.Trusted].
 type Claim struct {
 	ID          string // empty: its name, or else its first process
 	Runtime     string // "oci", "lxc", "run"
@@ -40,6 +40,10 @@ type Claim struct {
 	PeerUID     *uint32 // of the process that delivered the listener, which must have a right to; nil: none did
 	PID         int     // a process of the container, in the broker's pid namespace
 }
+
+// Trusted reports whether the peer's word is enough for a listener being of this container: root's is. Another user could hand
+// over the listener of any process of its own.
+func (c Claim) Trusted() bool { return c.PeerUID == nil || *c.PeerUID == 0 }
 
 // Inspect reads what the kernel knows of the container. The error wraps os.ErrProcessDone if the process is gone, and
 // ErrNotOwner if the peer may not speak for it.
@@ -103,6 +107,21 @@ func findInit(process *target.Target) (int, error) {
 		return process.TID(), nil
 	}
 	return init, nil
+}
+
+// Includes reports whether the thread is in the container's user namespace or below it: of whoever has that number now, so it
+// counts if the thread is known to live afterwards.
+func (c *Container) Includes(tid int) (bool, error) {
+	own, err := target.StatNamespace("/proc/" + strconv.Itoa(tid) + "/ns/user")
+	if err != nil || own == c.UserNamespace {
+		return err == nil, err
+	}
+	thread, err := target.Open(tid)
+	if err != nil {
+		return false, err
+	}
+	defer thread.Close()
+	return thread.InUserNamespace(c.UserNamespace)
 }
 
 // Close gives the user namespace back.

@@ -34,7 +34,7 @@ func (s *Server) relay(ctx context.Context, c *lxc.Connection) error {
 	defer relay.Close()
 	defer context.AfterFunc(relay.Context(), c.Stop)()
 	for {
-		n := broker.RelayedNotification{Notification: &x.Notification, Answers: x, Caller: x.Caller, End: x.End}
+		n := broker.RelayedNotification{Notification: &x.Notification, Answers: x, End: x.End}
 		if err := relay.Handle(n); err != nil {
 			return err
 		}
