@@ -27,7 +27,7 @@ type Exchange struct {
 	Notification notify.Notification
 	Init         int            // pid of the container's first process
 	Cookie       string         // lxc.seccomp.notify.cookie
-	Caller       *target.Target // which waited when the packet came
+	caller       *target.Target // which waited when the packet came
 	End          time.Time      // when the answer must be there
 
 	connection *Connection
@@ -45,7 +45,7 @@ func newExchange(c *Connection, p packet, data []byte, listener notify.FD, recei
 		return nil, errors.Join(err, notify.ErrGone)
 	}
 	x := &Exchange{
-		Notification: p.notification, Init: p.init, Cookie: p.cookie, Caller: caller, End: received.Add(Patience),
+		Notification: p.notification, Init: p.init, Cookie: p.cookie, caller: caller, End: received.Add(Patience),
 		connection: c, data: data, listener: listener, received: received,
 	}
 	if !x.Valid(p.notification.ID) { // the thread id may have been another thread's when it was opened
@@ -56,14 +56,14 @@ func newExchange(c *Connection, p packet, data []byte, listener notify.FD, recei
 }
 
 func (x *Exchange) close() {
-	x.Caller.Close()
+	x.caller.Close()
 	unix.Close(int(x.listener))
 }
 
 // Valid says whether the caller still waits. Which thread that is is the monitor's word, so the thread must live too: by its
 // number another one may have been reached otherwise.
 func (x *Exchange) Valid(id uint64) bool {
-	return id == x.Notification.ID && x.listener.Valid(id) && x.Caller.Alive() == nil
+	return id == x.Notification.ID && x.listener.Valid(id) && x.caller.Alive() == nil
 }
 
 // SendValue makes the call return value.

@@ -28,7 +28,7 @@ func TestAnswers(t *testing.T) {
 			result := m.caller.Go(unix.SYS_GETPPID, 1, 2, 3, 4, 5, 6)
 			n := m.forward(t)
 			x := s.receive(t)
-			if x.Notification != n || x.Init != m.caller.PID || x.Cookie != "biscuit" || x.Caller.TID() != int(n.TID) {
+			if x.Notification != n || x.Init != m.caller.PID || x.Cookie != "biscuit" || x.caller.TID() != int(n.TID) {
 				t.Errorf("got %+v", x)
 			}
 			if left := time.Until(x.End); left <= 0 || left > Patience {
