@@ -2,8 +2,10 @@
 package audit
 
 import (
+	"sync"
 	"time"
 
+	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
@@ -42,20 +44,64 @@ type Record struct {
 	InPlugin     time.Duration // the part of it that plugins took
 }
 
-// Log writes records: calls at debug level, failures of plugins at warn level.
+// maxFailures is how many failures of one kind are logged in a second: a container calls as often as it likes.
+const maxFailures = 10
+
+// Log writes the records of one container: calls at debug level, failures of plugins at warn level, where those above
+// maxFailures are counted.
 type Log struct {
 	log zerolog.Logger
+
+	mu       sync.Mutex
+	failures map[failure]*loglimit.Limit
+}
+
+// failure is a kind of failures.
+type failure struct {
+	plugin string
+	kind   Kind
 }
 
 // New makes a Log.
-func New(log zerolog.Logger) *Log { return &Log{log} }
+func New(log zerolog.Logger) *Log { return &Log{log: log} }
+
+// begin begins the record of a call that ended so; nil: it is not logged.
+func (l *Log) begin(o Outcome) *zerolog.Event {
+	if o.Err == nil {
+		return l.log.Debug()
+	}
+	if l.log.GetLevel() > zerolog.WarnLevel {
+		return nil
+	}
+	suppressed, ok := l.limit(failure{o.Plugin, o.Kind}).Take(1)
+	if !ok {
+		return nil
+	}
+	event := l.log.Warn().AnErr("error", o.Err)
+	if suppressed > 0 {
+		event = event.Int("suppressed", suppressed)
+	}
+	return event
+}
+
+func (l *Log) limit(f failure) *loglimit.Limit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := l.failures[f]
+	if limit != nil {
+		return limit
+	}
+	if l.failures == nil {
+		l.failures = map[failure]*loglimit.Limit{}
+	}
+	limit = loglimit.New(maxFailures)
+	l.failures[f] = limit
+	return limit
+}
 
 // Call writes a record.
 func (l *Log) Call(r Record) {
-	event := l.log.Debug()
-	if r.Outcome.Err != nil {
-		event = l.log.Warn().AnErr("error", r.Outcome.Err)
-	}
+	event := l.begin(r.Outcome)
 	if !event.Enabled() {
 		return
 	}

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 
+	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
@@ -100,6 +104,52 @@ func TestLevels(t *testing.T) {
 	r.Outcome.Err = errors.New("no luck")
 	if line := write(t, zerolog.InfoLevel, r); line == nil {
 		t.Error("a failure is not logged")
+	}
+}
+
+// TestFailuresAreLimited has a container fail without end: the records of each kind are few, and say how many there were.
+func TestFailuresAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		l := New(zerolog.New(&text))
+		fail := func(plugin string, n int) {
+			r := record(&wire.Memory{})
+			r.Outcome = Outcome{Plugin: plugin, Kind: Errno, Errno: unix.EIO, Err: errors.New("no luck")}
+			for range n {
+				l.Call(r)
+			}
+		}
+		lines := func() int { return strings.Count(text.String(), "\n") }
+		fail("mknod", 1000)
+		if lines() != maxFailures {
+			t.Errorf("%d lines, want %d", lines(), maxFailures)
+		}
+		fail("mount", 1)
+		if lines() != maxFailures+1 {
+			t.Error("one plugin's failures hide another's")
+		}
+		time.Sleep(loglimit.Period)
+		fail("mknod", 1)
+		if !strings.HasSuffix(text.String(), "\n") || !strings.Contains(text.String(), fmt.Sprintf(`"suppressed":%d`, 1000-maxFailures)) {
+			t.Errorf("the number of those that are missing is not logged:\n%s", text.String())
+		}
+	})
+}
+
+// TestNothingIsAllocated checks that a call that is not logged costs nothing here.
+func TestNothingIsAllocated(t *testing.T) {
+	r := record(&wire.Memory{})
+	for name, err := range map[string]error{"success": nil, "failure": errors.New("no luck")} {
+		t.Run(name, func(t *testing.T) {
+			r.Outcome.Err = err
+			l := New(zerolog.New(io.Discard).Level(zerolog.InfoLevel))
+			for range maxFailures {
+				l.Call(r)
+			}
+			if n := testing.AllocsPerRun(100, func() { l.Call(r) }); n != 0 {
+				t.Errorf("%v allocations", n)
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/internal/notify"
@@ -21,6 +22,7 @@ type attachment struct {
 	plugins    []boundPlugin
 	routes     routes // to plugins
 	admission  *admission
+	audit      *audit.Log
 	prepared   sync.Once
 	attached   time.Time
 	calls      atomic.Uint64
@@ -44,6 +46,7 @@ func newAttachment(b *Broker, c *container.Container, generation *Generation) *a
 	return &attachment{
 		broker: b, container: c, generation: generation.hold(), ctx: ctx, cancel: cancel,
 		admission: newAdmission(generation.Limits, b.crew.max),
+		audit:     audit.New(b.log),
 		attached:  time.Now(),
 		listeners: map[*listener.Listener]struct{}{},
 	}

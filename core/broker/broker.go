@@ -42,7 +42,6 @@ type Config struct {
 // Broker handles the notifications of many containers. Its methods may be called concurrently.
 type Broker struct {
 	log     zerolog.Logger
-	audit   *audit.Log
 	observe func(audit.Record)
 	poller  *listener.Poller
 
@@ -69,7 +68,6 @@ func New(config Config) (*Broker, error) {
 	}
 	b := &Broker{
 		log:        config.Log,
-		audit:      audit.New(config.Log),
 		poller:     poller,
 		processors: processors,
 		crew:       crew{max: findMaxThreads(len(config.Generation.Bindings))},

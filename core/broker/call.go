@@ -310,7 +310,7 @@ func (c *call) record(outcome audit.Outcome, took time.Duration) {
 		Container: a.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
 		Notification: &c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
 	}
-	a.broker.audit.Call(record)
+	a.audit.Call(record)
 	if a.broker.observe != nil {
 		a.broker.observe(record)
 	}

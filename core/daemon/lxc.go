@@ -11,6 +11,7 @@ import (
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,9 +56,9 @@ func (s *Server) join(ctx context.Context, c *lxc.Connection, x *lxc.Exchange) (
 
 // monitorRefused logs why a monitor is not served any more. That a container ends, or a call is interrupted, is normal.
 func (s *Server) monitorRefused(peer unix.Ucred, err error) {
-	event := s.log.Warn()
+	level := zerolog.WarnLevel
 	if errors.Is(err, io.EOF) || errors.Is(err, notify.ErrGone) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, broker.ErrOver) {
-		event = s.log.Debug()
+		level = zerolog.DebugLevel
 	}
-	event.Err(err).Int32("peer_pid", peer.Pid).Uint32("peer_uid", peer.Uid).Msg("connection of an LXC monitor closed")
+	s.peerEvent(level, peer).Err(err).Msg("connection of an LXC monitor closed")
 }

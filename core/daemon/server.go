@@ -11,6 +11,7 @@ import (
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
+	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/rs/zerolog"
@@ -20,6 +21,7 @@ import (
 // Server is the daemon: an engine, and the sockets that runtimes and operators connect to.
 type Server struct {
 	log      zerolog.Logger
+	peerLog  *loglimit.Limit // of what users other than root cause
 	engine   *Engine
 	runtimes *oci.Server
 	monitors *lxc.Server // nil: the config has no socket for LXC
@@ -40,7 +42,7 @@ func socketsOf(setup *Setup) sockets {
 
 // Listen binds the sockets, which fails while another daemon owns them, and then starts the plugins.
 func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
-	s := &Server{log: log, started: time.Now(), sockets: socketsOf(setup)}
+	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup)}
 	s.setup.Store(setup)
 	defer func() {
 		if err != nil {
@@ -139,22 +141,43 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
 	}
-	log := s.log.With().Str("container", claim.ID).Int32("peer_pid", a.Peer.Pid).Logger()
 	switch err := s.engine.Attach(ctx, a.Listener, claim); {
 	case errors.Is(err, os.ErrProcessDone):
-		log.Debug().Err(err).Msg("the container has ended already")
+		s.peerEvent(zerolog.DebugLevel, a.Peer).Err(err).Str("container", claim.ID).Msg("the container has ended already")
 	case err != nil:
-		log.Error().Err(err).Msg("the container's calls get ENOSYS")
+		s.peerEvent(zerolog.ErrorLevel, a.Peer).Err(err).Str("container", claim.ID).Msg("the container's calls get ENOSYS")
 	}
+}
+
+// maxPeerRecords is how many records in a second users other than root cause by connections that are of no use.
+const maxPeerRecords = 10
+
+// peerEvent begins a record about a peer; nil: it is not logged.
+func (s *Server) peerEvent(level zerolog.Level, peer unix.Ucred) *zerolog.Event {
+	if level < s.log.GetLevel() {
+		return nil
+	}
+	suppressed := 0
+	if peer.Uid != 0 {
+		var ok bool
+		if suppressed, ok = s.peerLog.Take(1); !ok {
+			return nil
+		}
+	}
+	event := s.log.WithLevel(level).Int32("peer_pid", peer.Pid).Uint32("peer_uid", peer.Uid)
+	if suppressed > 0 {
+		event = event.Int("suppressed", suppressed)
+	}
+	return event
 }
 
 // refused is called for each connection of a runtime that did not bring a listener.
 func (s *Server) refused(peer unix.Ucred, err error) {
-	event := s.log.Warn()
+	level := zerolog.WarnLevel
 	if errors.Is(err, oci.ErrNothingSent) || errors.Is(err, context.Canceled) {
-		event = s.log.Debug()
+		level = zerolog.DebugLevel
 	}
-	event.Err(err).Int32("peer_pid", peer.Pid).Uint32("peer_uid", peer.Uid).Msg("no listener from a runtime")
+	s.peerEvent(level, peer).Err(err).Msg("no listener from a runtime")
 }
 
 func (s *Server) status() *control.Status {

@@ -1,24 +1,29 @@
 package launcher
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/core/loglimit"
 	"github.com/rs/zerolog"
 )
 
-// newHclog makes the logger that go-plugin wants, which writes to ours. What a plugin logs arrives here too.
+// newHclog makes the logger that go-plugin wants, which writes to ours. What a plugin logs arrives here too, under another
+// name.
 func newHclog(name string, log zerolog.Logger) hclog.Logger {
 	logger := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Level: hclog.Trace, Output: io.Discard})
-	logger.RegisterSink(&zerologSink{log})
+	logger.RegisterSink(&zerologSink{name: name, log: log, limit: loglimit.New(maxPluginLog)})
 	return logger
 }
 
 type zerologSink struct {
-	log zerolog.Logger
+	name  string // of the messages that are not the plugin's
+	log   zerolog.Logger
+	limit *loglimit.Limit
 }
 
 var levels = map[hclog.Level]zerolog.Level{
@@ -29,14 +34,41 @@ var levels = map[hclog.Level]zerolog.Level{
 	hclog.Error: zerolog.ErrorLevel,
 }
 
-// maxMessageText bounds what is logged of one message, in bytes.
-const maxMessageText = 4096
+const (
+	// maxMessageText bounds what is logged of one message, and of its arguments, in bytes.
+	maxMessageText = 4096
+	// maxPluginLog bounds what is logged of a plugin in a second, in bytes: enough for the stack of a panic.
+	maxPluginLog = 64 << 10
+	// recordSize is counted for what a record has beside the message and its arguments.
+	recordSize = 256
+)
 
-// Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours,
-// nor reach the operator's terminal as they are.
-func (s *zerologSink) Accept(_ string, level hclog.Level, message string, args ...any) {
-	event := s.log.WithLevel(levels[level])
+// Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours, nor
+// reach the operator's terminal as they are, nor fill the log.
+func (s *zerologSink) Accept(name string, level hclog.Level, message string, args ...any) {
+	if levels[level] < s.log.GetLevel() {
+		return
+	}
+	detail := ""
 	if len(args) > 0 {
+		detail = fmt.Sprint(args...)
+	}
+	suppressed := 0
+	if name != s.name {
+		var ok bool
+		size := min(len(message), maxMessageText) + min(len(detail), maxMessageText) + recordSize
+		if suppressed, ok = s.limit.Take(size); !ok {
+			return
+		}
+	}
+	event := s.log.WithLevel(levels[level])
+	if suppressed > 0 {
+		event = event.Int("suppressed", suppressed)
+	}
+	switch {
+	case len(detail) > maxMessageText:
+		event = event.Str("detail", printable(detail))
+	case len(args) > 0:
 		event = event.Dict("detail", zerolog.Dict().Fields(args))
 	}
 	event.Msg(printable(message))

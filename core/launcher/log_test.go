@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/core/loglimit"
 	"github.com/rs/zerolog"
 )
 
@@ -60,5 +63,28 @@ func TestLogBounded(t *testing.T) {
 	line := logged(t, zerolog.DebugLevel, func(l hclog.Logger) { l.Warn(strings.Repeat("x", 1<<20)) })[0]
 	if n := len(line["message"].(string)); n > maxMessageText+3 {
 		t.Errorf("%d bytes", n)
+	}
+}
+
+// A plugin's own lines are limited; the launcher's, and go-plugin's, about the plugin are not.
+func TestLogLimited(t *testing.T) {
+	const messages = 10000
+	lines := logged(t, zerolog.DebugLevel, func(l hclog.Logger) {
+		synctest.Test(t, func(t *testing.T) {
+			plugin := l.Named("intercede-plugin-trial")
+			for range messages {
+				plugin.Error(strings.Repeat("x", maxMessageText), "key", strings.Repeat("y", 1<<20))
+			}
+			l.Error("killing it")
+			time.Sleep(loglimit.Period)
+			plugin.Error("again")
+		})
+	})
+	const through = maxPluginLog / (2*maxMessageText + recordSize)
+	if len(lines) != through+2 || lines[through]["message"] != "killing it" || lines[through+1]["suppressed"] != float64(messages-through) {
+		t.Fatalf("%d lines, the last %v", len(lines), lines[len(lines)-1])
+	}
+	if n := len(lines[0]["detail"].(string)); n > maxMessageText+3 {
+		t.Errorf("arguments of %d bytes", n)
 	}
 }

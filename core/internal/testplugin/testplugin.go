@@ -35,7 +35,7 @@ const (
 	Read                      // value: the byte at the address of register 1, or the errno
 	Hold                      // until the gate opens, or the context ends
 	Ignore                    // until the gate opens, whatever the context
-	Shout                     // register 1 lines of 1000 bytes on standard output and error each, and value 0
+	Shout                     // register 1 lines of 1000 bytes on standard output, error and descriptor 2 each, and value 0
 	Allocate                  // register 1 MiB, written to, and value 0
 	CloseServer               // closes every socket of the process: it lives on, and nobody reaches it
 	Identify                  // value: the process id
