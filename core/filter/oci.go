@@ -37,20 +37,23 @@ var startup = []string{"write", "fcntl", "sendmsg"}
 // action. libseccomp lets an unconditional rule swallow conditional ones, so a rule of the base on such a call is
 // replaced by rules for the rest. A base that notifies by itself is refused, and one whose rules for such a call cannot
 // be told apart from the plugins'. If the base lists architectures, those of this machine are added.
+//
+// A base that has this listener already was made here, for other manifests perhaps. What was added to it is taken out first, as
+// far as it tells what it was; see profile.undo.
 func OCI(base []byte, manifests []*wire.Manifest, listener Listener) ([]byte, error) {
 	if !filepath.IsAbs(listener.Path) {
 		return nil, fmt.Errorf("seccomp profile: listener path %q: want an absolute path", listener.Path)
 	}
-	captures, err := collect(manifests)
+	p, earlier, err := readProfile(base, listener.Path)
+	if err != nil {
+		return nil, fmt.Errorf("base profile: %w", err)
+	}
+	captures, err := collect(append(slices.Clone(manifests), earlier))
 	if err != nil {
 		return nil, err
 	}
 	if err := refuse(captures, startup, "runtimes make it themselves before they hand over the listener"); err != nil {
 		return nil, err
-	}
-	p, err := readProfile(base)
-	if err != nil {
-		return nil, fmt.Errorf("base profile: %w", err)
 	}
 	groups := groupByMatches(captures)
 	notify, err := notifyRules(groups)
@@ -82,7 +85,24 @@ type profile struct {
 	raw object
 }
 
-func readProfile(base []byte) (*profile, error) {
+// readProfile reads a base. The manifest is of what it notifies over the listener itself, and must go on to.
+func readProfile(base []byte, listener string) (*profile, *wire.Manifest, error) {
+	p, err := parseProfile(base)
+	earlier := &wire.Manifest{Name: "(earlier)"}
+	if err != nil || p.ListenerPath == "" {
+		return p, earlier, err
+	}
+	if p.ListenerPath != listener {
+		return nil, nil, fmt.Errorf("it has a listenerPath, %q: a container has one listener, and that is intercede's", p.ListenerPath)
+	}
+	still, err := p.undo()
+	for _, name := range still {
+		earlier.Syscalls = append(earlier.Syscalls, &wire.Syscall{Name: name})
+	}
+	return p, earlier, err
+}
+
+func parseProfile(base []byte) (*profile, error) {
 	if len(bytes.TrimSpace(base)) == 0 {
 		p := &profile{raw: object{}}
 		p.raw.set("defaultAction", actAllow)
@@ -101,8 +121,6 @@ func readProfile(base []byte) (*profile, error) {
 		return nil, errors.New("no defaultAction: give a seccomp profile, such as linux.seccomp of a config.json")
 	case p.DefaultAction == actNotify:
 		return nil, errors.New("its defaultAction is SCMP_ACT_NOTIFY: a container has one listener, and that is intercede's")
-	case p.ListenerPath != "":
-		return nil, fmt.Errorf("it has a listenerPath, %q: a container has one listener, and that is intercede's", p.ListenerPath)
 	}
 	return p, nil
 }

@@ -89,14 +89,11 @@ func readRule(text json.RawMessage) (*rule, error) {
 	if r.Name != "" {
 		r.Names = append(r.Names, r.Name)
 	}
-	if r.Action == actNotify {
-		return nil, fmt.Errorf("%s: its action is SCMP_ACT_NOTIFY: a container has one listener, and that is intercede's", strings.Join(r.Names, ", "))
-	}
 	return r, nil
 }
 
-// outside gives the profile's rules for what the groups leave over.
-func (p *profile) outside(groups []*group) ([]json.RawMessage, error) {
+// rules gives the profile's rules.
+func (p *profile) rules() ([]*rule, error) {
 	rules := make([]*rule, len(p.Syscalls))
 	for i, text := range p.Syscalls {
 		var err error
@@ -104,7 +101,26 @@ func (p *profile) outside(groups []*group) ([]json.RawMessage, error) {
 			return nil, fmt.Errorf("syscalls[%d]: %w", i, err)
 		}
 	}
-	if err := checkPrecedence(rules, groups); err != nil {
+	return rules, nil
+}
+
+// refuseNotify returns an error if a rule notifies.
+func refuseNotify(rules []*rule) error {
+	for i, r := range rules {
+		if r.Action == actNotify {
+			return fmt.Errorf("syscalls[%d]: %s: its action is SCMP_ACT_NOTIFY: a container has one listener, and that is intercede's", i, strings.Join(r.Names, ", "))
+		}
+	}
+	return nil
+}
+
+// outside gives the profile's rules for what the groups leave over.
+func (p *profile) outside(groups []*group) ([]json.RawMessage, error) {
+	rules, err := p.rules()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(refuseNotify(rules), checkPrecedence(rules, groups)); err != nil {
 		return nil, err
 	}
 	var texts []json.RawMessage
