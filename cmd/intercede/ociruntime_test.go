@@ -100,6 +100,64 @@ func TestWrapperRules(t *testing.T) {
 	}
 }
 
+// A bundle that has the daemon's listener already, from an earlier start or from `intercede profile`, gets what the rules say now.
+func TestWrapperMakesAnew(t *testing.T) {
+	s := newSite(t, "[plugins.sysinfo]\n")
+	d := s.serve(t)
+	profile := mustRun(t, program("profile", "--config", s.config(), "--format", "oci"))
+	started := s.newWrappedBundle(t, "runc", "mknod /tmp/null c 1 3 && echo made; echo ready")
+	profiled := s.newWrappedBundle(t, "runc", "mknod /tmp/null c 1 3 && echo made; echo ready")
+	profiled.edit(t, func(spec map[string]any) { spec["linux"].(map[string]any)["seccomp"] = json.RawMessage(profile) })
+	for _, b := range []*bundle{started, profiled} {
+		r := runCmd(t, b.cmd("run", b.id))
+		wantText(t, r.stdout+r.stderr, "Operation not permitted", "ready\n")
+	}
+	s.write(t, both)
+	d.reload(t, "config reloaded")
+	for _, b := range []*bundle{started, profiled} {
+		r := runCmd(t, b.cmd("run", b.id))
+		wantText(t, r.stdout+r.stderr, "made\n", "ready\n")
+	}
+}
+
+// A bundle that cannot be changed, or whose listener cannot be handed over, is an error that says what to do, or starts without
+// interception where the config says so.
+func TestWrapperWithoutInterception(t *testing.T) {
+	for name, test := range map[string]struct {
+		prepare func(t *testing.T, b *bundle)
+		want    []string
+	}{
+		"read-only": {func(t *testing.T, b *bundle) {
+			b.edit(t, func(spec map[string]any) { spec["root"] = map[string]any{"path": b.dir + "/rootfs"} })
+			mustRun(t, exec.Command("sh", "-ec", `mkdir "$1/ro"; mv "$1/config.json" "$1/ro"`, "sh", b.dir))
+			b.command = append([]string{"unshare", "-m", "--propagation", "private", "sh", "-ec",
+				`mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; cd "$0"; exec "$@"`, b.dir + "/ro"}, b.command...)
+		}, []string{"replacing config.json", "read-only file system", "let the runtime write to the bundle's folder"}},
+		"large annotations": {func(t *testing.T, b *bundle) {
+			b.edit(t, func(spec map[string]any) {
+				spec["annotations"] = map[string]string{"big": strings.Repeat("x", 15<<20)}
+				delete(spec["linux"].(map[string]any), "resources") // runc has more memory than the limit in the container's cgroup
+			})
+		}, []string{"the annotations have 157", "shorten them"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, both)
+			s.serve(t)
+			b := s.newWrappedBundle(t, "runc", "mknod /tmp/null c 1 3; echo ready")
+			test.prepare(t, b)
+			r := runCmd(t, b.cmd("run", b.id))
+			if r.status == 0 {
+				t.Errorf("it is created: %+v", r)
+			}
+			wantText(t, r.stderr, append(test.want, `oci_runtime.on_missing = "fail"`)...)
+			s.write(t, both+"[oci_runtime]\non_missing = \"plain\"\n")
+			r = runCmd(t, b.cmd("run", b.id))
+			wantText(t, r.stdout+r.stderr, "Operation not permitted", "ready\n")
+			wantText(t, readText(t, b.dir+"/log"), "created without interception", test.want[0])
+		})
+	}
+}
+
 // What the real runtime prints, and its exit status, are its own.
 func TestWrapperPassesThrough(t *testing.T) {
 	for _, args := range [][]string{{"--version"}, {"features"}, {"state", "missing"}, {"nonsense"}, {"spec", "--nonsense"}, {"list"}} {

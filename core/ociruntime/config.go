@@ -13,6 +13,7 @@ import (
 
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/linux"
@@ -21,6 +22,13 @@ import (
 
 // maxConfig bounds a config.json, in bytes.
 const maxConfig = 16 << 20
+
+// maxAnnotations bounds a container's annotations as JSON, in bytes: the runtime sends them with the listener, in a message that
+// has the bundle's path too.
+const maxAnnotations = oci.MaxMessage - 64<<10
+
+// errUnchangeable is wrapped by the error for a config.json that is as it should be and cannot be replaced.
+var errUnchangeable = errors.New("the filter cannot be added to the bundle")
 
 // configFile is a bundle's config.json.
 type configFile struct {
@@ -118,6 +126,16 @@ func (f *configFile) describe(id string) policy.Description {
 	return d
 }
 
+// checkAnnotations makes sure that the runtime can hand over a listener of the container.
+func (f *configFile) checkAnnotations() error {
+	text, err := json.Marshal(f.spec.Annotations)
+	if err != nil || len(text) <= maxAnnotations {
+		return err
+	}
+	return fmt.Errorf("%s: the annotations have %d bytes, and %d are allowed where the container's filter has a listener, which is sent with them; shorten them",
+		f.path, len(text), maxAnnotations)
+}
+
 // intercept makes the container notify what is wanted. A file that needs no change is not written. waitKillable reports
 // whether the runtime takes the flag; it is asked only if the file is written.
 func (f *configFile) intercept(wanted *control.Interception, waitKillable func() bool) error {
@@ -130,9 +148,6 @@ func (f *configFile) intercept(wanted *control.Interception, waitKillable func()
 		if err := json.Unmarshal(base, &own); err != nil {
 			return fmt.Errorf("%s: linux.seccomp: %w", f.path, err)
 		}
-	}
-	if own.ListenerPath == wanted.Socket {
-		return nil // by a profile of `intercede profile`, or by an earlier start of the same bundle
 	}
 	if own.none() {
 		base = nil
@@ -149,8 +164,12 @@ func (f *configFile) intercept(wanted *control.Interception, waitKillable func()
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
+	if bytes.Equal(text, f.text) {
+		return nil // an earlier start of the bundle wrote it
+	}
 	if err := f.replace(text); err != nil {
-		return fmt.Errorf("adding to linux.seccomp of %s: %w", f.path, err)
+		return fmt.Errorf("%w: replacing %s: %w; let the runtime write to the bundle's folder, or give the container no plugins by a [[container]] rule",
+			errUnchangeable, f.path, err)
 	}
 	return nil
 }

@@ -117,9 +117,8 @@ func TestInterceptLeavesAlone(t *testing.T) {
 		seccomp string
 		wanted  *control.Interception
 	}{
-		"nothing wanted":                     {"null", &control.Interception{Socket: socket}},
-		"nothing wanted, and a listener":     {`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/other"}`, &control.Interception{Socket: socket}},
-		"a profile of intercede, or started": {`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "` + socket + `"}`, mknod},
+		"nothing wanted":                 {"null", &control.Interception{Socket: socket}},
+		"nothing wanted, and a listener": {`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/other"}`, &control.Interception{Socket: socket}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := writeConfig(t, userNamespace(test.seccomp))
@@ -146,22 +145,41 @@ func TestInterceptLeavesAlone(t *testing.T) {
 	}
 }
 
-// A second start of a bundle finds what the first one made, and leaves it.
+// A second start of a bundle finds what the first one made: it writes the file if something else is wanted now.
 func TestInterceptTwice(t *testing.T) {
+	sysinfo := &control.Interception{Socket: socket, Manifests: control.Manifests{{Name: "sysinfo", Syscalls: []*wire.Syscall{{Name: "sysinfo"}}}}}
 	path := writeConfig(t, userNamespace("{}"))
-	var texts []string
-	for range 2 {
+	intercept := func(wanted *control.Interception) (text string, info os.FileInfo) {
 		f, err := readConfigFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.intercept(mknod, notTaken); err != nil {
+		if err := f.intercept(wanted, notTaken); err != nil {
 			t.Fatal(err)
 		}
-		texts = append(texts, readBack(t, path))
+		if info, err = os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+		return readBack(t, path), info
 	}
-	if texts[0] != texts[1] || !strings.Contains(texts[0], socket) {
-		t.Errorf("%s\nthen %s", texts[0], texts[1])
+	first, before := intercept(mknod)
+	second, after := intercept(mknod)
+	if first != second || !strings.Contains(first, socket) || !os.SameFile(before, after) {
+		t.Errorf("%s\nthen %s", first, second)
+	}
+	third, _ := intercept(sysinfo)
+	if want := strings.Contains(third, `"sysinfo"`) && !strings.Contains(third, `"mknod"`); !want {
+		t.Errorf("for sysinfo: %s", third)
+	}
+}
+
+func TestCheckAnnotations(t *testing.T) {
+	for size, good := range map[int]bool{0: true, maxAnnotations - 8: true, maxAnnotations - 7: false, 15 << 20: false} {
+		f := &configFile{path: "config.json"}
+		f.spec.Annotations = map[string]string{"a": strings.Repeat("x", size)}
+		if err := f.checkAnnotations(); (err == nil) != good {
+			t.Errorf("%d bytes: %v", size, err)
+		}
 	}
 }
 

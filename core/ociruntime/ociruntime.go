@@ -56,7 +56,7 @@ func (s settings) prepare(ctx context.Context, c command) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return s.missing(c, err)
 	}
 	if privileged, err := file.privileged(); err != nil || privileged {
 		if privileged {
@@ -64,21 +64,37 @@ func (s settings) prepare(ctx context.Context, c command) error {
 		}
 		return err
 	}
-	wanted, err := control.GetInterception(ctx, s.control, file.describe(c.id))
-	if err != nil {
-		return s.missing(c, err)
+	wanted, err := s.ask(ctx, file, c.id)
+	if err == nil {
+		err = file.intercept(wanted, func() bool {
+			path, err := FindRuntime(s.runtime)
+			return err == nil && TakesWaitKillable(ctx, path) // what is wrong with the runtime, executing it says
+		})
+		if !errors.Is(err, errUnchangeable) {
+			return err
+		}
 	}
-	return file.intercept(wanted, func() bool {
-		path, err := FindRuntime(s.runtime)
-		return err == nil && TakesWaitKillable(ctx, path) // what is wrong with the runtime, executing it says
-	})
+	return s.missing(c, err)
 }
 
-// missing says what to do without the daemon's answer.
-func (s settings) missing(c command, err error) error {
+// ask gives what the daemon says of the container.
+func (s settings) ask(ctx context.Context, file *configFile, id string) (*control.Interception, error) {
+	wanted, err := control.GetInterception(ctx, s.control, file.describe(id))
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: the engines of other users than root take a seccomp profile in the place of this runtime", err)
 	}
+	if err == nil && len(wanted.Manifests) == 0 {
+		return wanted, nil
+	}
+	// Too many annotations are also more than the daemon takes.
+	if large := file.checkAnnotations(); large != nil {
+		return nil, large
+	}
+	return wanted, err
+}
+
+// missing says what to do with a container that cannot be intercepted.
+func (s settings) missing(c command, err error) error {
 	if s.onMissing == config.MissingPlain {
 		c.log("warning", fmt.Sprintf("intercede: the container is created without interception: %v", err))
 		return nil
