@@ -6,7 +6,8 @@ import (
 )
 
 func TestIDMap(t *testing.T) {
-	m := IDMap{{Inside: 0, Outside: 1000, Length: 1}, {Inside: 1, Outside: 100000, Length: 65535}, {Inside: 1 << 31, Outside: math.MaxUint32 - 1, Length: 2}}
+	m := IDMap{{Inside: 0, Outside: 1000, Length: 1}, {Inside: 1, Outside: 100000, Length: 65535},
+		{Inside: 1 << 31, Outside: math.MaxUint32 - 1, Length: 2}}
 	for inside, outside := range map[uint32]uint32{0: 1000, 1: 100000, 65535: 165534, 1 << 31: math.MaxUint32 - 1, 1<<31 + 1: math.MaxUint32} {
 		if got, ok := m.Outside(inside); !ok || got != outside {
 			t.Errorf("%d is %d outside, %v; want %d", inside, got, ok, outside)

@@ -78,12 +78,13 @@ func TestLaneAnswers(t *testing.T) {
 		gone   bool
 		text   string // of the failure
 	}{
-		"value":            {func(context.Context, *Request) (Response, error) { return Return(7), nil }, 7, false, ""},
-		"error":            {func(context.Context, *Request) (Response, error) { return Response{}, errors.New("ouch") }, 0, false, "ouch"},
-		"gone":             {func(context.Context, *Request) (Response, error) { return Response{}, ErrGone }, 0, true, ""},
-		"panic":            {func(context.Context, *Request) (Response, error) { panic("ouch") }, 0, false, "panic: ouch"},
-		"nothing":          {func(context.Context, *Request) (Response, error) { return Response{}, nil }, 0, false, "invalid response"},
-		"closed file":      {func(context.Context, *Request) (Response, error) { return AddFD(closedFile(t), true), nil }, 0, false, "descriptor"},
+		"value":   {func(context.Context, *Request) (Response, error) { return Return(7), nil }, 7, false, ""},
+		"error":   {func(context.Context, *Request) (Response, error) { return Response{}, errors.New("ouch") }, 0, false, "ouch"},
+		"gone":    {func(context.Context, *Request) (Response, error) { return Response{}, ErrGone }, 0, true, ""},
+		"panic":   {func(context.Context, *Request) (Response, error) { panic("ouch") }, 0, false, "panic: ouch"},
+		"nothing": {func(context.Context, *Request) (Response, error) { return Response{}, nil }, 0, false, "invalid response"},
+		"closed file": {func(context.Context, *Request) (Response, error) { return AddFD(closedFile(t), true), nil },
+			0, false, "descriptor"},
 		"caller's own pid": {func(_ context.Context, r *Request) (Response, error) { return Return(int64(r.TID)), nil }, 1234, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +95,8 @@ func TestLaneAnswers(t *testing.T) {
 				sendNotification(t, end, n, -1)
 				message, fd := receive(t, end)
 				failure := message.GetFailure()
-				if fd != -1 || message.GetResponse().GetValue() != test.value || failure.GetGone() != test.gone || !strings.Contains(failure.GetText(), test.text) {
+				if fd != -1 || message.GetResponse().GetValue() != test.value || failure.GetGone() != test.gone ||
+					!strings.Contains(failure.GetText(), test.text) {
 					t.Errorf("got %v, descriptor %d", message, fd)
 				}
 				if (failure == nil) != (test.text == "" && !test.gone) {

@@ -318,7 +318,9 @@ func TestSettingsDecode(t *testing.T) {
 	if err := Settings(`{"level": 3}`).Decode(&into); err != nil || into.Level != 3 {
 		t.Errorf("got %+v, %v", into, err)
 	}
-	for name, text := range map[string]string{"unknown key": `{"level": 3, "color": 1}`, "wrong type": `{"level": "3"}`, "not JSON": `{`, "nothing": ``} {
+	for name, text := range map[string]string{
+		"unknown key": `{"level": 3, "color": 1}`, "wrong type": `{"level": "3"}`, "not JSON": `{`, "nothing": ``,
+	} {
 		if err := Settings(text).Decode(&into); err == nil {
 			t.Errorf("%s is accepted", name)
 		}

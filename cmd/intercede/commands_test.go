@@ -19,8 +19,10 @@ import (
 func TestUsage(t *testing.T) {
 	for _, line := range []string{
 		"nonsense", "--nonsense", "run", "run --memory much -- true", "run --annotation k -- true", "check --nonsense",
-		"check extra", "serve extra", "profile", "profile --format lxc2", "status extra", "plugin", "plugin nonsense", "policy", "policy nonsense", "policy explain", "policy explain a b", "policy explain a --id b",
-		"oci-runtime --nonsense", "oci-runtime --runtime bin/runc -- list", "policy explain --annotation k", "policy explain --label =v", "policy explain --peer-uid -1",
+		"check extra", "serve extra", "profile", "profile --format lxc2", "status extra", "plugin", "plugin nonsense", "policy",
+		"policy nonsense", "policy explain", "policy explain a b", "policy explain a --id b",
+		"oci-runtime --nonsense", "oci-runtime --runtime bin/runc -- list", "policy explain --annotation k", "policy explain --label =v",
+		"policy explain --peer-uid -1",
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := intercede(t, strings.Fields(line)...)
@@ -70,11 +72,13 @@ loads = "guest"
 			if r.status != cli.ExitFailure {
 				t.Errorf("status %d", r.status)
 			}
-			wantText(t, r.stderr, s.config()+":8:1: plugins.mknod.on_failure", `"EPERMM"`, s.config()+":14:1: plugins.sysinf:", `did you mean "sysinfo"`,
+			wantText(t, r.stderr, s.config()+":8:1: plugins.mknod.on_failure", `"EPERMM"`, s.config()+":14:1: plugins.sysinf:",
+				`did you mean "sysinfo"`,
 				s.config()+":15:1: broken", "plugins.mknod.config.device:", "plugins.sysinfo.config.loads")
 		})
 	}
-	s.write(t, "[plugins.mknod]\n[plugins.mknod.config]\ndevices = [\"c 1:3\", \"x 1:5\"]\ndevice = []\n[plugins.sysinfo.config]\nloads = \"guest\"\n")
+	s.write(t, "[plugins.mknod]\n[plugins.mknod.config]\ndevices = [\"c 1:3\", \"x 1:5\"]\ndevice = []\n"+
+		"[plugins.sysinfo.config]\nloads = \"guest\"\n")
 	r := intercede(t, "check", "--config", s.config(), "--json")
 	var problems []map[string]any
 	if err := json.Unmarshal([]byte(r.stdout), &problems); err != nil || r.status != cli.ExitFailure {

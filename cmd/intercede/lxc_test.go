@@ -44,7 +44,8 @@ func (s *site) newLXC(t *testing.T, lines ...string) *lxcContainer {
 	})
 	c.makeRootfs(t)
 	c.write(t, "subid", fmt.Sprintf("root:%d:65536\n", bundleID))
-	c.write(t, "notify.seccomp", mustRun(t, program("profile", "--config", s.config(), "--format", "lxc", "--base", "/usr/share/lxc/config/common.seccomp")))
+	c.write(t, "notify.seccomp", mustRun(t, program("profile", "--config", s.config(), "--format", "lxc",
+		"--base", "/usr/share/lxc/config/common.seccomp")))
 	config := append([]string{
 		"lxc.uts.name = " + c.name,
 		"lxc.rootfs.path = dir:" + dir + "/rootfs",
@@ -202,7 +203,8 @@ func cgroupLines() []string {
 	return lines
 }
 
-const allPlugins = "[plugins.mknod]\n[plugins.sysinfo]\n[plugins.setxattr]\n[plugins.sched]\n[plugins.bpf]\n[plugins.bpf.config]\ndevices = true\n"
+const allPlugins = "[plugins.mknod]\n[plugins.sysinfo]\n[plugins.setxattr]\n[plugins.sched]\n[plugins.bpf]\n" +
+	"[plugins.bpf.config]\ndevices = true\n"
 
 // The whole life of a container, with all families.
 func TestLXCLife(t *testing.T) {
@@ -245,7 +247,8 @@ func TestLXCAttach(t *testing.T) {
 	s.serve(t)
 	c := s.newLXC(t)
 	c.start(t)
-	wantText(t, c.attach(t, "/bin/sh", "-c", "mknod /tmp/null c 1 3 && stat -c %t:%T /tmp/null; mknod /tmp/kmsg c 1 11"), "1:3\n", "/tmp/kmsg: Operation not permitted")
+	wantText(t, c.attach(t, "/bin/sh", "-c", "mknod /tmp/null c 1 3 && stat -c %t:%T /tmp/null; mknod /tmp/kmsg c 1 11"), "1:3\n",
+		"/tmp/kmsg: Operation not permitted")
 	wantText(t, c.sh(t, "mknod /tmp/zero c 1 5 && stat -c %t:%T /tmp/zero"), "1:5\n")
 	if got := s.status(t).Containers; len(got) != 1 || got[0].Listeners != 1 || got[0].Calls < 3 {
 		t.Errorf("status %+v", got)

@@ -132,7 +132,8 @@ func newSite(t *testing.T, plugins string) *site {
 // write replaces the config.
 func (s *site) write(t *testing.T, plugins string) {
 	t.Helper()
-	text := fmt.Sprintf("[broker]\nsocket = %q\nlxc_socket = %q\ncontrol = %q\nplugin_dir = %q\n%s", s.socket(), s.lxcSocket(), s.dir+"/control", binaries, plugins)
+	text := fmt.Sprintf("[broker]\nsocket = %q\nlxc_socket = %q\ncontrol = %q\nplugin_dir = %q\n%s", s.socket(), s.lxcSocket(),
+		s.dir+"/control", binaries, plugins)
 	if err := os.WriteFile(s.config(), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ func (s *site) newWrappedBundle(t *testing.T, runtime, script string, global ...
 	wrapper := append([]string{filepath.Join(binaries, "intercede"), "oci-runtime", "--config", s.config(), "--runtime", path}, global...)
 	command := append(wrapper, "--", "--root", b.dir+"/state", "--log", b.dir+"/log", "--log-format", "json")
 	if runtime == "crun" { // see runtimes
-		command = append([]string{"unshare", "-m", "--propagation", "private", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"", "sh"}, command...)
+		command = append([]string{"unshare", "-m", "--propagation", "private", "sh",
+			"-c", "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"", "sh"}, command...)
 	}
 	b.command = command
 	b.edit(t, func(spec map[string]any) { delete(spec["linux"].(map[string]any), "seccomp") })
@@ -165,7 +166,8 @@ func TestWrapperPassesThrough(t *testing.T) {
 			s := newSite(t, both)
 			b := s.newWrappedBundle(t, "runc", "true")
 			wrapped := runCmd(t, b.cmd(args...))
-			direct := runCmd(t, exec.Command("runc", append([]string{"--root", b.dir + "/state", "--log", b.dir + "/log", "--log-format", "json"}, args...)...))
+			direct := runCmd(t, exec.Command("runc",
+				append([]string{"--root", b.dir + "/state", "--log", b.dir + "/log", "--log-format", "json"}, args...)...))
 			if wrapped != direct {
 				t.Errorf("through the wrapper\n%+v\nwithout\n%+v", wrapped, direct)
 			}
@@ -347,7 +349,11 @@ func TestWrapperRuntimeIsMissing(t *testing.T) {
 // A mistake in the config keeps nobody from stopping containers: that takes the default runtime.
 func TestWrapperStopsWithABadConfig(t *testing.T) {
 	require(t, "runc")
-	for name, config := range map[string]string{"no TOML": "[", "its own": "[oci_runtime]\nruntime = 1\n", "others'": "[plugins.mknod]\ntimeout = 1\n"} {
+	for name, config := range map[string]string{
+		"no TOML": "[",
+		"its own": "[oci_runtime]\nruntime = 1\n",
+		"others'": "[plugins.mknod]\ntimeout = 1\n",
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, config)
 			r := intercede(t, "oci-runtime", "--config", s.config(), "--", "--root", s.dir+"/state", "list")
@@ -396,10 +402,12 @@ func TestProfileWaitsKillable(t *testing.T) {
 		status int
 		want   string
 	}{
-		"LXC":          {[]string{"--format", "lxc", "--runtime", "runc"}, cli.ExitUsage, `--runtime "runc": it is for --format oci`},
-		"a relative":   {[]string{"--format", "oci", "--runtime", "bin/runc"}, cli.ExitUsage, `--runtime "bin/runc": want a name or an absolute path`},
+		"LXC": {[]string{"--format", "lxc", "--runtime", "runc"}, cli.ExitUsage, `--runtime "runc": it is for --format oci`},
+		"a relative": {[]string{"--format", "oci", "--runtime", "bin/runc"}, cli.ExitUsage,
+			`--runtime "bin/runc": want a name or an absolute path`},
 		"an empty one": {[]string{"--format", "oci", "--runtime", ""}, cli.ExitUsage, `--runtime ""`},
-		"a missing":    {[]string{"--format", "oci", "--runtime", "no-such-runtime"}, cli.ExitFailure, `--runtime "no-such-runtime": not installed`},
+		"a missing": {[]string{"--format", "oci", "--runtime", "no-such-runtime"}, cli.ExitFailure,
+			`--runtime "no-such-runtime": not installed`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := intercede(t, append([]string{"profile", "--config", s.config()}, test.args...)...)

@@ -32,7 +32,8 @@ func (s *site) explained(t *testing.T, args ...string) string {
 
 func TestPolicyExplainDescribed(t *testing.T) {
 	s := newSite(t, ruled)
-	text := s.explained(t, "--id", "x", "--name", "build-7", "--annotation", "io.kubernetes.cri.image-name=nginx", "--peer-uid", "0", "--cgroup", "/a", "--cgroup", "/b",
+	text := s.explained(t, "--id", "x", "--name", "build-7", "--annotation", "io.kubernetes.cri.image-name=nginx",
+		"--peer-uid", "0", "--cgroup", "/a", "--cgroup", "/b",
 		"--annotation", "security.syscalls.intercept.mknod=\x1b[31m")
 	wantRows(t, text, `
 		id x
@@ -112,7 +113,8 @@ func TestPolicyExplainAttached(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.explained(t, attached[1].ID, "--json")), &policies); err != nil {
 		t.Fatal(err)
 	}
-	if len(policies) != 1 || policies[0].Description.ID != attached[1].ID || policies[0].Plugin("mknod") != nil || policies[0].Plugin("sysinfo") == nil ||
+	if len(policies) != 1 || policies[0].Description.ID != attached[1].ID || policies[0].Plugin("mknod") != nil ||
+		policies[0].Plugin("sysinfo") == nil ||
 		policies[0].Description.PeerUID == nil || *policies[0].Description.PeerUID != 0 || len(policies[0].Description.Cgroups) == 0 {
 		t.Errorf("policies %+v", policies)
 	}

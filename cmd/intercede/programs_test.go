@@ -15,9 +15,11 @@ func TestRunPrograms(t *testing.T) {
 	for _, test := range []struct{ name, script, want string }{
 		{"tar", `mkdir in out; mknod -m 640 in/null c 1 3; tar cf a.tar in; tar xf a.tar -C out; stat -c '%F %t:%T %a' out/in/null`,
 			"character special file 1:3 640\n"},
-		{"cpio", `mkdir in out; mknod -m 640 in/zero c 1 5; find in | cpio -o --quiet >a.cpio; cd out; cpio -id --quiet <../a.cpio; stat -c '%F %t:%T %a' in/zero`,
+		{"cpio", `mkdir in out; mknod -m 640 in/zero c 1 5; find in | cpio -o --quiet >a.cpio; ` +
+			`cd out; cpio -id --quiet <../a.cpio; stat -c '%F %t:%T %a' in/zero`,
 			"character special file 1:5 640\n"},
-		{"an image's layer", `tar --xattrs --xattrs-include='trusted.*' -xf ` + layer + `; getfattr -n trusted.overlay.opaque --only-values dir`, "y"},
+		{"an image's layer", `tar --xattrs --xattrs-include='trusted.*' -xf ` + layer +
+			`; getfattr -n trusted.overlay.opaque --only-values dir`, "y"},
 		{"chrt", `chrt -f 10 chrt -p 0 | grep -o 'SCHED_FIFO'; chrt -f 10 chrt -p 0 | grep -o 'priority: 10'`, "SCHED_FIFO\npriority: 10\n"},
 		{"nice", `nice -n -5 nice`, "-5\n"},
 	} {

@@ -9,7 +9,8 @@ import (
 )
 
 // sections are those of every plugin's page, in their order.
-var sections = []string{"Name", "Description", "Syscalls", "Syntax", "Responses", "Privileges", "Security", "Metrics", "Examples", "See Also"}
+var sections = []string{"Name", "Description", "Syscalls", "Syntax", "Responses", "Privileges", "Security",
+	"Metrics", "Examples", "See Also"}
 
 func readmes(t *testing.T) []string {
 	t.Helper()

@@ -75,7 +75,8 @@ func TestRunAudits(t *testing.T) {
 	if len(calls) != 2 {
 		t.Fatalf("%d calls in the log:\n%s", len(calls), r.stderr)
 	}
-	wantText(t, fmt.Sprint(calls[0]), "syscall:mknod", "plugin:mknod", `\n{\"level\":\"error\"}\x1b[0m`, "S_IFCHR|0666", "dev=1:3", "outcome:return")
+	wantText(t, fmt.Sprint(calls[0]), "syscall:mknod", "plugin:mknod", `\n{\"level\":\"error\"}\x1b[0m`, "S_IFCHR|0666",
+		"dev=1:3", "outcome:return")
 	wantText(t, fmt.Sprint(calls[1]), "outcome:continue", "dev=1:11")
 }
 

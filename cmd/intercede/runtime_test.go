@@ -95,7 +95,8 @@ func TestRuntimeBrokerDies(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, runtime string) {
 		s := newSite(t, both)
 		d := s.serve(t)
-		const script = `mknod /tmp/null c 1 3 && echo made; while [ ! -e /tmp/go ]; do sleep 0.02; done; mknod /tmp/zero c 1 5; echo ready; exec sleep 1000`
+		const script = `mknod /tmp/null c 1 3 && echo made; while [ ! -e /tmp/go ]; do sleep 0.02; done; ` +
+			`mknod /tmp/zero c 1 5; echo ready; exec sleep 1000`
 		b := newBundle(t, runtime, s.profile(t), script)
 		if err := b.create(t); err != nil {
 			t.Fatalf("create: %v: %s", err, b.output(t))

@@ -50,8 +50,10 @@ sysinfo notify
 		{"without a last line end", "2\ndenylist\n[x86]\nopen errno 1", manifests, "2\ndenylist\n" + notify + "[x86]\nopen errno 1\n"},
 		{"a rule whose calls are all notified goes", "2\nallowlist errno 1\n# calls\nsysinfo\nread\n", []*wire.Manifest{sysinfoPlugin},
 			"2\nallowlist errno 1\n[all]\nsysinfo notify\n# calls\nread\n"},
-		{"the rest of a call keeps its action", "2\ndenylist\nmknod errno 95 # really\n", []*wire.Manifest{plugin("p", takes("mknod", when(1, 3, 1)))},
-			"2\ndenylist\n[all]\nmknod notify [1,1,SCMP_CMP_MASKED_EQ,3]\nmknod errno 95 [1,0,SCMP_CMP_MASKED_EQ,1]\nmknod errno 95 [1,2,SCMP_CMP_MASKED_EQ,2]\n"},
+		{"the rest of a call keeps its action", "2\ndenylist\nmknod errno 95 # really\n",
+			[]*wire.Manifest{plugin("p", takes("mknod", when(1, 3, 1)))},
+			"2\ndenylist\n[all]\nmknod notify [1,1,SCMP_CMP_MASKED_EQ,3]\nmknod errno 95 [1,0,SCMP_CMP_MASKED_EQ,1]\n" +
+				"mknod errno 95 [1,2,SCMP_CMP_MASKED_EQ,2]\n"},
 		{"the action of an allowlist", "2\nallowlist\nmknod\n", []*wire.Manifest{plugin("p", takes("mknod", when(1, ^uint64(0), 1)))},
 			"2\nallowlist\n[all]\nmknod notify [1,1,SCMP_CMP_EQ]\nmknod allow [1,1,SCMP_CMP_NE]\n"},
 		{"the action of a denylist", "2\nblacklist allow\nmknod\n", []*wire.Manifest{plugin("p", takes("mknod", when(1, ^uint64(0), 1)))},
@@ -86,13 +88,17 @@ func TestLXCRefuses(t *testing.T) {
 		{"notifies with arguments", "2\ndenylist\nread notify [1,1,==]\n", nil, []string{"line 3", "one listener"}},
 		{"notifies by default", "2\ndenylist notify\n", nil, []string{"line 2", "one listener"}},
 		{"merged before", "2\ndenylist\n[all]\nmknod notify\n", nil, []string{"one listener"}},
-		{"a rule with arguments", "2\ndenylist\nmknod errno 1 [1,1,SCMP_CMP_EQ]\n", nil, []string{`"mknod errno 1 [1,1,SCMP_CMP_EQ]"`, "without them"}},
+		{"a rule with arguments", "2\ndenylist\nmknod errno 1 [1,1,SCMP_CMP_EQ]\n",
+			nil, []string{`"mknod errno 1 [1,1,SCMP_CMP_EQ]"`, "without them"}},
 		{"two actions", "2\ndenylist\n[x86]\nmknod errno 1\n[x86_64]\nmknod errno 2\n", nil, []string{`"mknod errno 1" and "mknod errno 2"`}},
-		{"umount2, of which LXC refuses a part", commonPolicy, []*wire.Manifest{plugin("p", takes("umount2", when(1, 8, 8)))}, []string{"reject_force_umount", "arguments"}},
+		{"umount2, of which LXC refuses a part", commonPolicy, []*wire.Manifest{plugin("p", takes("umount2", when(1, 8, 8)))},
+			[]string{"reject_force_umount", "arguments"}},
 		{"NUL", "2\ndenylist\nmknod\x00\n", nil, []string{"line 3", "NUL"}},
 		{"a long line", "2\ndenylist\n" + strings.Repeat("x", 5000) + "\n", nil, []string{"line 3", "4096"}},
-		{"two arguments", "2\ndenylist\nmknod errno 1\n", []*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1))))}, []string{"mknod errno 1", "one argument"}},
-		{"several matches of several conditions", "", []*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1)), when(1, 2, 2)))}, []string{"mknod", "libseccomp"}},
+		{"two arguments", "2\ndenylist\nmknod errno 1\n", []*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1))))},
+			[]string{"mknod errno 1", "one argument"}},
+		{"several matches of several conditions", "",
+			[]*wire.Manifest{plugin("p", takes("mknod", both(when(1, 1, 1), when(2, 1, 1)), when(1, 2, 2)))}, []string{"mknod", "libseccomp"}},
 		{"a call of LXC's start", "", []*wire.Manifest{plugin("p", takes("prctl"))}, []string{"plugin p: syscall prctl", "LXC"}},
 		{"no call", "", []*wire.Manifest{plugin("p", takes("mknood"))}, []string{"plugin p", "mknod?"}},
 	} {
@@ -110,7 +116,8 @@ func TestLXCRefuses(t *testing.T) {
 // What LXC's own policy becomes, with all shipped plugins, decides as it should on every architecture.
 func TestLXCKeepsItsOwnPolicies(t *testing.T) {
 	requireAMD64(t)
-	bases := map[string]string{"none": "", "common": commonPolicy, "allowlist": "2\nallowlist errno 38\n[all]\nmknod\nsetxattr allow\nread\nwrite errno 1\n"}
+	bases := map[string]string{"none": "", "common": commonPolicy,
+		"allowlist": "2\nallowlist errno 38\n[all]\nmknod\nsetxattr allow\nread\nwrite errno 1\n"}
 	if installed, err := os.ReadFile("/usr/share/lxc/config/common.seccomp"); err == nil {
 		bases["installed"] = string(installed)
 	}
@@ -158,7 +165,8 @@ func randomLXCPolicy(random *rand.Rand) string {
 	text := "2\n" + pick("denylist", "denylist errno 5", "allowlist errno 1", "allowlist errno 38") + "\n"
 	usual := pick("errno 2", "errno 3", "kill")
 	for range 1 + random.IntN(5) {
-		text += pick("mknod", "mknodat", "umount2", "setxattr", "getpid", "sysinfo") + " " + pick(usual, usual, usual, "errno 9") + pick("", "", " # why") + "\n"
+		text += pick("mknod", "mknodat", "umount2", "setxattr", "getpid", "sysinfo") + " " +
+			pick(usual, usual, usual, "errno 9") + pick("", "", " # why") + "\n"
 	}
 	return text
 }

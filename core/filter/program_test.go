@@ -117,7 +117,8 @@ func TestProgramJoinsPlugins(t *testing.T) {
 }
 
 func TestProgramRefusesReservedCalls(t *testing.T) {
-	_, err := Program([]*wire.Manifest{mknodPlugin, plugin("a", takes("sendmmsg_")), plugin("b", takes("execve")), plugin("c", takes("execve"))}, []string{"execve"})
+	_, err := Program([]*wire.Manifest{mknodPlugin, plugin("a", takes("sendmmsg_")), plugin("b", takes("execve")),
+		plugin("c", takes("execve"))}, []string{"execve"})
 	wantError(t, err, "plugin a")
 	_, err = Program([]*wire.Manifest{mknodPlugin, plugin("b", takes("execve")), plugin("c", takes("execve"))}, []string{"execve"})
 	wantError(t, err, "plugin b, c: syscall execve cannot be intercepted")

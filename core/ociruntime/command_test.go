@@ -11,14 +11,19 @@ var lines = map[string]struct {
 	want command
 }{
 	"docker 20.10 and containerd 1.6": {
-		"--root /var/run/docker/runtime-intercede/moby --log /run/containerd/io.containerd.runtime.v2.task/moby/0af1/log.json --log-format json create --bundle /run/containerd/io.containerd.runtime.v2.task/moby/0af1 --pid-file /run/containerd/io.containerd.runtime.v2.task/moby/0af1/init.pid 0af1",
+		"--root /var/run/docker/runtime-intercede/moby --log /run/containerd/io.containerd.runtime.v2.task/moby/0af1/log.json " +
+			"--log-format json create --bundle /run/containerd/io.containerd.runtime.v2.task/moby/0af1 " +
+			"--pid-file /run/containerd/io.containerd.runtime.v2.task/moby/0af1/init.pid 0af1",
 		command{name: "create", bundle: "/run/containerd/io.containerd.runtime.v2.task/moby/0af1", id: "0af1",
 			logTo: "/run/containerd/io.containerd.runtime.v2.task/moby/0af1/log.json", logFormat: "json"}},
 	"docker with a terminal": {
-		"--root /var/run/docker/runtime-runc/moby --log /l --log-format json --systemd-cgroup create --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty1/pty.sock 0af1",
+		"--root /var/run/docker/runtime-runc/moby --log /l --log-format json --systemd-cgroup create --bundle /b --pid-file /b/init.pid " +
+			"--console-socket /tmp/pty1/pty.sock 0af1",
 		command{name: "create", bundle: "/b", id: "0af1", logTo: "/l", logFormat: "json"}},
 	"podman 4.3, by conmon": {
-		"--log-format=json --log=/run/containers/storage/overlay-containers/77/userdata/oci-log create --bundle /var/lib/containers/storage/overlay-containers/77/userdata --pid-file /run/containers/storage/overlay-containers/77/userdata/pidfile 77",
+		"--log-format=json --log=/run/containers/storage/overlay-containers/77/userdata/oci-log create " +
+			"--bundle /var/lib/containers/storage/overlay-containers/77/userdata " +
+			"--pid-file /run/containers/storage/overlay-containers/77/userdata/pidfile 77",
 		command{name: "create", bundle: "/var/lib/containers/storage/overlay-containers/77/userdata", id: "77",
 			logTo: "/run/containers/storage/overlay-containers/77/userdata/oci-log", logFormat: "json"}},
 	"podman, rootless crun": {
@@ -30,15 +35,17 @@ var lines = map[string]struct {
 	"containerd, exec": {
 		"--root /run/containerd/runc/k8s.io --log /l --log-format json exec --process /tmp/p --detach --pid-file /p a",
 		command{name: "exec", logTo: "/l", logFormat: "json"}},
-	"runc, the working directory":          {"run web", command{name: "run", id: "web"}},
-	"runc, one dash":                       {"-root /r -debug run -bundle /b -d web", command{name: "run", bundle: "/b", id: "web"}},
-	"runc, behind the id":                  {"run web --bundle /b", command{name: "run", bundle: "/b", id: "web"}},
-	"runc, short with an equals sign":      {"run -b=/b web", command{name: "run", bundle: "/b", id: "web"}},
-	"runc, twice":                          {"run -b /a --bundle=/b web", command{name: "run", bundle: "/b", id: "web"}},
-	"crun, joined":                         {"run -b/b -f/c.json web", command{name: "run", bundle: "/b", config: "/c.json", id: "web"}},
-	"crun, config":                         {"--cgroup-manager=disabled --log=file:/l create --bundle=/b --config c.json web", command{name: "create", bundle: "/b", config: "c.json", id: "web", logTo: "file:/l"}},
-	"crun, short global":                   {"-V", command{}},
-	"values that look like commands":       {"--root create --log run create --bundle run create", command{name: "create", bundle: "run", id: "create", logTo: "run"}},
+	"runc, the working directory":     {"run web", command{name: "run", id: "web"}},
+	"runc, one dash":                  {"-root /r -debug run -bundle /b -d web", command{name: "run", bundle: "/b", id: "web"}},
+	"runc, behind the id":             {"run web --bundle /b", command{name: "run", bundle: "/b", id: "web"}},
+	"runc, short with an equals sign": {"run -b=/b web", command{name: "run", bundle: "/b", id: "web"}},
+	"runc, twice":                     {"run -b /a --bundle=/b web", command{name: "run", bundle: "/b", id: "web"}},
+	"crun, joined":                    {"run -b/b -f/c.json web", command{name: "run", bundle: "/b", config: "/c.json", id: "web"}},
+	"crun, config": {"--cgroup-manager=disabled --log=file:/l create --bundle=/b --config c.json web",
+		command{name: "create", bundle: "/b", config: "c.json", id: "web", logTo: "file:/l"}},
+	"crun, short global": {"-V", command{}},
+	"values that look like commands": {"--root create --log run create --bundle run create",
+		command{name: "create", bundle: "run", id: "create", logTo: "run"}},
 	"value of an unknown option":           {"--unknown value create -b /b web", command{name: "create", bundle: "/b", id: "web"}},
 	"unknown option without one":           {"--unknown create -b /b web", command{name: "create", bundle: "/b", id: "web"}},
 	"unknown option before another":        {"--unknown --root /r create -b /b web", command{name: "create", bundle: "/b", id: "web"}},

@@ -50,7 +50,8 @@ func readBack(t *testing.T, path string) string {
 
 // userNamespace is a config.json with a user namespace and this linux.seccomp.
 func userNamespace(seccomp string) string {
-	return `{"ociVersion": "1.0.2", "annotations": {"k": "<v>"}, "linux": {"namespaces": [{"type": "user"}], "seccomp": ` + seccomp + `}, "x": 1.50}`
+	return `{"ociVersion": "1.0.2", "annotations": {"k": "<v>"}, "linux": {"namespaces": [{"type": "user"}], "seccomp": ` +
+		seccomp + `}, "x": 1.50}`
 }
 
 // What is merged, whole: each file of testdata is a config.json, the one with .golden what becomes of it. What it means to
@@ -88,11 +89,13 @@ func TestInterceptGolden(t *testing.T) {
 
 func TestInterceptRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ seccomp, want string }{
-		"a listener of its own":   {`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/other"}`, `it has a listenerPath, "/run/other"`},
-		"a rule that notifies":    {`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}`, "its action is SCMP_ACT_NOTIFY"},
+		"a listener of its own": {`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/other"}`, `it has a listenerPath, "/run/other"`},
+		"a rule that notifies": {`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}`,
+			"its action is SCMP_ACT_NOTIFY"},
 		"a listener without more": {`{"listenerPath": "/run/other"}`, "no defaultAction"},
-		"rules that collide":      {`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 2, "value": 1, "op": "SCMP_CMP_EQ"}]}]}`, "compares arguments"},
-		"no object":               {`"x"`, "linux.seccomp"},
+		"rules that collide": {`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mknod"], "action": "SCMP_ACT_ERRNO", ` +
+			`"args": [{"index": 2, "value": 1, "op": "SCMP_CMP_EQ"}]}]}`, "compares arguments"},
+		"no object": {`"x"`, "linux.seccomp"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := userNamespace(test.seccomp)
@@ -117,8 +120,9 @@ func TestInterceptLeavesAlone(t *testing.T) {
 		seccomp string
 		wanted  *control.Interception
 	}{
-		"nothing wanted":                 {"null", &control.Interception{Socket: socket}},
-		"nothing wanted, and a listener": {`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/other"}`, &control.Interception{Socket: socket}},
+		"nothing wanted": {"null", &control.Interception{Socket: socket}},
+		"nothing wanted, and a listener": {`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/other"}`,
+			&control.Interception{Socket: socket}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := writeConfig(t, userNamespace(test.seccomp))
@@ -278,7 +282,8 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"id":"abc","runtime":"` + config.RuntimeOCI + `","annotations":{"io.kubernetes.cri.container-name":"c"},"cgroups":["/kubepods.slice/kubepods-pod1.slice/cri-containerd-abc.scope"]}`
+	const want = `{"id":"abc","runtime":"` + config.RuntimeOCI + `","annotations":{"io.kubernetes.cri.container-name":"c"},` +
+		`"cgroups":["/kubepods.slice/kubepods-pod1.slice/cri-containerd-abc.scope"]}`
 	if string(got) != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

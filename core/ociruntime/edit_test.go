@@ -10,7 +10,8 @@ import (
 
 func TestReplaceSeccomp(t *testing.T) {
 	for name, test := range map[string]struct{ text, want, fault string }{
-		"in its place":        {`{"a" : 1e2, "linux":{ "seccomp" : {"x":[1]} , "b":"é<"}}`, `{"a" : 1e2, "linux":{ "seccomp" : NEW , "b":"é<"}}`, ""},
+		"in its place": {`{"a" : 1e2, "linux":{ "seccomp" : {"x":[1]} , "b":"é<"}}`,
+			`{"a" : 1e2, "linux":{ "seccomp" : NEW , "b":"é<"}}`, ""},
 		"null":                {`{"linux":{"seccomp":null}}`, `{"linux":{"seccomp":NEW}}`, ""},
 		"none":                {"{\"linux\":\n {\"b\":1}}", "{\"linux\":\n {\"seccomp\":NEW,\"b\":1}}", ""},
 		"an empty object":     {`{"linux":{ } , "c": "linux"}`, `{"linux":{"seccomp":NEW } , "c": "linux"}`, ""},

@@ -11,8 +11,10 @@ import (
 
 func TestTakesWaitKillable(t *testing.T) {
 	sdktest.RequireKernel(t, "5.19", waitKillable)
-	const supported = `echo '{"linux": {"seccomp": {"knownFlags": ["` + waitKillable + `"], "supportedFlags": ["SECCOMP_FILTER_FLAG_LOG", "` + waitKillable + `"]}}}'`
-	const crunFeatures = `echo '{"linux": {"seccomp": {"enabled": true}}, "annotations": {"run.oci.crun.wasm": true, "run.oci.crun.version": "1.8.6"}}'`
+	const supported = `echo '{"linux": {"seccomp": {"knownFlags": ["` + waitKillable +
+		`"], "supportedFlags": ["SECCOMP_FILTER_FLAG_LOG", "` + waitKillable + `"]}}}'`
+	const crunFeatures = `echo '{"linux": {"seccomp": {"enabled": true}}, ` +
+		`"annotations": {"run.oci.crun.wasm": true, "run.oci.crun.version": "1.8.6"}}'`
 	const noFeatures = `[ "$1" = --version ] || exit 1; echo `
 	for name, test := range map[string]struct {
 		script string

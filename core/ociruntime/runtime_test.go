@@ -35,7 +35,8 @@ func TestFindRuntime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := findRuntime(test.runtime, []string{"/nowhere", dir})
-			if test.fault == "" && (err != nil || got != test.want) || test.fault != "" && (err == nil || !strings.Contains(err.Error(), test.fault)) {
+			if test.fault == "" && (err != nil || got != test.want) ||
+				test.fault != "" && (err == nil || !strings.Contains(err.Error(), test.fault)) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
@@ -51,10 +52,13 @@ func TestReadSettings(t *testing.T) {
 		want    settings
 		fault   string
 	}{
-		"empty":                {"", 0o644, "", settings{"/run/intercede/control.sock", "runc", "fail"}, ""},
-		"given":                {"[broker]\ncontrol = \"/c\"\n[oci_runtime]\nruntime = \"/usr/bin/crun\"\non_missing = \"plain\"\n", 0o644, "", settings{"/c", "/usr/bin/crun", "plain"}, ""},
-		"the command line":     {"[oci_runtime]\nruntime = \"crun\"\n", 0o644, "youki", settings{"/run/intercede/control.sock", "youki", "fail"}, ""},
-		"others' mistakes":     {"[broker]\nrate = -1\n[plugins.mknod]\nenable = true\n[oci_runtime]\nruntime = \"crun\"\n", 0o644, "", settings{"/run/intercede/control.sock", "crun", "fail"}, ""},
+		"empty": {"", 0o644, "", settings{"/run/intercede/control.sock", "runc", "fail"}, ""},
+		"given": {"[broker]\ncontrol = \"/c\"\n[oci_runtime]\nruntime = \"/usr/bin/crun\"\non_missing = \"plain\"\n", 0o644,
+			"", settings{"/c", "/usr/bin/crun", "plain"}, ""},
+		"the command line": {"[oci_runtime]\nruntime = \"crun\"\n", 0o644, "youki",
+			settings{"/run/intercede/control.sock", "youki", "fail"}, ""},
+		"others' mistakes": {"[broker]\nrate = -1\n[plugins.mknod]\nenable = true\n[oci_runtime]\nruntime = \"crun\"\n", 0o644,
+			"", settings{"/run/intercede/control.sock", "crun", "fail"}, ""},
 		"its own mistakes":     {"[oci_runtime]\non_missing = \"plane\"\nruntime = \"crun\"\n", 0o644, "", defaults, "oci_runtime.on_missing"},
 		"a bad admin socket":   {"[broker]\ncontrol = \"c\"\n", 0o644, "", defaults, "broker.control"},
 		"no TOML":              {"[oci_runtime", 0o644, "", defaults, "not TOML"},

@@ -25,7 +25,8 @@ var crio = Description{
 }
 
 func TestMatch(t *testing.T) {
-	containerd := Description{Annotations: map[string]string{"io.kubernetes.cri.container-name": "web", "io.kubernetes.cri.image-name": "nginx", "io.kubernetes.cri-o.Name": "other"}}
+	containerd := Description{Annotations: map[string]string{"io.kubernetes.cri.container-name": "web",
+		"io.kubernetes.cri.image-name": "nginx", "io.kubernetes.cri-o.Name": "other"}}
 	nerdctl := Description{Annotations: map[string]string{"nerdctl/name": "web", "team": "a"}}
 	lxc := Description{ID: "c1", Runtime: "lxc", Name: "web1", Cookie: "tenant=7"}
 	run := Description{ID: "0123", Runtime: "run"}
@@ -62,10 +63,12 @@ func TestMatch(t *testing.T) {
 		"another peer":                {`match.peer_uid = 1000`, crio, `peer_uid "0" is not "1000"`},
 		"no peer":                     {`match.peer_uid = 0`, lxc, "no peer_uid"},
 		"cgroup":                      {`match.cgroup = "/kubepods.slice/*"`, crio, ""},
-		"another cgroup":              {`match.cgroup = "/user.slice*"`, crio, `cgroup "/kubepods.slice/pod1/crio-3f2a77", "/" is not "/user.slice*"`},
-		"cookie":                      {`match.cookie = "tenant=*"`, lxc, ""},
-		"all must hold":               {`match = { runtime = "oci", name = "*build*", peer_uid = 1 }`, crio, `peer_uid "0" is not "1"`},
-		"what is long is cut":         {`match.id = "x"`, Description{ID: strings.Repeat("é\x1b", 100)}, "id \"" + strings.Repeat(`é\x1b`, 21) + `..." is not "x"`},
+		"another cgroup": {`match.cgroup = "/user.slice*"`, crio,
+			`cgroup "/kubepods.slice/pod1/crio-3f2a77", "/" is not "/user.slice*"`},
+		"cookie":        {`match.cookie = "tenant=*"`, lxc, ""},
+		"all must hold": {`match = { runtime = "oci", name = "*build*", peer_uid = 1 }`, crio, `peer_uid "0" is not "1"`},
+		"what is long is cut": {`match.id = "x"`, Description{ID: strings.Repeat("é\x1b", 100)},
+			"id \"" + strings.Repeat(`é\x1b`, 21) + `..." is not "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy, problems := resolve(t, "[plugins.mknod]\n[[container]]\nplugins.mknod.enabled = true\n"+test.match)
@@ -129,7 +132,8 @@ mknod.devices ["c 1:3"]: config.toml:4: plugins.mknod.config.devices
 sysinfo true: config.toml:1: plugins.sysinfo
 sysinfo.loads "host": default
 `},
-		"the last rule wins": {Description{ID: "b", Name: "build-1", PeerUID: uid(0)}, `mknod true: config.toml:8: container[0].plugins.mknod.enabled
+		"the last rule wins": {Description{ID: "b", Name: "build-1", PeerUID: uid(0)},
+			`mknod true: config.toml:8: container[0].plugins.mknod.enabled
 mknod.devices []: config.toml:12: container[1].plugins.mknod.config.devices
 sysinfo true: config.toml:17: container[2].plugins.sysinfo.enabled
 sysinfo.loads "container": config.toml:13: container[1].plugins.sysinfo.config.loads
@@ -184,30 +188,35 @@ func TestAnnotations(t *testing.T) {
 	}{
 		"none":  {nil, "mount", mount("false", "[]", "{}", "false")},
 		"empty": {map[string]string{"mount": "", "mount.allowed": ""}, "mount", mount("false", "[]", "{}", "false")},
-		"Incus's mount": {map[string]string{"mount": "true", "mount.allowed": "ext4, btrfs,ext4", "mount.fuse": "xfs=fuse-xfs,ntfs=ntfs-3g"}, "mount",
+		"Incus's mount": {map[string]string{"mount": "true", "mount.allowed": "ext4, btrfs,ext4", "mount.fuse": "xfs=fuse-xfs,ntfs=ntfs-3g"},
+			"mount",
 			mount("true from mount", `["ext4","btrfs"] from mount.allowed`, `{"ntfs":"ntfs-3g","xfs":"fuse-xfs"} from mount.fuse`, "false")},
 		"shifted": {map[string]string{"mount": "YES", "mount.allowed": "ext4", "mount.shift": "1"}, "mount",
 			mount("true from mount", `["ext4"] from mount.allowed`, "{}", "true from mount.shift")},
-		"bad values": {map[string]string{"mount": "perhaps\x1b", "mount.allowed": "ext4,,x", "mount.fuse": "ext4", "mount.shift": strings.Repeat("x", 5000)}, "mount",
+		"bad values": {map[string]string{"mount": "perhaps\x1b", "mount.allowed": "ext4,,x", "mount.fuse": "ext4",
+			"mount.shift": strings.Repeat("x", 5000)}, "mount",
 			mount("false", "[]", "{}", "false") + `ignored security.syscalls.intercept.mount (bad true): "perhaps\x1b": want true or false
 ignored security.syscalls.intercept.mount.allowed (bad true): "ext4,,x": want names with commas between them, such as "ext4,btrfs"
 ignored security.syscalls.intercept.mount.fuse (bad true): "ext4": want pairs with commas between them, such as "ext4=fuse2fs"
 ignored security.syscalls.intercept.mount.shift (bad true): 5000 bytes: it may have 4096
 `},
-		"values that the manifest refuses": {map[string]string{"mount.allowed": "../x", "mount.fuse": "ext4=\xff", "mount.shift": strings.Repeat("x", 70)}, "mount",
+		"values that the manifest refuses": {map[string]string{"mount.allowed": "../x", "mount.fuse": "ext4=\xff",
+			"mount.shift": strings.Repeat("x", 70)}, "mount",
 			mount("false", "[]", "{}", "false") + `ignored security.syscalls.intercept.mount.allowed (bad true): "../x": want something like "ext4"
 ignored security.syscalls.intercept.mount.fuse (bad true): "ext4=\xff": not UTF-8
 ignored security.syscalls.intercept.mount.shift (bad true): "` + strings.Repeat("x", 64) + `...": want true or false
 `},
 		"many values that it refuses": {map[string]string{"mount.allowed": "A,B,C"}, "mount",
-			mount("false", "[]", "{}", "false") + "ignored security.syscalls.intercept.mount.allowed (bad true): \"A\": want something like \"ext4\"\n"},
+			mount("false", "[]", "{}", "false") +
+				"ignored security.syscalls.intercept.mount.allowed (bad true): \"A\": want something like \"ext4\"\n"},
 		"more bad pairs": {map[string]string{"mount.fuse": "a=b,a=c"}, "mount",
 			mount("false", "[]", "{}", "false") + "ignored security.syscalls.intercept.mount.fuse (bad true): \"a\" is there twice\n"},
 		"bpf": {map[string]string{"bpf": "true", "bpf.devices": "true"}, "bpf",
 			"bpf true" + from + "bpf" + by + "bpf.devices true" + from + "bpf.devices" + by},
 		"off": {map[string]string{"sysinfo": "false"}, "sysinfo", "sysinfo false" + from + "sysinfo" + by + "sysinfo.loads \"host\": default\n"},
 		"not accepted": {map[string]string{"setxattr": "true"}, "setxattr",
-			"setxattr true: config.toml:1: plugins.setxattr\nignored security.syscalls.intercept.setxattr (bad false): no rule that matches accepts it\n"},
+			"setxattr true: config.toml:1: plugins.setxattr\n" +
+				"ignored security.syscalls.intercept.setxattr (bad false): no rule that matches accepts it\n"},
 		"of a plugin that no container has": {map[string]string{"sched_setscheduler": "true"}, "sched", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,11 +250,14 @@ accept_annotations = []
 		want        string
 		fallback    string
 	}{
-		"none":                         {"x", nil, before, ""},
-		"a switch alone":               {"x", map[string]string{"mount": "on"}, before, ""},
-		"lists as a whole":             {"x", map[string]string{"mount.allowed": "ext4", "mount.fuse": "btrfs=b"}, `{"allowed":["ext4"],"fuse":{"btrfs":"b"},"shift":false}`, before},
-		"shift":                        {"x", map[string]string{"mount.shift": "yes"}, `{"allowed":["xfs"],"fuse":{"ntfs":"ntfs-3g"},"shift":true}`, before},
-		"a later rule accepts nothing": {"closed", map[string]string{"mount.allowed": "btrfs"}, `{"allowed":["xfs"],"fuse":{"ntfs":"ntfs-3g"},"shift":true}`, ""},
+		"none":           {"x", nil, before, ""},
+		"a switch alone": {"x", map[string]string{"mount": "on"}, before, ""},
+		"lists as a whole": {"x", map[string]string{"mount.allowed": "ext4", "mount.fuse": "btrfs=b"},
+			`{"allowed":["ext4"],"fuse":{"btrfs":"b"},"shift":false}`, before},
+		"shift": {"x", map[string]string{"mount.shift": "yes"},
+			`{"allowed":["xfs"],"fuse":{"ntfs":"ntfs-3g"},"shift":true}`, before},
+		"a later rule accepts nothing": {"closed", map[string]string{"mount.allowed": "btrfs"},
+			`{"allowed":["xfs"],"fuse":{"ntfs":"ntfs-3g"},"shift":true}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy, problems := resolve(t, acceptAll+rules)
@@ -263,7 +275,8 @@ accept_annotations = []
 				return
 			}
 			e.FallBack("mount", "it will not have it\nat all")
-			if p.SettingsJSON() != test.fallback || p.Fallback() != "" || len(e.Ignored) != len(test.annotations) || e.Ignored[0].Reason != "it will not have it" {
+			if p.SettingsJSON() != test.fallback || p.Fallback() != "" || len(e.Ignored) != len(test.annotations) ||
+				e.Ignored[0].Reason != "it will not have it" {
 				t.Errorf("after falling back: %s, ignored %+v", p.SettingsJSON(), e.Ignored)
 			}
 		})
@@ -277,11 +290,15 @@ func TestWidest(t *testing.T) {
 		text string
 		want string // syscalls of mount and bpf
 	}{
-		"defaults":             {"[plugins.mount]\n[plugins.bpf]", "mount "},
-		"config":               {"[plugins.mount.config]\nallowed = [\"ext4\"]\n[plugins.bpf.config]\ndevices = true", "bpf mount fsopen "},
-		"rules":                {"[plugins.mount]\n[plugins.bpf]\n[[container]]\nplugins.mount.config.allowed = [\"ext4\"]\nplugins.bpf.config.devices = true\n[[container]]\nplugins.mount.config.allowed = []", "bpf mount fsopen "},
-		"rules for another":    {"[plugins.mount]\n[plugins.bpf]\n[[container]]\nplugins.mount.config.shift = true\nplugins.bpf.config.devices = false", "mount "},
-		"accepted annotations": {"[plugins.mount]\n[plugins.bpf]\n[[container]]\naccept_annotations = [\"security.syscalls.intercept.mount.allowed\", \"security.syscalls.intercept.bpf.devices\"]", "bpf mount fsopen "},
+		"defaults": {"[plugins.mount]\n[plugins.bpf]", "mount "},
+		"config":   {"[plugins.mount.config]\nallowed = [\"ext4\"]\n[plugins.bpf.config]\ndevices = true", "bpf mount fsopen "},
+		"rules": {"[plugins.mount]\n[plugins.bpf]\n[[container]]\nplugins.mount.config.allowed = [\"ext4\"]\n" +
+			"plugins.bpf.config.devices = true\n[[container]]\nplugins.mount.config.allowed = []", "bpf mount fsopen "},
+		"rules for another": {"[plugins.mount]\n[plugins.bpf]\n[[container]]\nplugins.mount.config.shift = true\n" +
+			"plugins.bpf.config.devices = false", "mount "},
+		"accepted annotations": {"[plugins.mount]\n[plugins.bpf]\n[[container]]\n" +
+			"accept_annotations = [\"security.syscalls.intercept.mount.allowed\", \"security.syscalls.intercept.bpf.devices\"]",
+			"bpf mount fsopen "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy, problems := resolve(t, test.text)
@@ -300,15 +317,18 @@ func TestWidest(t *testing.T) {
 }
 
 func TestEffectiveJSON(t *testing.T) {
-	policy, problems := resolve(t, "[plugins.sysinfo]\n[[container]]\nmatch.id = \"x*\"\naccept_annotations = [\"security.syscalls.intercept.sysinfo\"]")
+	policy, problems := resolve(t, "[plugins.sysinfo]\n[[container]]\nmatch.id = \"x*\"\n"+
+		"accept_annotations = [\"security.syscalls.intercept.sysinfo\"]")
 	check(t, problems)
-	text, err := json.Marshal(policy.For(Description{ID: "x1", Runtime: "oci", PeerUID: uid(0), Annotations: map[string]string{incusPrefix + "sysinfo": "false"}}))
+	text, err := json.Marshal(policy.For(Description{ID: "x1", Runtime: "oci", PeerUID: uid(0),
+		Annotations: map[string]string{incusPrefix + "sysinfo": "false"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	const want = `{"container":{"id":"x1","runtime":"oci","annotations":{"security.syscalls.intercept.sysinfo":"false"},"peer_uid":0},` +
 		`"rules":[{"file":"config.toml","line":2,"key":"container[0]","matches":true}],` +
-		`"plugins":[{"name":"sysinfo","enabled":false,"origin":{"file":"config.toml","line":4,"key":"container[0].accept_annotations","annotation":"security.syscalls.intercept.sysinfo"},` +
+		`"plugins":[{"name":"sysinfo","enabled":false,"origin":{"file":"config.toml","line":4,"key":"container[0].accept_annotations",` +
+		`"annotation":"security.syscalls.intercept.sysinfo"},` +
 		`"settings":[{"key":"loads","value":"host","origin":{}}]}],"ignored":[]}`
 	if string(text) != want {
 		t.Errorf("%s\nwant %s", text, want)
@@ -358,7 +378,8 @@ func FuzzAnnotations(f *testing.F) {
 	f.Add("\x00", ",", "=", "maybe")
 	f.Fuzz(func(t *testing.T, enabled, allowed, fuse, shift string) {
 		e := policy.For(Description{Annotations: map[string]string{
-			incusPrefix + "mount": enabled, incusPrefix + "mount.allowed": allowed, incusPrefix + "mount.fuse": fuse, incusPrefix + "mount.shift": shift,
+			incusPrefix + "mount": enabled, incusPrefix + "mount.allowed": allowed, incusPrefix + "mount.fuse": fuse,
+			incusPrefix + "mount.shift": shift,
 			incusPrefix + "bpf.devices": enabled, incusPrefix + "mknod": shift,
 		}})
 		checkSettings(t, e)

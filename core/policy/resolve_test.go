@@ -35,7 +35,8 @@ func testManifests(t testing.TB) Manifests {
 		},
 		{
 			Name: "sysinfo", Syscalls: syscalls("sysinfo"),
-			Settings: []*wire.Setting{{Key: "loads", Type: wire.Setting_TYPE_STRING, Pattern: "host|container", Example: "container", DefaultJson: `"host"`}},
+			Settings: []*wire.Setting{{Key: "loads", Type: wire.Setting_TYPE_STRING, Pattern: "host|container", Example: "container",
+				DefaultJson: `"host"`}},
 		},
 		{
 			Name: "every", Syscalls: syscalls("bpf"),
@@ -116,10 +117,11 @@ var resolveProblems = map[string]struct {
 		"config.toml:4:1: plugins.every.config.text: 0000-01-01T07:32:00Z: want a string",
 		`config.toml:5:1: plugins.every.config.list: {"a":+inf}: want a list of strings`,
 		"config.toml:6:1: plugins.every.config.z_table: []: want a table of strings"}},
-	"range and table members": {"[plugins.every.config]\nnumber = -6\n[plugins.every.config.z_table]\nok = \"a\"\n\"a b\" = \"A\"\nc = 1\n", []string{
-		"config.toml:2:1: plugins.every.config.number: -6: want -5 or more",
-		`config.toml:5:1: plugins.every.config.z_table."a b": "A": does not match [a-z0-9<>]+`,
-		"config.toml:6:1: plugins.every.config.z_table.c: 1: want a string"}},
+	"range and table members": {"[plugins.every.config]\nnumber = -6\n[plugins.every.config.z_table]\nok = \"a\"\n\"a b\" = \"A\"\nc = 1\n",
+		[]string{
+			"config.toml:2:1: plugins.every.config.number: -6: want -5 or more",
+			`config.toml:5:1: plugins.every.config.z_table."a b": "A": does not match [a-z0-9<>]+`,
+			"config.toml:6:1: plugins.every.config.z_table.c: 1: want a string"}},
 	"a value that is not one of the setting's": {"plugins.sysinfo.config.loads = \"hots\"", []string{
 		`config.toml:1:1: plugins.sysinfo.config.loads: "hots": want something like "container"`}},
 	"no manifest": {"[plugins.mknode]\n", []string{
@@ -132,7 +134,8 @@ var resolveProblems = map[string]struct {
 		`config.toml:2:1: broker.order: one and two both take setxattr, lsetxattr: say which is asked first, such as order = ["one", "two"]`,
 		"config.toml:3:1: plugins.two.config.x: unknown key",
 		"config.toml:5:1: plugins.mknod.config.devices: 1: want a list of strings"}},
-	"disabled plugins are not looked at": {"[plugins.one]\n[plugins.two]\nenabled = false\nconfig.x = 1\n[plugins.none]\nenabled = false\n", nil},
+	"disabled plugins are not looked at": {"[plugins.one]\n[plugins.two]\nenabled = false\nconfig.x = 1\n[plugins.none]\nenabled = false\n",
+		nil},
 }
 
 func TestResolveProblems(t *testing.T) {

@@ -86,7 +86,8 @@ func TestFindHierarchies(t *testing.T) {
 		memory  string
 		pids    string
 	}{
-		"hybrid": {own{"pids": at("/cg/pids", "/p"), "memory,hugetlb": at("/cg/memory", "/user/a"), "cpu": at("/cg/cpu", ""), "": at(plain, "/x")},
+		"hybrid": {own{"pids": at("/cg/pids", "/p"), "memory,hugetlb": at("/cg/memory", "/user/a"),
+			"cpu": at("/cg/cpu", ""), "": at(plain, "/x")},
 			plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
 		"v1's is not mounted": {own{"cpu": at("/cg/cpu", "/a"), "": at(plain, "/x")}, plain + "/x", "", ""},
 		"v2":                  {own{"": at(withMemory, "/user.slice/a")}, withMemory + "/user.slice/a", withMemory + "/user.slice/a", ""},

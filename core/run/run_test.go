@@ -94,7 +94,8 @@ func TestFilesystems(t *testing.T) {
 		touch /tmp/x /dev/shm/x && echo writable
 		ls -A /dev/pts
 	`)})
-	want := "proc sys sysro devices /proc/self/fd /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 pts/ptmx 1777 1777 666 noconsole writable ptmx"
+	want := "proc sys sysro devices /proc/self/fd /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 pts/ptmx " +
+		"1777 1777 666 noconsole writable ptmx"
 	if got := strings.Join(strings.Fields(text), " "); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -216,7 +217,8 @@ func listing(t *testing.T, dir string) string {
 
 func TestHostRootIsUnchanged(t *testing.T) {
 	name := fmt.Sprintf("/etc/intercede-test-%d", os.Getpid())
-	text := output(t, run.Options{Args: shell("echo x >" + name + "; stat -c %u " + name + "; rm /etc/hostname; test ! -e /etc/hostname && echo gone")})
+	text := output(t, run.Options{Args: shell("echo x >" + name + "; stat -c %u " + name +
+		"; rm /etc/hostname; test ! -e /etc/hostname && echo gone")})
 	if text != "0\ngone\n" {
 		t.Errorf("in the container: %q", text)
 	}
@@ -257,7 +259,8 @@ func TestDevicesAreLimited(t *testing.T) {
 	if got := output(t, run.Options{Args: shell(bind(script)), Devices: []string{"c 1:11 w"}}); got != "null\nkmsg\n" {
 		t.Errorf("with a rule, opened %q", got)
 	}
-	if got := output(t, run.Options{Args: shell(bind(script) + "; true"), Devices: []string{"c 1:11 r", "b 1:11 w", "c 1:12 w"}}); got != "null\n" {
+	devices := []string{"c 1:11 r", "b 1:11 w", "c 1:12 w"}
+	if got := output(t, run.Options{Args: shell(bind(script) + "; true"), Devices: devices}); got != "null\n" {
 		t.Errorf("with rules for others, opened %q", got)
 	}
 }
@@ -330,7 +333,8 @@ func TestManyAtOnce(t *testing.T) {
 	for i := range 8 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
-			if got := output(t, run.Options{Args: shell("echo $HOSTNAME"), Name: fmt.Sprintf("box%d", i), Memory: 64 << 20}); got != fmt.Sprintf("box%d\n", i) {
+			name := fmt.Sprintf("box%d", i)
+			if got := output(t, run.Options{Args: shell("echo $HOSTNAME"), Name: name, Memory: 64 << 20}); got != name+"\n" {
 				t.Errorf("got %q", got)
 			}
 		})

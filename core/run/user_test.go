@@ -20,16 +20,19 @@ func TestCapabilities(t *testing.T) {
 		user                string
 		bounding, effective uint64
 	}{
-		"root":          {nil, "", fullSet, fullSet},
-		"dropped":       {[]string{"CAP_MKNOD", "sys_admin", "Cap_Sys_Nice"}, "", without(unix.CAP_MKNOD, unix.CAP_SYS_ADMIN, unix.CAP_SYS_NICE), without(unix.CAP_MKNOD, unix.CAP_SYS_ADMIN, unix.CAP_SYS_NICE)},
+		"root": {nil, "", fullSet, fullSet},
+		"dropped": {[]string{"CAP_MKNOD", "sys_admin", "Cap_Sys_Nice"}, "", without(unix.CAP_MKNOD, unix.CAP_SYS_ADMIN, unix.CAP_SYS_NICE),
+			without(unix.CAP_MKNOD, unix.CAP_SYS_ADMIN, unix.CAP_SYS_NICE)},
 		"all dropped":   {[]string{"ALL"}, "", 0, 0},
 		"ordinary user": {nil, "1234", fullSet, 0},
 		"both":          {[]string{"mknod"}, "1234:5", without(unix.CAP_MKNOD), 0},
 	} {
 		for filtered, filter := range map[string][]unix.SockFilter{"": nil, " filtered": allowAll()} {
 			t.Run(name+filtered, func(t *testing.T) {
-				text := output(t, run.Options{Args: []string{"grep", "-E", "^(Cap|NoNewPrivs)", "/proc/self/status"}, CapDrop: test.drop, User: test.user, Filter: filter})
-				want := fmt.Sprintf("CapInh: %016x CapPrm: %016x CapEff: %016x CapBnd: %016x CapAmb: %016x NoNewPrivs: 0", 0, test.effective, test.effective, test.bounding, 0)
+				text := output(t, run.Options{Args: []string{"grep", "-E", "^(Cap|NoNewPrivs)", "/proc/self/status"},
+					CapDrop: test.drop, User: test.user, Filter: filter})
+				want := fmt.Sprintf("CapInh: %016x CapPrm: %016x CapEff: %016x CapBnd: %016x CapAmb: %016x NoNewPrivs: 0",
+					0, test.effective, test.effective, test.bounding, 0)
 				if got := strings.Join(strings.Fields(text), " "); got != want {
 					t.Errorf("got  %s\nwant %s", got, want)
 				}

@@ -12,7 +12,8 @@ import (
 )
 
 // strict decodes one YAML document, and gives an error for what Kubernetes' types do not have.
-var strict = json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, json.SerializerOptions{Yaml: true, Strict: true})
+var strict = json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme,
+	json.SerializerOptions{Yaml: true, Strict: true})
 
 // Every object is one of Kubernetes' own kinds, with no field that the kind lacks and no value of another type.
 func TestManifests(t *testing.T) {

@@ -75,11 +75,13 @@ func playPlugin(t *testing.T, end *End, plugin func(n *wire.Notification, end *E
 
 // response is a message with a value.
 func response(id uint64, value int64) *wire.PluginMessage {
-	return &wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Response{Response: &wire.Response{Kind: &wire.Response_Value{Value: value}}}}
+	r := &wire.Response{Kind: &wire.Response_Value{Value: value}}
+	return &wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Response{Response: r}}
 }
 
 func addFD(id uint64) *wire.PluginMessage {
-	return &wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Response{Response: &wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{}}}}}
+	r := &wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{}}}
+	return &wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Response{Response: r}}
 }
 
 func dialogue(id uint64) *Dialogue {
@@ -89,7 +91,9 @@ func dialogue(id uint64) *Dialogue {
 }
 
 // call carries one notification over a lane.
-func call(t *testing.T, ls *Pool, ctx context.Context, id uint64, caller Caller, timeout time.Duration) (*wire.Response, *Descriptor, error) {
+func call(
+	t *testing.T, ls *Pool, ctx context.Context, id uint64, caller Caller, timeout time.Duration,
+) (*wire.Response, *Descriptor, error) {
 	t.Helper()
 	l := ls.Take(0)
 	if l == nil {

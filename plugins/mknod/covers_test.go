@@ -76,7 +76,8 @@ func TestCoversThatAreNotMounted(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"max_covers": 1}))
 	c.Call(t, "mount tmpfs none /mnt 0 -")
 	try := func() string {
-		return sdktest.Errnos(c.Call(t, "unshare mount", "do umount2 s:/mnt MNT_DETACH", "sys mknod s:/proc/1/root/mnt/n S_IFCHR|0666 dev:1:3").Lines(t))
+		return sdktest.Errnos(c.Call(t, "unshare mount", "do umount2 s:/mnt MNT_DETACH",
+			"sys mknod s:/proc/1/root/mnt/n S_IFCHR|0666 dev:1:3").Lines(t))
 	}
 	for range 3 {
 		got := try()

@@ -307,7 +307,8 @@ func TestBusyboxFree(t *testing.T) {
 	fmt.Fprintf(shown, "MemAvailable: 0 kB\nCached: %d kB\nSReclaimable: 0 kB\n", cached>>10)
 	r := c.Run(t, program, "free", "-k")
 	var total, used, free, shared, cache int64
-	if _, err := fmt.Sscanf(r.Stdout[strings.Index(r.Stdout, "Mem:"):], "Mem: %d %d %d %d %d", &total, &used, &free, &shared, &cache); err != nil {
+	line := r.Stdout[strings.Index(r.Stdout, "Mem:"):]
+	if _, err := fmt.Sscanf(line, "Mem: %d %d %d %d %d", &total, &used, &free, &shared, &cache); err != nil {
 		t.Fatalf("busybox free prints %q (%s): %v", r.Stdout, r.Stderr, err)
 	}
 	if total != limit>>10 || used < 0 || used > total-cache || free > total-cache {

@@ -120,30 +120,33 @@ func TestMemoryLimits(t *testing.T) {
 		memory  memory
 		swap    swap
 	}{
-		"v1, own limit":            {own1, path("/a/c"), memory{1000, 700, 20}, swap{600, 550}},
-		"v1, parent's limit":       {parent1, path("/a/c"), memory{500, 50, 7}, swap{300, 250}},
-		"v1, no limits":            {own1, path("/a"), hostMemory, hostSwap},
-		"v1, the top":              {own1, path("/"), hostMemory, hostSwap},
-		"v1, no swap accounting":   {own1.without("memory/a/c/memory.memsw").without("memory/a/memory.memsw").without("memory/memory.memsw"), path("/a/c"), memory{1000, 700, 20}, hostSwap},
-		"v1, no swap allowed":      {own1.with("memory/a/c/memory.memsw.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 700, 20}, swap{}},
-		"v1, child gone":           {parent1.without("memory/a/c"), path("/a/c"), memory{500, 50, 7}, swap{300, 250}},
-		"v1, no statistics":        {own1.without("memory/a/c/memory.stat"), path("/a/c"), memory{1000, 700, 0}, swap{600, 550}},
-		"v1, no usage":             {own1.without("memory/a/c/memory.usage"), path("/a/c"), hostMemory, hostSwap},
-		"v1, more used":            {own1.with("memory/a/c/memory.usage_in_bytes", "1001"), path("/a/c"), memory{1000, 0, 20}, swap{600, 600}},
-		"v1, equal limits":         {own1.with("memory/a/memory.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 100, 7}, swap{600, 550}},
-		"v1, larger than the host": {own1.with("memory/a/c/memory.limit_in_bytes", "8001").with("memory/a/c/memory.memsw.limit_in_bytes", "8600"), path("/a/c"), hostMemory, swap{600, 550}},
-		"v1, outside of view":      {own1, path("/../a/c"), hostMemory, hostSwap},
-		"v1, no number":            {own1.with("memory/a/c/memory.limit_in_bytes", "-1").with("memory/a/c/memory.memsw.limit_in_bytes", "-1"), path("/a/c"), hostMemory, hostSwap},
-		"v2, own limit":            {own2, unified("/a/c"), memory{1000, 700, 20}, swap{700, 660}},
-		"v2, parent's limit":       {parent2, unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
-		"v2, no limits":            {own2, unified("/a"), hostMemory, hostSwap},
-		"v2, no swap allowed":      {own2.with("v2/a/c/memory.swap.max", "0\n"), unified("/a/c"), memory{1000, 700, 20}, swap{}},
-		"v2, no controller":        {tree{"v2/a/c/cgroup.procs": ""}, unified("/a/c"), hostMemory, hostSwap},
-		"v2, controller above":     {parent2.without("v2/a/c/memory"), unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
-		"v2, child gone":           {parent2.without("v2/a/c"), unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
-		"hybrid, memory in v2":     {own2, map[string]string{"": "/a/c", "pids": "/p", "cpu,cpuacct": "/q"}, memory{1000, 700, 20}, swap{700, 660}},
-		"hybrid, memory in v1":     {own1, map[string]string{"": "/a", "memory": "/a/c"}, memory{1000, 700, 20}, swap{600, 550}},
-		"no cgroup known":          {own1, nil, hostMemory, hostSwap},
+		"v1, own limit":      {own1, path("/a/c"), memory{1000, 700, 20}, swap{600, 550}},
+		"v1, parent's limit": {parent1, path("/a/c"), memory{500, 50, 7}, swap{300, 250}},
+		"v1, no limits":      {own1, path("/a"), hostMemory, hostSwap},
+		"v1, the top":        {own1, path("/"), hostMemory, hostSwap},
+		"v1, no swap accounting": {own1.without("memory/a/c/memory.memsw").without("memory/a/memory.memsw").without("memory/memory.memsw"),
+			path("/a/c"), memory{1000, 700, 20}, hostSwap},
+		"v1, no swap allowed": {own1.with("memory/a/c/memory.memsw.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 700, 20}, swap{}},
+		"v1, child gone":      {parent1.without("memory/a/c"), path("/a/c"), memory{500, 50, 7}, swap{300, 250}},
+		"v1, no statistics":   {own1.without("memory/a/c/memory.stat"), path("/a/c"), memory{1000, 700, 0}, swap{600, 550}},
+		"v1, no usage":        {own1.without("memory/a/c/memory.usage"), path("/a/c"), hostMemory, hostSwap},
+		"v1, more used":       {own1.with("memory/a/c/memory.usage_in_bytes", "1001"), path("/a/c"), memory{1000, 0, 20}, swap{600, 600}},
+		"v1, equal limits":    {own1.with("memory/a/memory.limit_in_bytes", "1000"), path("/a/c"), memory{1000, 100, 7}, swap{600, 550}},
+		"v1, larger than the host": {own1.with("memory/a/c/memory.limit_in_bytes", "8001").with("memory/a/c/memory.memsw.limit_in_bytes", "8600"),
+			path("/a/c"), hostMemory, swap{600, 550}},
+		"v1, outside of view": {own1, path("/../a/c"), hostMemory, hostSwap},
+		"v1, no number": {own1.with("memory/a/c/memory.limit_in_bytes", "-1").with("memory/a/c/memory.memsw.limit_in_bytes", "-1"),
+			path("/a/c"), hostMemory, hostSwap},
+		"v2, own limit":        {own2, unified("/a/c"), memory{1000, 700, 20}, swap{700, 660}},
+		"v2, parent's limit":   {parent2, unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
+		"v2, no limits":        {own2, unified("/a"), hostMemory, hostSwap},
+		"v2, no swap allowed":  {own2.with("v2/a/c/memory.swap.max", "0\n"), unified("/a/c"), memory{1000, 700, 20}, swap{}},
+		"v2, no controller":    {tree{"v2/a/c/cgroup.procs": ""}, unified("/a/c"), hostMemory, hostSwap},
+		"v2, controller above": {parent2.without("v2/a/c/memory"), unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
+		"v2, child gone":       {parent2.without("v2/a/c"), unified("/a/c"), memory{500, 50, 7}, swap{100, 1}},
+		"hybrid, memory in v2": {own2, map[string]string{"": "/a/c", "pids": "/p", "cpu,cpuacct": "/q"}, memory{1000, 700, 20}, swap{700, 660}},
+		"hybrid, memory in v1": {own1, map[string]string{"": "/a", "memory": "/a/c"}, memory{1000, 700, 20}, swap{600, 550}},
+		"no cgroup known":      {own1, nil, hostMemory, hostSwap},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := fakeHost(c.files.write(t))
@@ -196,7 +199,8 @@ func TestKeptFilesAreClosed(t *testing.T) {
 	files["pids/c/pids.current"] = "4\n"
 	files["proc/self/cgroup"] = "3:pids:/elsewhere\n"
 	files["proc/42/stat"] = "42 (init) S 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0\n"
-	session := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42, Cgroups: map[string]string{"memory": "/c", "pids": "/c"}}, settings{})
+	session := fakeSession(fakeHost(files.write(t)),
+		sdk.Container{InitPID: 42, Cgroups: map[string]string{"memory": "/c", "pids": "/c"}}, settings{})
 	if kept := keptFiles.Load() - before; kept != 8 {
 		t.Errorf("%d files are kept: want 2 limits, 2 limits of swap, usages of both, statistics, tasks", kept)
 	}
@@ -230,7 +234,9 @@ func TestParseMemoryStat(t *testing.T) {
 }
 
 func FuzzCgroupFile(f *testing.F) {
-	for _, seed := range []string{"max\n", "0", noLimitV1, "18446744073709551615\n", "-1", " 7 ", statV1(1, 2), statV2(3, 4), "1 2 3\n", "a\x00b"} {
+	for _, seed := range []string{
+		"max\n", "0", noLimitV1, "18446744073709551615\n", "-1", " 7 ", statV1(1, 2), statV2(3, 4), "1 2 3\n", "a\x00b",
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -93,8 +93,10 @@ func TestConfirmOnce(t *testing.T) {
 		fn   func() error
 		want int
 	}{
-		{"reads", read, 0}, {"Do after reads", do, 1}, {"Do on what is confirmed", do, 1}, {"a later read", descriptor, 1}, {"Do after it", do, 2},
-		{"Confirm, whatever was read", waiting.Confirm, 3}, {"Do after that", do, 3}, {"another read", descriptor, 3}, {"Confirm", waiting.Confirm, 4}, {"Do at the end", do, 4},
+		{"reads", read, 0}, {"Do after reads", do, 1}, {"Do on what is confirmed", do, 1},
+		{"a later read", descriptor, 1}, {"Do after it", do, 2},
+		{"Confirm, whatever was read", waiting.Confirm, 3}, {"Do after that", do, 3}, {"another read", descriptor, 3},
+		{"Confirm", waiting.Confirm, 4}, {"Do at the end", do, 4},
 	} {
 		if err := step.fn(); err != nil || asked != step.want {
 			t.Errorf("%s: %v, asked %d times, want %d", step.name, err, asked, step.want)

@@ -33,8 +33,10 @@ func idOfEntry(t *testing.T, name string) fileID {
 
 // TestOpenPath has paths of all kinds of files of the target, below the container's root.
 func TestOpenPath(t *testing.T) {
-	mine := []string{"umask 022", "mkdir /tmp/d", "chdir /tmp/d", "mkdir e", "write f x", "do mknod s:p S_IFIFO|0600 0", "do symlink s:e s:l", "open e O_PATH", "open f O_PATH", "open l O_PATH|O_NOFOLLOW"}
-	_, process, parked := park(t, append(mine, "do symlink s:l s:k", "do symlink s:no s:dangling", "do symlink s:loop s:loop", "do symlink s:/proc/self/cwd s:c", "do symlink s:/proc/self/root s:r", "do symlink s:/ s:slash",
+	mine := []string{"umask 022", "mkdir /tmp/d", "chdir /tmp/d", "mkdir e", "write f x", "do mknod s:p S_IFIFO|0600 0", "do symlink s:e s:l",
+		"open e O_PATH", "open f O_PATH", "open l O_PATH|O_NOFOLLOW"}
+	_, process, parked := park(t, append(mine, "do symlink s:l s:k", "do symlink s:no s:dangling", "do symlink s:loop s:loop",
+		"do symlink s:/proc/self/cwd s:c", "do symlink s:/proc/self/root s:r", "do symlink s:/ s:slash",
 		"do mkdir s:closed 0700", "write closed/f x", "do chown s:closed 5 5")...)
 	root := fmt.Sprintf("/proc/%d/root", process.PID)
 	for name, test := range map[string]struct {
@@ -107,7 +109,10 @@ func TestOpenPathSelf(t *testing.T) {
 	}
 	own := fmt.Sprintf("/proc/%d/root/proc/%d", process.PID, credentials.TGIDs[1])
 	thread := fmt.Sprintf("%s/task/%d", own, credentials.PIDs[1])
-	for path, want := range map[string]string{"/proc/self": own, "/proc/self/": own, "/tmp/l": own, "/tmp/l/": own, "/tmp/l/../self": own, "/proc/thread-self": thread, "/proc/thread-self/": thread} {
+	for path, want := range map[string]string{
+		"/proc/self": own, "/proc/self/": own, "/tmp/l": own, "/tmp/l/": own, "/tmp/l/../self": own,
+		"/proc/thread-self": thread, "/proc/thread-self/": thread,
+	} {
 		file, err := parked.OpenPath(t.Context(), unix.AT_FDCWD, path, true)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
@@ -121,7 +126,8 @@ func TestOpenPathSelf(t *testing.T) {
 }
 
 func TestOpenPathHere(t *testing.T) {
-	_, process, parked := park(t, "mkdir /tmp/d", "chdir /tmp/d", "write f x", "do symlink s:f s:l", "do symlink s:/proc/1/root s:magic", "do mkdir s:closed 0700", "write closed/f x", "do chown s:closed 5 5")
+	_, process, parked := park(t, "mkdir /tmp/d", "chdir /tmp/d", "write f x", "do symlink s:f s:l", "do symlink s:/proc/1/root s:magic",
+		"do mkdir s:closed 0700", "write closed/f x", "do chown s:closed 5 5")
 	dir := fmt.Sprintf("/proc/%d/root/tmp/d/", process.PID)
 	for name, test := range map[string]struct {
 		path   string
@@ -161,7 +167,8 @@ func TestOpenPathHere(t *testing.T) {
 }
 
 func TestOpenDescriptor(t *testing.T) {
-	_, process, parked := park(t, "mkdir /tmp/d", "open /tmp/d O_PATH", "write /tmp/f x", "open /tmp/f O_RDWR|O_NONBLOCK", "do mknod s:/tmp/p S_IFIFO|0600 0", "open /tmp/p O_RDWR", "do symlink s:d s:/tmp/l", "open /tmp/l O_PATH|O_NOFOLLOW",
+	_, process, parked := park(t, "mkdir /tmp/d", "open /tmp/d O_PATH", "write /tmp/f x", "open /tmp/f O_RDWR|O_NONBLOCK",
+		"do mknod s:/tmp/p S_IFIFO|0600 0", "open /tmp/p O_RDWR", "do symlink s:d s:/tmp/l", "open /tmp/l O_PATH|O_NOFOLLOW",
 		"open /tmp/f O_RDONLY", "do unlink s:/tmp/f")
 	fd := func(n int) string { return filepath.Join("/proc", fmt.Sprint(process.PID), "fd", fmt.Sprint(n)) }
 	for n, want := range map[int]int{3: unix.O_PATH, 4: unix.O_RDWR | unix.O_NONBLOCK, 5: unix.O_RDWR, 6: unix.O_PATH, 7: unix.O_RDONLY} {
@@ -217,7 +224,8 @@ func TestOpenStart(t *testing.T) {
 		if test.want == "" && dir != unix.AT_FDCWD {
 			t.Errorf("%s: %d, want AT_FDCWD", name, dir)
 		}
-		if root := fmt.Sprintf("/proc/%d/root", process.PID); test.want != "" && idOf(t, fmt.Sprintf("/proc/self/fd/%d", dir)) != idOf(t, root+test.want) {
+		if root := fmt.Sprintf("/proc/%d/root", process.PID); test.want != "" &&
+			idOf(t, fmt.Sprintf("/proc/self/fd/%d", dir)) != idOf(t, root+test.want) {
 			t.Errorf("%s: %d is not %s", name, dir, test.want)
 		}
 		release()

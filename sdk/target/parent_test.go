@@ -126,7 +126,8 @@ func TestOpenParentDir(t *testing.T) {
 }
 
 func TestOpenParentHere(t *testing.T) {
-	_, process, parked := park(t, "mkdir /tmp/d", "chdir /tmp/d", "do symlink s:/proc/1/root s:l", "do symlink s:/tmp/d s:k", "write f x", "do mkdir s:e 0700", "do chown s:e 5 5")
+	_, process, parked := park(t, "mkdir /tmp/d", "chdir /tmp/d", "do symlink s:/proc/1/root s:l", "do symlink s:/tmp/d s:k", "write f x",
+		"do mkdir s:e 0700", "do chown s:e 5 5")
 	cwd := idOf(t, fmt.Sprintf("/proc/%d/cwd", process.PID))
 	for path, want := range map[string]error{
 		"n": nil, "../d/n": nil, "/tmp/d/n": nil, "k/n": nil, "k/k/n/": nil,
@@ -217,14 +218,18 @@ func TestOpenParentSwapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer outside.Close()
-	c, _, parked := parkWith(t, []sdktest.Option{sdktest.WithMount(hostProcfs(t), "/mnt/host")}, "mkdir /tmp/d", "chdir /tmp/d", "do mkdir s:/tmp/links 0755")
+	c, _, parked := parkWith(t, []sdktest.Option{sdktest.WithMount(hostProcfs(t), "/mnt/host")},
+		"mkdir /tmp/d", "chdir /tmp/d", "do mkdir s:/tmp/links 0755")
 	links := filepath.Join(c.Rootfs(), "tmp/links")
 	closed := filepath.Join(c.Rootfs(), "tmp/closed")
 	d := idOf(t, filepath.Join(c.Rootfs(), "tmp/d"))
 	if err := os.Mkdir(closed, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, other := range []string{fmt.Sprintf("/mnt/host/self/fd/%d", outside.Fd()), fmt.Sprintf("/proc/self/fd/%d", outside.Fd()), "/tmp/closed", "/proc/self/cwd", "/mnt/host/thread-self/root"} {
+	for _, other := range []string{
+		fmt.Sprintf("/mnt/host/self/fd/%d", outside.Fd()), fmt.Sprintf("/proc/self/fd/%d", outside.Fd()),
+		"/tmp/closed", "/proc/self/cwd", "/mnt/host/thread-self/root",
+	} {
 		t.Run(other, func(t *testing.T) {
 			a, b := links+"/a", links+"/b"
 			os.Remove(a)

@@ -30,9 +30,10 @@ func TestScanForTID(t *testing.T) {
 		"process":          {numbered(5000, "fork"), []int{1, 5000}, []int{4999, 5001}},
 		"thread":           {slices.Concat(numbered(5000, "fork"), numbered(5001, "thread")), []int{1, 5000, 5001}, []int{5002}},
 		"leader has ended": {slices.Concat(numbered(5000, "fork"), numbered(5001, "leader-exits")), []int{1, 5000, 5001}, []int{5002}},
-		"thread's child":   {slices.Concat(numbered(5000, "fork"), numbered(5001, "thread"), numbered(5002, "fork")), []int{1, 5000, 5001, 5002}, []int{5003}},
-		"nested":           {slices.Concat([]string{pidNamespace}, numbered(5000, "fork")), []int{1}, []int{2, 5000}},
-		"twice nested":     {slices.Concat([]string{pidNamespace, "fork", pidNamespace, "fork"}, numbered(77, "thread")), []int{1, 77}, []int{2, 78}},
+		"thread's child": {slices.Concat(numbered(5000, "fork"), numbered(5001, "thread"), numbered(5002, "fork")),
+			[]int{1, 5000, 5001, 5002}, []int{5003}},
+		"nested":       {slices.Concat([]string{pidNamespace}, numbered(5000, "fork")), []int{1}, []int{2, 5000}},
+		"twice nested": {slices.Concat([]string{pidNamespace, "fork", pidNamespace, "fork"}, numbered(77, "thread")), []int{1, 77}, []int{2, 78}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, parked := park(t, test.script...)
@@ -58,7 +59,8 @@ func TestScanForTID(t *testing.T) {
 func TestScanForTIDInner(t *testing.T) {
 	c, _, parked := park(t, "do mknod s:/tmp/never S_IFIFO|0666 0")
 	// The fork of a process that has unshared its pid namespace is thread 5000 here, and thread 1 there.
-	p := c.Start(t, c.Install(t, sdktest.Caller(t)), append([]string{"do unshare 0x20000000"}, append(numbered(5000, "fork"), "open /tmp/never O_RDONLY")...)...)
+	p := c.Start(t, c.Install(t, sdktest.Caller(t)),
+		append([]string{"do unshare 0x20000000"}, append(numbered(5000, "fork"), "open /tmp/never O_RDONLY")...)...)
 	defer p.Kill(t)
 	var got int
 	for range 500 {

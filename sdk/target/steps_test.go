@@ -130,7 +130,10 @@ func TestStart(t *testing.T) {
 	c, _, thread := park(t, "unshare mount", "umask 031", "setgroups 3,4", "dropcap 12", "mkdir /tmp/here", "chdir /tmp/here", "setgid 7")
 	installShell(t, c)
 	before := placed(t, thread, descriptors)
-	text, code := runShell(t, thread, `b=/bin/busybox; for n in cgroup ipc mnt net pid time user uts; do $b readlink /proc/self/ns/$n; done; $b pwd; $b grep -E '^(Umask|Uid|Gid|Groups|CapEff|NoNewPrivs)' /proc/$$/status; echo fds $($b ls /proc/$$/fd); $b env; exit 7`)
+	text, code := runShell(t, thread, `b=/bin/busybox; `+
+		`for n in cgroup ipc mnt net pid time user uts; do $b readlink /proc/self/ns/$n; done; $b pwd; `+
+		`$b grep -E '^(Umask|Uid|Gid|Groups|CapEff|NoNewPrivs)' /proc/$$/status; `+
+		`echo fds $($b ls /proc/$$/fd); $b env; exit 7`)
 	if code != 7 {
 		t.Errorf("exit status %d: %s", code, text)
 	}
@@ -170,7 +173,8 @@ func TestStartFails(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := thread.Start(ctx, target.Program{Paths: []string{"/bin/busybox"}, Args: []string{"busybox"}, Output: 2}); !errors.Is(err, context.Canceled) {
+	program := target.Program{Paths: []string{"/bin/busybox"}, Args: []string{"busybox"}, Output: 2}
+	if _, err := thread.Start(ctx, program); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	// Who is cancelled does not wait for the process's end.

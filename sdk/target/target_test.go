@@ -139,7 +139,8 @@ func TestMethodsDead(t *testing.T) {
 	}
 	for name, method := range methods {
 		// The number of a zombie, and its user and pid namespaces, are still its own.
-		if err := method(zombies[name]); name != "Alive" && name != "UserNamespace" && name != "TranslateTID" && !errors.Is(err, os.ErrProcessDone) {
+		if err := method(zombies[name]); name != "Alive" && name != "UserNamespace" && name != "TranslateTID" &&
+			!errors.Is(err, os.ErrProcessDone) {
 			t.Errorf("%s of a zombie: %v", name, err)
 		}
 	}

@@ -21,8 +21,9 @@ func TestGlob(t *testing.T) {
 		"minus at an end":                      {"[a-]", []string{"a", "-"}, []string{"b"}},
 		"escapes":                              {`\*[\]\-]\\`, []string{`*]\`, `*-\`}, []string{`x]\`, `*a\`}},
 		"not a pattern of regular expressions": {"(a|b)+.{2}$", []string{"(a|b)+.{2}$"}, []string{"abxx"}},
-		"image":                                {"registry.example.com/ci/*:v[0-9]*", []string{"registry.example.com/ci/a/b:v1.2"}, []string{"evil.com/registry.example.com/ci/a:v1"}},
-		"empty":                                {"", []string{""}, []string{"a"}},
+		"image": {"registry.example.com/ci/*:v[0-9]*", []string{"registry.example.com/ci/a/b:v1.2"},
+			[]string{"evil.com/registry.example.com/ci/a:v1"}},
+		"empty": {"", []string{""}, []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, err := parseGlob(test.pattern)

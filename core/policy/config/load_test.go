@@ -26,9 +26,10 @@ func TestLoad(t *testing.T) {
 		path string
 		want []string
 	}{
-		"good":           {file("good", good, 0o644), nil},
-		"private":        {file("private", good, 0o600), nil},
-		"group-writable": {file("group", good, 0o664), []string{"group: mode 0664 lets others than its owner decide what runs as root: chmod go-w group"}},
+		"good":    {file("good", good, 0o644), nil},
+		"private": {file("private", good, 0o600), nil},
+		"group-writable": {file("group", good, 0o664),
+			[]string{"group: mode 0664 lets others than its owner decide what runs as root: chmod go-w group"}},
 		"world-writable, and a problem": {file("world", []byte("x = 1\n"), 0o606), []string{
 			"world: mode 0606 lets others than its owner decide what runs as root: chmod go-w world",
 			"world:1:1: x: unknown key; accepted: broker, plugins, oci_runtime, container"}},

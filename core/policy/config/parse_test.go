@@ -33,7 +33,8 @@ var parseProblems = map[string]struct {
 		"config.toml:3:1: not TOML: Key 'broker.rate' has already been defined."}},
 	"table overwritten": {"[plugins]\nmknod.enabled = false\nmknod = 1\n", []string{
 		"config.toml:3:1: plugins.mknod: was already defined as a table above"}},
-	"what recurs in an array is not overwritten": {"plugins.a.config.x = [{ b.c = 1 }, { b = 2 }]\n[[plugins.a.config.y]]\nb.c = 1\n[[plugins.a.config.y]]\nb = 2\n", nil},
+	"what recurs in an array is not overwritten": {"plugins.a.config.x = [{ b.c = 1 }, { b = 2 }]\n[[plugins.a.config.y]]\nb.c = 1\n" +
+		"[[plugins.a.config.y]]\nb = 2\n", nil},
 	"unknown table": {"[plugin.mknod]\n", []string{
 		`config.toml:1:1: plugin: unknown key; did you mean "plugins"?`}},
 	"unknown key, nothing near": {"colour = 1\n", []string{
@@ -46,7 +47,8 @@ var parseProblems = map[string]struct {
 		`config.toml:1:1: broker.rat: unknown key; did you mean "rate"?`,
 		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, config"}},
 	"a key that needs quotes": {"[broker]\n\"a b\\n\" = 1\n", []string{
-		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, lxc_socket, control, plugin_dir, deadline, max_inflight, rate, burst, log_level, log_format, order`}},
+		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, lxc_socket, control, plugin_dir, deadline, max_inflight, rate, ` +
+			`burst, log_level, log_format, order`}},
 	"after strings that look like keys": {"[broker]\nsocket = \"\"\"\n/a\\\"\"\\\"\n\"\"\"\nlog_format = '''\nx = 1\n'''\nrat = 1\n", []string{
 		`config.toml:2:1: broker.socket: "/a\"\"\"\n": want a path without control characters`,
 		`config.toml:5:1: broker.log_format: unknown value "x = 1\n"; accepted: json, console`,
@@ -59,7 +61,8 @@ var parseProblems = map[string]struct {
 	"plugin names": {"[plugins.Mk-nod]\n[plugins.\"../x\"]\n", []string{
 		`config.toml:1:1: plugins.Mk-nod: plugin name "Mk-nod": want a lower-case letter, then lower-case letters, digits and underscores`,
 		`config.toml:2:1: plugins."../x": plugin name "../x": want a lower-case letter, then lower-case letters, digits and underscores`}},
-	"types": {"[broker]\nsocket = 1\nmax_inflight = \"1\"\nrate = 1.0\nlog_level = []\norder = \"a\"\n[plugins.a]\nenabled = \"yes\"\nconfig = 2026-01-02\n", []string{
+	"types": {"[broker]\nsocket = 1\nmax_inflight = \"1\"\nrate = 1.0\nlog_level = []\norder = \"a\"\n[plugins.a]\nenabled = \"yes\"\n" +
+		"config = 2026-01-02\n", []string{
 		"config.toml:2:1: broker.socket: 1: want a string",
 		`config.toml:3:1: broker.max_inflight: "1": want a whole number`,
 		"config.toml:4:1: broker.rate: 1.0: want a whole number",
@@ -67,7 +70,8 @@ var parseProblems = map[string]struct {
 		`config.toml:6:1: broker.order: "a": want a list of strings`,
 		`config.toml:8:1: plugins.a.enabled: "yes": want true or false`,
 		"config.toml:9:1: plugins.a.config: 2026-01-02T00:00:00Z: want a table"}},
-	"durations": {"[broker]\ndeadline = 5\n[plugins.a]\ntimeout = \"5\"\n[plugins.b]\ntimeout = \"1ms\"\n[plugins.c]\ntimeout = \"6m\"\n[plugins.d]\ntimeout = \"-1s\"\n", []string{
+	"durations": {"[broker]\ndeadline = 5\n[plugins.a]\ntimeout = \"5\"\n[plugins.b]\ntimeout = \"1ms\"\n[plugins.c]\ntimeout = \"6m\"\n" +
+		"[plugins.d]\ntimeout = \"-1s\"\n", []string{
 		`config.toml:2:1: broker.deadline: 5: want a duration in quotes, with its unit, such as "10s" or "500ms"`,
 		`config.toml:4:1: plugins.a.timeout: "5": want a duration with its unit, such as "10s" or "500ms"`,
 		`config.toml:6:1: plugins.b.timeout: "1ms": want "10ms" to "5m"`,
@@ -95,7 +99,8 @@ var parseProblems = map[string]struct {
 	"digest": {"[plugins.a]\nsha256 = \"abcd\"\n[plugins.b]\nsha256 = \"" + strings.Repeat("0", 62) + "zz\"\n", []string{
 		`config.toml:2:1: plugins.a.sha256: "abcd": want 64 hex digits, as sha256sum prints them`,
 		`config.toml:4:1: plugins.b.sha256: "` + strings.Repeat("0", 62) + `zz": want 64 hex digits, as sha256sum prints them`}},
-	"failure verdicts": {"[plugins.a]\non_failure = \"eperm\"\n[plugins.b]\non_failure = 1\n[plugins.c]\non_failure = \"contine\"\n[plugins.d]\non_failure = \"fail\"\n", []string{
+	"failure verdicts": {"[plugins.a]\non_failure = \"eperm\"\n[plugins.b]\non_failure = 1\n[plugins.c]\non_failure = \"contine\"\n" +
+		"[plugins.d]\non_failure = \"fail\"\n", []string{
 		`config.toml:2:1: plugins.a.on_failure: "eperm": want "continue" or the name of an errno, such as "EPERM"; did you mean "EPERM"?`,
 		`config.toml:4:1: plugins.b.on_failure: 1: want "continue" or the name of an errno, such as "EPERM"`,
 		`config.toml:6:1: plugins.c.on_failure: "contine": want "continue" or the name of an errno, such as "EPERM"; did you mean "continue"?`,
@@ -143,7 +148,8 @@ func TestParseDefaults(t *testing.T) {
 		t.Errorf("broker %+v", b)
 	}
 	p := config.Plugins[0]
-	if !p.Enabled || p.Path != "/usr/libexec/intercede/intercede-plugin-a" || p.SHA256 != "" || p.Timeout != 10*time.Second || p.OnFailure != nil {
+	if !p.Enabled || p.Path != "/usr/libexec/intercede/intercede-plugin-a" || p.SHA256 != "" ||
+		p.Timeout != 10*time.Second || p.OnFailure != nil {
 		t.Errorf("plugin %+v", p)
 	}
 }
@@ -168,7 +174,8 @@ func TestParseValues(t *testing.T) {
 		t.Errorf("broker %+v", config.Broker)
 	}
 	a, b := config.Plugins[0], config.Plugins[1]
-	if a.Enabled || a.Path != "/opt/a" || a.SHA256 != strings.ToLower(digest) || a.Timeout != 500*time.Millisecond || a.OnFailure.GetErrno() != 95 {
+	if a.Enabled || a.Path != "/opt/a" || a.SHA256 != strings.ToLower(digest) || a.Timeout != 500*time.Millisecond ||
+		a.OnFailure.GetErrno() != 95 {
 		t.Errorf("plugin %+v", a)
 	}
 	if b.Timeout != 90*time.Second || !b.OnFailure.GetContinue() {

@@ -12,7 +12,8 @@ var ruleProblems = map[string]struct {
 	"not tables": {"container = [1]\n", []string{
 		`config.toml:1:1: container: [1]: want [[container]] tables, with two brackets`}},
 	"none": {"container = []\n", nil},
-	"unknown keys": {"[[container]]\nplugins.mknod.enabled = true\n[[container]]\nplugin.mknod.enabled = true\naccept_annotations = []\n[container.match]\nnames = \"x\"\nuid = 1\n", []string{
+	"unknown keys": {"[[container]]\nplugins.mknod.enabled = true\n[[container]]\nplugin.mknod.enabled = true\naccept_annotations = []\n" +
+		"[container.match]\nnames = \"x\"\nuid = 1\n", []string{
 		`config.toml:4:1: container[1].plugin: unknown key; did you mean "plugins"?`,
 		`config.toml:7:1: container[1].match.names: unknown key; did you mean "name"?`,
 		`config.toml:8:1: container[1].match.uid: unknown key; did you mean "id"?`}},
@@ -23,13 +24,15 @@ var ruleProblems = map[string]struct {
 	"changes nothing": {"[plugins.mknod]\n[[container]]\nmatch.id = \"x\"\n[[container]]\nplugins.mknod = {}\n", []string{
 		"config.toml:2:1: container[0]: the rule changes nothing: give it plugins.NAME or accept_annotations",
 		"config.toml:5:1: container[1].plugins.mknod: the rule changes nothing: give the plugin enabled or config"}},
-	"globs": {"[[container]]\nplugins.mknod.enabled = true\n[container.match]\nid = \"[\"\nname = [\"a\", \"[z-a]\", \"[]\", 'x\\']\nimage = { a = 1 }\nannotations = { k = [], l = \"[!\", m = true }\nlabels = 1\n", []string{
+	"globs": {"[[container]]\nplugins.mknod.enabled = true\n[container.match]\nid = \"[\"\nname = [\"a\", \"[z-a]\", \"[]\", 'x\\']\n" +
+		"image = { a = 1 }\nannotations = { k = [], l = \"[!\", m = true }\nlabels = 1\n", []string{
 		`config.toml:4:1: container[0].match.id: "[": a [ without its ]: write \[ for the character`,
 		`config.toml:5:14: container[0].match.name[1]: "[z-a]": the range z-a runs backwards`,
 		`config.toml:5:23: container[0].match.name[2]: "[]": [] has no characters between its brackets`,
 		`config.toml:5:29: container[0].match.name[3]: "x\\": it ends in a \: write \\ for the character`,
 		`config.toml:6:1: container[0].match.image: {"a":1}: want a pattern such as "build-*", or a list of them`,
-		`config.toml:7:17: container[0].match.annotations.k: an empty list matches no container: want a pattern such as "build-*", or a list of them`,
+		`config.toml:7:17: container[0].match.annotations.k: an empty list matches no container: want a pattern such as ` +
+			`"build-*", or a list of them`,
 		`config.toml:7:25: container[0].match.annotations.l: "[!": a [ without its ]: write \[ for the character`,
 		`config.toml:7:35: container[0].match.annotations.m: true: want a string`,
 		`config.toml:8:1: container[0].match.labels: 1: want a table`}},
@@ -58,8 +61,10 @@ var ruleProblems = map[string]struct {
 		`config.toml:9:30: container[2].match.peer_uid: matches no container: those with runtime "run" come from no other process`,
 		`config.toml:9:44: container[2].match.cgroup: "user.slice/*": matches no container: the path of a cgroup begins with /`,
 		`config.toml:12:29: container[3].match.peer_uid: matches no container: those with runtime "run" come from no other process`}},
-	"annotations": {"[[container]]\naccept_annotations = [\"security.syscalls.intercept.mknode\", 1]\n[[container]]\naccept_annotations = \"security.syscalls.intercept.mknod\"\n", []string{
-		`config.toml:2:23: container[0].accept_annotations[0]: "security.syscalls.intercept.mknode" is not one of them; did you mean "security.syscalls.intercept.mknod"?`,
+	"annotations": {"[[container]]\naccept_annotations = [\"security.syscalls.intercept.mknode\", 1]\n" +
+		"[[container]]\naccept_annotations = \"security.syscalls.intercept.mknod\"\n", []string{
+		`config.toml:2:23: container[0].accept_annotations[0]: "security.syscalls.intercept.mknode" is not one of them; ` +
+			`did you mean "security.syscalls.intercept.mknod"?`,
 		"config.toml:2:61: container[0].accept_annotations[1]: 1: want a string",
 		`config.toml:4:1: container[1].accept_annotations: "security.syscalls.intercept.mknod": want a list of strings`}},
 }
@@ -85,7 +90,8 @@ func TestUsedPlugins(t *testing.T) {
 		plugins.sometimes.enabled = true
 		plugins.off.enabled = false
 		plugins.new.enabled = true
-		accept_annotations = ["security.syscalls.intercept.sysinfo", "security.syscalls.intercept.mount.allowed"]`, "config.toml", Options{PluginDir: "/p"})
+		accept_annotations = ["security.syscalls.intercept.sysinfo", "security.syscalls.intercept.mount.allowed"]`, "config.toml",
+		Options{PluginDir: "/p"})
 	check(t, problems)
 	want := []struct {
 		name          string
