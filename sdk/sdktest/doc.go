@@ -37,14 +37,14 @@
 // value. Commands for races (repeat, threads) and print are for Go tests.
 //
 // Each case runs twice: where its calls are intercepted, and as real root. Both must get the same errors, return values
-// and buffers; see Scripts.Alike. The options of a case stand before its commands:
+// and buffers; see Scripts.Alike. A case has at least one command. Its options stand before the first:
 //
 //	compare unintercepted   the second container is unprivileged too and has no plugin: what is refused stays refused
 //	compare nothing         no second container: the outcome has no counterpart
 //	abi 32                  a caller of the machine's 32-bit architecture; 64 by default
 //	setting KEY JSON        a setting of the plugin: setting devices ["c 1:3"]
 //	on NAME                 a container that the Go test makes: see Scripts.On
-//	for NAME VALUES         one case for each value; $NAME stands for it, also in the case's own name
+//	for NAME VALUES         one case for each value; $NAME stands for it, also in the case's own name and options
 //
 // Before the first case, and not indented, options hold for all cases of the file. There also stand:
 //

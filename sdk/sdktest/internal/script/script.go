@@ -82,8 +82,8 @@ type source struct {
 
 // draft is a case that is not expanded yet.
 type draft struct {
-	source // the words after "case"
-	Options
+	source   // the words after "case"
+	options  []source
 	variable string   // of "for"
 	values   []string // of "for"
 	lines    []source
@@ -179,6 +179,10 @@ func (p *parser) directive(words []string, at string) error {
 		return p.startPart(words[0])
 	}
 	if option, ok := options[words[0]]; ok {
+		rest, err := expand(rest, p.words)
+		if err != nil {
+			return err
+		}
 		return option(&p.defaults, rest)
 	}
 	return fmt.Errorf("unknown word %q: want case, include, let, part, before, after or an option", words[0])
@@ -247,8 +251,7 @@ func (p *parser) startCase(words []string, at string) error {
 		return err
 	}
 	p.part = ""
-	p.draft = &draft{source: source{at, words[1]}, Options: p.defaults}
-	p.draft.Settings = maps.Clone(p.defaults.Settings)
+	p.draft = &draft{source: source{at, words[1]}}
 	return nil
 }
 
@@ -256,7 +259,7 @@ func (p *parser) startCase(words []string, at string) error {
 func (p *parser) indented(words []string, s source) error {
 	switch {
 	case p.draft != nil:
-		if done, err := p.draft.option(words); done || err != nil {
+		if done, err := p.draft.option(words, s); done || err != nil {
 			return err
 		}
 		p.draft.lines = append(p.draft.lines, s)
@@ -277,8 +280,8 @@ func (p *parser) indented(words []string, s source) error {
 }
 
 // option takes an indented line if it is an option of the case.
-func (d *draft) option(words []string) (done bool, err error) {
-	option, known := options[words[0]]
+func (d *draft) option(words []string, s source) (done bool, err error) {
+	_, known := options[words[0]]
 	if !known && words[0] != "for" {
 		return false, nil
 	}
@@ -286,7 +289,8 @@ func (d *draft) option(words []string) (done bool, err error) {
 		return false, fmt.Errorf("%s comes before the first call of a case", words[0])
 	}
 	if known {
-		return true, option(&d.Options, strings.Join(words[1:], " "))
+		d.options = append(d.options, s)
+		return true, nil
 	}
 	if len(words) < 3 || d.variable != "" || !validVariable.MatchString(words[1]) || words[1] == "case" {
 		return false, errors.New("want once: for NAME VALUES")
@@ -326,18 +330,40 @@ func (p *parser) addCase(d *draft, words map[string]string) error {
 	if err == nil && (!validCase.MatchString(name) || p.names[name]) {
 		err = fmt.Errorf("%q is not a name of a case, or is one already", name)
 	}
+	if err == nil && len(d.lines) == 0 {
+		err = errors.New("the case has no lines of its own: want a command of the caller or a part")
+	}
 	if err != nil {
 		return placed{d.at, err}
 	}
 	p.names[name] = true
 	words["case"] = name
-	c := &Case{Name: name, At: d.at, Options: d.Options}
+	c := &Case{Name: name, At: d.at, Options: p.defaults}
+	if err := c.setOptions(d.options, words); err != nil {
+		return err
+	}
 	for _, part := range [][]source{p.parts["before"], d.lines, p.parts["after"]} {
 		if err := p.addLines(c, part, words, ""); err != nil {
 			return err
 		}
 	}
 	p.file.Cases = append(p.file.Cases, c)
+	return nil
+}
+
+// setOptions expands the options of a case and sets them.
+func (c *Case) setOptions(lines []source, words map[string]string) error {
+	c.Settings = maps.Clone(c.Settings)
+	for _, s := range lines {
+		text, err := expand(s.text, words)
+		if err == nil {
+			name, rest, _ := strings.Cut(text, " ")
+			err = options[name](&c.Options, rest)
+		}
+		if err != nil {
+			return placed{s.at, err}
+		}
+	}
 	return nil
 }
 

@@ -77,11 +77,13 @@ case two
 	thread
 case three
 	compare nothing
+	thread
 `, `one: on disk devices=[c 1:3 b 7:0] level=3 32
 :7|thread|ok 
 two: on other devices=[c 1:3 b 7:0] level=4 compare unintercepted
 :13|thread|ok 
 three: on disk devices=[c 1:3 b 7:0] level=3 32 compare nothing
+:16|thread|ok 
 `},
 		"escapes": {`
 case one
@@ -113,6 +115,23 @@ two:
 :4|umask 0|ok 
 :16|thread|ok 
 :12|stat two|ok 
+`},
+		"expanded options": {`
+let list ["b 7:0"]
+setting devices $list
+case $disk
+	on $disk
+	for disk ext2 ext4
+	setting name "$case"
+	thread
+case last
+	thread
+`, `ext2: on ext2 devices=[b 7:0] name=ext2
+:8|thread|ok 
+ext4: on ext4 devices=[b 7:0] name=ext4
+:8|thread|ok 
+last: devices=[b 7:0]
+:10|thread|ok 
 `},
 		"for": {`
 case mknod-$d
@@ -183,7 +202,12 @@ func TestErrors(t *testing.T) {
 		"case":                            "t.script:1: want: case NAME",
 		"case a b":                        "t.script:1: want: case NAME",
 		"case a/b":                        `t.script:1: "a/b" is not a name of a case, or is one already`,
-		"case a\ncase a":                  `t.script:2: "a" is not a name of a case, or is one already`,
+		"case a\n\ton x\n\ncase b":        "t.script:1: the case has no lines of its own: want a command of the caller or a part",
+		"after\n\tfork\ncase a":           "t.script:3: the case has no lines of its own: want a command of the caller or a part",
+		"case a\n\ton $d\n\tthread":       "t.script:2: $d stands for nothing: want the name of a let or for, or case",
+		"case a\n\tabi 16\n\tthread":      "t.script:2: abi 16: want 32 or 64",
+		"on $d":                           "t.script:1: $d stands for nothing: want the name of a let or for, or case",
+		"case a\n\tfork\ncase a":          `t.script:3: "a" is not a name of a case, or is one already`,
 		"case a\non disk":                 "t.script:2: on after the first case: want case, or an indented line",
 		"case a\n thread":                 "t.script:2: indented with a space: indent with a tab",
 		"case a\n\tfrobnicate":            `t.script:2: unknown word "frobnicate": want a command of the caller or a part`,
@@ -210,7 +234,7 @@ func TestErrors(t *testing.T) {
 		"case a\n\tfor d":                 "t.script:2: want once: for NAME VALUES",
 		"case a\n\tfor case 1":            "t.script:2: want once: for NAME VALUES",
 		"case a\n\tfor d 1\n\tfor e 2":    "t.script:3: want once: for NAME VALUES",
-		"case a\n\tfor d 1 2":             `t.script:1: "a" is not a name of a case, or is one already`,
+		"case a\n\tfor d 1 2\n\tfork":     `t.script:1: "a" is not a name of a case, or is one already`,
 		"let d 1\ncase a\n\tfor d 1":      "t.script:2: for: $d has a meaning already",
 		"abi 16":                          "t.script:1: abi 16: want 32 or 64",
 		"on":                              "t.script:1: want: on ENVIRONMENT",
