@@ -48,13 +48,13 @@ func TestRealTimeGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := sdktest.NewPair(t, handler{})
+	intercepted, realRoot := sdktest.NewContainer(t, handler{}), sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
 	for _, test := range []struct {
 		runtime     int // µs of each second
 		want, kinds string
 	}{{0, "EPERM EPERM ok", "errno errno value"}, {1000, "ok ok ok", "value value value"}} {
 		set("cpu.rt_runtime_us", test.runtime)
-		for name, c := range map[string]*sdktest.Container{"the caller": p.Container, "real root": p.Host} {
+		for name, c := range map[string]*sdktest.Container{"the caller": intercepted, "real root": realRoot} {
 			fifo := fmt.Sprintf("/tmp/%d", test.runtime)
 			c.Call(t, "do mknod s:"+fifo+" S_IFIFO|0666 0").Lines(t)
 			caller := c.Start(t, c.Install(t, sdktest.Caller(t)), "open "+fifo+" O_RDONLY", scheduler(0, "SCHED_FIFO", 1),
@@ -65,7 +65,7 @@ func TestRealTimeGroup(t *testing.T) {
 			if got := sdktest.Errnos(result.Lines(t)); got != test.want {
 				t.Errorf("with a runtime of %d %s gets %s, want %s", test.runtime, name, got, test.want)
 			}
-			if c == p.Container && result.Kinds() != test.kinds {
+			if c == intercepted && result.Kinds() != test.kinds {
 				t.Errorf("with a runtime of %d the calls were answered by %q, want %q", test.runtime, result.Kinds(), test.kinds)
 			}
 		}

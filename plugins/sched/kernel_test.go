@@ -13,7 +13,8 @@ func TestScripts(t *testing.T) { sdktest.RunScripts(t, handler{}, "testdata", sd
 
 // TestDependsOnMachine has calls whose answer depends on the machine. Real root must get the same.
 func TestDependsOnMachine(t *testing.T) {
-	p := sdktest.NewPair(t, handler{}, sdktest.WithSettings(map[string]any{"policies": []string{"deadline", "fifo"}}))
+	settings := sdktest.WithSettings(map[string]any{"policies": []string{"deadline", "fifo"}})
+	intercepted, realRoot := sdktest.NewContainer(t, handler{}, settings), sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
 	for name, script := range map[string][]string{
 		// A thread that may not use all processors gets EPERM, if there is more than one.
 		"deadline and affinity": {
@@ -27,7 +28,7 @@ func TestDependsOnMachine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			script = append(script, show(0)...)
-			if got, want := p.Container.Call(t, script...), p.Host.Call(t, script...); got.Stdout != want.Stdout {
+			if got, want := intercepted.Call(t, script...), realRoot.Call(t, script...); got.Stdout != want.Stdout {
 				t.Errorf("the caller gets\n%sreal root gets\n%s", got.Stdout, want.Stdout)
 			}
 		})

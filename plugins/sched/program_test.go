@@ -40,11 +40,12 @@ func install(t *testing.T, c *sdktest.Container, name string) string {
 
 // TestPrograms are those of util-linux and coreutils.
 func TestPrograms(t *testing.T) {
-	p := sdktest.NewPair(t, handler{}, sdktest.WithSettings(map[string]any{
+	realRoot := sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
+	intercepted := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{
 		"policies": []string{"other", "batch", "idle", "fifo", "rr", "deadline"},
 		"min_nice": -10,
 	}))
-	for _, c := range []*sdktest.Container{p.Container, p.Host} {
+	for _, c := range []*sdktest.Container{intercepted, realRoot} {
 		for _, name := range []string{"chrt", "nice", "renice"} {
 			install(t, c, name)
 		}
@@ -71,8 +72,8 @@ func TestPrograms(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			words := strings.Fields(test.command)
-			got := p.Container.Run(t, "/bin/"+words[0], words[1:]...)
-			want := p.Host.Run(t, "/bin/"+words[0], words[1:]...)
+			got := intercepted.Run(t, "/bin/"+words[0], words[1:]...)
+			want := realRoot.Run(t, "/bin/"+words[0], words[1:]...)
 			if !strings.Contains(want.Stdout, test.want) {
 				t.Errorf("real root gets %q%q, want %q", want.Stdout, want.Stderr, test.want)
 			}

@@ -2,6 +2,7 @@ package sdktest_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -10,6 +11,16 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
+
+// failures keeps what a test says of its failure.
+type failures struct {
+	testing.TB
+	said []string
+}
+
+func (f *failures) Errorf(format string, args ...any) {
+	f.said = append(f.said, fmt.Sprintf(format, args...))
+}
 
 // TestScriptFindsDifferences has a plugin that answers getppid(2) with each response.
 func TestScriptFindsDifferences(t *testing.T) {
