@@ -36,6 +36,7 @@ type compiled struct {
 
 var (
 	caller64 = compiled{name: "caller", source: callerSource}
+	// caller32 is for i386, or arm where the machine is an arm64.
 	caller32 = compiled{name: "caller32", source: callerSource, flags: []string{"-m32"}}
 	race     = compiled{name: "race", source: raceSource}
 )
@@ -46,12 +47,6 @@ var (
 func Caller(t testing.TB) string {
 	t.Helper()
 	return caller64.path(t)
-}
-
-// Caller32 is Caller for i386, or arm where the machine is an arm64.
-func Caller32(t testing.TB) string {
-	t.Helper()
-	return caller32.path(t)
 }
 
 // Race compiles a program that tries to have a call that it may not make performed with the credentials of a set-user-ID
@@ -93,12 +88,6 @@ func removeCallers() {
 func (c *Container) Call(t testing.TB, script ...string) Result {
 	t.Helper()
 	return c.Run(t, c.Install(t, Caller(t)), script...)
-}
-
-// Call32 is Call with Caller32.
-func (c *Container) Call32(t testing.TB, script ...string) Result {
-	t.Helper()
-	return c.Run(t, c.Install(t, Caller32(t)), script...)
 }
 
 // Line is what one command of the caller found.

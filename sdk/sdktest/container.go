@@ -68,10 +68,7 @@ func NewContainer(t testing.TB, h sdk.Handler, options ...Option) *Container {
 	if config.realRoot {
 		rootID = 0
 	}
-	c := &Container{rootfs: config.rootfs}
-	if c.rootfs == "" {
-		c.rootfs = makeRootfs(t, rootID)
-	}
+	c := &Container{rootfs: makeRootfs(t, rootID)}
 	for _, m := range config.mounts {
 		if err := makeDir(filepath.Join(c.rootfs, m.target), 0o755, rootID); err != nil {
 			t.Fatalf("sdktest: %v", err)
@@ -99,7 +96,8 @@ func AsRoot(t testing.TB, program string, args ...string) Result {
 	return c.Run(t, c.Install(t, program), args...)
 }
 
-// Rootfs is the directory on the host that is the container's root. What the container mounts is not seen in it.
+// Rootfs is the directory on the host that is the container's root, with /bin, /dev (a plain directory), /mnt, /proc, /root
+// and /tmp. What the container mounts is not seen in it.
 func (c *Container) Rootfs() string { return c.rootfs }
 
 // Identity is the container as the handler gets it.
@@ -205,7 +203,7 @@ func (c *Container) identify(id string, config config) (sdk.Container, error) {
 		ids = []sdk.IDMapping{{Inside: 0, Outside: 0, Length: 1<<32 - 1}}
 	}
 	return sdk.Container{
-		ID: id, Runtime: "run", Annotations: config.annotations, InitPID: c.init.Process.Pid,
+		ID: id, Runtime: "run", InitPID: c.init.Process.Pid,
 		UserNamespace: namespace, UIDMap: ids, GIDMap: ids, Cgroups: cgroups,
 	}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -354,19 +353,6 @@ func TestContainerMounts(t *testing.T) {
 }
 
 func TestContainerOptions(t *testing.T) {
-	sdktest.RequireRoot(t)
-	dir := t.TempDir()
-	rootfs := filepath.Join(dir, "rootfs")
-	for _, name := range []string{rootfs, rootfs + "/proc"} {
-		if err := errors.Join(os.Mkdir(name, 0o755), os.Chown(name, sdktest.HostID, sdktest.HostID)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{dir, filepath.Dir(dir)} {
-		if err := os.Chmod(name, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	trial := newHandler(always(sdk.Return(1)), sdk.Syscall{Name: "getppid"})
 	trial.manifest.Settings = []sdk.Setting{{Key: "level", Type: sdk.Int, Default: 3}}
 	var container sdk.Container
@@ -375,15 +361,14 @@ func TestContainerOptions(t *testing.T) {
 		container = c
 		return s.Decode(&settings)
 	}
-	c := sdktest.NewContainer(t, sdktest.InProcess(trial), sdktest.WithRootfs(rootfs), sdktest.WithSettings(map[string]any{"level": 4}),
-		sdktest.WithAnnotations(map[string]string{"color": "red"}))
-	if lines := c.Call(t, "sys getppid", "write /file text", "stat /file").Lines(t); lines[0].Ret != 1 || lines[1].Errno != 0 {
+	c := sdktest.NewContainer(t, sdktest.InProcess(trial), sdktest.WithSettings(map[string]any{"level": 4}))
+	if lines := c.Call(t, "sys getppid", "write /root/file text", "stat /root/file").Lines(t); lines[0].Ret != 1 || lines[1].Errno != 0 {
 		t.Errorf("got %+v", lines)
 	}
-	if text, err := os.ReadFile(rootfs + "/file"); string(text) != "text" || err != nil {
+	if text, err := os.ReadFile(c.Rootfs() + "/root/file"); string(text) != "text" || err != nil {
 		t.Errorf("the host reads %q, %v", text, err)
 	}
-	if settings.Level != 4 || container.Annotations["color"] != "red" || len(container.Cgroups) == 0 ||
+	if settings.Level != 4 || len(container.Cgroups) == 0 ||
 		container.UIDMap[0] != (sdk.IDMapping{Inside: 0, Outside: sdktest.HostID, Length: sdktest.IDCount}) {
 		t.Errorf("settings %+v, container %+v", settings, container)
 	}

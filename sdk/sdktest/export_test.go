@@ -19,3 +19,9 @@ func RunScript(t *testing.T, report testing.TB, h sdk.Handler, s Scripts, text s
 		s.run(report, c, places.of(c, ""), places.of(c, c.Twin))
 	}
 }
+
+// Call32 is Call with a caller of the machine's 32-bit architecture.
+func (c *Container) Call32(t testing.TB, script ...string) Result {
+	t.Helper()
+	return c.Run(t, c.Install(t, caller32.path(t)), script...)
+}

@@ -78,7 +78,6 @@ type Session struct {
 // Call is a fake notification.
 type Call struct {
 	Syscall string
-	Arch    sdk.Arch // 0: this machine's own
 	Args    [6]uint64
 	// Reads gives the memory that the manifest declares, by argument: a string, a []byte, or the syscall.Errno that
 	// reading it gave. Each declared read must be there; one longer than declared becomes the fault that the broker makes
@@ -94,16 +93,14 @@ type Call struct {
 // deadline for the broker's, which is 10 s without. It may be called concurrently.
 func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	s.t.Helper()
-	if call.Arch == 0 {
-		call.Arch = arches()[0]
-	}
 	if call.TID == 0 {
 		call.TID = os.Getpid()
 	}
 	d := &lane.Dialogue{}
 	n := &d.Notification
 	n.Id, n.Session, n.Syscall, n.Tid = s.calls.Add(1), s.id, call.Syscall, int32(call.TID)
-	n.Arch, n.Nr, n.Args = uint32(call.Arch), numbers[call.Arch][call.Syscall], call.Args[:]
+	arch := arches()[0]
+	n.Arch, n.Nr, n.Args = uint32(arch), numbers[arch][call.Syscall], call.Args[:]
 	n.Reads = s.reads(call)
 	timeout := defaultDeadline
 	if deadline, ok := ctx.Deadline(); ok {

@@ -1,7 +1,6 @@
 package sdktest
 
 import (
-	"maps"
 	"os"
 	"testing"
 	"time"
@@ -13,13 +12,11 @@ import (
 type Option func(*config)
 
 type config struct {
-	settings    map[string]any
-	annotations map[string]string
-	rootfs      string
-	deadline    time.Duration
-	realRoot    bool
-	mounts      []mountAt
-	cgroup      *os.File
+	settings map[string]any
+	deadline time.Duration
+	realRoot bool
+	mounts   []mountAt
+	cgroup   *os.File
 }
 
 type mountAt struct {
@@ -30,18 +27,6 @@ type mountAt struct {
 // WithSettings overrides the manifest's defaults.
 func WithSettings(settings map[string]any) Option {
 	return func(c *config) { c.settings = settings }
-}
-
-// WithAnnotations gives the container annotations.
-func WithAnnotations(annotations map[string]string) Option {
-	return func(c *config) { c.annotations = maps.Clone(annotations) }
-}
-
-// WithRootfs has the container use a directory of the host, which has a directory proc, is owned by HostID and can be
-// searched by it. It is left as the container leaves it. Without, the container has a fresh one: /bin, /dev (a plain
-// directory), /mnt, /proc, /root, /tmp.
-func WithRootfs(dir string) Option {
-	return func(c *config) { c.rootfs = dir }
 }
 
 // WithDeadline is how long a Handle may take before the caller gets the failure verdict; 10 s without.

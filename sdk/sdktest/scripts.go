@@ -172,11 +172,11 @@ func (p *places) make(c *script.Case, twin script.Twin) *place {
 	} else {
 		container = p.on[c.On](p.t, newContainer)
 	}
-	program := Caller
+	program := &caller64
 	if c.Arch32 {
-		program = Caller32
+		program = &caller32
 	}
-	return &place{container, container.Install(p.t, program(p.t)), title}
+	return &place{container, container.Install(p.t, program.path(p.t)), title}
 }
 
 // run runs a case in a directory of its own.
