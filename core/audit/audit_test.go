@@ -164,7 +164,8 @@ func TestMemory(t *testing.T) {
 		"unreadable": {&wire.Memory{Errno: int32(unix.EFAULT)}, `path=0x1000(EFAULT)`},
 		"as long":    {&wire.Memory{Data: []byte(long)}, `path="` + long + `" `},
 		"too long":   {&wire.Memory{Data: []byte(long + "y")}, `path="` + long + `"... `},
-		"forged":     {&wire.Memory{Data: []byte("x\" outcome=return\nlevel=error \x1b[2J\u202e\xff")}, `path="x\" outcome=return\nlevel=error \x1b[2J\u202e\xff" `},
+		"forged": {&wire.Memory{Data: []byte("x\" outcome=return\nlevel=error \x1b[2J\u202e\xff")},
+			`path="x\" outcome=return\nlevel=error \x1b[2J\u202e\xff" `},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := arguments(record(test.memory)); !strings.Contains(got, test.want) {

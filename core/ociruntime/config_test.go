@@ -151,7 +151,8 @@ func TestInterceptLeavesAlone(t *testing.T) {
 
 // A second start of a bundle finds what the first one made: it writes the file if something else is wanted now.
 func TestInterceptTwice(t *testing.T) {
-	sysinfo := &control.Interception{Socket: socket, Manifests: control.Manifests{{Name: "sysinfo", Syscalls: []*wire.Syscall{{Name: "sysinfo"}}}}}
+	manifest := &wire.Manifest{Name: "sysinfo", Syscalls: []*wire.Syscall{{Name: "sysinfo"}}}
+	sysinfo := &control.Interception{Socket: socket, Manifests: control.Manifests{manifest}}
 	path := writeConfig(t, userNamespace("{}"))
 	intercept := func(wanted *control.Interception) (text string, info os.FileInfo) {
 		f, err := readConfigFile(path)

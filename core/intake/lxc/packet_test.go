@@ -14,7 +14,8 @@ import (
 // goodPacket is a packet as LXC sends it.
 func goodPacket(cookie string) []byte {
 	return encode(
-		&header{Monitor: 10, Init: 11, NotificationSize: notificationSize, ResponseSize: responseSize, DataSize: dataSize, CookieLength: uint64(len(cookie))},
+		&header{Monitor: 10, Init: 11, NotificationSize: notificationSize, ResponseSize: responseSize, DataSize: dataSize,
+			CookieLength: uint64(len(cookie))},
 		&notify.Notification{ID: 7, TID: 12, NR: 133, Arch: 0xc000003e, Args: [6]uint64{1, 2, 3, 4, 5, 6}},
 		&response{ID: 7}, []byte(cookie))
 }
@@ -58,7 +59,8 @@ func TestParseRealPacket(t *testing.T) {
 func TestParsePacket(t *testing.T) {
 	for _, cookie := range []string{"", "c", strings.Repeat("c", maxCookie)} {
 		got, err := parsePacket(goodPacket(cookie))
-		if err != nil || got.monitor != 10 || got.init != 11 || got.cookie != cookie || got.notification.ID != 7 || got.notification.Args[5] != 6 {
+		if err != nil || got.monitor != 10 || got.init != 11 || got.cookie != cookie ||
+			got.notification.ID != 7 || got.notification.Args[5] != 6 {
 			t.Errorf("cookie of %d bytes: %+v, %v", len(cookie), got, err)
 		}
 	}
@@ -129,7 +131,8 @@ func FuzzParsePacket(f *testing.F) {
 			t.Errorf("pids in %+v", p)
 		}
 		again := encode(
-			&header{Monitor: int32(p.monitor), Init: int32(p.init), NotificationSize: 80, ResponseSize: 24, DataSize: 64, CookieLength: uint64(len(p.cookie))},
+			&header{Monitor: int32(p.monitor), Init: int32(p.init), NotificationSize: 80, ResponseSize: 24, DataSize: 64,
+				CookieLength: uint64(len(p.cookie))},
 			&p.notification, data[responseAt:replySize], []byte(p.cookie))
 		copy(again[22:24], data[22:24]) // padding
 		if !bytes.Equal(again, data) {
