@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/internal/linux"
@@ -26,6 +27,8 @@ const (
 
 // Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
 type Pool struct {
+	received atomic.Uint64 // messages
+
 	mu      sync.Mutex
 	control *End    // nil: the plugin takes no lanes
 	idle    []*Lane // the last used last
@@ -81,6 +84,9 @@ func (p *Pool) open(cpu int) (*Lane, error) {
 	p.count++
 	return l, nil
 }
+
+// Received returns how many messages have come from the plugin.
+func (p *Pool) Received() uint64 { return p.received.Load() }
 
 // put gives a lane back whose call is over. Of too many the one goes that was not used for longest.
 func (l *Lane) put() {
@@ -199,6 +205,7 @@ func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Ca
 		fd, err := l.Receive(message)
 		switch {
 		case err == nil:
+			l.pool.received.Add(1)
 			return fd, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return -1, laneError(err)
