@@ -84,7 +84,7 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 			return err
 		}
 		defer flush()
-		engine, err := daemon.Start(setup, log)
+		engine, err := daemon.Start(ctx, setup, log)
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 		return err
 	}
 	defer flush()
-	server, err := daemon.Listen(setup, log)
+	server, err := daemon.Listen(ctx, setup, log)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func reloadOn(ctx context.Context, signals <-chan os.Signal, server *daemon.Serv
 			return
 		case <-signals:
 		}
-		if err := reload(ctx, server, config); err != nil {
+		if err := reload(log.WithContext(ctx), server, config); err != nil {
 			log.Error().Err(err).Msg("config not reloaded: the former one stays")
 		}
 	}
@@ -108,5 +108,5 @@ func reload(ctx context.Context, server *daemon.Server, config cli.ConfigFlags) 
 	if len(problems) > 0 {
 		return problems
 	}
-	return server.Reload(setup)
+	return server.Reload(ctx, setup)
 }

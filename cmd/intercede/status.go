@@ -11,6 +11,7 @@ import (
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/control"
+	"github.com/intercede/intercede/core/launcher"
 	"github.com/spf13/cobra"
 )
 
@@ -52,7 +53,7 @@ func printStatus(out io.Writer, s *control.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PLUGIN\tVERSION\tSTATE\tPID\tRESTARTS\tLAST ERROR")
 	for _, p := range s.Plugins {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", p.Name, p.Version, p.State, p.PID, p.Restarts, cmp.Or(p.Error, "-"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", p.Name, p.Version, pluginState(&p), p.PID, p.Restarts, cmp.Or(p.Error, "-"))
 	}
 	fmt.Fprintln(w, "\nCONTAINER\tRUNTIME\tINIT PID\tATTACHED\tLISTENERS\tIN FLIGHT\tCALLS\tFAILURES\tPLUGINS")
 	for _, c := range s.Containers {
@@ -60,6 +61,14 @@ func printStatus(out io.Writer, s *control.Status) error {
 			c.Inflight, c.Calls, c.Failures, strings.Join(c.Plugins, ","))
 	}
 	return w.Flush()
+}
+
+// pluginState is a plugin's state, with the time that a pause has left.
+func pluginState(p *launcher.Status) string {
+	if p.NextStart.IsZero() {
+		return p.State
+	}
+	return fmt.Sprintf("%s for %s", p.State, max(time.Until(p.NextStart), 0).Round(time.Second))
 }
 
 func age(since time.Time) time.Duration { return time.Since(since).Round(time.Second) }

@@ -2,7 +2,14 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -10,6 +17,7 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/core/launcher"
 	"golang.org/x/sys/unix"
 )
 
@@ -145,22 +153,21 @@ func TestPluginKilledWithManyCalls(t *testing.T) {
 	recovered(t, c)
 }
 
-// TestPluginHangs stops the plugin's process: at the deadline it does not answer a health check, is killed and
-// restarted.
+// TestPluginHangs stops the plugin's process: from its deadline on it answers nothing, is killed and restarted.
 func TestPluginHangs(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second, times: launcher.Times{Health: time.Second}})
 	c := b.attach(t)
 	b.stopPlugin(t, "trial_errno")
 	want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO)
-	b.log.await(t, 1, "does not answer a health check")
+	b.log.await(t, 1, "answered no call and no health check for 1s")
 	recovered(t, c)
 }
 
 // TestPluginUnreachable has a plugin that lives on without its sockets.
 func TestPluginUnreachable(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, times: launcher.Times{Health: time.Second}})
 	c := b.attach(t)
 	pid := ask(t, c, testplugin.Identify).Value
 	ask(t, c, testplugin.CloseServer)
@@ -170,18 +177,153 @@ func TestPluginUnreachable(t *testing.T) {
 	})
 }
 
-// TestPluginDisabled has a plugin that fails until it is given up.
-func TestPluginDisabled(t *testing.T) {
+// TestPluginAnswersCalls has a plugin that answers calls and no health check: it is killed only when it answers no calls
+// either.
+func TestPluginAnswersCalls(t *testing.T) {
+	if os.Getenv("INTERCEDE_TEST_TRANSPORT") == "grpc" {
+		return // calls and health checks have one connection
+	}
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: 2 * time.Second, times: launcher.Times{Health: 3 * time.Second}})
 	c := b.attach(t)
-	state := func() string { return b.plugins["trial_errno"].Status().State }
-	for state() != "disabled" {
+	pid := recovered(t, c).Value
+	ask(t, c, testplugin.CloseServer, 1)
+	missed := begin(c, testplugin.Ignore, 1)
+	for b.log.count("the plugin is slow") == 0 {
+		want(t, ask(t, c, testplugin.Identify), pid, 0)
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	want(t, testcaller.Await(t, missed), 0, syscall.EIO)
+	want(t, ask(t, c, testplugin.Identify), pid, 0)
+	want(t, ask(t, c, testplugin.Ignore, 2), 0, syscall.EIO)
+	b.log.await(t, 1, "answered no call and no health check for 3s")
+	if again := recovered(t, c); again.Value == pid {
+		t.Errorf("process %d answers again", pid)
+	}
+}
+
+// TestPluginKeepsDying has a plugin that dies more often in a row than a faulty one would be given: it is started again.
+func TestPluginKeepsDying(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno"}, times: launcher.Times{MaxPause: time.Millisecond}})
+	c := b.attach(t)
+	const deaths = 20
+	for range deaths {
+		recovered(t, c)
 		want(t, ask(t, c, testplugin.Exit), 0, syscall.EIO)
 	}
-	b.log.await(t, 1, `"level":"error"`, "plugin disabled", `"plugin":"trial_errno"`)
+	recovered(t, c)
+	want(t, ask(t, b.attach(t), testplugin.Return, 1), 1, 0) // a container that comes later
+	if n := b.log.count("the plugin does not run", `"plugin":"trial_errno"`); n != deaths {
+		t.Errorf("%d lines of the log are about %d deaths", n, deaths)
+	}
+	if s := b.plugins["trial_errno"].Status(); s.State != launcher.Running || s.Restarts != deaths {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// TestPluginDown has a plugin whose next start is far away: its calls do not wait for that.
+func TestPluginDown(t *testing.T) {
+	t.Parallel()
+	times := launcher.Times{FirstPause: time.Hour, MaxPause: time.Hour}
+	b := newBench(t, options{plugins: []string{"trial_errno"}, times: times, deadline: time.Minute})
+	c := b.attach(t)
+	want(t, ask(t, c, testplugin.Exit), 0, syscall.EIO)
+	state := func() launcher.Status { return b.plugins["trial_errno"].Status() }
+	eventually(t, "the plugin backs off", func() bool { return state().State == launcher.BackingOff })
+	if s := state(); s.NextStart.Before(time.Now()) || s.PID != 0 || !strings.Contains(s.Error, "ended after") {
+		t.Errorf("status %+v", s)
+	}
 	want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO)
 	want(t, ask(t, b.attach(t), testplugin.Return, 1), 0, syscall.EIO) // a container that comes later
+	b.log.await(t, 2, `"outcome":"errno"`, "the plugin is down until")
+}
+
+// TestKilledPluginCannotEnd has threads of killed processes hang in the kernel: the next process does not wait for them, but
+// for one of many.
+func TestKilledPluginCannotEnd(t *testing.T) {
+	t.Parallel()
+	times := launcher.Times{MaxPause: time.Millisecond, Health: 2 * time.Second}
+	b := newBench(t, options{plugins: []string{"trial_errno"}, times: times, deadline: time.Second})
+	c := b.attach(t)
+	state := func() launcher.Status { return b.plugins["trial_errno"].Status() }
+	var pids []int
+	var releases []func()
+	const most = 4
+	for range most {
+		pid := int(recovered(t, c).Value)
+		if slices.Contains(pids, pid) {
+			t.Fatalf("process %d answers again", pid)
+		}
+		pids = append(pids, pid)
+		releases = append(releases, hang(t, pid))
+		unix.Kill(pid, unix.SIGKILL)
+		want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO)
+		eventually(t, "the process is given up", func() bool { return state().Lingering == len(pids) })
+	}
+	eventually(t, "the plugin backs off", func() bool { return state().State == launcher.BackingOff && state().NextStart.IsZero() })
+	if s := state(); !strings.Contains(s.Error, "4 killed processes cannot end") {
+		t.Errorf("status %+v", s)
+	}
+	want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO)
+	b.log.await(t, 1, `"outcome":"errno"`, "the plugin is down: ")
+	for _, pid := range pids {
+		if err := unix.Kill(pid, 0); err != nil {
+			t.Errorf("process %d has ended: %v", pid, err)
+		}
+	}
+	releases[0]()
+	recovered(t, c)
+	for _, release := range releases[1:] {
+		release()
+	}
+	eventually(t, "all have ended", func() bool { return state().Lingering == 0 })
+}
+
+// hang has a thread of the process hang when it is killed, with all of the process's descriptors, until the returned function is
+// called: it is traced, and stops on its way out. The process is killed at the end of the test.
+func hang(t *testing.T, pid int) (release func()) {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tid, err := strconv.Atoi(entries[len(entries)-1].Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	traced, released, over := make(chan error), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		runtime.LockOSThread() // the tracer is a thread
+		defer runtime.UnlockOSThread()
+		var ws unix.WaitStatus
+		wait := func() error {
+			_, err := unix.Wait4(tid, &ws, unix.WALL, nil)
+			return err
+		}
+		err := errors.Join(unix.PtraceSeize(tid), unix.PtraceInterrupt(tid), wait(),
+			unix.PtraceSetOptions(tid, unix.PTRACE_O_TRACEEXIT), unix.PtraceCont(tid, 0))
+		traced <- err
+		if err != nil {
+			return
+		}
+		<-released
+		wait()
+		unix.PtraceDetach(tid)
+	}()
+	if err := <-traced; err != nil {
+		t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() {
+		unix.Kill(pid, unix.SIGKILL)
+		close(released)
+		<-over
+	})
+	t.Cleanup(release)
+	return release
 }
 
 // TestCallerKilled kills a container while its calls are handled.

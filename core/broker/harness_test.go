@@ -183,6 +183,7 @@ type options struct {
 	deadline time.Duration
 	limits   Limits
 	settings map[string]string
+	times    launcher.Times
 }
 
 var syscallNames = map[int32]string{
@@ -195,15 +196,15 @@ func syscallName(arch uint32, nr int32) (string, bool) {
 }
 
 // startPlugin starts a plugin that ends with the test.
-func startPlugin(t testing.TB, name string, log zerolog.Logger) *launcher.Plugin {
+func startPlugin(t testing.TB, name string, times launcher.Times, log zerolog.Logger) *launcher.Plugin {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name)}
+	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name), Times: times}
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := launcher.Start(spec, manifest, log)
+	p, err := launcher.Start(t.Context(), spec, manifest, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +219,7 @@ func newBench(t testing.TB, o options) *bench {
 		o.plugins = []string{"trial"}
 	}
 	for _, name := range o.plugins {
-		b.plugins[name] = startPlugin(t, name, b.log.logger())
+		b.plugins[name] = startPlugin(t, name, o.times, b.log.logger())
 	}
 	b.generation = b.newGeneration(o)
 	broker, err := New(Config{Generation: b.generation, Log: b.log.logger()})

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -66,7 +68,7 @@ func (l *logged) String() string {
 func start(t *testing.T, setup *Setup) (*Engine, *logged) {
 	t.Helper()
 	log := &logged{}
-	e, err := Start(setup, zerolog.New(log))
+	e, err := Start(t.Context(), setup, zerolog.New(log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +164,7 @@ func TestReloadKeepsWhatContainersHave(t *testing.T) {
 	e, _ := start(t, loadRules(t, rules, "trial", "errno_trial", "mknod"))
 	claim := container.Claim{ID: "first", Runtime: "oci", Name: "build-1"}
 	first := attach(t, e, claim)
-	if err := e.Reload(loadRules(t, "", "trial")); err != nil {
+	if err := e.Reload(t.Context(), loadRules(t, "", "trial")); err != nil {
 		t.Fatal(err)
 	}
 	claim.ID = "second"
@@ -175,6 +177,56 @@ func TestReloadKeepsWhatContainersHave(t *testing.T) {
 	}
 	if all := e.Policies("first"); len(all) != 1 || !ruleMatched(all[0].Effective) {
 		t.Errorf("the first's policy: %+v", all)
+	}
+}
+
+// TestReloadKeepsPlugins has a plugin of an older config die whose binary is gone: its container has it again.
+func TestReloadKeepsPlugins(t *testing.T) {
+	enabled := "[[container]]\nplugins.trial.enabled = true\n"
+	before := loadRules(t, enabled, "trial")
+	e, _ := start(t, before)
+	first := attach(t, e, container.Claim{ID: "first", Runtime: "oci"})
+	if err := e.Reload(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	if plugins, _ := e.Status(); len(plugins) != 1 {
+		t.Fatalf("plugins of the same config twice: %+v", plugins)
+	}
+	if err := e.Reload(t.Context(), loadRules(t, enabled, "trial")); err != nil {
+		t.Fatal(err)
+	}
+	plugins, _ := e.Status()
+	if len(plugins) != 2 {
+		t.Fatalf("plugins of two configs: %+v", plugins)
+	}
+	if err := os.Remove(before.Policy.Plugins[0].Path); err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(plugins[0].PID, unix.SIGKILL)
+	second := attach(t, e, container.Claim{ID: "second", Runtime: "oci"})
+	if got := ask(t, second); got.Value != 42 {
+		t.Errorf("the second got %+v, want 42", got)
+	}
+	for end := time.Now().Add(testcaller.Timeout); ask(t, first).Value != 42; {
+		if time.Now().After(end) {
+			t.Fatal("the first does not get its plugin back")
+		}
+	}
+}
+
+// TestConcurrently counts how many run at once.
+func TestConcurrently(t *testing.T) {
+	var calls, now, most atomic.Int64
+	concurrently(100, func(i int) {
+		calls.Add(int64(i))
+		n := now.Add(1)
+		for last := most.Load(); n > last && !most.CompareAndSwap(last, n); last = most.Load() {
+		}
+		runtime.Gosched()
+		now.Add(-1)
+	})
+	if calls.Load() != 99*100/2 || most.Load() > int64(runtime.NumCPU()) {
+		t.Errorf("the numbers' sum is %d, and %d ran at once", calls.Load(), most.Load())
 	}
 }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"runtime/debug"
@@ -12,7 +13,6 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/rs/zerolog"
-	protobuf "google.golang.org/protobuf/proto"
 )
 
 // Engine is a broker with its plugins running, which end with it.
@@ -29,7 +29,6 @@ type Engine struct {
 // sharedPlugin is a running plugin that generations share.
 type sharedPlugin struct {
 	*launcher.Plugin
-	spec    launcher.Spec
 	holders int // generations that have it
 }
 
@@ -49,11 +48,11 @@ var tuneRuntime = sync.OnceFunc(func() {
 	debug.SetGCPercent(gcPercent)
 })
 
-// Start starts the plugins of the setup and a broker.
-func Start(setup *Setup, log zerolog.Logger) (*Engine, error) {
+// Start starts the plugins of the setup and a broker. ctx is for the start alone.
+func Start(ctx context.Context, setup *Setup, log zerolog.Logger) (*Engine, error) {
 	tuneRuntime()
 	e := &Engine{log: log}
-	first, err := e.start(setup)
+	first, err := e.start(ctx, setup)
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +65,8 @@ func Start(setup *Setup, log zerolog.Logger) (*Engine, error) {
 
 // Reload gives the containers that are attached from now on the new setup. The others keep theirs, and the plugins that
 // they use run on until the last of them is gone.
-func (e *Engine) Reload(setup *Setup) error {
-	next, err := e.start(setup)
+func (e *Engine) Reload(ctx context.Context, setup *Setup) error {
+	next, err := e.start(ctx, setup)
 	if err != nil {
 		return err
 	}
@@ -75,15 +74,11 @@ func (e *Engine) Reload(setup *Setup) error {
 	return nil
 }
 
-// start starts the plugins that the setup needs and that do not run yet, all at once.
-func (e *Engine) start(setup *Setup) (*broker.Generation, error) {
+// start starts the plugins that the setup needs and that do not run yet.
+func (e *Engine) start(ctx context.Context, setup *Setup) (*broker.Generation, error) {
 	plugins := make([]*sharedPlugin, len(setup.Policy.Plugins))
 	errs := make([]error, len(plugins))
-	var starting sync.WaitGroup
-	for i := range plugins {
-		starting.Go(func() { plugins[i], errs[i] = e.acquire(setup, i) })
-	}
-	starting.Wait()
+	concurrently(len(plugins), func(i int) { plugins[i], errs[i] = e.acquire(ctx, setup, i) })
 	if err := errors.Join(errs...); err != nil {
 		e.release(plugins)
 		return nil, err
@@ -106,23 +101,23 @@ func (e *Engine) start(setup *Setup) (*broker.Generation, error) {
 }
 
 // acquire finds the running plugin for entry i of the setup, or starts it.
-func (e *Engine) acquire(setup *Setup, i int) (*sharedPlugin, error) {
+func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
 	wanted, manifest := setup.Policy.Plugins[i], setup.installed[i]
 	spec := launcher.Spec{Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256}
 	e.mu.Lock()
 	for _, p := range e.plugins {
-		if p.spec == spec && protobuf.Equal(p.Manifest(), manifest) && p.Status().State != "disabled" {
+		if p.IsCurrent(spec, manifest) {
 			p.holders++
 			e.mu.Unlock()
 			return p, nil
 		}
 	}
 	e.mu.Unlock()
-	started, err := launcher.Start(spec, manifest, e.log)
+	started, err := launcher.Start(ctx, spec, manifest, e.log)
 	if err != nil {
 		return nil, err
 	}
-	p := &sharedPlugin{Plugin: started, spec: spec, holders: 1}
+	p := &sharedPlugin{Plugin: started, holders: 1}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.plugins = append(e.plugins, p)

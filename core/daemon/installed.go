@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy/config"
@@ -35,13 +34,10 @@ func ListInstalled(ctx context.Context, doc *config.Document) []*Installed {
 		}
 	}
 	slices.SortFunc(list, func(a, b *Installed) int { return strings.Compare(a.Name, b.Name) })
-	var reading sync.WaitGroup
-	for _, p := range list {
-		reading.Go(func() {
-			p.Manifest, p.Err = launcher.ReadManifest(ctx, launcher.Spec{Name: p.Name, Path: p.Path})
-		})
-	}
-	reading.Wait()
+	concurrently(len(list), func(i int) {
+		p := list[i]
+		p.Manifest, p.Err = launcher.ReadManifest(ctx, launcher.Spec{Name: p.Name, Path: p.Path})
+	})
 	return list
 }
 

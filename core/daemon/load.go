@@ -4,6 +4,8 @@ package daemon
 
 import (
 	"context"
+	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/intercede/intercede/core/filter"
@@ -24,7 +26,8 @@ type Setup struct {
 }
 
 // Load reads the config at path, reads the manifests of the plugins that some container may have by running their
-// binaries, and checks all of it. It starts nothing, and returns all problems at once.
+// binaries, and checks all of it. It starts nothing, and returns all problems at once. The context's log (zerolog) says
+// what takes long.
 func Load(ctx context.Context, path string, options config.Options) (*Setup, config.Problems) {
 	doc, problems := config.Load(path, options)
 	if doc == nil {
@@ -48,28 +51,38 @@ func Load(ctx context.Context, path string, options config.Options) (*Setup, con
 	return setup, nil
 }
 
-// readManifests runs the binaries of the plugins that some container may have, all at once.
+// readManifests runs the binaries of the plugins that some container may have.
 func readManifests(ctx context.Context, doc *config.Document) policy.Manifests {
+	used := slices.DeleteFunc(slices.Clone(doc.Plugins), func(p config.Plugin) bool { return !p.Used })
 	var mu sync.Mutex
-	var reading sync.WaitGroup
 	manifests := policy.Manifests{
 		Read: map[string]*wire.Manifest{}, Unread: map[string]error{}, Installed: installedNames(doc.Broker.PluginDir),
 	}
-	for _, p := range doc.Plugins {
-		if !p.Used {
-			continue
+	concurrently(len(used), func(i int) {
+		p := used[i]
+		manifest, err := launcher.ReadManifest(ctx, launcher.Spec{Name: p.Name, Path: p.Path, SHA256: p.SHA256})
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			manifests.Unread[p.Name] = err
+			return
 		}
-		reading.Go(func() {
-			manifest, err := launcher.ReadManifest(ctx, launcher.Spec{Name: p.Name, Path: p.Path, SHA256: p.SHA256})
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				manifests.Unread[p.Name] = err
-				return
-			}
-			manifests.Read[p.Name] = manifest
+		manifests.Read[p.Name] = manifest
+	})
+	return manifests
+}
+
+// concurrently calls fn with each number below n, for no more of them at once than there are processors: each starts a
+// program, which many at once would keep from getting ready in time.
+func concurrently(n int, fn func(i int)) {
+	var calls sync.WaitGroup
+	free := make(chan struct{}, runtime.NumCPU())
+	for i := range n {
+		free <- struct{}{}
+		calls.Go(func() {
+			defer func() { <-free }()
+			fn(i)
 		})
 	}
-	reading.Wait()
-	return manifests
+	calls.Wait()
 }

@@ -40,8 +40,9 @@ func socketsOf(setup *Setup) sockets {
 	return sockets{b.Socket, b.LXCSocket, b.Control}
 }
 
-// Listen binds the sockets, which fails while another daemon owns them, and then starts the plugins.
-func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
+// Listen binds the sockets, which fails while another daemon owns them, and then starts the plugins. ctx is for that
+// alone.
+func Listen(ctx context.Context, setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup)}
 	s.setup.Store(setup)
 	defer func() {
@@ -60,7 +61,7 @@ func Listen(setup *Setup, log zerolog.Logger) (_ *Server, err error) {
 	if s.control, err = control.Listen(s.sockets.control); err != nil {
 		return nil, err
 	}
-	if s.engine, err = Start(setup, log); err != nil {
+	if s.engine, err = Start(ctx, setup, log); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -97,8 +98,8 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 }
 
 // Reload gives the containers that are attached from now on the new setup; see [Engine.Reload].
-func (s *Server) Reload(setup *Setup) error {
-	if err := s.engine.Reload(setup); err != nil {
+func (s *Server) Reload(ctx context.Context, setup *Setup) error {
+	if err := s.engine.Reload(ctx, setup); err != nil {
 		return err
 	}
 	s.setup.Store(setup)

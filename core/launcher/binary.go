@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,22 +13,58 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// binary is a plugin's binary, which stays open: the descriptor that is checked is also what is executed. So a restart
+// executes what the first start did, whatever is at the path by then: its containers have that one's manifest.
+type binary struct {
+	*os.File
+	path   string
+	opened os.FileInfo // as the file was then
+}
+
 // openBinary opens a plugin's binary if it may be trusted: a regular executable file that, like every folder above it,
-// only root or the broker's own user can change, with the wanted SHA-256 (in hex; empty: any). The descriptor that is
-// checked is also what is executed.
-func openBinary(path, wantSHA256 string) (*os.File, error) {
+// only root or the broker's own user can change, with the wanted SHA-256 (in hex; empty: any).
+func openBinary(path, wantSHA256 string) (*binary, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for its writer
 	if err != nil {
 		return nil, fmt.Errorf("plugin binary: %w; build and install it, or set its path in the config", err)
 	}
-	if err := checkBinary(file, path, wantSHA256); err != nil {
+	b := &binary{File: file, path: path}
+	if err := b.checkOpened(wantSHA256); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("plugin binary %s: %w", path, err)
+		return nil, err
 	}
-	return file, nil
+	return b, nil
 }
 
-func checkBinary(file *os.File, path, wantSHA256 string) error {
+// checkOpened checks a binary that was just opened, with the folders on the way to it.
+func (b *binary) checkOpened(wantSHA256 string) (err error) {
+	if b.opened, err = b.Stat(); err != nil {
+		return err
+	}
+	if err := b.check(wantSHA256); err != nil {
+		return err
+	}
+	if err := checkFolders(b.path); err != nil {
+		return fmt.Errorf("plugin binary %s: %w", b.path, err)
+	}
+	return nil
+}
+
+// check checks the open file, before each start: it may have been changed.
+func (b *binary) check(wantSHA256 string) error {
+	if err := checkFile(b.File, wantSHA256); err != nil {
+		return fmt.Errorf("plugin binary %s: %w", b.path, err)
+	}
+	return nil
+}
+
+// isCurrent reports whether the open file is still what is at its path, unchanged.
+func (b *binary) isCurrent() bool {
+	now, err := os.Stat(b.path)
+	return err == nil && os.SameFile(now, b.opened) && now.Size() == b.opened.Size() && now.ModTime().Equal(b.opened.ModTime())
+}
+
+func checkFile(file *os.File, wantSHA256 string) error {
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -39,9 +76,6 @@ func checkBinary(file *os.File, path, wantSHA256 string) error {
 		return fmt.Errorf("not executable: chmod +x")
 	}
 	if err := checkOwner(file.Fd(), false); err != nil {
-		return err
-	}
-	if err := checkFolders(path); err != nil {
 		return err
 	}
 	if wantSHA256 == "" {
@@ -116,7 +150,7 @@ func checkOwner(fd uintptr, folder bool) error {
 
 func checkSum(file *os.File, want string) error {
 	hash := sha256.New()
-	if _, err := io.Copy(hash, file); err != nil {
+	if _, err := io.Copy(hash, io.NewSectionReader(file, 0, math.MaxInt64)); err != nil {
 		return err
 	}
 	if got := hex.EncodeToString(hash.Sum(nil)); !strings.EqualFold(got, want) {

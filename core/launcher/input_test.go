@@ -15,6 +15,7 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -169,13 +170,15 @@ func TestManifestRefused(t *testing.T) {
 	}
 }
 
-// TestManifestHangs checks that neither a program that does not end keeps the broker, nor one whose child does not; and
-// that nothing of them is left.
+// TestManifestHangs checks that neither a program that does not end keeps the broker, nor one whose child does not, that
+// nothing of them is left, and that the log says what is waited for.
 func TestManifestHangs(t *testing.T) {
 	sdktest.RequireRoot(t)
+	defer launcher.SetSlowAfter(time.Millisecond)()
 	for name, fails := range map[string]bool{"bad_hang": true, "bad_orphan": true} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			log := make(lines, 1)
+			ctx, cancel := context.WithTimeout(zerolog.New(log).WithContext(t.Context()), 2*time.Second)
 			defer cancel()
 			path := testplugin.Install(t, name)
 			_, err := launcher.ReadManifest(ctx, specOf(path))
@@ -186,8 +189,22 @@ func TestManifestHangs(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			eventually(t, "nothing of it is left", func() bool { return running("bad_") == 0 })
+			if name != "bad_hang" {
+				return
+			}
+			if line := <-log; !strings.Contains(line, "still waiting for its manifest") {
+				t.Errorf("the log says %q", line)
+			}
 		})
 	}
+}
+
+// lines is a log's writer.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
 }
 
 // running counts the processes whose argv[0] has the text.
@@ -232,9 +249,21 @@ func TestStartRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = launcher.Start(spec, manifest, zerolog.Nop())
+			_, err = launcher.Start(t.Context(), spec, manifest, zerolog.Nop())
 			checkError(t, err, append(want, name)...)
 			eventually(t, "nothing of it is left", func() bool { return running(name) == 0 })
 		})
 	}
+}
+
+// TestStartGivenUp starts a program that says nothing, until the context ends.
+func TestStartGivenUp(t *testing.T) {
+	sdktest.RequireRoot(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	path := testplugin.Install(t, "bad_hang")
+	if _, err := launcher.Start(ctx, specOf(path), &wire.Manifest{}, zerolog.Nop()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	eventually(t, "nothing of it is left", func() bool { return running("bad_hang") == 0 })
 }

@@ -71,7 +71,7 @@ func brokerMain(path string) {
 		fmt.Print(err)
 		os.Exit(1)
 	}
-	p, err := launcher.Start(spec, manifest, zerolog.Nop())
+	p, err := launcher.Start(context.Background(), spec, manifest, zerolog.Nop())
 	if err != nil {
 		fmt.Print(err)
 		os.Exit(1)
@@ -94,7 +94,7 @@ func start(t *testing.T, name string) *launcher.Plugin {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := launcher.Start(spec, manifest, zerolog.Nop())
+	p, err := launcher.Start(t.Context(), spec, manifest, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

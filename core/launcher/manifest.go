@@ -6,11 +6,12 @@ import (
 
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // ReadManifest runs the plugin's binary as `PLUGIN manifest`, in a sandbox without any capability, and checks what it
-// prints.
+// prints. The context's log (zerolog) says if that takes long.
 func ReadManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
 	text, err := runManifest(ctx, spec)
 	if err != nil {
@@ -36,5 +37,6 @@ func runManifest(ctx context.Context, spec Spec) ([]byte, error) {
 		return nil, err
 	}
 	defer binary.Close()
-	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary)
+	defer reportSlow(zerolog.Ctx(ctx).With().Str("plugin", spec.Name).Logger(), "its manifest")()
+	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary.File)
 }

@@ -3,6 +3,7 @@
 package launcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,23 +11,21 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
+	protobuf "google.golang.org/protobuf/proto"
 )
 
-const (
-	// steadyAfter is how long a run must last: one that ends sooner counts as a failure.
-	steadyAfter = 30 * time.Second
-	// maxFailures is how many failures in a row are borne: after one more the plugin is disabled.
-	maxFailures = 10
+// steadyAfter is how long a run must last: one that ends sooner makes the pause before the next start longer.
+const steadyAfter = 30 * time.Second
 
-	firstBackoff = 50 * time.Millisecond
-	maxBackoff   = 5 * time.Second
-)
+// maxLingering bounds the killed processes of a plugin that cannot end, because a thread of theirs hangs in the kernel.
+const maxLingering = 4
 
 var (
-	// ErrDisabled means that the plugin failed too often in a row and is not restarted.
-	ErrDisabled = errors.New("the plugin is disabled: it failed too often in a row")
+	// ErrDown means that the plugin does not run, and is not started again before the call's deadline.
+	ErrDown = errors.New("the plugin is down")
 	// ErrRefused means that the plugin refused the container or its settings.
 	ErrRefused = errors.New("the plugin refused to attach the container")
 )
@@ -37,54 +36,102 @@ type Spec struct {
 	Path   string
 	SHA256 string // in hex; empty for any
 	// GRPC makes all calls go over gRPC, like those of a plugin that has no lanes.
-	GRPC bool
+	GRPC  bool
+	Times Times
 }
+
+// Times are how long the launcher waits. A zero one is as usual.
+type Times struct {
+	FirstPause time.Duration // between a steady run and the next start; it doubles with each run that is not steady
+	MaxPause   time.Duration // that it does not exceed
+	Health     time.Duration // without any answer, after which a suspected plugin is killed
+}
+
+// orUsual replaces what is zero.
+func (t Times) orUsual() Times {
+	return Times{
+		FirstPause: cmp.Or(t.FirstPause, 50*time.Millisecond),
+		MaxPause:   cmp.Or(t.MaxPause, 30*time.Second),
+		Health:     cmp.Or(t.Health, 10*time.Second),
+	}
+}
+
+// States of a plugin.
+const (
+	Running    = "running"
+	Starting   = "starting"
+	BackingOff = "backing off" // until Status.NextStart or, without one, until lingering processes end
+	Stopped    = "stopped"
+)
 
 // Status is a plugin's state for an operator.
 type Status struct {
-	Name     string `json:"name"`
-	Version  string `json:"version"`
-	State    string `json:"state"` // running, starting, disabled, stopped
-	PID      int    `json:"pid,omitempty"`
-	Restarts int    `json:"restarts"`
-	Error    string `json:"error,omitempty"` // why it last ended or could not start
+	Name      string    `json:"name"`
+	Version   string    `json:"version"`
+	State     string    `json:"state"`
+	NextStart time.Time `json:"next_start,omitzero"`
+	PID       int       `json:"pid,omitempty"`
+	Restarts  int       `json:"restarts"`
+	Lingering int       `json:"lingering,omitempty"` // killed processes that have not ended
+	Error     string    `json:"error,omitempty"`     // why it last ended or could not start
 }
 
 // Plugin is a running plugin, which is started again if it dies.
 type Plugin struct {
 	spec     Spec
+	binary   *binary // what every run executes
 	manifest *wire.Manifest
 	log      zerolog.Logger
 	hclog    hclog.Logger
 	stop     context.CancelFunc
 	done     chan struct{}
+	ending   sync.WaitGroup // runs whose process is dead
 
-	mu       sync.Mutex
-	current  *process
-	changed  chan struct{} // closed and replaced at each change of current or end
-	end      error         // ErrDisabled, or stopped
-	last     error
-	restarts int
+	mu        sync.Mutex
+	current   *process
+	nextStart time.Time     // not zero: of the pause under way
+	changed   chan struct{} // closed and replaced at each change of what is above, of end or lingering
+	end       error         // stopped
+	last      string        // why a run ended or could not start
+	restarts  int
+	lingering int
 }
 
 var errStopped = errors.New("the plugin is stopped")
 
-// Start starts the plugin and keeps it running until Stop. The first start must succeed.
-func Start(spec Spec, manifest *wire.Manifest, log zerolog.Logger) (*Plugin, error) {
-	log = log.With().Str("plugin", spec.Name).Logger()
-	p := &Plugin{
-		spec: spec, manifest: manifest, log: log, hclog: newHclog(spec.Name, log),
-		done: make(chan struct{}), changed: make(chan struct{}),
-	}
-	first, err := startProcess(spec, manifest, p.hclog)
+// Start starts the plugin and keeps it running until Stop. The first start must succeed; ctx is for that alone.
+func Start(ctx context.Context, spec Spec, manifest *wire.Manifest, log zerolog.Logger) (*Plugin, error) {
+	p, first, err := startFirst(ctx, spec, manifest, log)
 	if err != nil {
 		return nil, fmt.Errorf("start plugin %s: %w", spec.Name, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p.stop = cancel
-	p.set(first, nil)
-	go p.supervise(ctx, first)
+	running, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	go p.supervise(running, first)
 	return p, nil
+}
+
+// startFirst makes a plugin with its first run, which nobody supervises yet.
+func startFirst(ctx context.Context, spec Spec, manifest *wire.Manifest, log zerolog.Logger) (*Plugin, *process, error) {
+	binary, err := openBinary(spec.Path, spec.SHA256)
+	if err != nil {
+		return nil, nil, err
+	}
+	log = log.With().Str("plugin", spec.Name).Logger()
+	p := &Plugin{
+		spec: spec, binary: binary, manifest: manifest, log: log, hclog: newHclog(spec.Name, log),
+		done: make(chan struct{}), changed: make(chan struct{}),
+	}
+	if p.current, err = p.startProcess(ctx); err != nil {
+		binary.Close()
+		return nil, nil, err
+	}
+	return p, p.current, nil
+}
+
+// IsCurrent reports whether Start would start the same: the binary at the path is unchanged, and so is its manifest.
+func (p *Plugin) IsCurrent(spec Spec, manifest *wire.Manifest) bool {
+	return p.spec == spec && protobuf.Equal(p.manifest, manifest) && p.binary.isCurrent()
 }
 
 // Name returns the plugin's name.
@@ -99,33 +146,29 @@ func (p *Plugin) Stop() {
 	<-p.done
 }
 
-// supervise keeps the plugin running, and notes why it gave up.
+// supervise keeps the plugin running until it is stopped.
 func (p *Plugin) supervise(ctx context.Context, current *process) {
 	defer close(p.done)
-	p.finish(p.keepRunning(ctx, current))
+	p.keepRunning(ctx, current)
+	p.ending.Wait()
+	p.binary.Close()
+	p.change(func() { p.end = errStopped })
 }
 
-// keepRunning starts the next run after the end of each, until the plugin is stopped or fails too often.
-func (p *Plugin) keepRunning(ctx context.Context, current *process) error {
-	wait := firstBackoff
-	for failures := 0; ; {
+// keepRunning starts the next run after the end of each, however often, until the plugin is stopped.
+func (p *Plugin) keepRunning(ctx context.Context, current *process) {
+	times := p.spec.Times.orUsual()
+	pause := times.FirstPause
+	for {
 		if p.awaitEnd(ctx, current) {
-			failures, wait = 0, firstBackoff
+			pause = times.FirstPause
 		}
+		p.pause(ctx, min(pause, times.MaxPause))
+		p.awaitRoom(ctx)
 		if ctx.Err() != nil {
-			return errStopped
+			return
 		}
-		if failures++; failures > maxFailures {
-			p.log.Error().Err(p.lastError()).Int("failures", failures).
-				Msg("plugin disabled: it failed too often in a row; its calls get the failure verdict until intercede is restarted or reloaded")
-			return ErrDisabled
-		}
-		p.log.Warn().Err(p.lastError()).Msg("restarting the plugin")
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-		wait = min(wait*3/2, maxBackoff)
+		pause = min(2*pause, times.MaxPause)
 		current = p.restart(ctx)
 	}
 }
@@ -136,67 +179,95 @@ func (p *Plugin) awaitEnd(ctx context.Context, run *process) (steady bool) {
 	if run == nil {
 		return false
 	}
-	var err error
 	select {
 	case <-ctx.Done():
+		p.change(func() { p.current = nil })
+		run.Stop()
 	case <-run.Dead():
-		err = fmt.Errorf("the process %d ended after %v", run.PID, time.Since(run.started).Round(time.Millisecond))
+		p.bury(run)
 	}
-	p.set(nil, err)
-	run.Stop()
 	return time.Since(run.started) >= steadyAfter
+}
+
+// bury gives up a run whose process is dead. Nothing waits for it: if it was killed, it may never be gone.
+func (p *Plugin) bury(run *process) {
+	p.change(func() {
+		p.current = nil
+		p.last = lane.Bound(run.ending().Error())
+	})
+	p.ending.Go(run.Stop)
+	select {
+	case <-run.Gone():
+	default:
+		p.change(func() { p.lingering++ })
+		go func() {
+			<-run.Gone()
+			p.change(func() { p.lingering-- })
+		}()
+	}
+}
+
+// pause waits before the next start, and logs why there is one.
+func (p *Plugin) pause(ctx context.Context, pause time.Duration) {
+	if ctx.Err() != nil {
+		return
+	}
+	next := time.Now().Add(pause)
+	p.change(func() { p.nextStart = next })
+	p.log.Warn().Str("error", p.Status().Error).Time("next_start", next).Msg("the plugin does not run: it is started again")
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
+	p.change(func() { p.nextStart = time.Time{} })
+}
+
+// awaitRoom waits until few enough killed processes of the plugin are left.
+func (p *Plugin) awaitRoom(ctx context.Context) {
+	for {
+		p.mu.Lock()
+		full, changed := p.lingering >= maxLingering, p.changed
+		p.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }
 
 // restart starts the next run; nil if that failed.
 func (p *Plugin) restart(ctx context.Context) *process {
-	if ctx.Err() != nil {
-		return nil
-	}
-	next, err := startProcess(p.spec, p.manifest, p.hclog)
-	p.mu.Lock()
-	p.restarts++
-	p.mu.Unlock()
-	p.set(next, err)
+	next, err := p.startProcess(ctx)
+	p.change(func() {
+		p.current = next
+		p.restarts++
+		if err != nil {
+			p.last = lane.Bound(err.Error())
+		}
+	})
 	return next
 }
 
-// set makes next the current process (nil: none) and wakes those that wait for one.
-func (p *Plugin) set(next *process, err error) {
+// change changes the state and wakes those that wait for that.
+func (p *Plugin) change(state func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.current = next
-	if err != nil {
-		p.last = err
-	}
+	state()
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-func (p *Plugin) finish(end error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.end = end
-	close(p.changed)
-	p.changed = make(chan struct{})
-}
-
-func (p *Plugin) lastError() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
-}
-
-// running returns the current process, and waits for one while the plugin restarts.
+// running returns the current process, and waits for one while the plugin restarts. It does not wait for a start that comes
+// after ctx's deadline.
 func (p *Plugin) running(ctx context.Context) (*process, error) {
 	for {
-		p.mu.Lock()
-		current, changed, end := p.current, p.changed, p.end
-		p.mu.Unlock()
-		if end != nil {
-			return nil, end
-		}
-		if current != nil && !current.IsDead() {
-			return current, nil
+		current, changed, err := p.look(ctx)
+		if current != nil || err != nil {
+			return current, err
 		}
 		select {
 		case <-changed:
@@ -206,21 +277,52 @@ func (p *Plugin) running(ctx context.Context) (*process, error) {
 	}
 }
 
+// look returns the current process, or else what is closed when there may be another, or why that is of no use.
+func (p *Plugin) look(ctx context.Context) (*process, <-chan struct{}, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	deadline, limited := ctx.Deadline()
+	switch {
+	case p.end != nil:
+		return nil, nil, p.end
+	case p.current != nil && !p.current.IsDead():
+		return p.current, nil, nil
+	case p.current == nil && p.lingering >= maxLingering:
+		return nil, nil, fmt.Errorf("%w: %s", ErrDown, p.reason())
+	case limited && p.nextStart.After(deadline):
+		return nil, nil, fmt.Errorf("%w until %s: %s", ErrDown, p.nextStart.Format(time.TimeOnly), p.reason())
+	}
+	return nil, p.changed, nil
+}
+
+// reason says why the plugin last ended, or is not started. The plugin is locked.
+func (p *Plugin) reason() string {
+	if p.lingering < maxLingering {
+		return p.last
+	}
+	return fmt.Sprintf("%s; %d killed processes cannot end, since threads of theirs hang in the kernel: it is started when one has ended",
+		p.last, p.lingering)
+}
+
 // Status returns the plugin's state.
 func (p *Plugin) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Status{Name: p.spec.Name, Version: p.manifest.GetVersion(), State: "starting", Restarts: p.restarts}
-	if p.last != nil {
-		s.Error = p.last.Error()
+	s := Status{
+		Name: p.spec.Name, Version: p.manifest.GetVersion(), State: Starting,
+		NextStart: p.nextStart, Restarts: p.restarts, Lingering: p.lingering, Error: p.reason(),
 	}
 	switch {
-	case p.end == ErrDisabled:
-		s.State = "disabled"
 	case p.end != nil:
-		s.State = "stopped"
+		s.State = Stopped
 	case p.current != nil:
-		s.State, s.PID = "running", p.current.PID
+		s.State, s.PID = Running, p.current.PID
+	case !p.nextStart.IsZero() || p.lingering >= maxLingering:
+		s.State = BackingOff
 	}
 	return s
+}
+
+func (p *Plugin) startProcess(ctx context.Context) (*process, error) {
+	return startProcess(ctx, p.spec, p.binary, p.manifest, p.log, p.hclog)
 }

@@ -11,54 +11,70 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/rs/zerolog"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	protobuf "google.golang.org/protobuf/proto"
 )
 
-const healthTimeout = 2 * time.Second
+// healthInterval is between health checks that fail at once: the connection is broken.
+const healthInterval = 100 * time.Millisecond
+
+// slowAfter is how long a step of a start takes before the log says so.
+var slowAfter = 10 * time.Second
 
 // process is one run of a plugin.
 type process struct {
 	*sandbox.Process
+	log       zerolog.Logger
 	started   time.Time
+	health    time.Duration // see Times
+	answers   atomic.Uint64 // over gRPC
 	suspected atomic.Bool
+	silent    atomic.Bool // it was killed because it did not answer
 }
 
 // startProcess starts the plugin and makes sure that it is the one whose manifest was read.
-func startProcess(spec Spec, manifest *wire.Manifest, log hclog.Logger) (*process, error) {
-	binary, err := openBinary(spec.Path, spec.SHA256)
-	if err != nil {
+func startProcess(
+	ctx context.Context, spec Spec, binary *binary, manifest *wire.Manifest, log zerolog.Logger, hclog hclog.Logger,
+) (*process, error) {
+	if err := binary.check(spec.SHA256); err != nil {
 		return nil, err
 	}
-	defer binary.Close()
-	run, err := sandbox.Start(sandbox.Plugin{
-		Name: spec.Name, Path: spec.Path, Binary: binary, Capabilities: manifest.GetCapabilities(), Log: log,
+	defer reportSlow(log, "its start")()
+	run, err := sandbox.Start(ctx, sandbox.Plugin{
+		Name: spec.Name, Path: spec.Path, Binary: binary.File, Capabilities: manifest.GetCapabilities(), Log: hclog,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p := &process{Process: run, started: time.Now()}
-	if err := p.prepare(spec, manifest); err != nil {
+	p := &process{Process: run, log: log, started: time.Now(), health: spec.Times.orUsual().Health}
+	if err := p.prepare(ctx, spec, manifest); err != nil {
 		p.Stop()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *process) prepare(spec Spec, manifest *wire.Manifest) error {
-	if err := p.compareManifest(manifest); err != nil {
+// reportSlow logs what of the plugin is waited for, unless the returned function is called soon.
+func reportSlow(log zerolog.Logger, what string) (done func() bool) {
+	return time.AfterFunc(slowAfter, func() { log.Warn().Msgf("the plugin is slow: still waiting for %s", what) }).Stop
+}
+
+func (p *process) prepare(ctx context.Context, spec Spec, manifest *wire.Manifest) error {
+	if err := p.compareManifest(ctx, manifest); err != nil {
 		return err
 	}
 	if spec.GRPC {
 		return nil
 	}
-	return p.OpenLanes()
+	return p.OpenLanes(ctx)
 }
 
-func (p *process) compareManifest(want *wire.Manifest) error {
-	ctx, cancel := context.WithTimeout(context.Background(), sandbox.StartTimeout)
+func (p *process) compareManifest(ctx context.Context, want *wire.Manifest) error {
+	ctx, cancel := context.WithTimeout(ctx, sandbox.StartTimeout)
 	defer cancel()
 	got, err := p.RPC.Manifest(ctx, &wire.ManifestRequest{})
 	if err != nil {
@@ -70,27 +86,70 @@ func (p *process) compareManifest(want *wire.Manifest) error {
 	return nil
 }
 
-// suspectAfter suspects the plugin if the error means that it missed a deadline, or that its connection is broken.
-func (p *process) suspectAfter(err error, log hclog.Logger) {
-	code := status.Code(err)
-	if errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Unavailable {
-		p.suspect(log)
+// learn notes what the end of a gRPC call says of the process: that it answers, if only with an error, or may not.
+func (p *process) learn(ctx context.Context, err error) {
+	cause := context.Cause(ctx)
+	switch {
+	case err == nil, cause == nil && !meansSilence(err):
+		p.answers.Add(1)
+	case meansSilence(cause), meansSilence(err):
+		p.suspect()
 	}
 }
 
-// suspect kills a plugin that does not answer a health check either. One that is only slow lives on.
-func (p *process) suspect(log hclog.Logger) {
+// meansSilence reports whether the error means that the plugin missed a deadline, or that its connection is broken.
+func meansSilence(err error) bool {
+	code := status.Code(err)
+	return errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Unavailable
+}
+
+// suspect kills a plugin that from now on answers neither a call nor a health check. One that is only slow lives on.
+func (p *process) suspect() {
 	if !p.suspected.CompareAndSwap(false, true) {
 		return
 	}
 	go func() {
 		defer p.suspected.Store(false)
-		ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
-		defer cancel()
-		_, err := grpc_health_v1.NewHealthClient(p.Conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
-		if err != nil && !p.IsDead() {
-			log.Error("the plugin does not answer a health check: killing it", "pid", p.PID, "error", err)
+		before := p.heard()
+		switch {
+		case p.answersHealthCheck(), p.IsDead():
+		case p.heard() != before:
+			p.log.Warn().Int("pid", p.PID).Msgf("the plugin is slow: it answered calls, but no health check for %v", p.health)
+		default:
+			p.silent.Store(true)
 			p.Kill()
 		}
 	}()
+}
+
+// heard counts what the plugin has said.
+func (p *process) heard() uint64 { return p.Lanes.Received() + p.answers.Load() }
+
+// answersHealthCheck reports whether the plugin answers a health check in time.
+func (p *process) answersHealthCheck() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), p.health)
+	defer cancel()
+	client := grpc_health_v1.NewHealthClient(p.Conn)
+	for {
+		request := &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName}
+		if _, err := client.Check(ctx, request, grpc.WaitForReady(true)); err == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-p.Dead():
+			return false
+		case <-time.After(healthInterval):
+		}
+	}
+}
+
+// ending says how the run ended, which is dead.
+func (p *process) ending() error {
+	lasted := time.Since(p.started).Round(time.Millisecond)
+	if p.silent.Load() {
+		return fmt.Errorf("the process %d answered no call and no health check for %v: it was killed after %v", p.PID, p.health, lasted)
+	}
+	return fmt.Errorf("the process %d ended after %v", p.PID, lasted)
 }

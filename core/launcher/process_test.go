@@ -207,21 +207,35 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestRestartAfterReplacement replaces the binary by another while the plugin runs: the next run is refused until the
-// first binary is back.
+// TestRestartAfterReplacement removes and replaces the binary while the plugin runs: the next run is of the first one.
 func TestRestartAfterReplacement(t *testing.T) {
 	t.Parallel()
 	p := start(t, "trial")
 	path := manifestPath(t, p)
-	if err := os.Rename(path, path+".old"); err != nil {
-		t.Fatal(err)
+	spec := specOf(path)
+	if !p.IsCurrent(spec, p.Manifest()) {
+		t.Error("the plugin is not what would be started")
 	}
-	kill(t, p.Status().PID, unix.SIGKILL)
-	eventually(t, "the restart fails", func() bool { return strings.Contains(p.Status().Error, "no such file") })
-	if err := os.Rename(path+".old", path); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"removed", "replaced"} {
+		os.Remove(path)
+		if name == "replaced" {
+			if err := os.WriteFile(path, []byte("#!/bin/false\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		restarts := p.Status().Restarts
+		kill(t, p.Status().PID, unix.SIGKILL)
+		eventually(t, "it runs again when its binary was "+name, func() bool {
+			s := p.Status()
+			return s.State == launcher.Running && s.Restarts > restarts
+		})
+		if err := p.NewSession(&wire.Container{Id: name}, `{"gate":"","refuse":"","attach":"","switch":""}`).Attach(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if p.IsCurrent(spec, p.Manifest()) {
+			t.Errorf("the binary was %s, and is the same", name)
+		}
 	}
-	eventually(t, "it runs again", func() bool { return p.Status().State == "running" })
 }
 
 // manifestPath is where the plugin's binary is: argv[0] of its process.

@@ -121,6 +121,7 @@ func (s *Session) attach(ctx context.Context, a *attempt, done chan<- struct{}) 
 	defer s.finish(a)
 	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
 	response, err := a.process.RPC.Attach(ctx, request)
+	a.process.learn(ctx, err)
 	switch {
 	case err != nil:
 		a.err = classify(ctx, a.process, err)
@@ -129,7 +130,6 @@ func (s *Session) attach(ctx context.Context, a *attempt, done chan<- struct{}) 
 	}
 	close(done)
 	if err != nil {
-		a.process.suspectAfter(err, s.plugin.hclog)
 		s.detach(a) // the plugin may have attached it all the same
 	}
 }
@@ -144,8 +144,8 @@ func (s *Session) finish(a *attempt) {
 
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response
 // carries. The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at
-// the latest. The error wraps lane.ErrDied, ErrDisabled, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's
-// cause, or says how the plugin failed.
+// the latest; at once, if the plugin is down and not started again before the deadline. The error wraps lane.ErrDied,
+// ErrDown, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
 func (s *Session) Handle(
 	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int,
 ) (*wire.Response, *lane.Descriptor, error) {
@@ -159,8 +159,8 @@ func (s *Session) Handle(
 	}
 	d.Notification.Session = a.id
 	response, added, err := l.Handle(ctx, d, caller, time.Now().Add(timeout))
-	if err != nil {
-		a.process.suspectAfter(err, s.plugin.hclog)
+	if meansSilence(err) {
+		a.process.suspect()
 	}
 	return response, added, err
 }
@@ -190,14 +190,11 @@ func (s *Session) handleByStream(
 	}
 	n.Session = a.id
 	response, added, err := lane.OverStream(ctx, a.process.RPC, n, caller, a.process.Descriptor)
-	if err == nil {
-		return response, added, nil
+	a.process.learn(ctx, err)
+	if err != nil {
+		return nil, nil, classify(ctx, a.process, err)
 	}
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
-	}
-	a.process.suspectAfter(err, s.plugin.hclog)
-	return nil, nil, classify(ctx, a.process, err)
+	return response, added, nil
 }
 
 // classify turns what a call returned into one of Handle's errors. A plugin's death shows as a broken connection before

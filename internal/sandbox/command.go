@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"encoding/json"
 	"hash/fnv"
 	"io"
@@ -19,19 +20,18 @@ func UserID(name string) int {
 	return 2_000_200_000 + int(hash.Sum32()%100_000_000)
 }
 
-// command is what becomes the plugin with these restrictions, see Init.
-func command(r restrictions, binary *os.File) (*exec.Cmd, error) {
+// command is what becomes the plugin with these restrictions, see Init. It is killed if ctx ends.
+func command(ctx context.Context, r restrictions, binary *os.File) (*exec.Cmd, error) {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	return &exec.Cmd{
-		Path:       "/proc/self/exe",
-		Args:       []string{sandboxName, string(text)},
-		Env:        []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
-		Dir:        "/",
-		ExtraFiles: []*os.File{binary},
-		// No network, and none of the abstract sockets and System V objects of the host.
-		SysProcAttr: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC},
-	}, nil
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{sandboxName, string(text)}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{binary}
+	// No network, and none of the abstract sockets and System V objects of the host.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC}
+	return cmd, nil
 }

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	manifestTimeout = 10 * time.Second
-	maxManifest     = 1 << 20 // bytes
+	manifestTimeout = 60 * time.Second // on a busy host
+	maxManifest     = 1 << 20          // bytes
 )
 
 // PrintManifest runs the plugin's binary as `PLUGIN manifest`, without any capability, and returns what it prints.
 func PrintManifest(ctx context.Context, name, path string, binary *os.File) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
 	defer cancel()
-	cmd, err := command(restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name)}, binary)
+	cmd, err := command(ctx, restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name)}, binary)
 	if err != nil {
 		return nil, err
 	}
@@ -37,17 +37,15 @@ func PrintManifest(ctx context.Context, name, path string, binary *os.File) ([]b
 	return stdout.Bytes(), nil
 }
 
-// runFor runs the command and kills it when the context ends. The command is killed too when the thread that started it
-// ends, see becomePlugin.
+// runFor runs the command, which ends with the context. It is killed too when the thread that started it ends, see
+// becomePlugin.
 func runFor(ctx context.Context, cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
-	defer stop()
-	cmd.WaitDelay = time.Second
 	err := cmd.Wait()
 	if ctx.Err() != nil {
 		return fmt.Errorf("it does not end: %w", ctx.Err())

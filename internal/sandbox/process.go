@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// StartTimeout bounds each step of a start.
-	StartTimeout = 10 * time.Second
+	// StartTimeout bounds each step of a start, which takes long on a busy host.
+	StartTimeout = 60 * time.Second
 	// stopGrace is how long a plugin may take to end by itself.
 	stopGrace = 3 * time.Second
 	// maxHeader bounds the text of an error, which gRPC carries in a header, in bytes.
@@ -55,30 +55,38 @@ type Process struct {
 
 	lanesControl *lane.End
 
-	dead     chan struct{} // closed when the process is gone
+	gone     chan struct{} // closed when the process is gone
+	dead     chan struct{} // closed when the process is gone, or was killed
+	die      func()        // closes dead
 	stopOnce sync.Once
 }
 
-// Start starts the plugin in its sandbox and connects to it.
-func Start(plugin Plugin) (*Process, error) {
+// Start starts the plugin in its sandbox and connects to it, unless ctx ends before.
+func Start(ctx context.Context, plugin Plugin) (*Process, error) {
 	// Who reads end of file from its end has lost the other.
 	ours, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM|unix.SOCK_NONBLOCK, "lifeline")
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &Process{dead: make(chan struct{})}
+	p := &Process{gone: make(chan struct{}), dead: make(chan struct{})}
+	p.die = sync.OnceFunc(func() { close(p.dead) })
+	starting, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, giveUp)()
 	started := make(chan error)
 	go func() {
 		// When the thread that started it ends, the kernel kills the plugin (PR_SET_PDEATHSIG, see becomePlugin).
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer ours.Close()
-		started <- p.start(plugin, theirs)
+		started <- p.start(starting, plugin, theirs)
 		p.awaitDeath()
 	}()
 	if err := <-started; err != nil {
 		p.Stop()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%s: %w", plugin.Path, context.Cause(ctx))
+		}
 		return nil, err
 	}
 	return p, nil
@@ -86,7 +94,8 @@ func Start(plugin Plugin) (*Process, error) {
 
 // awaitDeath returns when the process is gone: a pidfd is then readable (pidfd_open(2)).
 func (p *Process) awaitDeath() {
-	defer close(p.dead)
+	defer p.die()
+	defer close(p.gone)
 	p.withPidfd(func(pidfd int) {
 		poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 		for {
@@ -97,9 +106,10 @@ func (p *Process) awaitDeath() {
 	})
 }
 
-func (p *Process) start(spec Plugin, lifeline *os.File) error {
+// start starts the process, which is killed if ctx ends.
+func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) error {
 	id := UserID(spec.Name)
-	cmd, err := command(restrictions{Name: spec.Path, ID: id, Capabilities: spec.Capabilities, Lifeline: true}, spec.Binary)
+	cmd, err := command(ctx, restrictions{Name: spec.Path, ID: id, Capabilities: spec.Capabilities, Lifeline: true}, spec.Binary)
 	if err != nil {
 		return err
 	}
@@ -162,8 +172,8 @@ func (p *Process) start(spec Plugin, lifeline *os.File) error {
 }
 
 // OpenLanes asks the plugin whether it takes lanes. One in another language may not know of them.
-func (p *Process) OpenLanes() error {
-	ctx, cancel := context.WithTimeout(context.Background(), StartTimeout)
+func (p *Process) OpenLanes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
 	answer, err := p.RPC.OpenLanes(ctx, &wire.OpenLanesRequest{})
 	if err != nil && status.Code(err) != codes.Unimplemented {
@@ -211,15 +221,20 @@ func (p *Process) withPidfd(fn func(pidfd int)) error {
 	return nil
 }
 
-// Kill kills the process, which is dead a moment later.
+// Kill kills the process, which counts as dead at once. It is gone a moment later, or not at all while a thread of it hangs
+// in the kernel.
 func (p *Process) Kill() {
 	p.withPidfd(func(pidfd int) { unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })
+	p.die()
 }
 
-// Dead is closed when the process is gone.
+// Gone is closed when the process is gone.
+func (p *Process) Gone() <-chan struct{} { return p.gone }
+
+// Dead is closed when the process is gone, or was killed.
 func (p *Process) Dead() <-chan struct{} { return p.dead }
 
-// IsDead reports whether the process is known to be gone.
+// IsDead reports whether the process is known to be gone, or was killed.
 func (p *Process) IsDead() bool {
 	select {
 	case <-p.dead:

@@ -154,7 +154,7 @@ func (p *processes) start() {
 	}
 	defer binary.Close()
 	log := hclog.New(&hclog.LoggerOptions{Name: manifest.Name, Level: hclog.Warn, Output: os.Stderr})
-	p.process, p.err = sandbox.Start(sandbox.Plugin{
+	p.process, p.err = sandbox.Start(context.Background(), sandbox.Plugin{
 		Name: manifest.Name, Path: wire.BinaryPrefix + manifest.Name, Binary: binary, Capabilities: manifest.Capabilities, Log: log,
 	})
 	if p.err != nil {
@@ -162,7 +162,7 @@ func (p *processes) start() {
 	}
 	p.plugin = &plugin{rpc: p.process.RPC, lanes: &p.process.Lanes, pid: p.process.PID, take: p.process.Descriptor}
 	if p.err = p.plugin.askManifest(); p.err == nil && os.Getenv(transportEnv) != "grpc" {
-		p.err = p.process.OpenLanes()
+		p.err = p.process.OpenLanes(context.Background())
 	}
 }
 

@@ -66,7 +66,7 @@ func (b *bench) openMount(ctx context.Context, pluginDir string, log zerolog.Log
 	if err != nil {
 		return err
 	}
-	engine, err := daemon.Start(setup, log)
+	engine, err := daemon.Start(ctx, setup, log)
 	if err != nil {
 		return err
 	}

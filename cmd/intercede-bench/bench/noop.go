@@ -28,7 +28,7 @@ func startNoop(ctx context.Context, settings config.Broker, overGRPC bool, log z
 	if err != nil {
 		return nil, err
 	}
-	plugin, err := launcher.Start(spec, manifest, log)
+	plugin, err := launcher.Start(ctx, spec, manifest, log)
 	if err != nil {
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func (b *bench) open(ctx context.Context, setup *daemon.Setup, log zerolog.Logge
 	if err := b.openNoop(ctx, setup.Policy.Broker, log); err != nil {
 		return err
 	}
-	if err := b.openPlugins(setup, log); err != nil {
+	if err := b.openPlugins(ctx, setup, log); err != nil {
 		return err
 	}
 	if err := b.openMount(ctx, setup.Policy.Broker.PluginDir, log); err != nil {
@@ -171,8 +171,8 @@ func (b *bench) openNoop(ctx context.Context, settings config.Broker, log zerolo
 }
 
 // openPlugins starts the plugins of the config, all of which each of its rows has, as its containers would.
-func (b *bench) openPlugins(setup *daemon.Setup, log zerolog.Logger) error {
-	engine, err := daemon.Start(setup, log)
+func (b *bench) openPlugins(ctx context.Context, setup *daemon.Setup, log zerolog.Logger) error {
+	engine, err := daemon.Start(ctx, setup, log)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func compare(ctx context.Context, setup *daemon.Setup, shown []example, options 
 	if options.Filter, err = filter.Program(setup.Manifests, run.ReservedSyscalls()); err != nil {
 		return nil, err
 	}
-	engine, err := daemon.Start(setup, log)
+	engine, err := daemon.Start(ctx, setup, log)
 	if err != nil {
 		return nil, err
 	}

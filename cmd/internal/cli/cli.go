@@ -2,10 +2,13 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 )
 
@@ -39,7 +42,9 @@ func Execute(root *cobra.Command) int {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Usagef("%w\nTry '%s --help'", err, c.CommandPath())
 	})
-	err := root.Execute()
+	// Until a command has a log of its own.
+	log := zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.RFC3339}).With().Timestamp().Logger()
+	err := root.ExecuteContext(log.WithContext(context.Background()))
 	var exit *ExitError
 	switch {
 	case err == nil:

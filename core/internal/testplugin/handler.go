@@ -183,7 +183,7 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 	case Allocate:
 		return sdk.Return(0), allocate(int(a) << 20)
 	case CloseServer:
-		return sdk.Return(0), closeSockets()
+		return sdk.Return(0), closeSockets(a != 0)
 	case Identify:
 		return sdk.Return(int64(os.Getpid())), nil
 	}
@@ -209,12 +209,17 @@ func allocate(n int) error {
 	return nil
 }
 
-// closeSockets shuts the process's sockets down, the lifeline excepted.
-func closeSockets() error {
+// closeSockets shuts the process's sockets down, the lifeline excepted, and its lanes if they are kept.
+func closeSockets(keepLanes bool) error {
 	for fd := 5; fd < 100; fd++ {
-		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && kind == unix.AF_UNIX {
-			unix.Shutdown(fd, unix.SHUT_RDWR)
+		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		if err != nil || domain != unix.AF_UNIX {
+			continue
 		}
+		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind == unix.SOCK_SEQPACKET && keepLanes {
+			continue
+		}
+		unix.Shutdown(fd, unix.SHUT_RDWR)
 	}
 	return nil
 }

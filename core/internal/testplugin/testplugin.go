@@ -37,7 +37,7 @@ const (
 	Ignore                    // until the gate opens, whatever the context
 	Shout                     // register 1 lines of 1000 bytes on standard output, error and descriptor 2 each, and value 0
 	Allocate                  // register 1 MiB, written to, and value 0
-	CloseServer               // closes every socket of the process: it lives on, and nobody reaches it
+	CloseServer               // closes every socket of the process, but its lanes if register 1 is set; it lives on
 	Identify                  // value: the process id
 )
 
