@@ -267,3 +267,21 @@ func TestStartGivenUp(t *testing.T) {
 	}
 	eventually(t, "nothing of it is left", func() bool { return running("bad_hang") == 0 })
 }
+
+// TestStartSaysWhy starts a plugin that ends before it serves: the error is what its process said.
+func TestStartSaysWhy(t *testing.T) {
+	sdktest.RequireRoot(t)
+	spec := specOf(testplugin.Install(t, "trial"))
+	manifest, err := launcher.ReadManifest(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest.Capabilities = []string{"CAP_SYSCHROOT"}
+	p, err := launcher.Start(t.Context(), spec, manifest, zerolog.Nop())
+	if err == nil {
+		p.Stop()
+	}
+	if err == nil || !strings.Contains(err.Error(), `ended before it served: starting a plugin: capability "CAP_SYSCHROOT"`) {
+		t.Errorf("got %v", err)
+	}
+}

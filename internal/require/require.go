@@ -17,7 +17,7 @@ const strictEnv = "INTERCEDE_TEST_STRICT"
 func Lacking(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv(strictEnv) == "1" {
-		t.Fatalf(format+" (and "+strictEnv+"=1)", args...)
+		t.Fatalf(format+": a failure, since "+strictEnv+"=1", args...)
 	}
 	t.Skipf(format, args...)
 }

@@ -131,6 +131,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		fmt.Sprintf("%s=%d", wire.LifelineEnv, lifelineFD),
 		fmt.Sprintf("%s=%s", plugin.EnvUnixSocketDir, p.socketDir),
 		"TMPDIR="+p.socketDir)
+	var words lastWords
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake,
 		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: grpcClient{}}},
@@ -139,6 +140,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		SkipHostEnv:      true,
 		StartTimeout:     StartTimeout,
 		Logger:           spec.Log,
+		Stderr:           &words,
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
 			grpc.WithMaxHeaderListSize(maxHeader),
@@ -151,7 +153,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		p.pidfd = os.NewFile(uintptr(pidfd), "pidfd of a plugin")
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", spec.Path, err)
+		return p.startError(ctx, spec.Path, &words, err)
 	}
 	if address.Network() != "unix" || filepath.Dir(address.String()) != p.socketDir {
 		return fmt.Errorf("%s: serves on %s %q: want a socket in its own folder, %s", spec.Path, address.Network(), address, p.socketDir)
@@ -169,6 +171,16 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	p.RPC = wire.NewPluginClient(p.Conn)
 	p.PID = p.client.ReattachConfig().Pid
 	return nil
+}
+
+// startError makes the error of a plugin that does not serve: what it said itself says more than what go-plugin makes of its
+// end.
+func (p *Process) startError(ctx context.Context, path string, words *lastWords, err error) error {
+	p.stopClient() // waits for its last words
+	if said := words.String(); said != "" && ctx.Err() == nil {
+		return fmt.Errorf("%s ended before it served: %s", path, said)
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }
 
 // OpenLanes asks the plugin whether it takes lanes. One in another language may not know of them.

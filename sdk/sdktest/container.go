@@ -57,7 +57,7 @@ type Container struct {
 func NewContainer(t testing.TB, h sdk.Handler, options ...Option) *Container {
 	t.Helper()
 	if !mainCalled {
-		t.Fatal("sdktest: the package needs: func TestMain(m *testing.M) { sdktest.Main(m) }")
+		t.Fatal("sdktest: the package needs: func TestMain(m *testing.M) { sdktest.Main(m, HANDLER) }")
 	}
 	RequireRoot(t)
 	config := config{deadline: defaultDeadline}

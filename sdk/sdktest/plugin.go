@@ -126,8 +126,21 @@ func pluginOf(t testing.TB, h sdk.Handler) *plugin {
 		}
 		return p.plugin
 	}
-	t.Fatalf("sdktest: %T is not a handler that Main was given: give it to Main, which has it run in the sandbox that production has, or wrap it in InProcess", h)
+	t.Fatalf("sdktest: %T %+v is not a handler that Main was given (%s): give it to Main, which has it run in the sandbox that production has, "+
+		"or wrap it in InProcess", h, h, registeredTypes())
 	return nil
+}
+
+// registeredTypes names the types of the handlers that Main was given.
+func registeredTypes() string {
+	var types []string
+	for _, p := range registered {
+		types = append(types, fmt.Sprintf("%T", p.handler))
+	}
+	if len(types) == 0 {
+		return "none"
+	}
+	return strings.Join(types, ", ")
 }
 
 // becomePlugin serves a registered handler if this process was started to be its plugin, and does not return then.

@@ -113,3 +113,10 @@ case third
 		t.Errorf("levels: %v", levels)
 	}
 }
+
+// TestScriptOfPluginThatTakesItsPreamble has a plugin that is asked about what the runner itself does before a case.
+func TestScriptOfPluginThatTakesItsPreamble(t *testing.T) {
+	h := sdktest.InProcess(newHandler(always(sdk.Continue()),
+		sdk.Syscall{Name: "umask"}, sdk.Syscall{Name: "mkdir"}, sdk.Syscall{Name: "chdir"}))
+	sdktest.RunScript(t, t, h, sdktest.Scripts{}, "case one\n\tsys mkdir s:d 0755 = ok continue\n\tsys mkdir s:d 0755 = EEXIST continue")
+}
