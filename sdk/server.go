@@ -29,6 +29,7 @@ type server struct {
 
 	mu       sync.Mutex
 	sessions map[uint64]*attached
+	running  int // calls of all sessions
 }
 
 // attached is a container's session and how many calls are in it.
@@ -39,10 +40,15 @@ type attached struct {
 	count     int // of those running, guarded by server.mu
 }
 
-// maxRunning bounds the calls of one container that a handler has at once. The broker's limits keep a container far below
-// it, unless its calls hang beyond their deadlines, as a filesystem that it serves itself can make them: each costs a
-// thread then.
-const maxRunning = 1024
+// The broker's limits keep a container far below these bounds, unless its calls hang beyond their deadlines, as a filesystem
+// that it serves itself can make them. Each then costs a thread and up to five descriptors, until that filesystem ends.
+const (
+	// maxRunning bounds the calls of one container that a handler has at once.
+	maxRunning = 256
+	// maxRunningAll is how many calls of all containers a handler has before no container may have more than maxShare.
+	maxRunningAll = 1024
+	maxShare      = 64
+)
 
 func init() {
 	serving.New = func(handler any) (serving.Server, error) { return newServer(handler.(Handler)) }
@@ -123,13 +129,15 @@ func (s *server) enter(id uint64) (*attached, func(), error) {
 	if a == nil {
 		return nil, nil, status.Errorf(codes.NotFound, "session %d is not attached", id)
 	}
-	if a.count >= maxRunning {
+	if a.count >= maxRunning || s.running >= maxRunningAll && a.count >= maxShare {
 		return nil, nil, status.Errorf(codes.ResourceExhausted, "%d calls of container %s are being handled, some of which seem to hang", a.count, a.container.ID)
 	}
+	s.running++
 	a.count++
 	a.running.Add(1)
 	return a, func() {
 		s.mu.Lock()
+		s.running--
 		a.count--
 		s.mu.Unlock()
 		a.running.Done()

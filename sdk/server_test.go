@@ -326,3 +326,35 @@ func TestSettingsDecode(t *testing.T) {
 		}
 	}
 }
+
+// TestRunningIsBounded has calls that never end: a container has fewer of them where all containers have many.
+func TestRunningIsBounded(t *testing.T) {
+	s, err := newServer(&trial{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(id uint64) (calls int) {
+		reply, err := s.Attach(t.Context(), &wire.AttachRequest{Session: id, SettingsJson: "{}"})
+		if err != nil || reply.GetRefused() != "" {
+			t.Fatalf("attach: %v, %v", reply, err)
+		}
+		for {
+			if _, _, err := s.enter(id); err != nil {
+				if status.Code(err) != codes.ResourceExhausted {
+					t.Fatalf("got %v", err)
+				}
+				return calls
+			}
+			calls++
+		}
+	}
+	for id := range uint64(maxRunningAll/maxRunning + 2) {
+		want := maxRunning
+		if id*maxRunning >= maxRunningAll {
+			want = maxShare
+		}
+		if got := fill(id + 1); got != want {
+			t.Errorf("container %d has %d calls, want %d", id+1, got, want)
+		}
+	}
+}

@@ -143,7 +143,7 @@ func (j job) setgidPower(dir int) (target.Capabilities, error) {
 
 // pathErrno is what the kernel says of the caller's path, or else the plugin's failure.
 func pathErrno(err error) (unix.Errno, error) {
-	if errno := toErrno(err); errno != 0 && !errors.Is(err, os.ErrProcessDone) {
+	if errno := toErrno(err); errno != 0 && !errors.Is(err, os.ErrProcessDone) && !target.IsShortage(err) {
 		return errno, nil
 	}
 	return 0, err

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -169,7 +170,7 @@ func isRefusal(err error) bool {
 // refuse turns the kernel's errno on what the caller gave into the caller's; other errors stay the plugin's failures.
 func refuse(err error) error {
 	var errno unix.Errno
-	if err == nil || isRefusal(err) || errors.Is(err, os.ErrProcessDone) || !errors.As(err, &errno) {
+	if err == nil || isRefusal(err) || errors.Is(err, os.ErrProcessDone) || target.IsShortage(err) || !errors.As(err, &errno) {
 		return err
 	}
 	return refusal{errno}

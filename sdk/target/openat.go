@@ -63,6 +63,12 @@ func (t *Target) openAt(ctx context.Context, dir int, path string, flags int, ac
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// IsShortage reports whether an error means that this process, or the host, has no descriptors or memory left. That is not an
+// answer to what the caller asked.
+func IsShortage(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
 // openError tells the errno of the path from what failed before.
 func openError(ctx context.Context, err error) error {
 	var failed *StepError
