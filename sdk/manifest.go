@@ -43,7 +43,7 @@ type Syscall struct {
 	Reads []Read
 }
 
-// Argument says how an argument is shown in logs. What a declared read copied is shown in the place of its pointer.
+// Argument says how an argument is shown in logs. What a declared read copied is shown instead of its pointer.
 type Argument struct {
 	Name   string
 	Format Format

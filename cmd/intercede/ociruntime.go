@@ -63,7 +63,7 @@ A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" w
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&options.Config, "config", cli.DefaultConfig, "config `FILE`")
-	c.Flags().StringVar(&options.Runtime, runtimeFlag, "", "`NAME` or path of the runtime, in the place of the config's oci_runtime.runtime")
+	c.Flags().StringVar(&options.Runtime, runtimeFlag, "", "`NAME` or path of the runtime, instead of the config's oci_runtime.runtime")
 	return c
 }
 

@@ -83,7 +83,7 @@ func (d *described) register(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&d.description.ID, "id", "", "`ID` of the described container")
 	f.StringVar(&d.description.Runtime, "runtime", config.RuntimeOCI, "`KIND` of what delivers its listener: oci, lxc or run")
-	f.StringVar(&d.description.Name, "name", "", "its `NAME`, in the place of what its annotations say")
+	f.StringVar(&d.description.Name, "name", "", "its `NAME`, instead of what its annotations say")
 	f.StringVar(&d.description.Image, "image", "", "`NAME` of its image, likewise")
 	f.StringArrayVar(&d.annotations, "annotation", nil, "an annotation `K=V` of it, may be repeated")
 	f.StringArrayVar(&d.labels, "label", nil, "a label `K=V` of it, may be repeated")

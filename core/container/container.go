@@ -92,7 +92,7 @@ func (c *Container) read(process *target.Target, proc string) error {
 }
 
 // findInit finds the container's init: the first process of the pid namespace that the process is in. An exec session
-// names another process than init, and some runtimes give its pid in the place of init's.
+// names another process than init, and some runtimes give its pid instead of init's.
 func findInit(process *target.Target) (int, error) {
 	credentials, err := process.Credentials()
 	if err != nil {

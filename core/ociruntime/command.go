@@ -10,7 +10,7 @@ import (
 type command struct {
 	name      string // "create", "run" ...; empty: there is none
 	bundle    string // of create and run; empty: the working directory
-	config    string // of create and run, crun's --config: a file in the place of the bundle's config.json
+	config    string // of create and run, crun's --config: a file instead of the bundle's config.json
 	id        string // of create and run
 	logTo     string // as --log has it
 	logFormat string // likewise

@@ -174,7 +174,7 @@ func (f *configFile) intercept(wanted *control.Interception, waitKillable func()
 	return nil
 }
 
-// replace puts a new file with the same owner and mode in the place of the old one.
+// replace replaces a file by a new one with the same owner and mode.
 func (f *configFile) replace(text []byte) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(f.path), ".config.json-")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // span is where a JSON value stands in a text.
 type span struct{ start, end int }
 
-// replaceSeccomp puts the JSON value in the place of linux.seccomp of a config.json; all else stays byte for byte. An error
+// replaceSeccomp replaces linux.seccomp of a config.json by the JSON value; all else stays byte for byte. An error
 // says that the text has no object "linux", or that runtimes could differ about which of several keys they read.
 func replaceSeccomp(text, value []byte) ([]byte, error) {
 	linux, err := member(text, span{0, len(text)}, "linux")

@@ -18,7 +18,7 @@ import (
 // Options are what the command line of intercede itself says.
 type Options struct {
 	Config  string // path of the config file
-	Runtime string // in the place of the config's oci_runtime.runtime, as config.CheckOCIRuntime accepts it; empty: that
+	Runtime string // instead of the config's oci_runtime.runtime, as config.CheckOCIRuntime accepts it; empty: that
 }
 
 // Exec prepares the bundle, where args create a container, and becomes the real runtime. It returns only with an error,
@@ -81,7 +81,7 @@ func (s settings) prepare(ctx context.Context, c command) error {
 func (s settings) ask(ctx context.Context, file *configFile, id string) (*control.Interception, error) {
 	wanted, err := control.GetInterception(ctx, s.control, file.describe(id))
 	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w: the engines of other users than root take a seccomp profile in the place of this runtime", err)
+		err = fmt.Errorf("%w: the engines of other users than root take a seccomp profile instead of this runtime", err)
 	}
 	if err == nil && len(wanted.Manifests) == 0 {
 		return wanted, nil

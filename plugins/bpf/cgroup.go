@@ -114,7 +114,7 @@ func (c *cgroup) holds(dir int) (bool, error) {
 	return inside, err
 }
 
-// overridden reports whether a program attached to the cgroup, which this one holds, would take effect in the place of one
+// overridden reports whether a program attached to the cgroup, which this one holds, would take effect instead of one
 // that is attached above it.
 func (c *cgroup) overridden(dir int) (bool, error) {
 	start, err := identify(dir)

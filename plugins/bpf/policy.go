@@ -57,7 +57,7 @@ func checkProgram(insns []byte) error {
 // insnSource is the source register of an instruction's registers byte: bit fields, which follow the byte order.
 func insnSource(registers byte) byte { return registers >> 4 }
 
-// overrides reports whether a program attached below a cgroup in this state would take effect in the place of the cgroup's own
+// overrides reports whether a program attached below a cgroup in this state would take effect instead of the cgroup's own
 // (compute_effective_progs, kernel/bpf/cgroup.c): only those of BPF_F_ALLOW_MULTI run beside the ones below them.
 func overrides(above attached) bool {
 	return len(above.programs) > 0 && above.flags&unix.BPF_F_ALLOW_MULTI == 0

@@ -121,7 +121,7 @@ func (f *fsContext) close() {
 	}
 }
 
-// becomeMount keeps the mount that was made from the context, in the place of all else.
+// becomeMount keeps the mount that was made from the context, instead of all else.
 func (c *contexts) becomeMount(f *fsContext, m *made) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
