@@ -49,7 +49,8 @@ func TestBinaryRefused(t *testing.T) {
 		sum  string
 		want []string
 	}{
-		"missing":        {func(t *testing.T) string { return "/nonexistent/intercede-plugin-x" }, "", []string{"no such file", "build and install it"}},
+		"missing": {func(t *testing.T) string { return "/nonexistent/intercede-plugin-x" }, "",
+			[]string{"no such file", "build and install it"}},
 		"not executable": {func(t *testing.T) string { return binary(t, "x", script, 0o644) }, "", []string{"not executable", "chmod +x"}},
 		"a folder":       {func(t *testing.T) string { return t.TempDir() }, "", []string{"not a regular file"}},
 		"a device":       {func(t *testing.T) string { return os.DevNull }, "", []string{"not a regular file"}},
@@ -154,11 +155,14 @@ func TestManifestRefused(t *testing.T) {
 			}
 		})
 	}
+	chdir := func(read string) string {
+		return `{"name":"x","version":"1","on_failure":{"continue":true},"syscalls":[{"name":"chdir","reads":[` + read + `]}]}`
+	}
 	for name, content := range map[string]string{
 		"unknown field":  `{"name":"x","version":"1","color":"red"}`,
 		"no syscalls":    `{"name":"x","version":"1","on_failure":{"continue":true}}`,
-		"read too large": `{"name":"x","version":"1","on_failure":{"continue":true},"syscalls":[{"name":"chdir","reads":[{"arg":0,"string":{"max":2000000}}]}]}`,
-		"seventh arg":    `{"name":"x","version":"1","on_failure":{"continue":true},"syscalls":[{"name":"chdir","reads":[{"arg":6,"struct":{"size":1}}]}]}`,
+		"read too large": chdir(`{"arg":0,"string":{"max":2000000}}`),
+		"seventh arg":    chdir(`{"arg":6,"struct":{"size":1}}`),
 		"nothing":        ``,
 	} {
 		t.Run(name, func(t *testing.T) {
