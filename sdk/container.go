@@ -20,8 +20,8 @@ type Container struct {
 	Cgroups map[string]string
 }
 
-// Maps reports whether the container's user namespace maps both ids of the host. Only then does a capability that a caller
-// has there count for a file with this owner and group (capable_wrt_inode_uidgid, kernel/capability.c).
+// Maps reports whether the container's user namespace maps both ids of the host. Only then does a capability that a
+// caller has there count for a file with this owner and group (capable_wrt_inode_uidgid, kernel/capability.c).
 func (c *Container) Maps(uid, gid uint32) bool {
 	_, hasUID := c.UIDMap.Inside(uid)
 	_, hasGID := c.GIDMap.Inside(gid)

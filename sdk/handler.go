@@ -1,7 +1,7 @@
 // Package sdk is what a plugin author imports: a plugin answers one family of system calls for unprivileged containers.
 //
-// A plugin is a program whose main function is sdk.Serve(handler). The broker starts it, reads its Manifest, attaches the
-// containers that use it and hands it their notifications; see Handler for who answers the kernel, and when.
+// A plugin is a program whose main function is sdk.Serve(handler). The broker starts it, reads its Manifest, attaches
+// the containers that use it and hands it their notifications; see Handler for who answers the kernel, and when.
 package sdk
 
 import "context"
@@ -22,9 +22,9 @@ import "context"
 //   - Handle has not returned at the deadline: the same, at the deadline. What it returns later is dropped.
 //   - The process dies: the same.
 //
-// Writes (Response.Write) are performed just before the answer, with Return, Errno and AddFD. If one cannot be performed the
-// caller gets EFAULT instead of the answer. Continue and Next take none: such a Response is a failure, since the kernel, or
-// the next plugin, would read what was written.
+// Writes (Response.Write) are performed just before the answer, with Return, Errno and AddFD. If one cannot be
+// performed the caller gets EFAULT instead of the answer. Continue and Next take none: such a Response is a failure,
+// since the kernel, or the next plugin, would read what was written.
 //
 // An errno for the caller is a Response (Errno), never an error.
 type Handler interface {
@@ -36,8 +36,8 @@ type Handler interface {
 	Attach(ctx context.Context, container Container, settings Settings) (Session, error)
 }
 
-// Session is a container's use of a plugin. If it implements io.Closer too, Close is called once, when the container is gone and
-// no Handle is running; its error is logged.
+// Session is a container's use of a plugin. If it implements io.Closer too, Close is called once, when the container is
+// gone and no Handle is running; its error is logged.
 type Session interface {
 	// Handle answers one notification. It is called concurrently. The context ends at the deadline, and when the
 	// caller is gone. The Request is not to be kept after Handle returns.

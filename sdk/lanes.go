@@ -73,7 +73,8 @@ func (l *lanes) accept(control *lane.End) {
 	}
 }
 
-// begin begins to serve a lane. It is known from then on: its cancellation may come before the thread has its notification.
+// begin begins to serve a lane. It is known from then on: its cancellation may come before the thread has its
+// notification.
 func (l *lanes) begin(open *wire.OpenLane, end *lane.End) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.mu.Lock()
@@ -94,8 +95,8 @@ func (l *lanes) forget(number uint64, cancel func()) {
 	delete(l.cancels, number)
 }
 
-// serve handles a lane's notifications, one after the other, on a thread of its own, which ends with the lane. The context
-// ends when the lane is cancelled, which is then not used any more.
+// serve handles a lane's notifications, one after the other, on a thread of its own, which ends with the lane. The
+// context ends when the lane is cancelled, which is then not used any more.
 func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	defer end.Close()
 	var processor unix.CPUSet
@@ -125,8 +126,8 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	}
 }
 
-// timedContext is a lane's context for one notification. The broker cancels the lane at the deadline, so that no timer is
-// needed here.
+// timedContext is a lane's context for one notification. The broker cancels the lane at the deadline, so that no timer
+// is needed here.
 type timedContext struct {
 	context.Context
 	deadline time.Time

@@ -11,8 +11,8 @@ import (
 // PathMax is the largest length of a path in bytes, its NUL included (PATH_MAX, limits.h).
 const PathMax = 4096
 
-// Manifest declares, as data, what a plugin takes and needs. The broker reads it by running the binary with no privilege
-// at all, and builds the seccomp filter, the sandbox of the process and the checks on its settings from it.
+// Manifest declares, as data, what a plugin takes and needs. The broker reads it by running the binary with no
+// privilege at all, and builds the seccomp filter, the sandbox of the process and the checks on its settings from it.
 type Manifest struct {
 	Name        string // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
 	Version     string
@@ -31,8 +31,8 @@ type Manifest struct {
 // Syscall is one system call that the plugin takes, named as in the kernel's tables.
 type Syscall struct {
 	Name string
-	// If are keys of settings that switch the syscall on: it never leaves the kernel while all of them have the zero value of
-	// their types. None: always taken.
+	// If are keys of settings that switch the syscall on: it never leaves the kernel while all of them have the zero value
+	// of their types. None: always taken.
 	If []string
 	// When narrows what leaves the kernel: the call is notified when any Match holds, always when there is none.
 	When []Match
@@ -121,8 +121,8 @@ const (
 	StringMap
 )
 
-// Setting is a key of [plugins.NAME.config]. The broker checks type, pattern and range when it reads the config, so that
-// `intercede check` needs no running plugin.
+// Setting is a key of [plugins.NAME.config]. The broker checks type, pattern and range when it reads the config, so
+// that `intercede check` needs no running plugin.
 type Setting struct {
 	Key     string
 	Type    SettingType

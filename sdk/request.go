@@ -133,10 +133,10 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	return data, fault, err
 }
 
-// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). After a success all that was read
-// before, of the Target too, was the caller's. What is read later may be another's, which has taken its thread id by executing
-// a program: so read all that a side effect depends on, call CheckValid, and act on what was read. The Target's methods that act
-// for the caller, such as Do, do so themselves for what its other methods read.
+// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). After a success all that was
+// read before, of the Target too, was the caller's. What is read later may be another's, which has taken its thread id
+// by executing a program: so read all that a side effect depends on, call CheckValid, and act on what was read. The
+// Target's methods that act for the caller, such as Do, do so themselves for what its other methods read.
 func (r *Request) CheckValid(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -158,8 +158,8 @@ func (r *Request) askValid() error {
 	return nil
 }
 
-// Target is the calling thread: its credentials, namespaces and descriptors. It is closed when Handle returns. The error is
-// ctx's.
+// Target is the calling thread: its credentials, namespaces and descriptors. It is closed when Handle returns. The
+// error is ctx's.
 func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 	if r.target != nil {
 		return r.target, nil
@@ -172,8 +172,8 @@ func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 	return r.target, nil
 }
 
-// Privileged reports whether the caller has the capability effective in the container's own user namespace. A caller in a
-// user namespace nested deeper has none there, whatever it has in its own. See CheckValid for when that counts.
+// Privileged reports whether the caller has the capability effective in the container's own user namespace. A caller in
+// a user namespace nested deeper has none there, whatever it has in its own. See CheckValid for when that counts.
 func (r *Request) Privileged(ctx context.Context, capability target.Capability) (bool, error) {
 	t, err := r.Target(ctx)
 	if err != nil {

@@ -37,8 +37,8 @@ func Return(value int64) Response { return Response{kind: kindReturn, value: val
 func Errno(errno syscall.Errno) Response { return Response{kind: kindErrno, errno: errno} }
 
 // Continue lets the kernel perform the call itself, with the caller's own privileges
-// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)). The caller can change its memory after the plugin looked at it,
-// so Continue is safe only where the kernel checks the whole call again; say which check beside each use.
+// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)). The caller can change its memory after the plugin looked at
+// it, so Continue is safe only where the kernel checks the whole call again; say which check beside each use.
 func Continue() Response { return Response{kind: kindContinue} }
 
 // Next leaves the notification to the next plugin that takes the syscall; after the last the kernel performs the call.

@@ -16,12 +16,12 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// gcPercent has the garbage collector run twice as often as by default: many plugins run on a host, and each has little to
-// collect.
+// gcPercent has the garbage collector run twice as often as by default: many plugins run on a host, and each has little
+// to collect.
 const gcPercent = 50
 
-// Serve is a plugin's main function. As `PLUGIN manifest` it prints the manifest as JSON; started by the broker it serves
-// until the broker stops it or is gone. It does not return.
+// Serve is a plugin's main function. As `PLUGIN manifest` it prints the manifest as JSON; started by the broker it
+// serves until the broker stops it or is gone. It does not return.
 //
 // Log with hclog's default logger, or to standard error: the broker has it in its own log, under the plugin's name.
 func Serve(h Handler) {

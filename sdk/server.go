@@ -40,8 +40,9 @@ type attached struct {
 	count     int // of those running, guarded by server.mu
 }
 
-// The broker's limits keep a container far below these bounds, unless its calls hang beyond their deadlines, as a filesystem
-// that it serves itself can make them. Each then costs a thread and up to five descriptors, until that filesystem ends.
+// The broker's limits keep a container far below these bounds, unless its calls hang beyond their deadlines, as a
+// filesystem that it serves itself can make them. Each then costs a thread and up to five descriptors, until that
+// filesystem ends.
 const (
 	// maxRunning bounds the calls of one container that a handler has at once.
 	maxRunning = 256

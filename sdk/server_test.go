@@ -276,8 +276,8 @@ func TestServerRefusesNotification(t *testing.T) {
 	})
 }
 
-// TestServerClosesFile has the handler give a descriptor in every outcome: it is open until the broker has it, and closed
-// afterwards.
+// TestServerClosesFile has the handler give a descriptor in every outcome: it is open until the broker has it, and
+// closed afterwards.
 func TestServerClosesFile(t *testing.T) {
 	for name, err := range map[string]error{"response": nil, "error": errors.New("no luck"), "gone": ErrGone} {
 		t.Run(name, func(t *testing.T) {

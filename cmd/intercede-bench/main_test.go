@@ -33,8 +33,8 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// build makes the programs from the sources, as `make build` does. With the race detector, under which these tests may run,
-// what is measured would take many times as long.
+// build makes the programs from the sources, as `make build` does. With the race detector, under which these tests may
+// run, what is measured would take many times as long.
 func build() error {
 	sources, err := filepath.Glob("../../plugins/*/main.go")
 	if err != nil {

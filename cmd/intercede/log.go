@@ -27,8 +27,8 @@ func (f *logFlags) register(c *cobra.Command) {
 // flushTime is how long the program waits at its end for the reader of its log.
 const flushTime = time.Second
 
-// open gives a log on standard error whose reader can neither hold up the program nor end it, and what writes the rest of it
-// at the end.
+// open gives a log on standard error whose reader can neither hold up the program nor end it, and what writes the rest
+// of it at the end.
 func (f *logFlags) open(broker config.Broker) (log zerolog.Logger, flush func(), err error) {
 	level, err := zerolog.ParseLevel(broker.LogLevel)
 	if f.level != "" {
@@ -46,8 +46,8 @@ func (f *logFlags) open(broker config.Broker) (log zerolog.Logger, flush func(),
 	return zerolog.New(queue).Level(level).With().Timestamp().Logger(), func() { queue.Close(flushTime) }, nil
 }
 
-// surviveBrokenPipes makes a write to standard output or error fail when its reader is gone, instead of ending the program.
-// The signal is caught and not ignored: the programs that this one executes would inherit that.
+// surviveBrokenPipes makes a write to standard output or error fail when its reader is gone, instead of ending the
+// program. The signal is caught and not ignored: the programs that this one executes would inherit that.
 func surviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) }
 
 func describeDropped(dropped int) []byte {

@@ -101,7 +101,8 @@ func TestWrapperRules(t *testing.T) {
 	}
 }
 
-// A bundle that has the daemon's listener already, from an earlier start or from `intercede profile`, gets what the rules say now.
+// A bundle that has the daemon's listener already, from an earlier start or from `intercede profile`, gets what the
+// rules say now.
 func TestWrapperMakesAnew(t *testing.T) {
 	s := newSite(t, "[plugins.sysinfo]\n")
 	d := s.serve(t)
@@ -121,8 +122,8 @@ func TestWrapperMakesAnew(t *testing.T) {
 	}
 }
 
-// A bundle that cannot be changed, or whose listener cannot be handed over, is an error that says what to do, or starts without
-// interception where the config says so.
+// A bundle that cannot be changed, or whose listener cannot be handed over, is an error that says what to do, or starts
+// without interception where the config says so.
 func TestWrapperWithoutInterception(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(t *testing.T, b *bundle)
@@ -272,7 +273,8 @@ func TestWrapperRefuses(t *testing.T) {
 	}
 }
 
-// on_missing = "plain": the container runs, without interception, and the log says so. A daemon that comes later is asked.
+// on_missing = "plain": the container runs, without interception, and the log says so. A daemon that comes later is
+// asked.
 func TestWrapperPlainWithoutDaemon(t *testing.T) {
 	s := newSite(t, both+"[oci_runtime]\non_missing = \"plain\"\n")
 	b := s.newWrappedBundle(t, "runc", "mknod /tmp/null c 1 3 && echo made; echo ready")
@@ -378,7 +380,8 @@ func TestWrapperWaitsKillable(t *testing.T) {
 	wantText(t, b.spec(t), `"flags":["SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]`)
 }
 
-// The profile has the flag if the runtime takes it: the features that a runtime tells, and the real ones, which start with it.
+// The profile has the flag if the runtime takes it: the features that a runtime tells, and the real ones, which start
+// with it.
 func TestProfileWaitsKillable(t *testing.T) {
 	s := newSite(t, both)
 	s.serve(t)

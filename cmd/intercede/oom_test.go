@@ -51,8 +51,8 @@ func TestServeOOMScoreAdj(t *testing.T) {
 	}
 }
 
-// TestRunKeepsOOMScoreAdj has a container's processes with the value that `run` was started with, under a broker of its own and
-// under a daemon.
+// TestRunKeepsOOMScoreAdj has a container's processes with the value that `run` was started with, under a broker of its
+// own and under a daemon.
 func TestRunKeepsOOMScoreAdj(t *testing.T) {
 	s := newSite(t, both)
 	s.serve(t)

@@ -11,7 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// profileFormats make a profile of a base, which may be empty. waitKillable: the runtime takes the filter flag of that name.
+// profileFormats make a profile of a base, which may be empty. waitKillable: the runtime takes the filter flag of that
+// name.
 var profileFormats = map[string]func(base []byte, setup *daemon.Setup, waitKillable bool) ([]byte, error){
 	"oci": func(base []byte, setup *daemon.Setup, waitKillable bool) ([]byte, error) {
 		return filter.OCI(base, setup.Manifests, filter.Listener{Path: setup.Policy.Broker.Socket, WaitKillable: waitKillable})
@@ -77,7 +78,8 @@ Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/sha
 	return c
 }
 
-// takesWaitKillable reports whether the runtime of the command line takes the flag. One that is not known may refuse it.
+// takesWaitKillable reports whether the runtime of the command line takes the flag. One that is not known may refuse
+// it.
 func takesWaitKillable(c *cobra.Command, format, runtime string) (bool, error) {
 	if !c.Flags().Changed(runtimeFlag) {
 		return false, nil

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestExecutedMeanwhile has a caller without privileges be another program, with all of them, at any moment of its mknod(2): no
-// node may come of it. Once more it has the plugin stopped at any moment, for longer than that takes.
+// TestExecutedMeanwhile has a caller without privileges be another program, with all of them, at any moment of its
+// mknod(2): no node may come of it. Once more it has the plugin stopped at any moment, for longer than that takes.
 func TestExecutedMeanwhile(t *testing.T) {
 	race := sdktest.Race(t)
 	for name, stops := range map[string]bool{"undisturbed": false, "with a plugin that is stopped": true} {

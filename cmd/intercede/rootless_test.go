@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A user who may connect to the socket has the daemon serve its containers. A listener that is not of the container that it names
-// gets no plugin: its callers are left to the kernel.
+// A user who may connect to the socket has the daemon serve its containers. A listener that is not of the container
+// that it names gets no plugin: its callers are left to the kernel.
 func TestServeRootlessPeer(t *testing.T) {
 	const user = 1000
 	if err := goBuild("rootless", "./testdata/rootless"); err != nil {

@@ -113,8 +113,8 @@ fuse = { squashfs = "squashfuse" }
 [plugins.setxattr]
 `
 
-// TestRunNotifiesNothingElse has a container with all plugins do what none of them takes, with the same system calls where
-// there are such: pipes and regular files are made, filesystems bound, attributes of another size set.
+// TestRunNotifiesNothingElse has a container with all plugins do what none of them takes, with the same system calls
+// where there are such: pipes and regular files are made, filesystems bound, attributes of another size set.
 func TestRunNotifiesNothingElse(t *testing.T) {
 	require(t, "busybox", "setfattr")
 	s := newSite(t, everySetting)

@@ -75,8 +75,8 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 // daemonOOMScoreAdj has the OOM killer choose nearly everything else first: containers whose daemon is gone get ENOSYS.
 const daemonOOMScoreAdj = -900
 
-// protectFromOOM lowers this process's oom_score_adj, where it may (CAP_SYS_RESOURCE) and no lower one was chosen. Plugins have
-// their own (internal/sandbox), and the daemon starts nothing else.
+// protectFromOOM lowers this process's oom_score_adj, where it may (CAP_SYS_RESOURCE) and no lower one was chosen.
+// Plugins have their own (internal/sandbox), and the daemon starts nothing else.
 func protectFromOOM() error {
 	now, err := linux.OOMScoreAdj()
 	if err != nil || now <= daemonOOMScoreAdj {

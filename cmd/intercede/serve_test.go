@@ -158,8 +158,8 @@ type maker struct {
 	out *bufio.Reader
 }
 
-// startMaker starts a container, with further flags of run, that tries mknod of zero (c 1:5) for each line that it gets, and
-// says what came of it.
+// startMaker starts a container, with further flags of run, that tries mknod of zero (c 1:5) for each line that it
+// gets, and says what came of it.
 func (s *site) startMaker(t *testing.T, flags ...string) *maker {
 	t.Helper()
 	args := append([]string{"run", "--config", s.config(), "--socket", s.socket()}, flags...)
@@ -259,8 +259,8 @@ func TestServeEndsUnderContainers(t *testing.T) {
 	m.want(t, "not implemented")
 }
 
-// A log that nobody reads holds up no call, and a reader that goes away does not end the daemon. The next reader learns how
-// many records it lacks.
+// A log that nobody reads holds up no call, and a reader that goes away does not end the daemon. The next reader learns
+// how many records it lacks.
 func TestServeWithoutReaderOfItsLog(t *testing.T) {
 	s := newSite(t, both)
 	path := s.dir + "/log"

@@ -107,7 +107,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestFailuresAreLimited has a container fail without end: the records of each kind are few, and say how many there were.
+// TestFailuresAreLimited has a container fail without end: the records of each kind are few, and say how many there
+// were.
 func TestFailuresAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer

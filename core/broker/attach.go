@@ -112,7 +112,7 @@ func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
 	return a, nil
 }
 
-// leave counts one listener or connection less, and ends an attachment that is no longer used.
+// leave subtracts one listener or connection, and ends an attachment that has none left.
 func (b *Broker) leave(a *attachment) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -90,9 +90,10 @@ func (c *call) decide() decision {
 	}
 }
 
-// locate reports whether the caller is outside the container, or gone. The peer that hands over a listener, or a thread, says
-// of which container it is. So unless that is root's word on a listener, each caller's user namespace is compared with the
-// container's. The namespace is the caller's if that still waits afterwards: it cannot change while it does.
+// locate reports whether the caller is outside the container, or gone. The peer that hands over a listener, or a
+// thread, says of which container it is. So unless that is root's word on a listener, each caller's user namespace is
+// compared with the container's. The namespace is the caller's if that still waits afterwards: it cannot change while
+// it does.
 func (c *call) locate() (foreign, gone bool) {
 	if !c.doubted {
 		return false, false

@@ -177,8 +177,8 @@ func TestPluginUnreachable(t *testing.T) {
 	})
 }
 
-// TestPluginAnswersCalls has a plugin that answers calls and no health check: it is killed only when it answers no calls
-// either.
+// TestPluginAnswersCalls has a plugin that answers calls and no health check: it is killed only when it answers no
+// calls either.
 func TestPluginAnswersCalls(t *testing.T) {
 	if os.Getenv("INTERCEDE_TEST_TRANSPORT") == "grpc" {
 		return // calls and health checks have one connection
@@ -204,7 +204,8 @@ func TestPluginAnswersCalls(t *testing.T) {
 	}
 }
 
-// TestPluginKeepsDying has a plugin that dies more often in a row than a faulty one would be given: it is started again.
+// TestPluginKeepsDying has a plugin that dies more often in a row than a faulty one would be given: it is started
+// again.
 func TestPluginKeepsDying(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}, times: launcher.Times{MaxPause: time.Millisecond}})
@@ -241,8 +242,8 @@ func TestPluginDown(t *testing.T) {
 	b.log.await(t, 2, `"outcome":"errno"`, "the plugin is down until")
 }
 
-// TestKilledPluginCannotEnd has threads of killed processes hang in the kernel: the next process does not wait for them, but
-// for one of many.
+// TestKilledPluginCannotEnd has threads of killed processes hang in the kernel: the next process does not wait for
+// them, but for one of many.
 func TestKilledPluginCannotEnd(t *testing.T) {
 	t.Parallel()
 	times := launcher.Times{MaxPause: time.Millisecond, Health: 2 * time.Second}
@@ -282,8 +283,8 @@ func TestKilledPluginCannotEnd(t *testing.T) {
 	eventually(t, "all have ended", func() bool { return state().Lingering == 0 })
 }
 
-// hang has a thread of the process hang when it is killed, with all of the process's descriptors, until the returned function is
-// called: it is traced, and stops on its way out. The process is killed at the end of the test.
+// hang has a thread of the process hang when it is killed, with all of the process's descriptors, until the returned
+// function is called: it is traced, and stops on its way out. The process is killed at the end of the test.
 func hang(t *testing.T, pid int) (release func()) {
 	t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A container whose calls fail without end, and a plugin that says much, have a part of the log each: for every second that they
-// had, and the one that had begun.
+// A container whose calls fail without end, and a plugin that says much, have a part of the log each: for every second
+// that they had, and the one that had begun.
 func TestLogIsBounded(t *testing.T) {
 	seconds := func(since time.Time) int { return int(time.Since(since)/time.Second) + 2 }
 	t.Run("failures", func(t *testing.T) {

@@ -180,7 +180,7 @@ func TestRelayOfForeignThread(t *testing.T) {
 	})
 }
 
-// overtaken is for a notification that is no longer valid.
+// overtaken is a listener that calls every notification invalid.
 type overtaken struct{ notify.FD }
 
 func (overtaken) Valid(uint64) bool { return false }

@@ -1,4 +1,4 @@
-// Package container finds out who is behind a listener, from the kernel.
+// Package container identifies the container that a listener belongs to, by what the kernel says.
 package container
 
 import (
@@ -41,8 +41,8 @@ type Claim struct {
 	PID         int     // a process of the container, in the broker's pid namespace
 }
 
-// Trusted reports whether the peer's word is enough for a listener being of this container: root's is. Another user could hand
-// over the listener of any process of its own.
+// Trusted reports whether the peer's word is enough for a listener being of this container: root's is. Another user
+// could hand over the listener of any process of its own.
 func (c Claim) Trusted() bool { return c.PeerUID == nil || *c.PeerUID == 0 }
 
 // Inspect reads what the kernel knows of the container. The error wraps os.ErrProcessDone if the process is gone, and
@@ -109,8 +109,8 @@ func findInit(process *target.Target) (int, error) {
 	return init, nil
 }
 
-// Includes reports whether the thread is in the container's user namespace or below it: of whoever has that number now, so it
-// counts if the thread is known to live afterwards.
+// Includes reports whether the thread is in the container's user namespace or below it: of whoever has that number now,
+// so it counts if the thread is known to live afterwards.
 func (c *Container) Includes(tid int) (bool, error) {
 	own, err := target.StatNamespace("/proc/" + strconv.Itoa(tid) + "/ns/user")
 	if err != nil || own == c.UserNamespace {

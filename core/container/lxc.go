@@ -17,8 +17,8 @@ const (
 	lxcMonitor = "lxc.monitor."
 )
 
-// LXCName is the name of the container that the process is the monitor of, from its cgroup, to which the container cannot
-// move it; empty if that does not have it, as with lxc.cgroup.dir.monitor.
+// LXCName is the name of the container that the process is the monitor of, from its cgroup, to which the container
+// cannot move it; empty if that does not have it, as with lxc.cgroup.dir.monitor.
 func LXCName(monitor int) string {
 	cgroups, err := cgroup.Read(fmt.Sprintf("/proc/%d/cgroup", monitor))
 	if err != nil {
@@ -36,8 +36,8 @@ func lxcName(cgroups map[string]string) string {
 	return ""
 }
 
-// identify names a container whose peer does not, as LXC. It is the same container as long as its first process is the same,
-// whatever it is called.
+// identify names a container whose peer does not, as LXC. It is the same container as long as its first process is the
+// same, whatever it is called.
 func (c *Container) identify() {
 	c.key = c.ID
 	if c.ID == "" {
@@ -51,8 +51,8 @@ func (c *Container) identify() {
 	}
 }
 
-// lxcRoot is the container's own cgroup. Its first process may be below it when it is looked at: systemd moves itself to
-// init.scope.
+// lxcRoot is the container's own cgroup. Its first process may be below it when it is looked at: systemd moves itself
+// to init.scope.
 func lxcRoot(p string) string {
 	components := strings.Split(p, "/")
 	i := slices.IndexFunc(components, func(component string) bool { return strings.HasPrefix(component, lxcPayload) })

@@ -10,8 +10,8 @@ import (
 // ErrNotOwner means that a peer speaks for a container that is not its own.
 var ErrNotOwner = errors.New("the peer is neither root nor the owner of the container's user namespace")
 
-// CheckPeer returns an error wrapping [ErrNotOwner] if a process of this user has no right over the container's tasks: it is
-// neither root nor the owner of the container's user namespace or of one above it, whom the kernel gives all
+// CheckPeer returns an error wrapping [ErrNotOwner] if a process of this user has no right over the container's tasks:
+// it is neither root nor the owner of the container's user namespace or of one above it, whom the kernel gives all
 // capabilities there (user_namespaces(7)). nil is a peer that needs no right.
 func (c *Container) CheckPeer(uid *uint32) error {
 	if uid == nil || *uid == 0 {

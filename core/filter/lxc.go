@@ -9,8 +9,8 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// lxcStartup are the calls that LXC makes in the container between loading the filter and executing its first program, which
-// its monitor waits for before it hands on anything (do_start, src/lxc/start.c in LXC).
+// lxcStartup are the calls that LXC makes in the container between loading the filter and executing its first program,
+// which its monitor waits for before it hands on anything (do_start, src/lxc/start.c in LXC).
 var lxcStartup = []string{
 	"read", "write", "close", "fcntl", "dup", "dup3", "openat", "newfstatat", "fstat", "fchown", "sendmsg", "sendto", "setsid",
 	"chdir", "setgroups", "setresuid", "setresgid", "getuid", "prctl", "capset", "rt_sigaction", "rt_sigprocmask", "execve",
@@ -19,8 +19,8 @@ var lxcStartup = []string{
 // LXC is a seccomp policy (lxc.seccomp.profile, version 2 of its format) that makes LXC notify what the manifests take.
 //
 // Without a base (empty), the rest is allowed. A base is such a policy, like /usr/share/lxc/config/common.seccomp; the
-// plugins' rules come first, and what they leave over of a call keeps the base's action, as with [OCI]. A base that notifies
-// by itself is refused, and one whose rules for such a call cannot be told apart from the plugins'.
+// plugins' rules come first, and what they leave over of a call keeps the base's action, as with [OCI]. A base that
+// notifies by itself is refused, and one whose rules for such a call cannot be told apart from the plugins'.
 func LXC(base []byte, manifests []*wire.Manifest) ([]byte, error) {
 	captures, err := collect(manifests)
 	if err != nil {

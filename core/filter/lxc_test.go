@@ -176,8 +176,8 @@ var (
 	lxcArgument = regexp.MustCompile(`\[(\d+),([^,]+),([^0-9^,]+?)(?:,([^,]+))?\]`)
 )
 
-// lxcToOCI reads a policy as LXC does (parse_config_v2, src/lxc/seccomp.c) and writes what it makes of it as an OCI profile,
-// which the tests of this package know how to compile.
+// lxcToOCI reads a policy as LXC does (parse_config_v2, src/lxc/seccomp.c) and writes what it makes of it as an OCI
+// profile, which the tests of this package know how to compile.
 func lxcToOCI(t *testing.T, text string) []byte {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")

@@ -29,17 +29,17 @@ type Listener struct {
 // answers: runc write (it refuses it) and fcntl, crun and youki sendmsg.
 var startup = []string{"write", "fcntl", "sendmsg"}
 
-// OCI is a seccomp profile that makes a runtime notify what the manifests take and hand over the listener: JSON, readable
-// both as linux.seccomp of an OCI runtime's config.json and as a profile of podman and docker.
+// OCI is a seccomp profile that makes a runtime notify what the manifests take and hand over the listener: JSON,
+// readable both as linux.seccomp of an OCI runtime's config.json and as a profile of podman and docker.
 //
-// Without a base (empty), the rest is allowed. A base is a profile of either form; its every other field stays as it is.
-// The plugins' rules come first, also before what the base denies; what they leave over of a call keeps the base's
+// Without a base (empty), the rest is allowed. A base is a profile of either form; its every other field stays as it
+// is. The plugins' rules come first, also before what the base denies; what they leave over of a call keeps the base's
 // action. libseccomp lets an unconditional rule swallow conditional ones, so a rule of the base on such a call is
 // replaced by rules for the rest. A base that notifies by itself is refused, and one whose rules for such a call cannot
 // be told apart from the plugins'. If the base lists architectures, those of this machine are added.
 //
-// A base that has this listener already was made here, for other manifests perhaps. What was added to it is taken out first, as
-// far as it tells what it was; see profile.undo.
+// A base that has this listener already was made here, for other manifests perhaps. What was added to it is taken out
+// first, as far as it tells what it was; see profile.undo.
 func OCI(base []byte, manifests []*wire.Manifest, listener Listener) ([]byte, error) {
 	if !filepath.IsAbs(listener.Path) {
 		return nil, fmt.Errorf("seccomp profile: listener path %q: want an absolute path", listener.Path)

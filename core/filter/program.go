@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Program is the seccomp program that notifies what the manifests take and allows all else, on every architecture of this
-// machine; one that it does not know is allowed as well, since the program forbids nothing. Reserved are calls that no
-// plugin may take, since the loader itself makes them before the listener has a reader.
+// Program is the seccomp program that notifies what the manifests take and allows all else, on every architecture of
+// this machine; one that it does not know is allowed as well, since the program forbids nothing. Reserved are calls
+// that no plugin may take, since the loader itself makes them before the listener has a reader.
 //
 // The code is made here and not by libseccomp, which (2.5.0 to 2.6.1) shares instructions between architectures without
-// regard to what they expect in the accumulator, so that calls with several conditions are missed, and which cannot add a
-// call that it has no name for to any but the native architecture.
+// regard to what they expect in the accumulator, so that calls with several conditions are missed, and which cannot add
+// a call that it has no name for to any but the native architecture.
 func Program(manifests []*wire.Manifest, reserved []string) ([]unix.SockFilter, error) {
 	captures, err := collect(manifests)
 	if err != nil {

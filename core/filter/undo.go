@@ -8,9 +8,9 @@ import (
 	"slices"
 )
 
-// undo turns a profile that OCI has made into its base, as far as it tells, and gives the calls that must still be notified.
-// Plugins took these whole, so that the profile does not have what its base said of them. Where the rest is allowed, they are
-// too.
+// undo turns a profile that OCI has made into its base, as far as it tells, and gives the calls that must still be
+// notified. Plugins took these whole, so that the profile does not have what its base said of them. Where the rest is
+// allowed, they are too.
 func (p *profile) undo() (still []string, err error) {
 	rules, err := p.rules()
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// remakeRandom makes a profile for some plugins from one that was made for others, which must be like one that is made from the
-// base. Calls that those others took whole are left out: what the base said of them is lost.
+// remakeRandom makes a profile for some plugins from one that was made for others, which must be like one that is made
+// from the base. Calls that those others took whole are left out: what the base said of them is lost.
 func remakeRandom(t *testing.T, random *rand.Rand, base []byte, manifests []*wire.Manifest) {
 	t.Helper()
 	others := randomManifests(random)

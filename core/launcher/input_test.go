@@ -174,8 +174,8 @@ func TestManifestRefused(t *testing.T) {
 	}
 }
 
-// TestManifestHangs checks that neither a program that does not end keeps the broker, nor one whose child does not, that
-// nothing of them is left, and that the log says what is waited for.
+// TestManifestHangs checks that neither a program that does not end keeps the broker, nor one whose child does not,
+// that nothing of them is left, and that the log says what is waited for.
 func TestManifestHangs(t *testing.T) {
 	sdktest.RequireRoot(t)
 	defer launcher.SetSlowAfter(time.Millisecond)()

@@ -12,8 +12,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// newHclog makes the logger that go-plugin wants, which writes to ours. What a plugin logs arrives here too, under another
-// name.
+// newHclog makes the logger that go-plugin wants, which writes to ours. What a plugin logs arrives here too, under
+// another name.
 func newHclog(name string, log zerolog.Logger) hclog.Logger {
 	logger := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Level: hclog.Trace, Output: io.Discard})
 	logger.RegisterSink(&zerologSink{name: name, log: log, limit: loglimit.New(maxPluginLog)})
@@ -43,8 +43,8 @@ const (
 	recordSize = 256
 )
 
-// Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours, nor
-// reach the operator's terminal as they are, nor fill the log.
+// Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours,
+// nor reach the operator's terminal as they are, nor fill the log.
 func (s *zerologSink) Accept(name string, level hclog.Level, message string, args ...any) {
 	if levels[level] < s.log.GetLevel() {
 		return

@@ -1,5 +1,5 @@
-// Package launcher keeps plugins running: it checks their binaries and manifests, restarts processes that die, and attaches
-// containers to them.
+// Package launcher keeps plugins running: it checks their binaries and manifests, restarts processes that die, and
+// attaches containers to them.
 package launcher
 
 import (
@@ -261,8 +261,8 @@ func (p *Plugin) change(state func()) {
 	p.changed = make(chan struct{})
 }
 
-// running returns the current process, and waits for one while the plugin restarts. It does not wait for a start that comes
-// after ctx's deadline.
+// running returns the current process, and waits for one while the plugin restarts. It does not wait for a start that
+// comes after ctx's deadline.
 func (p *Plugin) running(ctx context.Context) (*process, error) {
 	for {
 		current, changed, err := p.look(ctx)

@@ -1,6 +1,7 @@
 // Package loglimit bounds what is logged because somebody else wants it so: a container, a plugin, a peer.
 //
-// zerolog's BurstSampler is not used: it does not tell how many records it has dropped, and counts records of all sizes alike.
+// zerolog's BurstSampler is not used: it does not tell how many records it has dropped, and counts records of all sizes
+// alike.
 package loglimit
 
 import (
@@ -24,8 +25,8 @@ type Limit struct {
 // New makes a Limit of so many units in each period: of records, or of bytes.
 func New(most int) *Limit { return &Limit{most: most} }
 
-// Take reports whether a record of so many units may be logged, and then how many were suppressed since the one before it. A
-// record that is larger than the limit may be the only one of its period.
+// Take reports whether a record of so many units may be logged, and then how many were suppressed since the one before
+// it. A record that is larger than the limit may be the only one of its period.
 func (l *Limit) Take(units int) (suppressed int, ok bool) {
 	now := time.Now()
 	l.mu.Lock()

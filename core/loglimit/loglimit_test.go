@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// taken gives how many of n records of so many units are let through, and how many are said to be suppressed before them.
+// taken gives how many of n records of so many units are let through, and how many are said to be suppressed before
+// them.
 func taken(l *Limit, n, units int) (through, suppressed int) {
 	for range n {
 		if before, ok := l.Take(units); ok {

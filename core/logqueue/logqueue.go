@@ -1,8 +1,8 @@
 // Package logqueue is a bounded queue between a log and its writer, for a writer that may block or fail: a pipe whose
 // reader is slow, or gone.
 //
-// zerolog's diode is not used. Its waiter can miss the wake-up for a record, which then waits for the next one; it writes
-// to standard error itself when writers collide; its Close waits for the writer without a limit.
+// zerolog's diode is not used. Its waiter can miss the wake-up for a record, which then waits for the next one; it
+// writes to standard error itself when writers collide; its Close waits for the writer without a limit.
 package logqueue
 
 import (
@@ -15,8 +15,8 @@ import (
 // size is the number of records that wait for the writer.
 const size = 1024
 
-// Queue is an io.Writer that does not wait for the writer that it hands the records to. What that cannot take is dropped and
-// counted. Once the queue was full it takes nothing until it is empty: so a report stands for many records.
+// Queue is an io.Writer that does not wait for the writer that it hands the records to. What that cannot take is
+// dropped and counted. Once the queue was full it takes nothing until it is empty: so a report stands for many records.
 type Queue struct {
 	out      io.Writer
 	describe func(dropped int) []byte
@@ -28,8 +28,8 @@ type Queue struct {
 	closed  bool
 }
 
-// New hands records to out, from a goroutine of its own. describe makes a record of the number of those that were dropped; it
-// is written as soon as out takes records again.
+// New hands records to out, from a goroutine of its own. describe makes a record of the number of those that were
+// dropped; it is written as soon as out takes records again.
 func New(out io.Writer, describe func(dropped int) []byte) *Queue {
 	q := &Queue{out: out, describe: describe, records: make(chan []byte, size), written: make(chan struct{})}
 	go q.drain()

@@ -16,8 +16,8 @@ type command struct {
 	logFormat string // likewise
 }
 
-// commands are those of runc 1.1 to 1.3 and crun 1.8 to 1.20. They end an unknown option: its next word is its value if it
-// is none of them.
+// commands are those of runc 1.1 to 1.3 and crun 1.8 to 1.20. They end an unknown option: its next word is its value if
+// it is none of them.
 var commands = []string{
 	"checkpoint", "create", "delete", "events", "exec", "features", "help", "init", "kill", "list", "mounts", "pause", "ps",
 	"restore", "resume", "run", "spec", "start", "state", "update", "version",
@@ -30,9 +30,9 @@ var (
 	createValues = []string{"b", "bundle", "config", "console-socket", "f", "pid-file", "preserve-fds"}
 )
 
-// parse reads a command line as runc (urfave/cli, where -bundle is --bundle) and crun (argp, where -bDIR is -b DIR) do: the
-// first word that is neither an option nor the value of one is the command; the options of a command may stand before and
-// behind its operand; of options that are there twice the last counts.
+// parse reads a command line as runc (urfave/cli, where -bundle is --bundle) and crun (argp, where -bDIR is -b DIR) do:
+// the first word that is neither an option nor the value of one is the command; the options of a command may stand
+// before and behind its operand; of options that are there twice the last counts.
 func parse(args []string) command {
 	var c command
 	for len(args) > 0 && c.name == "" {
@@ -62,8 +62,8 @@ func parse(args []string) command {
 	return c
 }
 
-// creates reports whether the command creates a container from a bundle. restore does not load a filter of the bundle: it is
-// in the checkpoint.
+// creates reports whether the command creates a container from a bundle. restore does not load a filter of the bundle:
+// it is in the checkpoint.
 func (c *command) creates() bool { return c.name == "create" || c.name == "run" }
 
 // globalTakes reports whether the next word is the value of the option before the command.

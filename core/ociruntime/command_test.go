@@ -37,7 +37,7 @@ var lines = map[string]struct {
 		command{name: "exec", logTo: "/l", logFormat: "json"}},
 	"runc, the working directory":     {"run web", command{name: "run", id: "web"}},
 	"runc, one dash":                  {"-root /r -debug run -bundle /b -d web", command{name: "run", bundle: "/b", id: "web"}},
-	"runc, behind the id":             {"run web --bundle /b", command{name: "run", bundle: "/b", id: "web"}},
+	"runc, options after the id":      {"run web --bundle /b", command{name: "run", bundle: "/b", id: "web"}},
 	"runc, short with an equals sign": {"run -b=/b web", command{name: "run", bundle: "/b", id: "web"}},
 	"runc, twice":                     {"run -b /a --bundle=/b web", command{name: "run", bundle: "/b", id: "web"}},
 	"crun, joined":                    {"run -b/b -f/c.json web", command{name: "run", bundle: "/b", config: "/c.json", id: "web"}},

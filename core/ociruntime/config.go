@@ -23,8 +23,8 @@ import (
 // maxConfig bounds a config.json, in bytes.
 const maxConfig = 16 << 20
 
-// maxAnnotations bounds a container's annotations as JSON, in bytes: the runtime sends them with the listener, in a message that
-// has the bundle's path too.
+// maxAnnotations bounds a container's annotations as JSON, in bytes: the runtime sends them with the listener, in a
+// message that has the bundle's path too.
 const maxAnnotations = oci.MaxMessage - 64<<10
 
 // errUnchangeable is wrapped by the error for a config.json that is as it should be and cannot be replaced.
@@ -90,8 +90,8 @@ func (f *configFile) privileged() (bool, error) {
 	return inInitialUserNamespace()
 }
 
-// sameAsOwn reports whether the container joins the user namespace that the runtime is in, and that is the host's. An empty
-// path is a new one.
+// sameAsOwn reports whether the container joins the user namespace that the runtime is in, and that is the host's. An
+// empty path is a new one.
 func sameAsOwn(path string) (bool, error) {
 	if path == "" {
 		return false, nil
@@ -107,8 +107,8 @@ func sameAsOwn(path string) (bool, error) {
 	return inInitialUserNamespace()
 }
 
-// inInitialUserNamespace: only there every id is mapped, to itself (user_namespaces(7)). A rootless engine runs its runtime
-// in another one.
+// inInitialUserNamespace: only there every id is mapped, to itself (user_namespaces(7)). A rootless engine runs its
+// runtime in another one.
 func inInitialUserNamespace() (bool, error) {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {

@@ -54,8 +54,8 @@ func userNamespace(seccomp string) string {
 		seccomp + `}, "x": 1.50}`
 }
 
-// What is merged, whole: each file of testdata is a config.json, the one with .golden what becomes of it. What it means to
-// the kernel is tested where it is made, in core/filter.
+// What is merged, whole: each file of testdata is a config.json, the one with .golden what becomes of it. What it means
+// to the kernel is tested where it is made, in core/filter.
 func TestInterceptGolden(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		sdktest.Lacking(t, "the golden files have amd64's architectures")

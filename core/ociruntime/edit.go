@@ -37,8 +37,8 @@ func replaceSeccomp(text, value []byte) ([]byte, error) {
 	return slices.Concat(text[:after], inserted, text[after:]), nil
 }
 
-// member finds the value of a key in the object that stands at the span; nil if it has none. Runtimes written in Go read
-// keys in every case and the last of several, others do not: so there may be only one.
+// member finds the value of a key in the object that stands at the span; nil if it has none. Runtimes written in Go
+// read keys in every case and the last of several, others do not: so there may be only one.
 func member(text []byte, object span, key string) (*span, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text[object.start:object.end]))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {

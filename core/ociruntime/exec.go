@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// folders are where the real runtime is looked for by its name. PATH does not count: podman runs its runtime with one for
-// some commands and without for others, and all are to reach the same program.
+// folders are where the real runtime is looked for by its name. PATH does not count: podman runs its runtime with one
+// for some commands and without for others, and all are to reach the same program.
 var folders = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
 // execRuntime becomes the runtime.

@@ -12,8 +12,8 @@ import (
 	"github.com/intercede/intercede/internal/notify"
 )
 
-// waitKillable keeps a caller in a call that the broker has received, unless a signal kills it. Without the flag the caller
-// leaves the call for the signal's handler, and the call that the kernel restarts is performed once more.
+// waitKillable keeps a caller in a call that the broker has received, unless a signal kills it. Without the flag the
+// caller leaves the call for the signal's handler, and the call that the kernel restarts is performed once more.
 const waitKillable = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 
 // askTimeout bounds what a runtime is asked, which takes it some milliseconds.
@@ -29,8 +29,9 @@ type features struct {
 	Annotations map[string]json.RawMessage `json:"annotations"` // crun 1.8.6 has values there that are not strings
 }
 
-// TakesWaitKillable reports whether the OCI runtime at path, and the kernel, take waitKillable in linux.seccomp.flags. A
-// runtime that does not take a flag refuses the container. So the answer is no where it cannot be found out.
+// TakesWaitKillable reports whether the OCI runtime at path, and the kernel, take waitKillable in linux.seccomp.flags.
+// It reports false where that cannot be found out, since a runtime refuses a container with a flag that it does not
+// take.
 func TakesWaitKillable(ctx context.Context, path string) bool {
 	if notify.CheckWaitKillable() != nil {
 		return false
@@ -51,8 +52,8 @@ func ask(ctx context.Context, path, question string) (answer []byte, err error) 
 	return cmd.Output()
 }
 
-// featuresHaveWaitKillable reads the output of `RUNTIME features`. crun lists no flags there (as of 1.29), but its name; it
-// has taken the flag since before it had that command (1.8.6).
+// featuresHaveWaitKillable reads the output of `RUNTIME features`. crun lists no flags there (as of 1.29), but its
+// name; it has taken the flag since before it had that command (1.8.6).
 func featuresHaveWaitKillable(text []byte) bool {
 	var f features
 	if json.Unmarshal(text, &f) != nil {

@@ -1,8 +1,8 @@
 // Package ociruntime is an OCI runtime that executes another one: `intercede oci-runtime`.
 //
-// Where its command line creates a container, it first asks the daemon what the container's seccomp filter has to notify,
-// and adds that and the daemon's socket to linux.seccomp of the bundle's config.json. In every case it then becomes the
-// real runtime (execve), with the same arguments, environment, descriptors and standard streams.
+// Where its command line creates a container, it first asks the daemon what the container's seccomp filter has to
+// notify, and adds that and the daemon's socket to linux.seccomp of the bundle's config.json. In every case it then
+// becomes the real runtime (execve), with the same arguments, environment, descriptors and standard streams.
 package ociruntime
 
 import (

@@ -105,8 +105,8 @@ func (p *PluginState) setting(key string) *SettingState {
 	return &p.Settings[i]
 }
 
-// For is what the container gets: the [plugins] table, then what the rules that match it say, in their order, then its own
-// annotations, as far as the last of these rules with accept_annotations accepts them.
+// For is what the container gets: the [plugins] table, then what the rules that match it say, in their order, then its
+// own annotations, as far as the last of these rules with accept_annotations accepts them.
 func (p *Policy) For(d Description) *Effective {
 	d = d.completed()
 	e := &Effective{Description: d, Rules: []RuleOutcome{}, Ignored: []IgnoredAnnotation{}, Plugins: []PluginState{}}

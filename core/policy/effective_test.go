@@ -365,8 +365,8 @@ func checkSettings(t *testing.T, e *Effective) {
 	}
 }
 
-// FuzzAnnotations: whatever the values, every setting is one that the manifest takes, without the annotations too, and what
-// is ignored has a bounded reason of one line.
+// FuzzAnnotations: whatever the values, every setting is one that the manifest takes, without the annotations too, and
+// what is ignored has a bounded reason of one line.
 func FuzzAnnotations(f *testing.F) {
 	doc, _ := config.Parse(acceptAll+"[plugins.mount.config]\nallowed = [\"ext4\"]\nfuse = { ntfs = \"n\" }", "config.toml", config.Options{})
 	policy, problems := Resolve(doc, testManifests(f))

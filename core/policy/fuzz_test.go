@@ -23,8 +23,8 @@ func withoutOrigins(p *Policy) Policy {
 	return bare
 }
 
-// FuzzResolve: no config makes Resolve panic; every problem is one line and stands in the text; and what containers get is
-// what the manifests take.
+// FuzzResolve: no config makes Resolve panic; every problem is one line and stands in the text; and what containers get
+// is what the manifests take.
 func FuzzResolve(f *testing.F) {
 	shipped, err := os.ReadFile("../../config.toml")
 	if err != nil {

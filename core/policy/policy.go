@@ -1,7 +1,7 @@
 // Package policy says what a container gets of a config, and why: which plugins, in which order, with which settings.
 //
-// [Resolve] holds a config against the manifests of its plugins: settings, and syscalls that two of them take. It reports
-// all its problems at once, as [config.Parse] does before it.
+// [Resolve] holds a config against the manifests of its plugins: settings, and syscalls that two of them take. It
+// reports all its problems at once, as [config.Parse] does before it.
 //
 // The [plugins] table is the policy of every container that no [[container]] rule matches; [Policy.For] says what a
 // container gets, and which line of the config or which annotation it has it from.

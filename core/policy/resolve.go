@@ -168,8 +168,8 @@ func ordered(policy *Policy, name string) bool {
 	return slices.Contains(policy.Broker.Order, name)
 }
 
-// sortPlugins puts the ordered plugins first, in their order. The others share no syscall, so that their order, by name,
-// means nothing.
+// sortPlugins puts the ordered plugins first, in their order. The others share no syscall, so that their order, by
+// name, means nothing.
 func sortPlugins(policy *Policy) {
 	rank := func(p Plugin) int {
 		if i := slices.Index(policy.Broker.Order, p.Name); i >= 0 {

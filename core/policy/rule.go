@@ -76,8 +76,8 @@ func (r *resolver) rule(rule config.Rule) resolvedRule {
 	return resolved
 }
 
-// usedManifest is the manifest of a plugin that a rule names. It is nil for one that no container has: what is said of it
-// is not looked at if it has a [plugins.NAME], and otherwise the name is wrong, or its switch is missing.
+// usedManifest is the manifest of a plugin that a rule names. It is nil for one that no container has: what is said of
+// it is not looked at if it has a [plugins.NAME], and otherwise the name is wrong, or its switch is missing.
 func (r *resolver) usedManifest(at config.Key, name string) *wire.Manifest {
 	plugin := r.doc.Plugin(name)
 	if plugin == nil {
@@ -128,8 +128,8 @@ func (r *resolver) checkAccept(rule config.Rule, a config.Annotation) bool {
 	return true
 }
 
-// widest are the settings of a plugin in which each has a value other than its type's zero if some container may have such
-// a one.
+// widest are the settings of a plugin in which each has a value other than its type's zero if some container may have
+// such a one.
 func widest(base PluginState, rules []resolvedRule) string {
 	base.Settings = slices.Clone(base.Settings)
 	widen := func(key string, value json.RawMessage) {

@@ -28,9 +28,9 @@ func parseCapabilities(names []string) (target.Capabilities, error) {
 	return set, nil
 }
 
-// become gives the calling thread, which is going to execute the command, the ids of user. It keeps CAP_SYS_ADMIN, which loading
-// a filter needs (seccomp(2)), until the execve, where every capability outside the bounding set goes; a user other
-// than root loses all there.
+// become gives the calling thread, which is going to execute the command, the ids of user. It keeps CAP_SYS_ADMIN,
+// which loading a filter needs (seccomp(2)), until the execve, where every capability outside the bounding set goes; a
+// user other than root loses all there.
 func become(user *user, drop target.Capabilities) error {
 	bounding, err := linux.DropBounding(uint64(drop)) // what root gets by the execve
 	if err != nil {
@@ -45,7 +45,7 @@ func become(user *user, drop target.Capabilities) error {
 	if user.uid != 0 {
 		bounding = 0
 	}
-	// Without inheritable capabilities there are no ambient ones.
+	// The kernel refuses an ambient capability that is not inheritable: capabilities(7).
 	keep := bounding | 1<<unix.CAP_SYS_ADMIN
 	if err := linux.SetThreadCapabilities(linux.CapabilitySets{Effective: keep, Permitted: keep}); err != nil {
 		return err

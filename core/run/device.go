@@ -34,8 +34,8 @@ const (
 	deviceChar  = 2
 )
 
-// usualDevices are those that every container may open, as OCI runtimes have it: null, zero, full, random, urandom, tty,
-// ptmx, and terminals of devpts.
+// usualDevices are those that every container may open, as OCI runtimes have it: null, zero, full, random, urandom,
+// tty, ptmx, and terminals of devpts.
 var usualDevices = []deviceRule{
 	{major: 1, minor: 3, access: deviceRead | deviceWrite},
 	{major: 1, minor: 5, access: deviceRead | deviceWrite},

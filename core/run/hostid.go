@@ -19,8 +19,8 @@ const (
 )
 
 // DefaultHostID returns the first host id of a container for which none was chosen: the start of the first range of at
-// least 65536 ids that both subuid(5) and subgid(5) give to root or to "containers", or else the last range for containers
-// that they give to nobody.
+// least 65536 ids that both subuid(5) and subgid(5) give to root or to "containers", or else the last range for
+// containers that they give to nobody.
 func DefaultHostID() (uint32, error) {
 	uids, err := readSubordinates("/etc/subuid")
 	if err != nil {

@@ -11,18 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReservedSyscalls returns the system calls that the init makes between loading the filter and becoming the command, while
-// nobody can answer a notification: one that the filter notifies there would hang the start for ever. sendmsg carries
-// the listener, or why execve failed; rt_sigreturn ends a handler of the Go runtime, exit_group a failed start.
+// ReservedSyscalls returns the system calls that the init makes between loading the filter and becoming the command,
+// while nobody can answer a notification: one that the filter notifies there would hang the start for ever. sendmsg
+// carries the listener, or why execve failed; rt_sigreturn ends a handler of the Go runtime, exit_group a failed start.
 func ReservedSyscalls() []string {
 	return []string{"sendmsg", "execve", "exit_group", "rt_sigreturn"}
 }
 
 // launch holds all that the last steps need, so that they are system calls and nothing else.
 //
-// The functions that run under the filter are go:nosplit, and go:norace, with all that they call. A function that is not
-// asks on entry whether the goroutine is to be preempted, and a locked thread that is preempted waits in futex(2), which
-// the filter may notify.
+// The functions that run under the filter are go:nosplit, and go:norace, with all that they call. A function that is
+// not asks on entry whether the goroutine is to be preempted, and a locked thread that is preempted waits in futex(2),
+// which the filter may notify.
 type launch struct {
 	path       *byte
 	argv, envv []*byte

@@ -241,8 +241,8 @@ func TestDeviceNodesOfTheOverlayWork(t *testing.T) {
 	node.Close()
 }
 
-// A node that the host's filesystem has, and that the container's root owns, opens only if it is one of the usual ones or
-// a rule allows it.
+// A node that the host's filesystem has, and that the container's root owns, opens only if it is one of the usual ones
+// or a rule allows it.
 func TestDevicesAreLimited(t *testing.T) {
 	sdktest.RequireRoot(t)
 	root := t.TempDir()

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start builds the container and returns when its command is being executed. When ctx ends, then or later, the container
-// is killed. The caller must call [Container.Close].
+// Start builds the container and returns when its command is being executed. When ctx ends, then or later, the
+// container is killed. The caller must call [Container.Close].
 //
 // The error is a [*CommandError] when only the command could not be executed. After an error nothing is left behind.
 func Start(ctx context.Context, options Options) (*Container, error) {

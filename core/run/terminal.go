@@ -186,8 +186,8 @@ func (t *terminal) makeRaw() (err error) {
 	return err
 }
 
-// show copies until the slave is closed everywhere, which reads as EIO (pty(7)). When the caller's terminal is gone, the
-// container's output is discarded, lest the container wait for ever.
+// show copies until the slave is closed everywhere, which reads as EIO (pty(7)). When the caller's terminal is gone,
+// the container's output is discarded, lest the container wait for ever.
 func (t *terminal) show() {
 	defer close(t.shown)
 	io.Copy(t.output, t.master)

@@ -28,8 +28,8 @@ type Service struct {
 	// Running counts the calls of Handle. Serve does not wait for them.
 	Running *sync.WaitGroup
 
-	// Refused is told of each failing accept, such as EMFILE, which is tried again, and of each connection that Handle does
-	// not get. The peer is zero where it is not known. It is called concurrently with Handle.
+	// Refused is told of each failing accept, such as EMFILE, which is tried again, and of each connection that Handle
+	// does not get. The peer is zero where it is not known. It is called concurrently with Handle.
 	Refused func(peer unix.Ucred, err error)
 }
 
@@ -89,9 +89,9 @@ func (s *Socket) next(ctx context.Context, refused func(unix.Ucred, error), shar
 	}
 }
 
-// shares divides connections among users. Root may have all of them. Other users together have three quarters, and one of
-// them gets a connection only while more of these are free than it has: one user half of them at most, and the next half of
-// what that leaves.
+// shares divides connections among users. Root may have all of them. Other users together have three quarters, and one
+// of them gets a connection only while more of these are free than it has: one user half of them at most, and the next
+// half of what that leaves.
 type shares struct {
 	mu   sync.Mutex
 	free int            // for users other than root

@@ -1,5 +1,5 @@
-// Package kubernetes checks the manifests of this folder. It is a module of its own, outside go.work, so that nothing of
-// intercede depends on Kubernetes.
+// Package kubernetes checks the manifests of this folder. It is a module of its own, outside go.work, so that nothing
+// of intercede depends on Kubernetes.
 package kubernetes
 
 import (

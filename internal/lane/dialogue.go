@@ -21,8 +21,8 @@ type Caller interface {
 	Valid() bool
 }
 
-// Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs memory
-// of its own: what Handle returns is valid until then.
+// Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs
+// memory of its own: what Handle returns is valid until then.
 type Dialogue struct {
 	Notification wire.Notification // what the broker says; the session and what goes with a pidfd are put in by Handle
 
@@ -47,8 +47,8 @@ func (d *Dialogue) blank() *wire.PluginMessage {
 	return &d.answer
 }
 
-// Descriptor is a descriptor of the broker's that a plugin has chosen. It is not an os.File: the Go runtime would poll a
-// description that has O_NONBLOCK, and whose filesystem may hold up for ever who does that.
+// Descriptor is a descriptor of the broker's that a plugin has chosen. It is not an os.File: the Go runtime would poll
+// a description that has O_NONBLOCK, and whose filesystem may hold up for ever who does that.
 type Descriptor struct {
 	fd int
 }

@@ -1,6 +1,6 @@
-// Package lane carries notifications from the broker to a plugin: over lanes, and over gRPC for plugins that take none. A lane
-// carries one at a time, as messages with descriptors over a pair of SOCK_SEQPACKET sockets (unix(7)), sent and received by
-// blocking system calls. See LaneControl in plugin.proto for the format.
+// Package lane carries notifications from the broker to a plugin: over lanes, and over gRPC for plugins that take none.
+// A lane carries one at a time, as messages with descriptors over a pair of SOCK_SEQPACKET sockets (unix(7)), sent and
+// received by blocking system calls. See LaneControl in plugin.proto for the format.
 package lane
 
 import (
@@ -106,9 +106,9 @@ func sendError(err error) error {
 	return err
 }
 
-// Receive receives a message, into an empty one, and the descriptor that came with it, close-on-exec, or -1. The error is
-// io.EOF when the peer has closed, os.ErrDeadlineExceeded after the timeout: then Receive may be called again, and misses
-// nothing.
+// Receive receives a message, into an empty one, and the descriptor that came with it, close-on-exec, or -1. The error
+// is io.EOF when the peer has closed, os.ErrDeadlineExceeded after the timeout: then Receive may be called again, and
+// misses nothing.
 func (e *End) Receive(m Message) (fd int, err error) {
 	for e.total == 0 || len(e.in) < e.total {
 		if err := e.receivePacket(); err != nil {

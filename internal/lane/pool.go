@@ -146,9 +146,9 @@ func (p *Pool) Close() {
 	}
 }
 
-// Handle carries one notification over the lane, which it gives back: the plugin's response, with the descriptor that an ADDFD
-// response carries. The thread waits for the plugin, and looks now and then whether that is of any use. The error wraps
-// ErrDied, ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
+// Handle carries one notification over the lane, which it gives back: the plugin's response, with the descriptor that
+// an ADDFD response carries. The thread waits for the plugin, and looks now and then whether that is of any use. The
+// error wraps ErrDied, ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
 func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.Response, *Descriptor, error) {
 	answer, added, err := l.converse(ctx, d, caller, deadline)
 	if err != nil {
@@ -165,8 +165,8 @@ func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline 
 	return answer.GetResponse(), added, nil
 }
 
-// converse sends the notification, answers questions, and returns the plugin's last message. After an error the plugin may
-// still be at it.
+// converse sends the notification, answers questions, and returns the plugin's last message. After an error the plugin
+// may still be at it.
 func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
 	n := &d.Notification
 	n.TimeoutNs = uint64(max(time.Until(deadline), 0))

@@ -8,9 +8,9 @@ import (
 	protobuf "google.golang.org/protobuf/proto"
 )
 
-// OverStream carries one notification over a gRPC stream of its own, for plugins that take no lanes. The stream ends with the
-// context, which tells the plugin that the broker has what it needs; see WhileWaiting. take copies the plugin's descriptor of
-// this number for an ADDFD response, while the plugin keeps it open. An error may be gRPC's own.
+// OverStream carries one notification over a gRPC stream of its own, for plugins that take no lanes. The stream ends
+// with the context, which tells the plugin that the broker has what it needs; see WhileWaiting. take copies the
+// plugin's descriptor of this number for an ADDFD response, while the plugin keeps it open. An error may be gRPC's own.
 func OverStream(ctx context.Context, plugin wire.PluginClient, n *wire.Notification, caller Caller, take func(fd int) (*Descriptor, error)) (*wire.Response, *Descriptor, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

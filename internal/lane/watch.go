@@ -9,7 +9,8 @@ import (
 // goneInterval is how often a call that is not answered yet is checked for a caller that is gone.
 const goneInterval = 100 * time.Millisecond
 
-// WhileWaiting is a context that ends, with the cause ErrGone, when the caller no longer waits for an answer. Release it.
+// WhileWaiting is a context that ends, with the cause ErrGone, when the caller no longer waits for an answer. Release
+// it.
 func WhileWaiting(ctx context.Context, caller Caller) (waiting context.Context, release func()) {
 	waiting, cancel := context.WithCancelCause(ctx)
 	w := startWatch(caller.Valid, func() { cancel(ErrGone) })

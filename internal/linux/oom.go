@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// oomScoreAdj is where the OOM killer's order is changed for this process and those that it forks, from -1000, never, to 1000,
-// first (proc_pid_oom_score_adj(5)).
+// oomScoreAdj is where the OOM killer's order is changed for this process and those that it forks, from -1000, never,
+// to 1000, first (proc_pid_oom_score_adj(5)).
 const oomScoreAdj = "/proc/self/oom_score_adj"
 
 // OOMScoreAdj reads the process's oom_score_adj.
@@ -26,8 +26,8 @@ func OOMScoreAdj() (int, error) {
 	return score, nil
 }
 
-// SetOOMScoreAdj sets the process's oom_score_adj. It does nothing, without an error, where the process may not: without
-// CAP_SYS_RESOURCE it may lower the value to the last that was set with it, no further.
+// SetOOMScoreAdj sets the process's oom_score_adj. It does nothing, without an error, where the process may not:
+// without CAP_SYS_RESOURCE it may lower the value to the last that was set with it, no further.
 func SetOOMScoreAdj(score int) error {
 	err := os.WriteFile(oomScoreAdj, []byte(strconv.Itoa(score)), 0)
 	if errors.Is(err, fs.ErrPermission) {

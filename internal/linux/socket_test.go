@@ -295,8 +295,8 @@ func TestSocketDoesNotBlock(t *testing.T) {
 	}
 }
 
-// interrupt signals the thread until done is closed. The kernel ends a call with EINTR that waits on a socket with a timeout,
-// although Go has its handlers restart calls (signal(7)).
+// interrupt signals the thread until done is closed. The kernel ends a call with EINTR that waits on a socket with a
+// timeout, although Go has its handlers restart calls (signal(7)).
 func interrupt(thread int, done <-chan struct{}) {
 	for {
 		select {

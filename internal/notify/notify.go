@@ -66,16 +66,16 @@ func (fd FD) briefIoctl(request uintptr, arg unsafe.Pointer) unix.Errno {
 	}
 }
 
-// Receive takes the next notification into n. It blocks if there is none, so poll first, and let only one thread receive
-// from a listener at a time: then a notification that vanishes in between gives ErrGone and does not block.
+// Receive takes the next notification into n. It blocks if there is none, so poll first, and let only one thread
+// receive from a listener at a time: then a notification that vanishes in between gives ErrGone and does not block.
 func (fd FD) Receive(n *Notification) error {
 	*n = Notification{}
 	_, errno := fd.ioctl(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(n))
 	return ioctlError("RECV", errno)
 }
 
-// Poll waits up to timeout milliseconds, for ever if it is negative. It reports whether Receive would have a notification,
-// and whether the last filtered task is gone: there will then never be one again.
+// Poll waits up to timeout milliseconds, for ever if it is negative. It reports whether Receive would have a
+// notification, and whether the last filtered task is gone: there will then never be one again.
 func (fd FD) Poll(timeout int) (pending, hangup bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
@@ -95,8 +95,8 @@ func (fd FD) Valid(id uint64) bool {
 	return fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }
 
-// RequireListener returns an error if the descriptor is something else. It asks procfs: an ioctl would tell too, but on a
-// descriptor that is something else it could do anything.
+// RequireListener returns an error if the descriptor is something else. It asks procfs: an ioctl would tell too, but on
+// a descriptor that is something else it could do anything.
 func (fd FD) RequireListener() error {
 	const listener = "anon_inode:seccomp notify"
 	kind, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
@@ -119,8 +119,8 @@ func (fd FD) SendErrno(id uint64, errno unix.Errno) error {
 	return fd.send(response{id: id, errno: -int32(errno)})
 }
 
-// SendContinue lets the kernel perform the call itself. The caller may have changed its memory since it was looked at: it
-// is safe only where the kernel checks the whole call again.
+// SendContinue lets the kernel perform the call itself. The caller may have changed its memory since it was looked at:
+// it is safe only where the kernel checks the whole call again.
 func (fd FD) SendContinue(id uint64) error {
 	return fd.send(response{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE})
 }
@@ -132,9 +132,9 @@ func (fd FD) send(r response) error {
 // SendFD puts the own descriptor src into the caller's table and makes the call return its number, in one step (kernel
 // 5.14). It returns that number.
 //
-// No signal reaches the thread meanwhile: the kernel marks the call as answered before it waits for the caller to take the
-// descriptor, and when a signal ends that wait the call returns 0 without one (seccomp_notify_addfd, kernel/seccomp.c). The
-// Go runtime sends signals to its threads at any time.
+// No signal reaches the thread meanwhile: the kernel marks the call as answered before it waits for the caller to take
+// the descriptor, and when a signal ends that wait the call returns 0 without one (seccomp_notify_addfd,
+// kernel/seccomp.c). The Go runtime sends signals to its threads at any time.
 func (fd FD) SendFD(id uint64, src int, closeOnExec bool) (int, error) {
 	a := addFD{id: id, flags: unix.SECCOMP_ADDFD_FLAG_SEND, srcFD: uint32(src)}
 	if closeOnExec {
@@ -198,8 +198,8 @@ func Load(program []unix.SockFilter, flags uintptr) (FD, error) {
 	panic("unreachable")
 }
 
-// CheckWaitKillable fails if the kernel does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. It gives no filter, so that
-// nothing is loaded: the kernel looks at the flags first (EINVAL), and then for the filter (EFAULT).
+// CheckWaitKillable fails if the kernel does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. It gives no filter, so
+// that nothing is loaded: the kernel looks at the flags first (EINVAL), and then for the filter (EFAULT).
 func CheckWaitKillable() error {
 	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, 0)

@@ -1,5 +1,5 @@
-// Package sandbox runs a plugin's process: with a user of its own, the capabilities that it declares and no others, no network,
-// and a filter of the system calls that no plugin needs. What starts a plugin calls Init first.
+// Package sandbox runs a plugin's process: with a user of its own, the capabilities that it declares and no others, no
+// network, and a filter of the system calls that no plugin needs. What starts a plugin calls Init first.
 package sandbox
 
 import (

@@ -25,8 +25,8 @@ func parseCapabilities(names []string) ([]capability.Cap, error) {
 	return found, nil
 }
 
-// dropBoundingSet leaves what the calling thread executes no more than these. The library's own way to set the bounding set
-// leaves it as it is, without an error, where CAP_SETPCAP is missing.
+// dropBoundingSet leaves what the calling thread executes no more than these. The library's own way to set the bounding
+// set leaves it as it is, without an error, where CAP_SETPCAP is missing.
 func dropBoundingSet(keep []capability.Cap) error {
 	last, err := capability.LastCap()
 	if err != nil {

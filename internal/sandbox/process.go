@@ -173,8 +173,8 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	return nil
 }
 
-// startError makes the error of a plugin that does not serve: what it said itself says more than what go-plugin makes of its
-// end.
+// startError makes the error of a plugin that does not serve: what it said itself says more than what go-plugin makes
+// of its end.
 func (p *Process) startError(ctx context.Context, path string, words *lastWords, err error) error {
 	p.stopClient() // waits for its last words
 	if said := words.String(); said != "" && ctx.Err() == nil {
@@ -233,8 +233,8 @@ func (p *Process) withPidfd(fn func(pidfd int)) error {
 	return nil
 }
 
-// Kill kills the process, which counts as dead at once. It is gone a moment later, or not at all while a thread of it hangs
-// in the kernel.
+// Kill kills the process, which counts as dead at once. It is gone a moment later, or not at all while a thread of it
+// hangs in the kernel.
 func (p *Process) Kill() {
 	p.withPidfd(func(pidfd int) { unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })
 	p.die()

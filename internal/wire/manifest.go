@@ -30,8 +30,8 @@ func CheckPluginName(name string) error {
 	return nil
 }
 
-// CheckManifest says everything that is wrong with a manifest. Both ends call it: the plugin before it serves, the broker
-// since a manifest is a plugin's word.
+// CheckManifest says everything that is wrong with a manifest. Both ends call it: the plugin before it serves, the
+// broker since a manifest is a plugin's word.
 func CheckManifest(m *Manifest) error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }

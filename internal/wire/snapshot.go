@@ -13,8 +13,8 @@ type Snapshot []*Memory
 // maxKept bounds a copy whose space is kept for the next call, in bytes: as long as a path.
 const maxKept = unix.PathMax
 
-// Take makes the copies of the thread tid's memory. The arguments are the caller's: nothing is allocated before a length is within the declared
-// bound, and pointers of a 32-bit caller have 32 bits.
+// Take makes the copies of the thread tid's memory. The arguments are the caller's: nothing is allocated before a
+// length is within the declared bound, and pointers of a 32-bit caller have 32 bits.
 func (s *Snapshot) Take(tid int, reads []*Read, arch uint32, args *[6]uint64) []*Memory {
 	for len(*s) < len(reads) {
 		*s = append(*s, &Memory{})
@@ -86,8 +86,8 @@ func (m *Memory) appendBytes(tid int, address uint64, n uint32) {
 	m.Data = data
 }
 
-// Wants reports whether the plugin wants a call with these arguments. As in the filter, those of a 32-bit caller have 32 bits:
-// int 0x80 of a 64-bit program leaves what it likes above.
+// Wants reports whether the plugin wants a call with these arguments. As in the filter, those of a 32-bit caller have
+// 32 bits: int 0x80 of a 64-bit program leaves what it likes above.
 func (s *Syscall) Wants(arch uint32, args *[6]uint64) bool {
 	if len(s.GetWhen()) == 0 {
 		return true

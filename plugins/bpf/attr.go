@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxAttr is the largest attr that bpf(2) takes, in bytes: PAGE_SIZE (bpf_check_uarg_tail_zero, kernel/bpf/syscall.c) of the
-// smallest page. What the kernel does not know of it must be zero.
+// maxAttr is the largest attr that bpf(2) takes, in bytes: PAGE_SIZE (bpf_check_uarg_tail_zero, kernel/bpf/syscall.c)
+// of the smallest page. What the kernel does not know of it must be zero.
 const maxAttr = 4096
 
 // knownAttr is where the fields end that any command of a kernel up to 6.18 has, rounded up.
 const knownAttr = 192
 
-// attr is a copy of a caller's union bpf_attr (include/uapi/linux/bpf.h). Fields behind its end are zero, as for the kernel.
+// attr is a copy of a caller's union bpf_attr (include/uapi/linux/bpf.h). Fields behind its end are zero, as for the
+// kernel.
 type attr struct {
 	data []byte // at least knownAttr bytes
 	size int    // as the caller gave it
@@ -135,8 +136,8 @@ type queryAttr struct {
 	revision    uint64
 }
 
-// parseQuery reads a query for device programs. It is not ok if it is for others, or asks for what is not known here. The
-// kernel fills link_ids and link_attach_flags for other types alone.
+// parseQuery reads a query for device programs. It is not ok if it is for others, or asks for what is not known here.
+// The kernel fills link_ids and link_attach_flags for other types alone.
 func parseQuery(a attr) (q queryAttr, ok bool) {
 	const after = 64
 	q = queryAttr{

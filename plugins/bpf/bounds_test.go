@@ -118,8 +118,8 @@ func readNumber(t *testing.T, dir *os.File, name string) int64 {
 	return n
 }
 
-// TestDeadlineKills stops what loads a program, by the freezer of the caller's cgroup: it is killed when the call's time
-// is over.
+// TestDeadlineKills stops what loads a program, by the freezer of the caller's cgroup: it is killed when the call's
+// time is over.
 func TestDeadlineKills(t *testing.T) {
 	tr := newTree(t)
 	own := filepath.Join(tr.top, "own")

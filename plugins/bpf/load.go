@@ -150,8 +150,8 @@ var loadCapabilities = target.CapabilitySet(unix.CAP_BPF, unix.CAP_NET_ADMIN)
 // stepLoad names the step whose errno is the caller's.
 const stepLoad = "load the program"
 
-// verify loads the program in a process of its own, in the caller's cgroups, which the kernel then charges for the time and the
-// memory. It is killed when ctx ends.
+// verify loads the program in a process of its own, in the caller's cgroups, which the kernel then charges for the time
+// and the memory. It is killed when ctx ends.
 func (c call) verify(ctx context.Context, p program) (verdict, error) {
 	output, err := newOutput(min(p.logSize, maxLog))
 	if err != nil {

@@ -21,9 +21,9 @@ const (
 	sourceProgram  = unix.BPF_PSEUDO_CALL
 )
 
-// helpers are the kernel's functions that a program may call (enum bpf_func_id). They tell it about the task that opens a
-// device. Not among them is bpf_set_retval, with which a program would take back the refusal of one that ran before it:
-// of the runtime's on the same cgroup, for example.
+// helpers are the kernel's functions that a program may call (enum bpf_func_id). They tell it about the task that opens
+// a device. Not among them is bpf_set_retval, with which a program would take back the refusal of one that ran before
+// it: of the runtime's on the same cgroup, for example.
 var helpers = map[int32]bool{
 	5:  true, // ktime_get_ns
 	7:  true, // get_prandom_u32
@@ -34,8 +34,8 @@ var helpers = map[int32]bool{
 	80: true, // get_current_cgroup_id
 }
 
-// checkProgram says what of the instructions the plugin does not load: what names an object of the caller, such as a map,
-// by a descriptor, which would be another one here; and what reaches beyond the program.
+// checkProgram says what of the instructions the plugin does not load: what names an object of the caller, such as a
+// map, by a descriptor, which would be another one here; and what reaches beyond the program.
 //
 // It looks at every instruction, also at what may be the second half of a constant: the verifier refuses one that is
 // anything but zero and its immediate (bpf_check_pseudo_ldimm64, kernel/bpf/verifier.c).
@@ -57,8 +57,8 @@ func checkProgram(insns []byte) error {
 // insnSource is the source register of an instruction's registers byte: bit fields, which follow the byte order.
 func insnSource(registers byte) byte { return registers >> 4 }
 
-// overrides reports whether a program attached below a cgroup in this state would take effect instead of the cgroup's own
-// (compute_effective_progs, kernel/bpf/cgroup.c): only those of BPF_F_ALLOW_MULTI run beside the ones below them.
+// overrides reports whether a program attached below a cgroup in this state would take effect instead of the cgroup's
+// own (compute_effective_progs, kernel/bpf/cgroup.c): only those of BPF_F_ALLOW_MULTI run beside the ones below them.
 func overrides(above attached) bool {
 	return len(above.programs) > 0 && above.flags&unix.BPF_F_ALLOW_MULTI == 0
 }

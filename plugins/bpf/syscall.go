@@ -29,8 +29,8 @@ func bpf[T any](cmd int, attr *T) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// progLoad is the attr of BPF_PROG_LOAD up to log_true_size, which kernels before 6.4 do not know, and do not mind while it
-// is zero.
+// progLoad is the attr of BPF_PROG_LOAD up to log_true_size, which kernels before 6.4 do not know, and do not mind
+// while it is zero.
 type progLoad struct {
 	progType, insnCnt  uint32
 	insns, license     unsafe.Pointer
@@ -68,7 +68,8 @@ type progQuery struct {
 	revision                               uint64
 }
 
-// maxPrograms is room for the programs of a cgroup, of which it has 64 itself (BPF_CGROUP_MAX_PROGS), and its ancestors'.
+// maxPrograms is room for the programs of a cgroup, of which it has 64 itself (BPF_CGROUP_MAX_PROGS), and its
+// ancestors'.
 const maxPrograms = 4096
 
 // attached is what BPF_PROG_QUERY says of a cgroup's device programs.
@@ -77,8 +78,8 @@ type attached struct {
 	programs []uint32
 }
 
-// queryAttached asks for the programs attached to the cgroup that dir is a descriptor of. The errno is EBADF if it is none of
-// the v2 hierarchy, whatever filesystem it is on: the kernel looks at the type first.
+// queryAttached asks for the programs attached to the cgroup that dir is a descriptor of. The errno is EBADF if it is
+// none of the v2 hierarchy, whatever filesystem it is on: the kernel looks at the type first.
 func queryAttached(dir int) (attached, syscall.Errno) {
 	var ids [64]uint32
 	q := progQuery{target: uint32(dir), attachType: unix.BPF_CGROUP_DEVICE, ids: unsafe.Pointer(&ids), count: uint32(len(ids))}
@@ -94,8 +95,8 @@ const programName = "anon_inode:bpf-prog"
 // programID is the id of the program that fd is a descriptor of. The errno is EINVAL if it is of something else.
 func programID(fd int) (uint32, syscall.Errno) { return programOf(os.Getpid(), fd) }
 
-// programOf is the id of the program that a descriptor of a thread is of. The errno is EBADF if there is no such descriptor, or
-// EINVAL if it is of something else.
+// programOf is the id of the program that a descriptor of a thread is of. The errno is EBADF if there is no such
+// descriptor, or EINVAL if it is of something else.
 func programOf(tid, fd int) (uint32, syscall.Errno) {
 	name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, fd))
 	if err != nil {
@@ -129,8 +130,8 @@ func readStart(path string) (string, error) {
 	return string(text[:max(n, 0)]), err
 }
 
-// parseProgramInfo finds the id of a program in its fdinfo (bpf_prog_show_fdinfo, kernel/bpf/syscall.c). That of a link names a
-// program too, but not its type.
+// parseProgramInfo finds the id of a program in its fdinfo (bpf_prog_show_fdinfo, kernel/bpf/syscall.c). That of a link
+// names a program too, but not its type.
 func parseProgramInfo(info string) (id uint32, ok bool) {
 	isProgram := false
 	for line := range strings.Lines(info) {

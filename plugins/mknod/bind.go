@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A superblock that belongs to a user namespace (a tmpfs that the container or its runtime mounted, as /dev often is, or
-// a rootless overlay) takes device nodes, but none on it can be opened (SB_I_NODEV, alloc_super in fs/super.c); an
-// overlay does not even take them, since it asks who mounted it. There a node that can be opened is mounted over the one
-// that was made. It lies alone on a tmpfs of its own, which lives as long as the mount.
+// A superblock that belongs to a user namespace (a tmpfs that the container or its runtime mounted, as /dev often is,
+// or a rootless overlay) takes device nodes, but none on it can be opened (SB_I_NODEV, alloc_super in fs/super.c); an
+// overlay does not even take them, since it asks who mounted it. There a node that can be opened is mounted over the
+// one that was made. It lies alone on a tmpfs of its own, which lives as long as the mount.
 
 // userMounted are the filesystems that may be mounted in a user namespace and take device nodes (FS_USERNS_MOUNT).
 var userMounted = map[int64]bool{
@@ -31,8 +31,8 @@ const (
 	coverAlways
 )
 
-// mayCover reports whether a node in the directory may have to be covered. Not where the mount has the nodev flag: a node
-// that cannot be opened is then what the caller asked for.
+// mayCover reports whether a node in the directory may have to be covered. Not where the mount has the nodev flag: a
+// node that cannot be opened is then what the caller asked for.
 func mayCover(dir int) bool {
 	var fs unix.Statfs_t
 	err := unix.Fstatfs(dir, &fs)
@@ -75,9 +75,9 @@ func (j job) finish(s spot, need covering) (unix.Errno, error) {
 
 // openable reports whether the node that was made could be opened here.
 //
-// It asks the kernel without opening the device: the kernel refuses device nodes of such a superblock (EACCES) before it
-// looks at O_NOATIME, which is for the owner (EPERM), and at that before it asks the driver (may_open, fs/namei.c). This
-// process is no node's owner, and has no CAP_FOWNER.
+// It asks the kernel without opening the device: the kernel refuses device nodes of such a superblock (EACCES) before
+// it looks at O_NOATIME, which is for the owner (EPERM), and at that before it asks the driver (may_open, fs/namei.c).
+// This process is no node's owner, and has no CAP_FOWNER.
 func (s spot) openable() bool {
 	fd, err := unix.Openat(s.dir, s.name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
@@ -86,7 +86,8 @@ func (s spot) openable() bool {
 	return err != unix.EACCES
 }
 
-// made is the file that was made at a spot, held by a descriptor (O_PATH): a name may be another file's the next moment.
+// made is the file that was made at a spot, held by a descriptor (O_PATH): a name may be another file's the next
+// moment.
 type made struct {
 	fd int
 	st unix.Stat_t
@@ -94,8 +95,8 @@ type made struct {
 
 func (m *made) close() { unix.Close(m.fd) }
 
-// take holds what was made at the spot. It is nil if the name is another file's already: then the caller itself is at work
-// there.
+// take holds what was made at the spot. It is nil if the name is another file's already: then the caller itself is at
+// work there.
 func (j job) take(s spot) *made {
 	fd, err := unix.Openat(s.dir, s.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -117,8 +118,9 @@ func isEmptyFile(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0
 }
 
-// cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts, or its container's
-// covers, are too many (ENOSPC), or it reached into another mount namespace (through /proc/1/root for example), where nothing is mounted (EPERM).
+// cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts, or its
+// container's covers, are too many (ENOSPC), or it reached into another mount namespace (through /proc/1/root for
+// example), where nothing is mounted (EPERM).
 func (j job) cover(m *made) (errno unix.Errno, err error) {
 	tree, err := j.detachedNode(m)
 	if errors.Is(err, errTooMany) {
@@ -165,8 +167,8 @@ func (j job) detachedNode(m *made) (tree int, err error) {
 	return tree, err
 }
 
-// mountTmpfs makes a tmpfs for one node, owned by the initial user namespace, as a detached mount. Its root gives the node
-// its group.
+// mountTmpfs makes a tmpfs for one node, owned by the initial user namespace, as a detached mount. Its root gives the
+// node its group.
 func mountTmpfs(group uint32) (int, error) {
 	context, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {

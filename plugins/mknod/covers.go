@@ -27,8 +27,8 @@ func (c *covers) warn(container string) {
 	})
 }
 
-// watch tells when a cover's filesystem is gone: inotify has no mark on it then, and does not keep it (inotify(7), IN_IGNORED).
-// All containers share one, since a user may have 128 (fs.inotify.max_user_instances).
+// watch tells when a cover's filesystem is gone: inotify has no mark on it then, and does not keep it (inotify(7),
+// IN_IGNORED). All containers share one, since a user may have 128 (fs.inotify.max_user_instances).
 type watch struct {
 	mu      sync.Mutex
 	inotify int
@@ -49,8 +49,8 @@ func newWatch() (*watch, error) {
 // errTooMany is that a container has as many covers as it may.
 var errTooMany = errors.New("too many nodes are mounted over others")
 
-// newFilesystem makes the filesystem of one more cover, and counts it until it is gone. The error is errTooMany if the container
-// may not have it.
+// newFilesystem makes the filesystem of one more cover, and counts it until it is gone. The error is errTooMany if the
+// container may not have it.
 func (c *covers) newFilesystem(group uint32) (int, error) {
 	w, err := theWatch()
 	if err != nil {
@@ -97,8 +97,8 @@ func (w *watch) release(c *covers) {
 	c.count--
 }
 
-// mark has a cover that was reserved counted for as long as its filesystem, whose root the descriptor is of, is there. Where the
-// user's marks are too many (fs.inotify.max_user_watches) it is counted for good.
+// mark has a cover that was reserved counted for as long as its filesystem, whose root the descriptor is of, is there.
+// Where the user's marks are too many (fs.inotify.max_user_watches) it is counted for good.
 func (w *watch) mark(c *covers, root int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -63,8 +63,8 @@ func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
 	return j.finish(s, need)
 }
 
-// makeByPower is for what the caller's ids alone do not reach: a directory that it reaches by a capability in its own user
-// namespace, or through a link of procfs that is different for it.
+// makeByPower is for what the caller's ids alone do not reach: a directory that it reaches by a capability in its own
+// user namespace, or through a link of procfs that is different for it.
 func (j job) makeByPower(ctx context.Context, start int) (unix.Errno, error) {
 	power := target.CapabilitySet(unix.CAP_DAC_OVERRIDE)
 	parent, name, err := j.caller.OpenParent(ctx, start, j.path, unix.W_OK|unix.X_OK)
@@ -121,8 +121,8 @@ func (j job) setgid() bool {
 	return j.mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP
 }
 
-// setgidPower is CAP_FSETID if the caller has it and it counts in the directory: the kernel then leaves S_ISGID to a file
-// of a group that the caller is not in (capable_wrt_inode_uidgid).
+// setgidPower is CAP_FSETID if the caller has it and it counts in the directory: the kernel then leaves S_ISGID to a
+// file of a group that the caller is not in (capable_wrt_inode_uidgid).
 func (j job) setgidPower(dir int) (target.Capabilities, error) {
 	if !j.setgid() {
 		return 0, nil

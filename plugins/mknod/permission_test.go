@@ -22,8 +22,8 @@ func hostDirectory(t *testing.T, c *sdktest.Container, name string, uid, gid int
 	return "/tmp/" + name
 }
 
-// TestUnmapped has directories of the host, over which the container's root has no power. What it may do there, a regular
-// file shows, which it makes without the plugin.
+// TestUnmapped has directories of the host, over which the container's root has no power. What it may do there, a
+// regular file shows, which it makes without the plugin.
 func TestUnmapped(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{})
 	for name, d := range map[string]struct {

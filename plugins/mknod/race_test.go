@@ -63,8 +63,8 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// TestCallerKilled kills the caller before the plugin works, and between its work and the answer. The latter leaves what
-// the kernel's own mknod(2) would: the node.
+// TestCallerKilled kills the caller before the plugin works, and between its work and the answer. The latter leaves
+// what the kernel's own mknod(2) would: the node.
 func TestCallerKilled(t *testing.T) {
 	for name, setup := range map[string][]string{"rootfs": {"chdir /tmp"}, "own-tmpfs": {"mount tmpfs none /mnt 0 -", "chdir /mnt"}} {
 		for when, want := range map[sdktest.Moment]string{sdktest.BeforeWork: "ENOENT ok", sdktest.AfterWork: "ok EEXIST"} {
@@ -80,8 +80,8 @@ func TestCallerKilled(t *testing.T) {
 	}
 }
 
-// TestExecutedMeanwhile has the plugin read nothing of a caller without privileges until another program has its thread id, with
-// the privileges that the call needs.
+// TestExecutedMeanwhile has the plugin read nothing of a caller without privileges until another program has its thread
+// id, with the privileges that the call needs.
 func TestExecutedMeanwhile(t *testing.T) {
 	var late atomic.Int64
 	handle := func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
@@ -107,8 +107,8 @@ func TestExecutedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestSwappedDirectory exchanges a directory that the caller may write by its power with one of the host, while nodes are
-// made in it: none may come to lie in the host's.
+// TestSwappedDirectory exchanges a directory that the caller may write by its power with one of the host, while nodes
+// are made in it: none may come to lie in the host's.
 func TestSwappedDirectory(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{})
 	mine := filepath.Join(c.Rootfs(), hostDirectory(t, c, "mine", sdktest.HostID+5, sdktest.HostID+5, 0o700))

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The caller holds a filesystem context (fsopen(2)) that this plugin opened for it, and on which nothing is ever created: anybody
-// that it gives the descriptor to, a process without a filter for example, may put options into it that nobody has checked. It
-// takes the options once more, for the kernel's errors and messages, which the caller reads from it. What is checked is
-// recorded here, and goes into a context of this plugin's own.
+// The caller holds a filesystem context (fsopen(2)) that this plugin opened for it, and on which nothing is ever
+// created: anybody that it gives the descriptor to, a process without a filter for example, may put options into it
+// that nobody has checked. It takes the options once more, for the kernel's errors and messages, which the caller reads
+// from it. What is checked is recorded here, and goes into a context of this plugin's own.
 
 const (
 	// maxContexts bounds those of a container: the oldest is forgotten.
@@ -174,14 +174,14 @@ var tellsFiles = sync.OnceValue(func() bool {
 	return err == nil && same == 1
 })
 
-// take finds the context that a descriptor of the caller is open on, and waits for its turn. It is nil if the context is none
-// of this plugin's.
+// take finds the context that a descriptor of the caller is open on, and waits for its turn. It is nil if the context
+// is none of this plugin's.
 func (c *contexts) take(ctx context.Context, caller *target.Target, fd int) (f *fsContext, release func(), err error) {
 	c.mu.Lock()
 	some := len(c.open) > 0 && !c.exchanged
 	c.mu.Unlock()
-	// Nothing else is taken from the caller: closing the duplicate of a file may wait for its filesystem, for ever if the caller
-	// serves that.
+	// Nothing else is taken from the caller: closing the duplicate of a file may wait for its filesystem, for ever if the
+	// caller serves that.
 	link, linkErr := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", caller.TID(), fd))
 	if !some || linkErr != nil || link != contextLink {
 		return nil, nil, nil

@@ -33,8 +33,8 @@ func (s *session) findSource(ctx context.Context, caller *target.Target, f *file
 	return &source{name, dev}, nil
 }
 
-// mayWrite refuses a caller that cannot, at this moment, open the device of a superblock for writing. The name that it was
-// mounted by must still lead to the device.
+// mayWrite refuses a caller that cannot, at this moment, open the device of a superblock for writing. The name that it
+// was mounted by must still lead to the device.
 func mayWrite(ctx context.Context, caller *target.Target, sb *superblock) error {
 	node, dev, err := openNode(ctx, caller, sb.source.name)
 	if isRefusal(err) {
@@ -69,8 +69,9 @@ func openNode(ctx context.Context, caller *target.Target, name string) (node *os
 	return node, uint64(st.Rdev), nil
 }
 
-// mayUse refuses a caller that cannot open the device of a node as the filesystem uses it: for writing too, unless nothing
-// can be written. A read-only mount is not enough for that: most filesystems replay a journal, clear orphans or note errors.
+// mayUse refuses a caller that cannot open the device of a node as the filesystem uses it: for writing too, unless
+// nothing can be written. A read-only mount is not enough for that: most filesystems replay a journal, clear orphans or
+// note errors.
 func mayUse(ctx context.Context, caller *target.Target, node *os.File, dev uint64, f *filesystem, readOnly bool) error {
 	if readOnly && neverWrite[f.name] {
 		_, err := openDevice(ctx, caller, node, dev, unix.O_RDONLY)
@@ -87,9 +88,9 @@ func mayUse(ctx context.Context, caller *target.Target, node *os.File, dev uint6
 	return err
 }
 
-// openDevice opens the device of a node as the caller would, in its cgroups, and closes it. It reports whether the device is
-// read-only for everybody. The kernel itself does not ask the device cgroup for a superblock that is there already, nor on a
-// change to read-write.
+// openDevice opens the device of a node as the caller would, in its cgroups, and closes it. It reports whether the
+// device is read-only for everybody. The kernel itself does not ask the device cgroup for a superblock that is there
+// already, nor on a change to read-write.
 func openDevice(ctx context.Context, caller *target.Target, node *os.File, dev uint64, mode int) (locked bool, err error) {
 	fd, err := caller.Reopen(ctx, int(node.Fd()), mode|unix.O_NONBLOCK)
 	if errors.Is(err, unix.EBUSY) {

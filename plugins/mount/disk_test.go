@@ -102,8 +102,8 @@ func deviceOf(t testing.TB, device string) uint64 {
 // ofHost is the owner of a node that belongs to the host's root.
 const ofHost = -1
 
-// withDisk is a container with an ext4 filesystem, made with these options of mkfs, on the device /dev/disk, of this mode
-// and this owner in the container. In the end nothing must hold the device.
+// withDisk is a container with an ext4 filesystem, made with these options of mkfs, on the device /dev/disk, of this
+// mode and this owner in the container. In the end nothing must hold the device.
 func withDisk(mode uint32, owner int, mkfs ...string) sdktest.Environment {
 	return func(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
 		t.Helper()

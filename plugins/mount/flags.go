@@ -23,8 +23,8 @@ func (f msFlags) has(flag uint64) bool { return uint64(f)&flag != 0 }
 // isRemount reports whether a superblock is to be changed.
 func (f msFlags) isRemount() bool { return f&(unix.MS_REMOUNT|unix.MS_BIND) == unix.MS_REMOUNT }
 
-// isInvalid reports whether the kernel refuses the flags whatever the rest is: MS_NOUSER is a negative int there, so that the
-// upper half of the register counts too.
+// isInvalid reports whether the kernel refuses the flags whatever the rest is: MS_NOUSER is a negative int there, so
+// that the upper half of the register counts too.
 func (f msFlags) isInvalid() bool { return uint64(f)>>31 != 0 }
 
 // superblockFlags are the flags that belong to the superblock, as option names of fsconfig(2) (common_set_sb_flag,

@@ -24,8 +24,8 @@ const (
 	fuseMargin = time.Second
 	// fusePoll is how often a caller that is gone is noticed.
 	fusePoll = 100 * time.Millisecond
-	// maxHandlers bounds those of a container that this process waits for: one that stays in the foreground is waited for as
-	// long as it serves.
+	// maxHandlers bounds those of a container that this process waits for: one that stays in the foreground is waited for
+	// as long as it serves.
 	maxHandlers = 64
 )
 
@@ -44,8 +44,8 @@ var fuseFlags = []struct {
 	{unix.MS_NOATIME, "noatime"},
 }
 
-// fuseOptions are what the handler gets behind -o. What says where files of the host are, does not reach it: it runs with the
-// caller's own privileges, so that nothing has to be refused.
+// fuseOptions are what the handler gets behind -o. What says where files of the host are, does not reach it: it runs
+// with the caller's own privileges, so that nothing has to be refused.
 func fuseOptions(flags msFlags, data string) string {
 	options := []option{{key: "nosuid"}, {key: "nodev"}}
 	for _, f := range fuseFlags {
@@ -180,8 +180,8 @@ func (r *fuseRun) closeFiles() {
 	}
 }
 
-// wait waits until the filesystem is there, or the handler has failed, or the call's time is over. The errno is 0 if the
-// filesystem is there.
+// wait waits until the filesystem is there, or the handler has failed, or the call's time is over. The errno is 0 if
+// the filesystem is there.
 func (r *fuseRun) wait(ctx context.Context) unix.Errno {
 	deadline, limited := ctx.Deadline()
 	deadline = deadline.Add(-fuseMargin)
@@ -285,7 +285,8 @@ func (r *fuseRun) undo() {
 	}
 }
 
-// release reads the handler's last words and leaves the handler, which may go on serving, to a goroutine that waits for its end.
+// release reads the handler's last words and leaves the handler, which may go on serving, to a goroutine that waits for
+// its end.
 func (r *fuseRun) release() {
 	r.lastWords = readOutput(r.output)
 	r.closeFiles()

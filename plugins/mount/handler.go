@@ -114,11 +114,12 @@ func (s *session) Close() error {
 // Handle implements sdk.Session.
 //
 // Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
-// CAP_SYS_ADMIN in the initial user namespace, which no caller has, for all but the filesystems that everybody may mount in a
-// user namespace (mount_capable, fs/super.c), and in the superblock's user namespace for a remount (do_remount, fs/namespace.c).
-// So it does for the newer calls: of fsopen, in fsconfig that creates (mount_capable); of fspick, in fsconfig that changes (vfs_cmd_reconfigure,
-// fs/fsopen.c). fsmount and move_mount need no more than the caller has over its own mount namespace (may_mount), and the
-// contexts that this plugin gives a caller are good for nothing there.
+// CAP_SYS_ADMIN in the initial user namespace, which no caller has, for all but the filesystems that everybody may
+// mount in a user namespace (mount_capable, fs/super.c), and in the superblock's user namespace for a remount
+// (do_remount, fs/namespace.c). So it does for the newer calls: of fsopen, in fsconfig that creates (mount_capable); of
+// fspick, in fsconfig that changes (vfs_cmd_reconfigure, fs/fsopen.c). fsmount and move_mount need no more than the
+// caller has over its own mount namespace (may_mount), and the contexts that this plugin gives a caller are good for
+// nothing there.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	response, err := s.answer(ctx, req)
 	var refused refusal
@@ -176,8 +177,9 @@ func refuse(err error) error {
 	return refusal{errno}
 }
 
-// mayMount reports whether the caller has the privilege that the kernel asks of root, in a mount namespace of the container's own
-// (may_mount, fs/namespace.c). In one that belongs to a user namespace nested deeper nothing is mounted.
+// mayMount reports whether the caller has the privilege that the kernel asks of root, in a mount namespace of the
+// container's own (may_mount, fs/namespace.c). In one that belongs to a user namespace nested deeper nothing is
+// mounted.
 func (s *session) mayMount(ctx context.Context, req *sdk.Request) (bool, error) {
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
 	if err != nil || !privileged {

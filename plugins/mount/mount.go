@@ -142,7 +142,8 @@ func (s *session) vetOption(f *filesystem, o option) (option, error) {
 	}
 }
 
-// refuseUnknown is for an option that is in no table of a filesystem that has one: the kernel reports whether it knows it.
+// refuseUnknown is for an option that is in no table of a filesystem that has one: the kernel reports whether it knows
+// it.
 func (s *session) refuseUnknown(f *filesystem, o option) error {
 	context, err := openContext(f, []option{o})
 	if err != nil {
@@ -193,8 +194,8 @@ func (s *session) remember(m *made, o order) {
 	}
 }
 
-// checkOwn refuses a superblock that was there before and is not the container's own. While m is open its number belongs to
-// it alone: one that replaced the container's own after create looked for that is refused too.
+// checkOwn refuses a superblock that was there before and is not the container's own. While m is open its number
+// belongs to it alone: one that replaced the container's own after create looked for that is refused too.
 func (s *session) checkOwn(m *made, o order) error {
 	number, err := m.dev, error(nil)
 	if o.filesystem.anonymous {

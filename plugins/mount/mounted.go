@@ -106,8 +106,8 @@ func (s *superblocks) find(wanted func(*superblock) bool) (*superblock, error) {
 	return nil, nil
 }
 
-// get finds the superblock of this number. While the caller holds a file of that open, it is the one that was noted: of the
-// superblocks that there are at a time no two have the same number.
+// get finds the superblock of this number. While the caller holds a file of that open, it is the one that was noted: of
+// the superblocks that there are at a time no two have the same number.
 func (s *superblocks) get(dev uint64) (*superblock, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,8 +127,8 @@ type life struct {
 	ended bool
 }
 
-// lives watches superblocks, by inotify(7), which tells that one is gone (IN_UNMOUNT) before its number is free, and holds up
-// nothing.
+// lives watches superblocks, by inotify(7), which tells that one is gone (IN_UNMOUNT) before its number is free, and
+// holds up nothing.
 var lives watcher
 
 type watcher struct {

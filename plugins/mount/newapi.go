@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fsopen(fsname, flags) gives the caller a context for a filesystem of `allowed`. For one of `fuse`, and where the kernel cannot
-// tell whose context a descriptor is, there is no such call: libmount goes on with mount(2).
+// fsopen(fsname, flags) gives the caller a context for a filesystem of `allowed`. For one of `fuse`, and where the
+// kernel cannot tell whose context a descriptor is, there is no such call: libmount goes on with mount(2).
 func (s *session) fsopen(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	name, fault := req.String(0)
 	if fault != 0 || s.policy.allowed[name] == nil && s.policy.fuse[name] == "" {
@@ -143,7 +143,8 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 	return sdk.Return(0), nil
 }
 
-// takeContext gives the context of argument 0, if it is one that this plugin gave, and the caller still has the privilege.
+// takeContext gives the context of argument 0, if it is one that this plugin gave, and the caller still has the
+// privilege.
 func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Target, *fsContext, func(), error) {
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -323,7 +324,8 @@ func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, call
 const fsmountAttributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC |
 	unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_NODIRATIME | unix.MOUNT_ATTR_NOSYMFOLLOW
 
-// fsmount(fd, flags, attributes) gives the caller the mount of a context that this plugin gave, and the context is of no more use.
+// fsmount(fd, flags, attributes) gives the caller the mount of a context that this plugin gave, and the context is of
+// no more use.
 func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	caller, f, release, err := s.takeContext(ctx, req)
 	if err != nil {
@@ -370,9 +372,9 @@ func (s *session) mountContext(ctx context.Context, caller *target.Target, f *fs
 	return s.check(fd, f.order, f.how)
 }
 
-// move_mount(from_dfd, "", to_dfd, to_path, flags) attaches a mount that this plugin gave. It would succeed without, but the
-// plugin's own descriptor, by which the mount lives until then, is to be closed before the caller goes on: with it the mount
-// would be busy.
+// move_mount(from_dfd, "", to_dfd, to_path, flags) attaches a mount that this plugin gave. It would succeed without,
+// but the plugin's own descriptor, by which the mount lives until then, is to be closed before the caller goes on: with
+// it the mount would be busy.
 func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	from, fault := req.String(1)
 	to, toFault := req.String(3)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPath opens (O_PATH) what the caller names, as it would: by its ids, or else by its own power and through the links of
-// procfs.
+// openPath opens (O_PATH) what the caller names, as it would: by its ids, or else by its own power and through the
+// links of procfs.
 func openPath(ctx context.Context, caller *target.Target, path string) (*os.File, error) {
 	return openPathAt(ctx, caller, unix.AT_FDCWD, path, true)
 }

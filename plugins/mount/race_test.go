@@ -149,8 +149,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestSwappedTarget exchanges the target for a link to somewhere closed meanwhile: the mount comes to the one or the other as
-// the caller could reach it, and nowhere else.
+// TestSwappedTarget exchanges the target for a link to somewhere closed meanwhile: the mount comes to the one or the
+// other as the caller could reach it, and nowhere else.
 func TestSwappedTarget(t *testing.T) {
 	c, device := oneDisk(t)
 	dir := filepath.Join(c.Rootfs(), "tmp/s")

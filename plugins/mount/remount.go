@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// remount answers a mount(2) that changes a superblock, if this plugin made it for this container. The kernel refuses every
-// other itself.
+// remount answers a mount(2) that changes a superblock, if this plugin made it for this container. The kernel refuses
+// every other itself.
 func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
 	if s.mounted.none() {
 		return sdk.Continue(), nil
@@ -59,7 +59,8 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 	return sdk.Return(0), nil
 }
 
-// superblockAt is the superblock of an open file, if this plugin made it, and reports whether the file is the root of a mount.
+// superblockAt is the superblock of an open file, if this plugin made it, and reports whether the file is the root of a
+// mount.
 func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
@@ -72,8 +73,8 @@ func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	return sb, st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
-// vetRemount checks the options, and that the caller may write to the device unless flags and options both say read-only: a
-// filesystem of the kernel's old mount interface does not look for "ro" among its options.
+// vetRemount checks the options, and that the caller may write to the device unless flags and options both say
+// read-only: a filesystem of the kernel's old mount interface does not look for "ro" among its options.
 func (s *session) vetRemount(ctx context.Context, caller *target.Target, c call, sb *superblock) ([]option, error) {
 	options := parseOptions(c.data)
 	for i, o := range options {
@@ -88,8 +89,8 @@ func (s *session) vetRemount(ctx context.Context, caller *target.Target, c call,
 	return options, mayWrite(ctx, caller, sb)
 }
 
-// reconfigure performs the remount on the very mount that is open, by way of the working directory: a path may lead elsewhere
-// the next moment.
+// reconfigure performs the remount on the very mount that is open, by way of the working directory: a path may lead
+// elsewhere the next moment.
 func reconfigure(caller *target.Target, at int, flags msFlags, data string) error {
 	var refused error
 	err := caller.Do(stand, func() error {

@@ -64,8 +64,8 @@ const (
 	createFree                 // the kernel cannot be told to refuse: nobody uses the device the moment before
 )
 
-// create calls fn to make a superblock that was not there before, or to have one of the container's own again. The kernel
-// gives a superblock that is there already without opening the device.
+// create calls fn to make a superblock that was not there before, or to have one of the container's own again. The
+// kernel gives a superblock that is there already without opening the device.
 func (s *session) create(o order, fn func(how creation) error) error {
 	exclusive, err := hasExclusive(o.filesystem)
 	if err != nil {
@@ -90,8 +90,8 @@ func (s *session) create(o order, fn func(how creation) error) error {
 // createExclusive is FSCONFIG_CMD_CREATE_EXCL. Tests set it to what no kernel knows.
 var createExclusive = fsconfigCreateExcl
 
-// hasExclusive reports whether the kernel has the command for the filesystem: before 6.6 for none, later for all but those
-// of the old interface. It is asked without a source, so that what is on a device has no say in it.
+// hasExclusive reports whether the kernel has the command for the filesystem: before 6.6 for none, later for all but
+// those of the old interface. It is asked without a source, so that what is on a device has no say in it.
 func hasExclusive(f *filesystem) (bool, error) {
 	context, err := openContext(f, nil)
 	if err != nil {
@@ -131,8 +131,8 @@ func (s *session) build(ctx context.Context, caller *target.Target, o order) (m 
 	return m, err
 }
 
-// work is what a process of its own is to do, which is in the caller's cgroups, so that their limits and the devices that
-// they allow hold for it.
+// work is what a process of its own is to do, which is in the caller's cgroups, so that their limits and the devices
+// that they allow hold for it.
 type work struct {
 	scratch scratch
 	steps   *target.Steps
@@ -170,8 +170,8 @@ func (w *work) close() {
 	}
 }
 
-// create adds the making of the superblock, where the source's name leads to the device and no other path leads anywhere. It
-// returns the filesystem context.
+// create adds the making of the superblock, where the source's name leads to the device and no other path leads
+// anywhere. It returns the filesystem context.
 func (w *work) create(o order, how creation) (int, error) {
 	root, err := w.scratch.place(o.source.name, o.source.dev)
 	if err != nil {
@@ -198,9 +198,9 @@ func (w *work) create(o order, how creation) (int, error) {
 	return context, nil
 }
 
-// mount adds the mount of the context's superblock. It has the flags that the container is not to take away: they are locked by
-// a copy of the mount namespace for another user namespace (lock_mnt_tree, fs/namespace.c), and so is what the kernel locks
-// with them. The last step returns the mount.
+// mount adds the mount of the context's superblock. It has the flags that the container is not to take away: they are
+// locked by a copy of the mount namespace for another user namespace (lock_mnt_tree, fs/namespace.c), and so is what
+// the kernel locks with them. The last step returns the mount.
 func (w *work) mount(context int, a attributes, shift bool) {
 	w.steps.KeepOpen(context)
 	mount := w.steps.Add(stepMount, unix.SYS_FSMOUNT, context, unix.FSMOUNT_CLOEXEC, uintptr(a&atimeAttributes|lockedAttributes))
@@ -241,8 +241,8 @@ func (s *session) buildError(f *filesystem, err error) error {
 	return errors.New(err.Error())
 }
 
-// check compares what was mounted, whose descriptor it takes over, with what was to be, and gives the mount the attributes that
-// are not locked. A new superblock is remembered.
+// check compares what was mounted, whose descriptor it takes over, with what was to be, and gives the mount the
+// attributes that are not locked. A new superblock is remembered.
 func (s *session) check(mount int, o order, how creation) (*made, error) {
 	m := &made{mount: mount}
 	var st unix.Stat_t

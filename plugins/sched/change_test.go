@@ -61,8 +61,8 @@ func TestParseAttr(t *testing.T) {
 	}
 }
 
-// FuzzParseAttr holds what was taken against the memory: the kernel must read the same of what is given to it, but for what
-// the plugin changes.
+// FuzzParseAttr holds what was taken against the memory: the kernel must read the same of what is given to it, but for
+// what the plugin changes.
 func FuzzParseAttr(f *testing.F) {
 	f.Add(memory(48, unix.SchedAttr{Size: 48, Policy: unix.SCHED_FIFO, Priority: 7}))
 	f.Add(memory(56, unix.SchedAttr{

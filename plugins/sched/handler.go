@@ -54,9 +54,9 @@ func (handler) Manifest() sdk.Manifest {
 	}
 }
 
-// knownPolicies is the condition that argument arg is a policy that sched_setscheduler(2) can set: SCHED_DEADLINE, for one,
-// needs more than it can say. Those without priorities may need a privilege as well: a thread leaves SCHED_IDLE by it, gets
-// rid of SCHED_RESET_ON_FORK, or is another user's.
+// knownPolicies is the condition that argument arg is a policy that sched_setscheduler(2) can set: SCHED_DEADLINE, for
+// one, needs more than it can say. Those without priorities may need a privilege as well: a thread leaves SCHED_IDLE by
+// it, gets rid of SCHED_RESET_ON_FORK, or is another user's.
 func knownPolicies(arg int) []sdk.Match {
 	var matches []sdk.Match
 	for _, policy := range []uint64{unix.SCHED_NORMAL, unix.SCHED_BATCH, unix.SCHED_IDLE, unix.SCHED_FIFO, unix.SCHED_RR} {
@@ -85,8 +85,8 @@ type session struct {
 // Handle implements sdk.Session.
 //
 // Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
-// CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler, kernel/sched/syscalls.c; can_nice there for
-// nice values), which no caller has. It also gives the errors of a call that is wrong in itself.
+// CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler, kernel/sched/syscalls.c; can_nice there
+// for nice values), which no caller has. It also gives the errors of a call that is wrong in itself.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	c, ok, err := decode(ctx, req)
 	if err != nil {

@@ -16,7 +16,8 @@ type state struct {
 	nice        int32
 }
 
-// allow reports whether a thread in this state may be changed so. Every other change is the kernel's to make or to refuse.
+// allow reports whether a thread in this state may be changed so. Every other change is the kernel's to make or to
+// refuse.
 func (l limits) allow(c change, now state) bool {
 	switch {
 	case c.call == setPriority:

@@ -71,8 +71,8 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// TestCallerKilled kills the caller before the plugin works, and between its work and the answer: another thread, which it
-// names, is changed in the second case alone.
+// TestCallerKilled kills the caller before the plugin works, and between its work and the answer: another thread, which
+// it names, is changed in the second case alone.
 func TestCallerKilled(t *testing.T) {
 	for when, want := range map[sdktest.Moment]int64{sdktest.BeforeWork: unix.SCHED_NORMAL, sdktest.AfterWork: unix.SCHED_FIFO} {
 		t.Run(string(when), func(t *testing.T) {

@@ -28,7 +28,8 @@ func script(parts ...[]string) []string {
 	return all
 }
 
-// waitCalls waits until n calls of a program were answered: while a program makes a numbered process no other may be started.
+// waitCalls waits until n calls of a program were answered: while a program makes a numbered process no other may be
+// started.
 func waitCalls(t *testing.T, p *sdktest.Process, n int) {
 	t.Helper()
 	for range 500 {
@@ -94,8 +95,8 @@ func (v victim) check(t *testing.T) {
 	}
 }
 
-// TestSameNumberOnHost names a pid that is a process's on the host as well, while the container has none of it, and one of
-// its own.
+// TestSameNumberOnHost names a pid that is a process's on the host as well, while the container has none of it, and one
+// of its own.
 func TestSameNumberOnHost(t *testing.T) {
 	v := newVictim(t, "sleep", "1000")
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
@@ -135,8 +136,8 @@ func TestSameNumberInOtherContainer(t *testing.T) {
 	}
 }
 
-// TestHostThreadInContainer names a process of the host that is in the container's pid namespace, as an administrator's can
-// be: its user namespace is the host's.
+// TestHostThreadInContainer names a process of the host that is in the container's pid namespace, as an administrator's
+// can be: its user namespace is the host's.
 func TestHostThreadInContainer(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
 	v := newVictim(t, "nsenter", "--target", strconv.Itoa(c.Identity().InitPID), "--pid", "sh", "-c", "exec sleep 1000")

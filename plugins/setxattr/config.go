@@ -13,8 +13,8 @@ type config struct {
 	Read       bool     `json:"read"`
 }
 
-// defaultAttributes mark a directory of an overlay's upper layer that hides the lower ones; "x", since Linux 6.7, one that
-// may have whiteouts in extended attributes (Documentation/filesystems/overlayfs.rst).
+// defaultAttributes mark a directory of an overlay's upper layer that hides the lower ones; "x", since Linux 6.7, one
+// that may have whiteouts in extended attributes (Documentation/filesystems/overlayfs.rst).
 var defaultAttributes = []string{"trusted.overlay.opaque=y", "trusted.overlay.opaque=x"}
 
 // readSetting switches the calls on that read and remove.

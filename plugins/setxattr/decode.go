@@ -29,8 +29,8 @@ type file struct {
 	follow bool   // a symbolic link at the end of the path
 }
 
-// decode reads the arguments. mine is false for a call that the kernel is to answer: of an attribute that is not listed,
-// or one that it refuses whoever asks. What is wrong first is then for the kernel to say.
+// decode reads the arguments. mine is false for a call that the kernel is to answer: of an attribute that is not
+// listed, or one that it refuses whoever asks. What is wrong first is then for the kernel to say.
 func (p policy) decode(ctx context.Context, req *sdk.Request) (c call, mine bool, err error) {
 	f := formOf(req.Syscall)
 	c.operation = f.operation
@@ -80,8 +80,8 @@ func fileAt(req *sdk.Request) (named file, sound bool) {
 	return named, fault == 0 && (named.path != "" || mayBeEmpty)
 }
 
-// settle makes an empty path from AT_FDCWD one to the working directory, where the kernel takes it for that. It is unsound
-// from a descriptor that cannot be.
+// settle makes an empty path from AT_FDCWD one to the working directory, where the kernel takes it for that. It is
+// unsound from a descriptor that cannot be.
 func (f *file) settle(o operation) (sound bool) {
 	if f.path != "" || f.dirFD >= 0 {
 		return true
@@ -90,8 +90,8 @@ func (f *file) settle(o operation) (sound bool) {
 	return f.dirFD == unix.AT_FDCWD && o != remove && takesWorkingDirectory()
 }
 
-// takesWorkingDirectory reports whether the kernel takes AT_FDCWD with an empty path, as it does since 6.13, and not for
-// removing (path_setxattrat and its kin, fs/xattr.c).
+// takesWorkingDirectory reports whether the kernel takes AT_FDCWD with an empty path, as it does since 6.13, and not
+// for removing (path_setxattrat and its kin, fs/xattr.c).
 var takesWorkingDirectory = sync.OnceValue(func() bool {
 	_, err := unix.Fgetxattr(unix.AT_FDCWD, "user.intercede", nil)
 	return err != unix.EBADF

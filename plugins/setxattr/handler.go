@@ -65,7 +65,8 @@ type session struct {
 // Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
 // CAP_SYS_ADMIN in the initial user namespace for trusted.* (xattr_permission, fs/xattr.c), which no caller has. For an
 // attribute of another kind that the caller puts into its memory meanwhile, it asks what it always asks. So errors that
-// come before that question (EINVAL, ERANGE, E2BIG, EFAULT, EBADF, those of the path, EROFS) are left to the kernel too.
+// come before that question (EINVAL, ERANGE, E2BIG, EFAULT, EBADF, those of the path, EROFS) are left to the kernel
+// too.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	c, mine, err := s.policy.decode(ctx, req)
 	if err != nil || !mine {

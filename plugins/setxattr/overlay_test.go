@@ -59,8 +59,8 @@ func mountAndList(dir string) ([]string, error) {
 	return names, err
 }
 
-// TestOverlay has the container make a directory of an upper layer opaque: what the lower layer has there vanishes. When it
-// removes the attribute, all is there again.
+// TestOverlay has the container make a directory of an upper layer opaque: what the lower layer has there vanishes.
+// When it removes the attribute, all is there again.
 func TestOverlay(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{}, reading)
 	dir := layers(t, c)

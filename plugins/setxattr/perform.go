@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openDescriptors opens /proc/self/fd, once. By it a file that is held by an O_PATH descriptor has a path on every kernel
-// and in every mount namespace (setxattrat(2) takes no such descriptor), whatever the caller has for a /proc.
+// openDescriptors opens /proc/self/fd, once. By it a file that is held by an O_PATH descriptor has a path on every
+// kernel and in every mount namespace (setxattrat(2) takes no such descriptor), whatever the caller has for a /proc.
 var openDescriptors = sync.OnceValues(func() (int, error) {
 	const name = "/proc/self/fd"
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -67,8 +67,8 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 	return response, nil
 }
 
-// performOnDescriptor performs the call on the file that a descriptor of the caller is open on. One with O_PATH is none to the
-// kernel here.
+// performOnDescriptor performs the call on the file that a descriptor of the caller is open on. One with O_PATH is none
+// to the kernel here.
 func (j job) performOnDescriptor(ctx context.Context) (sdk.Response, error) {
 	file, flags, err := j.caller.OpenDescriptor(j.file.dirFD)
 	if errors.Is(err, unix.EBADF) {
@@ -87,8 +87,8 @@ func (j job) performOnDescriptor(ctx context.Context) (sdk.Response, error) {
 // lent is what the kernel asks for.
 var lent = target.CapabilitySet(unix.CAP_SYS_ADMIN)
 
-// performByName performs the call on the file to which the caller's ids alone lead, in one visit to its place; refused is
-// why they lead nowhere.
+// performByName performs the call on the file to which the caller's ids alone lead, in one visit to its place; refused
+// is why they lead nowhere.
 func (j job) performByName(start int) (response sdk.Response, refused, err error) {
 	err = j.caller.Do(lent, func() error {
 		var file *os.File
@@ -102,8 +102,8 @@ func (j job) performByName(start int) (response sdk.Response, refused, err error
 	return response, refused, err
 }
 
-// performByPower is for what the caller's ids alone do not reach: a file that it reaches by a capability in its own user
-// namespace, or through a link of procfs that is different for it.
+// performByPower is for what the caller's ids alone do not reach: a file that it reaches by a capability in its own
+// user namespace, or through a link of procfs that is different for it.
 func (j job) performByPower(ctx context.Context, start int) (sdk.Response, error) {
 	file, err := j.caller.OpenPath(ctx, start, j.file.path, j.file.follow)
 	if err != nil {
@@ -126,8 +126,8 @@ func (j job) performOn(file *os.File) (response sdk.Response, err error) {
 	return response, err
 }
 
-// refusal continues where the kernel refused what the caller asked, so that it says so to the caller itself; every other
-// error means that the plugin failed.
+// refusal continues where the kernel refused what the caller asked, so that it says so to the caller itself; every
+// other error means that the plugin failed.
 func refusal(err error) (sdk.Response, error) {
 	var errno unix.Errno
 	if errors.As(err, &errno) && !errors.Is(err, os.ErrProcessDone) {
@@ -155,9 +155,10 @@ func (j job) act(file *os.File) (sdk.Response, error) {
 	}
 }
 
-// owns reports whether the file belongs to the caller, or the caller has power over it (inode_owner_or_capable, fs/inode.c):
-// the kernel asks for no more than CAP_SYS_ADMIN, and would let the plugin change files of the host. Files of a filesystem
-// that the container serves itself (FUSE) have no owner that the plugin could find out without waiting for the container.
+// owns reports whether the file belongs to the caller, or the caller has power over it (inode_owner_or_capable,
+// fs/inode.c): the kernel asks for no more than CAP_SYS_ADMIN, and would let the plugin change files of the host. Files
+// of a filesystem that the container serves itself (FUSE) have no owner that the plugin could find out without waiting
+// for the container.
 func (j job) owns(file *os.File) bool {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
@@ -169,7 +170,8 @@ func (j job) owns(file *os.File) bool {
 	return st.Uid == j.credentials.UIDs.Filesystem || j.credentials.Effective.Has(unix.CAP_FOWNER)
 }
 
-// get reads an attribute that has a listed value. One with another is hidden by the kernel, as it is without the plugin.
+// get reads an attribute that has a listed value. One with another is hidden by the kernel, as it is without the
+// plugin.
 func (j job) get(link string) sdk.Response {
 	value, errno := j.current(link)
 	switch {

@@ -36,7 +36,8 @@ var hostsFiles = map[string]struct {
 // none stands for the value of an attribute that is not there.
 const none = "none"
 
-// withHostsFiles has hostsFiles, whose attributes must be the same afterwards, and a device node that the container owns.
+// withHostsFiles has hostsFiles, whose attributes must be the same afterwards, and a device node that the container
+// owns.
 func withHostsFiles(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
 	t.Helper()
 	c := new()
@@ -124,8 +125,8 @@ func setFileFlags(t testing.TB, name string, flags int) {
 }
 
 // TestHostProcfs has the host's procfs in the container, as with a pid namespace shared with the host. The plugin is a
-// process there, whose root and descriptors are not the caller's: no path of the caller leads to them, not even to files
-// that would be the caller's own.
+// process there, whose root and descriptors are not the caller's: no path of the caller leads to them, not even to
+// files that would be the caller's own.
 func TestHostProcfs(t *testing.T) {
 	outside := t.TempDir()
 	if err := os.Chown(outside, sdktest.HostID, sdktest.HostID); err != nil {

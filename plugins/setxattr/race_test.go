@@ -62,8 +62,8 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// TestCallerKilled kills the caller before the plugin works, and between its work and the answer. The latter leaves what
-// the kernel's own setxattr(2) would: the attribute.
+// TestCallerKilled kills the caller before the plugin works, and between its work and the answer. The latter leaves
+// what the kernel's own setxattr(2) would: the attribute.
 func TestCallerKilled(t *testing.T) {
 	for name, call := range map[string]string{"path": "sys setxattr s:/tmp/d" + opaqueY, "descriptor": "sys fsetxattr 3" + opaqueY} {
 		for when, want := range map[sdktest.Moment]string{sdktest.BeforeWork: "ok", sdktest.AfterWork: "EEXIST"} {
@@ -79,8 +79,8 @@ func TestCallerKilled(t *testing.T) {
 	}
 }
 
-// TestSwapped exchanges a directory of the caller with one of the host, or with a link to a descriptor of the plugin in the
-// host's procfs, while attributes are set: the host's gets none.
+// TestSwapped exchanges a directory of the caller with one of the host, or with a link to a descriptor of the plugin in
+// the host's procfs, while attributes are set: the host's gets none.
 func TestSwapped(t *testing.T) {
 	outside := t.TempDir()
 	if err := os.Chown(outside, sdktest.HostID, sdktest.HostID); err != nil {

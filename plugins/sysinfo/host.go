@@ -53,8 +53,8 @@ func readClock(id int32) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// cost runs work, which starts no goroutines, and says how much processor time it took: unlike the time that passed, that
-// does not depend on what else the host does.
+// cost runs work, which starts no goroutines, and says how much processor time it took: unlike the time that passed,
+// that does not depend on what else the host does.
 func (h *host) cost(work func()) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -111,7 +111,8 @@ type processStat struct {
 	startTicks uint64 // since boot, in the reader's time namespace
 }
 
-// parseStat counts fields after the command, whose name is the process's own choice: it may hold blanks and parentheses.
+// parseStat counts fields after the command, whose name is the process's own choice: it may hold blanks and
+// parentheses.
 func parseStat(text []byte) (processStat, error) {
 	end := bytes.LastIndexByte(text, ')')
 	fields := bytes.Fields(text[end+1:])

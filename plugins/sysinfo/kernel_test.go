@@ -263,8 +263,8 @@ func TestLimitedContainer(t *testing.T) {
 	}
 }
 
-// TestBusyboxFree has busybox free add up what a container has: it takes the file cache from /proc/meminfo, which is that of the
-// container's cgroup here, as LXCFS shows it.
+// TestBusyboxFree has busybox free add up what a container has: it takes the file cache from /proc/meminfo, which is
+// that of the container's cgroup here, as LXCFS shows it.
 func TestBusyboxFree(t *testing.T) {
 	const limit = 64 * mib
 	busybox, err := exec.LookPath("busybox")

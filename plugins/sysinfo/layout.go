@@ -14,8 +14,8 @@ const (
 	size32 = 64
 )
 
-// encode gives struct sysinfo as a caller of the architecture expects it. The high memory of 32-bit kernels is always 0.
-// All of these architectures are little-endian.
+// encode gives struct sysinfo as a caller of the architecture expects it. The high memory of 32-bit kernels is always
+// 0. All of these architectures are little-endian.
 func (s sysinfo) encode(arch sdk.Arch) []byte {
 	if arch.Is32Bit() {
 		return s.encode32(uint64(os.Getpagesize()))
@@ -54,8 +54,8 @@ func (s sysinfo) encode32(pageSize uint64) []byte {
 	return b[:size32]
 }
 
-// bufferram is how much memory the buffers of block devices have, which no cgroup counts. File cache is no part of it: programs
-// add that from the line Cached of /proc/meminfo (busybox free), where it would count twice.
+// bufferram is how much memory the buffers of block devices have, which no cgroup counts. File cache is no part of it:
+// programs add that from the line Cached of /proc/meminfo (busybox free), where it would count twice.
 const bufferram = 0
 
 // longs are the ten fields that struct sysinfo begins with; amounts of memory are shifted right.

@@ -120,9 +120,9 @@ func (c *memoryCgroup) read(hostMemory, hostSwap uint64) usage {
 func limitOf(l *memoryLevel) *file     { return &l.limit }
 func swapLimitOf(l *memoryLevel) *file { return &l.swapLimit }
 
-// smallest gives the smallest limit of a kind and its level: of equal ones the topmost, since what is used there includes
-// what is used below. Files that are not there have no limit: the top of version 2 has none, a cgroup may be without the
-// controller, or gone. The level is nil if no limit could be read.
+// smallest gives the smallest limit of a kind and its level: of equal ones the topmost, since what is used there
+// includes what is used below. Files that are not there have no limit: the top of version 2 has none, a cgroup may be
+// without the controller, or gone. The level is nil if no limit could be read.
 func (c *memoryCgroup) smallest(kind func(*memoryLevel) *file) (limit uint64, at *memoryLevel) {
 	limit = unlimited
 	for i := range c.levels {
@@ -146,8 +146,8 @@ func (c *memoryCgroup) readMemory(u *usage, limit uint64, level *memoryLevel) {
 	}
 }
 
-// readSwap leaves u without a limit of swap if there is none or its level is gone. MemoryLimit is what is left of memory
-// and swap together for memory.
+// readSwap leaves u without a limit of swap if there is none or its level is gone. MemoryLimit is what is left of
+// memory and swap together for memory.
 func (c *memoryCgroup) readSwap(u *usage, memoryLimit uint64) {
 	limit, level := c.smallest(swapLimitOf)
 	if limit == unlimited {

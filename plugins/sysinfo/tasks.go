@@ -115,8 +115,8 @@ func otherCgroups(h *host, init int) ([]map[string]string, bool) {
 	return others, true
 }
 
-// costly is the processor time that a count may take before it is used again, and reuse for how many times as long: so a
-// container with many tasks has a bounded part of the plugin's time.
+// costly is the processor time that a count may take before it is used again, and reuse for how many times as long: so
+// a container with many tasks has a bounded part of the plugin's time.
 const (
 	costly = time.Millisecond
 	reuse  = 20
@@ -140,8 +140,8 @@ func (t *tasks) count(ctx context.Context) (uint64, bool) {
 	return uint64(t.counted), t.counted > 0
 }
 
-// active counts the tasks that make load: running, ready to run, or in uninterruptible sleep. It says what processor time
-// that took.
+// active counts the tasks that make load: running, ready to run, or in uninterruptible sleep. It says what processor
+// time that took.
 func (t *tasks) active(ctx context.Context) (n int, cost time.Duration) {
 	cost = t.host.cost(func() {
 		for _, tid := range t.list(ctx) {
@@ -166,8 +166,8 @@ func (t *tasks) list(ctx context.Context) []int {
 	return t.descendants(ctx)
 }
 
-// tasks lists the tasks in the cgroup and below it. The list is opened each time: that of version 1, kept open, may be a
-// second old.
+// tasks lists the tasks in the cgroup and below it. The list is opened each time: that of version 1, kept open, may be
+// a second old.
 func (c *ownCgroup) tasks(ctx context.Context) []int {
 	var tids []int
 	pending := []string{c.dir}

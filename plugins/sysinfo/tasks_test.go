@@ -16,7 +16,8 @@ func stat(pid int, state string, parent, startTicks int) string {
 	return fmt.Sprintf("%d (a) R 1 (b) %s %d 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %d 0 0\n", pid, state, parent, startTicks)
 }
 
-// container is a tree in which init 42, whose parent is 41, has the threads 42 and 43; 43 has the child 50, and that 51.
+// container is a tree in which init 42, whose parent is 41, has the threads 42 and 43; 43 has the child 50, and that
+// 51.
 func containerTree() tree {
 	return tree{
 		"proc/self/cgroup":          "4:memory:/daemon\n3:pids:/daemon\n0::/daemon\n",

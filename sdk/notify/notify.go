@@ -1,9 +1,9 @@
 // Package notify answers the notifications of a seccomp listener without the broker, for agents of their own
 // (seccomp_unotify(2)). A plugin does not need it: the broker receives for it, and answers.
 //
-// An agent gets a listener from an OCI runtime that connects to linux.seccomp.listenerPath, or from whoever loaded the filter
-// with SECCOMP_FILTER_FLAG_NEW_LISTENER. While no process has it, each call that the filter notifies fails with ENOSYS. So
-// answer every notification that Receive returns, exactly once, in time, and whatever fails.
+// An agent gets a listener from an OCI runtime that connects to linux.seccomp.listenerPath, or from whoever loaded the
+// filter with SECCOMP_FILTER_FLAG_NEW_LISTENER. While no process has it, each call that the filter notifies fails with
+// ENOSYS. So answer every notification that Receive returns, exactly once, in time, and whatever fails.
 package notify
 
 import (
@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone means that nobody waits for an answer to the notification any more: the caller was killed, a signal interrupted its
-// call, or it has been answered.
+// ErrGone means that nobody waits for an answer to the notification any more: the caller was killed, a signal
+// interrupted its call, or it has been answered.
 var ErrGone = notify.ErrGone
 
 // Listener receives the notifications of one filter.
@@ -48,8 +48,8 @@ func NewListener(file *os.File) (*Listener, error) {
 	return &Listener{file: file, fd: fd, wake: os.NewFile(uintptr(wake), "eventfd")}, nil
 }
 
-// Receive waits for the next notification. It may be called concurrently. The error is io.EOF when the last filtered task is
-// gone, os.ErrClosed after Close; after any error the listener is of no more use.
+// Receive waits for the next notification. It may be called concurrently. The error is io.EOF when the last filtered
+// task is gone, os.ErrClosed after Close; after any error the listener is of no more use.
 func (l *Listener) Receive() (*Notification, error) {
 	// Of two that receive at a time one could wait for ever in the kernel, beyond the reach of Close.
 	l.receiving.Lock()
@@ -96,8 +96,8 @@ func (l *Listener) wait() error {
 	}
 }
 
-// Close ends Receive and closes the listener. Callers that nobody has answered, and later ones, get ENOSYS, unless another
-// process has the listener too. A second Close does nothing.
+// Close ends Receive and closes the listener. Callers that nobody has answered, and later ones, get ENOSYS, unless
+// another process has the listener too. A second Close does nothing.
 func (l *Listener) Close() error {
 	l.ending.Do(func() {
 		l.wake.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0}) // it cannot fail: nobody else writes this eventfd
@@ -110,8 +110,8 @@ func (l *Listener) Close() error {
 	return nil
 }
 
-// Notification is one system call that waits for its answer: that of the first method that answers. Its methods may be called
-// concurrently.
+// Notification is one system call that waits for its answer: that of the first method that answers. Its methods may be
+// called concurrently.
 type Notification struct {
 	ID     uint64 // unique to the listener
 	TID    int    // the calling thread in this process's pid namespace; 0: it is not visible there
@@ -142,9 +142,9 @@ func (n *Notification) Valid() error {
 	})
 }
 
-// Target is the calling thread, to read its memory and credentials and to act in its place. What is read of it counts only if
-// the caller still waits afterwards, which its methods that read memory or act make sure of. The caller of Target closes it.
-// The error is ErrGone, or says what could not be opened.
+// Target is the calling thread, to read its memory and credentials and to act in its place. What is read of it counts
+// only if the caller still waits afterwards, which its methods that read memory or act make sure of. The caller of
+// Target closes it. The error is ErrGone, or says what could not be opened.
 func (n *Notification) Target() (*target.Target, error) {
 	if n.TID == 0 {
 		return nil, errors.New("the caller is in a pid namespace that this process does not see")
@@ -169,15 +169,15 @@ func (n *Notification) Errno(errno syscall.Errno) error {
 // maxErrno is the largest errno that a system call can return (MAX_ERRNO, include/linux/err.h).
 const maxErrno = 4095
 
-// Continue lets the kernel perform the call itself. The caller may have changed its memory since it was read: Continue is safe
-// only where the kernel checks the whole call again.
+// Continue lets the kernel perform the call itself. The caller may have changed its memory since it was read: Continue
+// is safe only where the kernel checks the whole call again.
 func (n *Notification) Continue() error {
 	return n.use(func(fd notify.FD) error { return fd.SendContinue(n.ID) })
 }
 
-// AddFD puts file into the caller's descriptor table and makes the call return its number there, in one step (kernel 5.14). It
-// returns that number. The file stays the agent's to close. After an error that does not wrap ErrGone, such as unix.EMFILE for
-// a table that is full, the caller still waits for an answer.
+// AddFD puts file into the caller's descriptor table and makes the call return its number there, in one step (kernel
+// 5.14). It returns that number. The file stays the agent's to close. After an error that does not wrap ErrGone, such
+// as unix.EMFILE for a table that is full, the caller still waits for an answer.
 func (n *Notification) AddFD(file *os.File, closeOnExec bool) (number int, err error) {
 	err = n.use(func(fd notify.FD) error {
 		number, err = fd.SendFD(n.ID, int(file.Fd()), closeOnExec)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Around is a handler each of whose notifications goes to Handle, which may hand it to next, the handler's own session: for
-// what a test does just before the plugin's work, or after it.
+// Around is a handler each of whose notifications goes to Handle, which may hand it to next, the handler's own session:
+// for what a test does just before the plugin's work, or after it.
 type Around struct {
 	sdk.Handler
 	Handle func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error)
@@ -33,8 +33,8 @@ func (s aroundSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Respon
 	return s.around.Handle(ctx, req, s.Session)
 }
 
-// Hold is a handler that holds one notification until its caller is gone, for tests of what a caller leaves behind that is
-// killed at that moment. Make one with NewHold.
+// Hold is a handler that holds one notification until its caller is gone, for tests of what a caller leaves behind that
+// is killed at that moment. Make one with NewHold.
 type Hold struct {
 	Around
 	once sync.Once

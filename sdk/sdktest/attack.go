@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Swap exchanges two names of the host all the while, until the returned function is called, which returns when it is over.
+// Swap exchanges two names of the host all the while, until the returned function is called, which returns when it is
+// over.
 func Swap(t testing.TB, a, b string) (stop func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -34,8 +35,8 @@ func Swap(t testing.TB, a, b string) (stop func()) {
 	}
 }
 
-// PluginDescriptor opens a directory in the test's process, which is the plugin's with InProcess, until the end of the test, under a number
-// that no caller has a descriptor of: no path of a caller may lead to it.
+// PluginDescriptor opens a directory in the test's process, which is the plugin's with InProcess, until the end of the
+// test, under a number that no caller has a descriptor of: no path of a caller may lead to it.
 func PluginDescriptor(t testing.TB, dir string) int {
 	t.Helper()
 	const number = 700

@@ -41,16 +41,16 @@ var (
 	race     = compiled{name: "race", source: raceSource}
 )
 
-// Caller compiles the caller, a program that makes the system calls which its arguments say, and returns its path on the
-// host; it is linked statically and needs no file but itself. The script's language is described at the top of
+// Caller compiles the caller, a program that makes the system calls which its arguments say, and returns its path on
+// the host; it is linked statically and needs no file but itself. The script's language is described at the top of
 // testdata/caller.c. Where there is no C compiler the test is skipped, or fails if INTERCEDE_TEST_STRICT=1.
 func Caller(t testing.TB) string {
 	t.Helper()
 	return caller64.path(t)
 }
 
-// Race compiles a program that tries to have a call that it may not make performed with the credentials of a set-user-ID
-// program, see testdata/race.c. The arguments are how often, and the longest delay.
+// Race compiles a program that tries to have a call that it may not make performed with the credentials of a
+// set-user-ID program, see testdata/race.c. The arguments are how often, and the longest delay.
 func Race(t testing.TB) string {
 	t.Helper()
 	return race.path(t)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WithCgroup puts the container into a cgroup, of either version: dir is its directory, open until NewContainer returns. It
-// stays the test's to remove, in a Cleanup from before NewContainer.
+// WithCgroup puts the container into a cgroup, of either version: dir is its directory, open until NewContainer
+// returns. It stays the test's to remove, in a Cleanup from before NewContainer.
 func WithCgroup(dir *os.File) Option {
 	return func(c *config) { c.cgroup = dir }
 }

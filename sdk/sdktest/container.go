@@ -45,8 +45,8 @@ type Container struct {
 
 // NewContainer makes a container in which the handler answers the system calls of its manifest, until the end of the
 // test. Every call that the manifest's conditions want is copied, checked and answered as the broker does it, over
-// lanes. The handler is one that Main was given, and runs in a process and a sandbox as in production, with the capabilities of its
-// manifest alone; or see InProcess. With a nil handler nothing is intercepted.
+// lanes. The handler is one that Main was given, and runs in a process and a sandbox as in production, with the
+// capabilities of its manifest alone; or see InProcess. With a nil handler nothing is intercepted.
 //
 // The package needs a TestMain that calls Main. Without root the test is skipped, or fails if INTERCEDE_TEST_STRICT=1.
 //
@@ -88,16 +88,16 @@ func NewContainer(t testing.TB, h sdk.Handler, options ...Option) *Container {
 	return c
 }
 
-// AsRoot runs a program of the host, linked statically, as the host's own root, in a fresh rootfs like a container's: what
-// an intercepted call should come to.
+// AsRoot runs a program of the host, linked statically, as the host's own root, in a fresh rootfs like a container's:
+// what an intercepted call should come to.
 func AsRoot(t testing.TB, program string, args ...string) Result {
 	t.Helper()
 	c := NewContainer(t, nil, WithRealRoot())
 	return c.Run(t, c.Install(t, program), args...)
 }
 
-// Rootfs is the directory on the host that is the container's root, with /bin, /dev (a plain directory), /mnt, /proc, /root
-// and /tmp. What the container mounts is not seen in it.
+// Rootfs is the directory on the host that is the container's root, with /bin, /dev (a plain directory), /mnt, /proc,
+// /root and /tmp. What the container mounts is not seen in it.
 func (c *Container) Rootfs() string { return c.rootfs }
 
 // Identity is the container as the handler gets it.

@@ -21,8 +21,8 @@ type Harness struct {
 	t testing.TB
 }
 
-// Serve serves the handler to fake calls, in the test's own process, until the end of the test. A manifest that the broker would
-// refuse fails the test.
+// Serve serves the handler to fake calls, in the test's own process, until the end of the test. A manifest that the
+// broker would refuse fails the test.
 //
 //	session := sdktest.Serve(t, handler).Attach(sdk.Container{ID: "c1"}, map[string]any{"devices": []string{"c 1:3"}})
 //	outcome := session.Handle(t.Context(), sdktest.Call{
@@ -47,8 +47,8 @@ func (h *Harness) Attach(container sdk.Container, settings map[string]any) *Sess
 	return session
 }
 
-// Refusal is why the container cannot be attached: a setting that does not fit the manifest, or the handler's own error.
-// It is nil if the container was attached.
+// Refusal is why the container cannot be attached: a setting that does not fit the manifest, or the handler's own
+// error. It is nil if the container was attached.
 func (h *Harness) Refusal(container sdk.Container, settings map[string]any) error {
 	h.t.Helper()
 	_, err := h.session(container, settings)

@@ -20,8 +20,8 @@ const (
 // mainCalled reports whether this test binary can be re-executed.
 var mainCalled bool
 
-// Main is TestMain for a package whose tests use NewContainer or AsRoot, which re-execute the test binary. The handlers are
-// those that NewContainer runs in processes of their own. It does not return.
+// Main is TestMain for a package whose tests use NewContainer or AsRoot, which re-execute the test binary. The handlers
+// are those that NewContainer runs in processes of their own. It does not return.
 //
 //	func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
 func Main(m *testing.M, handlers ...sdk.Handler) {

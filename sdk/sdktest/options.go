@@ -40,14 +40,14 @@ func WithRealRoot() Option {
 	return func(c *config) { c.realRoot = true }
 }
 
-// WithMount mounts a detached mount of the host (fsmount(2), open_tree(2); see Tmpfs) on a directory of the rootfs, which
-// is made if it is not there.
+// WithMount mounts a detached mount of the host (fsmount(2), open_tree(2); see Tmpfs) on a directory of the rootfs,
+// which is made if it is not there.
 func WithMount(mount *os.File, target string) Option {
 	return func(c *config) { c.mounts = append(c.mounts, mountAt{mount, target}) }
 }
 
-// HostProcfs is the host's procfs as a detached mount, until the end of the test: a container that shares the host's pid
-// namespace has it.
+// HostProcfs is the host's procfs as a detached mount, until the end of the test: a container that shares the host's
+// pid namespace has it.
 func HostProcfs(t testing.TB) *os.File {
 	t.Helper()
 	RequireRoot(t)

@@ -48,9 +48,9 @@ type plugin struct {
 	meeting  atomic.Int64 // of test and handler, see ordered
 }
 
-// ordered is a handler in the test's process. Test and handler talk over a socket, by system calls of which the race detector
-// knows nothing. So both change the same number: what the test did before a call is known to happen before the handler's work, and
-// that before what the test does with the answer.
+// ordered is a handler in the test's process. Test and handler talk over a socket, by system calls of which the race
+// detector knows nothing. So both change the same number: what the test did before a call is known to happen before the
+// handler's work, and that before what the test does with the answer.
 type ordered struct {
 	sdk.Handler
 	meeting *atomic.Int64
@@ -88,8 +88,8 @@ func closeSession(s sdk.Session) error {
 // inProcess is a handler that InProcess was called with.
 type inProcess struct{ sdk.Handler }
 
-// InProcess has the handler served in the test's own process, with all the privilege of the test, over lanes: for handlers that
-// share something with the test. Around and Hold are served so.
+// InProcess has the handler served in the test's own process, with all the privilege of the test, over lanes: for
+// handlers that share something with the test. Around and Hold are served so.
 func InProcess(h sdk.Handler) sdk.Handler { return inProcess{h} }
 
 // registered are the handlers that Main was given.

@@ -71,7 +71,8 @@ func (c *Container) Start(t testing.TB, path string, args ...string) *Process {
 }
 
 // memoryFile takes a program's output: it is all there at the program's end, whoever else still has it open. Without
-// O_APPEND threads that write at the same time would overwrite each other's: the kernel does not lock a memfd's position.
+// O_APPEND threads that write at the same time would overwrite each other's: the kernel does not lock a memfd's
+// position.
 func memoryFile(t testing.TB, name string) *os.File {
 	t.Helper()
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confined is a plugin that enters its callers' place, and declares one of the capabilities that this needs. Its calls say
-// what it finds out about its own process.
+// confined is a plugin that enters its callers' place, and declares one of the capabilities that this needs. Its calls
+// say what it finds out about its own process.
 type confined struct{}
 
 func (confined) Manifest() sdk.Manifest {

@@ -47,8 +47,8 @@ func acted(_ any, err error) error {
 	return err
 }
 
-// TestActsConfirm has every method that acts ask whether the thread still waits, after it has read what it needs, and do nothing
-// where it does not.
+// TestActsConfirm has every method that acts ask whether the thread still waits, after it has read what it needs, and
+// do nothing where it does not.
 func TestActsConfirm(t *testing.T) {
 	_, _, parked := park(t)
 	for name, act := range acts {

@@ -44,8 +44,8 @@ func (t *Target) Credentials() (*Credentials, error) {
 	return &t.credentials, t.credentialsErr
 }
 
-// readProcFile reads a file of /proc/TID, its status for example, into buf, or a larger copy. It is one record of a seq_file (fs/seq_file.c), of which
-// a read gives as much as there is room for.
+// readProcFile reads a file of /proc/TID, its status for example, into buf, or a larger copy. It is one record of a
+// seq_file (fs/seq_file.c), of which a read gives as much as there is room for.
 func readProcFile(path string, buf []byte) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -24,8 +24,8 @@ import (
 //
 // The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
 // it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
-// back as they are. Once it was in its place, a target that is gone by then has it still. fn must not call Do, since the
-// /proc that it sees is the target's, nor leave its work to goroutines: they run on other threads; nor change the
+// back as they are. Once it was in its place, a target that is gone by then has it still. fn must not call Do, since
+// the /proc that it sees is the target's, nor leave its work to goroutines: they run on other threads; nor change the
 // thread's groups.
 func (t *Target) Do(lent Capabilities, fn func() error) error {
 	place, err := t.openPlace()
@@ -54,8 +54,8 @@ func (t *Target) Place() (*Place, error) {
 	return p, t.confirmReads()
 }
 
-// openPlace opens the target's place, once. setns(2) would take the mount namespace from the pidfd too, but the one that is
-// the thread's at that moment.
+// openPlace opens the target's place, once. setns(2) would take the mount namespace from the pidfd too, but the one
+// that is the thread's at that moment.
 func (t *Target) openPlace() (*Place, error) {
 	t.placeOnce.Do(func() { t.place, t.placeErr = t.readPlace() })
 	return t.place, t.placeErr

@@ -81,9 +81,9 @@ func (s *Steps) addPower(user int, c *Credentials) {
 }
 
 // Reopen opens anew (open(2), flags as there) the file that fd, an own descriptor (O_PATH will do), is open on, as the
-// target would: in its cgroups, so that their device rules are asked, and with all its credentials and capabilities. The
-// caller closes the descriptor. The error wraps the kernel's errno if it is that of the open; os.ErrProcessDone if the
-// target is gone; ctx's if that ends first.
+// target would: in its cgroups, so that their device rules are asked, and with all its credentials and capabilities.
+// The caller closes the descriptor. The error wraps the kernel's errno if it is that of the open; os.ErrProcessDone if
+// the target is gone; ctx's if that ends first.
 func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
 	user, namespace, err := t.openUserNamespace()
 	if err != nil {

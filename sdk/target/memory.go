@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadMemory copies len(buf) bytes at address of the thread's memory into buf (process_vm_readv(2)), and confirms that it was
-// the thread's (see Confirm): if not, its error says so, and buf is not to be used. The error wraps unix.EFAULT if any
-// byte cannot be read. The thread's process can change its memory at any time: read once, and decide on the copy.
+// ReadMemory copies len(buf) bytes at address of the thread's memory into buf (process_vm_readv(2)), and confirms that
+// it was the thread's (see Confirm): if not, its error says so, and buf is not to be used. The error wraps unix.EFAULT
+// if any byte cannot be read. The thread's process can change its memory at any time: read once, and decide on the
+// copy.
 //
 // A plugin has Request.Read for this, which works without a capability.
 func (t *Target) ReadMemory(address uint64, buf []byte) error {

@@ -63,8 +63,8 @@ func (t *Target) openAt(ctx context.Context, dir int, path string, flags int, ac
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// IsShortage reports whether an error means that this process, or the host, has no descriptors or memory left. That is not an
-// answer to what the caller asked.
+// IsShortage reports whether an error means that this process, or the host, has no descriptors or memory left. That is
+// not an answer to what the caller asked.
 func IsShortage(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }

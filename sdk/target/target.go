@@ -6,10 +6,10 @@
 // through /proc/TID counts only if the thread still lives afterwards; every method checks that and returns an error
 // wrapping os.ErrProcessDone if it does not.
 //
-// For a thread that waits in a system call that is not enough: when another thread of its process executes a program, that
-// one gets its id, its struct pid and so what its pidfd leads to (de_thread, fs/exec.c). Who knows whether it still waits in
-// the call says so by ConfirmBy. Then what is read counts only if it still waits afterwards, and methods that act for the thread
-// ask that themselves, once, after the last thing that was read.
+// For a thread that waits in a system call that is not enough: when another thread of its process executes a program,
+// that one gets its id, its struct pid and so what its pidfd leads to (de_thread, fs/exec.c). Who knows whether it
+// still waits in the call says so by ConfirmBy. Then what is read counts only if it still waits afterwards, and methods
+// that act for the thread ask that themselves, once, after the last thing that was read.
 package target
 
 import (
@@ -58,8 +58,8 @@ func Open(tid int) (*Target, error) {
 	return nil, fmt.Errorf("pidfd_open of thread %d: %w", tid, processError(err))
 }
 
-// Waiting is the thread tid, which waits in a system call: waits returns an error if it does not, or not any more. So it needs no
-// pidfd: a thread that still waits has not lost its number. See Confirm.
+// Waiting is the thread tid, which waits in a system call: waits returns an error if it does not, or not any more. So
+// it needs no pidfd: a thread that still waits has not lost its number. See Confirm.
 func Waiting(tid int, waits func() error) *Target { return &Target{tid: tid, pidfd: -1, waits: waits} }
 
 func openLeader(tid int) (*Target, error) {
@@ -95,8 +95,8 @@ func (t *Target) Close() error {
 	return unix.Close(fd)
 }
 
-// Confirm returns an error if the thread no longer waits in its call, see Waiting; of another Target, if it is gone. What was
-// read of it before a successful call was this thread's, by whatever way it was read.
+// Confirm returns an error if the thread no longer waits in its call, see Waiting; of another Target, if it is gone.
+// What was read of it before a successful call was this thread's, by whatever way it was read.
 func (t *Target) Confirm() error {
 	if t.waits == nil {
 		return t.Alive()
@@ -109,7 +109,8 @@ func (t *Target) Confirm() error {
 	return nil
 }
 
-// confirmReads is Confirm if there was a read after the last one. It comes after the last read and before what is done with it.
+// confirmReads is Confirm if there was a read after the last one. It comes after the last read and before what is done
+// with it.
 func (t *Target) confirmReads() error {
 	if t.waits != nil && t.reads.Load() == t.confirmed.Load() {
 		return nil
@@ -117,8 +118,8 @@ func (t *Target) confirmReads() error {
 	return t.Confirm()
 }
 
-// endRead comes after each read through /proc/TID or the pidfd. What was read is to be confirmed; where nobody can do that, it
-// counts if the thread lives.
+// endRead comes after each read through /proc/TID or the pidfd. What was read is to be confirmed; where nobody can do
+// that, it counts if the thread lives.
 func (t *Target) endRead() error {
 	if t.waits == nil {
 		return t.Alive()

@@ -1,6 +1,6 @@
-// Package bench measures what a notification costs on this machine: how long a system call takes, as its caller sees it,
-// by the shortest supervisor there can be and by the broker with its plugins, and how that changes with many callers, slow
-// calls and many containers.
+// Package bench measures what a notification costs on this machine: how long a system call takes, as its caller sees
+// it, by the shortest supervisor there can be and by the broker with its plugins, and how that changes with many
+// callers, slow calls and many containers.
 package bench
 
 import (
@@ -44,7 +44,8 @@ type Options struct {
 	Exec []string
 }
 
-// ServeCaller is the program in the containers. With a number in the arguments it can mount the loop device of that number.
+// ServeCaller is the program in the containers. With a number in the arguments it can mount the loop device of that
+// number.
 func ServeCaller(args []string, in io.Reader, out io.Writer) error {
 	made, err := calls(args)
 	if err != nil {
@@ -53,8 +54,8 @@ func ServeCaller(args []string, in io.Reader, out io.Writer) error {
 	return caller.Serve(in, out, made)
 }
 
-// Run starts the plugins of the setup and containers that use them, measures, and ends them again. The config's limit on
-// the rate does not count.
+// Run starts the plugins of the setup and containers that use them, measures, and ends them again. The config's limit
+// on the rate does not count.
 func Run(ctx context.Context, setup *daemon.Setup, options Options, log zerolog.Logger) (report *Report, err error) {
 	b := &bench{options: options}
 	defer func() { err = errors.Join(err, b.close()) }()

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execute answers calls as daemons do that have no plugins: it executes a program for each, which enters the caller's place
-// and performs the call. The arguments are those with which this program calls Perform.
+// execute answers calls as daemons do that have no plugins: it executes a program for each, which enters the caller's
+// place and performs the call. The arguments are those with which this program calls Perform.
 type execute struct {
 	command []string
 }

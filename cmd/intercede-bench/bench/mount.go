@@ -21,8 +21,8 @@ import (
 // mountSlowness divides the number of calls: a mount takes so much longer than another.
 const mountSlowness = 20
 
-// Where the program finds and mounts the disk, in the root filesystem: without the plugin mknod a node in /dev, which is the
-// container's own, could be made but not opened.
+// Where the program finds and mounts the disk, in the root filesystem: without the plugin mknod a node in /dev, which
+// is the container's own, could be made but not opened.
 const (
 	diskNode = "/tmp/intercede-bench-disk"
 	diskDir  = "/tmp/intercede-bench-mnt"
@@ -40,8 +40,8 @@ func mountCall(minor uint32) (caller.Call, error) {
 	return caller.Mount(diskNode, diskDir, "ext4", 0)
 }
 
-// openMount adds the rows of a shifted mount of ext4: by a broker whose config lets the container have the disk, and by root
-// of the host.
+// openMount adds the rows of a shifted mount of ext4: by a broker whose config lets the container have the disk, and by
+// root of the host.
 func (b *bench) openMount(ctx context.Context, pluginDir string, log zerolog.Logger) error {
 	const name = "mount of ext4"
 	for _, plugin := range []string{mknod, mount} {

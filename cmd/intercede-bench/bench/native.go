@@ -11,8 +11,8 @@ import (
 // nativeDir is where ServeNative makes its root filesystem, in a mount namespace of its own.
 const nativeDir = "/tmp"
 
-// ServeNative is ServeCaller for root of the host, in a mount namespace of its own: the root filesystem is, as a container's, an
-// overlay on the host's files, so that nothing on the host is changed.
+// ServeNative is ServeCaller for root of the host, in a mount namespace of its own: the root filesystem is, as a
+// container's, an overlay on the host's files, so that nothing on the host is changed.
 func ServeNative(args []string, in io.Reader, out io.Writer) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)

@@ -12,12 +12,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// noopName is a plugin that is installed with the others for this measurement. It is a program of its own, so that it is
-// started, sized and sandboxed as every plugin is.
+// noopName is a plugin that is installed with the others for this measurement. It is a program of its own, so that it
+// is started, sized and sandboxed as every plugin is.
 const noopName = "noop"
 
-// startNoop starts a broker with this one plugin; overGRPC without lanes. The error says what is wrong with the plugin's
-// binary.
+// startNoop starts a broker with this one plugin; overGRPC without lanes. The error says what is wrong with the
+// plugin's binary.
 func startNoop(ctx context.Context, settings config.Broker, overGRPC bool, log zerolog.Logger) (*broker.Broker, error) {
 	spec := launcher.Spec{Name: noopName, Path: filepath.Join(settings.PluginDir, wire.BinaryPrefix+noopName), GRPC: overGRPC}
 	manifest, err := launcher.ReadManifest(ctx, spec)

@@ -124,7 +124,8 @@ func (r *Report) add(measured *row) {
 // WriteJSON writes the report as one object.
 func (r *Report) WriteJSON(out io.Writer) error { return json.NewEncoder(out).Encode(r) }
 
-// WriteBenchmarks writes the rows as go test writes benchmarks, a line with the p50 of each round: what benchstat compares.
+// WriteBenchmarks writes the rows as go test writes benchmarks, a line with the p50 of each round: what benchstat
+// compares.
 func (r *Report) WriteBenchmarks(out io.Writer) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "goos: %s\ngoarch: %s\npkg: github.com/intercede/intercede/cmd/intercede-bench/bench\n", runtime.GOOS, runtime.GOARCH)

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ServeListeners is the generator of listeners: each is that of a thread which does nothing, in a user namespace of its own.
-// It writes their descriptors as a JSON list, and ends with its input.
+// ServeListeners is the generator of listeners: each is that of a thread which does nothing, in a user namespace of its
+// own. It writes their descriptors as a JSON list, and ends with its input.
 func ServeListeners(n int, in io.Reader, out io.Writer) error {
 	program, err := filter.Program(notifying(getppid), nil)
 	if err != nil {

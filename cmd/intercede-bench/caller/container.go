@@ -69,8 +69,8 @@ func Start(ctx context.Context, options run.Options, supervisor Supervisor) (*Ca
 // environment has no signal of the Go runtime interrupt a call, and its collector not wait for the end of one.
 var environment = []string{"GODEBUG=asyncpreemptoff=1", "GOGC=off"}
 
-// StartNative starts a process with the same arguments as root of the host, in a mount namespace of its own. It ends when
-// its input does, and so with this process.
+// StartNative starts a process with the same arguments as root of the host, in a mount namespace of its own. It ends
+// when its input does, and so with this process.
 func StartNative(ctx context.Context, args []string) (*Caller, error) {
 	c := &Caller{}
 	err := c.start(func(stdin, stdout, stderr *os.File) error {

@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestNativeOutlivesThread starts the process from a thread that ends then, as the Go runtime's do when a goroutine that is
-// locked to one does.
+// TestNativeOutlivesThread starts the process from a thread that ends then, as the Go runtime's do when a goroutine
+// that is locked to one does.
 func TestNativeOutlivesThread(t *testing.T) {
 	sdktest.RequireRoot(t)
 	type started struct {

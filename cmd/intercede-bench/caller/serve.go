@@ -1,8 +1,8 @@
-// Package caller is a program in a container that makes system calls when it is asked to, and says what came of them and
-// how long each took.
+// Package caller is a program in a container that makes system calls when it is asked to, and says what came of them
+// and how long each took.
 //
-// It has two sides: [Serve] is the container's command, [Start] runs it there. They speak JSON over the command's standard
-// input and output, one value for a question and one for its answer.
+// It has two sides: [Serve] is the container's command, [Start] runs it there. They speak JSON over the command's
+// standard input and output, one value for a question and one for its answer.
 package caller
 
 import (
@@ -76,8 +76,8 @@ func respond(asked request, calls map[string]Call) answer {
 	return answer{Durations: durations, Errno: errno}
 }
 
-// makeByMany makes the call again and again, by so many threads at once. Without a time to do so for it returns at once, and
-// the threads go on.
+// makeByMany makes the call again and again, by so many threads at once. Without a time to do so for it returns at
+// once, and the threads go on.
 func (c Call) makeByMany(threads int, during time.Duration) (made int64, elapsed time.Duration) {
 	// A raw system call keeps one of the Go runtime's processors.
 	runtime.GOMAXPROCS(threads + 2)

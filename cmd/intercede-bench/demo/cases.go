@@ -142,8 +142,8 @@ func mountDisk(d disk.Disk) (caller.Call, error) {
 	return mount(node, dir, "ext4", 0)
 }
 
-// mountImage has fuse2fs of the container mount the image, read-only: it is unmounted before fuse2fs has written all, and
-// mounted again.
+// mountImage has fuse2fs of the container mount the image, read-only: it is unmounted before fuse2fs has written all,
+// and mounted again.
 func mountImage(d disk.Disk) (caller.Call, error) {
 	err := unix.Mknod("/dev/fuse", unix.S_IFCHR|0o600, int(unix.Mkdev(fuseMajor, fuseMinor)))
 	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EEXIST) {

@@ -44,8 +44,9 @@ func ServeCaller(args []string, in io.Reader, out io.Writer) error {
 	return caller.Serve(in, out, calls)
 }
 
-// Run makes the examples of the plugins whose programs are in the folder, in both containers. command are the arguments with
-// which this program calls ServeCaller. An outcome that is not what it should be is not an error: see [Report.Check].
+// Run makes the examples of the plugins whose programs are in the folder, in both containers. command are the arguments
+// with which this program calls ServeCaller. An outcome that is not what it should be is not an error: see
+// [Report.Check].
 func Run(ctx context.Context, pluginDir string, command []string, log zerolog.Logger) (*Report, error) {
 	dir, err := os.MkdirTemp("/var/tmp", "intercede-demo-")
 	if err != nil {

@@ -1,6 +1,6 @@
 // Command intercede-plugin-noop takes getppid(2) and leaves it to the kernel at once: a plugin that costs what every
-// plugin costs, which intercede-bench measures. It takes getpgid(2) too, and leaves it to the kernel a second later. It is
-// of no other use.
+// plugin costs, which intercede-bench measures. It takes getpgid(2) too, and leaves it to the kernel a second later. It
+// is of no other use.
 package main
 
 import (

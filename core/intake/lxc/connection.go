@@ -21,8 +21,8 @@ var (
 	// ErrDescriptors is wrapped by every error about the descriptors that came with a packet.
 	ErrDescriptors = errors.New("not the descriptors that LXC sends")
 
-	// ErrOldLXC means that the monitor keeps the listener to itself, so that nobody could know whether a caller still waits
-	// when its memory is read or something is done for it. Its containers' calls get ENOSYS.
+	// ErrOldLXC means that the monitor keeps the listener to itself, so that nobody could know whether a caller still
+	// waits when its memory is read or something is done for it. Its containers' calls get ENOSYS.
 	ErrOldLXC = errors.New("this LXC, older than 4.0.5 or so, does not hand on its listener: update it; the container's calls get ENOSYS")
 )
 
@@ -100,9 +100,9 @@ func (c *Connection) endLast() (answered bool) {
 	return last.answered
 }
 
-// Receive ends the exchange before and waits for the next notification. The error is io.EOF when the monitor is gone, wraps
-// notify.ErrGone when LXC may still wait for the answer to a notification that has no caller any more, and else [ErrPacket] or
-// [ErrDescriptors]; the connection is of no use after it.
+// Receive ends the exchange before and waits for the next notification. The error is io.EOF when the monitor is gone,
+// wraps notify.ErrGone when LXC may still wait for the answer to a notification that has no caller any more, and else
+// [ErrPacket] or [ErrDescriptors]; the connection is of no use after it.
 func (c *Connection) Receive() (*Exchange, error) {
 	if !c.endLast() {
 		return nil, fmt.Errorf("a notification was not answered: %w", notify.ErrGone)

@@ -13,16 +13,17 @@ import (
 const (
 	// Patience is how long an answer may take to be found.
 	Patience = 25 * time.Second
-	// sendLimit is how long after a packet's arrival an answer is sent: LXC waits for 30 seconds (seccomp_notify_reconnect).
+	// sendLimit is how long after a packet's arrival an answer is sent: LXC waits for 30 seconds
+	// (seccomp_notify_reconnect).
 	sendLimit = 28 * time.Second
 )
 
 // errLate means that LXC may not wait any more.
 var errLate = fmt.Errorf("too late for LXC: %w", notify.ErrGone)
 
-// Exchange is one notification and the way to its caller. It is good until the connection's next Receive; its methods but
-// Valid are for the goroutine of that. Errors wrap notify.ErrGone where nobody waits for the answer any more; LXC gets none
-// then, and the connection has to be closed.
+// Exchange is one notification and the way to its caller. It is good until the connection's next Receive; its methods
+// but Valid are for the goroutine of that. Errors wrap notify.ErrGone where nobody waits for the answer any more; LXC
+// gets none then, and the connection has to be closed.
 type Exchange struct {
 	Notification notify.Notification
 	Init         int            // pid of the container's first process
@@ -60,8 +61,8 @@ func (x *Exchange) close() {
 	unix.Close(int(x.listener))
 }
 
-// Valid says whether the caller still waits. Which thread that is is the monitor's word, so the thread must live too: by its
-// number another one may have been reached otherwise.
+// Valid says whether the caller still waits. Which thread that is is the monitor's word, so the thread must live too:
+// by its number another one may have been reached otherwise.
 func (x *Exchange) Valid(id uint64) bool {
 	return id == x.Notification.ID && x.listener.Valid(id) && x.caller.Alive() == nil
 }
@@ -81,8 +82,8 @@ func (x *Exchange) SendContinue(id uint64) error {
 	return x.answer(response{ID: id, Flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE})
 }
 
-// SendFD puts the own descriptor src into the caller's table and makes the call return its number, in one step, which LXC
-// cannot do. What LXC gets afterwards is answered already, and it logs that.
+// SendFD puts the own descriptor src into the caller's table and makes the call return its number, in one step, which
+// LXC cannot do. What LXC gets afterwards is answered already, and it logs that.
 func (x *Exchange) SendFD(id uint64, src int, closeOnExec bool) (int, error) {
 	if err := x.check(id); err != nil {
 		return 0, err
@@ -102,8 +103,8 @@ func (x *Exchange) answer(r response) error {
 	return x.reply(r)
 }
 
-// check makes sure that LXC waits for the answer to this notification and no other. A notification that LXC has answered by
-// itself is no longer valid.
+// check makes sure that LXC waits for the answer to this notification and no other. A notification that LXC has
+// answered by itself is no longer valid.
 func (x *Exchange) check(id uint64) error {
 	switch {
 	case x.answered:

@@ -1,13 +1,13 @@
 // Package lxc receives notifications from LXC's monitors.
 //
-// A container with lxc.seccomp.notify.proxy = unix:PATH has a monitor that connects to that SOCK_SEQPACKET socket and keeps the
-// listener to itself: it sends each notification as a packet, with descriptors of the caller's /proc folder, its memory and
-// the listener, and waits for a packet with the response before it sends the next (seccomp_notify_handler, src/lxc/seccomp.c
-// in LXC).
+// A container with lxc.seccomp.notify.proxy = unix:PATH has a monitor that connects to that SOCK_SEQPACKET socket and
+// keeps the listener to itself: it sends each notification as a packet, with descriptors of the caller's /proc folder,
+// its memory and the listener, and waits for a packet with the response before it sends the next
+// (seccomp_notify_handler, src/lxc/seccomp.c in LXC).
 //
-// After 30 seconds LXC answers ENOSYS by itself, and takes what comes later for the answer to the next notification. So an
-// answer is sent only while the notification is valid and [Exchange.End] is near; else the connection is closed, and LXC
-// connects again.
+// After 30 seconds LXC answers ENOSYS by itself, and takes what comes later for the answer to the next notification. So
+// an answer is sent only while the notification is valid and [Exchange.End] is near; else the connection is closed, and
+// LXC connects again.
 package lxc
 
 import (
@@ -31,8 +31,8 @@ type Server struct {
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
-// connection that was not used, or no longer, and why: [socket.ErrTooMany], [ErrPacket], [ErrDescriptors], [ErrOldLXC], a
-// system call's error. It is called concurrently.
+// connection that was not used, or no longer, and why: [socket.ErrTooMany], [ErrPacket], [ErrDescriptors], [ErrOldLXC],
+// a system call's error. It is called concurrently.
 func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
 	s, err := socket.ListenPackets(path)
 	if err != nil {
@@ -42,9 +42,9 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 }
 
 // Serve accepts connections until ctx is done, and calls handle with every one, each from a goroutine of its own. The
-// connection is closed when handle returns. So many are served at once, each by a thread of its own; further ones wait in the
-// socket's backlog, and their containers' calls with them. When ctx is done no further notification is received, while those that are
-// being handled may be answered, which Close waits for.
+// connection is closed when handle returns. So many are served at once, each by a thread of its own; further ones wait
+// in the socket's backlog, and their containers' calls with them. When ctx is done no further notification is received,
+// while those that are being handled may be answered, which Close waits for.
 func (s *Server) Serve(ctx context.Context, maxConnections int, handle func(*Connection)) error {
 	defer s.stopAll()
 	return s.socket.Serve(ctx, socket.Service{
@@ -53,7 +53,8 @@ func (s *Server) Serve(ctx context.Context, maxConnections int, handle func(*Con
 	})
 }
 
-// Close waits for the connections' ends, removes the socket and its lock file, and stops listening. Serve must have returned.
+// Close waits for the connections' ends, removes the socket and its lock file, and stops listening. Serve must have
+// returned.
 func (s *Server) Close() error {
 	s.serving.Wait()
 	return s.socket.Close()

@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// sendNewListener is the child: it puts a filter on itself that allows all, and sends the listener to its parent. It is a
-// process of its own because a filter stays for as long as the thread lives.
+// sendNewListener is the child: it puts a filter on itself that allows all, and sends the listener to its parent. It is
+// a process of its own because a filter stays for as long as the thread lives.
 func sendNewListener() error {
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

@@ -70,10 +70,10 @@ type Server struct {
 	limits  limits
 }
 
-// Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
-// connection that brought no arrival, and why: [socket.ErrTooMany], [ErrNothingSent], [ErrMessage], [ErrDescriptors],
-// os.ErrDeadlineExceeded, the cause of Serve's context, or a system call's error. The peer is zero where none is known, as when
-// accepting fails. It is called concurrently.
+// Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of
+// every connection that brought no arrival, and why: [socket.ErrTooMany], [ErrNothingSent], [ErrMessage],
+// [ErrDescriptors], os.ErrDeadlineExceeded, the cause of Serve's context, or a system call's error. The peer is zero
+// where none is known, as when accepting fails. It is called concurrently.
 func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
 	s, err := socket.Listen(path)
 	if err != nil {
@@ -86,8 +86,8 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 // connection's goroutine after the connection is closed. handle owns the listener, and may still be called until Serve
 // returns.
 //
-// When ctx is done, connections that have not delivered are cut; Serve returns nil once all their goroutines have ended.
-// The socket stays bound until Close. A failing accept, such as EMFILE, is reported to refused and tried again.
+// When ctx is done, connections that have not delivered are cut; Serve returns nil once all their goroutines have
+// ended. The socket stays bound until Close. A failing accept, such as EMFILE, is reported to refused and tried again.
 // Returns an error wrapping net.ErrClosed when the server is closed before ctx is done. Serve may be called again after
 // it has returned, not concurrently.
 func (s *Server) Serve(ctx context.Context, handle func(Arrival)) error {

@@ -1,5 +1,5 @@
-// Package testpeer connects to sockets as another user: a process of the test's own binary, since the kernel tells a socket's
-// owner who its peers are (SO_PEERCRED, unix(7)).
+// Package testpeer connects to sockets as another user: a process of the test's own binary, since the kernel tells a
+// socket's owner who its peers are (SO_PEERCRED, unix(7)).
 package testpeer
 
 import (
@@ -50,8 +50,9 @@ func connect(network, path, count, text string) error {
 	return nil
 }
 
-// Connect has a process of the user uid connect to the socket at path as many times as count says, and send the text over each
-// connection. It opens the socket to everybody. The connections stay open until the test ends or close is called.
+// Connect has a process of the user uid connect to the socket at path as many times as count says, and send the text
+// over each connection. It opens the socket to everybody. The connections stay open until the test ends or close is
+// called.
 func Connect(t testing.TB, uid uint32, network, path string, count int, text string) (close func()) {
 	t.Helper()
 	sdktest.RequireRoot(t)

@@ -66,8 +66,8 @@ func Init() {
 	sdk.Serve(&handler{name: name})
 }
 
-// Install makes a binary of the plugin, named so, and gives its path. A name that begins with "bad" is that of a program
-// that is none, see misbehave.
+// Install makes a binary of the plugin, named so, and gives its path. A name that begins with "bad" is that of a
+// program that is none, see misbehave.
 func Install(t testing.TB, name string) string {
 	t.Helper()
 	self, err := os.Executable()

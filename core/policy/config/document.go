@@ -1,6 +1,6 @@
-// Package config reads config.toml: syntax, keys, types, ranges. It needs nothing but the text, and reports all its problems
-// at once, with position, key path and what would be accepted. What it makes of the text is a [Document], which package
-// policy holds against the plugins' manifests.
+// Package config reads config.toml: syntax, keys, types, ranges. It needs nothing but the text, and reports all its
+// problems at once, with position, key path and what would be accepted. What it makes of the text is a [Document],
+// which package policy holds against the plugins' manifests.
 package config
 
 import (

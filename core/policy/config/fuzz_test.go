@@ -18,8 +18,8 @@ func withoutPlaces(c *Document) Document {
 	return bare
 }
 
-// FuzzParse: no text makes Parse panic; every problem is one line and stands in the text; every key of TOML has a place, at
-// which it stands; and a config without problems stays the same when it is written and parsed again.
+// FuzzParse: no text makes Parse panic; every problem is one line and stands in the text; every key of TOML has a
+// place, at which it stands; and a config without problems stays the same when it is written and parsed again.
 func FuzzParse(f *testing.F) {
 	shipped, err := os.ReadFile("../../../config.toml")
 	if err != nil {

@@ -31,8 +31,8 @@ func readOCIRuntime(t *table) OCIRuntime {
 	return o
 }
 
-// CheckOCIRuntime accepts what [OCIRuntime.Runtime] may be. A path relative to the working directory is no such thing: the
-// engine decides which directory that is.
+// CheckOCIRuntime accepts what [OCIRuntime.Runtime] may be. A path relative to the working directory is no such thing:
+// the engine decides which directory that is.
 func CheckOCIRuntime(runtime string) error {
 	if err := checkPath(runtime); err != nil {
 		return err

@@ -14,9 +14,9 @@ type Options struct {
 	PluginDir string // an absolute path, instead of the file's plugin_dir
 }
 
-// Parse reads a config. The file is what problems name, and relative paths in the config are relative to its folder. With
-// problems, the Document has the defaults instead of what is wrong, so that policy.Resolve can look for more of them; it is
-// nil if the text is not TOML.
+// Parse reads a config. The file is what problems name, and relative paths in the config are relative to its folder.
+// With problems, the Document has the defaults instead of what is wrong, so that policy.Resolve can look for more of
+// them; it is nil if the text is not TOML.
 func Parse(text, file string, options Options) (*Document, Problems) {
 	folder, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {

@@ -204,8 +204,8 @@ func TestPluginDir(t *testing.T) {
 	}
 }
 
-// TestDefaultConfig holds the config.toml of the repository against what the code does without it. The plugins' settings are
-// in cmd's TestShippedConfigHasDefaults.
+// TestDefaultConfig holds the config.toml of the repository against what the code does without it. The plugins'
+// settings are in cmd's TestShippedConfigHasDefaults.
 func TestDefaultConfig(t *testing.T) {
 	text, err := os.ReadFile("../../../config.toml")
 	if err != nil {

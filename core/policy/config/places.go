@@ -31,8 +31,8 @@ func newPlaces(file, text string) *places {
 	return p
 }
 
-// learn takes the keys in the order of the text, with their marks. A table that only its keys imply stands where the first
-// of them does; a key in an array of tables, where it stands in the first of them, but each rule has its own.
+// learn takes the keys in the order of the text, with their marks. A table that only its keys imply stands where the
+// first of them does; a key in an array of tables, where it stands in the first of them, but each rule has its own.
 func (p *places) learn(keys []Key, marks []mark) {
 	keys = p.numberRules(keys, marks)
 	for i, key := range keys {
@@ -45,8 +45,8 @@ func (p *places) learn(keys []Key, marks []mark) {
 	}
 }
 
-// numberRules gives the keys of each rule a first part of their own, see rulePart. Rules are [[container]] tables, or the
-// elements of one array.
+// numberRules gives the keys of each rule a first part of their own, see rulePart. Rules are [[container]] tables, or
+// the elements of one array.
 func (p *places) numberRules(keys []Key, marks []mark) []Key {
 	numbered := slices.Clone(keys)
 	last := -1

@@ -50,7 +50,8 @@ func readPlugin(t *table, name string, broker *Broker) Plugin {
 	return p
 }
 
-// defaultPlugin is a plugin without any key of its table, which the config first wants at the key. Its program is relative to the plugin folder.
+// defaultPlugin is a plugin without any key of its table, which the config first wants at the key. Its program is
+// relative to the plugin folder.
 func defaultPlugin(name string, at Key, broker *Broker) Plugin {
 	return Plugin{Name: name, Enabled: true, Path: wire.BinaryPrefix + name, Timeout: broker.Deadline, At: at}
 }

@@ -9,8 +9,8 @@ type mark struct {
 	assigns  bool  // key = value, not [key]
 }
 
-// scanKeys finds every table header and every assigned key of valid TOML, those of inline tables too, in the order of the
-// text: the marks of [toml.MetaData.Keys], which has no positions.
+// scanKeys finds every table header and every assigned key of valid TOML, those of inline tables too, in the order of
+// the text: the marks of [toml.MetaData.Keys], which has no positions.
 func scanKeys(text string) []mark {
 	s := &scanner{text: text}
 	for s.skipBlank(" \t\r\n"); s.pos < len(s.text); s.skipBlank(" \t\r\n") {

@@ -1,5 +1,5 @@
-// Package serving lets sdktest serve a handler in the test's own process. The SDK does not export that: a plugin is served by
-// sdk.Serve alone.
+// Package serving lets sdktest serve a handler in the test's own process. The SDK does not export that: a plugin is
+// served by sdk.Serve alone.
 package serving
 
 import (
