@@ -10,14 +10,15 @@ import "context"
 //
 // The broker alone answers the kernel, exactly once for each notification, whatever the plugin does:
 //
-//   - Handle returns Return, Errno or AddFD: the broker answers so, if the caller still waits. An answer for a caller that is
-//     gone is dropped.
+//   - Handle returns Return, Errno or AddFD: the broker answers so, if the caller still waits. An answer for a caller
+//     that is gone is dropped.
 //   - Handle returns Continue: the kernel performs the call itself, and no further plugin is asked.
-//   - Handle returns Next: the broker asks the next plugin that takes the syscall. After the last the kernel performs the call.
-//   - Handle returns an error that wraps ErrGone, or an error of the Target's because its thread is gone: the broker makes sure,
-//     and answers nobody. If the caller waits all the same, the plugin has failed.
-//   - Handle returns another error, or the zero Response: the plugin has failed. The broker answers with Manifest.OnFailure,
-//     and counts a failure of the container.
+//   - Handle returns Next: the broker asks the next plugin that takes the syscall. After the last the kernel performs
+//     the call.
+//   - Handle returns an error that wraps ErrGone, or an error of the Target's because its thread is gone: the broker
+//     makes sure, and answers nobody. If the caller waits all the same, the plugin has failed.
+//   - Handle returns another error, or the zero Response: the plugin has failed. The broker answers with
+//     Manifest.OnFailure, and counts a failure of the container.
 //   - Handle panics: the same.
 //   - Handle has not returned at the deadline: the same, at the deadline. What it returns later is dropped.
 //   - The process dies: the same.

@@ -1,6 +1,6 @@
-// Rootless makes a container without privileges, which is a process in a user namespace of its own, and hands a listener over to
-// the daemon for it: of the container's process itself, or of this process, which is outside. The filtered process then calls
-// sysinfo(2).
+// Rootless makes a container without privileges, which is a process in a user namespace of its own, and hands a
+// listener over to the daemon for it: of the container's process itself, or of this process, which is outside. The
+// filtered process then calls sysinfo(2).
 //
 //	rootless inside|outside SOCKET
 package main
