@@ -8,8 +8,8 @@ import (
 
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
-	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
@@ -173,20 +173,29 @@ func (c *call) checkAskable(p *boundPlugin) error {
 	return nil
 }
 
-// capture copies the memory that the plugin declared to read.
+// capture copies and opens what the plugin declared, of the caller and its memory. Nothing of it is looked at again: what
+// is decided and done, by whomever, is decided and done with this.
 func (c *call) capture(declared *wire.Syscall) error {
 	n := &c.notification
 	c.declared = declared
 	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
-	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
-	if len(c.reads) > 0 && !c.Valid() {
+	set := &c.desk.dialogue.Captured
+	set.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
+	// The thread's id may have been another thread's by then: not if the caller still waits.
+	if len(declared.GetReads())+len(declared.GetCaptures()) > 0 && !c.Valid() {
+		set.Close()
 		return notify.ErrGone
+	}
+	if err := capture.Err(set.GetErrno()); err != nil {
+		set.Close()
+		return fmt.Errorf("the caller: %w", err)
 	}
 	return nil
 }
 
 // carry carries the notification to the plugin and returns the response, if the plugin may answer so.
 func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
+	defer c.desk.dialogue.Captured.Close()
 	handed := time.Now()
 	if c.allowed = c.timeout(p.binding.Deadline, handed); c.allowed <= 0 {
 		return nil, nil, context.DeadlineExceeded
@@ -220,6 +229,21 @@ func (c *call) fillDialogue() {
 
 // Valid implements lane.Caller.
 func (c *call) Valid() bool { return c.answers.Valid(c.notification.ID) }
+
+// Capture implements lane.Caller. If the caller is gone, the errno is ESRCH.
+func (c *call) Capture(question *wire.Capture) *capture.Set {
+	set, tid := &capture.Set{}, int(c.notification.TID)
+	if named := int(question.GetThread()); named == 0 {
+		set.Asked(tid, question.GetWants())
+	} else {
+		set.AskedOfThread(tid, named, question.GetWants())
+	}
+	if !c.Valid() {
+		set.Close()
+		set.Errno = int32(unix.ESRCH)
+	}
+	return set
+}
 
 // ReadMemory implements lane.Caller. If the caller is gone, the error is ESRCH.
 func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
@@ -256,15 +280,15 @@ func (c *call) answer(d decision) audit.Outcome {
 	return outcome
 }
 
-// writeBack writes the result memory, if the caller still waits. If it fails, the caller gets the errno.
+// writeBack writes the result memory, if the caller still waits: send finds out that it does not. If it fails, the caller
+// gets the errno.
 func (c *call) writeBack(writes []*wire.Write) unix.Errno {
-	if len(writes) == 0 || !c.Valid() {
-		return 0 // send finds out that the caller is gone
-	}
-	for _, w := range writes {
-		if errno := linux.WriteMemory(int(c.notification.TID), w.GetAddress(), w.GetData()); errno != 0 {
-			return unix.EFAULT
-		}
+	errno := capture.WriteBack(int(c.notification.TID), writes, c)
+	switch {
+	case errno == unix.ESRCH && !c.Valid():
+		return 0
+	case errno != 0:
+		return unix.EFAULT
 	}
 	return 0
 }

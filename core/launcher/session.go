@@ -151,11 +151,11 @@ func (s *Session) Handle(
 ) (*wire.Response, *lane.Descriptor, error) {
 	a := s.ready()
 	if a == nil {
-		return s.handleByStream(ctx, &d.Notification, caller, timeout)
+		return s.handleByStream(ctx, d, caller, timeout)
 	}
 	l := a.process.Lanes.Take(cpu)
 	if l == nil {
-		return s.handleByStream(ctx, &d.Notification, caller, timeout)
+		return s.handleByStream(ctx, d, caller, timeout)
 	}
 	d.Notification.Session = a.id
 	response, added, err := l.Handle(ctx, d, caller, time.Now().Add(timeout))
@@ -177,7 +177,7 @@ func (s *Session) ready() *attempt {
 
 // handleByStream is for a plugin without lanes, and for a container that must be attached first.
 func (s *Session) handleByStream(
-	ctx context.Context, n *wire.Notification, caller lane.Caller, timeout time.Duration,
+	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration,
 ) (*wire.Response, *lane.Descriptor, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -188,8 +188,9 @@ func (s *Session) handleByStream(
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Session = a.id
-	response, added, err := lane.OverStream(ctx, a.process.RPC, n, caller, a.process.Descriptor)
+	d.Notification.Session = a.id
+	stream := lane.Stream{Plugin: a.process.RPC, Pool: &a.process.Lanes, Take: a.process.Descriptor}
+	response, added, err := stream.Handle(ctx, d, caller)
 	a.process.learn(ctx, err)
 	if err != nil {
 		return nil, nil, classify(ctx, a.process, err)

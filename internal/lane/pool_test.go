@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +24,11 @@ func (c *quietCaller) Valid() bool { return !c.gone }
 func (c *quietCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	return &wire.Memory{Data: make([]byte, question.GetLength())}
 }
+func (c *quietCaller) Capture(question *wire.Capture) *capture.Set {
+	set := &capture.Set{}
+	set.Asked(os.Getpid(), question.GetWants())
+	return set
+}
 
 // laneTo makes lanes whose plugin is the function, which gets the notification and the plugin's end.
 func laneTo(t *testing.T, plugin func(n *wire.Notification, end *End)) *Pool {
@@ -31,21 +38,22 @@ func laneTo(t *testing.T, plugin func(n *wire.Notification, end *End)) *Pool {
 		t.Fatal(err)
 	}
 	ls := &Pool{}
-	if err := ls.Accept(New(ours)); err != nil {
+	if err := ls.Control(New(ours)); err != nil {
 		t.Fatal(err)
 	}
+	ls.Accept()
 	control := New(theirs)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		for {
 			var message wire.LaneControl
-			fd, err := control.Receive(&message)
+			fds, err := control.Receive(&message)
 			if err != nil {
 				return
 			}
 			if message.GetOpen() != nil {
-				go playPlugin(t, New(fd), plugin)
+				go playPlugin(t, New(fds[0]), plugin)
 			}
 		}
 	}()
@@ -61,14 +69,14 @@ func playPlugin(t *testing.T, end *End, plugin func(n *wire.Notification, end *E
 	defer end.Close()
 	for {
 		var message wire.BrokerMessage
-		fd, err := end.Receive(&message)
+		fds, err := end.Receive(&message)
 		if err != nil || message.GetNotification() == nil {
 			return
 		}
 		plugin(message.GetNotification(), end)
-		if fd >= 0 {
+		if len(fds) > 0 {
 			t.Error("a notification came with a descriptor")
-			unix.Close(fd)
+			linux.CloseAll(fds...)
 		}
 	}
 }
@@ -103,7 +111,7 @@ func call(
 }
 
 func TestLaneGoesOn(t *testing.T) {
-	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7), -1) })
+	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7)) })
 	for id := range uint64(10) {
 		got, _, err := call(t, ls, t.Context(), id, &quietCaller{}, time.Minute)
 		if err != nil || got.GetValue() != 7 {
@@ -122,18 +130,18 @@ func TestLaneOfBadPlugin(t *testing.T) {
 		plugin func(n *wire.Notification, end *End)
 		want   string
 	}{
-		"another's id":         {func(n *wire.Notification, end *End) { end.Send(response(n.GetId()+1, 1), -1) }, "another notification"},
+		"another's id":         {func(n *wire.Notification, end *End) { end.Send(response(n.GetId()+1, 1)) }, "another notification"},
 		"closes":               {func(_ *wire.Notification, end *End) { end.Shutdown() }, "died, or has closed its lane"},
-		"garbage":              {func(_ *wire.Notification, end *End) { end.Send(&wire.Memory{Data: []byte{0xff}}, -1) }, ""},
-		"neither end nor ask":  {func(n *wire.Notification, end *End) { end.Send(&wire.PluginMessage{Id: n.GetId()}, -1) }, "unknown message"},
-		"AddFD without it":     {func(n *wire.Notification, end *End) { end.Send(addFD(n.GetId()), -1) }, "descriptor"},
+		"garbage":              {func(_ *wire.Notification, end *End) { end.Send(&wire.Memory{Data: []byte{0xff}}) }, ""},
+		"neither end nor ask":  {func(n *wire.Notification, end *End) { end.Send(&wire.PluginMessage{Id: n.GetId()}) }, "unknown message"},
+		"AddFD without it":     {func(n *wire.Notification, end *End) { end.Send(addFD(n.GetId())) }, "descriptor"},
 		"descriptor with none": {func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 1), stdin) }, "descriptor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var good atomic.Bool
 			ls := laneTo(t, func(n *wire.Notification, end *End) {
 				if good.Load() {
-					end.Send(response(n.GetId(), 7), -1)
+					end.Send(response(n.GetId(), 7))
 					return
 				}
 				test.plugin(n, end)
@@ -156,8 +164,8 @@ func TestLaneOfBadPlugin(t *testing.T) {
 // Of a plugin that answers twice the second answer reaches no other call.
 func TestLaneAnsweredTwice(t *testing.T) {
 	ls := laneTo(t, func(n *wire.Notification, end *End) {
-		end.Send(response(n.GetId(), 1), -1)
-		end.Send(response(n.GetId(), 2), -1)
+		end.Send(response(n.GetId(), 1))
+		end.Send(response(n.GetId(), 2))
 	})
 	if got, _, err := call(t, ls, t.Context(), 1, &quietCaller{}, time.Minute); err != nil || got.GetValue() != 1 {
 		t.Errorf("got %v, %v", got, err)
@@ -225,7 +233,7 @@ func TestNoLanes(t *testing.T) {
 
 // A lane stays on its processor, and the ones that are not used any more go.
 func TestLanesOfProcessors(t *testing.T) {
-	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7), -1) })
+	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7)) })
 	first := ls.Take(0)
 	first.put()
 	if again := ls.Take(0); again != first {

@@ -53,8 +53,6 @@ type Process struct {
 	socketDir string
 	address   string // of its socket; empty until it is known to be in socketDir
 
-	lanesControl *lane.End
-
 	gone     chan struct{} // closed when the process is gone
 	dead     chan struct{} // closed when the process is gone, or was killed
 	die      func()        // closes dead
@@ -124,7 +122,9 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	}
 	lanesFile := os.NewFile(uintptr(theirs), "lanes")
 	defer lanesFile.Close()
-	p.lanesControl = lane.New(control)
+	if err := p.Lanes.Control(lane.New(control)); err != nil {
+		return err
+	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, lifeline, lanesFile)
 	cmd.Env = append(append(cmd.Env, spec.Env...),
 		fmt.Sprintf("%s=%d", wire.LanesEnv, lanesFD),
@@ -192,7 +192,7 @@ func (p *Process) OpenLanes(ctx context.Context) error {
 		return fmt.Errorf("lanes of the plugin: %w", err)
 	}
 	if answer.GetAccepted() {
-		return p.Lanes.Accept(p.lanesControl)
+		p.Lanes.Accept()
 	}
 	return nil
 }
@@ -263,9 +263,6 @@ func (p *Process) Stop() {
 			p.stopClient()
 		}
 		p.Lanes.Close()
-		if p.lanesControl != nil {
-			p.lanesControl.Close()
-		}
 		if p.pidfd != nil {
 			p.pidfd.Close()
 		}

@@ -118,6 +118,14 @@ func syscallFaults(s *Syscall) []string {
 	if n := len(s.GetArguments()); n > 6 {
 		fault("%d arguments: a system call has six at most", n)
 	}
+	for _, c := range s.GetCaptures() {
+		if _, known := Part_name[int32(c.GetPart())]; !known || c.GetPart() == Part_PART_UNSPECIFIED {
+			fault("capture of part %d: there is none of that number", c.GetPart())
+		}
+		if c.GetArg() > 5 {
+			fault("capture by argument %d: arguments are 0 to 5", c.GetArg())
+		}
+	}
 	args := map[uint32]bool{}
 	for _, r := range s.GetReads() {
 		if r.GetArg() > 5 {

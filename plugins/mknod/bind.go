@@ -142,7 +142,7 @@ func (j job) cover(m *made) (errno unix.Errno, err error) {
 }
 
 // scratch is where a node's tmpfs is mounted for a moment, in a mount namespace of one thread.
-const scratch = "/dev"
+const scratch = "/proc"
 
 // detachedNode makes the node on a tmpfs of its own and returns it as a detached mount.
 func (j job) detachedNode(m *made) (tree int, err error) {

@@ -23,7 +23,7 @@ func (handler) Manifest() sdk.Manifest {
 		Description: "sets approved trusted.* attributes",
 		Capabilities: []string{
 			"CAP_SYS_ADMIN", // which the kernel asks for, and to enter the caller's namespaces
-			"CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
+			"CAP_SYS_CHROOT",
 			"CAP_SETUID", "CAP_SETGID", // to have the caller's filesystem ids
 			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
 		},
