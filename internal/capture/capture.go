@@ -155,7 +155,7 @@ func (s *Set) open(tid int, h *wire.Handle) (fd int, errno unix.Errno) {
 	case wire.Part_PART_OOM_SCORE_ADJ:
 		return -1, s.read(tid, "oom_score_adj", h, 16)
 	case wire.Part_PART_TIME_OFFSETS:
-		return -1, s.read(tid, "timens_offsets", h, 256)
+		return -1, s.readTimeOffsets(tid, h)
 	default:
 		if part < 0 || int(part) >= len(files) || files[part].name == "" {
 			return -1, unix.EINVAL
@@ -178,6 +178,16 @@ func (s *Set) read(tid int, name string, h *wire.Handle, most int) unix.Errno {
 	text, errno := readStart(h.Text, procPath(tid, name), most)
 	h.Text = text
 	return s.goneOr(tid, errno)
+}
+
+// readTimeOffsets reads timens_offsets, unless the thread is in this process's time namespace: looking at that takes less
+// than half of the time.
+func (s *Set) readTimeOffsets(tid int, h *wire.Handle) unix.Errno {
+	theirs, err := StatNamespace(procPath(tid, "ns/time"))
+	if own, ownErr := ownTimeNamespace(); err == nil && ownErr == nil && theirs == own {
+		return 0
+	}
+	return s.read(tid, "timens_offsets", h, 256)
 }
 
 func procPath(tid int, name string) string { return "/proc/" + strconv.Itoa(tid) + "/" + name }

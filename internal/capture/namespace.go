@@ -46,6 +46,9 @@ var nsfs = sync.OnceValues(func() (uint64, error) {
 	return uint64(st.Dev), nil
 })
 
+// ownTimeNamespace is this process's time namespace.
+var ownTimeNamespace = sync.OnceValues(func() (NamespaceID, error) { return StatNamespace("/proc/thread-self/ns/time") })
+
 // FstatNamespace identifies the namespace that a descriptor is of.
 func FstatNamespace(ns int) (NamespaceID, error) {
 	var st unix.Stat_t

@@ -56,11 +56,12 @@ const (
 	Part_PART_FILE Part = 14
 	// A file for each of the thread's cgroups, open for writing: who writes "0" joins. text is the cgroup's folder, as the
 	// broker sees it. Those of version 1 that have none of the controllers are left out, unless none is named.
-	Part_PART_CGROUPS        Part = 15
-	Part_PART_MOUNTINFO      Part = 16 // its mountinfo, open for reading (proc_pid_mountinfo(5))
-	Part_PART_LIMITS         Part = 17 // text: its limits (proc_pid_limits(5)); no descriptor
-	Part_PART_OOM_SCORE_ADJ  Part = 18 // text (proc_pid_oom_score_adj(5)); no descriptor
-	Part_PART_TIME_OFFSETS   Part = 19 // text: its timens_offsets (time_namespaces(7)); no descriptor
+	Part_PART_CGROUPS       Part = 15
+	Part_PART_MOUNTINFO     Part = 16 // its mountinfo, open for reading (proc_pid_mountinfo(5))
+	Part_PART_LIMITS        Part = 17 // text: its limits (proc_pid_limits(5)); no descriptor
+	Part_PART_OOM_SCORE_ADJ Part = 18 // text (proc_pid_oom_score_adj(5)); no descriptor
+	// text: its timens_offsets (time_namespaces(7)), empty if it is in the broker's time namespace; no descriptor
+	Part_PART_TIME_OFFSETS   Part = 19
 	Part_PART_HOST_MOUNTINFO Part = 20 // the broker's own mountinfo, open for reading
 )
 

@@ -31,7 +31,7 @@ func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), e
 			s.KeepOpen(h.fd)
 			s.Add("join "+string(h.text), unix.SYS_WRITE, h.fd, "0", 1)
 		}
-		*h = handle{fd: -1}
+		*h = handle{fd: -1, taken: true}
 	}
 	if err != nil {
 		linux.CloseAll(fds...)

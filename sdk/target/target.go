@@ -34,10 +34,11 @@ type Target struct {
 type handle struct {
 	part   wire.Part
 	number int32
-	fd     int // -1: it has none, or that is somebody else's now
+	fd     int // -1: it has none
 	errno  unix.Errno
 	flags  int
 	text   []byte
+	taken  bool // it is somebody else's now
 }
 
 // Open opens the thread tid, in this process's pid namespace, by this process's own power over it (CAP_SYS_PTRACE). The
@@ -78,7 +79,7 @@ func (t *Target) adopt(captured *wire.Captured, fds []int) ([]handle, error) {
 	}
 	before := len(t.handles)
 	for _, h := range captured.GetHandles() {
-		added := handle{h.GetPart(), h.GetNumber(), -1, unix.Errno(h.GetErrno()), int(h.GetFlags()), h.GetText()}
+		added := handle{h.GetPart(), h.GetNumber(), -1, unix.Errno(h.GetErrno()), int(h.GetFlags()), h.GetText(), false}
 		if h.GetHasDescriptor() {
 			if len(fds) == 0 {
 				return nil, fmt.Errorf("a capture of thread %d came without its descriptors", t.tid)
@@ -132,7 +133,7 @@ func (t *Target) error(err error) error { return fmt.Errorf("thread %d: %w", t.t
 // find finds a captured part; nil if there is none.
 func (t *Target) find(part wire.Part, number int32) *handle {
 	for i := range t.handles {
-		if h := &t.handles[i]; h.part == part && h.number == number && (h.fd >= 0 || h.errno != 0 || len(h.text) > 0) {
+		if h := &t.handles[i]; h.part == part && h.number == number && !h.taken {
 			return h
 		}
 	}
@@ -153,7 +154,7 @@ func (t *Target) take(part wire.Part, number int32) (handle, error) {
 		}
 	}
 	taken := *h
-	*h = handle{fd: -1}
+	*h = handle{fd: -1, taken: true}
 	if taken.errno != 0 {
 		return handle{fd: -1}, t.error(taken.errno)
 	}
@@ -205,8 +206,8 @@ func (t *Target) Thread(tid int) (*Target, error) {
 	return named, nil
 }
 
-// TimeOffsets is the thread's timens_offsets (time_namespaces(7)): lines of CLOCK SECONDS NANOSECONDS. The error wraps
-// unix.ENOENT if the kernel has no time namespaces.
+// TimeOffsets is the thread's timens_offsets (time_namespaces(7)): lines of CLOCK SECONDS NANOSECONDS, none if it is in
+// the broker's time namespace. The error wraps unix.ENOENT if the kernel has no time namespaces.
 func (t *Target) TimeOffsets() (string, error) { return t.text(wire.Part_PART_TIME_OFFSETS) }
 
 // OpenMountinfo opens the thread's mountinfo (proc_pid_mountinfo(5)): the mounts of its mount namespace, below its root. It
