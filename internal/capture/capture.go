@@ -154,6 +154,8 @@ func (s *Set) open(tid int, h *wire.Handle) (fd int, errno unix.Errno) {
 		return -1, s.read(tid, "limits", h, 4096)
 	case wire.Part_PART_OOM_SCORE_ADJ:
 		return -1, s.read(tid, "oom_score_adj", h, 16)
+	case wire.Part_PART_EXEC_LABEL:
+		return -1, s.readLabel(tid, h)
 	case wire.Part_PART_TIME_OFFSETS:
 		return -1, s.readTimeOffsets(tid, h)
 	default:

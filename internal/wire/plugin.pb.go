@@ -61,7 +61,10 @@ const (
 	Part_PART_LIMITS        Part = 17 // text: its limits (proc_pid_limits(5)); no descriptor
 	Part_PART_OOM_SCORE_ADJ Part = 18 // text (proc_pid_oom_score_adj(5)); no descriptor
 	// text: its timens_offsets (time_namespaces(7)), empty if it is in the broker's time namespace; no descriptor
-	Part_PART_TIME_OFFSETS   Part = 19
+	Part_PART_TIME_OFFSETS Part = 19
+	// text: what attr/exec takes for a program to get the thread's label of AppArmor, SELinux or Smack, empty if it has none
+	// (proc_pid_attr_exec(5)); no descriptor
+	Part_PART_EXEC_LABEL     Part = 21
 	Part_PART_HOST_MOUNTINFO Part = 20 // the broker's own mountinfo, open for reading
 )
 
@@ -88,6 +91,7 @@ var (
 		17: "PART_LIMITS",
 		18: "PART_OOM_SCORE_ADJ",
 		19: "PART_TIME_OFFSETS",
+		21: "PART_EXEC_LABEL",
 		20: "PART_HOST_MOUNTINFO",
 	}
 	Part_value = map[string]int32{
@@ -111,6 +115,7 @@ var (
 		"PART_LIMITS":            17,
 		"PART_OOM_SCORE_ADJ":     18,
 		"PART_TIME_OFFSETS":      19,
+		"PART_EXEC_LABEL":        21,
 		"PART_HOST_MOUNTINFO":    20,
 	}
 )
@@ -3218,7 +3223,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*\xd7\x03\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data*\xec\x03\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PART_CREDENTIALS\x10\x01\x12\x0e\n" +
@@ -3241,7 +3246,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\x0ePART_MOUNTINFO\x10\x10\x12\x0f\n" +
 	"\vPART_LIMITS\x10\x11\x12\x16\n" +
 	"\x12PART_OOM_SCORE_ADJ\x10\x12\x12\x15\n" +
-	"\x11PART_TIME_OFFSETS\x10\x13\x12\x17\n" +
+	"\x11PART_TIME_OFFSETS\x10\x13\x12\x13\n" +
+	"\x0fPART_EXEC_LABEL\x10\x15\x12\x17\n" +
 	"\x13PART_HOST_MOUNTINFO\x10\x142\xb1\x03\n" +
 	"\x06Plugin\x12O\n" +
 	"\bManifest\x12$.intercede.plugin.v1.ManifestRequest\x1a\x1d.intercede.plugin.v1.Manifest\x12Q\n" +

@@ -224,6 +224,9 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 	if f.phase != collecting {
 		return refusal{unix.EBUSY}
 	}
+	if f.picked >= 0 && s.isShown(o) {
+		return nil
+	}
 	if key == "source" && command == fsconfigSetString && f.picked < 0 {
 		if err := configure(f.shown, o); err != nil {
 			return refuse(err)

@@ -32,7 +32,7 @@ type Process struct {
 
 // Start runs a program as if the target had started it: in all its namespaces, its cgroups of both versions, its root
 // and working directory, with its umask, ids and groups, its limits if they are lower than this process's, and of
-// capabilities those that it has effective. It has no_new_privs, none of this process's descriptors but the output, an
+// capabilities those that it has effective, with its label of a security module. It has no_new_privs, none of this process's descriptors but the output, an
 // input at its end, and the seccomp filters of this process instead of the target's, which cannot be copied.
 //
 // The error wraps unix.ENOENT in a *StepError named StepExecute if the program is not there; os.ErrProcessDone if the
@@ -78,6 +78,9 @@ func emptyInput() (int, error) {
 // enterSteps moves the process inside. The user namespace comes last: the others may belong to the host.
 func (t *Target) enterSteps(s *Steps, in *inside) error {
 	if err := t.killOrder(s); err != nil {
+		return err
+	}
+	if err := t.label(s); err != nil {
 		return err
 	}
 	s.Add("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -134,6 +137,26 @@ func (t *Target) killOrder(s *Steps) error {
 	}
 	return nil
 }
+
+// label has the program get the target's label of a security module. Where that is refused, the program does not start: it
+// would be confined less than the target.
+func (t *Target) label(s *Steps) error {
+	label, err := t.text(wire.Part_PART_EXEC_LABEL)
+	if err != nil || label == "" {
+		return err
+	}
+	path := "/proc/thread-self/attr/exec"
+	if strings.HasPrefix(label, "exec ") && exists(apparmorExec) {
+		path = apparmorExec
+	}
+	file := s.Add(path, unix.SYS_OPENAT, unix.AT_FDCWD, path, unix.O_WRONLY, 0)
+	s.Add(path, unix.SYS_WRITE, file, label, len(label))
+	return nil
+}
+
+const apparmorExec = "/proc/thread-self/attr/apparmor/exec"
+
+func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 
 // limitNames are the lines of /proc/PID/limits (proc_pid_limits(5)).
 var limitNames = map[string]int{
