@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/internal/serving"
 	"github.com/intercede/intercede/sdk/target"
@@ -191,6 +192,7 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 		return Response{}, err
 	}
 	defer req.close()
+	pause.At(pause.Handle)
 	var response Response
 	err = recovered(func() (err error) {
 		response, err = a.session.Handle(ctx, req)

@@ -11,6 +11,7 @@ import (
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -61,6 +62,7 @@ func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 func (c *call) handle() {
 	c.attachment.calls.Add(1)
 	started := time.Now()
+	pause.At(pause.Received)
 	outcome := c.answer(c.decide())
 	c.record(outcome, time.Since(started))
 }
@@ -178,6 +180,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 	n := &c.notification
 	c.declared = declared
 	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
+	pause.At(pause.Captured)
 	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
 	if len(c.reads) > 0 && !c.Valid() {
 		return notify.ErrGone
@@ -192,6 +195,7 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 		return nil, nil, context.DeadlineExceeded
 	}
 	c.fillDialogue()
+	pause.At(pause.Valid)
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, c.allowed, c.desk.cpu)
 	c.inPlugin += time.Since(handed)
 	if err == nil {
@@ -241,6 +245,7 @@ func (c *call) answer(d decision) audit.Outcome {
 		return outcome
 	}
 	response := d.response
+	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
 		response = errnoResponse(int32(errno))
 	}
@@ -261,6 +266,7 @@ func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 	if len(writes) == 0 || !c.Valid() {
 		return 0 // send finds out that the caller is gone
 	}
+	pause.At(pause.Write)
 	for _, w := range writes {
 		if errno := linux.WriteMemory(int(c.notification.TID), w.GetAddress(), w.GetData()); errno != 0 {
 			return unix.EFAULT
@@ -272,6 +278,7 @@ func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 // send answers the kernel, and notes in outcome what the caller gets.
 func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *audit.Outcome) error {
 	id := c.notification.ID
+	pause.At(pause.Send)
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/intercede/intercede/internal/pause"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,10 +103,12 @@ func (t *Target) Confirm() error {
 		return t.Alive()
 	}
 	reads := t.reads.Load()
+	pause.At(pause.Captured)
 	if err := t.waits(); err != nil {
 		return err
 	}
 	t.confirmed.Store(reads)
+	pause.At(pause.Valid)
 	return nil
 }
 
@@ -125,6 +128,7 @@ func (t *Target) endRead() error {
 		return t.Alive()
 	}
 	t.reads.Add(1)
+	pause.At(pause.Capture)
 	return nil
 }
 
