@@ -23,6 +23,7 @@ type daemon struct {
 	dir      string
 	process  *exec.Cmd
 	exited   chan struct{}
+	stopped  bool
 	log      logBuffer
 }
 
@@ -87,7 +88,7 @@ func (a *attack) serve(s setup) *daemon {
 		d.process.Wait()
 		close(d.exited)
 	}()
-	a.Cleanup(d.stop)
+	a.Cleanup(d.end)
 	a.eventually("the daemon answers", func() bool {
 		select {
 		case <-d.exited:
@@ -115,26 +116,36 @@ func (d *daemon) command(name string, args ...string) *exec.Cmd {
 	return c
 }
 
-// stop ends the daemon with SIGTERM. One that does not end, or ended before, was harmed.
+// end waits for the end of the daemon, which is there at last when all containers are gone.
+func (d *daemon) end() {
+	d.stop()
+	<-d.exited
+	if len(d.attack.found) > 0 || d.attack.Failed() {
+		d.attack.Logf("the daemon's log:\n%s", &d.log)
+	}
+}
+
+// stop ends the daemon with SIGTERM. One that does not end, or ended before, was harmed. A second call does nothing.
 func (d *daemon) stop() {
+	if d.stopped {
+		return
+	}
+	d.stopped = true
 	select {
 	case <-d.exited:
 		d.attack.succeeded("the daemon ended: %v", d.process.ProcessState)
+		return
 	default:
-		d.process.Process.Signal(unix.SIGTERM)
-		select {
-		case <-d.exited:
-			if !d.process.ProcessState.Success() {
-				d.attack.succeeded("the daemon ended with %v", d.process.ProcessState)
-			}
-		case <-time.After(patience):
-			d.attack.succeeded("the daemon does not end")
-			d.process.Process.Kill()
-			<-d.exited
-		}
 	}
-	if len(d.attack.found) > 0 || d.attack.Failed() {
-		d.attack.Logf("the daemon's log:\n%s", &d.log)
+	d.process.Process.Signal(unix.SIGTERM)
+	select {
+	case <-d.exited:
+		if !d.process.ProcessState.Success() {
+			d.attack.succeeded("the daemon ended with %v", d.process.ProcessState)
+		}
+	case <-time.After(patience):
+		d.attack.succeeded("the daemon does not end")
+		d.process.Process.Kill()
 	}
 }
 
@@ -214,7 +225,7 @@ type logBuffer struct {
 }
 
 // logKept is how many bytes of a log are kept at least.
-const logKept = 32 << 10
+const logKept = 4 << 10
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestHarmThreads has many threads of a container in calls while the daemon and its plugins may have few tasks.
@@ -62,9 +64,43 @@ func TestHarmLoads(t *testing.T) {
 			a.harm(d, func() {
 				c := d.container("--device-cgroup-rule", "b *:* rw")
 				a.putDisk(filepath.Join(c.root, "disk"))
-				summary.add("%s: %s", a.Name(), c.run("hog", test.what, strconv.Itoa(test.threads), seconds(short())))
+				c.run("hog", test.what, strconv.Itoa(test.threads), seconds(short()))
 			})
-			_ = time.Second
+		})
+	}
+}
+
+// nodes has the plugins alone whose containers start quickly.
+const nodes = "[plugins.mknod]\n[plugins.sysinfo]\n"
+
+// TestHarmStuck has calls of containers wait for filesystems that they serve themselves, and that never answer: in the broker, which reads
+// a path there, and in the plugin, which walks one. The daemon must end meanwhile.
+func TestHarmStuck(t *testing.T) {
+	for _, test := range []struct {
+		what                string
+		containers, threads int
+	}{
+		{"memory", 1, 64}, {"waited", 40, 20}, {"folder", 1, 64}, {"overlay", 8, 64},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			a := newAttack(t)
+			d := a.serve(setup{config: nodes + "[plugins.mknod.config]\ndevices = [\"c 1:3\"]\n", broker: "deadline = \"5s\""})
+			a.harm(d, func() {
+				for range test.containers {
+					c := d.container("--device-cgroup-rule", "c 10:229 rw")
+					if err := unix.Mknod(filepath.Join(c.root, "fuse"), unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+						t.Fatal(err)
+					}
+					c.start("stuck", test.what, strconv.Itoa(test.threads)).line()
+				}
+				time.Sleep(short())
+				inflight := 0
+				for _, c := range d.status().Containers {
+					inflight += c.Inflight
+				}
+				summary.add("%s: %d calls in flight", a.Name(), inflight)
+			})
+			d.stop()
 		})
 	}
 }
