@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,9 +29,11 @@ func TestHarmThreads(t *testing.T) {
 func (a *attack) harm(d *daemon, happen func()) {
 	a.Helper()
 	b := d.bystander()
+	before := d.descriptors()
 	happen()
 	b.judge()
 	d.checkPlugins()
+	d.checkDescriptors(before)
 }
 
 // cgroup makes a cgroup of version 1, which is removed with the test.
@@ -56,7 +60,7 @@ func TestHarmLoads(t *testing.T) {
 		what    string
 		threads int
 	}{
-		{"mknod", 500}, {"groups", 250}, {"killed", 4}, {"divisions", 8}, {"mount", 50},
+		{"mknod", 500}, {"groups", 250}, {"killed", 4}, {"divisions", 8},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			a := newAttack(t)
@@ -102,5 +106,32 @@ func TestHarmStuck(t *testing.T) {
 			})
 			d.stop()
 		})
+	}
+}
+
+// TestHarmSpin has a thread with SCHED_FIFO, which the plugin gives it, on each processor in turn.
+func TestHarmSpin(t *testing.T) {
+	a := newAttack(t)
+	d := a.serve(setup{config: everything})
+	a.harm(d, func() {
+		for processor := range min(runtime.NumCPU(), 4) {
+			d.container().run("hog", "spin", strconv.Itoa(processor), seconds(short()/2))
+		}
+	})
+}
+
+// TestHarmLog has calls refused with a line in the log each, as far as the log is not limited.
+func TestHarmLog(t *testing.T) {
+	a := newAttack(t)
+	d := a.serve(setup{config: everything})
+	started := time.Now()
+	a.harm(d, func() {
+		c := d.container("--device-cgroup-rule", "b *:* rw")
+		a.putDisk(filepath.Join(c.root, "disk"))
+		summary.add("%s: %s calls", a.Name(), strings.TrimSpace(c.run("hog", "mount", "50", seconds(short()))))
+	})
+	const most = 64 << 10 // bytes a second of a plugin's output
+	if bytes, took := d.log.bytes(), time.Since(started); bytes > most*int(took.Seconds()+1) {
+		a.succeeded("the log has %d bytes of %v", bytes, took)
 	}
 }
