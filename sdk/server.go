@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/internal/serving"
 	"github.com/intercede/intercede/sdk/target"
@@ -197,6 +198,7 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 		return Response{}, err
 	}
 	defer req.close()
+	pause.At(pause.Handle)
 	var response Response
 	err = recovered(func() (err error) {
 		response, err = a.session.Handle(ctx, req)

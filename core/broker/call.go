@@ -11,6 +11,7 @@ import (
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -61,6 +62,7 @@ func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 func (c *call) handle() {
 	c.attachment.calls.Add(1)
 	started := time.Now()
+	pause.At(pause.Received)
 	outcome := c.answer(c.decide())
 	c.record(outcome, time.Since(started))
 }
@@ -181,6 +183,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
 	set := &c.desk.dialogue.Captured
 	set.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
+	pause.At(pause.Captured)
 	// The thread's id may have been another thread's by then: not if the caller still waits.
 	if len(declared.GetReads())+len(declared.GetCaptures()) > 0 && !c.Valid() {
 		set.Close()
@@ -201,6 +204,7 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 		return nil, nil, context.DeadlineExceeded
 	}
 	c.fillDialogue()
+	pause.At(pause.Valid)
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, c.allowed, c.desk.cpu)
 	c.inPlugin += time.Since(handed)
 	if err == nil {
@@ -238,6 +242,7 @@ func (c *call) Capture(question *wire.Capture) *capture.Set {
 	} else {
 		set.AskedOfThread(tid, named, question.GetWants())
 	}
+	pause.At(pause.Captured)
 	if !c.Valid() {
 		set.Close()
 		set.Errno = int32(unix.ESRCH)
@@ -265,6 +270,7 @@ func (c *call) answer(d decision) audit.Outcome {
 		return outcome
 	}
 	response := d.response
+	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
 		response = errnoResponse(int32(errno))
 	}
@@ -296,6 +302,7 @@ func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 // send answers the kernel, and notes in outcome what the caller gets.
 func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *audit.Outcome) error {
 	id := c.notification.ID
+	pause.At(pause.Send)
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value

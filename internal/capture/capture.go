@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -72,6 +73,7 @@ func (s *Set) add(tid int, part wire.Part, number int32, controllers []string) {
 	if s.Errno != 0 {
 		return
 	}
+	pause.At(pause.Capture)
 	s.Tid = int32(tid)
 	if len(s.Handles) >= maxHandles {
 		s.Errno = int32(unix.E2BIG)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -43,9 +44,11 @@ func WriteBack(tid int, writes []*wire.Write, caller interface{ Valid() bool }) 
 		return errno
 	}
 	defer memory.Close()
+	pause.At(pause.Captured)
 	if !caller.Valid() {
 		return unix.ESRCH
 	}
+	pause.At(pause.Write)
 	for _, w := range writes {
 		if errno := memory.Write(w.GetAddress(), w.GetData()); errno != 0 {
 			return errno
@@ -75,6 +78,7 @@ func (m Memory) Write(address uint64, data []byte) unix.Errno {
 	if end < address || address > 1<<63-1 || !m.isWritable(address, end) {
 		return unix.EFAULT
 	}
+	pause.At(pause.Write)
 	n, err := unix.Pwrite(m.mem, data, int64(address))
 	if err != nil || n < len(data) {
 		return unix.EFAULT

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/pause"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ func command(ctx context.Context, r restrictions, binary *os.File) (*exec.Cmd, e
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{sandboxName, string(text)}
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, pause.Environment()...)
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{binary}
 	// No network, and none of the abstract sockets and System V objects of the host.

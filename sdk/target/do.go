@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -94,9 +95,11 @@ func (p *Place) do(own *Thread, lent Capabilities, fn func() error) error {
 		return err
 	}
 	visit := func() error {
+		pause.At(pause.Enter)
 		if err := p.enter(home, lent); err != nil {
 			return err
 		}
+		pause.At(pause.Act)
 		return fn()
 	}
 	if own.isHere() {
