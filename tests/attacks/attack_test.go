@@ -15,7 +15,6 @@ import (
 // pending are the attacks that succeed, with the reason: they do not fail the suite. The list is to become empty. An attack that
 // is listed and does not succeed any more is reported at the end.
 var pending = map[string]string{
-	"TestExecRace/sysinfo/delayed": "the broker writes to whoever has the thread's id",
 	"TestHarmStuck/waited":         "the end waits for reads of memory that hang",
 	"TestHarmDescriptors":          "containers are accepted that there are no descriptors for",
 }
