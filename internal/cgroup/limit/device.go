@@ -95,3 +95,16 @@ func instructions(r device.Rule, name, next string) asm.Instructions {
 		asm.JEq.Imm(regWork, 0, "allow"),
 	)
 }
+
+// AllowDevicesV1 is AllowDevices for a cgroup of the devices controller of version 1.
+func (g *Group) AllowDevicesV1(rules []device.Rule) error {
+	if err := g.write("devices.deny", "a"); err != nil {
+		return fmt.Errorf("deny all devices: %w", err)
+	}
+	for _, rule := range rules {
+		if err := g.write("devices.allow", rule.String()); err != nil {
+			return fmt.Errorf("allow device %s: %w", rule, err)
+		}
+	}
+	return nil
+}

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/intercede/intercede/internal/cgroup"
@@ -16,7 +18,8 @@ import (
 
 // Group is a cgroup that this process has made.
 type Group struct {
-	Dir string
+	Dir  string
+	lock *os.File // see MakeLocked
 }
 
 const (
@@ -51,6 +54,44 @@ func (g *Group) LimitMemory(version int, limit int64) error {
 		return fmt.Errorf("limit swap: %w", err)
 	}
 	return nil
+}
+
+// LimitTasks limits the number of processes and threads.
+func (g *Group) LimitTasks(limit int64) error {
+	if err := g.write("pids.max", strconv.FormatInt(limit, 10)); err != nil {
+		return fmt.Errorf("limit tasks to %d: %w", limit, err)
+	}
+	return nil
+}
+
+// Kill kills the cgroup's processes (cgroup.kill of version 2, kernel 5.14; one by one in version 1, where a process
+// can fork faster unless tasks are limited).
+func (g *Group) Kill() error {
+	err := g.write("cgroup.kill", "1")
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(g.Dir, "cgroup.procs"))
+	for field := range strings.FieldsSeq(string(text)) {
+		pid, err := strconv.Atoi(field)
+		if err == nil {
+			g.killMember(pid)
+		}
+	}
+	return err
+}
+
+// killMember kills the process if it is in the cgroup when it is known to be no other that got its pid.
+func (g *Group) killMember(pid int) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(pidfd)
+	text, _ := os.ReadFile(filepath.Join(g.Dir, "cgroup.procs"))
+	if slices.Contains(strings.Fields(string(text)), strconv.Itoa(pid)) {
+		unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	}
 }
 
 func (g *Group) write(name, text string) error {
