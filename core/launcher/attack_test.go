@@ -280,7 +280,7 @@ func flood(fd int) {
 
 func floodLog([]string) error {
 	flood(unix.Stderr)
-	for range floodSize / floodLine {
+	for range floodSize / floodLine / 16 {
 		fmt.Fprintln(os.Stderr, strings.Repeat("y", floodLine-1)) // to the broker over gRPC, as go-plugin has it
 	}
 	return errors.New("it was written")
