@@ -3,6 +3,7 @@ module github.com/intercede/intercede/internal
 go 1.26.0
 
 require (
+	github.com/cilium/ebpf v0.22.0
 	github.com/hashicorp/go-plugin v1.8.0
 	github.com/planetscale/vtprotobuf v0.6.1-0.20240319094008-0393e58bdf10
 	golang.org/x/net v0.60.0

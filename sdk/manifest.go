@@ -20,12 +20,29 @@ type Manifest struct {
 	Syscalls    []Syscall
 	// Capabilities are those that the process needs, "CAP_MKNOD". It has them permitted and effective, and no others.
 	Capabilities []string
-	// Namespaces are the caller's namespaces that the plugin enters: "mount", "user".
-	Namespaces []string
-	Settings   []Setting
+	// Uses is what the process needs besides.
+	Uses     Uses
+	Settings []Setting
 	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
 	// the call to a caller without privilege.
 	OnFailure Verdict
+}
+
+// Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
+// files, processes, network and devices, and many system calls fail with EPERM.
+type Uses struct {
+	// Syscalls are system calls, by the kernel's names: "mount", "execve". The error for a name that needs no declaration
+	// lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER, setns with
+	// CLONE_NEWNS, socket with AF_UNIX, the ioctls of namespaces and those that all descriptors have.
+	Syscalls []string
+	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup".
+	Host []string
+	// Devices are the device nodes that it may make and open, as podman's --device-cgroup-rule has them: "c *:* m".
+	Devices []string
+	// HostPIDs leaves the process in the host's pid namespace, since it names threads of containers or starts programs in
+	// their pid namespaces, which setns(2) allows from an ancestor alone. Without it the process is the first one of a pid
+	// namespace of its own: its ids mean nothing to others, and it inherits orphans.
+	HostPIDs bool
 }
 
 // Syscall is one system call that the plugin takes, named as in the kernel's tables.
@@ -173,7 +190,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Version:      m.Version,
 		Description:  m.Description,
 		Capabilities: m.Capabilities,
-		Namespaces:   m.Namespaces,
+		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
 	}
 	for _, s := range m.Syscalls {
@@ -193,6 +210,13 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+func (u Uses) wire() *wire.Uses {
+	if len(u.Syscalls)+len(u.Host)+len(u.Devices) == 0 && !u.HostPIDs {
+		return nil
+	}
+	return &wire.Uses{Syscalls: u.Syscalls, Host: u.Host, Devices: u.Devices, HostPids: u.HostPIDs}
 }
 
 func (s Syscall) wire() *wire.Syscall {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/sandbox"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,16 +62,16 @@ func (c *crew) done() (stay bool) {
 }
 
 // findMaxThreads returns how many workers there may be with so many plugins, and as many connections. The cgroup of
-// this process, which the plugins share, bounds the threads of all; RLIMIT_NPROC bounds those of a plugin, which has a
-// user ID of its own. Room is left for the Go runtimes. Plugins that come later, and calls that hang beyond their
-// deadlines, are not counted: nothing is known of them yet.
+// this process, or the one above it, has the plugins' below it and bounds the threads of all; RLIMIT_NPROC and a cgroup
+// of its own bound those of a plugin, which has a user ID of its own. Room is left for the Go runtimes. Plugins that come
+// later, and calls that hang beyond their deadlines, are not counted: nothing is known of them yet.
 func findMaxThreads(plugins int) int {
 	left := uint64(math.MaxInt32)
 	own, _ := cgroup.OwnFolders()
 	if folder, ok := own[cgroup.Hierarchy(own, "pids")]; ok {
 		left = tasksLeft(folder)
 	}
-	most := uint64(math.MaxInt32)
+	most := uint64(sandbox.DefaultTasks)
 	var processes unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NPROC, &processes) == nil {
 		most = min(most, processes.Cur)

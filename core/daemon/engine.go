@@ -12,6 +12,7 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/rs/zerolog"
 )
 
@@ -103,7 +104,9 @@ func (e *Engine) start(ctx context.Context, setup *Setup) (*broker.Generation, e
 // acquire finds the running plugin for entry i of the setup, or starts it.
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
 	wanted, manifest := setup.Policy.Plugins[i], setup.installed[i]
-	spec := launcher.Spec{Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256}
+	spec := launcher.Spec{
+		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax},
+	}
 	e.mu.Lock()
 	for _, p := range e.plugins {
 		if p.IsCurrent(spec, manifest) {

@@ -19,6 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.Init()
+	becomeHostile()
 	testplugin.Init()
 	if path := os.Getenv(brokerMark); path != "" {
 		brokerMain(path)

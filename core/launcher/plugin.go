@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 	protobuf "google.golang.org/protobuf/proto"
@@ -36,8 +37,9 @@ type Spec struct {
 	Path   string
 	SHA256 string // in hex; empty for any
 	// GRPC makes all calls go over gRPC, like those of a plugin that has no lanes.
-	GRPC  bool
-	Times Times
+	GRPC   bool
+	Limits sandbox.Limits
+	Times  Times
 }
 
 // Times are how long the launcher waits. A zero one is as usual.

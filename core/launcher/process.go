@@ -45,7 +45,8 @@ func startProcess(
 	}
 	defer reportSlow(log, "its start")()
 	run, err := sandbox.Start(ctx, sandbox.Plugin{
-		Name: spec.Name, Path: spec.Path, Binary: binary.File, Capabilities: manifest.GetCapabilities(), Log: hclog,
+		Name: spec.Name, Path: spec.Path, Binary: binary.File, Capabilities: manifest.GetCapabilities(), Uses: manifest.GetUses(),
+		Limits: spec.Limits, Log: hclog,
 	})
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ type Plugin struct {
 	SHA256       string        // of the program, 64 lower-case hex digits; empty: not pinned
 	Timeout      time.Duration // for its answer to a notification
 	OnFailure    *wire.Verdict // what the caller gets when the plugin fails
+	MemoryMax    int64         // bytes that its process may use; 0: the sandbox's default
 	Enabled      bool          // where no rule says otherwise
 	SettingsJSON string        // likewise: every setting of the manifest
 	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container

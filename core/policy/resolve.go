@@ -119,6 +119,7 @@ func (r *resolver) plugin(plugin config.Plugin) Plugin {
 		SHA256:       plugin.SHA256,
 		Timeout:      plugin.Timeout,
 		OnFailure:    cmp.Or(plugin.OnFailure, manifest.GetOnFailure()),
+		MemoryMax:    int64(plugin.MemoryMax) << 20,
 		Enabled:      plugin.Enabled,
 		SettingsJSON: state.SettingsJSON(),
 		state:        state,

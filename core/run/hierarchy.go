@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/cgroup"
+	"github.com/intercede/intercede/internal/cgroup/limit"
 )
 
 // hierarchies are this process's cgroups in those that a container has cgroups in.
@@ -20,23 +21,12 @@ type hierarchies struct {
 
 // findHierarchies takes the folders of this process's cgroups.
 func findHierarchies(own map[string]cgroup.Folder) (*hierarchies, error) {
-	find := func(hierarchy string) *cgroup.Folder {
-		if folder, ok := own[hierarchy]; ok {
-			return &folder
-		}
-		return nil
-	}
-	found := &hierarchies{unified: find("")}
+	found := &hierarchies{unified: limit.OwnV2(own), memory: limit.OwnV1(own, "memory"), pids: limit.OwnV1(own, "pids")}
 	if found.unified == nil {
 		return nil, errors.New("the cgroup v2 hierarchy with this process's cgroup is not mounted, and without it nothing limits which devices a container opens: mount -t cgroup2 none DIR")
 	}
-	if v1 := cgroup.Hierarchy(own, "memory"); v1 != "" {
-		found.memory = find(v1)
-	} else if hasController(found.unified.Top, "cgroup.controllers") {
+	if found.memory == nil && hasController(found.unified.Top, "cgroup.controllers") {
 		found.memory = found.unified
-	}
-	if v1 := cgroup.Hierarchy(own, "pids"); v1 != "" {
-		found.pids = find(v1)
 	}
 	return found, nil
 }

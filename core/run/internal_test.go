@@ -116,23 +116,6 @@ func TestFindHierarchies(t *testing.T) {
 	}
 }
 
-func TestParseDeviceRules(t *testing.T) {
-	got, err := parseDeviceRules([]string{"c 10:229 rwm", "b *:* r", "c 1:3 m"})
-	want := []deviceRule{
-		{major: 10, minor: 229, access: deviceRead | deviceWrite},
-		{block: true, major: anyNumber, minor: anyNumber, access: deviceRead},
-		{major: 1, minor: 3},
-	}
-	if !reflect.DeepEqual(got, want) || err != nil {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	for _, bad := range []string{"", "c", "c 1:3", "a *:* rwm", "c 1:3 x", "c 4096:0 r", "c 0:1048576 r", "c -1:3 r", "c  1:3 r"} {
-		if _, err := parseDeviceRules([]string{bad}); err == nil {
-			t.Errorf("%q was taken", bad)
-		}
-	}
-}
-
 func TestDelegatedParent(t *testing.T) {
 	root := t.TempDir()
 	for path, text := range map[string]string{
@@ -168,34 +151,6 @@ func TestDelegatedParent(t *testing.T) {
 	written, err := os.ReadFile(root + "/lone/cgroup.subtree_control")
 	if string(written) != "+memory" || err != nil {
 		t.Errorf("written %q, %v", written, err)
-	}
-}
-
-func TestLimitMemory(t *testing.T) {
-	for name, test := range map[string]struct {
-		version int
-		files   map[string]string
-	}{
-		"v1":              {1, map[string]string{"memory.limit_in_bytes": "1000", "memory.memsw.limit_in_bytes": "2000"}},
-		"v1 without swap": {1, map[string]string{"memory.limit_in_bytes": "1000"}},
-		"v2":              {2, map[string]string{"memory.max": "1000", "memory.swap.max": "1000"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := &group{dir: t.TempDir()}
-			for name := range test.files {
-				if err := os.WriteFile(filepath.Join(g.dir, name), nil, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := g.limitMemory(test.version, 1000); err != nil {
-				t.Fatal(err)
-			}
-			for name, want := range test.files {
-				if got, err := os.ReadFile(filepath.Join(g.dir, name)); string(got) != want || err != nil {
-					t.Errorf("%s: %q, %v; want %q", name, got, err, want)
-				}
-			}
-		})
 	}
 }
 

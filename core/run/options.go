@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/intercede/intercede/internal/device"
 	"golang.org/x/sys/unix"
 )
 
@@ -130,6 +131,6 @@ func (o *Options) checkNumbers() error {
 }
 
 func (o *Options) checkDevices() error {
-	_, err := parseDeviceRules(o.Devices)
+	_, err := device.ParseRules(o.Devices)
 	return err
 }

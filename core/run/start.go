@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/device"
 	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
@@ -75,7 +76,7 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	devices, err := parseDeviceRules(options.Devices)
+	devices, err := device.ParseRules(options.Devices)
 	if err != nil {
 		return err
 	}

@@ -28,12 +28,20 @@ type Program struct {
 // Label is a place in a Program to jump to.
 type Label int
 
-// jump goes to a label: always, or unless the value is what was loaded last.
+// jump goes to a label: always, or as a comparison of what was loaded last with the value says.
 type jump struct {
-	to     Label
-	unless bool
-	value  uint32
+	to    Label
+	when  when
+	value uint32
 }
+
+type when int
+
+const (
+	always when = iota
+	unlessEqual
+	ifAbove
+)
 
 // NewLabel returns a label of this program, which Place gives its place.
 func (p *Program) NewLabel() Label {
@@ -62,7 +70,12 @@ func (p *Program) And(mask uint32) {
 
 // JumpUnless jumps unless the value is what was loaded last.
 func (p *Program) JumpUnless(value uint32, to Label) {
-	p.steps = append(p.steps, jump{to, true, value})
+	p.steps = append(p.steps, jump{to, unlessEqual, value})
+}
+
+// JumpIfAbove jumps if what was loaded last is larger than the value.
+func (p *Program) JumpIfAbove(value uint32, to Label) {
+	p.steps = append(p.steps, jump{to, ifAbove, value})
 }
 
 // JumpUnlessArgument loads argument arg (0 to 5), and jumps unless it is the value where the mask has ones. Narrow is
@@ -152,16 +165,17 @@ func (p *Program) instructions() ([]bpf.Instruction, error) {
 }
 
 // reversed is the jump over skip instructions, its last instruction first. A conditional jump reaches 255 instructions;
-// where that is not enough it skips an unconditional one if the value is the one.
+// where that is not enough it skips an unconditional one if it is not to jump.
 func (j jump) reversed(skip int) []bpf.Instruction {
-	always := bpf.Jump{Skip: uint32(skip)}
+	far := bpf.Jump{Skip: uint32(skip)}
+	test := map[when]bpf.JumpTest{unlessEqual: bpf.JumpEqual, ifAbove: bpf.JumpLessOrEqual}[j.when]
 	switch {
-	case !j.unless:
-		return []bpf.Instruction{always}
+	case j.when == always:
+		return []bpf.Instruction{far}
 	case skip <= math.MaxUint8:
-		return []bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpEqual, Val: j.value, SkipFalse: uint8(skip)}}
+		return []bpf.Instruction{bpf.JumpIf{Cond: test, Val: j.value, SkipFalse: uint8(skip)}}
 	default:
-		return []bpf.Instruction{always, bpf.JumpIf{Cond: bpf.JumpEqual, Val: j.value, SkipTrue: 1}}
+		return []bpf.Instruction{far, bpf.JumpIf{Cond: test, Val: j.value, SkipTrue: 1}}
 	}
 }
 

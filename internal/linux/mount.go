@@ -41,6 +41,32 @@ func CloneMount(path string, recursive uint) (*os.File, error) {
 	return os.NewFile(uintptr(mount), path), nil
 }
 
+// CloneReadOnly makes a detached mount of the open file alone, read-only: whoever has a descriptor of the file from there
+// can change neither the file nor its owner or mode, whatever its privileges (open_tree(2), mount_setattr(2)). The file
+// must be in this process's mount namespace.
+func CloneReadOnly(file *os.File) (*os.File, error) {
+	mount, err := unix.OpenTree(int(file.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return nil, fmt.Errorf("clone the mount of %s: %w", file.Name(), err)
+	}
+	clone := os.NewFile(uintptr(mount), file.Name())
+	if err := SetMount(clone, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, 0); err != nil {
+		clone.Close()
+		return nil, err
+	}
+	return clone, nil
+}
+
+// SetMount sets attributes of the mount, unix.MOUNT_ATTR_*, and has it neither give nor take what is mounted elsewhere;
+// with unix.AT_RECURSIVE as recursive those of all mounts below it too (mount_setattr(2)).
+func SetMount(mount *os.File, attributes uint64, recursive uint) error {
+	set := unix.MountAttr{Attr_set: attributes, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(int(mount.Fd()), "", unix.AT_EMPTY_PATH|recursive, &set); err != nil {
+		return fmt.Errorf("set attributes %#x of the mount of %s: %w", attributes, mount.Name(), err)
+	}
+	return nil
+}
+
 // Attach puts a detached mount at path in the calling thread's mount namespace (move_mount(2)).
 func Attach(mount *os.File, path string) error {
 	if err := unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {

@@ -1,5 +1,6 @@
-// Package sandbox runs a plugin's process: with a user of its own, the capabilities that it declares and no others, no
-// network, and a filter of the system calls that no plugin needs. What starts a plugin calls Init first.
+// Package sandbox runs a plugin's process: with a user of its own, the capabilities that it declares and no others, an
+// empty root filesystem, no network, no devices, and a filter of the system calls that it does not declare. What starts a
+// plugin calls Init first.
 package sandbox
 
 import (
@@ -22,6 +23,7 @@ const (
 	binaryFD   = 3 // the plugin's binary, opened and checked by the broker
 	lifelineFD = 4
 	lanesFD    = 5
+	socketFD   = 6 // a detached mount, for socketDir
 )
 
 // restrictions are what a plugin process may be. They travel as JSON in argv[1].
@@ -30,7 +32,14 @@ type restrictions struct {
 	Args         []string // the plugin's arguments
 	ID           int      // user and group id
 	Capabilities []string // bounding, permitted, effective, inheritable and ambient: these and no others
-	Lifeline     bool     // it has one, and a socket for lanes
+	Syscalls     []string // that it declares
+	Host         []string // paths of the host that it sees
+	HostPIDs     bool     // it has no pid namespace of its own
+	Isolated     bool     // it has a mount namespace, and a root, of its own
+	Joins        []string // files of cgroups of version 1
+	Memory       uint64   // RLIMIT_DATA; 0: as it is
+	Tasks        uint64   // RLIMIT_NPROC
+	Served       bool     // it has a lifeline, a socket for lanes, and one for gRPC
 }
 
 // Init becomes a plugin if this process was started to be one, and does not return then. Every program that starts
@@ -53,61 +62,107 @@ func becomePlugin(text string) error {
 	if err := r.closeDoors(); err != nil {
 		return err
 	}
+	if err := join(r.Joins); err != nil {
+		return err
+	}
 	if err := beKilledEarlier(); err != nil {
+		return err
+	}
+	if r.Isolated {
+		if err := r.enterRoot(); err != nil {
+			return err
+		}
+	}
+	binary, err := r.setLimits()
+	if err != nil {
 		return err
 	}
 	if err := r.dropPrivileges(); err != nil {
 		return err
 	}
-	if err := r.denySyscalls(); err != nil {
+	if err := loadFilter(r.Syscalls, binary); err != nil {
 		return err
 	}
 	// The plugin's own watch of its lifeline is its own good will.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("signal at the broker's death: %w", err)
 	}
-	return r.exec()
+	return r.exec(binary)
 }
 
-// closeDoors leaves the plugin no descriptor, directory or limit of the broker's.
+// closeDoors leaves the plugin no descriptor and no directory of the broker's.
 func (r *restrictions) closeDoors() error {
-	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("open /dev/null: %w", err)
-	}
-	if err := unix.Dup3(null, 0, 0); err != nil {
-		return fmt.Errorf("standard input: %w", err)
+	if err := endInput(); err != nil {
+		return err
 	}
 	last := binaryFD
-	if r.Lifeline {
-		last = lanesFD
+	if r.Served {
+		last = socketFD
 	}
 	if err := unix.CloseRange(uint(last)+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
-	unix.CloseOnExec(binaryFD)
-	if err := setLimits(); err != nil {
-		return err
-	}
-	unix.Umask(0o077)
+	unix.CloseOnExec(socketFD)
 	return os.Chdir("/")
 }
 
-// maxThreads bounds the threads of a plugin's user: above what the Go runtime has at most for one process (10,000), for
-// several brokers.
-const maxThreads = 1 << 16
+// endInput makes standard input one that is at its end. It is not /dev/null, since the process may open no device.
+func endInput() error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	defer linux.CloseAll(pipe[:]...)
+	if err := unix.Dup3(pipe[0], 0, 0); err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	return nil
+}
 
-// setLimits leaves no core dumps, which would be written as root, and bounds what a plugin can make of itself.
-func setLimits() error {
-	for resource, limit := range map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NPROC: maxThreads} {
-		var now unix.Rlimit
-		if err := unix.Getrlimit(resource, &now); err != nil {
-			return fmt.Errorf("getrlimit: %w", err)
+// maxDescriptors bounds the descriptors of a plugin: those of the calls that it can have, and much more.
+const maxDescriptors = 1 << 15
+
+// setLimits leaves no core dumps, which would be written as root, and bounds what a plugin can make of itself. It
+// returns the new number of the binary's descriptor: the first that is above the limit on descriptors, so that the
+// process cannot have another of that number (see filterProgram).
+func (r *restrictions) setLimits() (binary int, err error) {
+	unix.Umask(0o077)
+	if err := limitTo(unix.RLIMIT_CORE, 0); err != nil {
+		return 0, err
+	}
+	if err := limitTo(unix.RLIMIT_NPROC, r.Tasks); err != nil {
+		return 0, err
+	}
+	if r.Memory != 0 {
+		if err := limitTo(unix.RLIMIT_DATA, r.Memory); err != nil {
+			return 0, err
 		}
-		limit = min(limit, now.Max)
-		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
-			return fmt.Errorf("setrlimit: %w", err)
-		}
+	}
+	var descriptors unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &descriptors); err != nil {
+		return 0, fmt.Errorf("getrlimit: %w", err)
+	}
+	// A large table is made in no time for a thread that shares it with none (expand_fdtable, fs/file.c).
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		return 0, fmt.Errorf("unshare descriptors: %w", err)
+	}
+	binary = int(min(descriptors.Cur, maxDescriptors)) - 1
+	if err := unix.Dup3(binaryFD, binary, unix.O_CLOEXEC); err != nil {
+		return 0, fmt.Errorf("move the descriptor of the binary: %w", err)
+	}
+	unix.Close(binaryFD)
+	return binary, limitTo(unix.RLIMIT_NOFILE, uint64(binary))
+}
+
+// limitTo lowers a limit, hard and soft.
+func limitTo(resource int, limit uint64) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(resource, &now); err != nil {
+		return fmt.Errorf("getrlimit: %w", err)
+	}
+	limit = min(limit, now.Max)
+	if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
+		return fmt.Errorf("setrlimit: %w", err)
 	}
 	return nil
 }
@@ -149,7 +204,7 @@ func setIDs(id int) error {
 }
 
 // exec executes the binary that the broker opened and checked, whatever stands at its path by now.
-func (r *restrictions) exec() error {
+func (r *restrictions) exec(binary int) error {
 	argv, err := syscall.SlicePtrFromStrings(append([]string{r.Name}, r.Args...))
 	if err != nil {
 		return err
@@ -159,7 +214,7 @@ func (r *restrictions) exec() error {
 		return err
 	}
 	empty := [1]byte{}
-	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, binaryFD, uintptr(unsafe.Pointer(&empty[0])),
+	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(binary), uintptr(unsafe.Pointer(&empty[0])),
 		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])), unix.AT_EMPTY_PATH, 0)
 	if errno == unix.ENOENT { // execveat(2), BUGS: the interpreter could not open a close-on-exec descriptor
 		return fmt.Errorf("execute %s: it is a script, or lacks its dynamic loader; a plugin is a binary: %w", r.Name, errno)

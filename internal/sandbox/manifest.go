@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/intercede/intercede/internal/linux"
 )
 
 const (
@@ -19,17 +19,21 @@ const (
 	maxManifest     = 1 << 20          // bytes
 )
 
-// PrintManifest runs the plugin's binary as `PLUGIN manifest`, without any capability, and returns what it prints.
+// PrintManifest runs the plugin's binary as `PLUGIN manifest`, without any capability and declared use, and returns what it prints.
 func PrintManifest(ctx context.Context, name, path string, binary *os.File) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
 	defer cancel()
-	cmd, err := command(ctx, restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name)}, binary)
+	clone, err := linux.CloneReadOnly(binary)
+	if err != nil {
+		return nil, err
+	}
+	defer clone.Close()
+	r := restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name), Isolated: true, Tasks: maxThreads}
+	cmd, err := command(ctx, r, clone)
 	if err != nil {
 		return nil, err
 	}
 	var stdout, stderr bytes.Buffer
-	// The first process of a pid namespace takes with it whatever it has started.
-	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
 	cmd.Stdout, cmd.Stderr = &bounded{&stdout}, &bounded{&stderr}
 	if err := runFor(ctx, cmd); err != nil {
 		return nil, fmt.Errorf("%s manifest: %w: %s", path, err, strings.ToValidUTF8(stderr.String(), "?"))

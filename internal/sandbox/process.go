@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
+	"github.com/intercede/intercede/internal/device"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
@@ -33,10 +35,12 @@ const (
 
 // Plugin is what Start needs to know.
 type Plugin struct {
-	Name         string       // its user ID comes of it
-	Path         string       // argv[0]
-	Binary       *os.File     // opened and checked; it is the caller's to close
-	Capabilities []string     // "CAP_MKNOD": these and no others
+	Name         string     // its user ID comes of it
+	Path         string     // argv[0]
+	Binary       *os.File   // opened and checked; it is the caller's to close
+	Capabilities []string   // "CAP_MKNOD": these and no others
+	Uses         *wire.Uses // what its manifest says
+	Limits       Limits
 	Env          []string     // beyond the ordinary
 	Log          hclog.Logger // go-plugin's, and what the plugin logs
 }
@@ -50,10 +54,13 @@ type Process struct {
 
 	client    *plugin.Client
 	pidfd     *os.File // of the very process that was started
+	sockets   *os.File // a mount that is the folder of the plugin's socket
 	socketDir string
-	address   string // of its socket; empty until it is known to be in socketDir
+	address   string // of its socket; empty until it is known to be in that folder
+	cgroups   *cgroups
 
 	gone     chan struct{} // closed when the process is gone
+	cleaned  chan struct{} // closed when its cgroups are gone too
 	dead     chan struct{} // closed when the process is gone, or was killed
 	die      func()        // closes dead
 	stopOnce sync.Once
@@ -67,7 +74,7 @@ func Start(ctx context.Context, plugin Plugin) (*Process, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &Process{gone: make(chan struct{}), dead: make(chan struct{})}
+	p := &Process{gone: make(chan struct{}), cleaned: make(chan struct{}), dead: make(chan struct{})}
 	p.die = sync.OnceFunc(func() { close(p.dead) })
 	starting, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer context.AfterFunc(ctx, giveUp)()
@@ -79,6 +86,10 @@ func Start(ctx context.Context, plugin Plugin) (*Process, error) {
 		defer ours.Close()
 		started <- p.start(starting, plugin, theirs)
 		p.awaitDeath()
+		if p.cgroups != nil {
+			p.cgroups.remove()
+		}
+		close(p.cleaned)
 	}()
 	if err := <-started; err != nil {
 		p.Stop()
@@ -106,12 +117,21 @@ func (p *Process) awaitDeath() {
 
 // start starts the process, which is killed if ctx ends.
 func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) error {
-	id := UserID(spec.Name)
-	cmd, err := command(ctx, restrictions{Name: spec.Path, ID: id, Capabilities: spec.Capabilities, Lifeline: true}, spec.Binary)
+	r, err := p.restrict(spec)
 	if err != nil {
 		return err
 	}
-	if p.socketDir, err = makeSocketDir(id); err != nil {
+	binary, err := linux.CloneReadOnly(spec.Binary)
+	if err != nil {
+		return err
+	}
+	defer binary.Close()
+	cmd, err := command(ctx, r, binary)
+	if err != nil {
+		return err
+	}
+	p.cgroups.enterV2(cmd.SysProcAttr)
+	if err := p.makeSocketDir(r.ID, spec.Uses != nil); err != nil {
 		return err
 	}
 	pidfd := -1
@@ -125,7 +145,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	if err := p.Lanes.Control(lane.New(control)); err != nil {
 		return err
 	}
-	cmd.ExtraFiles = append(cmd.ExtraFiles, lifeline, lanesFile)
+	cmd.ExtraFiles = append(cmd.ExtraFiles, lifeline, lanesFile, p.sockets)
 	cmd.Env = append(append(cmd.Env, spec.Env...),
 		fmt.Sprintf("%s=%d", wire.LanesEnv, lanesFD),
 		fmt.Sprintf("%s=%d", wire.LifelineEnv, lifelineFD),
@@ -173,6 +193,32 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	return nil
 }
 
+// restrict makes the cgroups of the process, and says what else it may be. What is weaker than on other hosts is logged.
+func (p *Process) restrict(spec Plugin) (restrictions, error) {
+	uses, limits := usesOf(spec), spec.Limits.orDefault()
+	devices, err := device.ParseRules(uses.GetDevices())
+	if err != nil {
+		return restrictions{}, err
+	}
+	if p.cgroups, err = newCgroups(spec.Name, limits, devices); err != nil {
+		return restrictions{}, err
+	}
+	for _, weakness := range p.cgroups.weaknesses() {
+		spec.Log.Warn("the plugin's sandbox is weaker here: " + weakness)
+	}
+	r := restrictions{
+		Name: spec.Path, ID: UserID(spec.Name), Capabilities: spec.Capabilities, Syscalls: uses.GetSyscalls(), Host: uses.GetHost(),
+		HostPIDs: uses.GetHostPids(), Isolated: spec.Uses != nil, Served: true, Joins: p.cgroups.joined(), Tasks: maxThreads,
+	}
+	if p.cgroups.tasksFree != nil {
+		r.Tasks = uint64(limits.Tasks)
+	}
+	if p.cgroups.memoryFree != nil {
+		r.Memory = uint64(limits.Memory)
+	}
+	return r, nil
+}
+
 // startError makes the error of a plugin that does not serve: what it said itself says more than what go-plugin makes
 // of its end.
 func (p *Process) startError(ctx context.Context, path string, words *lastWords, err error) error {
@@ -197,33 +243,45 @@ func (p *Process) OpenLanes(ctx context.Context) error {
 	return nil
 }
 
-// dial connects to the plugin's socket, and to no other that it may name.
+// dial connects to the plugin's socket, and to no other that it may name, or link to.
 func (p *Process) dial(ctx context.Context, _ string) (net.Conn, error) {
 	if p.address == "" {
 		return nil, errors.New("the plugin has no socket of its own")
 	}
-	return (&net.Dialer{}).DialContext(ctx, "unix", p.address)
+	socket, errno := -1, error(nil)
+	if err := withDescriptor(p.sockets, func(dir int) {
+		socket, errno = unix.Openat(dir, filepath.Base(p.address), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}); err != nil {
+		return nil, err
+	}
+	if errno != nil {
+		return nil, &os.PathError{Op: "open", Path: p.address, Err: errno}
+	}
+	defer unix.Close(socket)
+	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", socket))
 }
 
-// makeSocketDir makes the folder of the plugin's socket: nobody but the plugin and root may enter it.
-func makeSocketDir(id int) (string, error) {
-	dir, err := os.MkdirTemp("", "intercede-")
-	if err != nil {
-		return "", err
+// makeSocketDir makes the folder of the plugin's socket, which nobody but the plugin and root may enter. It is a small
+// filesystem of its own, so that the plugin can fill no other, and the plugin alone has it mounted.
+func (p *Process) makeSocketDir(id int, isolated bool) (err error) {
+	if isolated {
+		p.socketDir = socketDir
+		p.sockets, err = linux.NewMount("tmpfs", map[string]string{
+			"source": "intercede", "mode": "0700", "uid": strconv.Itoa(id), "gid": strconv.Itoa(id), "size": "1m", "nr_inodes": "64",
+		}, closedMount)
+		return err
 	}
-	if err := os.Chown(dir, id, id); err != nil {
-		os.Remove(dir)
-		return "", err
-	}
-	return dir, nil
+	return p.makeHostSocketDir(id)
 }
 
 // withPidfd calls fn unless the pidfd is closed, and keeps it open meanwhile.
-func (p *Process) withPidfd(fn func(pidfd int)) error {
-	if p.pidfd == nil {
+func (p *Process) withPidfd(fn func(pidfd int)) error { return withDescriptor(p.pidfd, fn) }
+
+func withDescriptor(file *os.File, fn func(fd int)) error {
+	if file == nil {
 		return lane.ErrDied
 	}
-	raw, err := p.pidfd.SyscallConn()
+	raw, err := file.SyscallConn()
 	if err != nil {
 		return lane.ErrDied
 	}
@@ -262,14 +320,24 @@ func (p *Process) Stop() {
 		if p.client != nil {
 			p.stopClient()
 		}
+		p.awaitCleaned()
 		p.Lanes.Close()
 		if p.pidfd != nil {
 			p.pidfd.Close()
 		}
-		if p.socketDir != "" {
-			os.RemoveAll(p.socketDir)
+		if p.sockets != nil {
+			p.sockets.Close()
 		}
+		p.removeHostSocketDir()
 	})
+}
+
+// awaitCleaned waits until the cgroups are removed, unless a process that cannot end keeps them.
+func (p *Process) awaitCleaned() {
+	select {
+	case <-p.cleaned:
+	case <-time.After(stopGrace):
+	}
 }
 
 // stopClient ends the process and go-plugin's use of it. go-plugin waits for a process that does not answer, and for

@@ -2,39 +2,123 @@ package sandbox
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"unsafe"
 
 	"github.com/intercede/intercede/internal/cbpf"
+	"github.com/intercede/intercede/internal/syscalls"
 	"golang.org/x/sys/unix"
 )
 
-// denied are system calls that no plugin needs, though its capabilities may allow them: they reach the whole host, or
-// around the permissions that a plugin is given, or much kernel code. deniedHere has those of this architecture alone.
-var denied = append([]uint32{
-	// The host's kernel, clock, swap, accounting and ports.
-	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE,
-	unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT, unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME,
-	unix.SYS_CLOCK_ADJTIME, unix.SYS_ADJTIMEX, unix.SYS_SYSLOG, unix.SYS_VHANGUP, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD,
-	// Files by handle, whatever folders they are in; other processes.
-	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV,
-	unix.SYS_PROCESS_MADVISE, unix.SYS_KCMP,
-	// Large parts of the kernel.
-	unix.SYS_USERFAULTFD, unix.SYS_PERF_EVENT_OPEN, unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
-	unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL, unix.SYS_FANOTIFY_INIT, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_PERSONALITY,
-}, deniedHere...)
+// condition holds if the argument is the value where the mask has ones.
+type condition struct {
+	arg         uint32
+	mask, value uint64
+}
 
-// bpfCapability is what lets a plugin call bpf(2).
-const bpfCapability = "CAP_BPF"
+// int32Bits are those of an int: the kernel looks at no others.
+const int32Bits = 0xffffffff
 
-// denySyscalls loads a filter on the calling thread: the denied calls fail with EPERM, those of other architectures
-// kill.
-func (r *restrictions) denySyscalls() error {
-	numbers := denied
-	if !slices.Contains(r.Capabilities, bpfCapability) {
-		numbers = append(slices.Clone(denied), unix.SYS_BPF)
+// ordinary are the uses that need no declaration of calls that otherwise do: those for which all conditions of one line
+// hold.
+var ordinary = map[string][][]condition{
+	"clone":   {{{0, unix.CLONE_NEWUSER, 0}}},
+	"unshare": {{{0, unix.CLONE_NEWUSER, 0}}},
+	"setns":   {{{1, int32Bits, unix.CLONE_NEWNS}}}, // 0 would take a user namespace too
+	"socket":  {{{0, int32Bits, unix.AF_UNIX}}},
+	// With CAP_SYS_ADMIN others freeze a filesystem, or open its files by handle, of which the process has any file: its
+	// binary, for example. What is here is common to all descriptors, or tells who owns a namespace (ioctl_nsfs(2)).
+	"ioctl": {
+		{{1, int32Bits, unix.TCGETS}}, {{1, int32Bits, fionread}}, {{1, int32Bits, fionbio}}, {{1, int32Bits, fioclex}},
+		{{1, int32Bits, fionclex}},
+		{{1, 0xfff8, nsfsType}}, {{1, 0xfffe, nsfsType | 8}}, // 0 to 9
+	},
+}
+
+// As in asm-generic/ioctls.h, which all architectures of the project have.
+const (
+	fionread = 0x541b
+	fionbio  = 0x5421
+	fionclex = 0x5450
+	fioclex  = 0x5451
+)
+
+// nsfsType is the type in the numbers of nsfs's ioctls (linux/nsfs.h).
+const nsfsType = 0xb7 << 8
+
+// forbidden are refused, declared or not: NS_MNT_GET_NEXT and NS_MNT_GET_PREV lead from any mount namespace to the
+// host's (ioctl_nsfs(2), kernel 6.12), for who has CAP_SYS_ADMIN.
+var forbidden = []condition{{1, 0xffff, nsfsType | 11}, {1, 0xffff, nsfsType | 12}}
+
+// filterProgram is the seccomp filter of a process that declares these system calls: others that are to be declared
+// fail with EPERM, those of other architectures kill.
+//
+// One execveat is let through, which executes the plugin: that of the descriptor binary. The process can have it only
+// once, because the descriptor is above the limit on descriptors, and is closed by it.
+//
+// What a newer kernel has is not there (ENOSYS), nor is clone3, whose flags a filter cannot see: clone is called then.
+func filterProgram(declared []string, binary int) *cbpf.Program {
+	p := &cbpf.Program{}
+	foreign := p.NewLabel()
+	p.LoadArch()
+	p.JumpUnless(auditArch, foreign)
+	p.LoadNumber()
+	p.And(x32Bits)
+	p.JumpUnless(0, foreign)
+
+	returnWhen(p, unix.SECCOMP_RET_ALLOW, unix.SYS_EXECVEAT, condition{0, int32Bits, uint64(binary)}, condition{4, int32Bits, unix.AT_EMPTY_PATH})
+	for _, ioctl := range forbidden {
+		returnWhen(p, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM), unix.SYS_IOCTL, ioctl)
 	}
-	filter, err := denyProgram(numbers).Assemble()
+	undeclared := maps.Clone(syscalls.Numbers)
+	for _, name := range declared {
+		delete(undeclared, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(undeclared)) {
+		for _, use := range ordinary[name] {
+			returnWhen(p, unix.SECCOMP_RET_ALLOW, undeclared[name], use...)
+		}
+	}
+	p.LoadNumber()
+	for _, name := range slices.Sorted(maps.Keys(undeclared)) {
+		next := p.NewLabel()
+		p.JumpUnless(undeclared[name], next)
+		p.Return(unix.SECCOMP_RET_ERRNO | uint32(refusal(name)))
+		p.Place(next)
+	}
+	newer := p.NewLabel()
+	p.JumpIfAbove(syscalls.Last, newer)
+	p.Return(unix.SECCOMP_RET_ALLOW)
+	p.Place(newer)
+	p.Return(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
+	p.Place(foreign)
+	p.Return(unix.SECCOMP_RET_KILL_PROCESS)
+	return p
+}
+
+func refusal(name string) unix.Errno {
+	if name == "clone3" {
+		return unix.ENOSYS
+	}
+	return unix.EPERM
+}
+
+// returnWhen ends the program with the action if it is the call and all conditions hold.
+func returnWhen(p *cbpf.Program, action, number uint32, conditions ...condition) {
+	next := p.NewLabel()
+	p.LoadNumber()
+	p.JumpUnless(number, next)
+	for _, c := range conditions {
+		p.JumpUnlessArgument(c.arg, c.mask, c.value, false, next)
+	}
+	p.Return(action)
+	p.Place(next)
+}
+
+// loadFilter loads the filter on the calling thread.
+func loadFilter(declared []string, binary int) error {
+	filter, err := filterProgram(declared, binary).Assemble()
 	if err != nil {
 		return err
 	}
@@ -43,28 +127,6 @@ func (r *restrictions) denySyscalls() error {
 		return fmt.Errorf("load a seccomp filter: %w", err)
 	}
 	return nil
-}
-
-// denyProgram compares one number after the other: a plugin is through with it in less than a microsecond.
-func denyProgram(numbers []uint32) *cbpf.Program {
-	program := &cbpf.Program{}
-	foreign := program.NewLabel()
-	program.LoadArch()
-	program.JumpUnless(auditArch, foreign)
-	program.LoadNumber()
-	program.And(x32Bits)
-	program.JumpUnless(0, foreign)
-	program.LoadNumber()
-	for _, number := range numbers {
-		next := program.NewLabel()
-		program.JumpUnless(number, next)
-		program.Return(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
-		program.Place(next)
-	}
-	program.Return(unix.SECCOMP_RET_ALLOW)
-	program.Place(foreign)
-	program.Return(unix.SECCOMP_RET_KILL_PROCESS)
-	return program
 }
 
 // x32Bits are those of which one is set in the numbers of x32, a third architecture in the guise of x86_64

@@ -20,6 +20,9 @@ const LifelineEnv = "INTERCEDE_LIFELINE_FD"
 // LanesEnv names the descriptor of the socket on which the broker opens lanes, see LaneControl.
 const LanesEnv = "INTERCEDE_LANES_FD"
 
+// OwnDir is a folder in the root of a plugin's process for what the process has of its own.
+const OwnDir = "/intercede"
+
 // Handshake lets a plugin that was started by hand say so, and refuses another program's plugins. It is no security
 // measure.
 var Handshake = plugin.HandshakeConfig{

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
+
+	"github.com/intercede/intercede/internal/device"
+	"github.com/intercede/intercede/internal/syscalls"
 )
 
 const (
@@ -19,7 +22,6 @@ const (
 var (
 	pluginName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 	capName    = regexp.MustCompile(`^CAP_[A-Z_]+$`)
-	namespaces = []string{"mount", "user", "pid", "net", "uts", "ipc", "cgroup"}
 )
 
 // CheckPluginName says why name cannot be a plugin's.
@@ -60,9 +62,9 @@ func CheckManifest(m *Manifest) error {
 			fault("capability %q: want a name such as CAP_MKNOD", c)
 		}
 	}
-	for _, n := range m.GetNamespaces() {
-		if !slices.Contains(namespaces, n) {
-			fault("namespace %q: want one of %s", n, strings.Join(namespaces, ", "))
+	for _, err := range usesFaults(m.GetUses()) {
+		if err != nil {
+			fault("uses: %w", err)
 		}
 	}
 	keys := map[string]bool{}
@@ -89,6 +91,31 @@ func CheckManifest(m *Manifest) error {
 		return nil
 	}
 	return fmt.Errorf("manifest of %q: %w", m.GetName(), errors.Join(faults...))
+}
+
+func usesFaults(u *Uses) []error {
+	var faults []error
+	for _, name := range u.GetSyscalls() {
+		faults = append(faults, syscalls.Check(name))
+	}
+	for _, path := range u.GetHost() {
+		faults = append(faults, checkHostPath(path))
+	}
+	_, err := device.ParseRules(u.GetDevices())
+	return append(faults, err)
+}
+
+// ownPaths are never the host's: the process's root, the processes that it sees, its socket.
+var ownPaths = regexp.MustCompile(`^/$|^/proc(/(self|thread-self|[0-9]+)(/.*)?)?$|^` + OwnDir + `(/.*)?$`)
+
+func checkHostPath(path string) error {
+	if !strings.HasPrefix(path, "/") || filepath.Clean(path) != path {
+		return fmt.Errorf("path %q of the host: want an absolute one without \"..\", doubled or trailing slashes", path)
+	}
+	if ownPaths.MatchString(path) {
+		return fmt.Errorf("path %q of the host: the process has one of its own there", path)
+	}
+	return nil
 }
 
 func syscallFaults(s *Syscall) []string {

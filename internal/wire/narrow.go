@@ -22,7 +22,7 @@ func Narrow(m *Manifest, settings string) *Manifest {
 	return &Manifest{
 		Name: m.GetName(), Version: m.GetVersion(), Description: m.GetDescription(),
 		Syscalls:     slices.DeleteFunc(slices.Clone(m.GetSyscalls()), off),
-		Capabilities: m.GetCapabilities(), Namespaces: m.GetNamespaces(), Settings: m.GetSettings(), OnFailure: m.GetOnFailure(),
+		Capabilities: m.GetCapabilities(), Uses: m.GetUses(), Settings: m.GetSettings(), OnFailure: m.GetOnFailure(),
 	}
 }
 

@@ -41,8 +41,7 @@ func (handler) Manifest() sdk.Manifest {
 			"CAP_DAC_READ_SEARCH",            // to stand in the caller's root and working directory
 			"CAP_DAC_OVERRIDE", "CAP_FSETID", // lent to callers that have it, in directories where theirs counts
 		},
-		Namespaces: []string{"mount", "user"},
-		Settings:   settings,
+		Settings: settings,
 		// The kernel asks for CAP_MKNOD in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),
 	}

@@ -168,7 +168,8 @@ func (p *processes) start() {
 	defer binary.Close()
 	log := hclog.New(&hclog.LoggerOptions{Name: manifest.Name, Level: hclog.Warn, Output: os.Stderr})
 	p.process, p.err = sandbox.Start(context.Background(), sandbox.Plugin{
-		Name: manifest.Name, Path: wire.BinaryPrefix + manifest.Name, Binary: binary, Capabilities: manifest.Capabilities, Log: log,
+		Name: manifest.Name, Path: wire.BinaryPrefix + manifest.Name, Binary: binary, Capabilities: manifest.Capabilities,
+		Uses: usesToWire(manifest.Uses), Log: log,
 	})
 	if p.err != nil {
 		return
@@ -177,6 +178,14 @@ func (p *processes) start() {
 	if p.err = p.plugin.askManifest(); p.err == nil && os.Getenv(transportEnv) != "grpc" {
 		p.err = p.process.OpenLanes(context.Background())
 	}
+}
+
+// usesToWire is nil for a manifest that does not say what the plugin uses.
+func usesToWire(uses sdk.Uses) *wire.Uses {
+	if reflect.DeepEqual(uses, sdk.Uses{}) {
+		return nil
+	}
+	return &wire.Uses{Syscalls: uses.Syscalls, Host: uses.Host, Devices: uses.Devices, HostPids: uses.HostPIDs}
 }
 
 func stopPlugins() {

@@ -17,7 +17,7 @@ type confined struct{}
 
 func (confined) Manifest() sdk.Manifest {
 	return sdk.Manifest{
-		Name: "confined", Version: "1", Namespaces: []string{"mount"}, Capabilities: []string{"CAP_SYS_CHROOT"},
+		Name: "confined", Version: "1", Capabilities: []string{"CAP_SYS_CHROOT"},
 		Syscalls: []sdk.Syscall{{Name: "getppid"}}, OnFailure: sdk.FailErrno(unix.EIO),
 	}
 }

@@ -45,7 +45,7 @@ var parseProblems = map[string]struct {
 		`config.toml:1:39: plugins.mknod.timout: unknown key; did you mean "timeout"?`}},
 	"dotted and quoted keys": {"broker . \"rat\" = 1\nplugins.'mknod'.\"sha\".x = 1\n", []string{
 		`config.toml:1:1: broker.rat: unknown key; did you mean "rate"?`,
-		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, config"}},
+		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, memory_max, config"}},
 	"a key that needs quotes": {"[broker]\n\"a b\\n\" = 1\n", []string{
 		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, lxc_socket, control, plugin_dir, deadline, max_inflight, rate, ` +
 			`burst, log_level, log_format, order`}},
@@ -167,6 +167,7 @@ func TestParseValues(t *testing.T) {
 		sha256 = "`+digest+`"
 		timeout = "500ms"
 		on_failure = "ENOTSUP"
+		memory_max = 64
 		[plugins.b]
 		on_failure = "continue"`, "config.toml", Options{})
 	check(t, problems)
@@ -175,7 +176,7 @@ func TestParseValues(t *testing.T) {
 	}
 	a, b := config.Plugins[0], config.Plugins[1]
 	if a.Enabled || a.Path != "/opt/a" || a.SHA256 != strings.ToLower(digest) || a.Timeout != 500*time.Millisecond ||
-		a.OnFailure.GetErrno() != 95 {
+		a.OnFailure.GetErrno() != 95 || a.MemoryMax != 64 {
 		t.Errorf("plugin %+v", a)
 	}
 	if b.Timeout != 90*time.Second || !b.OnFailure.GetContinue() {

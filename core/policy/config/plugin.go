@@ -17,6 +17,7 @@ type Plugin struct {
 	Path      string         // absolute
 	SHA256    string         // 64 lower-case hex digits; empty: not pinned
 	Timeout   time.Duration  // the broker's deadline where the table has none
+	MemoryMax int            // MiB; 0: the sandbox's default
 	OnFailure *wire.Verdict  // nil: the manifest's
 	At        Key            // where the config first wants it
 	Settings  map[string]any // as toml.Decode gives them
@@ -42,6 +43,7 @@ func readPlugin(t *table, name string, broker *Broker) Plugin {
 	t.text("sha256", &p.SHA256, checkSHA256)
 	t.deadline("timeout", &p.Timeout)
 	t.verdict("on_failure", &p.OnFailure)
+	t.int("memory_max", &p.MemoryMax, 32, 1<<20)
 	p.Settings = t.table("config").values
 	t.finish()
 

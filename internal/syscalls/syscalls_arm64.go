@@ -1,0 +1,3 @@
+package syscalls
+
+var numbersHere map[string]uint32
