@@ -29,6 +29,7 @@ const (
 // Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
 type Pool struct {
 	received atomic.Uint64 // messages
+	closed   atomic.Bool
 
 	mu       sync.Mutex
 	control  *End    // nil: there is none, or the plugin does not listen to it
@@ -38,8 +39,19 @@ type Pool struct {
 	last     uint64 // number of a lane, or of a message with descriptors
 }
 
+// Keeper is told of calls that are given up while a thread of the plugin may still be at them.
+type Keeper interface {
+	// Keep is called with the deadline of such a call. back is called when the plugin's thread has come back, or its
+	// process is gone.
+	Keep(deadline time.Time) (back func())
+}
+
+// errPanic is how a call ends that does not return.
+var errPanic = errors.New("a panic")
+
 // Lane is the broker's end of one lane, while a call has it.
 type Lane struct {
+	Keeper Keeper // of the call that Handle is about to carry; may be nil
 	*End
 	pool   *Pool
 	number uint64
@@ -87,6 +99,13 @@ func (p *Pool) open(cpu int) (*Lane, error) {
 	return l, nil
 }
 
+// Busy returns how many lanes have calls, those that were given up included.
+func (p *Pool) Busy() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count - len(p.idle)
+}
+
 // Received returns how many messages have come from the plugin.
 func (p *Pool) Received() uint64 { return p.received.Load() }
 
@@ -103,15 +122,53 @@ func (l *Lane) put() {
 	}
 }
 
-// abandon closes a lane whose call is not over, and tells the plugin so.
-func (l *Lane) abandon() {
-	l.Close()
-	p := l.pool
+// abandon gives up a lane whose call is not over, and tells the plugin so. The lane counts until the plugin has closed its
+// end, as its thread does when it comes back.
+func (l *Lane) abandon(deadline time.Time, dead bool) {
+	l.pool.cancel(l.number)
+	l.socket.Shutdown(unix.SHUT_WR) // the thread is not answered any more
+	end, err := l.takeEnd()
+	if err != nil || dead || l.Keeper == nil {
+		end.Close()
+		l.pool.forget()
+		return
+	}
+	back := l.Keeper.Keep(deadline)
+	go func() {
+		io.Copy(io.Discard, end)
+		end.Close()
+		l.pool.forget()
+		back()
+	}()
+}
+
+// takeEnd takes the socket from the lane, which is closed, so that waiting for the other end needs no thread.
+func (l *Lane) takeEnd() (*os.File, error) {
+	defer l.Close()
+	fd, err := unix.FcntlInt(uintptr(l.socket.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "lane"), nil
+}
+
+// forget counts a lane out.
+func (p *Pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count--
+}
+
+// cancel tells the plugin that nobody waits for what the lane has.
+func (p *Pool) cancel(number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.control != nil {
-		p.say(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: l.number}})
+		p.say(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: number}})
 	}
 }
 
@@ -151,8 +208,10 @@ func (p *Pool) Accept() {
 	p.accepted = true
 }
 
-// Close ends the lanes that no call has, and opens no more.
+// Close ends the lanes that no call has, and opens no more. The calls on the others fail with ErrDied: the plugin's
+// process is dead, although a thread of it that hangs in the kernel may keep its sockets open.
 func (p *Pool) Close() {
+	p.closed.Store(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.idle {
@@ -170,9 +229,14 @@ func (p *Pool) Close() {
 // an ADDFD response carries. The thread waits for the plugin, and looks now and then whether that is of any use. The
 // error wraps ErrDied, ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
 func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.Response, *Descriptor, error) {
+	err := errPanic
+	defer func() {
+		if err != nil {
+			l.abandon(deadline, errors.Is(err, ErrDied))
+		}
+	}()
 	answer, added, err := l.converse(ctx, d, caller, deadline)
 	if err != nil {
-		l.abandon()
 		return nil, nil, err
 	}
 	l.put()
@@ -249,6 +313,8 @@ func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Ca
 			return fds, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, laneError(err)
+		case l.pool.closed.Load():
+			return nil, ErrDied
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case !caller.Valid():

@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -254,4 +255,66 @@ func TestLanesOfProcessors(t *testing.T) {
 	if ls.Take(0) == first {
 		t.Error("the lane that was not used for longest is still there")
 	}
+}
+
+// keeper tells the test what it is told.
+type keeper struct{ kept, back chan time.Time }
+
+func newKeeper() *keeper { return &keeper{make(chan time.Time, 1), make(chan time.Time, 1)} }
+
+func (k *keeper) Keep(deadline time.Time) (back func()) {
+	k.kept <- deadline
+	return func() { k.back <- deadline }
+}
+
+// A lane whose call is given up counts until the plugin's thread is back, which gets no answer to what it asks.
+func TestKeep(t *testing.T) {
+	asked, release := make(chan error, 1), make(chan struct{})
+	ls := laneTo(t, func(n *wire.Notification, end *End) {
+		<-release
+		question := &wire.PluginMessage{Id: n.GetId(), Message: &wire.PluginMessage_CheckValid{CheckValid: &wire.CheckValid{}}}
+		end.Send(question, int(os.Stdin.Fd()))
+		_, err := end.Receive(&wire.BrokerMessage{})
+		end.Send(addFD(n.GetId()), int(os.Stdin.Fd()))
+		asked <- err
+	})
+	k, deadline := newKeeper(), time.Now()
+	l := ls.Take(0)
+	l.Keeper = k
+	if _, _, err := l.Handle(t.Context(), dialogue(1), &quietCaller{}, deadline); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if got := <-k.kept; !got.Equal(deadline) || ls.Busy() != 1 {
+		t.Errorf("kept beyond %v, %d lanes: want %v, 1", got, ls.Busy(), deadline)
+	}
+	select {
+	case <-k.back:
+		t.Error("the thread is back before it is")
+	case <-time.After(2 * goneInterval):
+	}
+	close(release)
+	<-k.back
+	if err := <-asked; !errors.Is(err, io.EOF) {
+		t.Errorf("the plugin's question: %v", err)
+	}
+	if ls.Busy() != 0 {
+		t.Errorf("%d lanes", ls.Busy())
+	}
+}
+
+// A call whose plugin dies is over, also if a thread of that keeps the socket open.
+func TestDeadPluginKeepsSocket(t *testing.T) {
+	release := make(chan struct{})
+	ls := laneTo(t, func(n *wire.Notification, end *End) { <-release })
+	k := newKeeper()
+	l := ls.Take(0)
+	l.Keeper = k
+	time.AfterFunc(goneInterval/2, ls.Close)
+	if _, _, err := l.Handle(t.Context(), dialogue(1), &quietCaller{}, time.Now().Add(time.Minute)); !errors.Is(err, ErrDied) {
+		t.Errorf("got %v", err)
+	}
+	if len(k.kept) != 0 || ls.Busy() != 0 {
+		t.Errorf("kept %d, %d lanes", len(k.kept), ls.Busy())
+	}
+	close(release)
 }
