@@ -35,7 +35,8 @@ type Uses struct {
 	// lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER, setns with
 	// CLONE_NEWNS, socket with AF_UNIX, the ioctls of namespaces and those that all descriptors have.
 	Syscalls []string
-	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup".
+	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup". "/proc", with
+	// the host's processes, is for plugins without capabilities.
 	Host []string
 	// Devices are the device nodes that it may make and open, as podman's --device-cgroup-rule has them: "c *:* m".
 	Devices []string

@@ -38,10 +38,7 @@ func command(ctx context.Context, r restrictions, binary *os.File) (*exec.Cmd, e
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{binary}
 	// No network, and none of the abstract sockets, System V objects and names of the host.
-	flags := uintptr(unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
-	if r.Isolated {
-		flags |= unix.CLONE_NEWNS
-	}
+	flags := uintptr(unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS)
 	if !r.HostPIDs {
 		flags |= unix.CLONE_NEWPID
 	}

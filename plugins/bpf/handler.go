@@ -33,6 +33,7 @@ func (handler) Manifest() sdk.Manifest {
 			"CAP_BPF", "CAP_NET_ADMIN", // to load, attach, detach and query
 			"CAP_SYS_ADMIN", // to have programs by their ids, and know which are no more (BPF_PROG_GET_FD_BY_ID)
 		},
+		Uses:     sdk.Uses{Syscalls: []string{"bpf"}, Host: []string{"/sys/fs/cgroup"}},
 		Settings: settings,
 		// Not continue: the kernel lets everybody attach a program that they have a descriptor of.
 		OnFailure: sdk.FailErrno(unix.EPERM),

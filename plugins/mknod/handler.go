@@ -41,6 +41,13 @@ func (handler) Manifest() sdk.Manifest {
 			"CAP_DAC_READ_SEARCH",            // to stand in the caller's root and working directory
 			"CAP_DAC_OVERRIDE", "CAP_FSETID", // lent to callers that have it, in directories where theirs counts
 		},
+		Uses: sdk.Uses{
+			Syscalls: []string{
+				"setns",                                                             // the user namespace of a caller that reaches a folder by its power
+				"fsopen", "fsconfig", "fsmount", "mount", "move_mount", "open_tree", // to cover nodes
+			},
+			Devices: []string{"c *:* m", "b *:* m"},
+		},
 		Settings: settings,
 		// The kernel asks for CAP_MKNOD in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),

@@ -75,6 +75,17 @@ func (handler) Manifest() sdk.Manifest {
 			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
 			"CAP_MKNOD",           // to name a device for the kernel where nobody can replace it
 		},
+		Uses: sdk.Uses{
+			Syscalls: []string{
+				"fsopen", "fsconfig", "fsmount", "fspick", "mount", "move_mount", "mount_setattr", "open_tree", "pivot_root", "umount2",
+				"setns", "setresuid", "setresgid", "execve", // to start FUSE handlers
+				"clone", "clone3", "unshare", "socket", // of FUSE handlers, which have this filter too
+				"ioctl", // of block devices, and of FUSE handlers
+			},
+			Host:     []string{"/proc/filesystems"},
+			Devices:  []string{"b *:* m"},
+			HostPIDs: true, // a FUSE handler is started in the caller's pid namespace
+		},
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),

@@ -50,6 +50,7 @@ func (handler) Manifest() sdk.Manifest {
 			Captures:  captures,
 		}},
 		Capabilities: []string{"CAP_SYS_NICE"},
+		Uses:         sdk.Uses{HostPIDs: true}, // it names threads of containers
 		Settings:     settings,
 		// The kernel asks for CAP_SYS_NICE in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),

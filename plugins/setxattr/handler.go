@@ -27,6 +27,7 @@ func (handler) Manifest() sdk.Manifest {
 			"CAP_SETUID", "CAP_SETGID", // to have the caller's filesystem ids
 			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
 		},
+		Uses:     sdk.Uses{Syscalls: []string{"setns"}}, // the user namespace of a caller that reaches a file by its power
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),
