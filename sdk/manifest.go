@@ -33,7 +33,7 @@ type Manifest struct {
 type Uses struct {
 	// Syscalls are system calls, by the kernel's names: "mount", "execve". The error for a name that needs no declaration
 	// lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER, setns with
-	// CLONE_NEWNS, socket with AF_UNIX, the ioctls of namespaces and those that all descriptors have.
+	// CLONE_NEWNS, socket with AF_UNIX, setfsuid and setfsgid but to 0, the ioctls of namespaces and those that all descriptors have.
 	Syscalls []string
 	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup". "/proc", with
 	// the host's processes, is for plugins without capabilities.

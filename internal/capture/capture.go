@@ -150,6 +150,8 @@ func (s *Set) open(tid int, h *wire.Handle) (fd int, errno unix.Errno) {
 		return s.openDescriptor(tid, h)
 	case wire.Part_PART_FILE:
 		return s.openFile(tid, h)
+	case wire.Part_PART_NODE_TMPFS:
+		return newNodeTmpfs(uint32(h.Number))
 	case wire.Part_PART_HOST_MOUNTINFO:
 		return openFile("/proc/thread-self/mountinfo", unix.O_RDONLY)
 	case wire.Part_PART_LIMITS:

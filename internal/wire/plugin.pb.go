@@ -66,6 +66,9 @@ const (
 	// (proc_pid_attr_exec(5)); no descriptor
 	Part_PART_EXEC_LABEL     Part = 21
 	Part_PART_HOST_MOUNTINFO Part = 20 // the broker's own mountinfo, open for reading
+	// Not of the thread: a new tmpfs of the initial user namespace for one device node, as a detached mount. Its root is
+	// writable for all and has number as its group, with S_ISGID.
+	Part_PART_NODE_TMPFS Part = 22
 )
 
 // Enum value maps for Part.
@@ -93,6 +96,7 @@ var (
 		19: "PART_TIME_OFFSETS",
 		21: "PART_EXEC_LABEL",
 		20: "PART_HOST_MOUNTINFO",
+		22: "PART_NODE_TMPFS",
 	}
 	Part_value = map[string]int32{
 		"PART_UNSPECIFIED":       0,
@@ -117,6 +121,7 @@ var (
 		"PART_TIME_OFFSETS":      19,
 		"PART_EXEC_LABEL":        21,
 		"PART_HOST_MOUNTINFO":    20,
+		"PART_NODE_TMPFS":        22,
 	}
 )
 
@@ -3300,7 +3305,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*\xec\x03\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data*\x81\x04\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PART_CREDENTIALS\x10\x01\x12\x0e\n" +
@@ -3325,7 +3330,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\x12PART_OOM_SCORE_ADJ\x10\x12\x12\x15\n" +
 	"\x11PART_TIME_OFFSETS\x10\x13\x12\x13\n" +
 	"\x0fPART_EXEC_LABEL\x10\x15\x12\x17\n" +
-	"\x13PART_HOST_MOUNTINFO\x10\x142\xb1\x03\n" +
+	"\x13PART_HOST_MOUNTINFO\x10\x14\x12\x13\n" +
+	"\x0fPART_NODE_TMPFS\x10\x162\xb1\x03\n" +
 	"\x06Plugin\x12O\n" +
 	"\bManifest\x12$.intercede.plugin.v1.ManifestRequest\x1a\x1d.intercede.plugin.v1.Manifest\x12Q\n" +
 	"\x06Attach\x12\".intercede.plugin.v1.AttachRequest\x1a#.intercede.plugin.v1.AttachResponse\x12Q\n" +

@@ -43,8 +43,8 @@ func (handler) Manifest() sdk.Manifest {
 		},
 		Uses: sdk.Uses{
 			Syscalls: []string{
-				"setns",                                                             // the user namespace of a caller that reaches a folder by its power
-				"fsopen", "fsconfig", "fsmount", "mount", "move_mount", "open_tree", // to cover nodes
+				"setns",                                    // the user namespace of a caller that reaches a folder by its power
+				"mount_setattr", "move_mount", "open_tree", // to cover nodes; it makes no superblock
 			},
 			Devices: []string{"c *:* m", "b *:* m"},
 		},

@@ -79,7 +79,8 @@ func (handler) Manifest() sdk.Manifest {
 			Syscalls: []string{
 				"fsopen", "fsconfig", "fsmount", "fspick", "mount", "move_mount", "mount_setattr", "open_tree", "pivot_root", "umount2",
 				"setns", "setresuid", "setresgid", "execve", // to start FUSE handlers
-				"clone", "clone3", "unshare", "socket", // of FUSE handlers, which have this filter too
+				// Of FUSE handlers, which have this filter too. Their user 0 is the container's root.
+				"clone", "clone3", "unshare", "socket", "setfsuid", "setfsgid", "setuid", "setgid", "setreuid", "setregid",
 				"ioctl", // of block devices, and of FUSE handlers
 			},
 			Host:     []string{"/proc/filesystems"},

@@ -224,6 +224,14 @@ func (t *Target) OpenHostMountinfo() (int, error) {
 	return h.fd, err
 }
 
+// NewNodeTmpfs has the broker make an empty tmpfs of the host's, with room for one device node: a detached mount, which ends
+// with its descriptor, nosuid and noexec. Everybody may write in its root, whose group is the given one, with S_ISGID. The
+// caller closes the descriptor. A node on it can be opened, as one on a filesystem of a container cannot.
+func (t *Target) NewNodeTmpfs(group uint32) (int, error) {
+	h, err := t.take(wire.Part_PART_NODE_TMPFS, int32(group))
+	return h.fd, err
+}
+
 // Duplicate duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. It must be of a
 // socket, a pipe or an anonymous inode: of other files the error wraps unix.EOPNOTSUPP, since closing the duplicate
 // could wait for a filesystem that the target serves (FUSE), for ever; see OpenDescriptor for them. The error wraps
