@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/intercede/intercede/internal/wire"
@@ -278,12 +279,27 @@ func flood(fd int) {
 	}
 }
 
+// flooding is what floodLog has begun.
+var flooding = sync.OnceValue(func() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		flood(unix.Stderr)
+		for range floodSize / floodLine / 16 {
+			fmt.Fprintln(os.Stderr, strings.Repeat("y", floodLine-1)) // to the broker over gRPC, as go-plugin has it
+		}
+	}()
+	return done
+})
+
+// floodLog says whether all is written: it begins at the first call.
 func floodLog([]string) error {
-	flood(unix.Stderr)
-	for range floodSize / floodLine / 16 {
-		fmt.Fprintln(os.Stderr, strings.Repeat("y", floodLine-1)) // to the broker over gRPC, as go-plugin has it
+	select {
+	case <-flooding():
+		return errors.New("it is written")
+	default:
+		return errors.New("it is being written")
 	}
-	return errors.New("it was written")
 }
 
 func fillFolder([]string) error {

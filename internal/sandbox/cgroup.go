@@ -25,6 +25,9 @@ const (
 	DefaultMemory = 512 << 20 // bytes
 	DefaultTasks  = 4096
 
+	// mappedOnly is what a program in Go may map beyond what it uses, in bytes: RLIMIT_DATA counts that too.
+	mappedOnly = 256 << 20
+
 	// maxThreads bounds the threads of a plugin's user, where a cgroup bounds those of each of its processes: above what
 	// the Go runtime has at most for one process (10,000), for several brokers.
 	maxThreads = 1 << 16
@@ -79,7 +82,8 @@ func newCgroups(name string, limits Limits, devices []device.Rule) (groups *cgro
 // unavailable tells what this host has not from what fails.
 func unavailable(err error) (missing, failure error) {
 	for _, lacking := range []error{
-		errNoController, ebpf.ErrNotSupported, fs.ErrNotExist, fs.ErrPermission, unix.EROFS, unix.EBUSY, unix.EOPNOTSUPP,
+		errNoController, limit.ErrNotDelegated, ebpf.ErrNotSupported, fs.ErrNotExist, fs.ErrPermission, unix.EROFS, unix.EBUSY,
+		unix.EOPNOTSUPP,
 	} {
 		if errors.Is(err, lacking) {
 			return err, nil

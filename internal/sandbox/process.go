@@ -213,7 +213,7 @@ func (p *Process) restrict(spec Plugin) (restrictions, error) {
 		r.Tasks = uint64(limits.Tasks)
 	}
 	if p.cgroups.memoryFree != nil {
-		r.Memory = uint64(limits.Memory)
+		r.Memory = uint64(limits.Memory) + mappedOnly
 	}
 	return r, nil
 }

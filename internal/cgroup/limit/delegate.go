@@ -3,6 +3,7 @@ package limit
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,25 +17,36 @@ import (
 // leafName is the cgroup into which DelegatedParent moves this process.
 const leafName = "intercede-broker"
 
+// ErrNotDelegated means that this process may not give cgroups of version 2 controllers where it is.
+var ErrNotDelegated = errors.New("its cgroup is not delegated")
+
 // DelegatedParent returns the cgroup of version 2 below which this process, whose own cgroup it is, may make cgroups with
-// these controllers.
+// these controllers. The error wraps ErrNotDelegated if there is none.
 //
 // A cgroup with processes in it, other than the root, cannot give its children controllers (cgroups(7), "no internal
 // processes"). So this process moves to a child of its own cgroup if that is its to manage: delegated by systemd
 // (Delegate=), or all that it sees of the hierarchy, as in a container. Where systemd has put it into such a child
 // (DelegateSubgroup=) it stays there.
 func DelegatedParent(own cgroup.Folder, controllers ...string) (string, error) {
-	if above := filepath.Dir(own.Path); own.Path != own.Top && (isDelegated(above) || filepath.Base(own.Path) == leafName) {
+	above := filepath.Dir(own.Path)
+	switch {
+	case own.Path != own.Top && (isDelegated(above) || filepath.Base(own.Path) == leafName):
 		return above, enable(above, controllers)
+	case isRoot(own.Path):
+		return own.Path, enable(own.Path, controllers)
+	case own.Path == own.Top || isDelegated(own.Path):
+		if err := moveToLeaf(own.Path); err != nil {
+			return "", err
+		}
+		return own.Path, enable(own.Path, controllers)
 	}
-	err := enable(own.Path, controllers)
-	if !errors.Is(err, unix.EBUSY) || own.Path != own.Top && !isDelegated(own.Path) {
-		return own.Path, err
-	}
-	if err := moveToLeaf(own.Path); err != nil {
-		return "", err
-	}
-	return own.Path, enable(own.Path, controllers)
+	return "", fmt.Errorf("cgroup %s: %w: with systemd, Delegate=yes", own.Path, ErrNotDelegated)
+}
+
+// isRoot reports whether the cgroup is the root of the hierarchy, which has no type (cgroups(7)).
+func isRoot(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "cgroup.type"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // isDelegated reports whether systemd says that the cgroup is for its processes to manage.
@@ -70,7 +82,7 @@ func enable(dir string, controllers []string) error {
 // moveToLeaf moves this process to a child of its cgroup.
 func moveToLeaf(own string) error {
 	leaf := filepath.Join(own, leafName)
-	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make a cgroup for this process, so that its own can have others: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {

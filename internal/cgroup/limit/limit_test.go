@@ -2,10 +2,12 @@ package limit
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -43,23 +45,29 @@ func TestLimitMemory(t *testing.T) {
 	}
 }
 
-// own returns the folder of this test's cgroup of version 2, for a controller of none, or of version 1.
-func own(t *testing.T, controller string) string {
+// parents returns where groups with the controller can be made, by versions of cgroups: "devices" has no name in 2.
+func parents(t *testing.T, controller string) map[int]string {
 	t.Helper()
 	require.Root(t)
 	folders, err := cgroup.OwnFolders()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if controller == "" {
-		if folder := OwnV2(folders); folder != nil {
-			return folder.Path
-		}
-	} else if folder := OwnV1(folders, controller); folder != nil {
-		return folder.Path
+	found := map[int]string{}
+	if own := OwnV1(folders, controller); own != nil {
+		found[1] = own.Path
 	}
-	require.Lacking(t, "needs a hierarchy of cgroups for %q", controller)
-	return ""
+	if own := OwnV2(folders); own != nil && controller == "devices" {
+		found[2] = own.Path
+	} else if own != nil && found[1] == "" {
+		if found[2], err = DelegatedParent(*own, controller); err != nil {
+			require.Lacking(t, "needs a hierarchy of cgroups for %q: %v", controller, err)
+		}
+	}
+	if len(found) == 0 {
+		require.Lacking(t, "needs a hierarchy of cgroups for %q", controller)
+	}
+	return found
 }
 
 // run runs a shell script in the cgroup, and returns what it writes.
@@ -91,11 +99,10 @@ func makeLocked(t *testing.T, parent string) *Group {
 func TestDevices(t *testing.T) {
 	dir := t.TempDir()
 	script := func(text string) string { return strings.ReplaceAll(text, "DIR", dir) }
-	for version, controller := range map[string]string{"version 1": "devices", "version 2": ""} {
-		t.Run(version, func(t *testing.T) {
-			parent := own(t, controller)
+	for version, parent := range parents(t, "devices") {
+		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
 			allow := (*Group).AllowDevices
-			if controller != "" {
+			if version == 1 {
 				allow = (*Group).AllowDevicesV1
 			}
 			for rules, want := range map[string]string{
@@ -128,20 +135,21 @@ func TestDevices(t *testing.T) {
 }
 
 func TestTasks(t *testing.T) {
-	g := makeLocked(t, own(t, "pids"))
-	if err := g.LimitTasks(3); err != nil {
-		t.Fatal(err)
-	}
-	if got := run(t, g, strings.Repeat("sleep 60 >/dev/null 2>&1 &\n", 4)); !strings.Contains(got, "fork") {
-		t.Errorf("got %q", got)
+	for _, parent := range parents(t, "pids") {
+		g := makeLocked(t, parent)
+		if err := g.LimitTasks(3); err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, g, strings.Repeat("sleep 60 >/dev/null 2>&1 &\n", 4)); !strings.Contains(got, "fork") {
+			t.Errorf("got %q", got)
+		}
 	}
 }
 
 // TestStale has two makers, of which one is gone: what it left is killed and removed.
 func TestStale(t *testing.T) {
-	for version, controller := range map[string]string{"version 1": "pids", "version 2": ""} {
-		t.Run(version, func(t *testing.T) {
-			parent := own(t, controller)
+	for version, parent := range parents(t, "devices") {
+		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
 			kept := makeLocked(t, parent)
 			left, err := MakeLocked(parent, testPrefix)
 			if err != nil {
@@ -178,39 +186,61 @@ func TestStale(t *testing.T) {
 
 // TestDelegatedParent has folders in the place of cgroups.
 func TestDelegatedParent(t *testing.T) {
-	root := t.TempDir()
-	for path, enabled := range map[string]string{
-		"":                        "",
-		"unit":                    "",
-		"unit/leaf":               "",
-		"enabled":                 "cpu memory",
-		"moved":                   "",
-		"moved/intercede-broker":  "",
-		"delegated":               "",
-		"delegated/intercede-sub": "",
+	require.Root(t)
+	for name, test := range map[string]struct {
+		own, top    string
+		isRoot      bool
+		isDelegated string // this folder is
+		want        string // "": none
+		moves       bool
+	}{
+		"the root":                        {own: "", top: "", isRoot: true, want: "."},
+		"a unit":                          {own: "unit", top: ""},
+		"all that it sees":                {own: "unit", top: "unit", want: "unit", moves: true},
+		"delegated":                       {own: "unit", top: "", isDelegated: "unit", want: "unit", moves: true},
+		"a subgroup":                      {own: "unit/sub", top: "", isDelegated: "unit", want: "unit"},
+		"it has moved":                    {own: "unit/" + leafName, top: "", want: "unit"},
+		"a subgroup of what is delegated": {own: "unit/sub/sub", top: "", isDelegated: "unit"},
 	} {
-		dir := filepath.Join(root, path)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(enabled), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := unix.Setxattr(filepath.Join(root, "delegated"), "user.delegate", []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
-	for own, want := range map[string]string{
-		"": "", "unit": "unit", "enabled": "enabled", "moved/intercede-broker": "moved", "delegated/intercede-sub": "delegated",
-		"delegated": "delegated",
-	} {
-		got, err := DelegatedParent(cgroup.Folder{Path: filepath.Join(root, own), Top: root}, "memory")
-		if got != filepath.Join(root, want) || err != nil {
-			t.Errorf("%q: %q, %v; want %q", own, got, err, want)
-		}
-		text, err := os.ReadFile(filepath.Join(root, want, "cgroup.subtree_control"))
-		if !strings.HasSuffix(string(text), "memory") || err != nil {
-			t.Errorf("%q: controllers %q, %v", want, text, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			at := func(path ...string) string { return filepath.Join(append([]string{root}, path...)...) }
+			if err := os.MkdirAll(at("unit/sub/sub"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{"unit", test.own, test.want} {
+				os.MkdirAll(at(dir), 0o755)
+				if err := os.WriteFile(at(dir, "cgroup.subtree_control"), nil, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !test.isRoot {
+				if err := os.WriteFile(at(test.own, "cgroup.type"), []byte("domain\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.isDelegated != "" {
+				if err := unix.Setxattr(at(test.isDelegated), "trusted.delegate", []byte("1"), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := DelegatedParent(cgroup.Folder{Path: at(test.own), Top: at(test.top)}, "memory")
+			if test.want == "" {
+				if !errors.Is(err, ErrNotDelegated) {
+					t.Errorf("%q, %v", got, err)
+				}
+				return
+			}
+			if err != nil || got != at(test.want) {
+				t.Fatalf("%q, %v; want %q", got, err, test.want)
+			}
+			if text, err := os.ReadFile(filepath.Join(got, "cgroup.subtree_control")); string(text) != "+memory" || err != nil {
+				t.Errorf("controllers %q, %v", text, err)
+			}
+			moved, err := os.ReadFile(at(test.own, leafName, "cgroup.procs"))
+			if (string(moved) == strconv.Itoa(os.Getpid())) != test.moves {
+				t.Errorf("moved %q, %v", moved, err)
+			}
+		})
 	}
 }

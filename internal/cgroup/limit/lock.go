@@ -6,12 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // MakeLocked makes a cgroup whose name begins with the prefix. Until Close, or the end of this process, RemoveStale
-// leaves it alone.
+// leaves it alone. The error wraps unix.EOPNOTSUPP where no process could be in it: below a cgroup of version 2 that has
+// given its children controllers although it has processes.
 func MakeLocked(parent, prefix string) (*Group, error) {
 	for {
 		dir, err := os.MkdirTemp(parent, prefix)
@@ -19,6 +21,10 @@ func MakeLocked(parent, prefix string) (*Group, error) {
 			return nil, fmt.Errorf("make a cgroup: %w", err)
 		}
 		lock, err := lockFolder(dir, 0)
+		if err == nil && isInvalid(dir) {
+			lock.Close()
+			err = fmt.Errorf("a cgroup below %s: %w", parent, unix.EOPNOTSUPP)
+		}
 		if err == nil {
 			return &Group{Dir: dir, lock: lock}, nil
 		}
@@ -26,6 +32,11 @@ func MakeLocked(parent, prefix string) (*Group, error) {
 			return nil, errors.Join(err, unix.Rmdir(dir))
 		}
 	}
+}
+
+func isInvalid(dir string) bool {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.type"))
+	return err == nil && strings.TrimSpace(string(text)) == "domain invalid"
 }
 
 // RemoveStale removes the cgroups that MakeLocked made with the prefix in processes that are gone, and kills what they
