@@ -17,6 +17,7 @@ type admission struct {
 	crew    *crew // which keeps a worker for the container; nil: none does, its calls have threads of their own
 	calls   int
 	lost    int // of them, whose threads do not come back: they have been answered
+	kept    int // calls that are over here, and may not be in a plugin
 	closed  bool
 	over    bool       // the container has ended
 	paused  []armer    // each by a call that is still in: when the last call leaves, none is left
@@ -82,7 +83,7 @@ func (a *admission) enter(l armer) bool {
 // a call leaves, if there are too many.
 func (a *admission) next(l armer) error {
 	a.mu.Lock()
-	full := a.calls >= a.max
+	full := a.calls+a.kept >= a.max
 	if full {
 		a.paused = append(a.paused, l)
 	}
@@ -91,6 +92,31 @@ func (a *admission) next(l armer) error {
 		return nil
 	}
 	return a.arm(l)
+}
+
+// Kept implements launcher.Counter: the call counts on. Where that leaves the container no more calls, it has one at a
+// time.
+func (a *admission) Kept() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.kept++
+}
+
+// Returned implements launcher.Counter.
+func (a *admission) Returned() {
+	if l := a.unkeep(); l != nil {
+		a.arm(l) // fails for no listener that is in the poller
+	}
+}
+
+// unkeep counts a kept call out, and returns a listener that may be armed for it.
+func (a *admission) unkeep() (l armer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.kept--; len(a.paused) > 0 && a.calls+a.kept < a.max {
+		l, a.paused = a.paused[0], a.paused[1:]
+	}
+	return l
 }
 
 // shut lets no more calls enter.

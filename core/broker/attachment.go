@@ -81,7 +81,7 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding) {
 		p := &a.plugins[i]
 		p.binding = &bindings[i]
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
-		attaching.Go(func() { p.attach(ctx, wire, log) })
+		attaching.Go(func() { p.attach(ctx, wire, a.admission, log) })
 	}
 	attaching.Wait()
 	a.routes = a.generation.routesOf(a.inForce(bindings))
@@ -159,7 +159,7 @@ func (a *attachment) shutDown() {
 	end := time.Now().Add(drainTime)
 	for l := range listeners {
 		a.drain(l, end)
-		l.Close()
+		l.Cut()
 	}
 	a.end(errBrokerClosed)
 }

@@ -92,14 +92,15 @@ func TestCloseWhileReadsHang(t *testing.T) {
 			b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: deadline})
 			file := testcaller.NewHangingFile(t)
 			c, page := b.hangingPage(t, file)
-			call := c.Go(unix.SYS_CHDIR, page)
 			if deadline == time.Second {
-				want(t, testcaller.Await(t, call), 0, syscall.EIO)
-				call = c.Go(unix.SYS_CHDIR, page)
+				want(t, c.Call(t, unix.SYS_CHDIR, page), 0, syscall.EIO)
 			}
-			eventually(t, "a thread hangs", func() bool { return b.Status()[0].Calls > 0 })
+			hanging := b.Status()[0].Calls + 1
+			call := c.Go(unix.SYS_CHDIR, page)
+			eventually(t, "a thread hangs", func() bool { return b.Status()[0].Calls == hanging })
 			b.close()
 			want(t, testcaller.Await(t, call), 0, syscall.EIO)
+			want(t, c.Call(t, unix.SYS_CHDIR, page), 0, unix.ENOSYS)
 		})
 	}
 }

@@ -61,5 +61,17 @@ func (a *attachment) quarantines() (list []Quarantine) {
 	if n := int(a.hangs.Load()); n >= maxHangs {
 		list = append(list, Quarantine{Reason: hangReason(n), Since: a.hangsSince})
 	}
+	if a.assignment.Bindings == nil {
+		return list // the plugins are not known yet
+	}
+	for i := range a.plugins {
+		p := &a.plugins[i]
+		if p.session == nil {
+			continue
+		}
+		for _, q := range p.session.Quarantines() {
+			list = append(list, Quarantine{Plugin: p.binding.Plugin.Name(), Reason: q.Reason, Since: q.Since, Until: q.Until})
+		}
+	}
 	return list
 }

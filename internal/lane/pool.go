@@ -32,9 +32,10 @@ type Pool struct {
 	closed   atomic.Bool
 
 	mu       sync.Mutex
-	control  *End    // nil: there is none, or the plugin does not listen to it
-	accepted bool    // the plugin takes lanes
-	idle     []*Lane // the last used last
+	control  *End                  // nil: there is none, or the plugin does not listen to it
+	accepted bool                  // the plugin takes lanes
+	idle     []*Lane               // the last used last
+	kept     map[*os.File]struct{} // ends of lanes whose calls were given up
 	count    int
 	last     uint64 // number of a lane, or of a message with descriptors
 }
@@ -42,7 +43,7 @@ type Pool struct {
 // Keeper is told of calls that are given up while a thread of the plugin may still be at them.
 type Keeper interface {
 	// Keep is called with the deadline of such a call. back is called when the plugin's thread has come back, or its
-	// process is gone.
+	// process is dead.
 	Keep(deadline time.Time) (back func())
 }
 
@@ -134,10 +135,10 @@ func (l *Lane) abandon(deadline time.Time, dead bool) {
 		return
 	}
 	back := l.Keeper.Keep(deadline)
+	l.pool.keep(end)
 	go func() {
 		io.Copy(io.Discard, end)
-		end.Close()
-		l.pool.forget()
+		l.pool.unkeep(end)
 		back()
 	}()
 }
@@ -154,6 +155,28 @@ func (l *Lane) takeEnd() (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "lane"), nil
+}
+
+// keep has Close close the end of a lane that was given up.
+func (p *Pool) keep(end *os.File) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed.Load() {
+		end.Close()
+	}
+	if p.kept == nil {
+		p.kept = map[*os.File]struct{}{}
+	}
+	p.kept[end] = struct{}{}
+}
+
+// unkeep counts out a lane that was given up.
+func (p *Pool) unkeep(end *os.File) {
+	end.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.kept, end)
+	p.count--
 }
 
 // forget counts a lane out.
@@ -208,8 +231,8 @@ func (p *Pool) Accept() {
 	p.accepted = true
 }
 
-// Close ends the lanes that no call has, and opens no more. The calls on the others fail with ErrDied: the plugin's
-// process is dead, although a thread of it that hangs in the kernel may keep its sockets open.
+// Close ends the lanes that no call has, and those whose calls were given up, and opens no more. The calls on the others
+// fail with ErrDied. The plugin's process is dead, but if a thread of it hangs in the kernel, all of its sockets stay open.
 func (p *Pool) Close() {
 	p.closed.Store(true)
 	p.mu.Lock()
@@ -219,6 +242,9 @@ func (p *Pool) Close() {
 	}
 	p.count -= len(p.idle)
 	p.idle = nil
+	for end := range p.kept {
+		end.Close()
+	}
 	if p.control != nil {
 		p.control.Close()
 		p.control = nil

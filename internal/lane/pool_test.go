@@ -302,18 +302,26 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// A call whose plugin dies is over, also if a thread of that keeps the socket open.
+// The calls of a plugin that dies are over, also if a thread of it keeps the sockets open, and those that were given up.
 func TestDeadPluginKeepsSocket(t *testing.T) {
 	release := make(chan struct{})
 	ls := laneTo(t, func(n *wire.Notification, end *End) { <-release })
 	k := newKeeper()
-	l := ls.Take(0)
-	l.Keeper = k
-	time.AfterFunc(goneInterval/2, ls.Close)
-	if _, _, err := l.Handle(t.Context(), dialogue(1), &quietCaller{}, time.Now().Add(time.Minute)); !errors.Is(err, ErrDied) {
-		t.Errorf("got %v", err)
+	for _, test := range []struct {
+		timeout time.Duration
+		want    error
+	}{{0, context.DeadlineExceeded}, {time.Minute, ErrDied}} {
+		l := ls.Take(0)
+		l.Keeper = k
+		if test.timeout > 0 {
+			time.AfterFunc(goneInterval/2, ls.Close)
+		}
+		if _, _, err := l.Handle(t.Context(), dialogue(1), &quietCaller{}, time.Now().Add(test.timeout)); !errors.Is(err, test.want) {
+			t.Errorf("got %v, want %v", err, test.want)
+		}
 	}
-	if len(k.kept) != 0 || ls.Busy() != 0 {
+	<-k.back
+	if len(k.kept) != 1 || ls.Busy() != 0 {
 		t.Errorf("kept %d, %d lanes", len(k.kept), ls.Busy())
 	}
 	close(release)
