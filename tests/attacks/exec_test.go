@@ -65,7 +65,17 @@ func stopAndGo(pidfd int, ended <-chan struct{}) (times int) {
 func (a *attack) race(d *daemon, call string, delay, hold time.Duration) {
 	c := d.container("--device-cgroup-rule", "b *:* rw")
 	a.putDisk(filepath.Join(c.root, "disk"))
-	words := c.run("exec", call, "24", strconv.Itoa(attempts), seconds(duration), strconv.Itoa(int(delay)), strconv.Itoa(int(hold)))
+	a.judgeRace(c.run("exec", raceWords(call, delay, hold)...))
+}
+
+// raceWords are the arguments of testdata/exec.c.
+func raceWords(call string, delay, hold time.Duration) []string {
+	return []string{call, "24", strconv.Itoa(attempts), seconds(raceTime()), strconv.Itoa(int(delay)), strconv.Itoa(int(hold))}
+}
+
+// judgeRace reads what testdata/exec.c printed.
+func (a *attack) judgeRace(words string) {
+	a.Helper()
 	var gained, executed, refused, succeeded, stray int
 	if n, err := fmt.Sscan(words, &gained, &executed, &refused, &succeeded, &stray); n != 5 {
 		a.Fatalf("%v: %q", err, words)
