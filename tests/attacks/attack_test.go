@@ -17,6 +17,7 @@ import (
 var pending = map[string]string{
 	"TestExecRace/sysinfo/undisturbed": "the broker writes to whoever has the thread's id",
 	"TestExecRace/sysinfo/delayed":     "the broker writes to whoever has the thread's id",
+	"TestExecRace/sysinfo_of_i386":     "the broker writes to whoever has the thread's id",
 	"TestLXC/write-back_race":          "the broker writes to whoever has the thread's id",
 	"TestEndWhileStuck/waited":         "the end waits for reads of memory that hang",
 	"TestHarmDescriptors":              "containers are accepted that there are no descriptors for",

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/intercede/intercede/internal/require"
 )
@@ -51,8 +50,8 @@ func (d *daemon) lxc(program string, args ...string) *exec.Cmd {
 		"lxc.seccomp.notify.proxy = unix:" + d.lxcSocket(),
 	}, "\n") + "\n"
 	root := dir + "/rootfs"
-	for _, folder := range []string{dir + "/" + name, root + "/bin", root + "/dev", root + "/proc", root + "/sys", root + "/tmp", root + "/etc"} {
-		err = errors.Join(err, os.MkdirAll(folder, 0o755))
+	for _, folder := range []string{"/" + name, "/rootfs/bin", "/rootfs/dev", "/rootfs/proc", "/rootfs/sys", "/rootfs/tmp", "/rootfs/etc"} {
+		err = errors.Join(err, os.MkdirAll(dir+folder, 0o755))
 	}
 	err = errors.Join(err, os.Chmod(dir, 0o755),
 		os.WriteFile(dir+"/subid", fmt.Appendf(nil, "root:%d:65536\n", lxcID), 0o644),
@@ -84,13 +83,11 @@ func removeCgroups(a *attack, name string) {
 func TestLXC(t *testing.T) {
 	t.Run("exec race", func(t *testing.T) {
 		a := newAttack(t)
-		d := a.serve(setup{config: everything, programs: delayed, delays: "1ms"})
-		a.judgeRace(a.start(d.lxc("exec", raceWords("mknod", 8*time.Millisecond, 30*time.Millisecond)...)).wait())
+		a.judgeRace(a.start(a.serve(held()).lxc("exec", slowly("mknod")...)).wait())
 	})
 	t.Run("write-back race", func(t *testing.T) {
 		a := newAttack(t)
-		d := a.serve(setup{config: everything, programs: delayed, delays: "1ms"})
-		a.judgeRace(a.start(d.lxc("exec", raceWords("sysinfo", 8*time.Millisecond, 30*time.Millisecond)...)).wait())
+		a.judgeRace(a.start(a.serve(held()).lxc("exec", slowly("sysinfo")...)).wait())
 	})
 	t.Run("memory", func(t *testing.T) {
 		a := newAttack(t)

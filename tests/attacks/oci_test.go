@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/intercede/intercede/internal/require"
 )
 
-// runtimes are the commands of OCI runtimes. crun refuses hybrid cgroups that have a controller in the unified tree, so it gets to see none.
+// runtimes are the commands of OCI runtimes. crun refuses hybrid cgroups that have a controller in the unified tree, so it gets to see
+// none.
 var runtimes = map[string][]string{
 	"runc": {"runc"},
 	"crun": {"unshare", "-m", "--propagation", "private", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; exec crun \"$@\"", "sh"},
@@ -48,7 +48,8 @@ func (d *daemon) oci(runtime, program string, args ...string) *exec.Cmd {
 	for _, folder := range []string{root + "/bin", root + "/dev", root + "/proc", root + "/tmp"} {
 		err = errors.Join(err, os.MkdirAll(folder, 0o755))
 	}
-	err = errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(dir+"/config.json", text, 0o644), install(attacker(program), root+"/bin/"+program))
+	err = errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(dir+"/config.json", text, 0o644),
+		install(attacker(program), root+"/bin/"+program))
 	if err != nil {
 		a.Fatal(err)
 	}
@@ -58,11 +59,11 @@ func (d *daemon) oci(runtime, program string, args ...string) *exec.Cmd {
 
 type object = map[string]any
 
-// bundle is a config.json of an unprivileged container with every capability.
+// bundle is a config.json of an unprivileged container with the capabilities that the attacks use.
 func bundle(name string, profile json.RawMessage, args []string) object {
-	var all []string
-	for _, capability := range []string{"MKNOD", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETUID", "SETGID", "SYS_ADMIN", "SYS_NICE"} {
-		all = append(all, "CAP_"+capability)
+	all := []string{
+		"CAP_MKNOD", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_ADMIN",
+		"CAP_SYS_NICE",
 	}
 	ids := []object{{"containerID": 0, "hostID": lxcID, "size": 65536}}
 	var namespaces []object
@@ -88,8 +89,7 @@ func TestOCI(t *testing.T) {
 	for runtime := range runtimes {
 		t.Run(runtime+"/exec race", func(t *testing.T) {
 			a := newAttack(t)
-			d := a.serve(setup{config: everything, programs: delayed, delays: "1ms"})
-			a.judgeRace(a.start(d.oci(runtime, "exec", raceWords("mknod", 8*time.Millisecond, 30*time.Millisecond)...)).wait())
+			a.judgeRace(a.start(a.serve(held()).oci(runtime, "exec", slowly("mknod")...)).wait())
 		})
 		t.Run(runtime+"/memory", func(t *testing.T) {
 			a := newAttack(t)
