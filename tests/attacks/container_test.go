@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -87,6 +88,7 @@ func (a *attack) start(cmd *exec.Cmd) *process {
 			a.Fatal(err)
 		}
 	}
+	endWithTests(cmd)
 	err = cmd.Start()
 	outEnd.Close()
 	if err != nil {
@@ -102,6 +104,14 @@ func (a *attack) start(cmd *exec.Cmd) *process {
 		out.Close()
 	})
 	return p
+}
+
+// endWithTests has the kernel kill the process when the tests are killed, which clean up nothing then.
+func endWithTests(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 }
 
 // kill ends the process, and the container that it may be.

@@ -1,7 +1,6 @@
 package attacks
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,15 +35,20 @@ func (a *attack) harm(d *daemon, happen func()) {
 	d.checkDescriptors(before)
 }
 
-// cgroup makes a cgroup of version 1, which is removed with the test.
-func (a *attack) cgroup(controller string) string {
+// cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there. It is removed with
+// the test.
+func (a *attack) cgroup(hierarchy string) string {
 	a.Helper()
-	dir, err := os.MkdirTemp("/sys/fs/cgroup/"+controller, "ic")
+	parent := "/sys/fs/cgroup/" + hierarchy
+	if _, err := os.Stat(parent); err != nil {
+		parent = "/sys/fs/cgroup"
+	}
+	dir, err := os.MkdirTemp(parent, "ic")
 	if err != nil {
 		a.Fatal(err)
 	}
 	a.Cleanup(func() {
-		a.eventually("the cgroup can be removed", func() bool { return errors.Is(os.Remove(dir), nil) })
+		a.eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
 	})
 	return dir
 }

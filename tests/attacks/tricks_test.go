@@ -102,18 +102,8 @@ func TestExchangedDirectories(t *testing.T) {
 
 // TestExchangedCgroups has programs attached to a cgroup of the host.
 func TestExchangedCgroups(t *testing.T) {
-	const unified = "/sys/fs/cgroup/unified"
 	a := newAttack(t)
-	parent := "/sys/fs/cgroup"
-	if _, err := os.Stat(unified); err == nil {
-		parent = unified
-	}
-	host, err := os.MkdirTemp(parent, "ic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.Remove(host) })
-	foreign := a.open(host)
+	foreign := a.open(a.cgroup("unified"))
 	a.trick(a.serve(setup{config: everything}), "tricks", "cgroup", foreign)
 	if n := a.countPrograms(foreign); n > 0 {
 		a.succeeded("%d programs are attached to a cgroup of the host", n)
