@@ -25,11 +25,13 @@ func (d *daemon) bystander() *bystander {
 	d.attack.Helper()
 	const memory = 64 << 20
 	b := &bystander{process: d.container("--memory", strconv.Itoa(memory)).start("bystander", strconv.Itoa(memory))}
-	b.report()
+	d.attack.eventually("the bystander makes calls", func() bool { return b.report().calls > 0 })
 	b.say("reset")
-	time.Sleep(time.Second)
-	b.before = b.report()
-	if b.before.calls == 0 || b.before.errors > 0 {
+	d.attack.eventually("the bystander has made 200 calls", func() bool {
+		b.before = b.report()
+		return b.before.calls >= 200
+	})
+	if b.before.errors > 0 {
 		d.attack.Fatalf("the bystander before the attack: %+v: %s", b.before, &b.process.stderr)
 	}
 	b.say("reset")

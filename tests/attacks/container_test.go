@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -52,12 +53,16 @@ type process struct {
 
 // start starts an attacker's program in the container. It ends with the test.
 func (c *container) start(program string, args ...string) *process {
-	a := c.daemon.attack
-	a.Helper()
+	c.daemon.attack.Helper()
+	return c.daemon.attack.start(c.command(program, args...))
+}
+
+func (c *container) command(program string, args ...string) *exec.Cmd {
+	c.daemon.attack.Helper()
 	if err := install(attacker(program), filepath.Join(c.root, "bin", program)); err != nil {
-		a.Fatal(err)
+		c.daemon.attack.Fatal(err)
 	}
-	return a.start(c.daemon.command("run", append(append(c.flags, "--", "/bin/"+program), args...)...))
+	return c.daemon.command("run", append(append(c.flags, "--", "/bin/"+program), args...)...)
 }
 
 func install(from, to string) error {
@@ -68,19 +73,23 @@ func install(from, to string) error {
 	return errors.Join(os.WriteFile(to, text, 0o755), os.Chmod(to, 0o755))
 }
 
-// start starts a command with pipes.
+// start starts a command with pipes, but for an input that it has.
 func (a *attack) start(cmd *exec.Cmd) *process {
 	a.Helper()
 	p := &process{attack: a, cmd: cmd, exited: make(chan struct{})}
 	cmd.Stderr = &p.stderr
-	in, err1 := cmd.StdinPipe()
-	out, outEnd, err2 := os.Pipe()
-	if err := errors.Join(err1, err2); err != nil {
+	out, outEnd, err := os.Pipe()
+	if err != nil {
 		a.Fatal(err)
 	}
-	cmd.Stdout = outEnd
-	p.in, p.out = in, bufio.NewReader(out)
-	err := cmd.Start()
+	cmd.Stdout, p.out = outEnd, bufio.NewReader(out)
+	if cmd.Stdin == nil {
+		if p.in, err = cmd.StdinPipe(); err != nil {
+			a.Fatal(err)
+		}
+	}
+	endWithTests(cmd)
+	err = cmd.Start()
 	outEnd.Close()
 	if err != nil {
 		out.Close()
@@ -97,9 +106,19 @@ func (a *attack) start(cmd *exec.Cmd) *process {
 	return p
 }
 
+// endWithTests has the kernel kill the process when the tests are killed, which clean up nothing then.
+func endWithTests(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+}
+
 // kill ends the process, and the container that it may be.
 func (p *process) kill() {
-	p.in.Close()
+	if p.in != nil {
+		p.in.Close()
+	}
 	p.cmd.Process.Kill()
 	<-p.exited
 }

@@ -81,6 +81,7 @@ func (a *attack) serve(s setup) *daemon {
 	d.process = exec.Command(words[0], words[1:]...)
 	d.process.Env = append(os.Environ(), "TMPDIR="+dir, "INTERCEDE_DELAYS="+s.delays)
 	d.process.Stderr = &d.log
+	endWithTests(d.process)
 	if err := d.process.Start(); err != nil {
 		a.Fatal(err)
 	}

@@ -16,14 +16,34 @@ func TestExecRace(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			t.Run("undisturbed", func(t *testing.T) {
 				a := newAttack(t)
-				a.race(a.serve(setup{config: everything}), call, 200*time.Microsecond, 2*time.Millisecond)
+				a.race(a.serve(setup{config: everything}), "exec", quickly(call))
 			})
 			t.Run("delayed", func(t *testing.T) {
 				a := newAttack(t)
-				a.race(a.serve(setup{config: everything, programs: delayed, delays: "1ms"}), call, 8*time.Millisecond, 30*time.Millisecond)
+				a.race(a.serve(held()), "exec", slowly(call))
 			})
 		})
 	}
+	for _, call := range []string{"mknod", "sysinfo"} {
+		t.Run(call+" of i386", func(t *testing.T) {
+			a := newAttack(t)
+			a.race(a.serve(held()), "exec32", slowly(call))
+		})
+	}
+}
+
+// held has calls held up at every step, for half a millisecond on average: see internal/pause.
+func held() setup { return setup{config: everything, programs: delayed, delays: "1ms"} }
+
+// quickly is a race with a daemon that is not held up.
+func quickly(call string) []string { return raceWords(call, 200*time.Microsecond, 2*time.Millisecond) }
+
+// slowly is a race with a daemon that is held up.
+func slowly(call string) []string { return raceWords(call, 8*time.Millisecond, 30*time.Millisecond) }
+
+// raceWords are the arguments of testdata/exec.c.
+func raceWords(call string, delay, hold time.Duration) []string {
+	return []string{call, "24", strconv.Itoa(attempts), seconds(raceTime()), strconv.Itoa(int(delay)), strconv.Itoa(int(hold))}
 }
 
 // TestExecRaceStoppedPlugin is the same, with a plugin that is stopped at any moment for longer than it takes to execute a program.
@@ -36,7 +56,7 @@ func TestExecRaceStoppedPlugin(t *testing.T) {
 	}
 	ended, stopped := make(chan struct{}), make(chan int)
 	go func() { stopped <- stopAndGo(plugin, ended) }()
-	a.race(d, "mknod", 200*time.Microsecond, 2*time.Millisecond)
+	a.race(d, "exec", quickly("mknod"))
 	close(ended)
 	if <-stopped == 0 {
 		t.Error("the plugin was not stopped")
@@ -61,11 +81,17 @@ func stopAndGo(pidfd int, ended <-chan struct{}) (times int) {
 	}
 }
 
-// race attacks a call by testdata/exec.c.
-func (a *attack) race(d *daemon, call string, delay, hold time.Duration) {
+// race attacks a call by testdata/exec.c in a container.
+func (a *attack) race(d *daemon, program string, words []string) {
+	a.Helper()
 	c := d.container("--device-cgroup-rule", "b *:* rw")
 	a.putDisk(filepath.Join(c.root, "disk"))
-	words := c.run("exec", call, "24", strconv.Itoa(attempts), seconds(duration), strconv.Itoa(int(delay)), strconv.Itoa(int(hold)))
+	a.judgeRace(c.run(program, words...))
+}
+
+// judgeRace reads what testdata/exec.c printed.
+func (a *attack) judgeRace(words string) {
+	a.Helper()
 	var gained, executed, refused, succeeded, stray int
 	if n, err := fmt.Sscan(words, &gained, &executed, &refused, &succeeded, &stray); n != 5 {
 		a.Fatalf("%v: %q", err, words)

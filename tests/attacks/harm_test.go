@@ -1,7 +1,6 @@
 package attacks
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,15 +35,20 @@ func (a *attack) harm(d *daemon, happen func()) {
 	d.checkDescriptors(before)
 }
 
-// cgroup makes a cgroup of version 1, which is removed with the test.
-func (a *attack) cgroup(controller string) string {
+// cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there. It is removed with
+// the test.
+func (a *attack) cgroup(hierarchy string) string {
 	a.Helper()
-	dir, err := os.MkdirTemp("/sys/fs/cgroup/"+controller, "ic")
+	parent := "/sys/fs/cgroup/" + hierarchy
+	if _, err := os.Stat(parent); err != nil {
+		parent = "/sys/fs/cgroup"
+	}
+	dir, err := os.MkdirTemp(parent, "ic")
 	if err != nil {
 		a.Fatal(err)
 	}
 	a.Cleanup(func() {
-		a.eventually("the cgroup can be removed", func() bool { return errors.Is(os.Remove(dir), nil) })
+		a.eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
 	})
 	return dir
 }
@@ -60,7 +64,7 @@ func TestHarmLoads(t *testing.T) {
 		what    string
 		threads int
 	}{
-		{"mknod", 500}, {"groups", 250}, {"killed", 4}, {"divisions", 8},
+		{"mknod", 500}, {"groups", 64}, {"killed", 4}, {"divisions", 8},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			a := newAttack(t)
@@ -78,7 +82,7 @@ func TestHarmLoads(t *testing.T) {
 const nodes = "[plugins.mknod]\n[plugins.sysinfo]\n"
 
 // TestHarmStuck has calls of containers wait for filesystems that they serve themselves, and that never answer: in the broker, which reads
-// a path there, and in the plugin, which walks one. The daemon must end meanwhile.
+// a path there, and in the plugin, which walks one.
 func TestHarmStuck(t *testing.T) {
 	for _, test := range []struct {
 		what                string
@@ -88,25 +92,49 @@ func TestHarmStuck(t *testing.T) {
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			a := newAttack(t)
-			d := a.serve(setup{config: nodes + "[plugins.mknod.config]\ndevices = [\"c 1:3\"]\n", broker: "deadline = \"5s\""})
+			d := a.serve(setup{config: nodes, broker: "deadline = \"5s\""})
 			a.harm(d, func() {
-				for range test.containers {
-					c := d.container("--device-cgroup-rule", "c 10:229 rw")
-					if err := unix.Mknod(filepath.Join(c.root, "fuse"), unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
-						t.Fatal(err)
-					}
-					c.start("stuck", test.what, strconv.Itoa(test.threads)).line()
-				}
+				stuck := d.stick(test.what, test.containers, test.threads)
 				time.Sleep(short())
-				inflight := 0
+				calls := 0
 				for _, c := range d.status().Containers {
-					inflight += c.Inflight
+					calls += c.Inflight
 				}
-				summary.add("%s: %d calls in flight", a.Name(), inflight)
+				summary.add("%s: %d calls in flight", a.Name(), calls)
+				for _, p := range stuck {
+					p.kill()
+				}
 			})
+		})
+	}
+}
+
+// TestEndWhileStuck ends the daemon while calls wait for such a filesystem.
+func TestEndWhileStuck(t *testing.T) {
+	for _, what := range []string{"waited", "overlay"} {
+		t.Run(what, func(t *testing.T) {
+			a := newAttack(t)
+			d := a.serve(setup{config: nodes, broker: "deadline = \"2s\""})
+			d.stick(what, 2, 20)
+			time.Sleep(3 * time.Second)
 			d.stop()
 		})
 	}
+}
+
+// stick starts containers whose calls are stuck, see testdata/stuck.c.
+func (d *daemon) stick(what string, containers, threads int) (stuck []*process) {
+	d.attack.Helper()
+	for range containers {
+		c := d.container("--device-cgroup-rule", "c 10:229 rw")
+		if err := unix.Mknod(filepath.Join(c.root, "fuse"), unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+			d.attack.Fatal(err)
+		}
+		p := c.start("stuck", what, strconv.Itoa(threads))
+		p.line()
+		stuck = append(stuck, p)
+	}
+	return stuck
 }
 
 // TestHarmSpin has a thread with SCHED_FIFO, which the plugin gives it, on each processor in turn.
