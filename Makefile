@@ -31,6 +31,7 @@ test-runtimes: packages build
 
 lint: packages
 	@scripts/lint
+	@scripts/vulncheck
 
 alone: packages
 	@scripts/each-module-alone
