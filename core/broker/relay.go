@@ -41,9 +41,12 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 	}
 	a.prepare(ctx)
 	b.log.Info().Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
-	return &Relay{
-		attachment: a, desk: &desk{cpu: b.processors.pin()}, armed: make(chan struct{}, 1), close: sync.OnceFunc(func() { b.leave(a) }),
-	}, nil
+	r := &Relay{attachment: a, desk: &desk{thread: b.processors.join()}, armed: make(chan struct{}, 1)}
+	r.close = sync.OnceFunc(func() {
+		r.desk.thread.leave()
+		b.leave(a)
+	})
+	return r, nil
 }
 
 // watch keeps the attachment until the container's first process ends.
@@ -85,7 +88,9 @@ func (r *Relay) Handle(n RelayedNotification) error {
 		return errBrokerClosed
 	}
 	a.admission.next(r) // Arm does not fail
+	r.desk.cpu = r.desk.thread.begin()
 	r.desk.accept(a, n).handle()
+	r.desk.thread.rest()
 	a.admission.leave() // likewise
 	select {
 	case <-r.armed:

@@ -14,7 +14,8 @@ func (b *Broker) startWorker() {
 
 // work waits for notifications and handles them, until the broker is closed or enough other workers wait.
 func (b *Broker) work() {
-	d := &desk{cpu: b.processors.pin()}
+	d := &desk{thread: b.processors.join()}
+	defer d.thread.leave()
 	for {
 		l, hangup, err := b.poller.Wait()
 		if more := b.crew.busy(); more && err == nil {
@@ -26,7 +27,9 @@ func (b *Broker) work() {
 			}
 			return
 		}
+		d.cpu = d.thread.begin()
 		b.serve(l, hangup, d)
+		d.thread.end()
 		if !b.crew.done() {
 			return
 		}

@@ -27,13 +27,16 @@ const (
 
 // Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
 type Pool struct {
+	PID int // of the process
+
 	received atomic.Uint64 // messages
 
 	mu      sync.Mutex
 	control *End    // nil: the plugin takes no lanes
 	idle    []*Lane // the last used last
 	count   int
-	last    uint64 // number
+	last    uint64         // number
+	moved   map[int]uint64 // by processors: lanes up to this number may be served elsewhere
 }
 
 // Lane is the broker's end of one lane, while a call has it.
@@ -42,6 +45,7 @@ type Lane struct {
 	pool   *Pool
 	number uint64
 	cpu    int
+	late   bool // see beLate
 }
 
 // Take gives a lane of the processor cpu, or nil if there is none: the call then goes over a Stream.
@@ -93,12 +97,42 @@ func (l *Lane) put() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if l.number <= p.moved[l.cpu] {
+		l.Close()
+		p.count--
+		return
+	}
 	p.idle = append(p.idle, l)
 	if len(p.idle) > MaxIdleLanes || p.control == nil {
 		p.idle[0].Close()
 		p.idle = slices.Delete(p.idle, 0, 1)
 		p.count--
 	}
+}
+
+// beLate lets the plugin's thread run on any processor, if it does not get the one that the lane is of. The plugin is not
+// asked to do it, since the thread that would may wait for that processor too. Of the lanes of that processor nobody
+// knows then whether they are still served there: they are not used again.
+func (l *Lane) beLate() {
+	l.late = true
+	p := l.pool
+	if !linux.MoveThreadsAway(p.PID, l.cpu) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.moved == nil {
+		p.moved = map[int]uint64{}
+	}
+	p.moved[l.cpu] = p.last
+	p.idle = slices.DeleteFunc(p.idle, func(idle *Lane) bool {
+		if idle.cpu != l.cpu {
+			return false
+		}
+		idle.Close()
+		p.count--
+		return true
+	})
 }
 
 // abandon closes a lane whose call is not over, and tells the plugin so.
@@ -215,6 +249,8 @@ func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Ca
 			return -1, ErrGone
 		case time.Now().After(deadline):
 			return -1, context.DeadlineExceeded
+		case !l.late:
+			l.beLate()
 		}
 	}
 }
