@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
 )
@@ -213,7 +215,14 @@ func allocate(n int) error {
 
 // closeSockets shuts the process's sockets down, the lifeline excepted, and its lanes if they are kept.
 func closeSockets(keepLanes bool) error {
-	for fd := 5; fd < 100; fd++ {
+	lifeline, err := strconv.Atoi(os.Getenv(wire.LifelineEnv))
+	if err != nil {
+		return err
+	}
+	for fd := 3; fd < 100; fd++ {
+		if fd == lifeline {
+			continue
+		}
 		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 		if err != nil || domain != unix.AF_UNIX {
 			continue
