@@ -15,6 +15,7 @@ import (
 // Memory is a handle on the memory that a thread had when it was opened, which stays that memory when the thread executes
 // another program (proc_pid_mem(5): it holds the struct mm).
 type Memory struct {
+	tid       int
 	mem, maps int
 }
 
@@ -30,7 +31,7 @@ func OpenMemory(tid int) (Memory, unix.Errno) {
 		unix.Close(mem)
 		return Memory{}, gone(errno)
 	}
-	return Memory{mem, maps}, 0
+	return Memory{tid, mem, maps}, 0
 }
 
 // WriteBack writes to the memory of the thread tid, if that is still valid, which the caller says, once its memory is open.
@@ -75,8 +76,15 @@ func (m Memory) Write(address uint64, data []byte) unix.Errno {
 		return 0
 	}
 	end := address + uint64(len(data))
-	if end < address || address > 1<<63-1 || !m.isWritable(address, end) {
+	if end < address || address > 1<<63-1 {
 		return unix.EFAULT
+	}
+	writable, ofFile := m.look(address, end)
+	if !writable {
+		return unix.EFAULT
+	}
+	if ofFile {
+		m.touch(address, end)
 	}
 	pause.At(pause.Write)
 	n, err := unix.Pwrite(m.mem, data, int64(address))
@@ -86,22 +94,34 @@ func (m Memory) Write(address uint64, data []byte) unix.Errno {
 	return 0
 }
 
-// isWritable reports whether all of the addresses are in mappings that their owner may write.
-func (m Memory) isWritable(address, end uint64) bool {
-	for address < end {
-		next, err := linux.WritableMapping(m.maps, address)
-		if err == unix.ENOTTY { // before kernel 6.11
-			return m.isListedWritable(address, end)
-		}
-		if err != nil {
-			return false
-		}
-		address = next
+// touch has the pages of a file read. A filesystem that does not answer holds up whoever asks for a page. It holds up a
+// writer of /proc/TID/mem with the lock on all mappings of the process, so that its threads would not go on either when the
+// call is given up; the reader here has no lock then.
+func (m Memory) touch(address, end uint64) {
+	var byte [1]byte
+	for at := address; at < end; at = at&^(pageSize-1) + pageSize {
+		linux.ReadMemory(m.tid, at, byte[:])
 	}
-	return true
 }
 
-// isListedWritable is isWritable by the text of /proc/TID/maps (proc_pid_maps(5)): lines of START-END PERMISSIONS, in the
+var pageSize = uint64(os.Getpagesize())
+
+// look reports whether all of the addresses are in mappings that their owner may write, and whether one is of a file.
+func (m Memory) look(address, end uint64) (writable, ofFile bool) {
+	for address < end {
+		next, file, err := linux.WritableMapping(m.maps, address)
+		if err == unix.ENOTTY { // before kernel 6.11
+			return m.isListedWritable(address, end), true
+		}
+		if err != nil {
+			return false, false
+		}
+		address, ofFile = next, ofFile || file
+	}
+	return true, ofFile
+}
+
+// isListedWritable reports the same as look by the text of /proc/TID/maps (proc_pid_maps(5)): lines of START-END PERMISSIONS, in the
 // order of addresses.
 func (m Memory) isListedWritable(address, end uint64) bool {
 	maps, err := unix.FcntlInt(uintptr(m.maps), unix.F_DUPFD_CLOEXEC, 0)
