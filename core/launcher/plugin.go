@@ -76,6 +76,7 @@ type Status struct {
 	Restarts  int       `json:"restarts"`
 	Lingering int       `json:"lingering,omitempty"` // killed processes that have not ended
 	Error     string    `json:"error,omitempty"`     // why it last ended or could not start
+	Weaker    []string  `json:"weaker,omitempty"`    // what does not confine its process, since this host lacks it
 }
 
 // Plugin is a running plugin, which is started again if it dies.
@@ -318,7 +319,7 @@ func (p *Plugin) Status() Status {
 	case p.end != nil:
 		s.State = Stopped
 	case p.current != nil:
-		s.State, s.PID = Running, p.current.PID
+		s.State, s.PID, s.Weaker = Running, p.current.PID, p.current.Weaker
 	case !p.nextStart.IsZero() || p.lingering >= maxLingering:
 		s.State = BackingOff
 	}
