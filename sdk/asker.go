@@ -1,34 +1,40 @@
 package sdk
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"syscall"
+	"sync"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 )
 
 // asker is the way back to the broker, bound to one notification.
 type asker interface {
-	// ask sends a question and waits for its answer. It fails when the caller is gone, or at the deadline.
-	ask(question *wire.PluginMessage) (*wire.BrokerMessage, error)
+	// ask sends a question and waits for its answer, with the descriptors that came with that. It fails when the caller is
+	// gone, or at the deadline.
+	ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int, error)
 }
 
 // streamAsker asks on the notification's own stream.
 type streamAsker struct {
-	stream wire.Plugin_HandleServer
+	stream  wire.Plugin_HandleServer
+	brought *brought
 }
 
-func (a streamAsker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, error) {
+func (a streamAsker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int, error) {
 	if err := a.stream.Send(question); err != nil {
-		return nil, fmt.Errorf("asking the broker: %w", err)
+		return nil, nil, fmt.Errorf("asking the broker: %w", err)
 	}
 	reply, err := a.stream.Recv()
 	if err != nil {
-		return nil, fmt.Errorf("the broker's answer: %w", err)
+		return nil, nil, fmt.Errorf("the broker's answer: %w", err)
 	}
-	return reply, nil
+	fds, err := a.brought.take(a.stream.Context(), reply.GetCaptured())
+	return reply, fds, err
 }
 
 // laneAsker asks on the notification's lane.
@@ -37,40 +43,143 @@ type laneAsker struct {
 	id  uint64 // of the notification
 }
 
-func (a laneAsker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, error) {
+func (a laneAsker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int, error) {
 	question.Id = a.id
-	if err := a.end.Send(question, -1); err != nil {
-		return nil, fmt.Errorf("asking the broker: %w", err)
+	if err := a.end.Send(question); err != nil {
+		return nil, nil, fmt.Errorf("asking the broker: %w", err)
 	}
 	reply := &wire.BrokerMessage{}
-	fd, err := a.end.Receive(reply)
+	fds, err := a.end.Receive(reply)
 	if err != nil {
-		return nil, fmt.Errorf("the broker's answer: %w", err)
+		return nil, nil, fmt.Errorf("the broker's answer: %w", err)
 	}
-	closeFD(fd)
-	return reply, nil
+	return reply, fds, nil
 }
 
-func askMemory(a asker, address uint64, n int, asString bool) ([]byte, syscall.Errno, error) {
-	reply, err := a.ask(&wire.PluginMessage{Message: &wire.PluginMessage_ReadMemory{
-		ReadMemory: &wire.ReadMemory{Address: address, Length: uint32(n), String_: asString}}})
+// source asks the broker for what a Request and its Target lack, one question at a time.
+type source struct {
+	mu    sync.Mutex
+	asker asker
+}
+
+func (s *source) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asker.ask(question)
+}
+
+// Capture implements capture.Source.
+func (s *source) Capture(wants []*wire.Want, named int) (*wire.Captured, []int, error) {
+	question := &wire.Capture{Wants: wants, Thread: int32(named)}
+	reply, fds, err := s.ask(&wire.PluginMessage{Message: &wire.PluginMessage_Capture{Capture: question}})
+	captured := reply.GetCaptured()
+	switch {
+	case err != nil:
+	case captured == nil:
+		err = errors.New("the broker answered a capture with something else")
+	default:
+		err = capture.Err(captured.GetErrno())
+	}
 	if err != nil {
-		return nil, 0, err
+		linux.CloseAll(fds...)
+		return nil, nil, err
+	}
+	return captured, fds, nil
+}
+
+// ReadMemory implements capture.Source.
+func (s *source) ReadMemory(question *wire.ReadMemory) (*wire.Memory, error) {
+	reply, fds, err := s.ask(&wire.PluginMessage{Message: &wire.PluginMessage_ReadMemory{ReadMemory: question}})
+	linux.CloseAll(fds...)
+	if err != nil {
+		return nil, err
 	}
 	memory := reply.GetMemory()
 	if memory == nil {
-		return nil, 0, errors.New("the broker answered a read with something else")
+		return nil, errors.New("the broker answered a read with something else")
 	}
-	return memory.GetData(), syscall.Errno(memory.GetErrno()), nil
+	return memory, nil
 }
 
-func askValid(a asker) (bool, error) {
-	reply, err := a.ask(&wire.PluginMessage{Message: &wire.PluginMessage_CheckValid{CheckValid: &wire.CheckValid{}}})
-	if err != nil {
-		return false, err
+// Alive implements capture.Source: ErrGone if the caller no longer waits.
+func (s *source) Alive() error {
+	reply, fds, err := s.ask(&wire.PluginMessage{Message: &wire.PluginMessage_CheckValid{CheckValid: &wire.CheckValid{}}})
+	linux.CloseAll(fds...)
+	switch {
+	case err != nil:
+		return err
+	case reply.GetValidity() == nil:
+		return errors.New("the broker answered a validity check with something else")
+	case !reply.GetValidity().GetValid():
+		return ErrGone
 	}
-	if reply.GetValidity() == nil {
-		return false, errors.New("the broker answered a validity check with something else")
+	return nil
+}
+
+// Close implements capture.Source.
+func (s *source) Close() {}
+
+// maxBrought bounds the descriptors of streams that ended before they were taken, in messages.
+const maxBrought = 64
+
+// brought keeps descriptors that came for streams until these take them.
+type brought struct {
+	mu       sync.Mutex
+	messages []message // in the order of their arrival
+	arrival  chan struct{}
+}
+
+// message is the descriptors of one message.
+type message struct {
+	number uint64
+	fds    []int
+}
+
+// put keeps descriptors. Of too many the oldest are closed.
+func (b *brought) put(number uint64, fds []int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.messages = append(b.messages, message{number, append([]int(nil), fds...)})
+	if len(b.messages) > maxBrought {
+		linux.CloseAll(b.messages[0].fds...)
+		b.messages = b.messages[1:]
 	}
-	return reply.GetValidity().GetValid(), nil
+	if b.arrival != nil {
+		close(b.arrival)
+		b.arrival = nil
+	}
+}
+
+// take waits for the descriptors of what was captured, if there are such.
+func (b *brought) take(ctx context.Context, captured *wire.Captured) ([]int, error) {
+	if captured.GetDescriptors() == 0 {
+		return nil, nil
+	}
+	for {
+		fds, arrival := b.find(captured.GetDescriptors())
+		if fds != nil {
+			return fds, nil
+		}
+		select {
+		case <-arrival:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the descriptors of a capture: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// find returns the descriptors of this number, or a channel that is closed when others have come.
+func (b *brought) find(number uint64) ([]int, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, m := range b.messages {
+		if m.number == number {
+			b.messages = append(b.messages[:i:i], b.messages[i+1:]...)
+			return m.fds, nil
+		}
+	}
+	if b.arrival == nil {
+		b.arrival = make(chan struct{})
+	}
+	return nil, b.arrival
 }

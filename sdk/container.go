@@ -18,6 +18,9 @@ type Container struct {
 	// Cgroups are the container's, from /proc/INIT/cgroup: controllers ("memory", "cpu,cpuacct", "" for version 2) to the
 	// path below the hierarchy's root.
 	Cgroups map[string]string
+	// CgroupShared says why the container's cgroup of version 2 is not its own alone: a process of the host is in it. Empty:
+	// it is, or there is none.
+	CgroupShared string
 }
 
 // Maps reports whether the container's user namespace maps both ids of the host. Only then does a capability that a
@@ -67,6 +70,7 @@ func containerFromWire(w *wire.Container) Container {
 		UIDMap:        mappingsFromWire(w.GetUidMap()),
 		GIDMap:        mappingsFromWire(w.GetGidMap()),
 		Cgroups:       w.GetCgroups(),
+		CgroupShared:  w.GetCgroupShared(),
 	}
 }
 

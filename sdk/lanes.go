@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -20,15 +21,22 @@ import (
 
 // OpenLanes accepts lanes if the broker gave a socket for them.
 func (s *server) OpenLanes(context.Context, *wire.OpenLanesRequest) (*wire.OpenLanesResponse, error) {
-	fd, err := strconv.Atoi(os.Getenv(wire.LanesEnv))
-	if err != nil {
-		return &wire.OpenLanesResponse{}, nil
+	return &wire.OpenLanesResponse{Accepted: os.Getenv(wire.LanesEnv) != ""}, nil
+}
+
+// receiveLanes serves the socket that the broker gave for lanes, and for the descriptors of streams.
+func (s *server) receiveLanes() error {
+	text, ok := os.LookupEnv(wire.LanesEnv)
+	if !ok {
+		return nil
 	}
-	s.lanesOnce.Do(func() {
-		unix.CloseOnExec(fd)
-		go s.ServeLanes(lane.New(fd))
-	})
-	return &wire.OpenLanesResponse{Accepted: true}, nil
+	fd, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("%s=%q: want the number of a descriptor", wire.LanesEnv, text)
+	}
+	unix.CloseOnExec(fd)
+	go s.ServeLanes(lane.New(fd))
+	return nil
 }
 
 // ServeLanes serves the lanes that the broker opens on the socket, until it has closed that, and them.
@@ -52,7 +60,7 @@ func (l *lanes) accept(control *lane.End) {
 	defer control.Close()
 	for {
 		var message wire.LaneControl
-		fd, err := control.Receive(&message)
+		fds, err := control.Receive(&message)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				hclog.Default().Error("no more lanes", "error", err)
@@ -61,14 +69,18 @@ func (l *lanes) accept(control *lane.End) {
 		}
 		switch kind := message.GetControl().(type) {
 		case *wire.LaneControl_Open:
-			if fd >= 0 {
-				l.begin(kind.Open, lane.New(fd))
+			if len(fds) > 0 {
+				l.begin(kind.Open, lane.New(fds[0]))
+				fds = fds[1:]
 			}
+			linux.CloseAll(fds...)
+		case *wire.LaneControl_Descriptors:
+			l.server.brought.put(kind.Descriptors, fds)
 		case *wire.LaneControl_Cancel:
-			closeFD(fd)
+			linux.CloseAll(fds...)
 			l.cancel(kind.Cancel)
 		default:
-			closeFD(fd)
+			linux.CloseAll(fds...)
 		}
 	}
 }
@@ -110,16 +122,16 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	var d dialogue
 	for !thread.Spoiled() {
 		message := d.blank()
-		fd, err := end.Receive(message)
+		fds, err := end.Receive(message)
 		if err != nil {
 			return
 		}
 		n := message.GetNotification()
-		if n == nil || fd >= 0 { // a notification has no descriptor
-			closeFD(fd)
+		if n == nil || len(n.GetArgs()) == 0 { // an empty message leaves the blank notification as it is
+			linux.CloseAll(fds...)
 			return
 		}
-		t := transport{asker: laneAsker{end, n.GetId()}, thread: thread}
+		t := transport{asker: laneAsker{end, n.GetId()}, descriptors: fds, thread: thread}
 		if err := l.handle(withDeadline(ctx, n), end, n, &d, t); err != nil {
 			return
 		}
@@ -174,9 +186,10 @@ func (d *dialogue) blank() *wire.BrokerMessage {
 // send answers the notification of this id.
 func (d *dialogue) send(end *lane.End, id uint64, response Response) error {
 	err := response.put(&d.response)
-	fd := -1
+	var fds []int
 	if err == nil && response.kind == kindAddFD {
-		fd = int(response.file.Fd())
+		fd := int(response.file.Fd())
+		fds = []int{fd}
 		if _, err = unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			err = fmt.Errorf("the descriptor of the response: %w", err)
 		}
@@ -186,7 +199,7 @@ func (d *dialogue) send(end *lane.End, id uint64, response Response) error {
 	}
 	d.answered.Response = &d.response
 	d.answer.Id, d.answer.Message = id, &d.answered
-	if err := end.Send(&d.answer, fd); err != nil {
+	if err := end.Send(&d.answer, fds...); err != nil {
 		return fmt.Errorf("sending the response: %w", err)
 	}
 	return nil
@@ -194,7 +207,7 @@ func (d *dialogue) send(end *lane.End, id uint64, response Response) error {
 
 func sendFailure(end *lane.End, id uint64, err error) error {
 	failure := &wire.Failure{Gone: errors.Is(err, ErrGone), Text: status.Convert(err).Message()}
-	return end.Send(&wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Failure{Failure: failure}}, -1)
+	return end.Send(&wire.PluginMessage{Id: id, Message: &wire.PluginMessage_Failure{Failure: failure}})
 }
 
 func (l *lanes) cancel(number uint64) {

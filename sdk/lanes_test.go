@@ -27,9 +27,13 @@ func openLanes(t *testing.T, h *trial) *laneBroker {
 		t.Fatal(err)
 	}
 	t.Setenv(wire.LanesEnv, strconv.Itoa(theirs))
-	answer, err := serveTrial(t, h).OpenLanes(t.Context(), &wire.OpenLanesRequest{})
+	server := serveTrial(t, h)
+	answer, err := server.OpenLanes(t.Context(), &wire.OpenLanesRequest{})
 	if err != nil || !answer.GetAccepted() {
 		t.Fatalf("%v, %v", answer, err)
+	}
+	if err := server.receiveLanes(); err != nil {
+		t.Fatal(err)
 	}
 	b := &laneBroker{lane.New(ours)}
 	t.Cleanup(b.control.Close)
@@ -53,22 +57,22 @@ func (b *laneBroker) open(t *testing.T, number uint64) *lane.End {
 	return end
 }
 
-func sendNotification(t *testing.T, end *lane.End, n *wire.Notification, pidfd int) {
+func sendNotification(t *testing.T, end *lane.End, n *wire.Notification, fds ...int) {
 	t.Helper()
-	if err := end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: n}}, pidfd); err != nil {
+	if err := end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Notification{Notification: n}}, fds...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// receive gives the plugin's message and descriptor.
-func receive(t *testing.T, end *lane.End) (*wire.PluginMessage, int) {
+// receive gives the plugin's message and descriptors.
+func receive(t *testing.T, end *lane.End) (*wire.PluginMessage, []int) {
 	t.Helper()
 	message := &wire.PluginMessage{}
-	fd, err := end.Receive(message)
+	fds, err := end.Receive(message)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return message, fd
+	return message, fds
 }
 
 func TestLaneAnswers(t *testing.T) {
@@ -92,12 +96,12 @@ func TestLaneAnswers(t *testing.T) {
 			for range 3 { // the lane goes on
 				n := notification()
 				n.Tid = 1234
-				sendNotification(t, end, n, -1)
-				message, fd := receive(t, end)
+				sendNotification(t, end, n)
+				message, fds := receive(t, end)
 				failure := message.GetFailure()
-				if fd != -1 || message.GetResponse().GetValue() != test.value || failure.GetGone() != test.gone ||
+				if len(fds) != 0 || message.GetResponse().GetValue() != test.value || failure.GetGone() != test.gone ||
 					!strings.Contains(failure.GetText(), test.text) {
-					t.Errorf("got %v, descriptor %d", message, fd)
+					t.Errorf("got %v, descriptors %d", message, fds)
 				}
 				if (failure == nil) != (test.text == "" && !test.gone) {
 					t.Errorf("failure %v", failure)
@@ -124,14 +128,14 @@ func TestLaneCarriesDescriptor(t *testing.T) {
 		opened <- file
 		return AddFD(file, true), err
 	}}).open(t, 1)
-	sendNotification(t, end, notification(), -1)
-	message, fd := receive(t, end)
-	if message.GetResponse().GetAddFd() == nil || fd < 0 {
-		t.Fatalf("got %v, descriptor %d", message, fd)
+	sendNotification(t, end, notification())
+	message, fds := receive(t, end)
+	if message.GetResponse().GetAddFd() == nil || len(fds) != 1 {
+		t.Fatalf("got %v, descriptors %d", message, fds)
 	}
-	unix.Close(fd)
+	unix.Close(fds[0])
 	// The next answer comes after the plugin has closed its own.
-	sendNotification(t, end, &wire.Notification{Session: 2}, -1)
+	sendNotification(t, end, &wire.Notification{Session: 2, Args: make([]uint64, 6)})
 	receive(t, end)
 	if _, err := (<-opened).Stat(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("the plugin's file: %v", err)
@@ -146,15 +150,15 @@ func TestLaneAsks(t *testing.T) {
 		data, errno, err := r.Read(ctx, 4096, 3)
 		return Return(int64(len(data)) + int64(errno)), err
 	}}).open(t, 1)
-	sendNotification(t, end, notification(), -1)
+	sendNotification(t, end, notification())
 	if message, _ := receive(t, end); message.GetCheckValid() == nil {
 		t.Fatalf("got %v", message)
 	}
-	end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: true}}}, -1)
+	end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: true}}})
 	if message, _ := receive(t, end); message.GetReadMemory().GetLength() != 3 {
 		t.Fatalf("got %v", message)
 	}
-	end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: &wire.Memory{Data: []byte("abc")}}}, -1)
+	end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: &wire.Memory{Data: []byte("abc")}}})
 	if message, _ := receive(t, end); message.GetResponse().GetValue() != 3 {
 		t.Errorf("got %v", message)
 	}
@@ -170,7 +174,7 @@ func TestLaneGivesTarget(t *testing.T) {
 	}}).open(t, 1)
 	n := notification()
 	n.Tid = int32(os.Getpid())
-	sendNotification(t, end, n, -1)
+	sendNotification(t, end, n)
 	if message, _ := receive(t, end); message.GetResponse().GetValue() != int64(os.Getpid()) {
 		t.Errorf("got %v", message)
 	}
@@ -185,10 +189,10 @@ func TestLaneCancels(t *testing.T) {
 		return Response{}, ctx.Err()
 	}})
 	end := b.open(t, 5)
-	sendNotification(t, end, notification(), -1)
+	sendNotification(t, end, notification())
 	<-handling
 	for _, number := range []uint64{4, 5, 5} { // another's, its own, and again
-		if err := b.control.Send(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: number}}, -1); err != nil {
+		if err := b.control.Send(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: number}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,7 +205,9 @@ func TestLaneRefuses(t *testing.T) {
 	stdin := int(os.Stdin.Fd())
 	for name, send := range map[string]func(t *testing.T, end *lane.End){
 		"no notification": func(t *testing.T, end *lane.End) { end.Send(&wire.BrokerMessage{}, stdin) },
-		"a descriptor":    func(t *testing.T, end *lane.End) { sendNotification(t, end, notification(), stdin) },
+		"a question's answer": func(t *testing.T, end *lane.End) {
+			end.Send(&wire.BrokerMessage{Message: &wire.BrokerMessage_Captured{Captured: &wire.Captured{}}}, stdin)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := openLanes(t, &trial{handle: func(context.Context, *Request) (Response, error) { return Return(1), nil }})
@@ -210,7 +216,7 @@ func TestLaneRefuses(t *testing.T) {
 			if _, err := bad.Receive(&wire.PluginMessage{}); !errors.Is(err, io.EOF) {
 				t.Errorf("got %v", err)
 			}
-			sendNotification(t, good, notification(), -1)
+			sendNotification(t, good, notification())
 			if message, _ := receive(t, good); message.GetResponse().GetValue() != 1 {
 				t.Errorf("got %v", message)
 			}

@@ -33,9 +33,10 @@ type Manifest struct {
 type Uses struct {
 	// Syscalls are system calls, by the kernel's names: "mount", "execve". The error for a name that needs no declaration
 	// lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER, setns with
-	// CLONE_NEWNS, socket with AF_UNIX, the ioctls of namespaces and those that all descriptors have.
+	// CLONE_NEWNS, socket with AF_UNIX, setfsuid and setfsgid but to 0, the ioctls of namespaces and those that all descriptors have.
 	Syscalls []string
-	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup".
+	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup". "/proc", with
+	// the host's processes, is for plugins without capabilities.
 	Host []string
 	// Devices are the device nodes that it may make and open, as podman's --device-cgroup-rule has them: "c *:* m".
 	Devices []string
@@ -58,6 +59,38 @@ type Syscall struct {
 	// Reads is the memory that the broker copies before the plugin sees the notification; Request.String and
 	// Request.Bytes give it back.
 	Reads []Read
+	// Captures are what the broker captures of the caller before the plugin sees the notification. What is missing is asked
+	// for when it is needed: declare what most calls need.
+	Captures []Capture
+}
+
+// Capture declares something of the caller that the broker captures: CaptureCredentials, CapturePlace,
+// CaptureTimeOffsets, or a CaptureDescriptor.
+type Capture struct {
+	wire []*wire.Declared
+}
+
+var (
+	// CaptureCredentials is for Request.Privileged and Target.Credentials.
+	CaptureCredentials = declare(wire.Part_PART_CREDENTIALS)
+	// CapturePlace is for Target.Do.
+	CapturePlace = declare(wire.Part_PART_MOUNT_NAMESPACE, wire.Part_PART_ROOT, wire.Part_PART_WORKING_DIRECTORY)
+	// CaptureTimeOffsets is for Target.TimeOffsets.
+	CaptureTimeOffsets = declare(wire.Part_PART_TIME_OFFSETS)
+)
+
+func declare(parts ...wire.Part) Capture {
+	var c Capture
+	for _, part := range parts {
+		c.wire = append(c.wire, &wire.Declared{Part: part})
+	}
+	return c
+}
+
+// CaptureDescriptor is for Target.OpenDescriptor and Target.OpenStart of the descriptor that the argument is the number
+// of. Numbers below 0, such as AT_FDCWD, are left out.
+func CaptureDescriptor(arg int) Capture {
+	return Capture{[]*wire.Declared{{Part: wire.Part_PART_DESCRIPTOR, Arg: uint32(arg)}}}
 }
 
 // Argument says how an argument is shown in logs. What a declared read copied is shown instead of its pointer.
@@ -201,6 +234,9 @@ func (s Syscall) wire() *wire.Syscall {
 	}
 	for _, r := range s.Reads {
 		w.Reads = append(w.Reads, r.wire)
+	}
+	for _, c := range s.Captures {
+		w.Captures = append(w.Captures, c.wire...)
 	}
 	return w
 }

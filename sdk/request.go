@@ -26,8 +26,7 @@ type Request struct {
 	Container *Container
 
 	reads  []snapshot
-	broker asker
-	thread *target.Thread // of the goroutine that handles it; nil: none in particular
+	broker *source
 	target *target.Target
 }
 
@@ -126,54 +125,37 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	if ctx.Err() != nil {
 		return nil, 0, context.Cause(ctx)
 	}
-	data, fault, err := askMemory(r.broker, address, n, asString)
+	memory, err := r.broker.ReadMemory(&wire.ReadMemory{Address: address, Length: uint32(n), String_: asString})
+	if err != nil {
+		return nil, 0, err
+	}
+	fault := syscall.Errno(memory.GetErrno())
 	if fault == syscall.ESRCH {
 		return nil, 0, ErrGone
 	}
-	return data, fault, err
+	return memory.GetData(), fault, nil
 }
 
-// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). After a success all that was
-// read before, of the Target too, was the caller's. What is read later may be another's, which has taken its thread id
-// by executing a program: so read all that a side effect depends on, call CheckValid, and act on what was read. The
-// Target's methods that act for the caller, such as Do, do so themselves for what its other methods read.
+// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). All that a Request and its
+// Target say was the caller's already, whatever becomes of it: so this only saves work that nobody waits for.
 func (r *Request) CheckValid(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if r.target != nil {
-		return r.target.Confirm()
-	}
-	return r.askValid()
+	return r.broker.Alive()
 }
 
-func (r *Request) askValid() error {
-	valid, err := askValid(r.broker)
-	if err != nil {
-		return err
-	}
-	if !valid {
-		return ErrGone
-	}
-	return nil
-}
-
-// Target is the calling thread: its credentials, namespaces and descriptors. It is closed when Handle returns. The
-// error is ctx's.
+// Target is the calling thread: its credentials, namespaces and descriptors, as they were when it made the call. It is
+// closed when Handle returns. The error is ctx's.
 func (r *Request) Target(ctx context.Context) (*target.Target, error) {
-	if r.target != nil {
-		return r.target, nil
-	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	r.target = target.Waiting(r.TID, r.askValid)
-	r.target.UseThread(r.thread)
 	return r.target, nil
 }
 
 // Privileged reports whether the caller has the capability effective in the container's own user namespace. A caller in
-// a user namespace nested deeper has none there, whatever it has in its own. See CheckValid for when that counts.
+// a user namespace nested deeper has none there, whatever it has in its own.
 func (r *Request) Privileged(ctx context.Context, capability target.Capability) (bool, error) {
 	t, err := r.Target(ctx)
 	if err != nil {
@@ -183,14 +165,7 @@ func (r *Request) Privileged(ctx context.Context, capability target.Capability) 
 	if err != nil {
 		return false, gone(err)
 	}
-	if !credentials.Effective.Has(capability) {
-		return false, nil
-	}
-	ns, err := t.UserNamespace()
-	if err != nil {
-		return false, gone(err)
-	}
-	return ns == r.Container.UserNamespace, nil
+	return credentials.Effective.Has(capability) && credentials.UserNamespace == r.Container.UserNamespace, nil
 }
 
 // gone makes the error of a target whose thread has died wrap ErrGone too.
@@ -201,8 +176,4 @@ func gone(err error) error {
 	return err
 }
 
-func (r *Request) close() {
-	if r.target != nil {
-		r.target.Close()
-	}
-}
+func (r *Request) close() { r.target.Close() }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -104,16 +105,30 @@ type fakeBroker struct {
 	asString bool
 }
 
-func (f *fakeBroker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, error) {
+func (f *fakeBroker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int, error) {
 	f.asString = question.GetReadMemory().GetString_()
-	if f.err != nil {
-		return nil, f.err
-	}
-	if question.GetReadMemory() != nil {
+	switch {
+	case f.err != nil:
+		return nil, nil, f.err
+	case question.GetReadMemory() != nil:
 		memory := &wire.Memory{Data: f.data, Errno: int32(f.fault)}
-		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: memory}}, nil
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: memory}}, nil, nil
+	case question.GetCapture() != nil:
+		set := &capture.Set{}
+		if set.Asked(os.Getpid(), question.GetCapture().GetWants()); !f.valid {
+			set.Close()
+			set.Errno = int32(unix.ESRCH)
+		}
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Captured{Captured: &set.Captured}}, set.Descriptors, nil
 	}
-	return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: f.valid}}}, nil
+	return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: f.valid}}}, nil, nil
+}
+
+// requestTo is a request whose questions the broker answers.
+func requestTo(broker *fakeBroker) *Request {
+	r := &Request{TID: os.Getpid(), broker: &source{asker: broker}, Container: &Container{}}
+	r.target = target.New(r.TID, r.broker)
+	return r
 }
 
 func TestRead(t *testing.T) {
@@ -130,7 +145,7 @@ func TestRead(t *testing.T) {
 		"broken": {fakeBroker{err: broken}, 1, 0, broken},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &Request{broker: &test.broker}
+			r := requestTo(&test.broker)
 			data, fault, err := r.Read(t.Context(), 4096, test.n)
 			if string(data) != string(test.broker.data) || fault != test.fault || !errors.Is(err, test.err) {
 				t.Errorf("got %q, %v, %v", data, fault, err)
@@ -141,7 +156,7 @@ func TestRead(t *testing.T) {
 		})
 	}
 	for _, n := range []int{-1, wire.MaxRead + 1} {
-		r := &Request{broker: &fakeBroker{}}
+		r := requestTo(&fakeBroker{})
 		if _, _, err := r.Read(t.Context(), 4096, n); err == nil {
 			t.Errorf("a read of %d bytes is accepted", n)
 		}
@@ -156,7 +171,7 @@ func TestCheckValid(t *testing.T) {
 	}{
 		"valid": {fakeBroker{valid: true}, nil}, "gone": {fakeBroker{}, ErrGone}, "broken": {fakeBroker{err: broken}, broken},
 	} {
-		r := &Request{broker: &test.broker}
+		r := requestTo(&test.broker)
 		if err := r.CheckValid(t.Context()); err != test.want {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -168,7 +183,8 @@ func TestTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Request{TID: os.Getpid(), broker: &fakeBroker{valid: true}, Container: &Container{UserNamespace: own}}
+	r := requestTo(&fakeBroker{valid: true})
+	r.Container.UserNamespace = own
 	defer r.close()
 	first, err := r.Target(t.Context())
 	if err != nil {
@@ -192,28 +208,37 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// TestTargetGone reads of a thread that is gone, and of one that no longer waits: what is read of that does not count.
+// TestTargetGone captures of a caller that no longer waits.
 func TestTargetGone(t *testing.T) {
-	dead := &Request{TID: 1 << 30, broker: &fakeBroker{valid: true}}
-	defer dead.close()
-	if _, err := dead.Privileged(t.Context(), unix.CAP_CHOWN); !errors.Is(err, ErrGone) {
-		t.Errorf("Privileged of a dead thread: %v", err)
-	}
-	r := &Request{TID: os.Getpid(), broker: &fakeBroker{}, Container: &Container{}}
+	r := requestTo(&fakeBroker{})
 	defer r.close()
 	caller, err := r.Target(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := caller.Credentials(); err != nil {
-		t.Errorf("Credentials: %v", err)
-	}
+	_, privileged := r.Privileged(t.Context(), unix.CAP_CHOWN)
 	for name, err := range map[string]error{
-		"CheckValid": r.CheckValid(t.Context()), "Confirm": caller.Confirm(), "Alive": caller.Alive(),
-		"Do": caller.Do(0, func() error { return errors.New("it acted") }),
+		"CheckValid": r.CheckValid(t.Context()), "Alive": caller.Alive(), "Privileged": privileged,
+		"Do": gone(caller.Do(0, func() error { return errors.New("it acted") })),
 	} {
 		if !errors.Is(err, ErrGone) {
 			t.Errorf("%s of a thread that does not wait: %v", name, err)
 		}
+	}
+}
+
+// TestTargetKeeps has what was captured while the caller waited, also when it is gone.
+func TestTargetKeeps(t *testing.T) {
+	broker := &fakeBroker{valid: true}
+	r := requestTo(broker)
+	defer r.close()
+	caller, _ := r.Target(t.Context())
+	before, err := caller.Credentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	broker.valid = false
+	if after, err := caller.Credentials(); err != nil || after != before {
+		t.Errorf("got %v, %v", after, err)
 	}
 }

@@ -51,6 +51,9 @@ func serve(h Handler) error {
 	if err := followLifeline(); err != nil {
 		return err
 	}
+	if err := server.receiveLanes(); err != nil {
+		return err
+	}
 	debug.SetGCPercent(gcPercent)
 	hclog.SetDefault(hclog.New(&hclog.LoggerOptions{Name: manifest.GetName(), Level: hclog.Debug, JSONFormat: true, Output: os.Stderr}))
 	plugin.Serve(&plugin.ServeConfig{

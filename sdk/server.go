@@ -10,10 +10,11 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/internal/serving"
 	"github.com/intercede/intercede/sdk/target"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -24,8 +25,7 @@ type server struct {
 	handler  Handler
 	manifest *wire.Manifest
 	syscalls map[string]*wire.Syscall
-
-	lanesOnce sync.Once
+	brought  brought
 
 	mu       sync.Mutex
 	sessions map[uint64]*attached
@@ -154,7 +154,12 @@ func (s *server) Handle(stream wire.Plugin_HandleServer) error {
 	if n == nil {
 		return status.Error(codes.InvalidArgument, "the first message is not a notification")
 	}
-	response, err := s.answer(stream.Context(), n, transport{asker: streamAsker{stream}})
+	fds, err := s.brought.take(stream.Context(), n.GetCaptured())
+	if err != nil {
+		return err
+	}
+	t := transport{asker: streamAsker{stream, &s.brought}, descriptors: fds}
+	response, err := s.answer(stream.Context(), n, t)
 	if err != nil {
 		return streamError(err)
 	}
@@ -176,13 +181,15 @@ func streamError(err error) error {
 // transport is how a notification arrived.
 type transport struct {
 	asker
-	thread *target.Thread // that handles it; nil: any
+	descriptors []int          // of what was captured
+	thread      *target.Thread // that handles it; nil: any
 }
 
 // answer lets the handler handle the notification.
 func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) (Response, error) {
 	a, leave, err := s.enter(n.GetSession())
 	if err != nil {
+		linux.CloseAll(t.descriptors...)
 		return Response{}, err
 	}
 	defer leave()
@@ -191,6 +198,7 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 		return Response{}, err
 	}
 	defer req.close()
+	pause.At(pause.Handle)
 	var response Response
 	err = recovered(func() (err error) {
 		response, err = a.session.Handle(ctx, req)
@@ -201,12 +209,6 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 		return Response{}, gone(err)
 	}
 	return response, nil
-}
-
-func closeFD(fd int) {
-	if fd >= 0 {
-		unix.Close(fd)
-	}
 }
 
 // send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.
@@ -235,12 +237,18 @@ func (r Response) close() {
 func (s *server) request(t transport, a *attached, n *wire.Notification) (*Request, error) {
 	sc := s.syscalls[n.GetSyscall()]
 	if sc == nil || len(n.GetReads()) != len(sc.GetReads()) || len(n.GetArgs()) != 6 {
+		linux.CloseAll(t.descriptors...)
 		return nil, status.Errorf(codes.InvalidArgument, "notification of %q does not fit the manifest", n.GetSyscall())
 	}
 	req := &Request{
 		ID: n.GetId(), Syscall: sc.GetName(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
-		Args: [6]uint64(n.GetArgs()), Container: &a.container,
-		broker: t.asker, thread: t.thread,
+		Args: [6]uint64(n.GetArgs()), Container: &a.container, broker: &source{asker: t.asker},
+	}
+	req.target = target.New(req.TID, req.broker)
+	req.target.UseThread(t.thread)
+	if err := req.target.Adopt(n.GetCaptured(), t.descriptors); err != nil {
+		req.close()
+		return nil, err
 	}
 	for i, declared := range sc.GetReads() {
 		got := n.GetReads()[i]

@@ -46,7 +46,7 @@ func (h *trial) Close() error {
 }
 
 // serveTrial makes a server with session 1 attached.
-func serveTrial(t *testing.T, h *trial) wire.PluginServer {
+func serveTrial(t *testing.T, h *trial) *server {
 	t.Helper()
 	s, err := newServer(h)
 	if err != nil {

@@ -13,11 +13,17 @@ type admission struct {
 	max  int
 	rate *rate.Limiter
 
-	mu     sync.Mutex
-	calls  int
-	closed bool
-	paused []armer    // each by a call that is still in: when the last call leaves, none is left
-	idle   *sync.Cond // calls is 0
+	mu      sync.Mutex
+	crew    *crew // which keeps a worker for the container; nil: none does, its calls have threads of their own
+	calls   int
+	lost    int // of them, whose threads do not come back: they have been answered
+	kept    int // calls that are over here, and may not be in a plugin
+	closed  bool
+	over    bool       // the container has ended
+	paused  []armer    // each by a call that is still in: when the last call leaves, none is left
+	refused []armer    // for which there was no worker
+	waits   bool       // in crew.waiting
+	idle    *sync.Cond // no call is left but lost ones
 }
 
 // armer is where notifications come from: a listener, or a connection that hands them on.
@@ -35,11 +41,38 @@ func newAdmission(limits Limits, workers int) *admission {
 	return a
 }
 
-// enter counts a call in, before it is received. It reports whether the call may enter: after shut none may.
-func (a *admission) enter() bool {
+// join has the crew keep a worker for the container, until quit. A second call does nothing.
+func (a *admission) join(c *crew) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.crew == nil {
+		a.crew = c
+		c.keep()
+	}
+}
+
+// quit gives the container's worker back, or has the last call do so.
+func (a *admission) quit() {
+	a.mu.Lock()
+	crew, idle := a.crew, a.calls == 0
+	a.over = true
+	a.mu.Unlock()
+	if crew != nil && idle {
+		crew.release()
+		crew.wake()
+	}
+}
+
+// enter counts a call in, before it is received. It reports whether the call may enter: after shut none may. If there is
+// no worker for it, its listener is armed later.
+func (a *admission) enter(l armer) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
+		return false
+	}
+	if a.calls > 0 && a.crew != nil && !a.crew.take(a) {
+		a.refused = append(a.refused, l)
 		return false
 	}
 	a.calls++
@@ -50,7 +83,7 @@ func (a *admission) enter() bool {
 // a call leaves, if there are too many.
 func (a *admission) next(l armer) error {
 	a.mu.Lock()
-	full := a.calls >= a.max
+	full := a.calls+a.kept >= a.max
 	if full {
 		a.paused = append(a.paused, l)
 	}
@@ -61,6 +94,31 @@ func (a *admission) next(l armer) error {
 	return a.arm(l)
 }
 
+// Kept implements launcher.Counter: the call counts on. Where that leaves the container no more calls, it has one at a
+// time.
+func (a *admission) Kept() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.kept++
+}
+
+// Returned implements launcher.Counter.
+func (a *admission) Returned() {
+	if l := a.unkeep(); l != nil {
+		a.arm(l) // fails for no listener that is in the poller
+	}
+}
+
+// unkeep counts a kept call out, and returns a listener that may be armed for it.
+func (a *admission) unkeep() (l armer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.kept--; len(a.paused) > 0 && a.calls+a.kept < a.max {
+		l, a.paused = a.paused[0], a.paused[1:]
+	}
+	return l
+}
+
 // shut lets no more calls enter.
 func (a *admission) shut() {
 	a.mu.Lock()
@@ -68,23 +126,55 @@ func (a *admission) shut() {
 	a.closed = true
 }
 
-// leave counts a call out and arms one listener that waits for it.
+// leave counts a call out, arms one listener that waits for it, and gives its worker back.
 func (a *admission) leave() error {
+	next, freed, refused := a.countOut()
+	if freed != nil {
+		freed.wake()
+	}
+	armAll(refused)
+	if next == nil {
+		return nil
+	}
+	return a.arm(next)
+}
+
+// countOut counts a call out. It returns the listener that waits for that, the crew if that has a worker more, and the
+// listeners for which there was none: with no call left, the container has its own.
+func (a *admission) countOut() (next armer, freed *crew, refused []armer) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.calls--
-	var next armer
 	if len(a.paused) > 0 {
 		next = a.paused[0]
 		a.paused = a.paused[1:]
 	}
 	if a.calls == 0 {
-		a.idle.Broadcast()
+		refused, a.refused = a.refused, nil
 	}
+	a.signalIdle()
+	if a.crew != nil && (a.calls > 0 || a.over) {
+		a.crew.release()
+		freed = a.crew
+	}
+	return next, freed, refused
+}
+
+// retry arms the listeners for which there was no worker, and reports whether there were any.
+func (a *admission) retry() bool {
+	a.mu.Lock()
+	refused := a.refused
+	a.refused, a.waits = nil, false
 	a.mu.Unlock()
-	if next == nil {
-		return nil
+	armAll(refused)
+	return len(refused) > 0
+}
+
+// armAll arms listeners whose calls have been counted: the rate does not apply.
+func armAll(listeners []armer) {
+	for _, l := range listeners {
+		l.Arm() // fails for no listener that is in the poller
 	}
-	return a.arm(next)
 }
 
 // arm arms a listener as soon as the rate allows it.
@@ -108,11 +198,33 @@ func (a *admission) inflight() int {
 	return a.calls
 }
 
-// wait waits until no call is being handled.
+// lose counts a call whose thread does not come back. It stays in until it does.
+func (a *admission) lose() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lost++
+	a.signalIdle()
+}
+
+// find counts a thread that has come back.
+func (a *admission) find() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lost--
+}
+
+// signalIdle wakes those that wait, when they may. The admission is locked.
+func (a *admission) signalIdle() {
+	if a.calls == a.lost {
+		a.idle.Broadcast()
+	}
+}
+
+// wait waits until no call is being handled, but those that are lost.
 func (a *admission) wait() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for a.calls > 0 {
+	for a.calls > a.lost {
 		a.idle.Wait()
 	}
 }

@@ -40,6 +40,7 @@ func (b *Broker) takeOver(ctx context.Context, file *os.File, claim container.Cl
 		a.doubted.Store(true)
 	}
 	a.prepare(ctx)
+	a.admission.join(&b.crew)
 	l, err := b.poller.Add(file, a)
 	if err != nil {
 		b.leave(a)

@@ -27,7 +27,8 @@ type attachment struct {
 	attached   time.Time
 	calls      atomic.Uint64
 	failures   atomic.Uint64
-	doubted    atomic.Bool // a listener came from a peer that is not trusted: see call.locate
+	doubted    atomic.Bool  // a listener came from a peer that is not trusted: see call.locate
+	hangs      atomic.Int32 // threads of the broker that it holds up
 
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc
@@ -37,6 +38,7 @@ type attachment struct {
 	watched       bool // see Broker.watch
 
 	mu         sync.Mutex
+	hangsSince time.Time // it is quarantined for them
 	listeners  map[*listener.Listener]struct{}
 	assignment Assignment // once prepared
 }
@@ -79,7 +81,7 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding) {
 		p := &a.plugins[i]
 		p.binding = &bindings[i]
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
-		attaching.Go(func() { p.attach(ctx, wire, log) })
+		attaching.Go(func() { p.attach(ctx, wire, a.admission, log) })
 	}
 	attaching.Wait()
 	a.routes = a.generation.routesOf(a.inForce(bindings))
@@ -131,6 +133,7 @@ func (a *attachment) removeListener(l *listener.Listener) bool {
 func (a *attachment) end(cause error) {
 	a.cancel(cause)
 	a.admission.wait()
+	a.admission.quit()
 	var closing sync.WaitGroup
 	for _, p := range a.plugins {
 		if p.session != nil {
@@ -150,11 +153,13 @@ func (a *attachment) shutDown() {
 	a.admission.shut()
 	a.admission.waitFor(closeGrace)
 	a.cancel(errBrokerClosed)
+	a.admission.waitFor(cancelGrace)
+	a.broker.watchdog.end(a)
 	a.admission.wait()
 	end := time.Now().Add(drainTime)
 	for l := range listeners {
 		a.drain(l, end)
-		l.Close()
+		l.Cut()
 	}
 	a.end(errBrokerClosed)
 }
@@ -183,7 +188,7 @@ func (a *attachment) drain(l *listener.Listener, end time.Time) {
 		case err != nil:
 			return
 		default:
-			c.handle()
+			c.handle(nil)
 		}
 	}
 }

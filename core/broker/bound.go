@@ -17,13 +17,13 @@ type boundPlugin struct {
 	fellBack error             // why the plugin refused the settings, where it took the fallback, which binding then has
 }
 
-// attach attaches the container to the plugin.
-func (p *boundPlugin) attach(ctx context.Context, c *wire.Container, log zerolog.Logger) {
-	session, err := p.open(ctx, c)
+// attach attaches the container to the plugin. The counter is that of the container's calls.
+func (p *boundPlugin) attach(ctx context.Context, c *wire.Container, counter launcher.Counter, log zerolog.Logger) {
+	session, err := p.open(ctx, c, counter)
 	if errors.Is(err, launcher.ErrRefused) && p.binding.Fallback != "" {
 		log.Warn().Err(err).Msg("the plugin refuses settings of the container's annotations: they are ignored")
 		p.fallBack(err)
-		session, err = p.open(ctx, c)
+		session, err = p.open(ctx, c, counter)
 	}
 	if errors.Is(err, launcher.ErrRefused) {
 		log.Error().Err(err).Msg("the plugin does not serve this container: its calls get the failure verdict")
@@ -36,8 +36,8 @@ func (p *boundPlugin) attach(ctx context.Context, c *wire.Container, log zerolog
 	p.session = session
 }
 
-func (p *boundPlugin) open(ctx context.Context, c *wire.Container) (*launcher.Session, error) {
-	session := p.binding.Plugin.NewSession(c, p.binding.Settings)
+func (p *boundPlugin) open(ctx context.Context, c *wire.Container, counter launcher.Counter) (*launcher.Session, error) {
+	session := p.binding.Plugin.NewSession(c, p.binding.Settings, counter)
 	return session, session.Attach(ctx)
 }
 

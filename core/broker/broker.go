@@ -13,6 +13,7 @@ import (
 
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/core/loglimit"
 	"github.com/rs/zerolog"
 )
 
@@ -21,6 +22,8 @@ const (
 	attachTimeout = 10 * time.Second
 	// closeGrace is how long Close lets running calls finish before they get the failure verdict.
 	closeGrace = 3 * time.Second
+	// cancelGrace is how long Close waits then for calls that have to end: what does not hangs in the kernel.
+	cancelGrace = 2 * time.Second
 	// drainTime bounds how long Close answers calls that wait to be received; those left get ENOSYS from the kernel.
 	drainTime = time.Second
 )
@@ -47,7 +50,9 @@ type Broker struct {
 
 	processors *processors
 	crew       crew
-	workers    sync.WaitGroup
+	workers    sync.WaitGroup // those that are not held up
+	watchdog   *watchdog
+	panics     *loglimit.Limit
 
 	mu         sync.Mutex
 	generation *Generation
@@ -72,8 +77,10 @@ func New(config Config) (*Broker, error) {
 		processors: processors,
 		crew:       crew{max: findMaxThreads(len(config.Generation.Bindings))},
 		generation: config.Generation.hold(),
+		panics:     loglimit.New(maxPanics),
 		containers: map[containerKey]*attachment{},
 	}
+	b.watchdog = startWatchdog(b)
 	b.startWorker()
 	return b, nil
 }
@@ -115,6 +122,7 @@ func (b *Broker) Close() {
 	closing.Wait()
 	b.workers.Wait()
 	b.ending.Wait()
+	b.watchdog.close()
 	b.poller.Release()
 	b.generation.release()
 }

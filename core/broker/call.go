@@ -8,9 +8,10 @@ import (
 
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
-	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -21,19 +22,24 @@ type call struct {
 	answers      Answers
 	desk         *desk
 	notification notify.Notification
+	began        time.Time      // to be handled
 	end          time.Time      // after which an answer is of no use; zero: never
 	doubted      bool           // the caller may be outside the container: see locate
 	name         string         // of the syscall
 	declared     *wire.Syscall  // by the plugin that decides
 	reads        []*wire.Memory // what it declared to read
-	allowed      time.Duration  // for the plugin's answer
+	asked        time.Time      // when the plugin that decides was asked
+	allowed      time.Duration  // for its answer, with what it takes to ask
 	inPlugin     time.Duration
+	armed        bool // its source, for the next call
+	lost         bool // the watchdog has answered it
 }
 
 // desk is a thread's space for the calls that it handles, one after the other: so a call allocates nothing.
 type desk struct {
 	cpu      int // of the thread
 	call     call
+	post     post
 	snapshot wire.Snapshot
 	dialogue lane.Dialogue
 }
@@ -57,12 +63,34 @@ func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 	return c
 }
 
-// handle answers the notification, exactly once, and records the call.
-func (c *call) handle() {
+// handle answers the notification, exactly once, and records the call, unless the watchdog does. It has source ask for the
+// next one as soon as the caller's memory is copied: a caller that holds up who reads that holds up its own container.
+func (c *call) handle(source armer) {
 	c.attachment.calls.Add(1)
-	started := time.Now()
+	c.began = time.Now()
+	pause.At(pause.Received)
+	c.desk.post.open(c, source)
+	c.attachment.broker.watchdog.begin()
+	defer c.arm()
+	defer c.survive()
 	outcome := c.answer(c.decide())
-	c.record(outcome, time.Since(started))
+	if !c.lost {
+		c.record(outcome, time.Since(c.began))
+	}
+}
+
+// arm asks for the next call, if that is not done yet.
+func (c *call) arm() {
+	if !c.armed {
+		c.armed = true
+		c.attachment.broker.armNext(c.attachment, c.desk.post.takeUnarmed())
+	}
+}
+
+// claim reports whether the call is still to be answered. The watchdog does not answer it any more.
+func (c *call) claim() bool {
+	c.lost = !c.desk.post.claim()
+	return !c.lost
 }
 
 // decision is what the caller gets.
@@ -132,7 +160,15 @@ func (c *call) route() decision {
 
 // ask lets one plugin decide. If the plugin fails, its failure verdict decides.
 func (c *call) ask(p *boundPlugin, declared *wire.Syscall) decision {
+	c.asked = time.Now()
+	c.allowed = c.timeout(p.binding.Deadline, c.asked)
+	c.desk.post.ask(p, c.asked, c.allowed)
 	response, added, err := c.consult(p, declared)
+	if len(response.GetWrites()) > 0 {
+		if err = c.attachment.checkHangs(); err != nil && added != nil {
+			added.Close()
+		}
+	}
 	switch {
 	case err == nil:
 		return decision{response: response, added: added}
@@ -151,17 +187,18 @@ func meansGone(err error) bool {
 
 // consult shows the call to a plugin and returns its response.
 func (c *call) consult(p *boundPlugin, declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
-	if err := c.checkAskable(p); err != nil {
+	if err := c.checkAskable(p, declared); err != nil {
 		return nil, nil, err
 	}
 	if err := c.capture(declared); err != nil {
 		return nil, nil, err
 	}
+	c.arm()
 	return c.carry(p)
 }
 
 // checkAskable returns an error if the plugin cannot be asked.
-func (c *call) checkAskable(p *boundPlugin) error {
+func (c *call) checkAskable(p *boundPlugin, declared *wire.Syscall) error {
 	switch {
 	case c.attachment.ctx.Err() != nil:
 		return context.Cause(c.attachment.ctx)
@@ -169,30 +206,45 @@ func (c *call) checkAskable(p *boundPlugin) error {
 		return p.refused
 	case c.notification.TID == 0:
 		return errors.New("the caller is in a pid namespace that the broker does not see")
+	case len(declared.GetReads()) > 0:
+		return c.attachment.checkHangs()
 	}
 	return nil
 }
 
-// capture copies the memory that the plugin declared to read.
+// capture copies and opens what the plugin declared, of the caller and its memory. Nothing of it is looked at again: what
+// is decided and done, by whomever, is decided and done with this.
 func (c *call) capture(declared *wire.Syscall) error {
 	n := &c.notification
 	c.declared = declared
 	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
-	// The thread id may have been another thread's when the memory was read: not if the caller still waits.
-	if len(c.reads) > 0 && !c.Valid() {
+	set := &c.desk.dialogue.Captured
+	set.Close() // of a call that ended in a panic
+	set.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
+	pause.At(pause.Captured)
+	// The thread's id may have been another thread's by then: not if the caller still waits.
+	if len(declared.GetReads())+len(declared.GetCaptures()) > 0 && !c.Valid() {
+		set.Close()
 		return notify.ErrGone
+	}
+	if err := capture.Err(set.GetErrno()); err != nil {
+		set.Close()
+		return fmt.Errorf("the caller: %w", err)
 	}
 	return nil
 }
 
 // carry carries the notification to the plugin and returns the response, if the plugin may answer so.
 func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
+	defer c.desk.dialogue.Captured.Close()
 	handed := time.Now()
-	if c.allowed = c.timeout(p.binding.Deadline, handed); c.allowed <= 0 {
+	left := c.allowed - handed.Sub(c.asked)
+	if left <= 0 {
 		return nil, nil, context.DeadlineExceeded
 	}
 	c.fillDialogue()
-	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, c.allowed, c.desk.cpu)
+	pause.At(pause.Valid)
+	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, left, c.desk.cpu)
 	c.inPlugin += time.Since(handed)
 	if err == nil {
 		err = checkResponse(response, added)
@@ -221,8 +273,27 @@ func (c *call) fillDialogue() {
 // Valid implements lane.Caller.
 func (c *call) Valid() bool { return c.answers.Valid(c.notification.ID) }
 
+// Capture implements lane.Caller. If the caller is gone, the errno is ESRCH.
+func (c *call) Capture(question *wire.Capture) *capture.Set {
+	set, tid := &capture.Set{}, int(c.notification.TID)
+	if named := int(question.GetThread()); named == 0 {
+		set.Asked(tid, question.GetWants())
+	} else {
+		set.AskedOfThread(tid, named, question.GetWants())
+	}
+	pause.At(pause.Captured)
+	if !c.Valid() {
+		set.Close()
+		set.Errno = int32(unix.ESRCH)
+	}
+	return set
+}
+
 // ReadMemory implements lane.Caller. If the caller is gone, the error is ESRCH.
 func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
+	if c.attachment.checkHangs() != nil {
+		return &wire.Memory{Errno: int32(unix.ESRCH)} // the plugin gives the call up, which gets the failure verdict
+	}
 	copied := wire.Ask(int(c.notification.TID), question)
 	if !c.Valid() {
 		return &wire.Memory{Errno: int32(unix.ESRCH)}
@@ -230,19 +301,20 @@ func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	return copied
 }
 
-// answer writes memory back and answers the kernel. Nothing else in the broker answers it.
+// answer writes memory back and answers the kernel. Nothing else in the broker answers it, but the watchdog: the call is
+// then lost.
 func (c *call) answer(d decision) audit.Outcome {
 	if d.added != nil {
 		defer d.added.Close()
 	}
-	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err}
-	if d.gone {
-		outcome.Kind = audit.Gone
-		return outcome
-	}
 	response := d.response
+	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
 		response = errnoResponse(int32(errno))
+	}
+	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err, Kind: audit.Gone}
+	if !c.claim() || d.gone {
+		return outcome
 	}
 	err := c.send(response, d.added, &outcome)
 	switch {
@@ -256,15 +328,15 @@ func (c *call) answer(d decision) audit.Outcome {
 	return outcome
 }
 
-// writeBack writes the result memory, if the caller still waits. If it fails, the caller gets the errno.
+// writeBack writes the result memory, if the caller still waits: send finds out that it does not. If it fails, the caller
+// gets the errno.
 func (c *call) writeBack(writes []*wire.Write) unix.Errno {
-	if len(writes) == 0 || !c.Valid() {
-		return 0 // send finds out that the caller is gone
-	}
-	for _, w := range writes {
-		if errno := linux.WriteMemory(int(c.notification.TID), w.GetAddress(), w.GetData()); errno != 0 {
-			return unix.EFAULT
-		}
+	errno := capture.WriteBack(int(c.notification.TID), writes, c)
+	switch {
+	case errno == unix.ESRCH && !c.Valid():
+		return 0
+	case errno != 0:
+		return unix.EFAULT
 	}
 	return 0
 }
@@ -272,6 +344,7 @@ func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 // send answers the kernel, and notes in outcome what the caller gets.
 func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *audit.Outcome) error {
 	id := c.notification.ID
+	pause.At(pause.Send)
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
@@ -301,15 +374,18 @@ func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Ou
 	return c.answers.SendErrno(id, errno)
 }
 
-// record counts a failure, writes the audit record, and shows it to the observer.
+// record records the call.
 func (c *call) record(outcome audit.Outcome, took time.Duration) {
-	a := c.attachment
-	if outcome.Err != nil {
-		a.failures.Add(1)
-	}
-	record := audit.Record{
-		Container: a.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
+	c.attachment.record(audit.Record{
+		Container: c.attachment.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
 		Notification: &c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
+	})
+}
+
+// record counts a failure, writes the audit record, and shows it to the observer.
+func (a *attachment) record(record audit.Record) {
+	if record.Outcome.Err != nil {
+		a.failures.Add(1)
 	}
 	a.audit.Call(record)
 	if a.broker.observe != nil {

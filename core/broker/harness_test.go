@@ -184,6 +184,7 @@ type options struct {
 	limits   Limits
 	settings map[string]string
 	times    launcher.Times
+	rooms    *launcher.Rooms
 }
 
 var syscallNames = map[int32]string{
@@ -196,10 +197,10 @@ func syscallName(arch uint32, nr int32) (string, bool) {
 }
 
 // startPlugin starts a plugin that ends with the test.
-func startPlugin(t testing.TB, name string, times launcher.Times, log zerolog.Logger) *launcher.Plugin {
+func startPlugin(t testing.TB, name string, o options, log zerolog.Logger) *launcher.Plugin {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name), Times: times}
+	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name), Times: o.times, Rooms: o.rooms}
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +220,7 @@ func newBench(t testing.TB, o options) *bench {
 		o.plugins = []string{"trial"}
 	}
 	for _, name := range o.plugins {
-		b.plugins[name] = startPlugin(t, name, o.times, b.log.logger())
+		b.plugins[name] = startPlugin(t, name, o, b.log.logger())
 	}
 	b.generation = b.newGeneration(o)
 	broker, err := New(Config{Generation: b.generation, Log: b.log.logger()})

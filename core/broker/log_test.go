@@ -21,9 +21,7 @@ func TestLogIsBounded(t *testing.T) {
 		if n, most := b.log.count("it did not work"), 10*seconds(begin); n == 0 || n > most {
 			t.Errorf("%d lines, want 1 to %d", n, most)
 		}
-		if status := b.Status()[0]; status.Failures != 500 {
-			t.Errorf("%d failures are counted", status.Failures)
-		}
+		eventually(t, "500 failures are counted", func() bool { return b.Status()[0].Failures == 500 })
 	})
 	t.Run("output", func(t *testing.T) {
 		b := newBench(t, options{})

@@ -41,9 +41,13 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 	}
 	a.prepare(ctx)
 	b.log.Info().Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
-	return &Relay{
-		attachment: a, desk: &desk{cpu: b.processors.pin()}, armed: make(chan struct{}, 1), close: sync.OnceFunc(func() { b.leave(a) }),
-	}, nil
+	r := &Relay{attachment: a, desk: &desk{cpu: b.processors.pin()}, armed: make(chan struct{}, 1)}
+	b.watchdog.add(&r.desk.post)
+	r.close = sync.OnceFunc(func() {
+		b.watchdog.remove(&r.desk.post)
+		b.leave(a)
+	})
+	return r, nil
 }
 
 // watch keeps the attachment until the container's first process ends.
@@ -81,12 +85,11 @@ func (r *Relay) Close() { r.close() }
 // The call of a thread outside the container's user namespace, which lxc-attach can start, is left to the kernel.
 func (r *Relay) Handle(n RelayedNotification) error {
 	a := r.attachment
-	if !a.admission.enter() {
+	if !a.admission.enter(r) {
 		return errBrokerClosed
 	}
-	a.admission.next(r) // Arm does not fail
-	r.desk.accept(a, n).handle()
-	a.admission.leave() // likewise
+	r.desk.accept(a, n).handle(r)
+	a.admission.leave() // Arm does not fail
 	select {
 	case <-r.armed:
 		return nil

@@ -129,6 +129,11 @@ func TestRelayEndsWithContainer(t *testing.T) {
 func TestRelayDeadline(t *testing.T) {
 	b := newBench(t, options{plugins: []string{"errno"}})
 	r := startRelayed(t)
+	attached := r.Go(unix.SYS_GETPPID, op(testplugin.Return, 1)...)
+	if err := b.serve(t, r, r.receive(t)); err != nil {
+		t.Error(err)
+	}
+	want(t, testcaller.Await(t, attached), 1, 0)
 	for name, left := range map[string]time.Duration{"soon over": 300 * time.Millisecond, "over": -time.Second} {
 		t.Run(name, func(t *testing.T) {
 			result := r.Go(unix.SYS_GETPPID, op(testplugin.Hold)...)

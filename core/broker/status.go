@@ -19,6 +19,8 @@ type ContainerStatus struct {
 	Calls     uint64    `json:"calls"`
 	Failures  uint64    `json:"failures"` // calls that got a plugin's failure verdict
 	Plugins   []string  `json:"plugins"`
+	// Quarantines are why calls of it get the failure verdict at once.
+	Quarantines []Quarantine `json:"quarantines,omitempty"`
 }
 
 // Status lists the attached containers, the oldest first.
@@ -30,6 +32,7 @@ func (b *Broker) Status() []ContainerStatus {
 		s := ContainerStatus{
 			ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
 			Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
+			Quarantines: a.quarantines(),
 		}
 		for _, binding := range a.assigned().Bindings {
 			s.Plugins = append(s.Plugins, binding.Plugin.Name())

@@ -102,14 +102,20 @@ func manyCalls(t *testing.T, folder string) {
 	t.Logf("%d workers; tasks at most %q, now %q", workers, most, now)
 }
 
+// withWorkers is a bench whose broker has so many workers at most.
+func withWorkers(t *testing.T, most int) *bench {
+	b := newBench(t, options{})
+	b.crew.mu.Lock()
+	defer b.crew.mu.Unlock()
+	b.crew.max = most
+	return b
+}
+
 // TestFewWorkers has more containers than workers, all of which call a plugin that takes its time: each gets its turn.
 func TestFewWorkers(t *testing.T) {
 	t.Parallel()
 	const containers, each = 8, 10
-	b := newBench(t, options{})
-	b.crew.mu.Lock()
-	b.crew.max = 2
-	b.crew.mu.Unlock()
+	b := withWorkers(t, 2)
 	var results []<-chan testcaller.Result
 	for range containers {
 		c := b.attach(t)
@@ -128,6 +134,90 @@ func TestFewWorkers(t *testing.T) {
 	if b.crew.count > 2 {
 		t.Errorf("%d workers", b.crew.count)
 	}
+}
+
+// TestReservedWorkers has two containers that would have all workers, in calls that take their time: those without a
+// call have a worker all the same.
+func TestReservedWorkers(t *testing.T) {
+	t.Parallel()
+	const workers, calls = 6, 12
+	b := withWorkers(t, workers)
+	busy := []*testcaller.Caller{b.attach(t), b.attach(t)}
+	quiet := []*testcaller.Caller{b.attach(t), b.attach(t), b.attach(t)}
+	var results []<-chan testcaller.Result
+	var gates []*held
+	for i := range calls {
+		results = append(results, begin(busy[i%2], testplugin.Ignore, uint64(i)))
+	}
+	for range workers - len(quiet) {
+		gates = append(gates, b.gate.next(t))
+	}
+	for i := range 20 {
+		for _, c := range quiet {
+			want(t, ask(t, c, testplugin.Return, uint64(i)), int64(i), 0)
+		}
+	}
+	var first []<-chan testcaller.Result
+	var firstGates []*held
+	for i, c := range quiet {
+		first = append(first, begin(c, testplugin.Ignore, uint64(100+i)))
+		firstGates = append(firstGates, b.gate.next(t))
+		if got := firstGates[i].what; got != strconv.Itoa(100+i) {
+			t.Errorf("call %s came before the first of container %d", got, i)
+		}
+	}
+	if n := len(b.gate.arrived); n != 0 {
+		t.Errorf("%d more calls are at the gate", n)
+	}
+	for range calls {
+		if len(gates) == 0 {
+			gates = append(gates, b.gate.next(t))
+		}
+		gates[0].open()
+		gates = gates[1:]
+	}
+	for i, result := range results {
+		want(t, testcaller.Await(t, result), int64(i), 0)
+	}
+	for i, result := range first {
+		firstGates[i].open()
+		want(t, testcaller.Await(t, result), int64(100+i), 0)
+	}
+	b.checkCrew(t, len(busy)+len(quiet))
+}
+
+// TestWorkersUnderStorm has containers come, call as fast as they can from many threads, and go: in the end each worker
+// that was taken is one that is kept.
+func TestWorkersUnderStorm(t *testing.T) {
+	t.Parallel()
+	b := withWorkers(t, 4)
+	stays := b.attach(t)
+	for round := range 8 {
+		var storms []*testcaller.Caller
+		for range 1 + round%4 {
+			c := b.attach(t)
+			c.Storm(4, unix.SYS_GETPPID, op(testplugin.Return, 1)...)
+			storms = append(storms, c)
+		}
+		for i := range 50 {
+			want(t, ask(t, stays, testplugin.Return, uint64(i)), int64(i), 0)
+		}
+		for _, c := range storms {
+			c.Kill()
+		}
+	}
+	eventually(t, "the containers are gone", func() bool { return len(b.Status()) == 1 })
+	b.checkCrew(t, 1)
+}
+
+// checkCrew waits until a worker is taken for each of so many containers, which make no call, and for nobody else.
+func (b *bench) checkCrew(t *testing.T, containers int) {
+	t.Helper()
+	eventually(t, "no worker is taken but those that are kept", func() bool {
+		b.crew.mu.Lock()
+		defer b.crew.mu.Unlock()
+		return b.crew.taken == containers
+	})
 }
 
 func TestTasksLeft(t *testing.T) {

@@ -9,12 +9,20 @@ import (
 
 func (b *Broker) startWorker() {
 	b.crew.join()
-	b.workers.Go(b.work)
+	b.workers.Add(1)
+	go func() {
+		if lost := b.work(); !lost {
+			b.workers.Done()
+		}
+	}()
 }
 
-// work waits for notifications and handles them, until the broker is closed or enough other workers wait.
-func (b *Broker) work() {
-	d := &desk{cpu: b.processors.pin()}
+// work waits for notifications and handles them, until the broker is closed or enough other workers wait; or until the
+// worker was lost, which the watchdog has counted out.
+func (b *Broker) work() (lost bool) {
+	d := &desk{cpu: b.processors.pin(), post: post{worker: true}}
+	b.watchdog.add(&d.post)
+	defer b.watchdog.remove(&d.post)
 	for {
 		l, hangup, err := b.poller.Wait()
 		if more := b.crew.busy(); more && err == nil {
@@ -24,12 +32,26 @@ func (b *Broker) work() {
 			if !errors.Is(err, listener.ErrClosed) {
 				b.log.Error().Err(err).Msg("waiting for notifications")
 			}
-			return
+			return false
 		}
 		b.serve(l, hangup, d)
-		if !b.crew.done() {
-			return
+		if d.call.lost {
+			b.endLost()
+			return true
 		}
+		if !b.crew.done() {
+			return false
+		}
+	}
+}
+
+// endLost counts out a worker that was lost and has come back, and starts another if none waits: the other busy ones may
+// be lost too.
+func (b *Broker) endLost() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.crew.lose() && !b.closed {
+		b.startWorker()
 	}
 }
 
@@ -41,8 +63,8 @@ func (b *Broker) serve(l *listener.Listener, hangup bool, d *desk) {
 		return
 	}
 	admission := attachmentOf(l).admission
-	if !admission.enter() {
-		return // shutDown receives what is left
+	if !admission.enter(l) {
+		return // it is armed later, or shutDown receives what is left
 	}
 	b.handleNext(l, d)
 	b.rearm(l, admission.leave())
@@ -56,8 +78,18 @@ func (b *Broker) handleNext(l *listener.Listener, d *desk) {
 	case err != nil:
 		b.failListener(l, err)
 	default:
-		b.rearm(l, c.attachment.admission.next(l))
-		c.handle()
+		c.handle(l)
+	}
+}
+
+// armNext asks for the next call of a container.
+func (b *Broker) armNext(a *attachment, source armer) {
+	if source == nil {
+		return
+	}
+	err := a.admission.next(source)
+	if l, ok := source.(*listener.Listener); ok {
+		b.rearm(l, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
@@ -101,12 +102,13 @@ func findInit(process *target.Target) (int, error) {
 	if ids := credentials.PIDs; len(ids) < 2 || ids[len(ids)-1] == 1 {
 		return process.TID(), nil
 	}
-	init, err := process.TranslateTID(1)
-	if err != nil || init == 0 {
+	init, err := process.Thread(1)
+	if err != nil {
 		// It has no init any more, or none that is seen: the process itself stands for the container.
 		return process.TID(), nil
 	}
-	return init, nil
+	defer init.Close()
+	return init.TID(), nil
 }
 
 // Includes reports whether the thread is in the container's user namespace or below it: of whoever has that number now,
@@ -135,7 +137,7 @@ func (c *Container) Wire() *wire.Container {
 	return &wire.Container{
 		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
 		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
-		UidMap: c.uidMap, GidMap: c.gidMap, Cgroups: c.cgroups,
+		UidMap: c.uidMap, GidMap: c.gidMap, Cgroups: c.cgroups, CgroupShared: capture.CgroupShared(c.cgroups),
 	}
 }
 

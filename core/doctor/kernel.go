@@ -122,7 +122,12 @@ func tryGetfd(context.Context) (string, error) {
 		return "", err
 	}
 	defer self.Close()
-	copied, err := self.Descriptor(int(os.Stderr.Fd()))
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return "", fmt.Errorf("pipe: %w", err)
+	}
+	defer linux.CloseAll(pipe[:]...)
+	copied, err := self.Duplicate(int(pipe[0]))
 	if err != nil {
 		return "", err
 	}

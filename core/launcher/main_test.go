@@ -12,6 +12,7 @@ import (
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/internal/sandbox"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -101,6 +102,16 @@ func start(t *testing.T, name string) *launcher.Plugin {
 	}
 	t.Cleanup(p.Stop)
 	return p
+}
+
+// nobody counts nothing.
+type nobody struct{}
+
+func (nobody) Kept()     {}
+func (nobody) Returned() {}
+
+func newSession(p *launcher.Plugin, container, settings string) *launcher.Session {
+	return p.NewSession(&wire.Container{Id: container}, settings, nobody{})
 }
 
 // eventually waits until what is said is true.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -40,6 +41,8 @@ type Spec struct {
 	GRPC   bool
 	Limits sandbox.Limits
 	Times  Times
+	// Rooms bounds the processes of their own that containers have; nil: they have none.
+	Rooms *Rooms
 }
 
 // Times are how long the launcher waits. A zero one is as usual.
@@ -47,6 +50,10 @@ type Times struct {
 	FirstPause time.Duration // between a steady run and the next start; it doubles with each run that is not steady
 	MaxPause   time.Duration // that it does not exceed
 	Health     time.Duration // without any answer, after which a suspected plugin is killed
+
+	Quarantine    time.Duration // of a container for the first time; each further one is twice as long
+	MaxQuarantine time.Duration // that it does not exceed
+	Quiet         time.Duration // without a death, after which a container is not suspected any more
 }
 
 // orUsual replaces what is zero.
@@ -55,6 +62,10 @@ func (t Times) orUsual() Times {
 		FirstPause: cmp.Or(t.FirstPause, 50*time.Millisecond),
 		MaxPause:   cmp.Or(t.MaxPause, 30*time.Second),
 		Health:     cmp.Or(t.Health, 10*time.Second),
+
+		Quarantine:    cmp.Or(t.Quarantine, 30*time.Second),
+		MaxQuarantine: cmp.Or(t.MaxQuarantine, time.Hour),
+		Quiet:         cmp.Or(t.Quiet, 10*time.Minute),
 	}
 }
 
@@ -75,6 +86,7 @@ type Status struct {
 	PID       int       `json:"pid,omitempty"`
 	Restarts  int       `json:"restarts"`
 	Lingering int       `json:"lingering,omitempty"` // killed processes that have not ended
+	Isolated  int       `json:"isolated,omitempty"`  // containers that have a process of their own
 	Error     string    `json:"error,omitempty"`     // why it last ended or could not start
 	Weaker    []string  `json:"weaker,omitempty"`    // what does not confine its process, since this host lacks it
 }
@@ -86,9 +98,12 @@ type Plugin struct {
 	manifest *wire.Manifest
 	log      zerolog.Logger
 	hclog    hclog.Logger
+	owner    *trouble        // of the container whose processes it has; nil: it is shared
+	ctx      context.Context // until Stop
 	stop     context.CancelFunc
 	done     chan struct{}
-	ending   sync.WaitGroup // runs whose process is dead
+	ending   sync.WaitGroup // runs whose process is dead, and private plugins
+	privates atomic.Int32
 
 	mu        sync.Mutex
 	current   *process
@@ -108,9 +123,7 @@ func Start(ctx context.Context, spec Spec, manifest *wire.Manifest, log zerolog.
 	if err != nil {
 		return nil, fmt.Errorf("start plugin %s: %w", spec.Name, err)
 	}
-	running, stop := context.WithCancel(context.Background())
-	p.stop = stop
-	go p.supervise(running, first)
+	go p.supervise(first)
 	return p, nil
 }
 
@@ -125,6 +138,7 @@ func startFirst(ctx context.Context, spec Spec, manifest *wire.Manifest, log zer
 		spec: spec, binary: binary, manifest: manifest, log: log, hclog: newHclog(spec.Name, log),
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
+	p.ctx, p.stop = context.WithCancel(context.Background())
 	if p.current, err = p.startProcess(ctx); err != nil {
 		binary.Close()
 		return nil, nil, err
@@ -150,40 +164,45 @@ func (p *Plugin) Stop() {
 }
 
 // supervise keeps the plugin running until it is stopped.
-func (p *Plugin) supervise(ctx context.Context, current *process) {
+func (p *Plugin) supervise(current *process) {
 	defer close(p.done)
-	p.keepRunning(ctx, current)
+	p.keepRunning(current)
 	p.ending.Wait()
-	p.binary.Close()
+	if p.owner == nil {
+		p.binary.Close()
+	}
 	p.change(func() { p.end = errStopped })
 }
 
-// keepRunning starts the next run after the end of each, however often, until the plugin is stopped.
-func (p *Plugin) keepRunning(ctx context.Context, current *process) {
+// keepRunning starts the next run after the end of each, however often, until the plugin is stopped. The pause doubles
+// unless the run was a steady one, or the next one is spared containers that may have ended it.
+func (p *Plugin) keepRunning(current *process) {
 	times := p.spec.Times.orUsual()
 	pause := times.FirstPause
 	for {
-		if p.awaitEnd(ctx, current) {
+		if p.awaitEnd(current) {
 			pause = times.FirstPause
 		}
-		p.pause(ctx, min(pause, times.MaxPause))
-		p.awaitRoom(ctx)
-		if ctx.Err() != nil {
+		p.pause(min(pause, times.MaxPause))
+		p.awaitRoom()
+		if p.ctx.Err() != nil {
 			return
 		}
-		pause = min(2*pause, times.MaxPause)
-		current = p.restart(ctx)
+		if pause = min(2*pause, times.MaxPause); current != nil && current.isolated.Load() {
+			pause = times.FirstPause
+		}
+		current = p.restart()
 	}
 }
 
 // awaitEnd waits until the run ends, or the plugin is stopped, and cleans up after it. It reports whether the run was a
 // steady one. A run that did not start is nil.
-func (p *Plugin) awaitEnd(ctx context.Context, run *process) (steady bool) {
+func (p *Plugin) awaitEnd(run *process) (steady bool) {
 	if run == nil {
 		return false
 	}
 	select {
-	case <-ctx.Done():
+	case <-p.ctx.Done():
 		p.change(func() { p.current = nil })
 		run.Stop()
 	case <-run.Dead():
@@ -194,6 +213,10 @@ func (p *Plugin) awaitEnd(ctx context.Context, run *process) (steady bool) {
 
 // bury gives up a run whose process is dead. Nothing waits for it: if it was killed, it may never be gone.
 func (p *Plugin) bury(run *process) {
+	run.Lanes.Close()
+	if p.owner != nil {
+		p.owner.died(p)
+	}
 	p.change(func() {
 		p.current = nil
 		p.last = lane.Bound(run.ending().Error())
@@ -211,22 +234,22 @@ func (p *Plugin) bury(run *process) {
 }
 
 // pause waits before the next start, and logs why there is one.
-func (p *Plugin) pause(ctx context.Context, pause time.Duration) {
-	if ctx.Err() != nil {
+func (p *Plugin) pause(pause time.Duration) {
+	if p.ctx.Err() != nil {
 		return
 	}
 	next := time.Now().Add(pause)
 	p.change(func() { p.nextStart = next })
 	p.log.Warn().Str("error", p.Status().Error).Time("next_start", next).Msg("the plugin does not run: it is started again")
 	select {
-	case <-ctx.Done():
+	case <-p.ctx.Done():
 	case <-time.After(pause):
 	}
 	p.change(func() { p.nextStart = time.Time{} })
 }
 
 // awaitRoom waits until few enough killed processes of the plugin are left.
-func (p *Plugin) awaitRoom(ctx context.Context) {
+func (p *Plugin) awaitRoom() {
 	for {
 		p.mu.Lock()
 		full, changed := p.lingering >= maxLingering, p.changed
@@ -235,7 +258,7 @@ func (p *Plugin) awaitRoom(ctx context.Context) {
 			return
 		}
 		select {
-		case <-ctx.Done():
+		case <-p.ctx.Done():
 			return
 		case <-changed:
 		}
@@ -243,11 +266,16 @@ func (p *Plugin) awaitRoom(ctx context.Context) {
 }
 
 // restart starts the next run; nil if that failed.
-func (p *Plugin) restart(ctx context.Context) *process {
-	next, err := p.startProcess(ctx)
+func (p *Plugin) restart() *process {
+	p.change(func() { p.restarts++ })
+	return p.begin()
+}
+
+// begin starts a run; nil if that failed.
+func (p *Plugin) begin() *process {
+	next, err := p.startProcess(p.ctx)
 	p.change(func() {
 		p.current = next
-		p.restarts++
 		if err != nil {
 			p.last = lane.Bound(err.Error())
 		}
@@ -313,7 +341,7 @@ func (p *Plugin) Status() Status {
 	defer p.mu.Unlock()
 	s := Status{
 		Name: p.spec.Name, Version: p.manifest.GetVersion(), State: Starting,
-		NextStart: p.nextStart, Restarts: p.restarts, Lingering: p.lingering, Error: p.reason(),
+		NextStart: p.nextStart, Restarts: p.restarts, Lingering: p.lingering, Isolated: int(p.privates.Load()), Error: p.reason(),
 	}
 	switch {
 	case p.end != nil:
@@ -327,5 +355,9 @@ func (p *Plugin) Status() Status {
 }
 
 func (p *Plugin) startProcess(ctx context.Context) (*process, error) {
-	return startProcess(ctx, p.spec, p.binary, p.manifest, p.log, p.hclog)
+	run, err := startProcess(ctx, p.spec, p.binary, p.manifest, p.log, p.hclog)
+	if run != nil {
+		run.private = p.owner != nil
+	}
+	return run, err
 }

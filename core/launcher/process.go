@@ -33,7 +33,11 @@ type process struct {
 	health    time.Duration // see Times
 	answers   atomic.Uint64 // over gRPC
 	suspected atomic.Bool
-	silent    atomic.Bool // it was killed because it did not answer
+	silent    atomic.Bool  // it was killed because it did not answer
+	streams   atomic.Int32 // calls over gRPC
+	private   bool         // it serves one container alone
+	left      atomic.Bool  // that container's calls go to another process
+	isolated  atomic.Bool  // it is dead, and containers that had calls in it have left the others
 }
 
 // startProcess starts the plugin and makes sure that it is the one whose manifest was read.

@@ -182,7 +182,7 @@ func TestStop(t *testing.T) {
 			if s := p.Status(); s.State != "stopped" || s.PID != 0 {
 				t.Errorf("status %+v", s)
 			}
-			if err := p.NewSession(&wire.Container{}, "{}").Attach(t.Context()); err == nil {
+			if err := newSession(p, "", "{}").Attach(t.Context()); err == nil {
 				t.Error("it attaches a container")
 			}
 			p.Stop()
@@ -229,7 +229,7 @@ func TestRestartAfterReplacement(t *testing.T) {
 			s := p.Status()
 			return s.State == launcher.Running && s.Restarts > restarts
 		})
-		if err := p.NewSession(&wire.Container{Id: name}, `{"gate":"","refuse":"","attach":"","switch":""}`).Attach(t.Context()); err != nil {
+		if err := newSession(p, name, `{"gate":"","refuse":"","attach":"","switch":""}`).Attach(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if p.IsCurrent(spec, p.Manifest()) {
@@ -252,13 +252,13 @@ func manifestPath(t *testing.T, p *launcher.Plugin) string {
 func TestRefusedContainer(t *testing.T) {
 	t.Parallel()
 	p := start(t, "trial")
-	s := p.NewSession(&wire.Container{Id: "c"}, `{"gate":"","refuse":"`+strings.Repeat("no ", 10000)+`","attach":""}`)
+	s := newSession(p, "c", `{"gate":"","refuse":"`+strings.Repeat("no ", 10000)+`","attach":""}`)
 	defer s.Close()
 	err := s.Attach(t.Context())
 	if !errors.Is(err, launcher.ErrRefused) || len(err.Error()) > 2000 {
 		t.Errorf("got %v", err)
 	}
-	if err := p.NewSession(&wire.Container{Id: "c"}, `{"color":1}`).Attach(t.Context()); !errors.Is(err, launcher.ErrRefused) {
+	if err := newSession(p, "c", `{"color":1}`).Attach(t.Context()); !errors.Is(err, launcher.ErrRefused) {
 		t.Errorf("unknown settings: %v", err)
 	}
 }

@@ -29,6 +29,8 @@ type Session struct {
 	plugin    *Plugin
 	container *wire.Container
 	settings  string
+	counter   Counter
+	trouble   atomic.Pointer[trouble] // nil: none
 
 	mu   sync.Mutex
 	last *attempt
@@ -37,6 +39,7 @@ type Session struct {
 // attempt is one attempt to attach the container to one run of the plugin. It does not belong to a call: when a call
 // gives up, the others must still learn whether the plugin has the container.
 type attempt struct {
+	session *Session
 	process *process
 	id      uint64
 	err     error
@@ -63,9 +66,9 @@ func (a *attempt) failed() bool { return a.over() && a.err != nil }
 func (a *attempt) succeeded() bool { return a.over() && a.err == nil }
 
 // NewSession makes a session of the container, which Attach or the first notification attaches. settings is a JSON
-// object with every setting of the manifest.
-func (p *Plugin) NewSession(container *wire.Container, settings string) *Session {
-	return &Session{plugin: p, container: container, settings: settings}
+// object with every setting of the manifest. The counter is told of calls that Handle gives up.
+func (p *Plugin) NewSession(container *wire.Container, settings string, counter Counter) *Session {
+	return &Session{plugin: p, container: container, settings: settings, counter: counter}
 }
 
 // Attach attaches the container to the plugin. The error wraps ErrRefused if the plugin does not take it; after another
@@ -81,7 +84,7 @@ func (s *Session) Attach(ctx context.Context) error {
 // not seen the notification: ensure waits for the next one.
 func (s *Session) ensure(ctx context.Context) (*attempt, error) {
 	for {
-		current, err := s.plugin.running(ctx)
+		current, err := s.running(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -104,6 +107,20 @@ func (s *Session) ensure(ctx context.Context) (*attempt, error) {
 	}
 }
 
+// running returns the current process for the container. Which plugin has it can change while it is waited for.
+func (s *Session) running(ctx context.Context) (*process, error) {
+	for {
+		home, err := s.home()
+		if err != nil {
+			return nil, err
+		}
+		current, err := home.running(ctx)
+		if now, _ := s.home(); now == home {
+			return current, err
+		}
+	}
+}
+
 // attachTo returns the attempt to attach the container to this process: the last one, or a new one if that has failed
 // or was for another process. The channel is closed when the attempt is over; nil: it is.
 func (s *Session) attachTo(p *process) (*attempt, <-chan struct{}) {
@@ -111,7 +128,7 @@ func (s *Session) attachTo(p *process) (*attempt, <-chan struct{}) {
 	defer s.mu.Unlock()
 	if s.last == nil || s.last.process != p || s.last.failed() {
 		ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
-		s.last = &attempt{process: p, id: lastSession.Add(1), done: make(chan struct{}), cancel: cancel}
+		s.last = &attempt{session: s, process: p, id: lastSession.Add(1), done: make(chan struct{}), cancel: cancel}
 		go s.attach(ctx, s.last, s.last.done)
 	}
 	return s.last, s.last.done
@@ -130,6 +147,7 @@ func (s *Session) attach(ctx context.Context, a *attempt, done chan<- struct{}) 
 	}
 	close(done)
 	if err != nil {
+		s.checkDeath(a.process, a.err)
 		s.detach(a) // the plugin may have attached it all the same
 	}
 }
@@ -144,32 +162,45 @@ func (s *Session) finish(a *attempt) {
 
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response
 // carries. The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at
-// the latest; at once, if the plugin is down and not started again before the deadline. The error wraps lane.ErrDied,
-// ErrDown, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
+// the latest; at once, if the plugin is down and not started again before the deadline, or the container is quarantined.
+// The error wraps lane.ErrDied, ErrDown, ErrQuarantined, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's
+// cause, or says how the plugin failed.
 func (s *Session) Handle(
 	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int,
 ) (*wire.Response, *lane.Descriptor, error) {
+	if err := s.check(); err != nil {
+		return nil, nil, err
+	}
 	a := s.ready()
 	if a == nil {
-		return s.handleByStream(ctx, &d.Notification, caller, timeout)
+		return s.handleByStream(ctx, d, caller, timeout)
 	}
 	l := a.process.Lanes.Take(cpu)
 	if l == nil {
-		return s.handleByStream(ctx, &d.Notification, caller, timeout)
+		return s.handleByStream(ctx, d, caller, timeout)
 	}
+	l.Keeper = a
 	d.Notification.Session = a.id
 	response, added, err := l.Handle(ctx, d, caller, time.Now().Add(timeout))
 	if meansSilence(err) {
 		a.process.suspect()
 	}
+	s.checkDeath(a.process, err)
 	return response, added, err
+}
+
+// checkDeath has the container blamed if the process has died, or seems to have, with what ended so.
+func (s *Session) checkDeath(p *process, err error) {
+	if err != nil && (errors.Is(err, lane.ErrDied) || p.IsDead()) {
+		s.blame(p)
+	}
 }
 
 // ready returns the attempt that attached the container, if there is one and its process lives.
 func (s *Session) ready() *attempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil || !s.last.succeeded() || s.last.process.IsDead() {
+	if s.last == nil || !s.last.succeeded() || s.last.process.IsDead() || s.last.process.left.Load() {
 		return nil
 	}
 	return s.last
@@ -177,7 +208,7 @@ func (s *Session) ready() *attempt {
 
 // handleByStream is for a plugin without lanes, and for a container that must be attached first.
 func (s *Session) handleByStream(
-	ctx context.Context, n *wire.Notification, caller lane.Caller, timeout time.Duration,
+	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration,
 ) (*wire.Response, *lane.Descriptor, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -188,13 +219,21 @@ func (s *Session) handleByStream(
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Session = a.id
-	response, added, err := lane.OverStream(ctx, a.process.RPC, n, caller, a.process.Descriptor)
+	d.Notification.Session = a.id
+	a.process.streams.Add(1)
+	defer a.process.streams.Add(-1)
+	stream := lane.Stream{Plugin: a.process.RPC, Pool: &a.process.Lanes, Take: a.process.Descriptor}
+	response, added, err := stream.Handle(ctx, d, caller)
 	a.process.learn(ctx, err)
-	if err != nil {
-		return nil, nil, classify(ctx, a.process, err)
+	if err == nil {
+		return response, added, nil
 	}
-	return response, added, nil
+	err = classify(ctx, a.process, err)
+	if errors.Is(err, context.DeadlineExceeded) {
+		go s.keepStream(a.process)
+	}
+	s.checkDeath(a.process, err)
+	return nil, nil, err
 }
 
 // classify turns what a call returned into one of Handle's errors. A plugin's death shows as a broken connection before
@@ -219,6 +258,14 @@ func classify(ctx context.Context, p *process, err error) error {
 
 // Close detaches the container, when none of its calls is being handled.
 func (s *Session) Close() {
+	s.detachLast()
+	if t := s.trouble.Load(); t != nil {
+		t.close()
+	}
+}
+
+// detachLast detaches the container from the process that it is attached to, if there is one.
+func (s *Session) detachLast() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.last == nil {

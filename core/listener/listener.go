@@ -128,6 +128,16 @@ func (l *Listener) Close() {
 	l.Release()
 }
 
+// Cut closes the listener although others hold it, who find from then on that nobody waits. A thread of theirs may hang
+// for ever, and so would the callers.
+func (l *Listener) Cut() {
+	l.Hold()
+	defer l.Release()
+	l.Close()
+	// The number stays taken as long as somebody may use it: by the eventfd, which has none of a listener's requests.
+	unix.Dup3(l.poller.wake, int(l.FD), unix.O_CLOEXEC)
+}
+
 func (p *Poller) forget(l *Listener) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -28,7 +28,7 @@ func echo() {
 			os.Exit(0)
 		}
 		response := &wire.Response{Kind: &wire.Response_Continue{Continue: true}}
-		if err := end.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: response}}, -1); err != nil {
+		if err := end.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: response}}); err != nil {
 			os.Exit(1)
 		}
 	}
@@ -57,7 +57,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		Id: 1 << 60, Session: 1, Syscall: "getppid", Arch: 0xc000003e, Nr: 110, Args: make([]uint64, 6), Tid: 1000}}}
 	var answer wire.PluginMessage
 	for b.Loop() {
-		if err := end.Send(n, -1); err != nil {
+		if err := end.Send(n); err != nil {
 			b.Fatal(err)
 		}
 		answer.Reset()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -18,13 +19,16 @@ var (
 // Caller is the broker's side of the notification that a plugin has: its answers to the plugin's questions.
 type Caller interface {
 	ReadMemory(question *wire.ReadMemory) *wire.Memory
+	// Capture captures what is asked for. The set is closed when it has been sent.
+	Capture(question *wire.Capture) *capture.Set
 	Valid() bool
 }
 
 // Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs
 // memory of its own: what Handle returns is valid until then.
 type Dialogue struct {
-	Notification wire.Notification // what the broker says; the session and what goes with a pidfd are put in by Handle
+	Notification wire.Notification // what the broker says; the session is put in by Handle
+	Captured     capture.Set       // what goes with the notification; it is the caller's of Handle to close
 
 	first    wire.BrokerMessage
 	payload  wire.BrokerMessage_Notification
@@ -36,6 +40,7 @@ type Dialogue struct {
 // opening is the message with the notification.
 func (d *Dialogue) opening() *wire.BrokerMessage {
 	d.payload.Notification, d.first.Message = &d.Notification, &d.payload
+	d.Notification.Captured = &d.Captured.Captured
 	return &d.first
 }
 
@@ -61,6 +66,23 @@ func (d *Descriptor) FD() int { return d.fd }
 
 // Close closes it.
 func (d *Descriptor) Close() { unix.Close(d.fd) }
+
+// reply answers a plugin's question. The set, which may be nil, goes with the answer.
+func reply(question *wire.PluginMessage, caller Caller) (*wire.BrokerMessage, *capture.Set, error) {
+	switch q := question.GetMessage().(type) {
+	case *wire.PluginMessage_Capture:
+		set := caller.Capture(q.Capture)
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Captured{Captured: &set.Captured}}, set, nil
+	case *wire.PluginMessage_ReadMemory:
+		memory := &wire.BrokerMessage_Memory{Memory: caller.ReadMemory(q.ReadMemory)}
+		return &wire.BrokerMessage{Message: memory}, nil, nil
+	case *wire.PluginMessage_CheckValid:
+		validity := &wire.Validity{Valid: caller.Valid()}
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: validity}}, nil, nil
+	default:
+		return nil, nil, errors.New("the plugin sent an unknown message")
+	}
+}
 
 // maxText bounds what a plugin can have logged of one failure, in bytes.
 const maxText = 1024

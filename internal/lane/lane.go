@@ -22,6 +22,8 @@ const (
 	maxPacket = 16 << 10
 	// headerSize is that of a message's length before it.
 	headerSize = 4
+	// maxDescriptors bounds those of a message.
+	maxDescriptors = 64
 )
 
 // ErrBroken means that the peer does not keep to the format. The lane is of no more use.
@@ -35,12 +37,12 @@ type End struct {
 
 	in    []byte // of a message that has begun to come
 	total int    // its size; 0: none has
-	fdIn  int    // the descriptor that came with it, or -1
+	fdsIn []int  // the descriptors that came with it
 }
 
 // New makes an end of a socket, which it takes over.
 func New(fd int) *End {
-	return &End{socket: linux.NewSocket(fd, 1), packet: make([]byte, maxPacket), fdIn: -1}
+	return &End{socket: linux.NewSocket(fd, maxDescriptors), packet: make([]byte, maxPacket)}
 }
 
 // Pair makes both ends' sockets, close-on-exec.
@@ -60,8 +62,8 @@ func (e *End) Shutdown() { e.socket.Shutdown(unix.SHUT_RDWR) }
 
 // Close closes the socket. A second call does nothing.
 func (e *End) Close() {
-	linux.CloseAll(e.fdIn)
-	e.fdIn = -1
+	linux.CloseAll(e.fdsIn...)
+	e.fdsIn = nil
 	e.socket.Close()
 }
 
@@ -73,18 +75,14 @@ type Message interface {
 	UnmarshalVT([]byte) error
 }
 
-// Send sends a message, with the descriptor fd unless that is negative. After an error the lane is of no more use.
-func (e *End) Send(m Message, fd int) error {
+// Send sends a message with descriptors, which stay open here. After an error the lane is of no more use.
+func (e *End) Send(m Message, fds ...int) error {
 	size := m.SizeVT()
 	e.out = slices.Grow(e.out[:0], headerSize+size)
 	out := e.out[:headerSize+size]
 	binary.LittleEndian.PutUint32(out, uint32(size))
 	if _, err := m.MarshalToSizedBufferVT(out[headerSize:]); err != nil {
 		return fmt.Errorf("%w: %w", ErrBroken, err)
-	}
-	var fds []int
-	if fd >= 0 {
-		fds = []int{fd}
 	}
 	for len(out) > 0 {
 		packet := out[:min(len(out), maxPacket)]
@@ -106,23 +104,23 @@ func sendError(err error) error {
 	return err
 }
 
-// Receive receives a message, into an empty one, and the descriptor that came with it, close-on-exec, or -1. The error
-// is io.EOF when the peer has closed, os.ErrDeadlineExceeded after the timeout: then Receive may be called again, and
-// misses nothing.
-func (e *End) Receive(m Message) (fd int, err error) {
+// Receive receives a message, into an empty one, and the descriptors that came with it, close-on-exec: they are the
+// caller's to close, and the slice is good until the next call. The error is io.EOF when the peer has closed,
+// os.ErrDeadlineExceeded after the timeout: then Receive may be called again, and misses nothing.
+func (e *End) Receive(m Message) (fds []int, err error) {
 	for e.total == 0 || len(e.in) < e.total {
 		if err := e.receivePacket(); err != nil {
-			return -1, err
+			return nil, err
 		}
 	}
-	fd = e.fdIn
+	fds = e.fdsIn
 	message := e.in[headerSize:]
-	e.total, e.fdIn, e.in = 0, -1, e.in[:0]
+	e.total, e.fdsIn, e.in = 0, e.fdsIn[:0], e.in[:0]
 	if err := m.UnmarshalVT(message); err != nil {
-		linux.CloseAll(fd)
-		return -1, fmt.Errorf("%w: %w", ErrBroken, err)
+		linux.CloseAll(fds...)
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
-	return fd, nil
+	return fds, nil
 }
 
 // receivePacket takes one packet of a message.
@@ -138,9 +136,7 @@ func (e *End) receivePacket() error {
 			return fmt.Errorf("%w: a descriptor in the middle of a message", ErrBroken)
 		}
 	} else {
-		if len(fds) > 0 {
-			e.fdIn = fds[0]
-		}
+		e.fdsIn = append(e.fdsIn[:0], fds...)
 		if n < headerSize {
 			return fmt.Errorf("%w: a message of %d bytes", ErrBroken, n)
 		}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
@@ -28,16 +29,30 @@ const (
 // Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
 type Pool struct {
 	received atomic.Uint64 // messages
+	closed   atomic.Bool
 
-	mu      sync.Mutex
-	control *End    // nil: the plugin takes no lanes
-	idle    []*Lane // the last used last
-	count   int
-	last    uint64 // number
+	mu       sync.Mutex
+	control  *End                  // nil: there is none, or the plugin does not listen to it
+	accepted bool                  // the plugin takes lanes
+	idle     []*Lane               // the last used last
+	kept     map[*os.File]struct{} // ends of lanes whose calls were given up
+	count    int
+	last     uint64 // number of a lane, or of a message with descriptors
 }
+
+// Keeper is told of calls that are given up while a thread of the plugin may still be at them.
+type Keeper interface {
+	// Keep is called with the deadline of such a call. back is called when the plugin's thread has come back, or its
+	// process is dead.
+	Keep(deadline time.Time) (back func())
+}
+
+// errPanic is how a call ends that does not return.
+var errPanic = errors.New("a panic")
 
 // Lane is the broker's end of one lane, while a call has it.
 type Lane struct {
+	Keeper Keeper // of the call that Handle is about to carry; may be nil
 	*End
 	pool   *Pool
 	number uint64
@@ -54,7 +69,7 @@ func (p *Pool) Take(cpu int) *Lane {
 			return l
 		}
 	}
-	if p.control == nil || p.count >= maxLanes {
+	if !p.accepted || p.control == nil || p.count >= maxLanes {
 		return nil
 	}
 	l, err := p.open(cpu)
@@ -85,6 +100,13 @@ func (p *Pool) open(cpu int) (*Lane, error) {
 	return l, nil
 }
 
+// Busy returns how many lanes have calls, those that were given up included.
+func (p *Pool) Busy() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count - len(p.idle)
+}
+
 // Received returns how many messages have come from the plugin.
 func (p *Pool) Received() uint64 { return p.received.Load() }
 
@@ -101,21 +123,81 @@ func (l *Lane) put() {
 	}
 }
 
-// abandon closes a lane whose call is not over, and tells the plugin so.
-func (l *Lane) abandon() {
-	l.Close()
-	p := l.pool
+// abandon gives up a lane whose call is not over, and tells the plugin so. The lane counts until the plugin has closed its
+// end, as its thread does when it comes back.
+func (l *Lane) abandon(deadline time.Time, dead bool) {
+	l.pool.cancel(l.number)
+	l.socket.Shutdown(unix.SHUT_WR) // the thread is not answered any more
+	end, err := l.takeEnd()
+	if err != nil || dead || l.Keeper == nil {
+		end.Close()
+		l.pool.forget()
+		return
+	}
+	back := l.Keeper.Keep(deadline)
+	l.pool.keep(end)
+	go func() {
+		io.Copy(io.Discard, end)
+		l.pool.unkeep(end)
+		back()
+	}()
+}
+
+// takeEnd takes the socket from the lane, which is closed, so that waiting for the other end needs no thread.
+func (l *Lane) takeEnd() (*os.File, error) {
+	defer l.Close()
+	fd, err := unix.FcntlInt(uintptr(l.socket.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "lane"), nil
+}
+
+// keep has Close close the end of a lane that was given up.
+func (p *Pool) keep(end *os.File) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed.Load() {
+		end.Close()
+	}
+	if p.kept == nil {
+		p.kept = map[*os.File]struct{}{}
+	}
+	p.kept[end] = struct{}{}
+}
+
+// unkeep counts out a lane that was given up.
+func (p *Pool) unkeep(end *os.File) {
+	end.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.kept, end)
+	p.count--
+}
+
+// forget counts a lane out.
+func (p *Pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count--
+}
+
+// cancel tells the plugin that nobody waits for what the lane has.
+func (p *Pool) cancel(number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.control != nil {
-		p.say(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: l.number}}, -1)
+		p.say(&wire.LaneControl{Control: &wire.LaneControl_Cancel{Cancel: number}})
 	}
 }
 
 // say tells the plugin something. One that does not listen gets no more lanes.
-func (p *Pool) say(message *wire.LaneControl, fd int) error {
-	err := p.control.Send(message, fd)
+func (p *Pool) say(message *wire.LaneControl, fds ...int) error {
+	err := p.control.Send(message, fds...)
 	if err != nil {
 		p.control.Close()
 		p.control = nil
@@ -123,16 +205,36 @@ func (p *Pool) say(message *wire.LaneControl, fd int) error {
 	return err
 }
 
-// Accept says that the plugin takes lanes, which are opened on this socket.
-func (p *Pool) Accept(control *End) error {
+// bring brings the plugin descriptors for what a stream says, and returns the number that it names them by there.
+func (p *Pool) bring(fds []int) (number uint64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.control == nil {
+		return 0, errors.New("the plugin does not receive descriptors, see LaneControl in plugin.proto")
+	}
+	p.last++
+	return p.last, p.say(&wire.LaneControl{Control: &wire.LaneControl_Descriptors{Descriptors: p.last}}, fds...)
+}
+
+// Control takes over the socket on which lanes are opened, and by which descriptors come for streams.
+func (p *Pool) Control(control *End) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.control = control
 	return control.SetTimeouts(0, sendTimeout)
 }
 
-// Close ends the lanes that no call has, and opens no more.
+// Accept says that the plugin takes lanes.
+func (p *Pool) Accept() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.accepted = true
+}
+
+// Close ends the lanes that no call has, and those whose calls were given up, and opens no more. The calls on the others
+// fail with ErrDied. The plugin's process is dead, but if a thread of it hangs in the kernel, all of its sockets stay open.
 func (p *Pool) Close() {
+	p.closed.Store(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.idle {
@@ -140,6 +242,9 @@ func (p *Pool) Close() {
 	}
 	p.count -= len(p.idle)
 	p.idle = nil
+	for end := range p.kept {
+		end.Close()
+	}
 	if p.control != nil {
 		p.control.Close()
 		p.control = nil
@@ -150,9 +255,14 @@ func (p *Pool) Close() {
 // an ADDFD response carries. The thread waits for the plugin, and looks now and then whether that is of any use. The
 // error wraps ErrDied, ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
 func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.Response, *Descriptor, error) {
+	err := errPanic
+	defer func() {
+		if err != nil {
+			l.abandon(deadline, errors.Is(err, ErrDied))
+		}
+	}()
 	answer, added, err := l.converse(ctx, d, caller, deadline)
 	if err != nil {
-		l.abandon()
 		return nil, nil, err
 	}
 	l.put()
@@ -170,51 +280,73 @@ func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline 
 func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
 	n := &d.Notification
 	n.TimeoutNs = uint64(max(time.Until(deadline), 0))
-	next := d.opening()
+	next, set := d.opening(), &d.Captured
 	for {
-		if err := l.Send(next, -1); err != nil {
+		err := l.sendSet(next, set)
+		if set != nil && set != &d.Captured {
+			set.Close()
+		}
+		if err != nil {
 			return nil, nil, laneError(err)
 		}
 		message := d.blank()
-		fd, err := l.await(ctx, message, caller, deadline)
+		fds, err := l.await(ctx, message, caller, deadline)
 		if err != nil {
 			return nil, nil, err
 		}
-		if message.GetId() != n.GetId() {
-			linux.CloseAll(fd)
-			return nil, nil, errors.New("the plugin answered another notification than it has, or twice")
-		}
-		if message.GetResponse() != nil && message.GetResponse().GetKind() == nil {
-			linux.CloseAll(fd)
-			return nil, nil, errors.New("the plugin sent an unknown message, or an empty answer")
-		}
-		if message.GetResponse() != nil || message.GetFailure() != nil {
-			added, err := takeAdded(message.GetResponse(), fd)
+		over, err := checkMessage(message, n.GetId())
+		if over && err == nil {
+			added, err := takeAdded(message.GetResponse(), fds)
 			return message, added, err
 		}
-		linux.CloseAll(fd)
-		if next, err = reply(message, caller); err != nil {
+		linux.CloseAll(fds...)
+		if err != nil {
+			return nil, nil, err
+		}
+		if next, set, err = reply(message, caller); err != nil {
 			return nil, nil, err
 		}
 	}
 }
 
+// sendSet sends a message with the descriptors of a set, which may be nil.
+func (l *Lane) sendSet(message *wire.BrokerMessage, set *capture.Set) error {
+	if set == nil {
+		return l.Send(message)
+	}
+	return l.Send(message, set.Descriptors...)
+}
+
+// checkMessage reports whether a message is the plugin's last one for the notification.
+func checkMessage(message *wire.PluginMessage, id uint64) (over bool, err error) {
+	switch response := message.GetResponse(); {
+	case message.GetId() != id:
+		return false, errors.New("the plugin answered another notification than it has, or twice")
+	case response != nil && response.GetKind() == nil:
+		return false, errors.New("the plugin sent an unknown message, or an empty answer")
+	default:
+		return response != nil || message.GetFailure() != nil, nil
+	}
+}
+
 // await receives the plugin's next message.
-func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Caller, deadline time.Time) (int, error) {
+func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Caller, deadline time.Time) (fds []int, err error) {
 	for {
-		fd, err := l.Receive(message)
+		fds, err := l.Receive(message)
 		switch {
 		case err == nil:
 			l.pool.received.Add(1)
-			return fd, nil
+			return fds, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return -1, laneError(err)
+			return nil, laneError(err)
+		case l.pool.closed.Load():
+			return nil, ErrDied
 		case ctx.Err() != nil:
-			return -1, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case !caller.Valid():
-			return -1, ErrGone
+			return nil, ErrGone
 		case time.Now().After(deadline):
-			return -1, context.DeadlineExceeded
+			return nil, context.DeadlineExceeded
 		}
 	}
 }
@@ -228,13 +360,17 @@ func laneError(err error) error {
 }
 
 // takeAdded makes sure that the descriptor is there with the one response that has it, and only with that.
-func takeAdded(response *wire.Response, fd int) (*Descriptor, error) {
-	if wanted := response.GetAddFd() != nil; wanted != (fd >= 0) {
-		linux.CloseAll(fd)
+func takeAdded(response *wire.Response, fds []int) (*Descriptor, error) {
+	wanted := 0
+	if response.GetAddFd() != nil {
+		wanted = 1
+	}
+	if len(fds) != wanted {
+		linux.CloseAll(fds...)
 		return nil, errors.New("the plugin sent a descriptor without an answer that needs it, or such an answer without one")
 	}
-	if fd < 0 {
+	if wanted == 0 {
 		return nil, nil
 	}
-	return &Descriptor{fd}, nil
+	return &Descriptor{fds[0]}, nil
 }

@@ -3,12 +3,15 @@ package lane
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +25,11 @@ func (c *quietCaller) Valid() bool { return !c.gone }
 func (c *quietCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	return &wire.Memory{Data: make([]byte, question.GetLength())}
 }
+func (c *quietCaller) Capture(question *wire.Capture) *capture.Set {
+	set := &capture.Set{}
+	set.Asked(os.Getpid(), question.GetWants())
+	return set
+}
 
 // laneTo makes lanes whose plugin is the function, which gets the notification and the plugin's end.
 func laneTo(t *testing.T, plugin func(n *wire.Notification, end *End)) *Pool {
@@ -31,21 +39,22 @@ func laneTo(t *testing.T, plugin func(n *wire.Notification, end *End)) *Pool {
 		t.Fatal(err)
 	}
 	ls := &Pool{}
-	if err := ls.Accept(New(ours)); err != nil {
+	if err := ls.Control(New(ours)); err != nil {
 		t.Fatal(err)
 	}
+	ls.Accept()
 	control := New(theirs)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		for {
 			var message wire.LaneControl
-			fd, err := control.Receive(&message)
+			fds, err := control.Receive(&message)
 			if err != nil {
 				return
 			}
 			if message.GetOpen() != nil {
-				go playPlugin(t, New(fd), plugin)
+				go playPlugin(t, New(fds[0]), plugin)
 			}
 		}
 	}()
@@ -61,14 +70,14 @@ func playPlugin(t *testing.T, end *End, plugin func(n *wire.Notification, end *E
 	defer end.Close()
 	for {
 		var message wire.BrokerMessage
-		fd, err := end.Receive(&message)
+		fds, err := end.Receive(&message)
 		if err != nil || message.GetNotification() == nil {
 			return
 		}
 		plugin(message.GetNotification(), end)
-		if fd >= 0 {
+		if len(fds) > 0 {
 			t.Error("a notification came with a descriptor")
-			unix.Close(fd)
+			linux.CloseAll(fds...)
 		}
 	}
 }
@@ -103,7 +112,7 @@ func call(
 }
 
 func TestLaneGoesOn(t *testing.T) {
-	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7), -1) })
+	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7)) })
 	for id := range uint64(10) {
 		got, _, err := call(t, ls, t.Context(), id, &quietCaller{}, time.Minute)
 		if err != nil || got.GetValue() != 7 {
@@ -122,18 +131,18 @@ func TestLaneOfBadPlugin(t *testing.T) {
 		plugin func(n *wire.Notification, end *End)
 		want   string
 	}{
-		"another's id":         {func(n *wire.Notification, end *End) { end.Send(response(n.GetId()+1, 1), -1) }, "another notification"},
+		"another's id":         {func(n *wire.Notification, end *End) { end.Send(response(n.GetId()+1, 1)) }, "another notification"},
 		"closes":               {func(_ *wire.Notification, end *End) { end.Shutdown() }, "died, or has closed its lane"},
-		"garbage":              {func(_ *wire.Notification, end *End) { end.Send(&wire.Memory{Data: []byte{0xff}}, -1) }, ""},
-		"neither end nor ask":  {func(n *wire.Notification, end *End) { end.Send(&wire.PluginMessage{Id: n.GetId()}, -1) }, "unknown message"},
-		"AddFD without it":     {func(n *wire.Notification, end *End) { end.Send(addFD(n.GetId()), -1) }, "descriptor"},
+		"garbage":              {func(_ *wire.Notification, end *End) { end.Send(&wire.Memory{Data: []byte{0xff}}) }, ""},
+		"neither end nor ask":  {func(n *wire.Notification, end *End) { end.Send(&wire.PluginMessage{Id: n.GetId()}) }, "unknown message"},
+		"AddFD without it":     {func(n *wire.Notification, end *End) { end.Send(addFD(n.GetId())) }, "descriptor"},
 		"descriptor with none": {func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 1), stdin) }, "descriptor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var good atomic.Bool
 			ls := laneTo(t, func(n *wire.Notification, end *End) {
 				if good.Load() {
-					end.Send(response(n.GetId(), 7), -1)
+					end.Send(response(n.GetId(), 7))
 					return
 				}
 				test.plugin(n, end)
@@ -156,8 +165,8 @@ func TestLaneOfBadPlugin(t *testing.T) {
 // Of a plugin that answers twice the second answer reaches no other call.
 func TestLaneAnsweredTwice(t *testing.T) {
 	ls := laneTo(t, func(n *wire.Notification, end *End) {
-		end.Send(response(n.GetId(), 1), -1)
-		end.Send(response(n.GetId(), 2), -1)
+		end.Send(response(n.GetId(), 1))
+		end.Send(response(n.GetId(), 2))
 	})
 	if got, _, err := call(t, ls, t.Context(), 1, &quietCaller{}, time.Minute); err != nil || got.GetValue() != 1 {
 		t.Errorf("got %v, %v", got, err)
@@ -225,7 +234,7 @@ func TestNoLanes(t *testing.T) {
 
 // A lane stays on its processor, and the ones that are not used any more go.
 func TestLanesOfProcessors(t *testing.T) {
-	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7), -1) })
+	ls := laneTo(t, func(n *wire.Notification, end *End) { end.Send(response(n.GetId(), 7)) })
 	first := ls.Take(0)
 	first.put()
 	if again := ls.Take(0); again != first {
@@ -246,4 +255,74 @@ func TestLanesOfProcessors(t *testing.T) {
 	if ls.Take(0) == first {
 		t.Error("the lane that was not used for longest is still there")
 	}
+}
+
+// keeper tells the test what it is told.
+type keeper struct{ kept, back chan time.Time }
+
+func newKeeper() *keeper { return &keeper{make(chan time.Time, 1), make(chan time.Time, 1)} }
+
+func (k *keeper) Keep(deadline time.Time) (back func()) {
+	k.kept <- deadline
+	return func() { k.back <- deadline }
+}
+
+// A lane whose call is given up counts until the plugin's thread is back, which gets no answer to what it asks.
+func TestKeep(t *testing.T) {
+	asked, release := make(chan error, 1), make(chan struct{})
+	ls := laneTo(t, func(n *wire.Notification, end *End) {
+		<-release
+		question := &wire.PluginMessage{Id: n.GetId(), Message: &wire.PluginMessage_CheckValid{CheckValid: &wire.CheckValid{}}}
+		end.Send(question, int(os.Stdin.Fd()))
+		_, err := end.Receive(&wire.BrokerMessage{})
+		end.Send(addFD(n.GetId()), int(os.Stdin.Fd()))
+		asked <- err
+	})
+	k, deadline := newKeeper(), time.Now()
+	l := ls.Take(0)
+	l.Keeper = k
+	if _, _, err := l.Handle(t.Context(), dialogue(1), &quietCaller{}, deadline); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if got := <-k.kept; !got.Equal(deadline) || ls.Busy() != 1 {
+		t.Errorf("kept beyond %v, %d lanes: want %v, 1", got, ls.Busy(), deadline)
+	}
+	select {
+	case <-k.back:
+		t.Error("the thread is back before it is")
+	case <-time.After(2 * goneInterval):
+	}
+	close(release)
+	<-k.back
+	if err := <-asked; !errors.Is(err, io.EOF) {
+		t.Errorf("the plugin's question: %v", err)
+	}
+	if ls.Busy() != 0 {
+		t.Errorf("%d lanes", ls.Busy())
+	}
+}
+
+// The calls of a plugin that dies are over, also if a thread of it keeps the sockets open, and those that were given up.
+func TestDeadPluginKeepsSocket(t *testing.T) {
+	release := make(chan struct{})
+	ls := laneTo(t, func(n *wire.Notification, end *End) { <-release })
+	k := newKeeper()
+	for _, test := range []struct {
+		timeout time.Duration
+		want    error
+	}{{0, context.DeadlineExceeded}, {time.Minute, ErrDied}} {
+		l := ls.Take(0)
+		l.Keeper = k
+		if test.timeout > 0 {
+			time.AfterFunc(goneInterval/2, ls.Close)
+		}
+		if _, _, err := l.Handle(t.Context(), dialogue(1), &quietCaller{}, time.Now().Add(test.timeout)); !errors.Is(err, test.want) {
+			t.Errorf("got %v, want %v", err, test.want)
+		}
+	}
+	<-k.back
+	if len(k.kept) != 1 || ls.Busy() != 0 {
+		t.Errorf("kept %d, %d lanes", len(k.kept), ls.Busy())
+	}
+	close(release)
 }

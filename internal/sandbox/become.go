@@ -35,7 +35,6 @@ type restrictions struct {
 	Syscalls     []string // that it declares
 	Host         []string // paths of the host that it sees
 	HostPIDs     bool     // it has no pid namespace of its own
-	Isolated     bool     // it has a mount namespace, and a root, of its own
 	Joins        []string // files of cgroups of version 1
 	Memory       uint64   // RLIMIT_DATA; 0: as it is
 	Tasks        uint64   // RLIMIT_NPROC
@@ -68,10 +67,8 @@ func becomePlugin(text string) error {
 	if err := beKilledEarlier(); err != nil {
 		return err
 	}
-	if r.Isolated {
-		if err := r.enterRoot(); err != nil {
-			return err
-		}
+	if err := r.enterRoot(); err != nil {
+		return err
 	}
 	binary, err := r.setLimits()
 	if err != nil {

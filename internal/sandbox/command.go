@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/intercede/intercede/internal/pause"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,17 +31,14 @@ func command(ctx context.Context, r restrictions, binary *os.File) (*exec.Cmd, e
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{sandboxName, string(text)}
-	cmd.Env = []string{
+	cmd.Env = append([]string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
 		fmt.Sprintf("GOMAXPROCS=%d", runtime.GOMAXPROCS(0)), // it does not see the limit that its cgroups have
-	}
+	}, pause.Environment()...)
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{binary}
 	// No network, and none of the abstract sockets, System V objects and names of the host.
-	flags := uintptr(unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
-	if r.Isolated {
-		flags |= unix.CLONE_NEWNS
-	}
+	flags := uintptr(unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS)
 	if !r.HostPIDs {
 		flags |= unix.CLONE_NEWPID
 	}

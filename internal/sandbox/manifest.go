@@ -28,7 +28,7 @@ func PrintManifest(ctx context.Context, name, path string, binary *os.File) ([]b
 		return nil, err
 	}
 	defer clone.Close()
-	r := restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name), Isolated: true, Tasks: maxThreads}
+	r := restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name), Tasks: maxThreads}
 	cmd, err := command(ctx, r, clone)
 	if err != nil {
 		return nil, err

@@ -54,14 +54,11 @@ type Process struct {
 	// Weaker says what does not confine the process as elsewhere, since this host lacks it.
 	Weaker []string
 
-	client    *plugin.Client
-	pidfd     *os.File // of the very process that was started
-	sockets   *os.File // a mount that is the folder of the plugin's socket
-	socketDir string
-	address   string // of its socket; empty until it is known to be in that folder
-	cgroups   *cgroups
-
-	lanesControl *lane.End
+	client  *plugin.Client
+	pidfd   *os.File // of the very process that was started
+	sockets *os.File // a mount that is the folder of the plugin's socket
+	address string   // of its socket; empty until it is known to be in that folder
+	cgroups *cgroups
 
 	gone     chan struct{} // closed when the process is gone
 	cleaned  chan struct{} // closed when its cgroups are gone too
@@ -135,7 +132,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		return err
 	}
 	p.cgroups.enterV2(cmd.SysProcAttr)
-	if err := p.makeSocketDir(r.ID, spec.Uses != nil); err != nil {
+	if err := p.makeSocketDir(r.ID); err != nil {
 		return err
 	}
 	pidfd := -1
@@ -146,13 +143,15 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	}
 	lanesFile := os.NewFile(uintptr(theirs), "lanes")
 	defer lanesFile.Close()
-	p.lanesControl = lane.New(control)
+	if err := p.Lanes.Control(lane.New(control)); err != nil {
+		return err
+	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, lifeline, lanesFile, p.sockets)
 	cmd.Env = append(append(cmd.Env, spec.Env...),
 		fmt.Sprintf("%s=%d", wire.LanesEnv, lanesFD),
 		fmt.Sprintf("%s=%d", wire.LifelineEnv, lifelineFD),
-		fmt.Sprintf("%s=%s", plugin.EnvUnixSocketDir, p.socketDir),
-		"TMPDIR="+p.socketDir)
+		fmt.Sprintf("%s=%s", plugin.EnvUnixSocketDir, socketDir),
+		"TMPDIR="+socketDir)
 	var words lastWords
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake,
@@ -177,8 +176,8 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	if err != nil {
 		return p.startError(ctx, spec.Path, &words, err)
 	}
-	if address.Network() != "unix" || filepath.Dir(address.String()) != p.socketDir {
-		return fmt.Errorf("%s: serves on %s %q: want a socket in its own folder, %s", spec.Path, address.Network(), address, p.socketDir)
+	if address.Network() != "unix" || filepath.Dir(address.String()) != socketDir {
+		return fmt.Errorf("%s: serves on %s %q: want a socket in its own folder, %s", spec.Path, address.Network(), address, socketDir)
 	}
 	p.address = address.String()
 	protocol, err := p.client.Client()
@@ -209,7 +208,7 @@ func logOnce(log hclog.Logger, weaker []string) {
 
 // restrict makes the cgroups of the process, and says what else it may be.
 func (p *Process) restrict(spec Plugin) (restrictions, error) {
-	uses, limits := usesOf(spec), spec.Limits.orDefault()
+	uses, limits := spec.Uses, spec.Limits.orDefault()
 	devices, err := device.ParseRules(uses.GetDevices())
 	if err != nil {
 		return restrictions{}, err
@@ -221,7 +220,7 @@ func (p *Process) restrict(spec Plugin) (restrictions, error) {
 	logOnce(spec.Log, p.Weaker)
 	r := restrictions{
 		Name: spec.Path, ID: UserID(spec.Name), Capabilities: spec.Capabilities, Syscalls: uses.GetSyscalls(), Host: uses.GetHost(),
-		HostPIDs: uses.GetHostPids(), Isolated: spec.Uses != nil, Served: true, Joins: p.cgroups.joined(), Tasks: maxThreads,
+		HostPIDs: uses.GetHostPids(), Served: true, Joins: p.cgroups.joined(), Tasks: maxThreads,
 	}
 	if p.cgroups.tasksFree != nil {
 		r.Tasks = uint64(limits.Tasks)
@@ -251,7 +250,7 @@ func (p *Process) OpenLanes(ctx context.Context) error {
 		return fmt.Errorf("lanes of the plugin: %w", err)
 	}
 	if answer.GetAccepted() {
-		return p.Lanes.Accept(p.lanesControl)
+		p.Lanes.Accept()
 	}
 	return nil
 }
@@ -276,15 +275,11 @@ func (p *Process) dial(ctx context.Context, _ string) (net.Conn, error) {
 
 // makeSocketDir makes the folder of the plugin's socket, which nobody but the plugin and root may enter. It is a small
 // filesystem of its own, so that the plugin can fill no other, and the plugin alone has it mounted.
-func (p *Process) makeSocketDir(id int, isolated bool) (err error) {
-	if isolated {
-		p.socketDir = socketDir
-		p.sockets, err = linux.NewMount("tmpfs", map[string]string{
-			"source": "intercede", "mode": "0700", "uid": strconv.Itoa(id), "gid": strconv.Itoa(id), "size": "1m", "nr_inodes": "64",
-		}, closedMount)
-		return err
-	}
-	return p.makeHostSocketDir(id)
+func (p *Process) makeSocketDir(id int) (err error) {
+	p.sockets, err = linux.NewMount("tmpfs", map[string]string{
+		"source": "intercede", "mode": "0700", "uid": strconv.Itoa(id), "gid": strconv.Itoa(id), "size": "1m", "nr_inodes": "64",
+	}, closedMount)
+	return err
 }
 
 // withPidfd calls fn unless the pidfd is closed, and keeps it open meanwhile.
@@ -335,16 +330,12 @@ func (p *Process) Stop() {
 		}
 		p.awaitCleaned()
 		p.Lanes.Close()
-		if p.lanesControl != nil {
-			p.lanesControl.Close()
-		}
 		if p.pidfd != nil {
 			p.pidfd.Close()
 		}
 		if p.sockets != nil {
 			p.sockets.Close()
 		}
-		p.removeHostSocketDir()
 	})
 }
 

@@ -70,7 +70,7 @@ func (r *restrictions) enterRoot() error {
 
 // procPath is where the plugin's procfs is.
 func (r *restrictions) procPath() string {
-	if slices.ContainsFunc(r.Host, func(path string) bool { return strings.HasPrefix(path, "/proc/") }) {
+	if slices.ContainsFunc(r.Host, func(path string) bool { return path == "/proc" || strings.HasPrefix(path, "/proc/") }) {
 		return hiddenProc
 	}
 	return "/proc"
@@ -167,12 +167,13 @@ func makeMountPoint(path string, folder bool) error {
 	return os.WriteFile(path, nil, 0o444)
 }
 
-// linkProc makes the plugin's procfs found in /proc if it is hidden, and leaves a folder there that all processes have.
+// linkProc makes the plugin's procfs found in /proc if it is hidden, unless the host's is there, and leaves a folder there
+// that all processes have.
 func linkProc() error {
 	if err := os.MkdirAll("./dev", 0o755); err != nil {
 		return err
 	}
-	if _, err := os.Lstat("." + hiddenProc); err != nil {
+	if _, err := os.Lstat("./proc/self"); err == nil {
 		return nil
 	}
 	for _, name := range []string{"self", "thread-self"} {

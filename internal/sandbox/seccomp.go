@@ -36,6 +36,13 @@ var ordinary = map[string][][]condition{
 	},
 }
 
+// withDeclaration are the uses that need a declaration of calls that otherwise need none. Who has the host's root as its
+// filesystem user owns whatever of the host it can name, in a sysfs for example.
+var withDeclaration = map[string]condition{
+	"setfsuid": {0, int32Bits, 0},
+	"setfsgid": {0, int32Bits, 0},
+}
+
 // As in asm-generic/ioctls.h, which all architectures of the project have.
 const (
 	fionread = 0x541b
@@ -78,6 +85,12 @@ func filterProgram(declared []string, binary int) *cbpf.Program {
 	for _, name := range slices.Sorted(maps.Keys(undeclared)) {
 		for _, use := range ordinary[name] {
 			returnWhen(p, unix.SECCOMP_RET_ALLOW, undeclared[name], use...)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(withDeclaration)) {
+		if number, ok := undeclared[name]; ok {
+			returnWhen(p, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM), number, withDeclaration[name])
+			delete(undeclared, name)
 		}
 	}
 	p.LoadNumber()

@@ -35,7 +35,7 @@ var Numbers = join(map[string]uint32{
 	"fsconfig": unix.SYS_FSCONFIG, "fsmount": unix.SYS_FSMOUNT, "fspick": unix.SYS_FSPICK, "mount_setattr": unix.SYS_MOUNT_SETATTR,
 	// Other users, other programs.
 	"setuid": unix.SYS_SETUID, "setgid": unix.SYS_SETGID, "setreuid": unix.SYS_SETREUID, "setregid": unix.SYS_SETREGID,
-	"setresuid": unix.SYS_SETRESUID, "setresgid": unix.SYS_SETRESGID, "execve": unix.SYS_EXECVE, "execveat": unix.SYS_EXECVEAT,
+	"setfsuid": unix.SYS_SETFSUID, "setfsgid": unix.SYS_SETFSGID, "setresuid": unix.SYS_SETRESUID, "setresgid": unix.SYS_SETRESGID, "execve": unix.SYS_EXECVE, "execveat": unix.SYS_EXECVEAT,
 	// Namespaces, sockets, what a file's filesystem or driver makes of a number: in part.
 	"clone": unix.SYS_CLONE, "clone3": unix.SYS_CLONE3, "unshare": unix.SYS_UNSHARE, "setns": unix.SYS_SETNS, "socket": unix.SYS_SOCKET,
 	"ioctl": unix.SYS_IOCTL,

@@ -62,7 +62,7 @@ func CheckManifest(m *Manifest) error {
 			fault("capability %q: want a name such as CAP_MKNOD", c)
 		}
 	}
-	for _, err := range usesFaults(m.GetUses()) {
+	for _, err := range usesFaults(m.GetUses(), len(m.GetCapabilities()) > 0) {
 		if err != nil {
 			fault("uses: %w", err)
 		}
@@ -93,24 +93,29 @@ func CheckManifest(m *Manifest) error {
 	return fmt.Errorf("manifest of %q: %w", m.GetName(), errors.Join(faults...))
 }
 
-func usesFaults(u *Uses) []error {
+func usesFaults(u *Uses, privileged bool) []error {
 	var faults []error
 	for _, name := range u.GetSyscalls() {
 		faults = append(faults, syscalls.Check(name))
 	}
 	for _, path := range u.GetHost() {
-		faults = append(faults, checkHostPath(path))
+		faults = append(faults, checkHostPath(path, privileged))
 	}
 	_, err := device.ParseRules(u.GetDevices())
 	return append(faults, err)
 }
 
 // ownPaths are never the host's: the process's root, the processes that it sees, its socket.
-var ownPaths = regexp.MustCompile(`^/$|^/proc(/(self|thread-self|[0-9]+)(/.*)?)?$|^` + OwnDir + `(/.*)?$`)
+var ownPaths = regexp.MustCompile(`^/$|^/proc/(self|thread-self|[0-9]+)(/.*)?$|^` + OwnDir + `(/.*)?$`)
 
-func checkHostPath(path string) error {
+// checkHostPath allows the host's procfs as a whole to a process that has no capability: it reads there what every user of
+// the host does.
+func checkHostPath(path string, privileged bool) error {
 	if !strings.HasPrefix(path, "/") || filepath.Clean(path) != path {
 		return fmt.Errorf("path %q of the host: want an absolute one without \"..\", doubled or trailing slashes", path)
+	}
+	if path == "/proc" && privileged {
+		return fmt.Errorf("path %q of the host: only a process without capabilities may have it", path)
 	}
 	if ownPaths.MatchString(path) {
 		return fmt.Errorf("path %q of the host: the process has one of its own there", path)
@@ -144,6 +149,14 @@ func syscallFaults(s *Syscall) []string {
 	}
 	if n := len(s.GetArguments()); n > 6 {
 		fault("%d arguments: a system call has six at most", n)
+	}
+	for _, c := range s.GetCaptures() {
+		if _, known := Part_name[int32(c.GetPart())]; !known || c.GetPart() == Part_PART_UNSPECIFIED {
+			fault("capture of part %d: there is none of that number", c.GetPart())
+		}
+		if c.GetArg() > 5 {
+			fault("capture by argument %d: arguments are 0 to 5", c.GetArg())
+		}
 	}
 	args := map[uint32]bool{}
 	for _, r := range s.GetReads() {

@@ -31,7 +31,6 @@ func TestCheckUses(t *testing.T) {
 		`path "/sys/../etc" of the host`:      {Host: []string{"/sys/../etc"}},
 		`path "/sys/" of the host`:            {Host: []string{"/sys/"}},
 		`path "/" of the host: the process`:   {Host: []string{"/"}},
-		`path "/proc" of the host`:            {Host: []string{"/proc"}},
 		`path "/proc/1/root" of the host`:     {Host: []string{"/proc/1/root"}},
 		`path "/proc/self" of the host`:       {Host: []string{"/proc/self"}},
 		`path "/intercede/x" of the host`:     {Host: []string{wire.OwnDir + "/x"}},
@@ -40,5 +39,13 @@ func TestCheckUses(t *testing.T) {
 		if err := wire.CheckManifest(manifest(uses)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", uses, err, want)
 		}
+	}
+	hostProc := manifest(&wire.Uses{Host: []string{"/proc"}})
+	if err := wire.CheckManifest(hostProc); err != nil {
+		t.Errorf("the host's procfs, without capabilities: %v", err)
+	}
+	hostProc.Capabilities = []string{"CAP_SYS_NICE"}
+	if err := wire.CheckManifest(hostProc); err == nil || !strings.Contains(err.Error(), "without capabilities") {
+		t.Errorf("the host's procfs, with one: %v", err)
 	}
 }

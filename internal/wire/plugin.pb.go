@@ -28,6 +28,130 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Part is something of a thread that can be captured: copied, or opened as a descriptor for the plugin. All parts of one
+// message, and the memory that came with it, were the thread's while it waited in this very call: nothing that happens to
+// its id, or to the thread, changes what they are.
+type Part int32
+
+const (
+	Part_PART_UNSPECIFIED       Part = 0
+	Part_PART_CREDENTIALS       Part = 1 // Captured.credentials
+	Part_PART_PIDFD             Part = 2 // of the thread (PIDFD_THREAD); before kernel 6.9 of its process
+	Part_PART_ROOT              Part = 3 // O_PATH
+	Part_PART_WORKING_DIRECTORY Part = 4 // O_PATH
+	// Namespaces, for setns(2) and the ioctls of ioctl_nsfs(2). Of those that the kernel does not have the errno is ENOENT.
+	Part_PART_MOUNT_NAMESPACE  Part = 5
+	Part_PART_USER_NAMESPACE   Part = 6
+	Part_PART_PID_NAMESPACE    Part = 7
+	Part_PART_NET_NAMESPACE    Part = 8
+	Part_PART_UTS_NAMESPACE    Part = 9
+	Part_PART_IPC_NAMESPACE    Part = 10
+	Part_PART_CGROUP_NAMESPACE Part = 11
+	Part_PART_TIME_NAMESPACE   Part = 12
+	// One of the thread's descriptors: the file that it is open on (O_PATH), flags and the start of its fdinfo.
+	Part_PART_DESCRIPTOR Part = 13
+	// A duplicate of one of the thread's descriptors, which shares its open file description (pidfd_getfd(2)). It is to be
+	// a socket, a pipe or an anonymous inode; of other files the errno is EOPNOTSUPP, since closing the duplicate could wait
+	// for a filesystem of the container, for ever.
+	Part_PART_FILE Part = 14
+	// A file for each of the thread's cgroups, open for writing: who writes "0" joins. text is the cgroup's folder, as the
+	// broker sees it. Those of version 1 that have none of the controllers are left out, unless none is named.
+	Part_PART_CGROUPS       Part = 15
+	Part_PART_MOUNTINFO     Part = 16 // its mountinfo, open for reading (proc_pid_mountinfo(5))
+	Part_PART_LIMITS        Part = 17 // text: its limits (proc_pid_limits(5)); no descriptor
+	Part_PART_OOM_SCORE_ADJ Part = 18 // text (proc_pid_oom_score_adj(5)); no descriptor
+	// text: its timens_offsets (time_namespaces(7)), empty if it is in the broker's time namespace; no descriptor
+	Part_PART_TIME_OFFSETS Part = 19
+	// text: what attr/exec takes for a program to get the thread's label of AppArmor, SELinux or Smack, empty if it has none
+	// (proc_pid_attr_exec(5)); no descriptor
+	Part_PART_EXEC_LABEL     Part = 21
+	Part_PART_HOST_MOUNTINFO Part = 20 // the broker's own mountinfo, open for reading
+	// Not of the thread: a new tmpfs of the initial user namespace for one device node, as a detached mount. Its root is
+	// writable for all and has number as its group, with S_ISGID.
+	Part_PART_NODE_TMPFS Part = 22
+)
+
+// Enum value maps for Part.
+var (
+	Part_name = map[int32]string{
+		0:  "PART_UNSPECIFIED",
+		1:  "PART_CREDENTIALS",
+		2:  "PART_PIDFD",
+		3:  "PART_ROOT",
+		4:  "PART_WORKING_DIRECTORY",
+		5:  "PART_MOUNT_NAMESPACE",
+		6:  "PART_USER_NAMESPACE",
+		7:  "PART_PID_NAMESPACE",
+		8:  "PART_NET_NAMESPACE",
+		9:  "PART_UTS_NAMESPACE",
+		10: "PART_IPC_NAMESPACE",
+		11: "PART_CGROUP_NAMESPACE",
+		12: "PART_TIME_NAMESPACE",
+		13: "PART_DESCRIPTOR",
+		14: "PART_FILE",
+		15: "PART_CGROUPS",
+		16: "PART_MOUNTINFO",
+		17: "PART_LIMITS",
+		18: "PART_OOM_SCORE_ADJ",
+		19: "PART_TIME_OFFSETS",
+		21: "PART_EXEC_LABEL",
+		20: "PART_HOST_MOUNTINFO",
+		22: "PART_NODE_TMPFS",
+	}
+	Part_value = map[string]int32{
+		"PART_UNSPECIFIED":       0,
+		"PART_CREDENTIALS":       1,
+		"PART_PIDFD":             2,
+		"PART_ROOT":              3,
+		"PART_WORKING_DIRECTORY": 4,
+		"PART_MOUNT_NAMESPACE":   5,
+		"PART_USER_NAMESPACE":    6,
+		"PART_PID_NAMESPACE":     7,
+		"PART_NET_NAMESPACE":     8,
+		"PART_UTS_NAMESPACE":     9,
+		"PART_IPC_NAMESPACE":     10,
+		"PART_CGROUP_NAMESPACE":  11,
+		"PART_TIME_NAMESPACE":    12,
+		"PART_DESCRIPTOR":        13,
+		"PART_FILE":              14,
+		"PART_CGROUPS":           15,
+		"PART_MOUNTINFO":         16,
+		"PART_LIMITS":            17,
+		"PART_OOM_SCORE_ADJ":     18,
+		"PART_TIME_OFFSETS":      19,
+		"PART_EXEC_LABEL":        21,
+		"PART_HOST_MOUNTINFO":    20,
+		"PART_NODE_TMPFS":        22,
+	}
+)
+
+func (x Part) Enum() *Part {
+	p := new(Part)
+	*p = x
+	return p
+}
+
+func (x Part) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Part) Descriptor() protoreflect.EnumDescriptor {
+	return file_plugin_proto_enumTypes[0].Descriptor()
+}
+
+func (Part) Type() protoreflect.EnumType {
+	return &file_plugin_proto_enumTypes[0]
+}
+
+func (x Part) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Part.Descriptor instead.
+func (Part) EnumDescriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{0}
+}
+
 type Argument_Format int32
 
 const (
@@ -70,11 +194,11 @@ func (x Argument_Format) String() string {
 }
 
 func (Argument_Format) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[0].Descriptor()
+	return file_plugin_proto_enumTypes[1].Descriptor()
 }
 
 func (Argument_Format) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[0]
+	return &file_plugin_proto_enumTypes[1]
 }
 
 func (x Argument_Format) Number() protoreflect.EnumNumber {
@@ -83,7 +207,7 @@ func (x Argument_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Argument_Format.Descriptor instead.
 func (Argument_Format) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{8, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type Setting_Type int32
@@ -128,11 +252,11 @@ func (x Setting_Type) String() string {
 }
 
 func (Setting_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[1].Descriptor()
+	return file_plugin_proto_enumTypes[2].Descriptor()
 }
 
 func (Setting_Type) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[1]
+	return &file_plugin_proto_enumTypes[2]
 }
 
 func (x Setting_Type) Number() protoreflect.EnumNumber {
@@ -141,7 +265,7 @@ func (x Setting_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Setting_Type.Descriptor instead.
 func (Setting_Type) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{15, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // OpenLane is a new lane.
@@ -291,6 +415,7 @@ type LaneControl struct {
 	//
 	//	*LaneControl_Open
 	//	*LaneControl_Cancel
+	//	*LaneControl_Descriptors
 	Control       isLaneControl_Control `protobuf_oneof:"control"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -351,6 +476,15 @@ func (x *LaneControl) GetCancel() uint64 {
 	return 0
 }
 
+func (x *LaneControl) GetDescriptors() uint64 {
+	if x != nil {
+		if x, ok := x.Control.(*LaneControl_Descriptors); ok {
+			return x.Descriptors
+		}
+	}
+	return 0
+}
+
 type isLaneControl_Control interface {
 	isLaneControl_Control()
 }
@@ -363,9 +497,18 @@ type LaneControl_Cancel struct {
 	Cancel uint64 `protobuf:"varint,2,opt,name=cancel,proto3,oneof"` // the caller of this lane's notification is gone, or its deadline is over
 }
 
+type LaneControl_Descriptors struct {
+	// The descriptors of a Captured on a stream of gRPC, which cannot carry any: that has the same number in descriptors.
+	// They may come before it or after it. A plugin whose calls go over streams receives from this socket whether it takes
+	// lanes or not, unless it declares no captures and asks for none.
+	Descriptors uint64 `protobuf:"varint,3,opt,name=descriptors,proto3,oneof"`
+}
+
 func (*LaneControl_Open) isLaneControl_Control() {}
 
 func (*LaneControl_Cancel) isLaneControl_Control() {}
+
+func (*LaneControl_Descriptors) isLaneControl_Control() {}
 
 type ManifestRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -586,7 +729,10 @@ type Syscall struct {
 	Arguments []*Argument            `protobuf:"bytes,4,rep,name=arguments,proto3" json:"arguments,omitempty"` // for logs; those not named are left out
 	// Keys of settings that switch the syscall on: it is not taken while all of them have the zero value of their types (false,
 	// 0, an empty string, list or table). Without any it is always taken.
-	IfSettings    []string `protobuf:"bytes,5,rep,name=if_settings,json=ifSettings,proto3" json:"if_settings,omitempty"`
+	IfSettings []string `protobuf:"bytes,5,rep,name=if_settings,json=ifSettings,proto3" json:"if_settings,omitempty"`
+	// What the broker captures of the caller before the plugin sees the notification. What is missing can be asked for later,
+	// at the cost of a question.
+	Captures      []*Declared `protobuf:"bytes,6,rep,name=captures,proto3" json:"captures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -656,6 +802,66 @@ func (x *Syscall) GetIfSettings() []string {
 	return nil
 }
 
+func (x *Syscall) GetCaptures() []*Declared {
+	if x != nil {
+		return x.Captures
+	}
+	return nil
+}
+
+// Declared is something that the broker captures for each notification of a syscall.
+type Declared struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          Part                   `protobuf:"varint,1,opt,name=part,proto3,enum=intercede.plugin.v1.Part" json:"part,omitempty"`
+	Arg           uint32                 `protobuf:"varint,2,opt,name=arg,proto3" json:"arg,omitempty"` // for a DESCRIPTOR: the argument that is its number; one below 0 is left out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Declared) Reset() {
+	*x = Declared{}
+	mi := &file_plugin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Declared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Declared) ProtoMessage() {}
+
+func (x *Declared) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Declared.ProtoReflect.Descriptor instead.
+func (*Declared) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Declared) GetPart() Part {
+	if x != nil {
+		return x.Part
+	}
+	return Part_PART_UNSPECIFIED
+}
+
+func (x *Declared) GetArg() uint32 {
+	if x != nil {
+		return x.Arg
+	}
+	return 0
+}
+
 // Argument says how a register is shown in logs. What a declared read copied is shown in the place of its pointer.
 type Argument struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -667,7 +873,7 @@ type Argument struct {
 
 func (x *Argument) Reset() {
 	*x = Argument{}
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +885,7 @@ func (x *Argument) String() string {
 func (*Argument) ProtoMessage() {}
 
 func (x *Argument) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +898,7 @@ func (x *Argument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Argument.ProtoReflect.Descriptor instead.
 func (*Argument) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{8}
+	return file_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Argument) GetName() string {
@@ -719,7 +925,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +937,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +950,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{9}
+	return file_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Match) GetAll() []*Condition {
@@ -766,7 +972,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +984,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +997,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{10}
+	return file_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Condition) GetArg() uint32 {
@@ -831,7 +1037,7 @@ type Read struct {
 
 func (x *Read) Reset() {
 	*x = Read{}
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1049,7 @@ func (x *Read) String() string {
 func (*Read) ProtoMessage() {}
 
 func (x *Read) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1062,7 @@ func (x *Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Read.ProtoReflect.Descriptor instead.
 func (*Read) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{11}
+	return file_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Read) GetArg() uint32 {
@@ -932,7 +1138,7 @@ type StringRead struct {
 
 func (x *StringRead) Reset() {
 	*x = StringRead{}
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1150,7 @@ func (x *StringRead) String() string {
 func (*StringRead) ProtoMessage() {}
 
 func (x *StringRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1163,7 @@ func (x *StringRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringRead.ProtoReflect.Descriptor instead.
 func (*StringRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{12}
+	return file_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StringRead) GetMax() uint32 {
@@ -978,7 +1184,7 @@ type BytesRead struct {
 
 func (x *BytesRead) Reset() {
 	*x = BytesRead{}
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1196,7 @@ func (x *BytesRead) String() string {
 func (*BytesRead) ProtoMessage() {}
 
 func (x *BytesRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1209,7 @@ func (x *BytesRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BytesRead.ProtoReflect.Descriptor instead.
 func (*BytesRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{13}
+	return file_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BytesRead) GetLengthArg() uint32 {
@@ -1030,7 +1236,7 @@ type StructRead struct {
 
 func (x *StructRead) Reset() {
 	*x = StructRead{}
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1248,7 @@ func (x *StructRead) String() string {
 func (*StructRead) ProtoMessage() {}
 
 func (x *StructRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1261,7 @@ func (x *StructRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StructRead.ProtoReflect.Descriptor instead.
 func (*StructRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{14}
+	return file_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StructRead) GetSize() uint32 {
@@ -1081,7 +1287,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1299,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1312,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{15}
+	return file_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Setting) GetKey() string {
@@ -1179,7 +1385,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1397,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1410,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16}
+	return file_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Verdict) GetKind() isVerdict_Kind {
@@ -1260,7 +1466,7 @@ type IDMapping struct {
 
 func (x *IDMapping) Reset() {
 	*x = IDMapping{}
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1478,7 @@ func (x *IDMapping) String() string {
 func (*IDMapping) ProtoMessage() {}
 
 func (x *IDMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1491,7 @@ func (x *IDMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDMapping.ProtoReflect.Descriptor instead.
 func (*IDMapping) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{17}
+	return file_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *IDMapping) GetInside() uint32 {
@@ -1321,14 +1527,16 @@ type Container struct {
 	UidMap           []*IDMapping `protobuf:"bytes,7,rep,name=uid_map,json=uidMap,proto3" json:"uid_map,omitempty"`
 	GidMap           []*IDMapping `protobuf:"bytes,8,rep,name=gid_map,json=gidMap,proto3" json:"gid_map,omitempty"`
 	// /proc/INIT/cgroup at attach time: controllers ("memory", "cpu,cpuacct", "" for version 2) to the path.
-	Cgroups       map[string]string `protobuf:"bytes,9,rep,name=cgroups,proto3" json:"cgroups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Cgroups map[string]string `protobuf:"bytes,9,rep,name=cgroups,proto3" json:"cgroups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Why the container's cgroup of version 2 is not its own alone; empty: it is, or there is none.
+	CgroupShared  string `protobuf:"bytes,10,opt,name=cgroup_shared,json=cgroupShared,proto3" json:"cgroup_shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1548,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1561,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18}
+	return file_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Container) GetId() string {
@@ -1419,6 +1627,13 @@ func (x *Container) GetCgroups() map[string]string {
 	return nil
 }
 
+func (x *Container) GetCgroupShared() string {
+	if x != nil {
+		return x.CgroupShared
+	}
+	return ""
+}
+
 type AttachRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // chosen by the broker; names the container in later messages
@@ -1430,7 +1645,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1657,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1670,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{19}
+	return file_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AttachRequest) GetSession() uint64 {
@@ -1488,7 +1703,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1715,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1728,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{20}
+	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AttachResponse) GetRefused() string {
@@ -1532,7 +1747,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1759,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1772,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{21}
+	return file_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DetachRequest) GetSession() uint64 {
@@ -1575,7 +1790,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1802,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1815,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 type BrokerMessage struct {
@@ -1610,6 +1825,7 @@ type BrokerMessage struct {
 	//	*BrokerMessage_Notification
 	//	*BrokerMessage_Memory
 	//	*BrokerMessage_Validity
+	//	*BrokerMessage_Captured
 	Message       isBrokerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1617,7 +1833,7 @@ type BrokerMessage struct {
 
 func (x *BrokerMessage) Reset() {
 	*x = BrokerMessage{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1845,7 @@ func (x *BrokerMessage) String() string {
 func (*BrokerMessage) ProtoMessage() {}
 
 func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1858,7 @@ func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerMessage.ProtoReflect.Descriptor instead.
 func (*BrokerMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BrokerMessage) GetMessage() isBrokerMessage_Message {
@@ -1679,6 +1895,15 @@ func (x *BrokerMessage) GetValidity() *Validity {
 	return nil
 }
 
+func (x *BrokerMessage) GetCaptured() *Captured {
+	if x != nil {
+		if x, ok := x.Message.(*BrokerMessage_Captured); ok {
+			return x.Captured
+		}
+	}
+	return nil
+}
+
 type isBrokerMessage_Message interface {
 	isBrokerMessage_Message()
 }
@@ -1695,11 +1920,17 @@ type BrokerMessage_Validity struct {
 	Validity *Validity `protobuf:"bytes,3,opt,name=validity,proto3,oneof"`
 }
 
+type BrokerMessage_Captured struct {
+	Captured *Captured `protobuf:"bytes,4,opt,name=captured,proto3,oneof"`
+}
+
 func (*BrokerMessage_Notification) isBrokerMessage_Message() {}
 
 func (*BrokerMessage_Memory) isBrokerMessage_Message() {}
 
 func (*BrokerMessage_Validity) isBrokerMessage_Message() {}
+
+func (*BrokerMessage_Captured) isBrokerMessage_Message() {}
 
 type PluginMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1709,6 +1940,7 @@ type PluginMessage struct {
 	//	*PluginMessage_CheckValid
 	//	*PluginMessage_Response
 	//	*PluginMessage_Failure
+	//	*PluginMessage_Capture
 	Message       isPluginMessage_Message `protobuf_oneof:"message"`
 	Id            uint64                  `protobuf:"varint,5,opt,name=id,proto3" json:"id,omitempty"` // on a lane: the ID of the notification that the message is about
 	unknownFields protoimpl.UnknownFields
@@ -1717,7 +1949,7 @@ type PluginMessage struct {
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1961,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1974,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -1788,6 +2020,15 @@ func (x *PluginMessage) GetFailure() *Failure {
 	return nil
 }
 
+func (x *PluginMessage) GetCapture() *Capture {
+	if x != nil {
+		if x, ok := x.Message.(*PluginMessage_Capture); ok {
+			return x.Capture
+		}
+	}
+	return nil
+}
+
 func (x *PluginMessage) GetId() uint64 {
 	if x != nil {
 		return x.Id
@@ -1815,6 +2056,10 @@ type PluginMessage_Failure struct {
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3,oneof"` // on a lane; on a stream it is the error of the call
 }
 
+type PluginMessage_Capture struct {
+	Capture *Capture `protobuf:"bytes,6,opt,name=capture,proto3,oneof"`
+}
+
 func (*PluginMessage_ReadMemory) isPluginMessage_Message() {}
 
 func (*PluginMessage_CheckValid) isPluginMessage_Message() {}
@@ -1822,6 +2067,8 @@ func (*PluginMessage_CheckValid) isPluginMessage_Message() {}
 func (*PluginMessage_Response) isPluginMessage_Message() {}
 
 func (*PluginMessage_Failure) isPluginMessage_Message() {}
+
+func (*PluginMessage_Capture) isPluginMessage_Message() {}
 
 // Failure is in the place of a Response.
 type Failure struct {
@@ -1834,7 +2081,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +2093,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +2106,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failure) GetGone() bool {
@@ -1887,14 +2134,15 @@ type Notification struct {
 	Tid     int32                  `protobuf:"varint,7,opt,name=tid,proto3" json:"tid,omitempty"`          // the calling thread, in the broker's pid namespace
 	Reads   []*Memory              `protobuf:"bytes,8,rep,name=reads,proto3" json:"reads,omitempty"`       // one for each declared read, in the manifest's order
 	// How long the plugin has for its answer, in ns from when the notification comes; 0: not known.
-	TimeoutNs     uint64 `protobuf:"varint,11,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
+	TimeoutNs     uint64    `protobuf:"varint,11,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
+	Captured      *Captured `protobuf:"bytes,12,opt,name=captured,proto3" json:"captured,omitempty"` // what the manifest declares
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2154,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2167,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Notification) GetId() uint64 {
@@ -1985,6 +2233,415 @@ func (x *Notification) GetTimeoutNs() uint64 {
 	return 0
 }
 
+func (x *Notification) GetCaptured() *Captured {
+	if x != nil {
+		return x.Captured
+	}
+	return nil
+}
+
+// Capture asks for parts of the caller.
+type Capture struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Wants []*Want                `protobuf:"bytes,1,rep,name=wants,proto3" json:"wants,omitempty"`
+	// Unless 0: of the thread that has this id in the caller's pid namespace, not of the caller.
+	Thread        int32 `protobuf:"varint,2,opt,name=thread,proto3" json:"thread,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capture) Reset() {
+	*x = Capture{}
+	mi := &file_plugin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capture) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capture) ProtoMessage() {}
+
+func (x *Capture) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capture.ProtoReflect.Descriptor instead.
+func (*Capture) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Capture) GetWants() []*Want {
+	if x != nil {
+		return x.Wants
+	}
+	return nil
+}
+
+func (x *Capture) GetThread() int32 {
+	if x != nil {
+		return x.Thread
+	}
+	return 0
+}
+
+type Want struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          Part                   `protobuf:"varint,1,opt,name=part,proto3,enum=intercede.plugin.v1.Part" json:"part,omitempty"`
+	Number        int32                  `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`          // of the DESCRIPTOR or FILE
+	Controllers   []string               `protobuf:"bytes,3,rep,name=controllers,proto3" json:"controllers,omitempty"` // of the CGROUPS
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Want) Reset() {
+	*x = Want{}
+	mi := &file_plugin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Want) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Want) ProtoMessage() {}
+
+func (x *Want) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Want.ProtoReflect.Descriptor instead.
+func (*Want) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Want) GetPart() Part {
+	if x != nil {
+		return x.Part
+	}
+	return Part_PART_UNSPECIFIED
+}
+
+func (x *Want) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Want) GetControllers() []string {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// Captured is what was captured.
+type Captured struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0, or why nothing was: ESRCH: the caller is gone, or there is no such thread; an errno of the broker's own else.
+	Errno         int32        `protobuf:"varint,1,opt,name=errno,proto3" json:"errno,omitempty"`
+	Tid           int32        `protobuf:"varint,2,opt,name=tid,proto3" json:"tid,omitempty"` // of the thread, in the broker's pid namespace
+	Credentials   *Credentials `protobuf:"bytes,3,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	Handles       []*Handle    `protobuf:"bytes,4,rep,name=handles,proto3" json:"handles,omitempty"`
+	Descriptors   uint64       `protobuf:"varint,5,opt,name=descriptors,proto3" json:"descriptors,omitempty"` // on a stream: the number of the LaneControl message that brings them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Captured) Reset() {
+	*x = Captured{}
+	mi := &file_plugin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Captured) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Captured) ProtoMessage() {}
+
+func (x *Captured) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Captured.ProtoReflect.Descriptor instead.
+func (*Captured) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Captured) GetErrno() int32 {
+	if x != nil {
+		return x.Errno
+	}
+	return 0
+}
+
+func (x *Captured) GetTid() int32 {
+	if x != nil {
+		return x.Tid
+	}
+	return 0
+}
+
+func (x *Captured) GetCredentials() *Credentials {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+func (x *Captured) GetHandles() []*Handle {
+	if x != nil {
+		return x.Handles
+	}
+	return nil
+}
+
+func (x *Captured) GetDescriptors() uint64 {
+	if x != nil {
+		return x.Descriptors
+	}
+	return 0
+}
+
+// Handle is one captured part. Those with has_descriptor have the descriptors that come with the message, in their order.
+type Handle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          Part                   `protobuf:"varint,1,opt,name=part,proto3,enum=intercede.plugin.v1.Part" json:"part,omitempty"`
+	Number        int32                  `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"` // of the DESCRIPTOR or FILE
+	Errno         int32                  `protobuf:"varint,3,opt,name=errno,proto3" json:"errno,omitempty"`   // positive: there is none, EBADF for a descriptor
+	HasDescriptor bool                   `protobuf:"varint,4,opt,name=has_descriptor,json=hasDescriptor,proto3" json:"has_descriptor,omitempty"`
+	Flags         uint32                 `protobuf:"varint,5,opt,name=flags,proto3" json:"flags,omitempty"` // of the DESCRIPTOR (open(2))
+	Text          []byte                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handle) Reset() {
+	*x = Handle{}
+	mi := &file_plugin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handle) ProtoMessage() {}
+
+func (x *Handle) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handle.ProtoReflect.Descriptor instead.
+func (*Handle) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Handle) GetPart() Part {
+	if x != nil {
+		return x.Part
+	}
+	return Part_PART_UNSPECIFIED
+}
+
+func (x *Handle) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Handle) GetErrno() int32 {
+	if x != nil {
+		return x.Errno
+	}
+	return 0
+}
+
+func (x *Handle) GetHasDescriptor() bool {
+	if x != nil {
+		return x.HasDescriptor
+	}
+	return false
+}
+
+func (x *Handle) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Handle) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+// Credentials are those of a thread, as the broker's user and pid namespaces see them (proc_pid_status(5)).
+type Credentials struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Tgid             int32                  `protobuf:"varint,1,opt,name=tgid,proto3" json:"tgid,omitempty"`
+	Uids             []uint32               `protobuf:"varint,2,rep,packed,name=uids,proto3" json:"uids,omitempty"` // real, effective, saved, filesystem
+	Gids             []uint32               `protobuf:"varint,3,rep,packed,name=gids,proto3" json:"gids,omitempty"`
+	Groups           []uint32               `protobuf:"varint,4,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	Umask            uint32                 `protobuf:"varint,5,opt,name=umask,proto3" json:"umask,omitempty"`
+	Tids             []int32                `protobuf:"varint,6,rep,packed,name=tids,proto3" json:"tids,omitempty"`    // in each pid namespace from the broker's to its own
+	Tgids            []int32                `protobuf:"varint,7,rep,packed,name=tgids,proto3" json:"tgids,omitempty"`  // of its group leader, likewise
+	Permitted        uint64                 `protobuf:"varint,8,opt,name=permitted,proto3" json:"permitted,omitempty"` // capabilities in its user namespace
+	Effective        uint64                 `protobuf:"varint,9,opt,name=effective,proto3" json:"effective,omitempty"`
+	UserNamespaceDev uint64                 `protobuf:"varint,10,opt,name=user_namespace_dev,json=userNamespaceDev,proto3" json:"user_namespace_dev,omitempty"`
+	UserNamespaceIno uint64                 `protobuf:"varint,11,opt,name=user_namespace_ino,json=userNamespaceIno,proto3" json:"user_namespace_ino,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Credentials) Reset() {
+	*x = Credentials{}
+	mi := &file_plugin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credentials) ProtoMessage() {}
+
+func (x *Credentials) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
+func (*Credentials) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Credentials) GetTgid() int32 {
+	if x != nil {
+		return x.Tgid
+	}
+	return 0
+}
+
+func (x *Credentials) GetUids() []uint32 {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *Credentials) GetGids() []uint32 {
+	if x != nil {
+		return x.Gids
+	}
+	return nil
+}
+
+func (x *Credentials) GetGroups() []uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Credentials) GetUmask() uint32 {
+	if x != nil {
+		return x.Umask
+	}
+	return 0
+}
+
+func (x *Credentials) GetTids() []int32 {
+	if x != nil {
+		return x.Tids
+	}
+	return nil
+}
+
+func (x *Credentials) GetTgids() []int32 {
+	if x != nil {
+		return x.Tgids
+	}
+	return nil
+}
+
+func (x *Credentials) GetPermitted() uint64 {
+	if x != nil {
+		return x.Permitted
+	}
+	return 0
+}
+
+func (x *Credentials) GetEffective() uint64 {
+	if x != nil {
+		return x.Effective
+	}
+	return 0
+}
+
+func (x *Credentials) GetUserNamespaceDev() uint64 {
+	if x != nil {
+		return x.UserNamespaceDev
+	}
+	return 0
+}
+
+func (x *Credentials) GetUserNamespaceIno() uint64 {
+	if x != nil {
+		return x.UserNamespaceIno
+	}
+	return 0
+}
+
 // Memory is what a read of the caller's memory gave.
 type Memory struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1996,7 +2653,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2665,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2678,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Memory) GetData() []byte {
@@ -2050,7 +2707,7 @@ type ReadMemory struct {
 
 func (x *ReadMemory) Reset() {
 	*x = ReadMemory{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2719,7 @@ func (x *ReadMemory) String() string {
 func (*ReadMemory) ProtoMessage() {}
 
 func (x *ReadMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2732,7 @@ func (x *ReadMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMemory.ProtoReflect.Descriptor instead.
 func (*ReadMemory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReadMemory) GetAddress() uint64 {
@@ -2108,7 +2765,7 @@ type CheckValid struct {
 
 func (x *CheckValid) Reset() {
 	*x = CheckValid{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2777,7 @@ func (x *CheckValid) String() string {
 func (*CheckValid) ProtoMessage() {}
 
 func (x *CheckValid) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2790,7 @@ func (x *CheckValid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckValid.ProtoReflect.Descriptor instead.
 func (*CheckValid) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 type Validity struct {
@@ -2145,7 +2802,7 @@ type Validity struct {
 
 func (x *Validity) Reset() {
 	*x = Validity{}
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2814,7 @@ func (x *Validity) String() string {
 func (*Validity) ProtoMessage() {}
 
 func (x *Validity) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2827,7 @@ func (x *Validity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validity.ProtoReflect.Descriptor instead.
 func (*Validity) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{30}
+	return file_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Validity) GetValid() bool {
@@ -2197,7 +2854,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2866,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2879,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{31}
+	return file_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Response) GetKind() isResponse_Kind {
@@ -2330,7 +2987,7 @@ type AddFD struct {
 
 func (x *AddFD) Reset() {
 	*x = AddFD{}
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2999,7 @@ func (x *AddFD) String() string {
 func (*AddFD) ProtoMessage() {}
 
 func (x *AddFD) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +3012,7 @@ func (x *AddFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFD.ProtoReflect.Descriptor instead.
 func (*AddFD) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{32}
+	return file_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AddFD) GetFd() int32 {
@@ -2383,7 +3040,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +3052,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +3065,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{33}
+	return file_plugin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Write) GetAddress() uint64 {
@@ -2435,10 +3092,11 @@ const file_plugin_proto_rawDesc = "" +
 	"\x03cpu\x18\x02 \x01(\x05R\x03cpu\"\x12\n" +
 	"\x10OpenLanesRequest\"/\n" +
 	"\x11OpenLanesResponse\x12\x1a\n" +
-	"\baccepted\x18\x01 \x01(\bR\baccepted\"g\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\"\x8b\x01\n" +
 	"\vLaneControl\x123\n" +
 	"\x04open\x18\x01 \x01(\v2\x1d.intercede.plugin.v1.OpenLaneH\x00R\x04open\x12\x18\n" +
-	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancelB\t\n" +
+	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
+	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
 	"\x0fManifestRequest\"\xf0\x02\n" +
 	"\bManifest\x12\x12\n" +
@@ -2456,14 +3114,18 @@ const file_plugin_proto_rawDesc = "" +
 	"\bsyscalls\x18\x01 \x03(\tR\bsyscalls\x12\x12\n" +
 	"\x04host\x18\x02 \x03(\tR\x04host\x12\x18\n" +
 	"\adevices\x18\x03 \x03(\tR\adevices\x12\x1b\n" +
-	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\xdc\x01\n" +
+	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\x97\x02\n" +
 	"\aSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04when\x18\x02 \x03(\v2\x1a.intercede.plugin.v1.MatchR\x04when\x12/\n" +
 	"\x05reads\x18\x03 \x03(\v2\x19.intercede.plugin.v1.ReadR\x05reads\x12;\n" +
 	"\targuments\x18\x04 \x03(\v2\x1d.intercede.plugin.v1.ArgumentR\targuments\x12\x1f\n" +
 	"\vif_settings\x18\x05 \x03(\tR\n" +
-	"ifSettings\"\xc7\x01\n" +
+	"ifSettings\x129\n" +
+	"\bcaptures\x18\x06 \x03(\v2\x1d.intercede.plugin.v1.DeclaredR\bcaptures\"K\n" +
+	"\bDeclared\x12-\n" +
+	"\x04part\x18\x01 \x01(\x0e2\x19.intercede.plugin.v1.PartR\x04part\x12\x10\n" +
+	"\x03arg\x18\x02 \x01(\rR\x03arg\"\xc7\x01\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
 	"\x06format\x18\x02 \x01(\x0e2$.intercede.plugin.v1.Argument.FormatR\x06format\"i\n" +
@@ -2524,7 +3186,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\tIDMapping\x12\x16\n" +
 	"\x06inside\x18\x01 \x01(\rR\x06inside\x12\x18\n" +
 	"\aoutside\x18\x02 \x01(\rR\aoutside\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\rR\x06length\"\xb4\x04\n" +
+	"\x06length\x18\x03 \x01(\rR\x06length\"\xd9\x04\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aruntime\x18\x02 \x01(\tR\aruntime\x12Q\n" +
@@ -2534,7 +3196,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\x12user_namespace_ino\x18\x06 \x01(\x04R\x10userNamespaceIno\x127\n" +
 	"\auid_map\x18\a \x03(\v2\x1e.intercede.plugin.v1.IDMappingR\x06uidMap\x127\n" +
 	"\agid_map\x18\b \x03(\v2\x1e.intercede.plugin.v1.IDMappingR\x06gidMap\x12E\n" +
-	"\acgroups\x18\t \x03(\v2+.intercede.plugin.v1.Container.CgroupsEntryR\acgroups\x1a>\n" +
+	"\acgroups\x18\t \x03(\v2+.intercede.plugin.v1.Container.CgroupsEntryR\acgroups\x12#\n" +
+	"\rcgroup_shared\x18\n" +
+	" \x01(\tR\fcgroupShared\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -2549,24 +3213,26 @@ const file_plugin_proto_rawDesc = "" +
 	"\arefused\x18\x01 \x01(\tR\arefused\")\n" +
 	"\rDetachRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\"\x10\n" +
-	"\x0eDetachResponse\"\xd7\x01\n" +
+	"\x0eDetachResponse\"\x94\x02\n" +
 	"\rBrokerMessage\x12G\n" +
 	"\fnotification\x18\x01 \x01(\v2!.intercede.plugin.v1.NotificationH\x00R\fnotification\x125\n" +
 	"\x06memory\x18\x02 \x01(\v2\x1b.intercede.plugin.v1.MemoryH\x00R\x06memory\x12;\n" +
-	"\bvalidity\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ValidityH\x00R\bvalidityB\t\n" +
-	"\amessage\"\xa9\x02\n" +
+	"\bvalidity\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ValidityH\x00R\bvalidity\x12;\n" +
+	"\bcaptured\x18\x04 \x01(\v2\x1d.intercede.plugin.v1.CapturedH\x00R\bcapturedB\t\n" +
+	"\amessage\"\xe3\x02\n" +
 	"\rPluginMessage\x12B\n" +
 	"\vread_memory\x18\x01 \x01(\v2\x1f.intercede.plugin.v1.ReadMemoryH\x00R\n" +
 	"readMemory\x12B\n" +
 	"\vcheck_valid\x18\x02 \x01(\v2\x1f.intercede.plugin.v1.CheckValidH\x00R\n" +
 	"checkValid\x12;\n" +
 	"\bresponse\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ResponseH\x00R\bresponse\x128\n" +
-	"\afailure\x18\x04 \x01(\v2\x1c.intercede.plugin.v1.FailureH\x00R\afailure\x12\x0e\n" +
+	"\afailure\x18\x04 \x01(\v2\x1c.intercede.plugin.v1.FailureH\x00R\afailure\x128\n" +
+	"\acapture\x18\x06 \x01(\v2\x1c.intercede.plugin.v1.CaptureH\x00R\acapture\x12\x0e\n" +
 	"\x02id\x18\x05 \x01(\x04R\x02idB\t\n" +
 	"\amessage\"1\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x8f\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xca\x02\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x18\n" +
@@ -2577,9 +3243,43 @@ const file_plugin_proto_rawDesc = "" +
 	"\x03tid\x18\a \x01(\x05R\x03tid\x121\n" +
 	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1d\n" +
 	"\n" +
-	"timeout_ns\x18\v \x01(\x04R\ttimeoutNsJ\x04\b\t\x10\n" +
+	"timeout_ns\x18\v \x01(\x04R\ttimeoutNs\x129\n" +
+	"\bcaptured\x18\f \x01(\v2\x1d.intercede.plugin.v1.CapturedR\bcapturedJ\x04\b\t\x10\n" +
 	"J\x04\b\n" +
-	"\x10\vR\thas_pidfdR\bvalid_at\"2\n" +
+	"\x10\vR\thas_pidfdR\bvalid_at\"R\n" +
+	"\aCapture\x12/\n" +
+	"\x05wants\x18\x01 \x03(\v2\x19.intercede.plugin.v1.WantR\x05wants\x12\x16\n" +
+	"\x06thread\x18\x02 \x01(\x05R\x06thread\"o\n" +
+	"\x04Want\x12-\n" +
+	"\x04part\x18\x01 \x01(\x0e2\x19.intercede.plugin.v1.PartR\x04part\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x05R\x06number\x12 \n" +
+	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\"\xcf\x01\n" +
+	"\bCaptured\x12\x14\n" +
+	"\x05errno\x18\x01 \x01(\x05R\x05errno\x12\x10\n" +
+	"\x03tid\x18\x02 \x01(\x05R\x03tid\x12B\n" +
+	"\vcredentials\x18\x03 \x01(\v2 .intercede.plugin.v1.CredentialsR\vcredentials\x125\n" +
+	"\ahandles\x18\x04 \x03(\v2\x1b.intercede.plugin.v1.HandleR\ahandles\x12 \n" +
+	"\vdescriptors\x18\x05 \x01(\x04R\vdescriptors\"\xb6\x01\n" +
+	"\x06Handle\x12-\n" +
+	"\x04part\x18\x01 \x01(\x0e2\x19.intercede.plugin.v1.PartR\x04part\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x14\n" +
+	"\x05errno\x18\x03 \x01(\x05R\x05errno\x12%\n" +
+	"\x0ehas_descriptor\x18\x04 \x01(\bR\rhasDescriptor\x12\x14\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\fR\x04text\"\xb9\x02\n" +
+	"\vCredentials\x12\x12\n" +
+	"\x04tgid\x18\x01 \x01(\x05R\x04tgid\x12\x12\n" +
+	"\x04uids\x18\x02 \x03(\rR\x04uids\x12\x12\n" +
+	"\x04gids\x18\x03 \x03(\rR\x04gids\x12\x16\n" +
+	"\x06groups\x18\x04 \x03(\rR\x06groups\x12\x14\n" +
+	"\x05umask\x18\x05 \x01(\rR\x05umask\x12\x12\n" +
+	"\x04tids\x18\x06 \x03(\x05R\x04tids\x12\x14\n" +
+	"\x05tgids\x18\a \x03(\x05R\x05tgids\x12\x1c\n" +
+	"\tpermitted\x18\b \x01(\x04R\tpermitted\x12\x1c\n" +
+	"\teffective\x18\t \x01(\x04R\teffective\x12,\n" +
+	"\x12user_namespace_dev\x18\n" +
+	" \x01(\x04R\x10userNamespaceDev\x12,\n" +
+	"\x12user_namespace_ino\x18\v \x01(\x04R\x10userNamespaceIno\"2\n" +
 	"\x06Memory\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\x05R\x05errno\"V\n" +
@@ -2605,7 +3305,33 @@ const file_plugin_proto_rawDesc = "" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data2\xb1\x03\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data*\x81\x04\n" +
+	"\x04Part\x12\x14\n" +
+	"\x10PART_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10PART_CREDENTIALS\x10\x01\x12\x0e\n" +
+	"\n" +
+	"PART_PIDFD\x10\x02\x12\r\n" +
+	"\tPART_ROOT\x10\x03\x12\x1a\n" +
+	"\x16PART_WORKING_DIRECTORY\x10\x04\x12\x18\n" +
+	"\x14PART_MOUNT_NAMESPACE\x10\x05\x12\x17\n" +
+	"\x13PART_USER_NAMESPACE\x10\x06\x12\x16\n" +
+	"\x12PART_PID_NAMESPACE\x10\a\x12\x16\n" +
+	"\x12PART_NET_NAMESPACE\x10\b\x12\x16\n" +
+	"\x12PART_UTS_NAMESPACE\x10\t\x12\x16\n" +
+	"\x12PART_IPC_NAMESPACE\x10\n" +
+	"\x12\x19\n" +
+	"\x15PART_CGROUP_NAMESPACE\x10\v\x12\x17\n" +
+	"\x13PART_TIME_NAMESPACE\x10\f\x12\x13\n" +
+	"\x0fPART_DESCRIPTOR\x10\r\x12\r\n" +
+	"\tPART_FILE\x10\x0e\x12\x10\n" +
+	"\fPART_CGROUPS\x10\x0f\x12\x12\n" +
+	"\x0ePART_MOUNTINFO\x10\x10\x12\x0f\n" +
+	"\vPART_LIMITS\x10\x11\x12\x16\n" +
+	"\x12PART_OOM_SCORE_ADJ\x10\x12\x12\x15\n" +
+	"\x11PART_TIME_OFFSETS\x10\x13\x12\x13\n" +
+	"\x0fPART_EXEC_LABEL\x10\x15\x12\x17\n" +
+	"\x13PART_HOST_MOUNTINFO\x10\x14\x12\x13\n" +
+	"\x0fPART_NODE_TMPFS\x10\x162\xb1\x03\n" +
 	"\x06Plugin\x12O\n" +
 	"\bManifest\x12$.intercede.plugin.v1.ManifestRequest\x1a\x1d.intercede.plugin.v1.Manifest\x12Q\n" +
 	"\x06Attach\x12\".intercede.plugin.v1.AttachRequest\x1a#.intercede.plugin.v1.AttachResponse\x12Q\n" +
@@ -2625,93 +3351,110 @@ func file_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_proto_rawDescData
 }
 
-var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_plugin_proto_goTypes = []any{
-	(Argument_Format)(0),      // 0: intercede.plugin.v1.Argument.Format
-	(Setting_Type)(0),         // 1: intercede.plugin.v1.Setting.Type
-	(*OpenLane)(nil),          // 2: intercede.plugin.v1.OpenLane
-	(*OpenLanesRequest)(nil),  // 3: intercede.plugin.v1.OpenLanesRequest
-	(*OpenLanesResponse)(nil), // 4: intercede.plugin.v1.OpenLanesResponse
-	(*LaneControl)(nil),       // 5: intercede.plugin.v1.LaneControl
-	(*ManifestRequest)(nil),   // 6: intercede.plugin.v1.ManifestRequest
-	(*Manifest)(nil),          // 7: intercede.plugin.v1.Manifest
-	(*Uses)(nil),              // 8: intercede.plugin.v1.Uses
-	(*Syscall)(nil),           // 9: intercede.plugin.v1.Syscall
-	(*Argument)(nil),          // 10: intercede.plugin.v1.Argument
-	(*Match)(nil),             // 11: intercede.plugin.v1.Match
-	(*Condition)(nil),         // 12: intercede.plugin.v1.Condition
-	(*Read)(nil),              // 13: intercede.plugin.v1.Read
-	(*StringRead)(nil),        // 14: intercede.plugin.v1.StringRead
-	(*BytesRead)(nil),         // 15: intercede.plugin.v1.BytesRead
-	(*StructRead)(nil),        // 16: intercede.plugin.v1.StructRead
-	(*Setting)(nil),           // 17: intercede.plugin.v1.Setting
-	(*Verdict)(nil),           // 18: intercede.plugin.v1.Verdict
-	(*IDMapping)(nil),         // 19: intercede.plugin.v1.IDMapping
-	(*Container)(nil),         // 20: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),     // 21: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),    // 22: intercede.plugin.v1.AttachResponse
-	(*DetachRequest)(nil),     // 23: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),    // 24: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),     // 25: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),     // 26: intercede.plugin.v1.PluginMessage
-	(*Failure)(nil),           // 27: intercede.plugin.v1.Failure
-	(*Notification)(nil),      // 28: intercede.plugin.v1.Notification
-	(*Memory)(nil),            // 29: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),        // 30: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),        // 31: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),          // 32: intercede.plugin.v1.Validity
-	(*Response)(nil),          // 33: intercede.plugin.v1.Response
-	(*AddFD)(nil),             // 34: intercede.plugin.v1.AddFD
-	(*Write)(nil),             // 35: intercede.plugin.v1.Write
-	nil,                       // 36: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                       // 37: intercede.plugin.v1.Container.CgroupsEntry
+	(Part)(0),                 // 0: intercede.plugin.v1.Part
+	(Argument_Format)(0),      // 1: intercede.plugin.v1.Argument.Format
+	(Setting_Type)(0),         // 2: intercede.plugin.v1.Setting.Type
+	(*OpenLane)(nil),          // 3: intercede.plugin.v1.OpenLane
+	(*OpenLanesRequest)(nil),  // 4: intercede.plugin.v1.OpenLanesRequest
+	(*OpenLanesResponse)(nil), // 5: intercede.plugin.v1.OpenLanesResponse
+	(*LaneControl)(nil),       // 6: intercede.plugin.v1.LaneControl
+	(*ManifestRequest)(nil),   // 7: intercede.plugin.v1.ManifestRequest
+	(*Manifest)(nil),          // 8: intercede.plugin.v1.Manifest
+	(*Uses)(nil),              // 9: intercede.plugin.v1.Uses
+	(*Syscall)(nil),           // 10: intercede.plugin.v1.Syscall
+	(*Declared)(nil),          // 11: intercede.plugin.v1.Declared
+	(*Argument)(nil),          // 12: intercede.plugin.v1.Argument
+	(*Match)(nil),             // 13: intercede.plugin.v1.Match
+	(*Condition)(nil),         // 14: intercede.plugin.v1.Condition
+	(*Read)(nil),              // 15: intercede.plugin.v1.Read
+	(*StringRead)(nil),        // 16: intercede.plugin.v1.StringRead
+	(*BytesRead)(nil),         // 17: intercede.plugin.v1.BytesRead
+	(*StructRead)(nil),        // 18: intercede.plugin.v1.StructRead
+	(*Setting)(nil),           // 19: intercede.plugin.v1.Setting
+	(*Verdict)(nil),           // 20: intercede.plugin.v1.Verdict
+	(*IDMapping)(nil),         // 21: intercede.plugin.v1.IDMapping
+	(*Container)(nil),         // 22: intercede.plugin.v1.Container
+	(*AttachRequest)(nil),     // 23: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),    // 24: intercede.plugin.v1.AttachResponse
+	(*DetachRequest)(nil),     // 25: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),    // 26: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),     // 27: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),     // 28: intercede.plugin.v1.PluginMessage
+	(*Failure)(nil),           // 29: intercede.plugin.v1.Failure
+	(*Notification)(nil),      // 30: intercede.plugin.v1.Notification
+	(*Capture)(nil),           // 31: intercede.plugin.v1.Capture
+	(*Want)(nil),              // 32: intercede.plugin.v1.Want
+	(*Captured)(nil),          // 33: intercede.plugin.v1.Captured
+	(*Handle)(nil),            // 34: intercede.plugin.v1.Handle
+	(*Credentials)(nil),       // 35: intercede.plugin.v1.Credentials
+	(*Memory)(nil),            // 36: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),        // 37: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),        // 38: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),          // 39: intercede.plugin.v1.Validity
+	(*Response)(nil),          // 40: intercede.plugin.v1.Response
+	(*AddFD)(nil),             // 41: intercede.plugin.v1.AddFD
+	(*Write)(nil),             // 42: intercede.plugin.v1.Write
+	nil,                       // 43: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                       // 44: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
-	2,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
-	9,  // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
-	17, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
-	18, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
-	8,  // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
-	11, // 5: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
-	13, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
-	10, // 7: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
-	0,  // 8: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
-	12, // 9: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
-	14, // 10: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
-	15, // 11: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
-	16, // 12: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
-	1,  // 13: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	36, // 14: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
-	19, // 15: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
-	19, // 16: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	37, // 17: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	20, // 18: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	28, // 19: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	29, // 20: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	32, // 21: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	30, // 22: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	31, // 23: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	33, // 24: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	27, // 25: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
-	29, // 26: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	34, // 27: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	35, // 28: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	6,  // 29: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	21, // 30: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	23, // 31: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	25, // 32: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	3,  // 33: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
-	7,  // 34: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	22, // 35: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	24, // 36: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	26, // 37: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	4,  // 38: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
-	34, // [34:39] is the sub-list for method output_type
-	29, // [29:34] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	3,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
+	10, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
+	19, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
+	20, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
+	9,  // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
+	13, // 5: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
+	15, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
+	12, // 7: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
+	11, // 8: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
+	0,  // 9: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
+	1,  // 10: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
+	14, // 11: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
+	16, // 12: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
+	17, // 13: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
+	18, // 14: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
+	2,  // 15: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
+	43, // 16: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	21, // 17: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
+	21, // 18: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
+	44, // 19: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	22, // 20: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	30, // 21: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	36, // 22: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	39, // 23: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	33, // 24: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
+	37, // 25: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	38, // 26: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	40, // 27: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	29, // 28: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
+	31, // 29: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
+	36, // 30: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	33, // 31: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
+	32, // 32: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
+	0,  // 33: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
+	35, // 34: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
+	34, // 35: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
+	0,  // 36: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
+	41, // 37: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	42, // 38: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	7,  // 39: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	23, // 40: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	25, // 41: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	27, // 42: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	4,  // 43: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
+	8,  // 44: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	24, // 45: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	26, // 46: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	28, // 47: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	5,  // 48: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
+	44, // [44:49] is the sub-list for method output_type
+	39, // [39:44] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -2722,29 +3465,32 @@ func file_plugin_proto_init() {
 	file_plugin_proto_msgTypes[3].OneofWrappers = []any{
 		(*LaneControl_Open)(nil),
 		(*LaneControl_Cancel)(nil),
+		(*LaneControl_Descriptors)(nil),
 	}
-	file_plugin_proto_msgTypes[11].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[12].OneofWrappers = []any{
 		(*Read_String_)(nil),
 		(*Read_Bytes)(nil),
 		(*Read_Struct)(nil),
 	}
-	file_plugin_proto_msgTypes[15].OneofWrappers = []any{}
-	file_plugin_proto_msgTypes[16].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[16].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[17].OneofWrappers = []any{
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),
 	}
-	file_plugin_proto_msgTypes[23].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[24].OneofWrappers = []any{
 		(*BrokerMessage_Notification)(nil),
 		(*BrokerMessage_Memory)(nil),
 		(*BrokerMessage_Validity)(nil),
+		(*BrokerMessage_Captured)(nil),
 	}
-	file_plugin_proto_msgTypes[24].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[25].OneofWrappers = []any{
 		(*PluginMessage_ReadMemory)(nil),
 		(*PluginMessage_CheckValid)(nil),
 		(*PluginMessage_Response)(nil),
 		(*PluginMessage_Failure)(nil),
+		(*PluginMessage_Capture)(nil),
 	}
-	file_plugin_proto_msgTypes[31].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[37].OneofWrappers = []any{
 		(*Response_Value)(nil),
 		(*Response_Errno)(nil),
 		(*Response_Continue)(nil),
@@ -2756,8 +3502,8 @@ func file_plugin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   36,
+			NumEnums:      3,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,6 +25,7 @@ func (s *Snapshot) Take(tid int, reads []*Read, arch uint32, args *[6]uint64) []
 		if copies[i].Data = copies[i].Data[:0]; cap(copies[i].Data) > maxKept {
 			copies[i].Data = nil
 		}
+		pause.At(pause.Capture)
 		copies[i].take(tid, r, arch, args)
 	}
 	return copies

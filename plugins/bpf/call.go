@@ -69,9 +69,17 @@ func (p copied) close() {
 // something else.
 func (c call) program(fd int) (copied, syscall.Errno, error) {
 	p := copied{fd: -1}
-	id, errno := programOf(c.caller.TID(), fd)
-	if err := c.caller.Alive(); err != nil || errno != 0 {
-		return p, errno, err
+	d, err := c.caller.OpenDescriptor(fd)
+	if errors.Is(err, unix.EBADF) {
+		return p, unix.EBADF, nil
+	}
+	if err != nil {
+		return p, 0, err
+	}
+	defer d.File.Close()
+	id, errno := programOf(int(d.File.Fd()), string(d.Info))
+	if errno != 0 {
+		return p, errno, nil
 	}
 	if p.id = id; !c.programs.has(id) {
 		return p, 0, nil
@@ -91,15 +99,15 @@ func (p place) close() { unix.Close(p.dir) }
 // place opens the cgroup of a caller's descriptor. The errno is EBADF if it is of something else, and EPERM for a cgroup that is
 // not the container's.
 func (c call) place(fd int) (place, syscall.Errno, error) {
-	file, _, err := c.caller.OpenDescriptor(fd)
+	d, err := c.caller.OpenDescriptor(fd)
 	if errors.Is(err, unix.EBADF) {
 		return place{}, unix.EBADF, nil
 	}
 	if err != nil {
 		return place{}, 0, err
 	}
-	defer file.Close()
-	dir, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	defer d.File.Close()
+	dir, err := unix.FcntlInt(d.File.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return place{}, 0, fmt.Errorf("copy a descriptor: %w", err)
 	}

@@ -1,16 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,6 +34,9 @@ func openCgroup(container sdk.Container) (*cgroup, error) {
 	if path == "" || path == "/" {
 		return nil, fmt.Errorf("the container is in cgroup %q of the v2 hierarchy: its runtime made it none of its own", path)
 	}
+	if container.CgroupShared != "" {
+		return nil, fmt.Errorf("%s: the runtime made the container no cgroup of its own", container.CgroupShared)
+	}
 	folders, err := container.CgroupFolders()
 	if err != nil {
 		return nil, err
@@ -55,10 +52,7 @@ func openCgroup(container sdk.Container) (*cgroup, error) {
 		return nil, fmt.Errorf("open cgroup %s: %w", folder.Path, err)
 	}
 	own := &cgroup{dir: dir}
-	if own.id, err = identify(dir); err == nil {
-		err = own.checkAlone()
-	}
-	if err != nil {
+	if own.id, err = identify(dir); err != nil {
 		own.close()
 		return nil, err
 	}
@@ -72,36 +66,6 @@ func belowRoot(folder sdk.CgroupFolder, path string) bool {
 }
 
 func (c *cgroup) close() { unix.Close(c.dir) }
-
-// checkAlone makes sure that no process of this process's user namespace is in the cgroup: on a hybrid host, a
-// container may be where the process was that started it.
-func (c *cgroup) checkAlone() error {
-	procs, err := c.read("cgroup.procs")
-	if err != nil {
-		return err
-	}
-	host, err := target.StatNamespace("/proc/self/ns/user")
-	if err != nil {
-		return err
-	}
-	for _, pid := range strings.Fields(procs) {
-		namespace, err := target.StatNamespace("/proc/" + pid + "/ns/user")
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case err != nil:
-			return err
-		case namespace == host:
-			return fmt.Errorf("process %s of the host is in the container's cgroup: the runtime made the container none of its own", pid)
-		}
-	}
-	return nil
-}
-
-func (c *cgroup) read(name string) (string, error) {
-	text, err := os.ReadFile(filepath.Join("/proc/self/fd", strconv.Itoa(c.dir), name))
-	return string(text), err
-}
 
 // holds reports whether the cgroup, any mount's directory of it, is this one or below it. What was mounted where in a
 // container does not matter: only where the kernel leads from a cgroup to the one above it.

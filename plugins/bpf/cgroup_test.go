@@ -17,17 +17,17 @@ func TestOpenCgroupRefuses(t *testing.T) {
 	}
 }
 
-// TestCheckAlone has the host's process come into the cgroup.
-func TestCheckAlone(t *testing.T) {
+// TestShared has a cgroup that is not the container's alone.
+func TestShared(t *testing.T) {
 	tr := newTree(t)
-	path := strings.TrimPrefix(tr.top, hierarchy(t)) + "/own"
-	own, err := openCgroup(inCgroup(path))
+	container := inCgroup(strings.TrimPrefix(tr.top, hierarchy(t)) + "/own")
+	own, err := openCgroup(container)
 	if err != nil {
 		t.Fatalf("an empty cgroup: %v", err)
 	}
 	own.close()
-	tr.startHostProcess(t)
-	if own, err := openCgroup(inCgroup(path)); err == nil {
+	container.CgroupShared = "process 1 of the host is in it"
+	if own, err := openCgroup(container); err == nil {
 		own.close()
 		t.Error("a cgroup with a process of the host is the container's own")
 	}

@@ -27,13 +27,13 @@ func (handler) Manifest() sdk.Manifest {
 			When:      commands(cmdLoad, cmdAttach, cmdDetach, cmdQuery, cmdGetByID, cmdLink),
 			Arguments: []sdk.Argument{{Name: "cmd", Format: sdk.Decimal}, {Name: "attr"}, {Name: "size", Format: sdk.Decimal}},
 			Reads:     []sdk.Read{sdk.ReadBytes(1, 2, maxAttr)},
+			Captures:  []sdk.Capture{sdk.CaptureCredentials},
 		}},
 		Capabilities: []string{
 			"CAP_BPF", "CAP_NET_ADMIN", // to load, attach, detach and query
-			"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", // to see what the caller's descriptors are of, and its user namespace
-			"CAP_SYS_ADMIN",    // to have programs by their ids, and know which are no more (BPF_PROG_GET_FD_BY_ID)
-			"CAP_DAC_OVERRIDE", // to join the caller's cgroups
+			"CAP_SYS_ADMIN", // to have programs by their ids, and know which are no more (BPF_PROG_GET_FD_BY_ID)
 		},
+		Uses:     sdk.Uses{Syscalls: []string{"bpf"}, Host: []string{"/sys/fs/cgroup"}},
 		Settings: settings,
 		// Not continue: the kernel lets everybody attach a program that they have a descriptor of.
 		OnFailure: sdk.FailErrno(unix.EPERM),

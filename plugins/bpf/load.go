@@ -168,9 +168,6 @@ func (c call) verify(ctx context.Context, p program) (verdict, error) {
 	s.Keep(p)
 	*output.attr = p.order(output.log)
 	s.Add(stepLoad, unix.SYS_BPF, cmdLoad, unsafe.Pointer(output.attr), int(unsafe.Sizeof(*output.attr)))
-	if err := c.caller.Confirm(); err != nil {
-		return verdict{}, err
-	}
 	fd, err := s.Open(ctx, c.req.Container.UserNamespace)
 	v := verdict{fd: fd}
 	var failed *target.StepError

@@ -93,21 +93,23 @@ func queryAttached(dir int) (attached, syscall.Errno) {
 const programName = "anon_inode:bpf-prog"
 
 // programID is the id of the program that fd is a descriptor of. The errno is EINVAL if it is of something else.
-func programID(fd int) (uint32, syscall.Errno) { return programOf(os.Getpid(), fd) }
+func programID(fd int) (uint32, syscall.Errno) {
+	info, err := readStart(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if err != nil {
+		return 0, unix.EBADF
+	}
+	return programOf(fd, info)
+}
 
-// programOf is the id of the program that a descriptor of a thread is of. The errno is EBADF if there is no such
-// descriptor, or EINVAL if it is of something else.
-func programOf(tid, fd int) (uint32, syscall.Errno) {
-	name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, fd))
+// programOf is the id of the program that fd, also with O_PATH, is open on, and that info is the fdinfo of a descriptor
+// of. The errno is EINVAL if it is of something else.
+func programOf(fd int, info string) (uint32, syscall.Errno) {
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		return 0, unix.EBADF
 	}
 	if name != programName {
 		return 0, unix.EINVAL
-	}
-	info, err := readStart(fmt.Sprintf("/proc/%d/fdinfo/%d", tid, fd))
-	if err != nil {
-		return 0, unix.EBADF
 	}
 	id, ok := parseProgramInfo(info)
 	if !ok {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -142,11 +141,12 @@ func (j job) cover(m *made) (errno unix.Errno, err error) {
 }
 
 // scratch is where a node's tmpfs is mounted for a moment, in a mount namespace of one thread.
-const scratch = "/dev"
+const scratch = "/proc"
 
 // detachedNode makes the node on a tmpfs of its own and returns it as a detached mount.
 func (j job) detachedNode(m *made) (tree int, err error) {
-	fs, err := j.covers.newFilesystem(m.st.Gid)
+	// It is owned by the initial user namespace. Its root gives the node its group.
+	fs, err := j.covers.newFilesystem(func() (int, error) { return j.caller.NewNodeTmpfs(m.st.Gid) })
 	if err != nil {
 		return -1, err
 	}
@@ -167,36 +167,13 @@ func (j job) detachedNode(m *made) (tree int, err error) {
 	return tree, err
 }
 
-// mountTmpfs makes a tmpfs for one node, owned by the initial user namespace, as a detached mount. Its root gives the
-// node its group.
-func mountTmpfs(group uint32) (int, error) {
-	context, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("fsopen tmpfs: %w", err)
-	}
-	defer unix.Close(context)
-	for _, option := range [][2]string{{"source", "intercede"}, {"mode", "2777"}, {"gid", strconv.FormatUint(uint64(group), 10)}, {"nr_inodes", "2"}, {"size", "4k"}} {
-		if err := unix.FsconfigSetString(context, option[0], option[1]); err != nil {
-			return -1, fmt.Errorf("fsconfig %s=%s: %w", option[0], option[1], err)
-		}
-	}
-	if err := unix.FsconfigCreate(context); err != nil {
-		return -1, fmt.Errorf("fsconfig create: %w", err)
-	}
-	fs, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("fsmount: %w", err)
-	}
-	return fs, nil
-}
-
 // cloneFile mounts fs in a mount namespace of the calling thread, since only a file below an attached mount can be
 // cloned before kernel 6.15, and returns a detached mount of the file. The thread is to end.
 func cloneFile(fs int, name string) (int, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return -1, fmt.Errorf("unshare: %w", err)
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_PRIVATE}); err != nil {
 		return -1, fmt.Errorf("private mounts: %w", err)
 	}
 	if err := unix.MoveMount(fs, "", unix.AT_FDCWD, scratch, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {

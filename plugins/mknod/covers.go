@@ -49,9 +49,9 @@ func newWatch() (*watch, error) {
 // errTooMany is that a container has as many covers as it may.
 var errTooMany = errors.New("too many nodes are mounted over others")
 
-// newFilesystem makes the filesystem of one more cover, and counts it until it is gone. The error is errTooMany if the
-// container may not have it.
-func (c *covers) newFilesystem(group uint32) (int, error) {
+// newFilesystem makes the filesystem of one more cover, a detached mount, and counts it until it is gone. The error is
+// errTooMany if the container may not have it.
+func (c *covers) newFilesystem(make func() (int, error)) (int, error) {
 	w, err := theWatch()
 	if err != nil {
 		return -1, err
@@ -63,7 +63,7 @@ func (c *covers) newFilesystem(group uint32) (int, error) {
 	if !ok {
 		return -1, errTooMany
 	}
-	fs, err := mountTmpfs(group)
+	fs, err := make()
 	if err != nil {
 		w.release(c)
 		return -1, err

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/sdk/sdktest"
+	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -118,8 +119,13 @@ func TestLostEvents(t *testing.T) {
 	defer unix.Close(w.inotify)
 	n := events/2 + 1 // each ends with two events
 	c := &covers{max: n, count: n}
+	self, err := target.Open(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
 	for range n {
-		fs, err := mountTmpfs(0)
+		fs, err := self.NewNodeTmpfs(0)
 		if err != nil {
 			t.Fatal(err)
 		}

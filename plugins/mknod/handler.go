@@ -26,18 +26,27 @@ func (handler) Manifest() sdk.Manifest {
 			When:      deviceNodes(1),
 			Arguments: []sdk.Argument{{Name: "path"}, {Name: "mode", Format: sdk.Mode}, {Name: "dev", Format: sdk.Dev}},
 			Reads:     []sdk.Read{sdk.ReadPath(0)},
+			Captures:  []sdk.Capture{sdk.CaptureCredentials, sdk.CapturePlace},
 		}, {
 			Name:      "mknodat",
 			When:      deviceNodes(2),
 			Arguments: []sdk.Argument{{Name: "dirfd", Format: sdk.FD}, {Name: "path"}, {Name: "mode", Format: sdk.Mode}, {Name: "dev", Format: sdk.Dev}},
 			Reads:     []sdk.Read{sdk.ReadPath(1)},
+			Captures:  []sdk.Capture{sdk.CaptureCredentials, sdk.CapturePlace, sdk.CaptureDescriptor(0)},
 		}},
 		Capabilities: []string{
 			"CAP_MKNOD",
-			"CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", // to enter the caller's namespaces
+			"CAP_SYS_ADMIN", "CAP_SYS_CHROOT", // to enter the caller's namespaces
 			"CAP_SETUID", "CAP_SETGID", // to have the caller's filesystem ids
 			"CAP_DAC_READ_SEARCH",            // to stand in the caller's root and working directory
 			"CAP_DAC_OVERRIDE", "CAP_FSETID", // lent to callers that have it, in directories where theirs counts
+		},
+		Uses: sdk.Uses{
+			Syscalls: []string{
+				"setns",                                    // the user namespace of a caller that reaches a folder by its power
+				"mount_setattr", "move_mount", "open_tree", // to cover nodes; it makes no superblock
+			},
+			Devices: []string{"c *:* m", "b *:* m"},
 		},
 		Settings: settings,
 		// The kernel asks for CAP_MKNOD in the initial user namespace, and refuses.

@@ -90,7 +90,7 @@ func detach(place *target.Place, m *made) error {
 	})
 }
 
-// sharedWithHost reports whether what is mounted on a mount of the caller shows in this process's mount namespace too.
+// sharedWithHost reports whether what is mounted on a mount of the caller shows in the host's mount namespace too.
 func sharedWithHost(ctx context.Context, caller *target.Target, mount uint64) (bool, error) {
 	line, err := findMountOf(ctx, caller, mount)
 	if err != nil {
@@ -100,13 +100,13 @@ func sharedWithHost(ctx context.Context, caller *target.Target, mount uint64) (b
 	if group == "" {
 		return false, nil
 	}
-	ours, err := os.Open("/proc/self/mountinfo")
+	host, err := caller.OpenHostMountinfo()
 	if err != nil {
 		return false, err
 	}
-	defer ours.Close()
+	defer unix.Close(host)
 	shared := false
-	err = eachMount(ctx, ours, func(l mountLine) bool {
+	err = eachMount(ctx, &fromStart{fd: host}, func(l mountLine) bool {
 		shared = l.receives(group)
 		return !shared
 	})

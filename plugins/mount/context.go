@@ -180,24 +180,22 @@ func (c *contexts) take(ctx context.Context, caller *target.Target, fd int) (f *
 	c.mu.Lock()
 	some := len(c.open) > 0 && !c.exchanged
 	c.mu.Unlock()
-	// Nothing else is taken from the caller: closing the duplicate of a file may wait for its filesystem, for ever if the
-	// caller serves that.
-	link, linkErr := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", caller.TID(), fd))
-	if !some || linkErr != nil || link != contextLink {
+	if !some {
 		return nil, nil, nil
 	}
-	theirs, err := caller.Descriptor(fd)
-	if errors.Is(err, unix.EBADF) {
+	theirs, err := caller.Duplicate(fd)
+	switch {
+	case errors.Is(err, unix.EBADF), errors.Is(err, unix.EOPNOTSUPP):
 		return nil, nil, nil
-	}
-	if err != nil {
+	case errors.Is(err, unix.ESTALE):
+		return nil, nil, c.endTrust()
+	case err != nil:
 		return nil, nil, err
 	}
+	defer unix.Close(theirs)
 	if link, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", theirs)); link != contextLink {
-		go unix.Close(theirs)
-		return nil, nil, c.endTrust()
+		return nil, nil, nil
 	}
-	defer func() { go unix.Close(theirs) }()
 	c.mu.Lock()
 	i := slices.IndexFunc(c.open, func(f *fsContext) bool { return f.shown >= 0 && sameFile(f.shown, theirs) })
 	if i >= 0 {
@@ -219,7 +217,7 @@ func (c *contexts) take(ctx context.Context, caller *target.Target, fd int) (f *
 	return f, func() { <-f.turn }, nil
 }
 
-// endTrust bounds how often a container can have this process hold a file that is not to be closed.
+// endTrust bounds how often a container can have the broker hold a file that cannot be closed at once.
 func (c *contexts) endTrust() error {
 	c.mu.Lock()
 	c.exchanged = true

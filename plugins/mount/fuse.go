@@ -155,7 +155,7 @@ func (r *fuseRun) start(ctx context.Context, name string, args []string) error {
 	if r.output, err = newOutput(); err != nil {
 		return err
 	}
-	r.mounts, err = unix.Open(fmt.Sprintf("/proc/%d/mountinfo", r.caller.TID()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	r.mounts, err = r.caller.OpenMountinfo()
 	if err == nil {
 		r.process, err = r.caller.Start(ctx, target.Program{
 			Paths: handlerPaths(name), Args: args, Env: []string{"PATH=" + strings.Join(handlerPath, ":")}, Output: r.output,

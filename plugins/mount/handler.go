@@ -21,6 +21,7 @@ var (
 )
 
 func (handler) Manifest() sdk.Manifest {
+	captures := []sdk.Capture{sdk.CaptureCredentials, sdk.CapturePlace}
 	return sdk.Manifest{
 		Name:        "mount",
 		Version:     "0.1.0",
@@ -35,39 +36,56 @@ func (handler) Manifest() sdk.Manifest {
 			},
 			Arguments: []sdk.Argument{{Name: "source"}, {Name: "target"}, {Name: "type"}, {Name: "flags"}, {Name: "data"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0), sdk.ReadPath(1), sdk.ReadPath(2), sdk.ReadString(4, maxData)},
+			Captures:  captures,
 		}, {
 			Name:      "fsopen",
 			If:        []string{"allowed", "fuse"},
 			Arguments: []sdk.Argument{{Name: "fsname"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0)},
+			Captures:  captures,
 		}, {
 			Name:      "fspick",
 			If:        []string{"allowed"},
 			Arguments: []sdk.Argument{{Name: "dirfd", Format: sdk.FD}, {Name: "path"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(1)},
+			Captures:  captures,
 		}, {
 			Name:      "fsconfig",
 			If:        []string{"allowed"},
 			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "cmd", Format: sdk.Decimal}, {Name: "key"}, {Name: "value"}, {Name: "aux", Format: sdk.Decimal}},
 			Reads:     []sdk.Read{sdk.ReadString(2, maxParameter), sdk.ReadString(3, maxParameter)},
+			Captures:  captures,
 		}, {
 			Name:      "fsmount",
 			If:        []string{"allowed"},
 			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "flags"}, {Name: "attributes"}},
+			Captures:  captures,
 		}, {
 			Name:      "move_mount",
 			If:        []string{"allowed"},
 			When:      []sdk.Match{{{Arg: 4, Mask: unix.MOVE_MOUNT_F_EMPTY_PATH, Value: unix.MOVE_MOUNT_F_EMPTY_PATH}}},
 			Arguments: []sdk.Argument{{Name: "from_dirfd", Format: sdk.FD}, {Name: "from"}, {Name: "to_dirfd", Format: sdk.FD}, {Name: "to"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(1), sdk.ReadPath(3)},
+			Captures:  captures,
 		}},
 		Capabilities: []string{
-			"CAP_SYS_ADMIN",                    // to mount, and to enter the caller's namespaces
-			"CAP_SYS_CHROOT", "CAP_SYS_PTRACE", // to enter them too
+			"CAP_SYS_ADMIN",            // to mount, and to enter the caller's namespaces
+			"CAP_SYS_CHROOT",           // to enter them too
 			"CAP_SETUID", "CAP_SETGID", // to have the caller's ids
 			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
-			"CAP_DAC_OVERRIDE",    // to join the caller's cgroups
 			"CAP_MKNOD",           // to name a device for the kernel where nobody can replace it
+		},
+		Uses: sdk.Uses{
+			Syscalls: []string{
+				"fsopen", "fsconfig", "fsmount", "fspick", "mount", "move_mount", "mount_setattr", "open_tree", "pivot_root", "umount2",
+				"setns", "setresuid", "setresgid", "execve", // to start FUSE handlers
+				// Of FUSE handlers, which have this filter too. Their user 0 is the container's root.
+				"clone", "clone3", "unshare", "socket", "setfsuid", "setfsgid", "setuid", "setgid", "setreuid", "setregid",
+				"ioctl", // of block devices, and of FUSE handlers
+			},
+			Host:     []string{"/proc/filesystems"},
+			Devices:  []string{"b *:* m"},
+			HostPIDs: true, // a FUSE handler is started in the caller's pid namespace
 		},
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.

@@ -3,13 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"os"
 	"strconv"
 
 	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
 )
 
 // mountLine is what counts here of a line of mountinfo (proc_pid_mountinfo(5)).
@@ -100,14 +98,10 @@ func findMount(ctx context.Context, mountinfo io.Reader, id uint64) (found mount
 
 // findMountOf finds a mount of the caller.
 func findMountOf(ctx context.Context, caller *target.Target, id uint64) (mountLine, error) {
-	file, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", caller.TID()))
+	mountinfo, err := caller.OpenMountinfo()
 	if err != nil {
-		if gone := caller.Alive(); gone != nil {
-			err = gone
-		}
 		return mountLine{}, err
 	}
-	defer file.Close()
-	found, err := findMount(ctx, file, id)
-	return found, errors.Join(err, caller.Alive())
+	defer unix.Close(mountinfo)
+	return findMount(ctx, &fromStart{fd: mountinfo}, id)
 }

@@ -93,8 +93,8 @@ func openFrom(ctx context.Context, caller *target.Target, dirFD int, path string
 		return nil, refusal{unix.ENOENT}
 	}
 	if path == "" && dirFD != unix.AT_FDCWD {
-		file, _, err := caller.OpenDescriptor(dirFD)
-		return file, refuse(err)
+		d, err := caller.OpenDescriptor(dirFD)
+		return d.File, refuse(err)
 	}
 	if path == "" {
 		path = "."
@@ -223,6 +223,9 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 	}
 	if f.phase != collecting {
 		return refusal{unix.EBUSY}
+	}
+	if f.picked >= 0 && s.isShown(o) {
+		return nil
 	}
 	if key == "source" && command == fsconfigSetString && f.picked < 0 {
 		if err := configure(f.shown, o); err != nil {
@@ -390,13 +393,14 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	mount, _, err := caller.OpenDescriptor(req.FD(0))
+	moved, err := caller.OpenDescriptor(req.FD(0))
 	if errors.Is(err, unix.EBADF) {
 		return sdk.Continue(), nil
 	}
 	if err != nil {
 		return sdk.Response{}, err
 	}
+	mount := moved.File
 	defer mount.Close()
 	f, err := s.contexts.mountOf(mount)
 	if err != nil || f == nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
@@ -76,7 +77,7 @@ func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 // vetRemount checks the options, and that the caller may write to the device unless flags and options both say
 // read-only: a filesystem of the kernel's old mount interface does not look for "ro" among its options.
 func (s *session) vetRemount(ctx context.Context, caller *target.Target, c call, sb *superblock) ([]option, error) {
-	options := parseOptions(c.data)
+	options := slices.DeleteFunc(parseOptions(c.data), s.isShown)
 	for i, o := range options {
 		var err error
 		if options[i], err = s.vetOption(sb.filesystem, o); err != nil {
@@ -88,6 +89,10 @@ func (s *session) vetRemount(ctx context.Context, caller *target.Target, c call,
 	}
 	return options, mayWrite(ctx, caller, sb)
 }
+
+// isShown reports whether an option is none: the kernel shows it among those of a mount that is idmapped (show_mnt_opts,
+// fs/proc_namespace.c), from where mount(8) passes it back.
+func (s *session) isShown(o option) bool { return s.policy.shift && o == (option{key: "idmapped"}) }
 
 // reconfigure performs the remount on the very mount that is open, by way of the working directory: a path may lead
 // elsewhere the next moment.

@@ -157,10 +157,6 @@ func newWork(caller *target.Target) (*work, error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, release)
-	if err := caller.Confirm(); err != nil {
-		w.close()
-		return nil, err
-	}
 	return w, nil
 }
 

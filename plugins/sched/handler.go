@@ -20,6 +20,7 @@ const all32 = 1<<32 - 1
 
 func (handler) Manifest() sdk.Manifest {
 	tid := sdk.Argument{Name: "pid", Format: sdk.Decimal}
+	captures := []sdk.Capture{sdk.CaptureCredentials}
 	return sdk.Manifest{
 		Name:        "sched",
 		Version:     "0.1.0",
@@ -28,27 +29,29 @@ func (handler) Manifest() sdk.Manifest {
 			Name:      "sched_setscheduler",
 			When:      knownPolicies(1),
 			Arguments: []sdk.Argument{tid, {Name: "policy"}, {Name: "param"}},
+			Captures:  captures,
 			Reads:     []sdk.Read{sdk.ReadStruct(2, 4)},
 		}, {
 			Name:      "sched_setparam",
 			Arguments: []sdk.Argument{tid, {Name: "param"}},
+			Captures:  captures,
 			Reads:     []sdk.Read{sdk.ReadStruct(1, 4)},
 		}, {
 			Name:      "sched_setattr",
 			When:      []sdk.Match{{{Arg: 2, Mask: all32, Value: 0}}}, // there are no flags: EINVAL
 			Arguments: []sdk.Argument{tid, {Name: "attr"}, {Name: "flags"}},
+			Captures:  captures,
 			Reads:     []sdk.Read{sdk.ReadStruct(1, attrSizeV0)},
 		}, {
 			Name:      "setpriority",
 			If:        []string{minNiceKey},
 			When:      []sdk.Match{{{Arg: 0, Mask: all32, Value: unix.PRIO_PROCESS}}},
 			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "prio", Format: sdk.Decimal}},
+			Captures:  captures,
 		}},
-		Capabilities: []string{
-			"CAP_SYS_NICE",
-			"CAP_SYS_PTRACE", // to see the namespaces of the caller and of the thread that it names
-		},
-		Settings: settings,
+		Capabilities: []string{"CAP_SYS_NICE"},
+		Uses:         sdk.Uses{HostPIDs: true}, // it names threads of containers
+		Settings:     settings,
 		// The kernel asks for CAP_SYS_NICE in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),
 	}
@@ -131,14 +134,9 @@ func (s session) make(ctx context.Context, req *sdk.Request, c change) (sdk.Resp
 	if !own {
 		return sdk.Continue(), nil
 	}
-	if err := req.CheckValid(ctx); err != nil {
+	// The last checks: the kernel can change a thread by its id alone, which is its own as long as it lives.
+	if err := t.Alive(); err != nil {
 		return sdk.Response{}, err
-	}
-	// The last check: the kernel can change a thread by its id alone, which is its own as long as it lives.
-	if !t.caller {
-		if err := t.Alive(); err != nil {
-			return sdk.Response{}, err
-		}
 	}
 	if errno := t.apply(c); errno != 0 {
 		return sdk.Errno(errno), nil

@@ -30,25 +30,8 @@ func find(ctx context.Context, req *sdk.Request, tid int) (thread, error) {
 	if err != nil || tid == 0 {
 		return thread{caller, true}, err
 	}
-	here, err := caller.TranslateTID(tid)
-	if err != nil {
-		return thread{}, err
-	}
-	opened, err := target.Open(here)
-	if err != nil {
-		return thread{}, err
-	}
-	// The id may have become another thread's before it was open. From now on it is the open one's, as long as that lives:
-	// a thread has its ids, in all namespaces, for life.
-	again, err := caller.TranslateTID(tid)
-	if err == nil && again != here {
-		err = fmt.Errorf("thread %d is not thread %d any more: %w", tid, here, unix.ESRCH)
-	}
-	if err != nil {
-		opened.Close()
-		return thread{}, err
-	}
-	return thread{opened, false}, nil
+	named, err := caller.Thread(tid)
+	return thread{named, false}, err
 }
 
 // isGone reports whether the error means that a thread is not there, or not any more.

@@ -23,10 +23,11 @@ func (handler) Manifest() sdk.Manifest {
 		Description: "sets approved trusted.* attributes",
 		Capabilities: []string{
 			"CAP_SYS_ADMIN", // which the kernel asks for, and to enter the caller's namespaces
-			"CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
+			"CAP_SYS_CHROOT",
 			"CAP_SETUID", "CAP_SETGID", // to have the caller's filesystem ids
 			"CAP_DAC_READ_SEARCH", // to stand in the caller's root and working directory
 		},
+		Uses:     sdk.Uses{Syscalls: []string{"setns"}}, // the user namespace of a caller that reaches a file by its power
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),

@@ -70,18 +70,18 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 // performOnDescriptor performs the call on the file that a descriptor of the caller is open on. One with O_PATH is none
 // to the kernel here.
 func (j job) performOnDescriptor(ctx context.Context) (sdk.Response, error) {
-	file, flags, err := j.caller.OpenDescriptor(j.file.dirFD)
+	d, err := j.caller.OpenDescriptor(j.file.dirFD)
 	if errors.Is(err, unix.EBADF) {
 		return sdk.Continue(), nil
 	}
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	defer file.Close()
-	if flags&unix.O_PATH != 0 {
+	defer d.File.Close()
+	if d.Flags&unix.O_PATH != 0 {
 		return sdk.Continue(), nil
 	}
-	return j.performOn(file)
+	return j.performOn(d.File)
 }
 
 // lent is what the kernel asks for.

@@ -76,6 +76,10 @@ func (f form) manifest() sdk.Syscall {
 		Name:      f.syscall,
 		Arguments: append(f.fileArguments(), f.valueArguments()...),
 		Reads:     []sdk.Read{sdk.ReadString(f.nameArg(), maxName+1)},
+		Captures:  []sdk.Capture{sdk.CaptureCredentials, sdk.CapturePlace},
+	}
+	if f.naming == byDescriptor || f.naming == at {
+		s.Captures = append(s.Captures, sdk.CaptureDescriptor(0))
 	}
 	if f.naming != byDescriptor {
 		s.Reads = append(s.Reads, sdk.ReadPath(f.pathArg()))

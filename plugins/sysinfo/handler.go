@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
 )
 
 // handler implements sdk.Handler.
@@ -29,7 +31,9 @@ func (handler) Manifest() sdk.Manifest {
 		Name:        "sysinfo",
 		Version:     "0.1.0",
 		Description: "sysinfo(2) shows the container's memory, swap, tasks, uptime and load instead of the host's",
-		Syscalls:    []sdk.Syscall{{Name: "sysinfo"}},
+		Syscalls:    []sdk.Syscall{{Name: "sysinfo", Captures: []sdk.Capture{sdk.CaptureTimeOffsets}}},
+		// It reads limits and usage of cgroups, when processes began and what their threads do, as anybody on the host may.
+		Uses: sdk.Uses{Host: []string{"/proc", "/sys/fs/cgroup"}},
 		Settings: []sdk.Setting{{
 			Key:     "loads",
 			Type:    sdk.String,
@@ -85,15 +89,32 @@ func newSession(h *host, container sdk.Container, folders cgroupFolders, s setti
 
 // Handle implements sdk.Session.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	info, err := s.sysinfo(ctx, req.TID)
+	offset, err := bootOffset(ctx, req)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	info, err := s.sysinfo(ctx, offset)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	return sdk.Return(0).Write(req.Pointer(0), info.encode(req.Arch)), nil
 }
 
-// sysinfo gathers what the thread tid is to see.
-func (s *session) sysinfo(ctx context.Context, tid int) (sysinfo, error) {
+// bootOffset is what the caller's time namespace adds to the boot-time clock.
+func bootOffset(ctx context.Context, req *sdk.Request) (time.Duration, error) {
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return 0, err
+	}
+	offsets, err := caller.TimeOffsets()
+	if errors.Is(err, unix.ENOENT) { // the kernel has no time namespaces
+		return 0, nil
+	}
+	return parseBootOffset(offsets), err
+}
+
+// sysinfo gathers what a caller is to see, whose time namespace adds offset to the boot-time clock.
+func (s *session) sysinfo(ctx context.Context, offset time.Duration) (sysinfo, error) {
 	info, err := s.host.sysinfo()
 	if err != nil {
 		return sysinfo{}, err
@@ -103,7 +124,7 @@ func (s *session) sysinfo(ctx context.Context, tid int) (sysinfo, error) {
 	info.memory = limitMemory(info.memory, usage)
 	info.swap = limitSwap(info.swap, usage)
 	if s.start.known {
-		info.uptime = uptime(now, s.start.at, s.host.bootOffset(tid))
+		info.uptime = uptime(now, s.start.at, offset)
 	}
 	if n, ok := s.tasks.count(ctx); ok {
 		info.procs = n

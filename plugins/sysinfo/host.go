@@ -90,16 +90,6 @@ func (h *host) stat(tid int) (processStat, error) {
 	return parseStat(text)
 }
 
-// bootOffset is what the time namespace of the thread tid adds to the boot-time clock: 0 where the kernel has no time
-// namespaces, and if the thread is gone.
-func (h *host) bootOffset(tid int) time.Duration {
-	text, err := h.procFile(tid, "timens_offsets").read(make([]byte, 256))
-	if err != nil {
-		return 0
-	}
-	return parseBootOffset(text)
-}
-
 func (h *host) procFile(tid int, name string) *file {
 	return newFile(h.proc+"/"+strconv.Itoa(tid), name)
 }
@@ -134,8 +124,8 @@ func parseStat(text []byte) (processStat, error) {
 const maxOffset = math.MaxInt64 / int64(time.Second) / 2
 
 // parseBootOffset reads timens_offsets (time_namespaces(7)): lines of CLOCK SECONDS NANOSECONDS.
-func parseBootOffset(text []byte) time.Duration {
-	for line := range strings.Lines(string(text)) {
+func parseBootOffset(text string) time.Duration {
+	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) != 3 || fields[0] != "boottime" {
 			continue

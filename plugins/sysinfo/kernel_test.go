@@ -437,7 +437,7 @@ func TestUnprivileged(t *testing.T) {
 		if r.err = becomeNobody(); r.err == nil {
 			session := newSession(thisHost, container, folders, settings{Loads: loadsHost})
 			defer session.Close()
-			r.info, r.err = session.sysinfo(t.Context(), container.InitPID)
+			r.info, r.err = session.sysinfo(t.Context(), 0)
 			r.listed = len(session.tasks.list(t.Context()))
 		}
 		done <- r
@@ -511,10 +511,9 @@ func BenchmarkSysinfo(b *testing.B) {
 	defer session.Close()
 	info, _ := thisHost.sysinfo()
 	for name, part := range map[string]func(){
-		"whole":  func() { session.sysinfo(b.Context(), container.InitPID) },
+		"whole":  func() { session.sysinfo(b.Context(), 0) },
 		"memory": func() { session.memory.read(info.memory.total, info.swap.total) },
 		"tasks":  func() { session.tasks.list(b.Context()) },
-		"offset": func() { thisHost.bootOffset(container.InitPID) },
 		"host":   func() { thisHost.sysinfo() },
 	} {
 		b.Run(name, func(b *testing.B) {

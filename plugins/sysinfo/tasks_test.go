@@ -70,7 +70,7 @@ func TestCountTasks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			session := fakeSession(fakeHost(c.files.write(t)), sdk.Container{InitPID: 42, Cgroups: c.cgroups}, settings{})
 			defer session.Close()
-			info, err := session.sysinfo(t.Context(), 50)
+			info, err := session.sysinfo(t.Context(), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -121,17 +121,19 @@ func TestCostlyCountIsReused(t *testing.T) {
 
 func TestUptimeOfContainer(t *testing.T) {
 	files := containerTree().with("proc/42/stat", stat(42, "S", 41, 355_000))
-	files["proc/50/timens_offsets"] = "monotonic           0         0\nboottime            0         0\n"
-	files["proc/51/timens_offsets"] = "monotonic          -5         0\nboottime         1000 500000000\n"
 	session := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42}, settings{})
 	defer session.Close()
-	for tid, want := range map[int]uint64{50: 50, 51: 1051, 52: 50} {
-		info, err := session.sysinfo(t.Context(), tid)
+	for offsets, want := range map[string]uint64{
+		"monotonic           0         0\nboottime            0         0\n": 50,
+		"monotonic          -5         0\nboottime         1000 500000000\n": 1051,
+		"": 50,
+	} {
+		info, err := session.sysinfo(t.Context(), parseBootOffset(offsets))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if info.uptime != want {
-			t.Errorf("thread %d: up %d s, want %d", tid, info.uptime, want)
+			t.Errorf("%q: up %d s, want %d", offsets, info.uptime, want)
 		}
 	}
 	unknown := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 7}, settings{})
@@ -158,7 +160,7 @@ func FuzzProcFile(f *testing.F) {
 	f.Add([]byte(stat(7, "R", 1, 2)))
 	f.Add([]byte("monotonic 0 0\nboottime -9223372036 999999999\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		offset := parseBootOffset(text)
+		offset := parseBootOffset(string(text))
 		s, err := parseStat(text)
 		if err != nil {
 			s.startTicks = 0

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
-	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
@@ -103,7 +103,9 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session, s.GetName()
 	d.Notification.Tid, d.Notification.Arch, d.Notification.Nr, d.Notification.Args = int32(n.TID), n.Arch, n.NR, n.Args[:]
 	d.Notification.Reads = new(wire.Snapshot).Take(int(n.TID), s.GetReads(), n.Arch, &n.Args)
-	if !n.Valid() { // what was read may be another's
+	d.Captured.Declared(int(n.TID), s.GetCaptures(), &n.Args)
+	defer d.Captured.Close()
+	if !n.Valid() { // what was captured may be another's
 		n.record(Outcome{Kind: Gone, Err: notify.ErrGone})
 		return
 	}
@@ -117,6 +119,26 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 
 // Valid implements lane.Caller.
 func (n *notification) Valid() bool { return n.fd.Valid(n.ID) }
+
+// Capture implements lane.Caller.
+func (n *notification) Capture(question *wire.Capture) *capture.Set {
+	return captureOf(int(n.TID), question, n.Valid)
+}
+
+// captureOf captures what is asked for of the thread, if that is valid then.
+func captureOf(tid int, question *wire.Capture, valid func() bool) *capture.Set {
+	set := &capture.Set{}
+	if named := int(question.GetThread()); named == 0 {
+		set.Asked(tid, question.GetWants())
+	} else {
+		set.AskedOfThread(tid, named, question.GetWants())
+	}
+	if !valid() {
+		set.Close()
+		set.Errno = int32(unix.ESRCH)
+	}
+	return set
+}
 
 // ReadMemory implements lane.Caller.
 func (n *notification) ReadMemory(question *wire.ReadMemory) *wire.Memory {
@@ -133,11 +155,12 @@ func (n *notification) answer(outcome Outcome) {
 		n.record(Outcome{Kind: Gone, Err: notify.ErrGone})
 		return
 	}
+	var writes []*wire.Write
 	for _, w := range outcome.Writes {
-		if fault := linux.WriteMemory(int(n.TID), w.Address, w.Data); fault != 0 {
-			outcome = Outcome{Kind: Errno, Errno: unix.EFAULT}
-			break
-		}
+		writes = append(writes, &wire.Write{Address: w.Address, Data: w.Data})
+	}
+	if fault := capture.WriteBack(int(n.TID), writes, n); fault == unix.EFAULT {
+		outcome = Outcome{Kind: Errno, Errno: unix.EFAULT}
 	}
 	switch outcome.Kind {
 	case Value:

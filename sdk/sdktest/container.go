@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
@@ -204,7 +205,7 @@ func (c *Container) identify(id string, config config) (sdk.Container, error) {
 	}
 	return sdk.Container{
 		ID: id, Runtime: "run", InitPID: c.init.Process.Pid,
-		UserNamespace: namespace, UIDMap: ids, GIDMap: ids, Cgroups: cgroups,
+		UserNamespace: namespace, UIDMap: ids, GIDMap: ids, Cgroups: cgroups, CgroupShared: capture.CgroupShared(cgroups),
 	}, nil
 }
 

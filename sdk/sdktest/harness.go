@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
@@ -106,6 +107,8 @@ func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	}
+	d.Captured.Declared(call.TID, s.syscall(call.Syscall).GetCaptures(), &call.Args)
+	defer d.Captured.Close()
 	response, added, err := s.handle(ctx, d, fakeCaller{call}, timeout)
 	if err != nil {
 		return failed(err)
@@ -183,6 +186,11 @@ type fakeCaller struct {
 
 // Valid implements lane.Caller.
 func (f fakeCaller) Valid() bool { return !f.call.Gone }
+
+// Capture implements lane.Caller.
+func (f fakeCaller) Capture(question *wire.Capture) *capture.Set {
+	return captureOf(f.call.TID, question, f.Valid)
+}
 
 // ReadMemory implements lane.Caller.
 func (f fakeCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {

@@ -208,9 +208,7 @@ func serveHere(t testing.TB, h sdk.Handler) *plugin {
 	if err := p.askManifest(); err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}
-	if os.Getenv(transportEnv) != "grpc" {
-		serveLanes(t, service, p)
-	}
+	serveLanes(t, service, p)
 	return p
 }
 
@@ -232,7 +230,7 @@ func connect(t testing.TB, service wire.PluginServer) *grpc.ClientConn {
 	return connection
 }
 
-// serveLanes serves lanes until the end of the test.
+// serveLanes serves lanes, and the descriptors of streams, until the end of the test.
 func serveLanes(t testing.TB, service serving.Server, p *plugin) {
 	t.Helper()
 	ours, theirs, err := lane.Pair()
@@ -245,8 +243,11 @@ func serveLanes(t testing.TB, service serving.Server, p *plugin) {
 		p.lanes.Close()
 		serving.Wait()
 	})
-	if err := p.lanes.Accept(lane.New(ours)); err != nil {
+	if err := p.lanes.Control(lane.New(ours)); err != nil {
 		t.Fatalf("sdktest: %v", err)
+	}
+	if os.Getenv(transportEnv) != "grpc" {
+		p.lanes.Accept()
 	}
 }
 
@@ -300,7 +301,7 @@ func (p *plugin) handle(ctx context.Context, d *lane.Dialogue, caller lane.Calle
 	defer cancel()
 	ctx, release := lane.WhileWaiting(ctx, caller)
 	defer release()
-	response, added, err := lane.OverStream(ctx, p.rpc, &d.Notification, caller, p.take)
+	response, added, err := lane.Stream{Plugin: p.rpc, Pool: p.lanes, Take: p.take}.Handle(ctx, d, caller)
 	switch {
 	case err == nil:
 		return response, added, nil
@@ -317,7 +318,7 @@ func containerToWire(c sdk.Container) *wire.Container {
 	return &wire.Container{
 		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
 		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
-		UidMap: mappingsToWire(c.UIDMap), GidMap: mappingsToWire(c.GIDMap), Cgroups: c.Cgroups,
+		UidMap: mappingsToWire(c.UIDMap), GidMap: mappingsToWire(c.GIDMap), Cgroups: c.Cgroups, CgroupShared: c.CgroupShared,
 	}
 }
 

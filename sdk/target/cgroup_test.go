@@ -6,14 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestHierarchyWanted(t *testing.T) {
-	for hierarchy, want := range map[string]bool{"": true, "devices": true, "cpu,memory": true, "cpu": false, "name=systemd": false} {
-		if hierarchyWanted(hierarchy, []string{"devices", "memory"}) != want || !hierarchyWanted(hierarchy, nil) {
-			t.Errorf("hierarchy %q: want %v", hierarchy, want)
-		}
-	}
-}
-
 func TestParseLimits(t *testing.T) {
 	limits := parseLimits("Limit                     Soft Limit           Hard Limit           Units\n" +
 		"Max open files            1024                 4096                 files\n" +

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,24 +24,21 @@ import (
 // To procfs the thread is this process: paths that the target chooses are to be opened without following magic links,
 // see OpenParentHere.
 //
-// The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_READ_SEARCH and what
-// it lends. Errors of the entry are of this package, with os.ErrProcessDone for a target that is gone; fn's own come
-// back as they are. Once it was in its place, a target that is gone by then has it still. fn must not call Do, since
+// The process needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SETUID, CAP_SETGID and what it lends. Errors of the entry are of
+// this package, with os.ErrProcessDone for a target that was gone before its place was captured; fn's own come back as
+// they are. fn must not call Do, since
 // the /proc that it sees is the target's, nor leave its work to goroutines: they run on other threads; nor change the
 // thread's groups.
 func (t *Target) Do(lent Capabilities, fn func() error) error {
-	place, err := t.openPlace()
+	place, err := t.Place()
 	if err != nil {
-		return err
-	}
-	if err := t.confirmReads(); err != nil {
 		return err
 	}
 	return place.do(t.own, lent, fn)
 }
 
-// Place is where a target stands, opened from outside: its mount namespace, root, working directory and ids. It serves
-// when the thread is gone too, until the Target is closed.
+// Place is where a target stands: its mount namespace, root, working directory and ids. It serves when the thread is gone
+// too, until the Target is closed.
 type Place struct {
 	credentials      *Credentials
 	mount, root, cwd int
@@ -47,47 +46,34 @@ type Place struct {
 
 // Place is the target's place.
 func (t *Target) Place() (*Place, error) {
-	p, err := t.openPlace()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lockedPlace()
+}
+
+func (t *Target) lockedPlace() (*Place, error) {
+	if t.place != nil {
+		return t.place, nil
+	}
+	parts := []wire.Part{wire.Part_PART_MOUNT_NAMESPACE, wire.Part_PART_ROOT, wire.Part_PART_WORKING_DIRECTORY}
+	if err := t.capture(append(parts, wire.Part_PART_CREDENTIALS)...); err != nil {
+		return nil, err
+	}
+	credentials, err := t.lockedCredentials()
 	if err != nil {
 		return nil, err
 	}
-	return p, t.confirmReads()
-}
-
-// openPlace opens the target's place, once. setns(2) would take the mount namespace from the pidfd too, but the one
-// that is the thread's at that moment.
-func (t *Target) openPlace() (*Place, error) {
-	t.placeOnce.Do(func() { t.place, t.placeErr = t.readPlace() })
-	return t.place, t.placeErr
-}
-
-func (t *Target) readPlace() (*Place, error) {
-	credentials, err := t.Credentials()
-	if err != nil {
-		return nil, err
-	}
-	p := &Place{credentials: credentials, mount: -1, root: -1, cwd: -1}
-	for _, f := range [...]placeFile{{&p.mount, "ns/mnt", unix.O_RDONLY}, {&p.root, "root", unix.O_PATH}, {&p.cwd, "cwd", unix.O_PATH}} {
-		if *f.fd, err = unix.Open(t.proc(f.name), f.flags|unix.O_CLOEXEC, 0); err != nil {
-			p.close()
-			return nil, processError(&os.PathError{Op: "open", Path: t.proc(f.name), Err: err})
+	p := &Place{credentials: credentials}
+	for i, fd := range [...]*int{&p.mount, &p.root, &p.cwd} {
+		h, err := t.borrow(parts[i])
+		if err != nil {
+			return nil, err
 		}
+		*fd = h.fd
 	}
-	if err := t.endRead(); err != nil {
-		p.close()
-		return nil, err
-	}
+	t.place = p
 	return p, nil
 }
-
-// placeFile is a file of the target in /proc that a place needs.
-type placeFile struct {
-	fd    *int
-	name  string
-	flags int
-}
-
-func (p *Place) close() { closeAll(&p.mount, &p.root, &p.cwd) }
 
 // closeAll closes descriptors that are open and makes them -1, so that closing them again does not close another's.
 func closeAll(fds ...*int) {
@@ -109,9 +95,11 @@ func (p *Place) do(own *Thread, lent Capabilities, fn func() error) error {
 		return err
 	}
 	visit := func() error {
+		pause.At(pause.Enter)
 		if err := p.enter(home, lent); err != nil {
 			return err
 		}
+		pause.At(pause.Act)
 		return fn()
 	}
 	if own.isHere() {

@@ -3,6 +3,8 @@ package target
 import (
 	"context"
 	"os"
+
+	"github.com/intercede/intercede/internal/capture"
 )
 
 // OpenAt is what OpenPath and OpenParent are made of.
@@ -10,8 +12,25 @@ func (t *Target) OpenAt(ctx context.Context, dir int, path string, flags int, ac
 	return t.openAt(ctx, dir, path, flags, access)
 }
 
-// ScanForTID is what TranslateTID does on kernels before 6.11.
-func (t *Target) ScanForTID(tid int) (int, error) { return t.scanForTID(tid) }
+// CaptureAll captures all that Start keeps.
+func (t *Target) CaptureAll() error {
+	in, err := t.openInside()
+	if err != nil {
+		return err
+	}
+	in.close()
+	return nil
+}
 
-// ParseNSpid is for its fuzzer.
-var ParseNSpid = parseNSpid
+// ScanForTID is how a thread is found on kernels before 6.11.
+func (t *Target) ScanForTID(tid int) (int, error) { return capture.Scan(t.tid, tid) }
+
+// TranslateTID is the id of the thread that the target names so.
+func (t *Target) TranslateTID(tid int) (int, error) {
+	thread, err := t.Thread(tid)
+	if err != nil {
+		return 0, err
+	}
+	defer thread.Close()
+	return thread.TID(), nil
+}

@@ -31,7 +31,12 @@ func parkOnFUSE(t *testing.T) (*target.Target, *os.File) {
 	}
 	_, _, parked := parkWith(t, []sdktest.Option{sdktest.WithMount(mount, "/mnt/host")}, "mkdir /tmp/f", "open /mnt/host/fuse O_RDWR",
 		"mount fuse none /tmp/f 0 fd=3,rootmode=40000,user_id=0,group_id=0,allow_other")
-	fd, err := parked.Descriptor(3)
+	pidfd, err := unix.PidfdOpen(parked.TID(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.PidfdGetfd(pidfd, 3, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +108,9 @@ func cancelInside(t *testing.T, server *os.File, fn func(context.Context) error)
 func TestFUSE(t *testing.T) {
 	parked, server := parkOnFUSE(t)
 	answerInit(t, server)
+	if err := parked.CaptureAll(); err != nil {
+		t.Fatal(err)
+	}
 	var opened error
 	if err := parked.Do(0, func() error {
 		_, _, opened = target.OpenParentHere(unix.AT_FDCWD, "/tmp/f/d/n")

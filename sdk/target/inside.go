@@ -7,57 +7,59 @@ import (
 	"strconv"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
-// inside is what is needed to enter all of a target's namespaces, opened from outside.
+// inside is what is needed to enter all of a target's namespaces.
 type inside struct {
 	*Place
-	user       int
+	user       int // the user namespace, a descriptor of its own
 	namespace  NamespaceID
-	namespaces []int // all but user and mount
+	namespaces []int // all but user and mount; the Target's
+}
+
+// otherNamespaces are all but those of users and mounts.
+var otherNamespaces = []wire.Part{
+	wire.Part_PART_NET_NAMESPACE, wire.Part_PART_IPC_NAMESPACE, wire.Part_PART_UTS_NAMESPACE,
+	wire.Part_PART_CGROUP_NAMESPACE, wire.Part_PART_PID_NAMESPACE, wire.Part_PART_TIME_NAMESPACE,
 }
 
 func (t *Target) openInside() (*inside, error) {
-	p, err := t.openPlace()
+	p, err := t.Place()
 	if err != nil {
 		return nil, err
 	}
 	in := &inside{Place: p, user: -1}
+	if in.namespaces, err = t.borrowNamespaces(); err != nil {
+		return nil, err
+	}
 	in.user, in.namespace, err = t.openUserNamespace()
-	for _, name := range []string{"net", "ipc", "uts", "cgroup", "pid", "time"} {
-		if err != nil {
-			break
-		}
-		var fd int
-		fd, err = unix.Open(t.proc("ns/"+name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT && t.Alive() == nil { // the kernel has no such namespaces
-			err = nil
+	return in, err
+}
+
+// borrowNamespaces are the descriptors of the other namespaces, as far as the kernel has such.
+func (t *Target) borrowNamespaces() (fds []int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.capture(otherNamespaces...); err != nil {
+		return nil, err
+	}
+	for _, part := range otherNamespaces {
+		h, err := t.borrow(part)
+		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
-			err = processError(&os.PathError{Op: "open", Path: t.proc("ns/" + name), Err: err})
-			break
+			return nil, err
 		}
-		in.namespaces = append(in.namespaces, fd)
+		fds = append(fds, h.fd)
 	}
-	if err == nil {
-		err = t.endRead()
-	}
-	if err != nil {
-		in.close()
-		return nil, err
-	}
-	return in, nil
+	return fds, nil
 }
 
-// close leaves the place to the target.
-func (in *inside) close() {
-	closeAll(&in.user)
-	for i := range in.namespaces {
-		closeAll(&in.namespaces[i])
-	}
-}
+// close leaves the place and the other namespaces to the target.
+func (in *inside) close() { closeAll(&in.user) }
 
 // addPlace moves the process to the place, by this process's power over the mount namespace: a target in a user
 // namespace nested deeper has none.
@@ -109,9 +111,6 @@ func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
 	defer release()
 	s.addPower(user, credentials)
 	s.Add(stepReopen, unix.SYS_OPENAT, procfs, "self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
-	if err := t.confirmReads(); err != nil {
-		return -1, err
-	}
 	opened, err := s.Open(ctx, namespace)
 	var failed *StepError
 	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && failed.What == stepReopen {

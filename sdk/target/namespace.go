@@ -1,14 +1,10 @@
 package target
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"sync"
 
-	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,63 +13,77 @@ type NamespaceID struct {
 	Dev, Ino uint64
 }
 
-// StatNamespace identifies the namespace whose file path is, "/proc/1/ns/user" for example. It reads the link, as
-// "user:[4026531837]" (ns_get_name, fs/nsfs.c), which takes a third of the time of stat(2).
+// StatNamespace identifies the namespace whose file path is, "/proc/1/ns/user" for example. The error wraps
+// os.ErrProcessDone if it is not there.
 func StatNamespace(path string) (NamespaceID, error) {
-	dev, err := nsfs()
+	id, err := capture.StatNamespace(path)
 	if err != nil {
-		return NamespaceID{}, err
+		return NamespaceID{}, capture.ProcessError(err)
 	}
-	var buf [64]byte
-	n, err := unix.Readlink(path, buf[:])
-	if err != nil {
-		return NamespaceID{}, processError(&os.PathError{Op: "readlink", Path: path, Err: err})
-	}
-	_, after, _ := bytes.Cut(buf[:n], []byte(":["))
-	number, _ := bytes.CutSuffix(after, []byte("]"))
-	ino, err := strconv.ParseUint(string(number), 10, 64)
-	if err != nil {
-		return NamespaceID{}, fmt.Errorf("%s is not a link to a namespace: %q", path, string(buf[:n]))
-	}
-	return NamespaceID{Dev: dev, Ino: ino}, nil
+	return NamespaceID(id), nil
 }
-
-// nsfs is the device of all namespaces' files: there is one such filesystem.
-var nsfs = sync.OnceValues(func() (uint64, error) {
-	const path = "/proc/thread-self/ns/user"
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return uint64(st.Dev), nil
-})
 
 // UserNamespace identifies the thread's user namespace.
 func (t *Target) UserNamespace() (NamespaceID, error) {
-	id, err := StatNamespace(t.proc("ns/user"))
+	credentials, err := t.Credentials()
 	if err != nil {
 		return NamespaceID{}, err
 	}
-	return id, t.endRead()
+	return credentials.UserNamespace, nil
 }
 
-// TranslateTID gives the id, in this process's pid namespace, of the thread that the target names tid: sched_setattr(2)
-// and its like take ids of the caller's pid namespace. The error wraps unix.ESRCH if the target sees no such thread.
-//
-// Kernels before 6.11 cannot be asked. There it looks through the threads in /proc, which takes the longer the more
-// there are in the target's pid namespace.
-func (t *Target) TranslateTID(tid int) (int, error) {
-	ns, err := t.open("ns/pid", unix.O_RDONLY)
+// InUserNamespace reports whether the thread's user namespace is the given one, or lies below it.
+func (t *Target) InUserNamespace(id NamespaceID) (bool, error) {
+	ns, err := t.OpenUserNamespace()
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	defer unix.Close(ns)
-	translated, err := linux.TranslatePID(ns, tid)
-	if errors.Is(err, unix.ENOTTY) {
-		translated, err = t.scanForTID(tid)
-	}
+	return capture.LiesWithin(ns, capture.NamespaceID(id))
+}
+
+// OpenUserNamespace opens the thread's user namespace; the caller closes the descriptor.
+func (t *Target) OpenUserNamespace() (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h, err := t.borrow(wire.Part_PART_USER_NAMESPACE)
 	if err != nil {
-		return 0, fmt.Errorf("pid %d of the pid namespace of thread %d: %w", tid, t.tid, err)
+		return -1, err
 	}
-	return translated, nil
+	fd, err := unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("copy a descriptor: %w", err)
+	}
+	return fd, nil
+}
+
+// openUserNamespace opens the thread's user namespace and identifies it.
+func (t *Target) openUserNamespace() (int, NamespaceID, error) {
+	fd, err := t.OpenUserNamespace()
+	if err != nil {
+		return -1, NamespaceID{}, err
+	}
+	id, err := capture.FstatNamespace(fd)
+	if err != nil {
+		unix.Close(fd)
+		return -1, NamespaceID{}, err
+	}
+	return fd, NamespaceID(id), nil
+}
+
+// MountNamespaceOwner identifies the user namespace that owns the thread's mount namespace: mounting there needs
+// CAP_SYS_ADMIN in it.
+func (t *Target) MountNamespaceOwner() (NamespaceID, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h, err := t.borrow(wire.Part_PART_MOUNT_NAMESPACE)
+	if err != nil {
+		return NamespaceID{}, err
+	}
+	owner, err := unix.IoctlRetInt(h.fd, unix.NS_GET_USERNS)
+	if err != nil {
+		return NamespaceID{}, fmt.Errorf("owner of the mount namespace of thread %d: %w", t.tid, err)
+	}
+	defer unix.Close(owner)
+	id, err := capture.FstatNamespace(owner)
+	return NamespaceID(id), err
 }

@@ -1,7 +1,6 @@
 package target
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,11 +61,11 @@ func (t *Target) OpenStart(dirFD int, path string) (dir int, release func(), err
 	if dirFD == unix.AT_FDCWD || strings.HasPrefix(path, "/") {
 		return unix.AT_FDCWD, func() {}, nil
 	}
-	file, _, err := t.OpenDescriptor(dirFD)
+	d, err := t.OpenDescriptor(dirFD)
 	if err != nil {
 		return -1, nil, err
 	}
-	return int(file.Fd()), func() { file.Close() }, nil
+	return int(d.File.Fd()), func() { d.File.Close() }, nil
 }
 
 // MayNeedPower reports whether a path that is refused with this error in Do, where the target has its ids alone, may
@@ -75,65 +75,26 @@ func MayNeedPower(err error) bool {
 	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOENT)
 }
 
-// OpenDescriptor opens (O_PATH) the file that the thread's descriptor fd is open on, and gives the descriptor's own
-// flags (open(2)), O_PATH among them. The target may replace the descriptor between the one and the other. The error
-// wraps unix.EBADF if the thread has none such.
+// Descriptor is one of a thread's descriptors.
+type Descriptor struct {
+	File  *os.File // what it is open on (O_PATH)
+	Flags int      // its own (open(2)), O_PATH among them
+	Info  []byte   // the first 512 bytes of its fdinfo (proc_pid_fdinfo(5))
+}
+
+// OpenDescriptor opens (O_PATH) the file that the thread's descriptor fd is open on, and says what the kernel says of the
+// descriptor. The target's process may replace the descriptor between the one and the other. The file is the caller's to
+// close. The error wraps unix.EBADF if the thread has none such.
 //
-// Closing the file asks nobody, where closing the duplicate that Descriptor gives asks the filesystem (close(2),
-// flush), and waits for a filesystem that the target serves (FUSE), for ever if that wants it.
-func (t *Target) OpenDescriptor(fd int) (file *os.File, flags int, err error) {
-	number := strconv.Itoa(fd)
-	info, err := readStart(t.proc("fdinfo/"+number), 512)
+// Closing the file asks nobody, where closing a duplicate asks the filesystem (close(2), flush), and waits for a
+// filesystem that the target serves (FUSE), for ever if that wants it.
+func (t *Target) OpenDescriptor(fd int) (Descriptor, error) {
+	if fd < 0 {
+		return Descriptor{}, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
+	}
+	h, err := t.take(wire.Part_PART_DESCRIPTOR, int32(fd))
 	if err != nil {
-		return nil, 0, t.descriptorError(fd, err)
+		return Descriptor{}, fmt.Errorf("descriptor %d: %w", fd, err)
 	}
-	if flags, err = descriptorFlags(info); err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", t.proc("fdinfo/"+number), err)
-	}
-	path := t.proc("fd/" + number)
-	opened, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, 0, t.descriptorError(fd, &os.PathError{Op: "open", Path: path, Err: err})
-	}
-	if err := t.endRead(); err != nil {
-		unix.Close(opened)
-		return nil, 0, err
-	}
-	return os.NewFile(uintptr(opened), path), flags, nil
-}
-
-// readStart reads the first n bytes of a file at most: of some descriptors, such as epoll's, fdinfo tells megabytes.
-func readStart(path string, n int) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	text := make([]byte, n)
-	if n, err = unix.Read(fd, text); err != nil {
-		return nil, &os.PathError{Op: "read", Path: path, Err: err}
-	}
-	return text[:n], nil
-}
-
-// descriptorError tells a descriptor that is not there from a thread that is gone.
-func (t *Target) descriptorError(fd int, err error) error {
-	if gone := t.Alive(); gone != nil {
-		return gone
-	}
-	if errors.Is(err, unix.ENOENT) {
-		err = unix.EBADF
-	}
-	return fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, err)
-}
-
-// descriptorFlags reads the line "flags:", in octal, of /proc/PID/fdinfo/FD (proc_pid_fdinfo(5)).
-func descriptorFlags(info []byte) (int, error) {
-	for line := range bytes.Lines(info) {
-		if digits, found := bytes.CutPrefix(line, []byte("flags:")); found {
-			flags, err := strconv.ParseUint(string(bytes.TrimSpace(digits)), 8, 32)
-			return int(flags), err
-		}
-	}
-	return 0, errors.New("no line flags")
+	return Descriptor{os.NewFile(uintptr(h.fd), "fd/"+strconv.Itoa(fd)), h.flags, h.text}, nil
 }

@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -172,10 +173,14 @@ func TestOpenDescriptor(t *testing.T) {
 		"open /tmp/f O_RDONLY", "do unlink s:/tmp/f")
 	fd := func(n int) string { return filepath.Join("/proc", fmt.Sprint(process.PID), "fd", fmt.Sprint(n)) }
 	for n, want := range map[int]int{3: unix.O_PATH, 4: unix.O_RDWR | unix.O_NONBLOCK, 5: unix.O_RDWR, 6: unix.O_PATH, 7: unix.O_RDONLY} {
-		file, flags, err := parked.OpenDescriptor(n)
+		d, err := parked.OpenDescriptor(n)
 		if err != nil {
 			t.Errorf("%d: %v", n, err)
 			continue
+		}
+		file, flags := d.File, d.Flags
+		if !bytes.HasPrefix(d.Info, []byte("pos:\t0\nflags:")) {
+			t.Errorf("%d: fdinfo %q", n, d.Info)
 		}
 		if got := idOfDescriptor(t, file); flags&(unix.O_PATH|unix.O_ACCMODE|unix.O_NONBLOCK) != want || n != 6 && got != idOf(t, fd(n)) {
 			t.Errorf("%d: flags %#o, %v", n, flags, got)
@@ -186,13 +191,13 @@ func TestOpenDescriptor(t *testing.T) {
 		file.Close()
 	}
 	for _, n := range []int{99, -1, -100, 1 << 30} {
-		if _, _, err := parked.OpenDescriptor(n); !errors.Is(err, unix.EBADF) {
+		if _, err := parked.OpenDescriptor(n); !errors.Is(err, unix.EBADF) {
 			t.Errorf("%d: %v", n, err)
 		}
 	}
 	process.Kill(t)
 	process.Wait(t)
-	if _, _, err := parked.OpenDescriptor(3); !errors.Is(err, os.ErrProcessDone) {
+	if _, err := parked.OpenDescriptor(3); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("of a dead thread: %v", err)
 	}
 }

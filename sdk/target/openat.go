@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/intercede/intercede/internal/capture"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,7 @@ func (t *Target) openAt(ctx context.Context, dir int, path string, flags int, ac
 	if strings.IndexByte(path, 0) >= 0 {
 		return nil, fmt.Errorf("open %q: a NUL is in the path: %w", path, unix.EINVAL)
 	}
-	p, err := t.openPlace()
+	p, err := t.Place()
 	if err != nil {
 		return nil, entryError(err)
 	}
@@ -52,9 +53,6 @@ func (t *Target) openAt(ctx context.Context, dir int, path string, flags int, ac
 	opened := s.Add(stepOpen, unix.SYS_OPENAT, dir, path, flags|unix.O_PATH|unix.O_CLOEXEC, 0)
 	if access != 0 {
 		s.Add(stepAccess, unix.SYS_FACCESSAT2, opened, "", uintptr(access), unix.AT_EACCESS|unix.AT_EMPTY_PATH)
-	}
-	if err := t.confirmReads(); err != nil {
-		return nil, err
 	}
 	fd, err := s.open(ctx, namespace, opened)
 	if err != nil {
@@ -80,7 +78,7 @@ func openError(ctx context.Context, err error) error {
 	case failed.What == stepOpen || failed.What == stepAccess:
 		return failed.Errno
 	}
-	return entryError(processError(failed))
+	return entryError(capture.ProcessError(failed))
 }
 
 // entryError hides an errno that is not the path's.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -229,6 +231,7 @@ func (w *walk) isTarget(thread string, level int) bool {
 	defer file.Close()
 	text := make([]byte, 1<<16)
 	n, _ := file.Read(text)
-	shown, err := parseStatus(text[:n])
-	return err == nil && slices.Equal(shown.TGIDs, w.credentials.TGIDs[level:]) && slices.Equal(shown.PIDs, w.credentials.PIDs[level:])
+	var shown wire.Credentials
+	err = capture.ParseStatus(text[:n], &shown)
+	return err == nil && slices.Equal(toInts(shown.Tgids), w.credentials.TGIDs[level:]) && slices.Equal(toInts(shown.Tids), w.credentials.PIDs[level:])
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"unsafe"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +32,7 @@ type Process struct {
 
 // Start runs a program as if the target had started it: in all its namespaces, its cgroups of both versions, its root
 // and working directory, with its umask, ids and groups, its limits if they are lower than this process's, and of
-// capabilities those that it has effective. It has no_new_privs, none of this process's descriptors but the output, an
+// capabilities those that it has effective, with its label of a security module. It has no_new_privs, none of this process's descriptors but the output, an
 // input at its end, and the seccomp filters of this process instead of the target's, which cannot be copied.
 //
 // The error wraps unix.ENOENT in a *StepError named StepExecute if the program is not there; os.ErrProcessDone if the
@@ -59,9 +59,6 @@ func (t *Target) Start(ctx context.Context, program Program) (*Process, error) {
 	if err := t.enterSteps(s, inside); err != nil {
 		return nil, err
 	}
-	if err := t.Confirm(); err != nil { // files of /proc/TID were read without more ado
-		return nil, err
-	}
 	return s.execute(ctx, inside, input, program)
 }
 
@@ -80,10 +77,13 @@ func emptyInput() (int, error) {
 
 // enterSteps moves the process inside. The user namespace comes last: the others may belong to the host.
 func (t *Target) enterSteps(s *Steps, in *inside) error {
-	s.Add("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if err := t.killOrder(s); err != nil {
 		return err
 	}
+	if err := t.label(s); err != nil {
+		return err
+	}
+	s.Add("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if err := t.limits(s); err != nil {
 		return err
 	}
@@ -109,21 +109,54 @@ func (t *Target) enterSteps(s *Steps, in *inside) error {
 	return nil
 }
 
+// text is a captured part that is text.
+func (t *Target) text(part wire.Part) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h, err := t.borrow(part)
+	if err != nil {
+		return "", err
+	}
+	return string(h.text), nil
+}
+
 // killOrder gives the process the target's place in the order of the kernel's OOM killer, instead of this process's.
 func (t *Target) killOrder(s *Steps) error {
-	text, err := os.ReadFile(t.proc("oom_score_adj"))
+	text, err := t.text(wire.Part_PART_OOM_SCORE_ADJ)
 	if err != nil {
-		return processError(err)
+		return err
 	}
+	// The file belongs to the process's user while it is dumpable (proc_pid_oom_score_adj(5)), else to root.
+	s.Add("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 	file := s.Add("oom_score_adj", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY, 0)
 	s.last().ignored = true
 	// First 0, for a target with a value that this process may not set: plugins have a higher one than most programs.
-	for _, score := range []string{"0", strings.TrimSpace(string(text))} {
+	for _, score := range []string{"0", strings.TrimSpace(text)} {
 		s.Add("oom_score_adj", unix.SYS_WRITE, file, score, len(score))
 		s.last().ignored = true
 	}
 	return nil
 }
+
+// label has the program get the target's label of a security module. Where that is refused, the program does not start: it
+// would be confined less than the target.
+func (t *Target) label(s *Steps) error {
+	label, err := t.text(wire.Part_PART_EXEC_LABEL)
+	if err != nil || label == "" {
+		return err
+	}
+	path := "/proc/thread-self/attr/exec"
+	if strings.HasPrefix(label, "exec ") && exists(apparmorExec) {
+		path = apparmorExec
+	}
+	file := s.Add(path, unix.SYS_OPENAT, unix.AT_FDCWD, path, unix.O_WRONLY, 0)
+	s.Add(path, unix.SYS_WRITE, file, label, len(label))
+	return nil
+}
+
+const apparmorExec = "/proc/thread-self/attr/apparmor/exec"
+
+func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 
 // limitNames are the lines of /proc/PID/limits (proc_pid_limits(5)).
 var limitNames = map[string]int{
@@ -136,11 +169,11 @@ var limitNames = map[string]int{
 
 // limits gives the process the target's limits where they are lower than its own.
 func (t *Target) limits(s *Steps) error {
-	text, err := os.ReadFile(t.proc("limits"))
+	text, err := t.text(wire.Part_PART_LIMITS)
 	if err != nil {
-		return processError(err)
+		return err
 	}
-	for resource, theirs := range parseLimits(string(text)) {
+	for resource, theirs := range parseLimits(text) {
 		var own unix.Rlimit
 		if err := unix.Getrlimit(resource, &own); err != nil {
 			return fmt.Errorf("getrlimit: %w", err)

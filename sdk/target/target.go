@@ -1,205 +1,251 @@
-// Package target reaches the thread that made a system call and waits for the answer: its memory, credentials,
-// namespaces and descriptors, and running code in its place.
+// Package target is the thread that made a system call and waits for the answer: its credentials, namespaces and
+// descriptors, its memory, and running code in its place.
 //
 // The thread belongs to a container, which is not trusted: everything read from it is its own word, but for what the
-// kernel says in /proc. A thread id is not a process id, and both are reused: a Target holds a pidfd, and what is read
-// through /proc/TID counts only if the thread still lives afterwards; every method checks that and returns an error
-// wrapping os.ErrProcessDone if it does not.
-//
-// For a thread that waits in a system call that is not enough: when another thread of its process executes a program,
-// that one gets its id, its struct pid and so what its pidfd leads to (de_thread, fs/exec.c). Who knows whether it
-// still waits in the call says so by ConfirmBy. Then what is read counts only if it still waits afterwards, and methods
-// that act for the thread ask that themselves, once, after the last thing that was read.
+// kernel says in /proc. What a Target says and holds was captured while the thread waited in the call, as copies and
+// open descriptors: it stays what it was when the thread ends, or becomes another program (de_thread, fs/exec.c). Each
+// method captures what it lacks, at the cost of a question to the broker. If the thread is gone by then its error wraps
+// os.ErrProcessDone.
 package target
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"sync"
-	"sync/atomic"
 
+	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
 // Target is a thread of another process. Its methods may be called concurrently, Close excepted.
 type Target struct {
 	tid    int
-	pidfd  int // -1: none
-	leader int // the process whose pidfd that is; 0: it is the thread's own
+	source capture.Source
+	own    *Thread
 
-	own *Thread
-
-	waits     func() error // nil: it is not known to wait in a call, and has a pidfd
-	reads     atomic.Uint64
-	confirmed atomic.Uint64 // how many of the reads were made before the last successful Confirm began
-
-	credentialsOnce sync.Once
-	credentials     Credentials
-	credentialsErr  error
-
-	placeOnce sync.Once
-	place     *Place
-	placeErr  error
+	mu          sync.Mutex
+	handles     []handle
+	credentials *Credentials
+	place       *Place
 }
 
-// Open opens the thread tid, in this process's pid namespace (pidfd_open(2) with PIDFD_THREAD; before kernel 6.9 its
-// group leader, with a check at each use that the thread still belongs to it). The error wraps os.ErrProcessDone if
-// there is no such thread.
+// handle is a captured part.
+type handle struct {
+	part   wire.Part
+	number int32
+	fd     int // -1: it has none
+	errno  unix.Errno
+	flags  int
+	text   []byte
+	taken  bool // it is somebody else's now
+}
+
+// Open opens the thread tid, in this process's pid namespace, by this process's own power over it (CAP_SYS_PTRACE). The
+// thread is held by a pidfd: what is captured counts if it lives afterwards. The error wraps os.ErrProcessDone if there
+// is no such thread.
 func Open(tid int) (*Target, error) {
-	pidfd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
-	if err == nil {
-		return &Target{tid: tid, pidfd: pidfd}, nil
-	}
-	if err == unix.EINVAL {
-		return openLeader(tid)
-	}
-	return nil, fmt.Errorf("pidfd_open of thread %d: %w", tid, processError(err))
-}
-
-// Waiting is the thread tid, which waits in a system call: waits returns an error if it does not, or not any more. So
-// it needs no pidfd: a thread that still waits has not lost its number. See Confirm.
-func Waiting(tid int, waits func() error) *Target { return &Target{tid: tid, pidfd: -1, waits: waits} }
-
-func openLeader(tid int) (*Target, error) {
-	credentials, err := readCredentials(tid)
+	thread, err := capture.OpenThread(tid)
 	if err != nil {
 		return nil, err
 	}
-	pidfd, err := unix.PidfdOpen(credentials.TGID, 0)
-	if err != nil {
-		return nil, fmt.Errorf("pidfd_open of process %d: %w", credentials.TGID, processError(err))
-	}
-	return &Target{tid: tid, pidfd: pidfd, leader: credentials.TGID}, nil
+	return New(tid, capture.Held(thread)), nil
 }
 
-// processError makes ESRCH, and the ENOENT of a /proc/TID that is gone, os.ErrProcessDone too.
-func processError(err error) error {
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("%w: %w", os.ErrProcessDone, err)
-	}
+// Waiting is the thread tid, which waits in a system call, for agents of their own: waits returns an error if it does not,
+// or not any more. What is captured, by this process's own power, counts if it still waits afterwards.
+func Waiting(tid int, waits func() error) *Target { return New(tid, capture.Waiting(tid, waits)) }
+
+// New is for package sdk: the thread tid, whose parts the source captures.
+func New(tid int, source capture.Source) *Target { return &Target{tid: tid, source: source} }
+
+// Adopt is for package sdk: it adds what was captured already, and takes the descriptors over.
+func (t *Target) Adopt(captured *wire.Captured, fds []int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := t.adopt(captured, fds)
 	return err
 }
 
-// Close releases the pidfd, and what was opened of the thread's place. A second Close does nothing.
+// adopt adds what was captured, and returns the new handles.
+func (t *Target) adopt(captured *wire.Captured, fds []int) ([]handle, error) {
+	if captured.GetCredentials() != nil {
+		credentials, err := credentialsFromWire(captured.GetCredentials())
+		if err != nil {
+			linux.CloseAll(fds...)
+			return nil, err
+		}
+		t.credentials = credentials
+	}
+	before := len(t.handles)
+	for _, h := range captured.GetHandles() {
+		added := handle{h.GetPart(), h.GetNumber(), -1, unix.Errno(h.GetErrno()), int(h.GetFlags()), h.GetText(), false}
+		if h.GetHasDescriptor() {
+			if len(fds) == 0 {
+				return nil, fmt.Errorf("a capture of thread %d came without its descriptors", t.tid)
+			}
+			added.fd, fds = fds[0], fds[1:]
+		}
+		t.handles = append(t.handles, added)
+	}
+	linux.CloseAll(fds...)
+	return t.handles[before:], nil
+}
+
+// Close releases what was captured. A second Close does nothing.
 func (t *Target) Close() error {
-	if t.place != nil {
-		t.place.close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.handles {
+		linux.CloseAll(t.handles[i].fd)
 	}
-	if t.pidfd < 0 {
-		return nil
-	}
-	fd := t.pidfd
-	t.pidfd = -1
-	return unix.Close(fd)
-}
-
-// Confirm returns an error if the thread no longer waits in its call, see Waiting; of another Target, if it is gone.
-// What was read of it before a successful call was this thread's, by whatever way it was read.
-func (t *Target) Confirm() error {
-	if t.waits == nil {
-		return t.Alive()
-	}
-	reads := t.reads.Load()
-	if err := t.waits(); err != nil {
-		return err
-	}
-	t.confirmed.Store(reads)
+	t.handles, t.place = nil, nil
+	t.source.Close()
 	return nil
 }
 
-// confirmReads is Confirm if there was a read after the last one. It comes after the last read and before what is done
-// with it.
-func (t *Target) confirmReads() error {
-	if t.waits != nil && t.reads.Load() == t.confirmed.Load() {
+// capture captures parts of which there is none, in one question. The Target is locked.
+func (t *Target) capture(parts ...wire.Part) error {
+	var wants []*wire.Want
+	for _, part := range parts {
+		if t.find(part, 0) == nil && (part != wire.Part_PART_CREDENTIALS || t.credentials == nil) {
+			wants = append(wants, &wire.Want{Part: part})
+		}
+	}
+	if len(wants) == 0 {
 		return nil
 	}
-	return t.Confirm()
+	_, err := t.ask(wants...)
+	return err
 }
 
-// endRead comes after each read through /proc/TID or the pidfd. What was read is to be confirmed; where nobody can do
-// that, it counts if the thread lives.
-func (t *Target) endRead() error {
-	if t.waits == nil {
-		return t.Alive()
+// ask captures parts and returns their handles. The Target is locked.
+func (t *Target) ask(wants ...*wire.Want) ([]handle, error) {
+	captured, fds, err := t.source.Capture(wants, 0)
+	if err != nil {
+		return nil, t.error(err)
 	}
-	t.reads.Add(1)
+	return t.adopt(captured, fds)
+}
+
+func (t *Target) error(err error) error { return fmt.Errorf("thread %d: %w", t.tid, err) }
+
+// find finds a captured part; nil if there is none.
+func (t *Target) find(part wire.Part, number int32) *handle {
+	for i := range t.handles {
+		if h := &t.handles[i]; h.part == part && h.number == number && !h.taken {
+			return h
+		}
+	}
 	return nil
 }
 
-// TID is the thread's id in this process's pid namespace.
+// take gives away a captured part, whose descriptor is the caller's then. It is captured if there is none.
+func (t *Target) take(part wire.Part, number int32) (handle, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.find(part, number)
+	if h == nil {
+		if _, err := t.ask(&wire.Want{Part: part, Number: number}); err != nil {
+			return handle{fd: -1}, err
+		}
+		if h = t.find(part, number); h == nil {
+			return handle{fd: -1}, fmt.Errorf("thread %d: the broker captured something else than %v", t.tid, part)
+		}
+	}
+	taken := *h
+	*h = handle{fd: -1, taken: true}
+	if taken.errno != 0 {
+		return handle{fd: -1}, t.error(taken.errno)
+	}
+	return taken, nil
+}
+
+// borrow is a captured part whose descriptor stays the Target's. The Target is locked.
+func (t *Target) borrow(part wire.Part) (*handle, error) {
+	if err := t.capture(part); err != nil {
+		return nil, err
+	}
+	h := t.find(part, 0)
+	switch {
+	case h == nil:
+		return nil, fmt.Errorf("thread %d: the broker captured something else than %v", t.tid, part)
+	case h.errno != 0:
+		return nil, t.error(h.errno)
+	}
+	return h, nil
+}
+
+// TID is the thread's id, in the broker's pid namespace; of a Target that Open or Waiting made, in this process's.
 func (t *Target) TID() int { return t.tid }
 
-// Alive returns an error wrapping os.ErrProcessDone if the thread is gone. A zombie still has its number. What was read
-// by the thread's number before a successful call, through /proc/TID or by [ReadMemory], was this thread's, unless
-// another took its place by executing a program: see Confirm.
-func (t *Target) Alive() error {
-	if t.waits != nil {
-		return t.Confirm()
-	}
-	if err := unix.PidfdSendSignal(t.pidfd, 0, nil, 0); err != nil && err != unix.EPERM {
-		return processError(fmt.Errorf("thread %d: %w", t.tid, err))
-	}
-	if t.leader == 0 {
-		return nil
-	}
-	if err := unix.Access(fmt.Sprintf("/proc/%d/task/%d", t.leader, t.tid), unix.F_OK); err != nil {
-		return processError(fmt.Errorf("thread %d of process %d: %w", t.tid, t.leader, err))
-	}
-	return nil
-}
+// Alive returns an error wrapping os.ErrProcessDone if the thread is gone, or does not wait in its call any more.
+func (t *Target) Alive() error { return t.source.Alive() }
 
-// proc is the path of a file of the thread in /proc.
-func (t *Target) proc(name string) string { return "/proc/" + strconv.Itoa(t.tid) + "/" + name }
-
-// open opens a file of the thread in /proc.
-func (t *Target) open(name string, flags int) (int, error) {
-	fd, err := unix.Open(t.proc(name), flags|unix.O_CLOEXEC, 0)
+// Thread is the thread that the target names tid: sched_setattr(2) and its like take ids of the caller's pid namespace.
+// The error wraps os.ErrProcessDone if the target sees no such thread. Nothing is captured of it later but what is said here:
+// its user namespace, and whether it lives. It is to be closed.
+func (t *Target) Thread(tid int) (*Target, error) {
+	wants := []*wire.Want{{Part: wire.Part_PART_PIDFD}, {Part: wire.Part_PART_USER_NAMESPACE}}
+	captured, fds, err := t.source.Capture(wants, tid)
 	if err != nil {
-		return -1, processError(&os.PathError{Op: "open", Path: t.proc(name), Err: err})
+		return nil, fmt.Errorf("thread %d of the pid namespace of thread %d: %w", tid, t.tid, err)
 	}
-	if err := t.endRead(); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// openPidfd is a pidfd of the thread, or what Open takes where the kernel has none. It is to be released.
-func (t *Target) openPidfd() (pidfd int, release func(), err error) {
-	if t.pidfd >= 0 {
-		return t.pidfd, func() {}, nil
-	}
-	opened, err := Open(t.tid)
+	named := New(int(captured.GetTid()), nil)
+	named.source = held{named}
+	handles, err := named.adopt(captured, fds)
 	if err != nil {
-		return -1, nil, err
+		return nil, err
 	}
-	return opened.pidfd, func() { opened.Close() }, nil
+	for _, h := range handles {
+		if h.fd < 0 {
+			named.Close()
+			return nil, named.error(capture.ProcessError(h.errno))
+		}
+	}
+	return named, nil
 }
 
-// Descriptor duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. The error
-// wraps unix.EBADF if the thread has none such.
+// TimeOffsets is the thread's timens_offsets (time_namespaces(7)): lines of CLOCK SECONDS NANOSECONDS, none if it is in
+// the broker's time namespace. The error wraps unix.ENOENT if the kernel has no time namespaces.
+func (t *Target) TimeOffsets() (string, error) { return t.text(wire.Part_PART_TIME_OFFSETS) }
+
+// OpenMountinfo opens the thread's mountinfo (proc_pid_mountinfo(5)): the mounts of its mount namespace, below its root. It
+// shows them as they are when they are read. The caller closes the descriptor.
+func (t *Target) OpenMountinfo() (int, error) {
+	h, err := t.take(wire.Part_PART_MOUNTINFO, 0)
+	return h.fd, err
+}
+
+// OpenHostMountinfo opens the mountinfo of the broker, which is in the host's mount namespace. The caller closes the
+// descriptor.
+func (t *Target) OpenHostMountinfo() (int, error) {
+	h, err := t.take(wire.Part_PART_HOST_MOUNTINFO, 0)
+	return h.fd, err
+}
+
+// NewNodeTmpfs has the broker make an empty tmpfs of the host's, with room for one device node: a detached mount, which ends
+// with its descriptor, nosuid and noexec. Everybody may write in its root, whose group is the given one, with S_ISGID. The
+// caller closes the descriptor. A node on it can be opened, as one on a filesystem of a container cannot.
+func (t *Target) NewNodeTmpfs(group uint32) (int, error) {
+	h, err := t.take(wire.Part_PART_NODE_TMPFS, int32(group))
+	return h.fd, err
+}
+
+// Duplicate duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. It must be of a
+// socket, a pipe or an anonymous inode: of other files the error wraps unix.EOPNOTSUPP, since closing the duplicate
+// could wait for a filesystem that the target serves (FUSE), for ever; see OpenDescriptor for them. The error wraps
+// unix.EBADF if the thread has none such, unix.ESTALE if its process exchanged it meanwhile.
 //
 // The duplicate shares its open file description with the target. It is not for os.NewFile: the Go runtime polls a
-// description that has O_NONBLOCK, and a filesystem that the target serves (FUSE) can hold up for ever who does that,
-// the whole runtime with it.
-func (t *Target) Descriptor(fd int) (int, error) {
+// description that has O_NONBLOCK.
+func (t *Target) Duplicate(fd int) (int, error) {
 	if fd < 0 {
 		return -1, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
 	}
-	pidfd, release, err := t.openPidfd()
+	h, err := t.take(wire.Part_PART_FILE, int32(fd))
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("descriptor %d: %w", fd, err)
 	}
-	defer release()
-	copied, err := unix.PidfdGetfd(pidfd, fd, 0)
-	if err != nil {
-		return -1, processError(fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, err))
-	}
-	if err := t.endRead(); err != nil {
-		unix.Close(copied)
-		return -1, err
-	}
-	return copied, nil
+	return h.fd, nil
 }

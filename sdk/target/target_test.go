@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,10 +74,10 @@ func parkWith(t *testing.T, options []sdktest.Option, script ...string) (*sdktes
 	return c, process, parked
 }
 
-// placed counts once the target has its place, which it keeps.
+// placed counts once all that the target keeps has been captured.
 func placed(t *testing.T, of *target.Target, count func(*testing.T) int) int {
 	t.Helper()
-	if _, err := of.Place(); err != nil {
+	if err := of.CaptureAll(); err != nil {
 		t.Fatal(err)
 	}
 	return count(t)
@@ -113,7 +112,7 @@ func TestMethodsDead(t *testing.T) {
 			_, err := s.OpenAt(t.Context(), unix.AT_FDCWD, "/", 0, 0)
 			return err
 		},
-		"Descriptor":   func(s *target.Target) error { _, err := s.Descriptor(0); return err },
+		"Duplicate":    func(s *target.Target) error { _, err := s.Duplicate(0); return err },
 		"TranslateTID": func(s *target.Target) error { _, err := s.TranslateTID(1); return err },
 	}
 	open := func() *target.Target {
@@ -138,8 +137,8 @@ func TestMethodsDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, method := range methods {
-		// The number of a zombie, and its user and pid namespaces, are still its own.
-		if err := method(zombies[name]); name != "Alive" && name != "UserNamespace" && name != "TranslateTID" &&
+		// The number of a zombie, and its pid namespace, are still its own, and it has no descriptors.
+		if err := method(zombies[name]); name != "Alive" && name != "TranslateTID" && name != "Duplicate" &&
 			!errors.Is(err, os.ErrProcessDone) {
 			t.Errorf("%s of a zombie: %v", name, err)
 		}
@@ -152,27 +151,37 @@ func TestMethodsDead(t *testing.T) {
 	}
 }
 
-func TestDescriptor(t *testing.T) {
-	_, _, parked := park(t, "write /tmp/file text", "open /tmp/file O_RDONLY")
-	var found bool
+// TestDuplicate has the duplicate of a pipe, and of nothing whose close a filesystem could hold up.
+func TestDuplicate(t *testing.T) {
+	_, _, parked := park(t, "write /tmp/file text", "open /tmp/file O_RDONLY", fmt.Sprintf("fd %d 0 0", unix.SYS_EVENTFD2))
+	found := map[bool]int{}
 	for fd := range 8 {
-		copied, err := parked.Descriptor(fd)
+		d, err := parked.OpenDescriptor(fd)
 		if errors.Is(err, unix.EBADF) {
 			continue
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := os.NewFile(uintptr(copied), "copy")
-		text, _ := io.ReadAll(file)
-		found = found || string(text) == "text"
-		file.Close()
+		link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", d.File.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.File.Close()
+		copied, err := parked.Duplicate(fd)
+		if isFile := strings.HasPrefix(link, "/"); isFile != errors.Is(err, unix.EOPNOTSUPP) || !isFile && err != nil {
+			t.Errorf("%s: %v", link, err)
+		}
+		found[err == nil]++
+		if err == nil {
+			unix.Close(copied)
+		}
 	}
-	if !found {
-		t.Error("no descriptor is the file")
+	if found[true] == 0 || found[false] == 0 {
+		t.Errorf("%d were duplicated, %d were not", found[true], found[false])
 	}
 	for _, fd := range []int{-1, unix.AT_FDCWD, 1000, 1 << 30} {
-		if _, err := parked.Descriptor(fd); !errors.Is(err, unix.EBADF) {
+		if _, err := parked.Duplicate(fd); !errors.Is(err, unix.EBADF) {
 			t.Errorf("descriptor %d: %v", fd, err)
 		}
 	}
@@ -191,7 +200,7 @@ func TestTranslateTID(t *testing.T) {
 	if got, err := parked.TranslateTID(credentials.PIDs[1]); err != nil || got != process.PID {
 		t.Errorf("the caller is %d, %v; want %d", got, err, process.PID)
 	}
-	for _, tid := range []int{0, -1, 1 << 21, os.Getpid() + 1<<20} {
+	for _, tid := range []int{-1, 1 << 21, os.Getpid() + 1<<20} {
 		if got, err := parked.TranslateTID(tid); !errors.Is(err, unix.ESRCH) {
 			t.Errorf("tid %d is %d, %v", tid, got, err)
 		}

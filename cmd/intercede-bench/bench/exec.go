@@ -108,9 +108,10 @@ func writeSysinfo(tid int, address uint64) error {
 }
 
 func setScheduler(caller *target.Target, args [6]uint64) error {
-	tid, err := caller.TranslateTID(int(args[0]))
+	thread, err := caller.Thread(int(args[0]))
 	if err != nil {
 		return err
 	}
-	return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: uint32(args[1]), Priority: 10}, 0)
+	defer thread.Close()
+	return unix.SchedSetAttr(thread.TID(), &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: uint32(args[1]), Priority: 10}, 0)
 }

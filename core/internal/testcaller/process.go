@@ -118,6 +118,9 @@ func (p *process) perform(r request) reply {
 		}
 	case "map":
 		return mapMemory()
+	case "mapfile":
+		at, _, errno := unix.Syscall6(unix.SYS_MMAP, 0, uintptr(os.Getpagesize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE, uintptr(r.Args[0]), 0)
+		return reply{Value: int64(at), Errno: errno}
 	case "peek":
 		return reply{Value: int64(*(*byte)(pointer(r.Args[0])))}
 	case "poke":

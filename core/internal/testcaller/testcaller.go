@@ -31,6 +31,7 @@ type Caller struct {
 	Session []*Caller // further processes of the container, which are not filtered yet either
 
 	container *exec.Cmd
+	firstFile int // descriptor of the first of the files
 	conn      net.Conn
 
 	mu      sync.Mutex
@@ -60,8 +61,9 @@ type reply struct {
 	Error string
 }
 
-// Start starts a container with as many processes beside its first. It ends with the test.
-func Start(t testing.TB, sessions int) *Caller {
+// Start starts a container with as many processes beside its first. It ends with the test. The first process has the
+// files, for MapFile.
+func Start(t testing.TB, sessions int, files ...*os.File) *Caller {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: FirstID, Size: 65536}}
@@ -84,6 +86,8 @@ func Start(t testing.TB, sessions int) *Caller {
 		process.connect(ours)
 		c.container.ExtraFiles = append(c.container.ExtraFiles, theirs)
 	}
+	c.firstFile = firstSocket + len(all)
+	c.container.ExtraFiles = append(c.container.ExtraFiles, files...)
 	if err := c.container.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -224,6 +228,16 @@ func (c *Caller) Map(t testing.TB) Mapping {
 	page := uint64(os.Getpagesize())
 	at := uint64(base.Value)
 	return Mapping{Page: at, Unmapped: at + page, ReadOnly: at + 2*page, None: at + 3*page}
+}
+
+// MapFile maps the first page of one of the files that the container was started with, and returns its address.
+func (c *Caller) MapFile(t testing.TB, i int) uint64 {
+	t.Helper()
+	mapped := Await(t, c.send(request{Op: "mapfile", Args: six([]uint64{uint64(c.firstFile + i)})}))
+	if mapped.Errno != 0 {
+		t.Fatalf("testcaller: mmap of a file: %v", mapped.Errno)
+	}
+	return uint64(mapped.Value)
 }
 
 // Peek reads a byte of the process's memory.

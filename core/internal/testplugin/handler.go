@@ -38,6 +38,8 @@ func (h *handler) Manifest() sdk.Manifest {
 			{Key: "attach", Type: sdk.String, Default: "", Help: "hold: at the gate; exit: the process"},
 			{Key: "switch", Type: sdk.String, Default: "", Help: "switches getsid on, which gives its length"},
 		},
+		// The gates are there; what it says of itself are the test's numbers.
+		Uses:      sdk.Uses{Host: []string{"/tmp"}, HostPIDs: true},
 		OnFailure: sdk.FailContinue(),
 	}
 	if strings.Contains(h.name, "errno") {

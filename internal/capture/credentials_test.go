@@ -1,14 +1,15 @@
-package target
+package capture
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
+	protobuf "google.golang.org/protobuf/proto"
 )
 
 const someStatus = `Name:	a\nUmask: 0777
@@ -31,16 +32,16 @@ CapBnd:	000001ffffffffff
 `
 
 func TestParseStatus(t *testing.T) {
-	got, err := parseStatus([]byte(someStatus))
-	if err != nil {
+	got := &wire.Credentials{Groups: []uint32{1, 2, 3, 4}} // used before
+	if err := ParseStatus([]byte(someStatus), got); err != nil {
 		t.Fatal(err)
 	}
-	want := Credentials{
-		TGID: 41, UIDs: IDs{1, 2, 3, 4}, GIDs: IDs{5, 6, 7, 8}, Groups: []uint32{9, 10}, Umask: 0o27,
-		PIDs: []int{42, 2}, TGIDs: []int{41, 1}, Permitted: 1<<41 - 1, Effective: CapabilitySet(unix.CAP_MKNOD),
+	want := &wire.Credentials{
+		Tgid: 41, Uids: []uint32{1, 2, 3, 4}, Gids: []uint32{5, 6, 7, 8}, Groups: []uint32{9, 10}, Umask: 0o27,
+		Tids: []int32{42, 2}, Tgids: []int32{41, 1}, Permitted: 1<<41 - 1, Effective: 1 << unix.CAP_MKNOD,
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
+	if !protobuf.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
@@ -57,13 +58,15 @@ func TestParseStatusRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(someStatus, test.old, test.new, 1)
-			if got, err := parseStatus([]byte(text)); err == nil {
-				t.Errorf("got %+v", got)
+			got := &wire.Credentials{}
+			if err := ParseStatus([]byte(text), got); err == nil {
+				t.Errorf("got %v", got)
 			}
 		})
 	}
 	t.Run("exited", func(t *testing.T) {
-		if _, err := parseStatus([]byte(strings.Replace(someStatus, "Umask:\t0027\n", "", 1))); !errors.Is(err, os.ErrProcessDone) {
+		text := strings.Replace(someStatus, "Umask:\t0027\n", "", 1)
+		if err := ParseStatus([]byte(text), &wire.Credentials{}); !errors.Is(err, os.ErrProcessDone) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -77,28 +80,27 @@ func FuzzParseStatus(f *testing.F) {
 	f.Add([]byte(strings.Replace(someStatus, "Umask:\t0027\n", "", 1)))
 	f.Add([]byte(""))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := parseStatus(text)
-		if err != nil {
+		c, again := &wire.Credentials{}, &wire.Credentials{}
+		if ParseStatus(text, c) != nil {
 			return
 		}
-		again, err := parseStatus(formatStatus(c))
-		if err != nil || !reflect.DeepEqual(c, again) {
-			t.Errorf("%+v became %+v, %v", c, again, err)
+		if err := ParseStatus(formatStatus(c), again); err != nil || !protobuf.Equal(c, again) {
+			t.Errorf("%v became %v, %v", c, again, err)
 		}
 	})
 }
 
-func formatStatus(c Credentials) []byte {
+func formatStatus(c *wire.Credentials) []byte {
 	var b strings.Builder
 	list := func(key string, numbers any) {
 		fmt.Fprintf(&b, "%s:\t%s\n", key, strings.Trim(fmt.Sprint(numbers), "[]{}"))
 	}
-	list("Tgid", c.TGID)
-	list("Uid", c.UIDs)
-	list("Gid", c.GIDs)
+	list("Tgid", c.Tgid)
+	list("Uid", c.Uids)
+	list("Gid", c.Gids)
 	list("Groups", c.Groups)
-	list("NSpid", c.PIDs)
-	list("NStgid", c.TGIDs)
-	fmt.Fprintf(&b, "Umask:\t%04o\nCapPrm:\t%016x\nCapEff:\t%016x\n", c.Umask, uint64(c.Permitted), uint64(c.Effective))
+	list("NSpid", c.Tids)
+	list("NStgid", c.Tgids)
+	fmt.Fprintf(&b, "Umask:\t%04o\nCapPrm:\t%016x\nCapEff:\t%016x\n", c.Umask, c.Permitted, c.Effective)
 	return []byte(b.String())
 }

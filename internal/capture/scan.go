@@ -1,4 +1,4 @@
-package target
+package capture
 
 import (
 	"bytes"
@@ -10,27 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scan looks for a thread in /proc by its id in a pid namespace, for kernels that cannot be asked (see TranslateTID).
+// scan looks for a thread in /proc by its id in a pid namespace, for kernels that cannot be asked.
 type scan struct {
 	tid       int
 	namespace NamespaceID
 	level     int // of the namespace below this process's own, whose level is 0
 }
 
-// scanForTID is TranslateTID by way of /proc. The error wraps unix.ESRCH if the target sees no such thread.
-func (t *Target) scanForTID(tid int) (int, error) {
-	credentials, err := t.Credentials()
-	if err != nil {
-		return 0, err
+// Scan is what finds the thread that has the id named in the pid namespace of the thread tid on kernels before 6.11. The
+// error wraps unix.ESRCH if there is none.
+func Scan(tid, named int) (int, error) {
+	ids := namespacedIDs(tid)
+	namespace, err := StatNamespace(procPath(tid, "ns/pid"))
+	if err != nil || len(ids) == 0 {
+		return 0, fmt.Errorf("thread %d: %w", tid, unix.ESRCH)
 	}
-	namespace, err := StatNamespace(t.proc("ns/pid"))
-	if err == nil {
-		err = t.endRead()
-	}
-	if err != nil {
-		return 0, err
-	}
-	return scan{tid: tid, namespace: namespace, level: len(credentials.PIDs) - 1}.run()
+	return scan{tid: named, namespace: namespace, level: len(ids) - 1}.run()
 }
 
 func (s scan) run() (int, error) {
@@ -88,31 +83,31 @@ func (s scan) idIn(thread int) int {
 
 // names reports whether the thread has the id, and has it in this very namespace: others are of the same level.
 func (s scan) names(thread int) (bool, error) {
-	t, err := Open(thread)
+	hold, err := OpenThread(thread)
 	if err != nil {
 		return false, err
 	}
-	defer t.Close()
+	defer hold.Close()
 	ids := namespacedIDs(thread)
 	if len(ids) <= s.level || ids[s.level] != s.tid {
-		return false, t.Alive()
+		return false, hold.Alive()
 	}
-	ns, err := t.open("ns/pid", unix.O_RDONLY)
+	ns, err := unix.Open(procPath(thread, "ns/pid"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	for range len(ids) - 1 - s.level {
 		if err != nil {
 			break
 		}
-		ns, err = openParentNamespace(ns)
+		ns, err = ParentNamespace(ns)
 	}
 	if err != nil {
-		return false, fmt.Errorf("pid namespace of thread %d: %w", thread, err)
+		return false, ProcessError(fmt.Errorf("pid namespace of thread %d: %w", thread, err))
 	}
 	defer unix.Close(ns)
-	namespace, err := fstatNamespace(ns)
+	namespace, err := FstatNamespace(ns)
 	if err != nil {
 		return false, err
 	}
-	return namespace == s.namespace, t.Alive()
+	return namespace == s.namespace, hold.Alive()
 }
 
 // namespacedIDs are the thread's ids in each pid namespace from this process's to its own (the NSpid line,
@@ -131,11 +126,11 @@ func parseNSpid(status []byte) []int {
 		if !found {
 			continue
 		}
-		var ids []int
+		var ids []int32
 		if parseNumbers(rest, &ids) != nil {
 			return nil
 		}
-		return ids
+		return toInts(ids)
 	}
 	return nil
 }
@@ -144,12 +139,12 @@ func parseNSpid(status []byte) []int {
 func numbersIn(dir string) ([]int, error) {
 	file, err := os.Open(dir)
 	if err != nil {
-		return nil, processError(err)
+		return nil, ProcessError(err)
 	}
 	defer file.Close()
 	names, err := file.Readdirnames(-1)
 	if err != nil {
-		return nil, processError(err)
+		return nil, ProcessError(err)
 	}
 	var numbers []int
 	for _, name := range names {
@@ -158,4 +153,12 @@ func numbersIn(dir string) ([]int, error) {
 		}
 	}
 	return numbers, nil
+}
+
+func toInts(numbers []int32) []int {
+	ints := make([]int, len(numbers))
+	for i, n := range numbers {
+		ints[i] = int(n)
+	}
+	return ints
 }

@@ -1,4 +1,4 @@
-package target
+package capture
 
 import (
 	"errors"
@@ -6,17 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
 // Before kernel 6.9 there is a pidfd of the group leader alone: the thread's end must be noticed all the same.
 func TestThreadBehindLeader(t *testing.T) {
 	ids, end := make(chan int), make(chan struct{})
-	GoOnThread(func() {
+	linux.GoOnThread(func() {
 		ids <- unix.Gettid()
 		<-end
 	})
-	behind, err := openLeader(<-ids)
+	behind, err := openByLeader(<-ids)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,12 +25,12 @@ func TestThreadBehindLeader(t *testing.T) {
 	if behind.leader != os.Getpid() {
 		t.Errorf("leader %d, want %d", behind.leader, os.Getpid())
 	}
-	if _, err := behind.UserNamespace(); err != nil {
+	if err := behind.Alive(); err != nil {
 		t.Error(err)
 	}
 	close(end)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-		_, err := behind.UserNamespace()
+		err := behind.Alive()
 		if errors.Is(err, os.ErrProcessDone) {
 			return
 		}

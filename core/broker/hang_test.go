@@ -1,0 +1,106 @@
+package broker
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/core/internal/testcaller"
+	"github.com/intercede/intercede/core/internal/testplugin"
+	"golang.org/x/sys/unix"
+)
+
+// hangingPage starts and attaches a container, one of whose threads hangs in a read of a page. It returns the page's
+// address.
+func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testcaller.Caller, uint64) {
+	t.Helper()
+	c := testcaller.Start(t, 0, file.File)
+	t.Cleanup(file.Answer) // a thread that hangs cannot be killed
+	b.attachCaller(t, c, "hanging")
+	page := c.MapFile(t, 0)
+	c.Go(unix.SYS_ACCESS, page, 0)
+	<-file.Asked
+	return c, page
+}
+
+// TestReadHangs has a container whose memory is a page that never comes: who reads it hangs in the kernel. Its calls are
+// answered at their deadlines, and from the third on at once; those without a pointer are served, and so is another
+// container all the while.
+func TestReadHangs(t *testing.T) {
+	t.Parallel()
+	const deadline = time.Second
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: deadline})
+	file := testcaller.NewHangingFile(t)
+	c, page := b.hangingPage(t, file)
+	other := b.attach(t)
+	awaiting := func(call <-chan testcaller.Result) testcaller.Result {
+		for i := uint64(0); ; i++ {
+			select {
+			case r := <-call:
+				return r
+			default:
+				want(t, ask(t, other, testplugin.Return, i), int64(i), 0)
+			}
+		}
+	}
+	for range maxHangs {
+		want(t, awaiting(c.Go(unix.SYS_CHDIR, page)), 0, syscall.EIO)
+	}
+	b.log.await(t, 1, `"level":"warn"`, "quarantined", `"container":"hanging"`)
+	status := func() ContainerStatus { return b.Status()[0] }
+	if q := status().Quarantines; len(q) != 1 || q[0].Reason != hangReason(maxHangs) || q[0].Since.IsZero() {
+		t.Errorf("quarantines %+v", q)
+	}
+	for range 20 {
+		want(t, awaiting(c.Go(unix.SYS_CHDIR, page)), 0, syscall.EIO)
+		want(t, awaiting(begin(c, testplugin.Return, 5)), 5, 0)
+	}
+	want(t, awaiting(begin(c, testplugin.Read, page)), 0, syscall.EIO)
+	want(t, awaiting(begin(c, testplugin.Write, page, 1)), 0, syscall.EIO)
+	if n := status().Inflight; n != maxHangs {
+		t.Errorf("%d threads are held up", n)
+	}
+	if n := b.log.count("no answer within 1s", "hangs in the kernel"); n != maxHangs {
+		t.Errorf("the log has %d calls that hung", n)
+	}
+
+	file.Answer()
+	b.log.await(t, 1, "the quarantine is over", `"container":"hanging"`)
+	eventually(t, "nothing hangs", func() bool { return status().Inflight == 0 && status().Quarantines == nil })
+	want(t, c.Call(t, unix.SYS_CHDIR, page), 0, unix.ENOENT) // of the plugin, which finds the path empty
+	if n := b.log.count(`"quarantined: `); n != 1 {
+		t.Errorf("the log has %d quarantines", n)
+	}
+	b.checkCrew(t, 2)
+}
+
+// TestWriteHangs has a container that holds up who writes to its memory.
+func TestWriteHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	c, page := b.hangingPage(t, testcaller.NewHangingFile(t))
+	want(t, ask(t, c, testplugin.Write, page, 1), 0, syscall.EIO)
+	want(t, ask(t, c, testplugin.Return, 5), 5, 0)
+}
+
+// TestCloseWhileReadsHang closes the broker, which does not wait for threads that hang, given up or not.
+func TestCloseWhileReadsHang(t *testing.T) {
+	t.Parallel()
+	for name, deadline := range map[string]time.Duration{"given up": time.Second, "before the deadline": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: deadline})
+			file := testcaller.NewHangingFile(t)
+			c, page := b.hangingPage(t, file)
+			if deadline == time.Second {
+				want(t, c.Call(t, unix.SYS_CHDIR, page), 0, syscall.EIO)
+			}
+			hanging := b.Status()[0].Calls + 1
+			call := c.Go(unix.SYS_CHDIR, page)
+			eventually(t, "a thread hangs", func() bool { return b.Status()[0].Calls == hanging })
+			b.close()
+			want(t, testcaller.Await(t, call), 0, syscall.EIO)
+			want(t, c.Call(t, unix.SYS_CHDIR, page), 0, unix.ENOSYS)
+		})
+	}
+}

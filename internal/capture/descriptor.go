@@ -1,0 +1,95 @@
+package capture
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+
+	"github.com/intercede/intercede/internal/wire"
+	"golang.org/x/sys/unix"
+)
+
+// maxInfo is how much of a descriptor's fdinfo is kept, in bytes.
+const maxInfo = 512
+
+// openDescriptor opens (O_PATH) the file that one of the thread's descriptors is open on. The thread's process may replace
+// the descriptor between the one look and the other.
+//
+// Closing what it opens asks nobody, where closing a duplicate asks the filesystem (close(2), flush), and waits for a
+// filesystem that the container serves (FUSE), for ever if that wants it.
+func (s *Set) openDescriptor(tid int, h *wire.Handle) (int, unix.Errno) {
+	number := strconv.Itoa(int(h.Number))
+	text, errno := readStart(h.Text, procPath(tid, "fdinfo/"+number), maxInfo)
+	h.Text = text
+	if errno != 0 {
+		return -1, descriptorErrno(tid, errno)
+	}
+	flags, err := descriptorFlags(text)
+	if err != nil {
+		return -1, unix.EIO
+	}
+	h.Flags = flags
+	fd, errno := openFile(procPath(tid, "fd/"+number), unix.O_PATH)
+	return fd, descriptorErrno(tid, errno)
+}
+
+// descriptorErrno tells a descriptor that is not there from a thread that is gone.
+func descriptorErrno(tid int, errno unix.Errno) unix.Errno {
+	switch {
+	case errno != unix.ENOENT:
+		return errno
+	case exists(tid):
+		return unix.EBADF
+	default:
+		return unix.ESRCH
+	}
+}
+
+// descriptorFlags reads the line "flags:", in octal, of /proc/PID/fdinfo/FD (proc_pid_fdinfo(5)).
+func descriptorFlags(info []byte) (uint32, error) {
+	for line := range bytes.Lines(info) {
+		if digits, found := bytes.CutPrefix(line, []byte("flags:")); found {
+			flags, err := strconv.ParseUint(string(bytes.TrimSpace(digits)), 8, 32)
+			return uint32(flags), err
+		}
+	}
+	return 0, errors.New("no line flags")
+}
+
+// openFile duplicates one of the thread's descriptors, if closing the duplicate asks no filesystem. The thread's process
+// may exchange it between the look and the copy; what is copied then is closed by a goroutine that may hang for as long as
+// that filesystem lives.
+func (s *Set) openFile(tid int, h *wire.Handle) (int, unix.Errno) {
+	var link [64]byte
+	n, err := unix.Readlink(procPath(tid, "fd/"+strconv.Itoa(int(h.Number))), link[:])
+	if err != nil {
+		return -1, descriptorErrno(tid, toErrno(err))
+	}
+	if !asksNobody(link[:n]) {
+		return -1, unix.EOPNOTSUPP
+	}
+	pidfd, errno := openPidfd(tid)
+	if errno != 0 {
+		return -1, errno
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.PidfdGetfd(pidfd, int(h.Number), 0)
+	if err != nil {
+		return -1, toErrno(err)
+	}
+	if n, err = unix.Readlink("/proc/thread-self/fd/"+strconv.Itoa(fd), link[:]); err != nil || !asksNobody(link[:n]) {
+		go unix.Close(fd)
+		return -1, unix.ESTALE
+	}
+	return fd, 0
+}
+
+// asksNobody reports whether a descriptor's link in /proc is of a file without a filesystem that anybody serves.
+func asksNobody(link []byte) bool {
+	for _, kind := range [...]string{"anon_inode:", "socket:[", "pipe:["} {
+		if bytes.HasPrefix(link, []byte(kind)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,143 @@
+package capture
+
+import (
+	"bufio"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/pause"
+	"github.com/intercede/intercede/internal/wire"
+	"golang.org/x/sys/unix"
+)
+
+// Memory is a handle on the memory that a thread had when it was opened, which stays that memory when the thread executes
+// another program (proc_pid_mem(5): it holds the struct mm).
+type Memory struct {
+	mem, maps int
+}
+
+// OpenMemory opens the memory of the thread tid. Who writes makes sure, after it, that the thread was the one that is
+// meant. The errno is ESRCH if there is none.
+func OpenMemory(tid int) (Memory, unix.Errno) {
+	mem, errno := openFile(procPath(tid, "mem"), unix.O_RDWR)
+	if errno != 0 {
+		return Memory{}, gone(errno)
+	}
+	maps, errno := openFile(procPath(tid, "maps"), unix.O_RDONLY)
+	if errno != 0 {
+		unix.Close(mem)
+		return Memory{}, gone(errno)
+	}
+	return Memory{mem, maps}, 0
+}
+
+// WriteBack writes to the memory of the thread tid, if that is still valid, which the caller says, once its memory is open.
+// The errno is 0, EFAULT, or ESRCH if it is not.
+func WriteBack(tid int, writes []*wire.Write, caller interface{ Valid() bool }) unix.Errno {
+	if len(writes) == 0 {
+		return 0
+	}
+	memory, errno := OpenMemory(tid)
+	if errno != 0 {
+		return errno
+	}
+	defer memory.Close()
+	pause.At(pause.Captured)
+	if !caller.Valid() {
+		return unix.ESRCH
+	}
+	pause.At(pause.Write)
+	for _, w := range writes {
+		if errno := memory.Write(w.GetAddress(), w.GetData()); errno != 0 {
+			return errno
+		}
+	}
+	return 0
+}
+
+func gone(errno unix.Errno) unix.Errno {
+	if errno == unix.ENOENT {
+		return unix.ESRCH
+	}
+	return errno
+}
+
+// Close closes the handle.
+func (m Memory) Close() { linux.CloseAll(m.mem, m.maps) }
+
+// Write copies data to address, where the memory lets its owner write: the file itself ignores page protection
+// (FOLL_FORCE, mem_rw, fs/proc/base.c). The errno is 0 or EFAULT. The owner may change the protection meanwhile: what is
+// then written in spite of it is a private page of its own, as a shared one cannot be forced (check_vma_flags, mm/gup.c).
+func (m Memory) Write(address uint64, data []byte) unix.Errno {
+	if len(data) == 0 {
+		return 0
+	}
+	end := address + uint64(len(data))
+	if end < address || address > 1<<63-1 || !m.isWritable(address, end) {
+		return unix.EFAULT
+	}
+	pause.At(pause.Write)
+	n, err := unix.Pwrite(m.mem, data, int64(address))
+	if err != nil || n < len(data) {
+		return unix.EFAULT
+	}
+	return 0
+}
+
+// isWritable reports whether all of the addresses are in mappings that their owner may write.
+func (m Memory) isWritable(address, end uint64) bool {
+	for address < end {
+		next, err := linux.WritableMapping(m.maps, address)
+		if err == unix.ENOTTY { // before kernel 6.11
+			return m.isListedWritable(address, end)
+		}
+		if err != nil {
+			return false
+		}
+		address = next
+	}
+	return true
+}
+
+// isListedWritable is isWritable by the text of /proc/TID/maps (proc_pid_maps(5)): lines of START-END PERMISSIONS, in the
+// order of addresses.
+func (m Memory) isListedWritable(address, end uint64) bool {
+	maps, err := unix.FcntlInt(uintptr(m.maps), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	file := os.NewFile(uintptr(maps), "maps")
+	defer file.Close()
+	if _, err := file.Seek(0, 0); err != nil {
+		return false
+	}
+	for lines := bufio.NewScanner(file); address < end && lines.Scan(); {
+		first, last, writable, ok := parseMapping(lines.Text())
+		switch {
+		case !ok:
+			return false
+		case last <= address:
+			continue
+		case first > address || !writable:
+			return false
+		}
+		address = last
+	}
+	return address >= end
+}
+
+func parseMapping(line string) (first, last uint64, writable, ok bool) {
+	fields := strings.Fields(line)
+	if len(fields) < 2 || len(fields[1]) < 2 {
+		return 0, 0, false, false
+	}
+	from, to, _ := strings.Cut(fields[0], "-")
+	first, err := strconv.ParseUint(from, 16, 64)
+	if err != nil {
+		return 0, 0, false, false
+	}
+	last, err = strconv.ParseUint(to, 16, 64)
+	return first, last, fields[1][1] == 'w', err == nil
+}

@@ -1,0 +1,75 @@
+package attacks
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// bystander is a container that makes mknod(2) and sysinfo(2) all the while, and that nobody may harm: testdata/bystander.c.
+type bystander struct {
+	process *process
+	before  report
+}
+
+// report is what a bystander has seen.
+type report struct {
+	calls, errors                    int
+	mknod, sysinfo, longest, waiting time.Duration
+	text                             string
+}
+
+// bystander starts one and measures it while nothing happens.
+func (d *daemon) bystander() *bystander {
+	d.attack.Helper()
+	const memory = 64 << 20
+	b := &bystander{process: d.container("--memory", strconv.Itoa(memory)).start("bystander", strconv.Itoa(memory))}
+	d.attack.eventually("the bystander makes calls", func() bool { return b.report().calls > 0 })
+	b.say("reset")
+	d.attack.eventually("the bystander has made 200 calls", func() bool {
+		b.before = b.report()
+		return b.before.calls >= 200
+	})
+	if b.before.errors > 0 {
+		d.attack.Fatalf("the bystander before the attack: %+v: %s", b.before, &b.process.stderr)
+	}
+	b.say("reset")
+	return b
+}
+
+func (b *bystander) say(word string) { fmt.Fprintln(b.process.in, word) }
+
+func (b *bystander) report() (r report) {
+	a := b.process.attack
+	a.Helper()
+	b.say("report")
+	line := b.process.line()
+	n, err := fmt.Sscan(line, &r.calls, &r.errors, &r.mknod, &r.sysinfo, &r.longest, &r.waiting)
+	if n != 6 {
+		a.Fatalf("the bystander says %q: %v", line, err)
+	}
+	r.text = strings.SplitN(line, " ", 7)[6]
+	return r
+}
+
+// judge notes what harm came to it since the attack began, and ends it.
+func (b *bystander) judge() {
+	a := b.process.attack
+	a.Helper()
+	r := b.report()
+	summary.add("%s: bystander: %d calls, %d errors, longest %v; mknod %s, sysinfo %s", a.Name(), r.calls, r.errors,
+		max(r.longest, r.waiting).Round(time.Millisecond), ratio(r.mknod, b.before.mknod), ratio(r.sysinfo, b.before.sysinfo))
+	if r.errors > 0 {
+		a.succeeded("%d of the bystander's %d calls failed: %s", r.errors, r.calls, r.text)
+	}
+	if r.waiting > patience || r.calls == 0 {
+		a.succeeded("the bystander's call takes %v", r.waiting)
+	}
+	b.process.kill()
+}
+
+// ratio shows the median during an attack, and how many times that is what it was before.
+func ratio(during, before time.Duration) string {
+	return fmt.Sprintf("%v (x%.1f)", during.Round(time.Microsecond), float64(during)/float64(max(before, 1)))
+}

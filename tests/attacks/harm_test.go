@@ -1,0 +1,165 @@
+package attacks
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestHarmThreads has many threads of a container in calls while the daemon and its plugins may have few tasks.
+func TestHarmThreads(t *testing.T) {
+	a := newAttack(t)
+	cgroup := a.cgroup("pids")
+	if err := os.WriteFile(filepath.Join(cgroup, "pids.max"), []byte("400"), 0); err != nil {
+		t.Fatal(err)
+	}
+	d := a.serve(setup{config: everything, wrapper: inCgroup(cgroup)})
+	a.harm(d, func() { d.container().run("hog", "sysinfo", "500", seconds(short())) })
+}
+
+// harm has an attack happen beside a bystander.
+func (a *attack) harm(d *daemon, happen func()) {
+	a.Helper()
+	b := d.bystander()
+	before := d.descriptors()
+	happen()
+	b.judge()
+	d.checkPlugins()
+	d.checkDescriptors(before)
+}
+
+// cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there. It is removed with
+// the test.
+func (a *attack) cgroup(hierarchy string) string {
+	a.Helper()
+	parent := "/sys/fs/cgroup/" + hierarchy
+	if _, err := os.Stat(parent); err != nil {
+		parent = "/sys/fs/cgroup"
+	}
+	dir, err := os.MkdirTemp(parent, "ic")
+	if err != nil {
+		a.Fatal(err)
+	}
+	a.Cleanup(func() {
+		a.eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
+	})
+	return dir
+}
+
+// inCgroup is a command that executes another one in a cgroup.
+func inCgroup(dir string) []string {
+	return []string{"sh", "-c", fmt.Sprintf(`echo $$ >%s/cgroup.procs; exec "$@"`, dir), "sh"}
+}
+
+// TestHarmLoads are loads of one container, of which others notice no more than that the machine is busy.
+func TestHarmLoads(t *testing.T) {
+	for _, test := range []struct {
+		what    string
+		threads int
+	}{
+		{"mknod", 500}, {"groups", 64}, {"killed", 4}, {"divisions", 8},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			a := newAttack(t)
+			d := a.serve(setup{config: everything})
+			a.harm(d, func() {
+				c := d.container("--device-cgroup-rule", "b *:* rw")
+				a.putDisk(filepath.Join(c.root, "disk"))
+				c.run("hog", test.what, strconv.Itoa(test.threads), seconds(short()))
+			})
+		})
+	}
+}
+
+// nodes has the plugins alone whose containers start quickly.
+const nodes = "[plugins.mknod]\n[plugins.sysinfo]\n"
+
+// TestHarmStuck has calls of containers wait for filesystems that they serve themselves, and that never answer: in the broker, which reads
+// a path there, and in the plugin, which walks one.
+func TestHarmStuck(t *testing.T) {
+	for _, test := range []struct {
+		what                string
+		containers, threads int
+	}{
+		{"memory", 1, 64}, {"waited", 40, 20}, {"folder", 1, 64}, {"overlay", 8, 64},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			a := newAttack(t)
+			d := a.serve(setup{config: nodes, broker: "deadline = \"5s\""})
+			a.harm(d, func() {
+				stuck := d.stick(test.what, test.containers, test.threads)
+				time.Sleep(short())
+				calls := 0
+				for _, c := range d.status().Containers {
+					calls += c.Inflight
+				}
+				summary.add("%s: %d calls in flight", a.Name(), calls)
+				for _, p := range stuck {
+					p.kill()
+				}
+			})
+		})
+	}
+}
+
+// TestEndWhileStuck ends the daemon while calls wait for such a filesystem.
+func TestEndWhileStuck(t *testing.T) {
+	for _, what := range []string{"waited", "overlay"} {
+		t.Run(what, func(t *testing.T) {
+			a := newAttack(t)
+			d := a.serve(setup{config: nodes, broker: "deadline = \"2s\""})
+			d.stick(what, 2, 20)
+			time.Sleep(3 * time.Second)
+			d.stop()
+		})
+	}
+}
+
+// stick starts containers whose calls are stuck, see testdata/stuck.c.
+func (d *daemon) stick(what string, containers, threads int) (stuck []*process) {
+	d.attack.Helper()
+	for range containers {
+		c := d.container("--device-cgroup-rule", "c 10:229 rw")
+		if err := unix.Mknod(filepath.Join(c.root, "fuse"), unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+			d.attack.Fatal(err)
+		}
+		p := c.start("stuck", what, strconv.Itoa(threads))
+		p.line()
+		stuck = append(stuck, p)
+	}
+	return stuck
+}
+
+// TestHarmSpin has a thread with SCHED_FIFO, which the plugin gives it, on each processor in turn.
+func TestHarmSpin(t *testing.T) {
+	a := newAttack(t)
+	d := a.serve(setup{config: everything})
+	a.harm(d, func() {
+		for processor := range min(runtime.NumCPU(), 4) {
+			d.container().run("hog", "spin", strconv.Itoa(processor), seconds(short()/2))
+		}
+	})
+}
+
+// TestHarmLog has calls refused with a line in the log each, as far as the log is not limited.
+func TestHarmLog(t *testing.T) {
+	a := newAttack(t)
+	d := a.serve(setup{config: everything})
+	started := time.Now()
+	a.harm(d, func() {
+		c := d.container("--device-cgroup-rule", "b *:* rw")
+		a.putDisk(filepath.Join(c.root, "disk"))
+		summary.add("%s: %s calls", a.Name(), strings.TrimSpace(c.run("hog", "mount", "50", seconds(short()))))
+	})
+	const most = 64 << 10 // bytes a second of a plugin's output
+	if bytes, took := d.log.bytes(), time.Since(started); bytes > most*int(took.Seconds()+1) {
+		a.succeeded("the log has %d bytes of %v", bytes, took)
+	}
+}

@@ -1,0 +1,8 @@
+module github.com/intercede/intercede/tests
+
+go 1.26.0
+
+require (
+	github.com/intercede/intercede/internal v0.1.0
+	golang.org/x/sys v0.49.0
+)
