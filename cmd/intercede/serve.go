@@ -54,6 +54,7 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 		return err
 	}
 	defer flush()
+	raisePriority(setup.Policy.Broker.Priority, log)
 	server, err := daemon.Listen(ctx, setup, log)
 	if err != nil {
 		return err
@@ -83,6 +84,16 @@ func protectFromOOM() error {
 		return err
 	}
 	return linux.SetOOMScoreAdj(daemonOOMScoreAdj)
+}
+
+// raisePriority gives this process the priority that the config asks for. Plugins have it from this process.
+func raisePriority(p linux.Priority, log zerolog.Logger) {
+	if p == (linux.Priority{}) {
+		return
+	}
+	if err := linux.SetProcessPriority(p); err != nil {
+		log.Warn().Err(err).Msg("the host does not allow the priority of the config")
+	}
 }
 
 // reloadOn reloads the config at every signal, until ctx is done.

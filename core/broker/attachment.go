@@ -11,6 +11,7 @@ import (
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 )
 
@@ -176,7 +177,7 @@ func (a *attachment) takeListeners() map[*listener.Listener]struct{} {
 // drain gives the failure verdict to the calls that nobody has received yet, until the time end: a container that calls
 // again and again must not keep the broker from closing.
 func (a *attachment) drain(l *listener.Listener, end time.Time) {
-	d := &desk{cpu: a.broker.processors.next()}
+	d := &desk{cpu: linux.Processor()}
 	for time.Now().Before(end) {
 		pending, _, err := l.Poll(0)
 		if err != nil || !pending {

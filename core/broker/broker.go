@@ -63,12 +63,13 @@ type Broker struct {
 
 // New makes a broker and starts its first worker.
 func New(config Config) (*Broker, error) {
-	processors, err := findProcessors()
+	poller, err := listener.NewPoller()
 	if err != nil {
 		return nil, err
 	}
-	poller, err := listener.NewPoller()
+	processors, err := findProcessors(poller.Pending)
 	if err != nil {
+		poller.Release()
 		return nil, err
 	}
 	b := &Broker{

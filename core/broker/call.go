@@ -37,7 +37,8 @@ type call struct {
 
 // desk is a thread's space for the calls that it handles, one after the other: so a call allocates nothing.
 type desk struct {
-	cpu      int // of the thread
+	thread   *thread // nil where calls are only left over from a broker that closes
+	cpu      int     // of the plugins' threads that it works with
 	call     call
 	post     post
 	snapshot wire.Snapshot

@@ -41,9 +41,10 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 	}
 	a.prepare(ctx)
 	b.log.Info().Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
-	r := &Relay{attachment: a, desk: &desk{cpu: b.processors.pin()}, armed: make(chan struct{}, 1)}
+	r := &Relay{attachment: a, desk: &desk{thread: b.processors.join()}, armed: make(chan struct{}, 1)}
 	b.watchdog.add(&r.desk.post)
 	r.close = sync.OnceFunc(func() {
+		r.desk.thread.leave()
 		b.watchdog.remove(&r.desk.post)
 		b.leave(a)
 	})
@@ -88,7 +89,9 @@ func (r *Relay) Handle(n RelayedNotification) error {
 	if !a.admission.enter(r) {
 		return errBrokerClosed
 	}
+	r.desk.cpu = r.desk.thread.begin()
 	r.desk.accept(a, n).handle(r)
+	r.desk.thread.rest()
 	a.admission.leave() // Arm does not fail
 	select {
 	case <-r.armed:

@@ -20,7 +20,8 @@ func (b *Broker) startWorker() {
 // work waits for notifications and handles them, until the broker is closed or enough other workers wait; or until the
 // worker was lost, which the watchdog has counted out.
 func (b *Broker) work() (lost bool) {
-	d := &desk{cpu: b.processors.pin(), post: post{worker: true}}
+	d := &desk{thread: b.processors.join(), post: post{worker: true}}
+	defer d.thread.leave()
 	b.watchdog.add(&d.post)
 	defer b.watchdog.remove(&d.post)
 	for {
@@ -34,7 +35,9 @@ func (b *Broker) work() (lost bool) {
 			}
 			return false
 		}
+		d.cpu = d.thread.begin()
 		b.serve(l, hangup, d)
+		d.thread.end()
 		if d.call.lost {
 			b.endLost()
 			return true

@@ -27,6 +27,7 @@ type Poller struct {
 	mu        sync.Mutex
 	lastKey   uint64
 	listeners map[uint64]*Listener
+	released  bool
 }
 
 // wakeKey is the epoll data of the eventfd.
@@ -187,14 +188,32 @@ func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 	}
 }
 
+// Pending reports whether an event waits to be taken by Wait. It takes none, and may be called at any time.
+func (p *Poller) Pending() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released {
+		return false
+	}
+	poll := []unix.PollFd{{Fd: int32(p.epoll), Events: unix.POLLIN}}
+	n, _ := unix.Poll(poll, 0)
+	return n > 0
+}
+
 // Close makes every Wait return ErrClosed, now and later. It does not close the listeners.
 func (p *Poller) Close() {
 	var one = [8]byte{7: 1}
 	unix.Write(p.wake, one[:])
 }
 
-// Release closes the poller's descriptors. It is called when no Wait runs any more.
+// Release closes the poller's descriptors. It is called when no Wait runs any more. A second one does nothing.
 func (p *Poller) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released {
+		return
+	}
+	p.released = true
 	unix.Close(p.wake)
 	unix.Close(p.epoll)
 }

@@ -89,6 +89,34 @@ func TestEvents(t *testing.T) {
 	silent(t, p)
 }
 
+// An event is pending from its arrival until it is taken.
+func TestPending(t *testing.T) {
+	p := newPoller(t)
+	c, l := attach(t, p, nil)
+	c.Go(unix.SYS_GETPPID)
+	if pending, _, err := l.Poll(-1); !pending || err != nil {
+		t.Fatal(err)
+	}
+	if p.Pending() {
+		t.Error("an event of a listener that is not armed")
+	}
+	l.Arm()
+	for range 2 {
+		if !p.Pending() {
+			t.Error("no event")
+		}
+	}
+	event(t, p, l, false)
+	if p.Pending() {
+		t.Error("an event that was taken")
+	}
+	p.Close()
+	p.Release()
+	if p.Pending() {
+		t.Error("an event of a poller that is no more")
+	}
+}
+
 // TestUnarmed checks that a listener is silent until it is armed, and after each event.
 func TestUnarmed(t *testing.T) {
 	for name, arm := range map[string]bool{"at first": false, "after an event": true} {

@@ -28,6 +28,8 @@ const (
 
 // Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
 type Pool struct {
+	PID int // of the process
+
 	received atomic.Uint64 // messages
 	closed   atomic.Bool
 
@@ -37,7 +39,8 @@ type Pool struct {
 	idle     []*Lane               // the last used last
 	kept     map[*os.File]struct{} // ends of lanes whose calls were given up
 	count    int
-	last     uint64 // number of a lane, or of a message with descriptors
+	last     uint64         // number of a lane, or of a message with descriptors
+	moved    map[int]uint64 // by processors: lanes up to this number may be served elsewhere
 }
 
 // Keeper is told of calls that are given up while a thread of the plugin may still be at them.
@@ -57,6 +60,7 @@ type Lane struct {
 	pool   *Pool
 	number uint64
 	cpu    int
+	late   bool // see beLate
 }
 
 // Take gives a lane of the processor cpu, or nil if there is none: the call then goes over a Stream.
@@ -115,12 +119,42 @@ func (l *Lane) put() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if l.number <= p.moved[l.cpu] {
+		l.Close()
+		p.count--
+		return
+	}
 	p.idle = append(p.idle, l)
 	if len(p.idle) > MaxIdleLanes || p.control == nil {
 		p.idle[0].Close()
 		p.idle = slices.Delete(p.idle, 0, 1)
 		p.count--
 	}
+}
+
+// beLate lets the plugin's thread run on any processor, if it does not get the one that the lane is of. The plugin is not
+// asked to do it, since the thread that would may wait for that processor too. Of the lanes of that processor nobody
+// knows then whether they are still served there: they are not used again.
+func (l *Lane) beLate() {
+	l.late = true
+	p := l.pool
+	if !linux.MoveThreadsAway(p.PID, l.cpu) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.moved == nil {
+		p.moved = map[int]uint64{}
+	}
+	p.moved[l.cpu] = p.last
+	p.idle = slices.DeleteFunc(p.idle, func(idle *Lane) bool {
+		if idle.cpu != l.cpu {
+			return false
+		}
+		idle.Close()
+		p.count--
+		return true
+	})
 }
 
 // abandon gives up a lane whose call is not over, and tells the plugin so. The lane counts until the plugin has closed its
@@ -347,6 +381,8 @@ func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Ca
 			return nil, ErrGone
 		case time.Now().After(deadline):
 			return nil, context.DeadlineExceeded
+		case !l.late:
+			l.beLate()
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -217,6 +218,39 @@ func TestLaneAddsDescriptor(t *testing.T) {
 	var ours, theirs unix.Stat_t
 	if unix.Fstat(fd, &ours) != nil || unix.Fstat(added.FD(), &theirs) != nil || ours.Ino != theirs.Ino {
 		t.Error("it is another file")
+	}
+}
+
+// The thread of a plugin that takes long may run on any processor. The lanes of its processor are not used again.
+func TestLaneIsLate(t *testing.T) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	cpu := linux.Processor()
+	ls := laneTo(t, func(n *wire.Notification, end *End) {
+		runtime.LockOSThread()
+		linux.KeepOn(0, cpu)
+		for set := (unix.CPUSet{}); set != all; {
+			unix.SchedGetaffinity(0, &set)
+		}
+		end.Send(response(n.GetId(), 7), -1)
+	})
+	ls.PID = os.Getpid()
+	late, busy, idle, other := ls.Take(cpu), ls.Take(cpu), ls.Take(cpu), ls.Take(cpu+1)
+	idle.put()
+	other.put()
+	got, _, err := late.Handle(t.Context(), dialogue(1), &quietCaller{}, time.Now().Add(time.Minute))
+	if err != nil || got.GetValue() != 7 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	busy.put()
+	if ls.count != 1 || len(ls.idle) != 1 || ls.idle[0] != other {
+		t.Errorf("%d lanes, %d of them idle", ls.count, len(ls.idle))
+	}
+	again := ls.Take(cpu)
+	if again.put(); ls.count != 2 || len(ls.idle) != 2 {
+		t.Errorf("then %d lanes, %d of them idle", ls.count, len(ls.idle))
 	}
 }
 

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// goneInterval is how often a call that is not answered yet is checked for a caller that is gone.
+// goneInterval is how often a call that is not answered yet is checked for a caller that is gone. A plugin that takes
+// longer is late.
 const goneInterval = 100 * time.Millisecond
 
 // WhileWaiting is a context that ends, with the cause ErrGone, when the caller no longer waits for an answer. Release

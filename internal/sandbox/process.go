@@ -191,6 +191,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	p.Conn = service.(*grpc.ClientConn)
 	p.RPC = wire.NewPluginClient(p.Conn)
 	p.PID = p.client.ReattachConfig().Pid
+	p.Lanes.PID = p.PID
 	return nil
 }
 

@@ -34,3 +34,10 @@ func (t *Target) TranslateTID(tid int) (int, error) {
 	defer thread.Close()
 	return thread.TID(), nil
 }
+
+// Raise has what is forked from now on taken for one of a process whose priority is raised, until the function is called.
+func Raise() (undo func()) {
+	before := raised
+	raised = true
+	return func() { raised = before }
+}

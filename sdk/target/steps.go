@@ -343,6 +343,7 @@ func (s *Steps) forkChild() (int, unix.Errno) {
 //go:nosplit
 //go:norace
 func (s *Steps) child() {
+	beOrdinary()
 	for i := range s.unneeded {
 		unix.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(s.unneeded[i].first), uintptr(s.unneeded[i].last), 0)
 	}
@@ -370,6 +371,29 @@ func (s *Steps) child() {
 		}
 	}
 	s.report.done = 1
+}
+
+// everywhere are the processors that this process may run on, and raised whether it comes before most others.
+var everywhere, raised = func() (set unix.CPUSet, raised bool) {
+	unix.SchedGetaffinity(0, &set)
+	priority, err := linux.ThreadPriority(0)
+	return set, err == nil && (priority.FIFO != 0 || priority.Nice < 0)
+}()
+
+// ordinary is for sched_setscheduler(2).
+var ordinary struct{ priority int32 }
+
+// beOrdinary takes from a forked process what this one has of the processors' time, which is not for what it does, or
+// becomes: the priority, and the processor that a lane's thread is kept on.
+//
+//go:nosplit
+//go:norace
+func beOrdinary() {
+	unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(everywhere), uintptr(unsafe.Pointer(&everywhere)))
+	if raised {
+		unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_NORMAL, uintptr(unsafe.Pointer(&ordinary)))
+		unix.RawSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, 0)
+	}
 }
 
 // receiveDescriptor receives a message with one descriptor.

@@ -2,6 +2,7 @@ package target_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -53,6 +56,65 @@ func TestStepsFail(t *testing.T) {
 	if _, err := killed.Open(t.Context(), someNamespace); err == nil {
 		t.Error("a process that ends early answered")
 	}
+}
+
+// A helper process has neither the processor nor the priority of the thread that it is forked from.
+func TestStepsAreOrdinary(t *testing.T) {
+	sdktest.RequireRoot(t)
+	defer target.Raise()()
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	for name, raised := range map[string]unix.SchedAttr{
+		"nice": {Policy: unix.SCHED_NORMAL, Nice: -5}, "real-time": {Policy: unix.SCHED_FIFO, Priority: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, attr := seenByHelper(t, func() {
+				linux.KeepOn(0, linux.Processor())
+				if err := unix.SchedSetAttr(0, &raised, 0); err != nil {
+					sdktest.Lacking(t, "sched_setattr: %v", err)
+				}
+			})
+			if set != all || attr.Policy != unix.SCHED_NORMAL || attr.Nice != 0 {
+				t.Errorf("it may run on %v, want %v, and is scheduled by %+v", set, all, attr)
+			}
+		})
+	}
+}
+
+// seenByHelper returns how a process is scheduled that is forked from a thread after prepare was called on it.
+func seenByHelper(t *testing.T, prepare func()) (set unix.CPUSet, attr unix.SchedAttr) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	s := &target.Steps{}
+	s.Keep(&set)
+	s.Keep(&attr)
+	s.KeepOpen(int(write.Fd()))
+	s.Add("processors", unix.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(set), unsafe.Pointer(&set))
+	s.Add("priority", unix.SYS_SCHED_GETATTR, 0, unsafe.Pointer(&attr), unix.SizeofSchedAttr, 0)
+	s.Add("write", unix.SYS_WRITE, int(write.Fd()), unsafe.Pointer(&set), unsafe.Sizeof(set))
+	s.Add("write", unix.SYS_WRITE, int(write.Fd()), unsafe.Pointer(&attr), unix.SizeofSchedAttr)
+	done := make(chan error, 1)
+	target.GoOnThread(func() {
+		defer close(done)
+		defer write.Close()
+		prepare()
+		done <- s.Run(t.Context(), someNamespace)
+	})
+	for _, into := range []any{&set, &attr} {
+		if err := binary.Read(read, binary.NativeEndian, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return set, attr
 }
 
 // TestStepsDescriptors are none but those that the process is to have.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/intercede/intercede/internal/linux"
 )
 
 // maxSocketPath is what sockaddr_un holds beside its NUL (unix(7)), in bytes.
@@ -17,17 +19,18 @@ const maxRate = 10_000_000
 
 // Broker is the [broker] table, with its defaults filled in.
 type Broker struct {
-	Socket      string        // absolute path of the socket that OCI runtimes connect to (listenerPath)
-	LXCSocket   string        // absolute path of the socket that LXC's monitors connect to; empty: none
-	Control     string        // absolute path of the admin socket
-	PluginDir   string        // absolute path of the folder of the plugins' programs
-	Deadline    time.Duration // for the answer to a notification
-	MaxInflight int           // notifications of a container being answered at once
-	Rate        int           // notifications of a container per second; 0: unlimited
-	Burst       int           // notifications of a container that may exceed Rate at once
-	LogLevel    string        // trace, debug, info, warn or error
-	LogFormat   string        // json or console
-	Order       []string      // plugin names: of those that take the same syscall, the first is asked first
+	Socket      string         // absolute path of the socket that OCI runtimes connect to (listenerPath)
+	LXCSocket   string         // absolute path of the socket that LXC's monitors connect to; empty: none
+	Control     string         // absolute path of the admin socket
+	PluginDir   string         // absolute path of the folder of the plugins' programs
+	Deadline    time.Duration  // for the answer to a notification
+	MaxInflight int            // notifications of a container being answered at once
+	Rate        int            // notifications of a container per second; 0: unlimited
+	Burst       int            // notifications of a container that may exceed Rate at once
+	Priority    linux.Priority // of the threads of the daemon and its plugins
+	LogLevel    string         // trace, debug, info, warn or error
+	LogFormat   string         // json or console
+	Order       []string       // plugin names: of those that take the same syscall, the first is asked first
 }
 
 func defaultBroker() Broker {
@@ -54,6 +57,7 @@ func readBroker(t *table, folder string, plugins []string) Broker {
 	t.deadline("deadline", &b.Deadline)
 	t.int("max_inflight", &b.MaxInflight, 1, 65536)
 	readRate(t, &b)
+	t.priority("priority", &b.Priority)
 	t.oneOf("log_level", &b.LogLevel, "trace", "debug", "info", "warn", "error")
 	t.oneOf("log_format", &b.LogFormat, "json", "console")
 	t.choice("order", &b.Order, plugins)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/intercede/intercede/internal/linux"
 )
 
 // check compares problems, line by line, with what is wanted.
@@ -48,7 +50,7 @@ var parseProblems = map[string]struct {
 		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, memory_max, config"}},
 	"a key that needs quotes": {"[broker]\n\"a b\\n\" = 1\n", []string{
 		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, lxc_socket, control, plugin_dir, deadline, max_inflight, rate, ` +
-			`burst, log_level, log_format, order`}},
+			`burst, priority, log_level, log_format, order`}},
 	"after strings that look like keys": {"[broker]\nsocket = \"\"\"\n/a\\\"\"\\\"\n\"\"\"\nlog_format = '''\nx = 1\n'''\nrat = 1\n", []string{
 		`config.toml:2:1: broker.socket: "/a\"\"\"\n": want a path without control characters`,
 		`config.toml:5:1: broker.log_format: unknown value "x = 1\n"; accepted: json, console`,
@@ -83,6 +85,12 @@ var parseProblems = map[string]struct {
 		"config.toml:4:1: broker.burst: 99999999: want 1 to 10000000"}},
 	"burst without a rate": {"[broker]\nrate = 0\nburst = 5\n", []string{
 		"config.toml:3:1: broker.burst: has no meaning without a limit: rate is 0"}},
+	"priority": {"[broker]\npriority = 1\n", []string{
+		`config.toml:2:1: broker.priority: 1: want a nice value, -20 to 0, or "fifo:1" to "fifo:99"`}},
+	"real-time priority": {"[broker]\npriority = \"fifo:100\"\n", []string{
+		`config.toml:2:1: broker.priority: "fifo:100": want a nice value, -20 to 0, or "fifo:1" to "fifo:99"`}},
+	"priority of the wrong type": {"[broker]\npriority = true\n", []string{
+		`config.toml:2:1: broker.priority: true: want a nice value, -20 to 0, or "fifo:1" to "fifo:99"`}},
 	"one of": {"[broker]\nlog_level = \"warning\"\nlog_format = \"text\"\n", []string{
 		`config.toml:2:1: broker.log_level: unknown value "warning"; accepted: trace, debug, info, warn, error`,
 		`config.toml:3:1: broker.log_format: unknown value "text"; accepted: json, console`}},
@@ -151,6 +159,16 @@ func TestParseDefaults(t *testing.T) {
 	if !p.Enabled || p.Path != "/usr/libexec/intercede/intercede-plugin-a" || p.SHA256 != "" ||
 		p.Timeout != 10*time.Second || p.OnFailure != nil {
 		t.Errorf("plugin %+v", p)
+	}
+}
+
+func TestParsePriority(t *testing.T) {
+	for text, want := range map[string]linux.Priority{"0": {}, "-20": {Nice: -20}, `"fifo:1"`: {FIFO: 1}, `"fifo:99"`: {FIFO: 99}} {
+		config, problems := Parse("[broker]\npriority = "+text+"\n", "config.toml", Options{})
+		check(t, problems)
+		if config.Broker.Priority != want {
+			t.Errorf("%s: got %+v", text, config.Broker.Priority)
+		}
 	}
 }
 
