@@ -113,6 +113,7 @@ var attacks = map[string]func(on []string) error{
 	"execute its own":        executeOwn,
 	"load a BPF program":     loadBPF,
 	"make a user namespace":  makeUserNamespace,
+	"ordinary work":          ordinaryWork,
 }
 
 func number(on []string) int {
@@ -493,4 +494,49 @@ func makeUserNamespace([]string) error {
 		is("clone", raw(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD)), unix.EPERM),
 		is("clone3", raw(unix.SYS_CLONE3), unix.ENOSYS),
 	)
+}
+
+// ordinaryWork is what a plugin does that acts for callers: it needs no declaration.
+//
+//go:norace
+func ordinaryWork([]string) error {
+	home, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	root, err := unix.Open("/", unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	watch, err := unix.InotifyInit1(0)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.InotifyAddWatch(watch, fmt.Sprintf("/proc/self/fd/%d", root), unix.IN_DELETE_SELF); err != nil {
+		return err
+	}
+	for _, name := range []string{fmt.Sprintf("fdinfo/%d", watch), "mountinfo", "cgroup", "status", "oom_score_adj"} {
+		if _, err := os.ReadFile("/proc/self/" + name); err != nil {
+			return err
+		}
+	}
+	// As target.Do goes to a place and comes home.
+	if err := errors.Join(unix.Unshare(unix.CLONE_FS), raw(unix.SYS_SETGROUPS), raw(unix.SYS_SETFSGID, 7), raw(unix.SYS_SETFSUID, 7),
+		unix.Setns(home, unix.CLONE_NEWNS), unix.Fchdir(root), unix.Chroot(".")); err != nil {
+		return err
+	}
+	child, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	if child == 0 {
+		for {
+			unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+		}
+	}
+	if err := unix.Kill(int(child), unix.SIGKILL); err != nil {
+		return err
+	}
+	_, err = unix.Wait4(int(child), nil, unix.WALL, nil)
+	return err
 }

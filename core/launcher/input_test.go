@@ -228,20 +228,24 @@ func running(text string) int {
 // TestStartRefused starts programs whose manifest is good and that are not good plugins.
 func TestStartRefused(t *testing.T) {
 	sdktest.RequireRoot(t)
-	foreign, err := net.Listen("unix", testplugin.ForeignSocket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		foreign.(*net.UnixListener).SetDeadline(time.Now().Add(100 * time.Millisecond)) // one that waits is taken at once
-		if _, err := foreign.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the broker connected to a socket that is not the plugin's: %v", err)
+	os.Remove(testplugin.ForeignPath) // a test that was killed left it
+	for _, address := range []string{testplugin.ForeignSocket, testplugin.ForeignPath} {
+		foreign, err := net.Listen("unix", address)
+		if err != nil {
+			t.Fatal(err)
 		}
-		foreign.Close()
-	})
+		t.Cleanup(func() {
+			foreign.(*net.UnixListener).SetDeadline(time.Now().Add(100 * time.Millisecond)) // one that waits is taken at once
+			if _, err := foreign.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the broker connected to %s, which is not the plugin's: %v", address, err)
+			}
+			foreign.Close()
+		})
+	}
 	for name, want := range map[string][]string{
 		"bad_version":  {"Plugin version: 99"},
 		"bad_address":  {testplugin.ForeignSocket, "want a socket in its own folder"},
+		"bad_link":     {"connect"},
 		"bad_tcp":      {"127.0.0.1:1", "want a socket in its own folder"},
 		"bad_silent":   {"plugin"},
 		"bad_changing": {"another manifest", "restart intercede"},

@@ -88,6 +88,7 @@ type Status struct {
 	Lingering int       `json:"lingering,omitempty"` // killed processes that have not ended
 	Isolated  int       `json:"isolated,omitempty"`  // containers that have a process of their own
 	Error     string    `json:"error,omitempty"`     // why it last ended or could not start
+	Weaker    []string  `json:"weaker,omitempty"`    // what does not confine its process, since this host lacks it
 }
 
 // Plugin is a running plugin, which is started again if it dies.
@@ -346,7 +347,7 @@ func (p *Plugin) Status() Status {
 	case p.end != nil:
 		s.State = Stopped
 	case p.current != nil:
-		s.State, s.PID = Running, p.current.PID
+		s.State, s.PID, s.Weaker = Running, p.current.PID, p.current.Weaker
 	case !p.nextStart.IsZero() || p.lingering >= maxLingering:
 		s.State = BackingOff
 	}

@@ -272,23 +272,22 @@ func TestNobodyElsesSocket(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(string(text), "TMPDIR=")
 	dir, _, _ := strings.Cut(rest, "\x00")
-	info, err := os.Stat(dir)
+	info, err := os.Stat(fmt.Sprintf("/proc/%d/root%s", p.Status().PID, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if uid := info.Sys().(*syscall.Stat_t).Uid; info.Mode().Perm() != 0o700 || uid == 0 {
 		t.Errorf("%s: %v of user %d", dir, info.Mode(), uid)
 	}
-	p.Stop()
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is left: %v", dir, err)
+		t.Errorf("%s is on the host: %v", dir, err)
 	}
 }
 
-// checkNamespaces checks that the plugin has no part in the host's network.
+// checkNamespaces checks that the plugin is in namespaces of its own.
 func checkNamespaces(t *testing.T, pid int) {
 	t.Helper()
-	for _, name := range []string{"net", "ipc"} {
+	for _, name := range []string{"net", "ipc", "uts", "mnt"} {
 		ours, err1 := os.Readlink("/proc/self/ns/" + name)
 		theirs, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, name))
 		if err1 != nil || err2 != nil || ours == theirs {

@@ -227,12 +227,12 @@ func (gs *cgroups) remove() {
 func (gs *cgroups) weaknesses() []string {
 	var texts []string
 	for what, missing := range map[string]error{
-		"devices: it may open and make all that its capabilities let it": gs.devicesFree,
-		"tasks: RLIMIT_NPROC bounds them, unless it has CAP_SYS_ADMIN":   gs.tasksFree,
-		"memory: RLIMIT_DATA bounds that of each of its processes":       gs.memoryFree,
+		"devices, which they open and make as their capabilities let them":  gs.devicesFree,
+		"tasks; RLIMIT_NPROC bounds those of plugins without CAP_SYS_ADMIN": gs.tasksFree,
+		"memory; RLIMIT_DATA bounds that of each process":                   gs.memoryFree,
 	} {
 		if missing != nil {
-			texts = append(texts, fmt.Sprintf("no cgroup limits the plugin's %s (%v)", what, missing))
+			texts = append(texts, fmt.Sprintf("no cgroup limits their %s (%v)", what, missing))
 		}
 	}
 	slices.Sort(texts)

@@ -51,6 +51,8 @@ type Process struct {
 	Conn  *grpc.ClientConn
 	PID   int
 	Lanes lane.Pool // none before OpenLanes
+	// Weaker says what does not confine the process as elsewhere, since this host lacks it.
+	Weaker []string
 
 	client  *plugin.Client
 	pidfd   *os.File // of the very process that was started
@@ -193,7 +195,19 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	return nil
 }
 
-// restrict makes the cgroups of the process, and says what else it may be. What is weaker than on other hosts is logged.
+// logged has what logOnce has logged.
+var logged sync.Map
+
+// logOnce logs what is weaker here than on other hosts, for one of all plugins: it is so for the others too.
+func logOnce(log hclog.Logger, weaker []string) {
+	for _, text := range weaker {
+		if _, before := logged.LoadOrStore(text, true); !before {
+			log.Warn("the sandbox of plugins is weaker here: " + text)
+		}
+	}
+}
+
+// restrict makes the cgroups of the process, and says what else it may be.
 func (p *Process) restrict(spec Plugin) (restrictions, error) {
 	uses, limits := spec.Uses, spec.Limits.orDefault()
 	devices, err := device.ParseRules(uses.GetDevices())
@@ -203,9 +217,8 @@ func (p *Process) restrict(spec Plugin) (restrictions, error) {
 	if p.cgroups, err = newCgroups(spec.Name, limits, devices); err != nil {
 		return restrictions{}, err
 	}
-	for _, weakness := range p.cgroups.weaknesses() {
-		spec.Log.Warn("the plugin's sandbox is weaker here: " + weakness)
-	}
+	p.Weaker = p.cgroups.weaknesses()
+	logOnce(spec.Log, p.Weaker)
 	r := restrictions{
 		Name: spec.Path, ID: UserID(spec.Name), Capabilities: spec.Capabilities, Syscalls: uses.GetSyscalls(), Host: uses.GetHost(),
 		HostPIDs: uses.GetHostPids(), Served: true, Joins: p.cgroups.joined(), Tasks: maxThreads,

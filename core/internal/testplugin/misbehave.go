@@ -10,8 +10,11 @@ import (
 	"github.com/intercede/intercede/sdk"
 )
 
-// ForeignSocket is what "bad_address" says that it serves on.
-const ForeignSocket = "@intercede-test-foreign"
+// ForeignSocket is what "bad_address" says that it serves on, and ForeignPath what "bad_link" leads to.
+const (
+	ForeignSocket = "@intercede-test-foreign"
+	ForeignPath   = "/tmp/intercede-test-foreign"
+)
 
 // misbehave is a program that is no plugin, or is one in part.
 func misbehave(name string) {
@@ -44,6 +47,14 @@ func misbehave(name string) {
 		select {}
 	case name == "bad_address" && !manifest:
 		fmt.Println("1|1|unix|" + ForeignSocket + "|grpc|")
+		select {}
+	case name == "bad_link" && !manifest:
+		link := os.Getenv("TMPDIR") + "/link"
+		if err := os.Symlink(ForeignPath, link); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println("1|1|unix|" + link + "|grpc|")
 		select {}
 	case name == "bad_tcp" && !manifest:
 		fmt.Println("1|1|tcp|127.0.0.1:1|grpc|")
