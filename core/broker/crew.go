@@ -5,19 +5,26 @@ import "sync"
 // maxIdleWorkers bounds the workers kept for later.
 const maxIdleWorkers = 4
 
+// sharedPart is which part of the workers calls beyond a container's first can have, however many containers there are.
+const sharedPart = 8
+
 // crew counts the workers, because a Go program ends if the kernel refuses it a thread, and shares them out.
 //
-// One worker is kept for each container that has no call in flight. What is left is for calls beyond a container's first.
-// So taken, the calls in flight and the containers without any, grows with a new container and with a call beyond a
-// container's first; for the latter only up to max. A container's first call takes the worker that was kept for it. As
-// long as there are no more containers than workers, it therefore finds a worker that no call has. More containers share
-// the workers: each then has one call in flight at most, and they have their turns in the order in which they called.
+// A worker is kept for each container; those that are left are for calls beyond a container's first, the extra ones. So
+// extra calls and containers together are no more than workers. The calls in flight are the extra ones and at most one
+// more of each container that has any: less than the workers by the number of containers without a call. So the first
+// call of a container finds a worker that no call has; only that of a container that comes while all workers are taken
+// waits for the next extra call to end.
+//
+// Where there are nearly as many containers as workers, or more, the extra calls have a part of the workers all the same.
+// The other workers are for first calls: containers wait, in the order in which they called, if more of them call at once.
 type crew struct {
 	mu      sync.Mutex
 	max     int
 	count   int
-	idle    int // that wait for notifications, or are about to
-	taken   int
+	idle    int          // that wait for notifications, or are about to
+	kept    int          // for containers
+	extra   int          // calls
 	waiting []*admission // that were refused a worker, the first first
 }
 
@@ -62,16 +69,25 @@ func (c *crew) lose() (more bool) {
 func (c *crew) keep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.taken++
+	c.kept++
 }
 
-// take takes a worker for a call beyond the first of a container. Where there is none, the container is woken later if
-// it does not wait already.
+// unkeep gives back the worker of a container that has ended. A call that is left of it is an extra one from now on.
+func (c *crew) unkeep(busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept--
+	if busy {
+		c.extra++
+	}
+}
+
+// take takes a worker for an extra call. Where there is none, the container is woken later if it does not wait already.
 func (c *crew) take(a *admission) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.taken < c.max {
-		c.taken++
+	if c.free() > 0 {
+		c.extra++
 		return true
 	}
 	if !a.waits {
@@ -81,11 +97,14 @@ func (c *crew) take(a *admission) bool {
 	return false
 }
 
-// release gives back what keep or take has taken.
+// free returns how many workers there are for extra calls. The crew is locked.
+func (c *crew) free() int { return max(c.max-c.kept, c.max/sharedPart) - c.extra }
+
+// release gives back what take has taken.
 func (c *crew) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.taken--
+	c.extra--
 }
 
 // wake lets containers that were refused a worker try again, as many as there are workers. None of them is locked.
@@ -105,7 +124,7 @@ func (c *crew) wake() {
 func (c *crew) next(woken int) *admission {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.waiting) == 0 || c.taken+woken >= c.max {
+	if len(c.waiting) == 0 || woken >= c.free() {
 		return nil
 	}
 	a := c.waiting[0]
