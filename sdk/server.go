@@ -40,9 +40,8 @@ type attached struct {
 	count     int // of those running, guarded by server.mu
 }
 
-// The broker's limits keep a container far below these bounds, unless its calls hang beyond their deadlines, as a
-// filesystem that it serves itself can make them. Each then costs a thread and up to five descriptors, until that
-// filesystem ends.
+// The broker's limits keep a container far below these bounds. They are for calls over gRPC that hang beyond their
+// deadlines, as a filesystem that the container serves itself can make them: the broker does not know when they are back.
 const (
 	// maxRunning bounds the calls of one container that a handler has at once.
 	maxRunning = 256

@@ -147,7 +147,7 @@ func slowBroker(t *testing.T, s *site) (path string, arrivals <-chan oci.Arrival
 	received := make(chan oci.Arrival, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error)
-	go func() { served <- server.Serve(ctx, func(a oci.Arrival) { received <- a }) }()
+	go func() { served <- server.Serve(ctx, nil, func(a oci.Arrival) { received <- a }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {

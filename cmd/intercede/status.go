@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/spf13/cobra"
@@ -60,15 +61,37 @@ func printStatus(out io.Writer, s *control.Status) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\n", c.ID, c.Runtime, c.InitPID, age(c.Attached), c.Listeners,
 			c.Inflight, c.Calls, c.Failures, strings.Join(c.Plugins, ","))
 	}
+	printQuarantines(w, s.Containers)
 	return w.Flush()
 }
 
+// printQuarantines prints which containers' calls get the failure verdict, if there are any.
+func printQuarantines(w io.Writer, containers []broker.ContainerStatus) {
+	header := "\nQUARANTINED\tPLUGIN\tSINCE\tENDS\tREASON\n"
+	for _, c := range containers {
+		for _, q := range c.Quarantines {
+			ends := "when that is over"
+			if !q.Until.IsZero() {
+				ends = "in " + left(q.Until).String()
+			}
+			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", header, c.ID, cmp.Or(q.Plugin, "all"), age(q.Since), ends, q.Reason)
+			header = ""
+		}
+	}
+}
+
+// left is the time until then.
+func left(until time.Time) time.Duration { return max(time.Until(until), 0).Round(time.Second) }
+
 // pluginState is a plugin's state, with the time that a pause has left.
 func pluginState(p *launcher.Status) string {
+	if p.Isolated > 0 {
+		return fmt.Sprintf("%s, and %d for one container each", p.State, p.Isolated)
+	}
 	if p.NextStart.IsZero() {
 		return p.State
 	}
-	return fmt.Sprintf("%s for %s", p.State, max(time.Until(p.NextStart), 0).Round(time.Second))
+	return fmt.Sprintf("%s for %s", p.State, left(p.NextStart))
 }
 
 func age(since time.Time) time.Duration { return time.Since(since).Round(time.Second) }

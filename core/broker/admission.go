@@ -51,15 +51,16 @@ func (a *admission) join(c *crew) {
 	}
 }
 
-// quit gives the container's worker back, or has the last call do so.
+// quit gives the container's worker back. Calls that are left are lost ones.
 func (a *admission) quit() {
 	a.mu.Lock()
-	crew, idle := a.crew, a.calls == 0
 	a.over = true
+	if a.crew != nil {
+		a.crew.unkeep(a.calls > 0)
+	}
 	a.mu.Unlock()
-	if crew != nil && idle {
-		crew.release()
-		crew.wake()
+	if a.crew != nil {
+		a.crew.wake()
 	}
 }
 

@@ -27,11 +27,23 @@ func (b *Broker) Attach(ctx context.Context, file *os.File, claim container.Clai
 	return nil
 }
 
-// takeOver joins the container's attachment, prepares it, and adds the file to the poller.
+// takeOver makes a listener of the file, for the container that claim describes.
 func (b *Broker) takeOver(ctx context.Context, file *os.File, claim container.Claim) (*listener.Listener, error) {
 	if err := notify.FD(file.Fd()).RequireListener(); err != nil {
 		return nil, fmt.Errorf("container %q: %w", claim.ID, err)
 	}
+	if err := b.descriptors.use(descriptorsPerListener); err != nil {
+		return nil, fmt.Errorf("container %q: %w", claim.ID, err)
+	}
+	l, err := b.addListener(ctx, file, claim)
+	if err != nil {
+		b.descriptors.free(descriptorsPerListener)
+	}
+	return l, err
+}
+
+// addListener joins the container's attachment, prepares it, and adds the file to the poller.
+func (b *Broker) addListener(ctx context.Context, file *os.File, claim container.Claim) (*listener.Listener, error) {
 	a, err := b.join(claim)
 	if err != nil {
 		return nil, err
@@ -106,6 +118,9 @@ func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
 	}
 	a := b.containers[keyOf(c)]
 	if a == nil {
+		if err := b.descriptors.use(descriptorsPerContainer); err != nil {
+			return nil, fmt.Errorf("container %q: %w", c.ID, err)
+		}
 		a = newAttachment(b, c, b.generation)
 		b.containers[keyOf(c)] = a
 	}
@@ -140,6 +155,7 @@ func (b *Broker) dropListener(l *listener.Listener) {
 	a := attachmentOf(l)
 	if a.removeListener(l) {
 		l.Close()
+		b.descriptors.free(descriptorsPerListener)
 		b.leave(a)
 	}
 }

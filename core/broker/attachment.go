@@ -143,6 +143,7 @@ func (a *attachment) end(cause error) {
 	}
 	closing.Wait()
 	a.container.Close()
+	a.broker.descriptors.free(descriptorsPerContainer)
 	a.generation.release()
 }
 

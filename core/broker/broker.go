@@ -39,6 +39,7 @@ var (
 // Config is what a Broker needs.
 type Config struct {
 	Generation *Generation
+	Rooms      int // that the plugins have for private processes, see MaxRooms
 	Log        zerolog.Logger
 }
 
@@ -48,11 +49,12 @@ type Broker struct {
 	observe func(audit.Record)
 	poller  *listener.Poller
 
-	processors *processors
-	crew       crew
-	workers    sync.WaitGroup // those that are not held up
-	watchdog   *watchdog
-	panics     *loglimit.Limit
+	processors  *processors
+	crew        crew
+	workers     sync.WaitGroup // those that are not held up
+	watchdog    *watchdog
+	panics      *loglimit.Limit
+	descriptors *descriptors
 
 	mu         sync.Mutex
 	generation *Generation
@@ -72,14 +74,17 @@ func New(config Config) (*Broker, error) {
 		poller.Release()
 		return nil, err
 	}
+	plugins, limit := len(config.Generation.Bindings), descriptorLimit()
+	workers := findMaxThreads(plugins, config.Rooms, limit)
 	b := &Broker{
-		log:        config.Log,
-		poller:     poller,
-		processors: processors,
-		crew:       crew{max: findMaxThreads(len(config.Generation.Bindings))},
-		generation: config.Generation.hold(),
-		panics:     loglimit.New(maxPanics),
-		containers: map[containerKey]*attachment{},
+		log:         config.Log,
+		poller:      poller,
+		processors:  processors,
+		crew:        crew{max: workers},
+		generation:  config.Generation.hold(),
+		panics:      loglimit.New(maxPanics),
+		descriptors: newDescriptors(limit, workers, plugins, config.Rooms, config.Log),
+		containers:  map[containerKey]*attachment{},
 	}
 	b.watchdog = startWatchdog(b)
 	b.startWorker()

@@ -210,14 +210,22 @@ func TestWorkersUnderStorm(t *testing.T) {
 	b.checkCrew(t, 1)
 }
 
-// checkCrew waits until a worker is taken for each of so many containers, which make no call, and for nobody else.
+// checkCrew waits until there is no extra call, while a worker is kept for each of so many containers.
 func (b *bench) checkCrew(t *testing.T, containers int) {
 	t.Helper()
 	eventually(t, "no worker is taken but those that are kept", func() bool {
 		b.crew.mu.Lock()
 		defer b.crew.mu.Unlock()
-		return b.crew.taken == containers
+		return b.crew.kept == containers && b.crew.extra == 0
 	})
+}
+
+func TestFreeWorkers(t *testing.T) {
+	for _, test := range []struct{ max, kept, want int }{{100, 1, 99}, {100, 80, 20}, {100, 90, 12}, {100, 1000, 12}, {4, 4, 0}} {
+		if got := (&crew{max: test.max, kept: test.kept}).free(); got != test.want {
+			t.Errorf("%d of %d workers with %d containers, want %d", got, test.max, test.kept, test.want)
+		}
+	}
 }
 
 func TestTasksLeft(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/intercede/intercede/core/broker"
@@ -27,6 +28,8 @@ const (
 	policyPath       = "/v1/policy"
 	interceptionPath = "/v1/interception"
 
+	// maxReason bounds why the daemon refuses something, in bytes.
+	maxReason = 4 << 10
 	// maxAnswer bounds an answer, in bytes, far above the status of 10,000 containers.
 	maxAnswer = 64 << 20
 
@@ -55,7 +58,7 @@ type Server struct {
 type Source struct {
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
-	Interception func(policy.Description) *Interception
+	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.
@@ -148,6 +151,10 @@ func ask(ctx context.Context, path, method, resource string, question io.Reader,
 		return err
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusServiceUnavailable {
+		why, _ := io.ReadAll(io.LimitReader(response.Body, maxReason))
+		return errors.New(strings.TrimSpace(string(why)))
+	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answered %s: is it another version of intercede?", response.Status)
 	}

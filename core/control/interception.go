@@ -75,7 +75,12 @@ func (s Source) answerInterception(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.PeerUID = peerOf(r.Context())
-	answer(w, s.Interception(d))
+	interception, err := s.Interception(d)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	answer(w, interception)
 }
 
 type peerKey struct{}

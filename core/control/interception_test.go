@@ -43,9 +43,9 @@ func TestInterception(t *testing.T) {
 		All: []*wire.Condition{{Arg: 1, Mask: 1<<64 - 1, Value: 1 << 63}},
 	}}}}}
 	var asked policy.Description
-	path := listen(t, Source{Interception: func(c policy.Description) *Interception {
+	path := listen(t, Source{Interception: func(c policy.Description) (*Interception, error) {
 		asked = c
-		return &Interception{Socket: "/run/oci", Manifests: Manifests{manifest}}
+		return &Interception{Socket: "/run/oci", Manifests: Manifests{manifest}}, nil
 	}})
 	liar := uint32(4242)
 	got, err := GetInterception(t.Context(), path, policy.Description{
@@ -66,7 +66,7 @@ func TestInterception(t *testing.T) {
 }
 
 func TestInterceptionErrors(t *testing.T) {
-	path := listen(t, Source{Interception: func(policy.Description) *Interception { return &Interception{} }})
+	path := listen(t, Source{Interception: func(policy.Description) (*Interception, error) { return &Interception{}, nil }})
 	if got, err := GetInterception(t.Context(), path, policy.Description{}); err != nil || len(got.Manifests) != 0 {
 		t.Errorf("nothing to notify: %+v, %v", got, err)
 	}
@@ -80,6 +80,12 @@ func TestInterceptionErrors(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no room", func(t *testing.T) {
+		full := listen(t, Source{Interception: func(policy.Description) (*Interception, error) { return nil, errors.New("no room\nfor it") }})
+		if _, err := GetInterception(t.Context(), full, policy.Description{}); err == nil || !strings.HasSuffix(err.Error(), ": no room\nfor it") {
+			t.Errorf("error %v", err)
+		}
+	})
 	t.Run("nobody there", func(t *testing.T) {
 		_, err := GetInterception(t.Context(), path+"x", policy.Description{})
 		if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "intercede serve") {

@@ -19,7 +19,8 @@ import (
 // Engine is a broker with its plugins running, which end with it.
 type Engine struct {
 	*broker.Broker
-	log zerolog.Logger
+	log   zerolog.Logger
+	rooms *launcher.Rooms
 
 	mu      sync.Mutex
 	plugins []*sharedPlugin
@@ -52,12 +53,13 @@ var tuneRuntime = sync.OnceFunc(func() {
 // Start starts the plugins of the setup and a broker. ctx is for the start alone.
 func Start(ctx context.Context, setup *Setup, log zerolog.Logger) (*Engine, error) {
 	tuneRuntime()
-	e := &Engine{log: log}
+	rooms := broker.MaxRooms()
+	e := &Engine{log: log, rooms: launcher.NewRooms(rooms)}
 	first, err := e.start(ctx, setup)
 	if err != nil {
 		return nil, err
 	}
-	if e.Broker, err = broker.New(broker.Config{Generation: first, Log: log}); err != nil {
+	if e.Broker, err = broker.New(broker.Config{Generation: first, Rooms: rooms, Log: log}); err != nil {
 		first.Released()
 		return nil, err
 	}
@@ -105,7 +107,7 @@ func (e *Engine) start(ctx context.Context, setup *Setup) (*broker.Generation, e
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
 	wanted, manifest := setup.Policy.Plugins[i], setup.installed[i]
 	spec := launcher.Spec{
-		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax},
+		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax}, Rooms: e.rooms,
 	}
 	e.mu.Lock()
 	for _, p := range e.plugins {

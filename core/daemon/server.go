@@ -84,7 +84,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
 	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
-	err := s.runtimes.Serve(ctx, func(a oci.Arrival) { s.attach(ctx, a) })
+	err := s.runtimes.Serve(ctx, s.engine.ListenerRoom(), func(a oci.Arrival) { s.attach(ctx, a) })
 	cancel(err)
 	return errors.Join(err, s.control.Close(), <-failed, <-failed)
 }
@@ -94,7 +94,7 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 	if s.monitors == nil {
 		return nil
 	}
-	return s.monitors.Serve(ctx, s.engine.MaxConnections(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
+	return s.monitors.Serve(ctx, s.engine.MaxConnections(), s.engine.RelayRoom(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
 // Reload gives the containers that are attached from now on the new setup; see [Engine.Reload].
@@ -188,7 +188,11 @@ func (s *Server) status() *control.Status {
 	}
 }
 
-// interception returns what a filter for the described container must intercept. The container does not exist yet.
-func (s *Server) interception(d policy.Description) *control.Interception {
-	return &control.Interception{Socket: s.sockets.runtime, Manifests: s.setup.Load().ManifestsFor(d)}
+// interception returns what a filter for the described container must intercept. The container does not exist yet: it
+// does not come to be if there is no room for it.
+func (s *Server) interception(d policy.Description) (*control.Interception, error) {
+	if err := s.engine.CheckRoom(); err != nil {
+		return nil, err
+	}
+	return &control.Interception{Socket: s.sockets.runtime, Manifests: s.setup.Load().ManifestsFor(d)}, nil
 }

@@ -22,6 +22,13 @@ type Service struct {
 	// refused with [ErrTooMany]: see shares.
 	Most int
 
+	// Room is what each connection needs beside that; nil: nothing. While there is none, those that have connected wait in
+	// the backlog.
+	Room Room
+
+	// Withdraw has connecting fail while there is no Room, with ENOENT.
+	Withdraw bool
+
 	// Handle serves a connection, which it owns, from a goroutine of its own.
 	Handle func(conn *net.UnixConn, peer unix.Ucred)
 
@@ -31,6 +38,13 @@ type Service struct {
 	// Refused is told of each failing accept, such as EMFILE, which is tried again, and of each connection that Handle
 	// does not get. The peer is zero where it is not known. It is called concurrently with Handle.
 	Refused func(peer unix.Ucred, err error)
+}
+
+// Room bounds what connections need that others need too.
+type Room interface {
+	TryTake() bool              // reports whether there is room for one more connection, which it takes
+	Take(context.Context) error // waits for it
+	Give()
 }
 
 // Serve accepts connections until ctx is done, and returns nil then. Returns an error wrapping net.ErrClosed when the
@@ -44,22 +58,45 @@ func (s *Socket) Serve(ctx context.Context, service Service) error {
 		case <-ctx.Done():
 			return nil
 		}
+		leave, err := s.awaitRoom(ctx, service)
+		if err != nil {
+			return nil
+		}
 		conn, peer, err := s.next(ctx, service.Refused, shares)
 		if ctx.Err() != nil {
 			if err == nil {
 				conn.Close()
 			}
+			leave()
 			return nil
 		}
 		if err != nil {
+			leave()
 			return err
 		}
 		service.Running.Go(func() {
 			defer func() { <-slots }()
+			defer leave()
 			defer shares.leave(peer.Uid)
 			service.Handle(conn, peer)
 		})
 	}
+}
+
+// awaitRoom takes the room for the next connection. It fails when ctx is done.
+func (s *Socket) awaitRoom(ctx context.Context, service Service) (leave func(), err error) {
+	room := service.Room
+	if room == nil {
+		return func() {}, nil
+	}
+	if room.TryTake() {
+		return room.Give, nil
+	}
+	if service.Withdraw {
+		s.withdraw()
+		defer s.restore()
+	}
+	return room.Give, room.Take(ctx)
 }
 
 // next returns the next connection that its user may have, or an error once ctx is done or the socket is closed.

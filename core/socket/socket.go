@@ -53,6 +53,9 @@ type Socket struct {
 	file     fs.FileInfo
 	lock     *lockFile
 	close    func() error
+
+	moving    sync.Mutex // held while the path changes
+	withdrawn bool
 }
 
 func bindSocket(network, path string) (*Socket, error) {
@@ -138,8 +141,33 @@ func (s *Socket) Listener() net.Listener { return s.listener }
 // A second call does nothing.
 func (s *Socket) Close() error { return s.close() }
 
+// withdraw moves the socket away from its path, so that nobody can connect. What has connected stays so.
+func (s *Socket) withdraw() { s.move(s.path, s.path+withdrawnSuffix, true) }
+
+// restore brings it back.
+func (s *Socket) restore() { s.move(s.path+withdrawnSuffix, s.path, false) }
+
+// withdrawnSuffix follows the path of a socket while nobody can connect. A file that is left over is replaced.
+const withdrawnSuffix = ".full"
+
+func (s *Socket) move(from, to string, withdrawn bool) {
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	if s.withdrawn == withdrawn {
+		return
+	}
+	// Another one may be at the path, of a broker that does not heed the lock.
+	if info, err := os.Lstat(from); err != nil || !os.SameFile(info, s.file) {
+		return
+	}
+	if os.Rename(from, to) == nil {
+		s.withdrawn = withdrawn
+	}
+}
+
 // release removes the files while the lock still keeps other brokers off, then lets go of the lock.
 func (s *Socket) release() error {
+	s.restore()
 	return errors.Join(
 		removeIfSame(s.path, s.file),
 		s.listener.Close(),

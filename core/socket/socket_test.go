@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -282,4 +283,77 @@ func TestCloseLeavesSuccessor(t *testing.T) {
 		t.Fatalf("the successor's socket is gone: %v", err)
 	}
 	conn.Close()
+}
+
+// places is room for so many connections.
+type places chan struct{}
+
+func (p places) TryTake() bool {
+	select {
+	case p <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p places) Take(ctx context.Context) error {
+	select {
+	case p <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (p places) Give() { <-p }
+
+// TestNoRoom has room for two connections: nobody can connect while both are there, nor after Close.
+func TestNoRoom(t *testing.T) {
+	path := filepath.Join(shortDir(t), "socket")
+	s := listen(t, path)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error)
+	var running sync.WaitGroup
+	go func() {
+		served <- s.Serve(ctx, Service{
+			Most: 100, Room: make(places, 2), Withdraw: true, Running: &running,
+			Refused: func(_ unix.Ucred, err error) { t.Error(err) },
+			Handle: func(conn *net.UnixConn, _ unix.Ucred) {
+				conn.Read(make([]byte, 1))
+				conn.Close()
+			},
+		})
+	}()
+	await := func(want error) {
+		for !errors.Is(connectOnce(path), want) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	connect := func() net.Conn {
+		for {
+			conn, err := net.Dial("unix", path)
+			if err == nil {
+				return conn
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	first, second := connect(), connect()
+	await(unix.ENOENT)
+	first.Close()
+	await(nil)
+	third := connect()
+	await(unix.ENOENT)
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	second.Close()
+	third.Close()
+	running.Wait()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	missing(t, path, path+withdrawnSuffix, path+".lock")
 }

@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// maxLanes bounds the lanes of a plugin: each is a thread of it while it has one. Calls beyond go by gRPC.
-	maxLanes = 512
 	// MaxIdleLanes are kept for later.
 	MaxIdleLanes = 16
 	// sendTimeout bounds the wait for a plugin that does not receive.
@@ -42,6 +40,16 @@ type Pool struct {
 	last     uint64         // number of a lane, or of a message with descriptors
 	moved    map[int]uint64 // by processors: lanes up to this number may be served elsewhere
 }
+
+// MaxLanes bounds the lanes of a plugin: each is a thread of it, and a descriptor at each end. Calls beyond go by gRPC.
+var MaxLanes = sync.OnceValue(func() int {
+	const most = 512
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return most
+	}
+	return int(min(most, limit.Cur/32))
+})
 
 // Keeper is told of calls that are given up while a thread of the plugin may still be at them.
 type Keeper interface {
@@ -73,7 +81,7 @@ func (p *Pool) Take(cpu int) *Lane {
 			return l
 		}
 	}
-	if !p.accepted || p.control == nil || p.count >= maxLanes {
+	if !p.accepted || p.control == nil || p.count >= MaxLanes() {
 		return nil
 	}
 	l, err := p.open(cpu)

@@ -60,7 +60,7 @@ func listen(t *testing.T) *broker {
 	b.end = cancel
 	done := make(chan error)
 	go func() {
-		done <- b.Serve(ctx, 100, func(c *Connection) {
+		done <- b.Serve(ctx, 100, nil, func(c *Connection) {
 			s := &served{c, make(chan struct{})}
 			b.connections <- s
 			<-s.release

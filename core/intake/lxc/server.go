@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/intercede/intercede/core/socket"
 	"golang.org/x/sys/unix"
@@ -43,20 +44,31 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 
 // Serve accepts connections until ctx is done, and calls handle with every one, each from a goroutine of its own. The
 // connection is closed when handle returns. So many are served at once, each by a thread of its own; further ones wait
-// in the socket's backlog, and their containers' calls with them. When ctx is done no further notification is received,
+// in the socket's backlog, and their containers' calls with them; so do those for which there is no room. When ctx is done no further notification is received,
 // while those that are being handled may be answered, which Close waits for.
-func (s *Server) Serve(ctx context.Context, maxConnections int, handle func(*Connection)) error {
+func (s *Server) Serve(ctx context.Context, maxConnections int, room socket.Room, handle func(*Connection)) error {
 	defer s.stopAll()
 	return s.socket.Serve(ctx, socket.Service{
-		Most: maxConnections, Running: &s.serving, Refused: s.refused,
+		Most: maxConnections, Room: room, Running: &s.serving, Refused: s.refused,
 		Handle: func(conn *net.UnixConn, peer unix.Ucred) { s.serve(conn, peer, handle) },
 	})
 }
 
+// closeTimeout bounds the wait for connections whose threads hang in the kernel.
+const closeTimeout = 2 * time.Second
+
 // Close waits for the connections' ends, removes the socket and its lock file, and stops listening. Serve must have
 // returned.
 func (s *Server) Close() error {
-	s.serving.Wait()
+	ended := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closeTimeout):
+	}
 	return s.socket.Close()
 }
 

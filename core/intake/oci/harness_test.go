@@ -168,7 +168,7 @@ func startBroker(t *testing.T, change ...func(*limits)) *broker {
 	ctx, cancel := context.WithCancel(t.Context())
 	b.cancel = cancel
 	go func() {
-		b.ended <- b.server.Serve(ctx, func(a Arrival) { b.events <- event{arrival: a} })
+		b.ended <- b.server.Serve(ctx, nil, func(a Arrival) { b.events <- event{arrival: a} })
 	}()
 	t.Cleanup(func() { b.stop(t) })
 	return b

@@ -90,13 +90,15 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 // ended. The socket stays bound until Close. A failing accept, such as EMFILE, is reported to refused and tried again.
 // Returns an error wrapping net.ErrClosed when the server is closed before ctx is done. Serve may be called again after
 // it has returned, not concurrently.
-func (s *Server) Serve(ctx context.Context, handle func(Arrival)) error {
+//
+// Each connection needs room. While there is none, runtimes cannot connect, which they report as their failure.
+func (s *Server) Serve(ctx context.Context, room socket.Room, handle func(Arrival)) error {
 	serving, cancel := context.WithCancel(ctx)
 	var connections sync.WaitGroup
 	defer connections.Wait()
 	defer cancel()
 	return s.socket.Serve(ctx, socket.Service{
-		Most: s.limits.connections, Running: &connections, Refused: s.refused,
+		Most: s.limits.connections, Room: room, Withdraw: true, Running: &connections, Refused: s.refused,
 		Handle: func(conn *net.UnixConn, peer unix.Ucred) { s.serveConnection(serving, conn, peer, handle) },
 	})
 }

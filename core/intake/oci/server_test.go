@@ -107,7 +107,7 @@ func TestServeMayBeCalledAgain(t *testing.T) {
 	must(t, <-b.ended)
 	ctx, cancel := context.WithCancel(t.Context())
 	b.cancel = cancel
-	go func() { b.ended <- b.server.Serve(ctx, func(a Arrival) { b.events <- event{arrival: a} }) }()
+	go func() { b.ended <- b.server.Serve(ctx, nil, func(a Arrival) { b.events <- event{arrival: a} }) }()
 	send(t, b.dial(t), message(t, specs.SeccompFdName), newListener(t))
 	requireOurs(t, b.nextArrival(t))
 }

@@ -1,0 +1,133 @@
+package broker
+
+import "sync"
+
+// maxIdleWorkers bounds the workers kept for later.
+const maxIdleWorkers = 4
+
+// sharedPart is which part of the workers calls beyond a container's first can have, however many containers there are.
+const sharedPart = 8
+
+// crew counts the workers, because a Go program ends if the kernel refuses it a thread, and shares them out.
+//
+// A worker is kept for each container; those that are left are for calls beyond a container's first, the extra ones. So
+// extra calls and containers together are no more than workers. The calls in flight are the extra ones and at most one
+// more of each container that has any: less than the workers by the number of containers without a call. So the first
+// call of a container finds a worker that no call has; only that of a container that comes while all workers are taken
+// waits for the next extra call to end.
+//
+// Where there are nearly as many containers as workers, or more, the extra calls have a part of the workers all the same.
+// The other workers are for first calls: containers wait, in the order in which they called, if more of them call at once.
+type crew struct {
+	mu      sync.Mutex
+	max     int
+	count   int
+	idle    int          // that wait for notifications, or are about to
+	kept    int          // for containers
+	extra   int          // calls
+	waiting []*admission // that were refused a worker, the first first
+}
+
+// join counts a worker in, which is idle.
+func (c *crew) join() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count++
+	c.idle++
+}
+
+// busy counts an idle worker as busy. It reports whether another must be started because none waits. At the limit none
+// is started: notifications then wait in the poller until a worker comes back to it.
+func (c *crew) busy() (more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle--
+	return c.idle == 0 && c.count < c.max
+}
+
+// done counts a busy worker as idle, or out if enough are idle. It reports whether the worker stays.
+func (c *crew) done() (stay bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle >= maxIdleWorkers {
+		c.count--
+		return false
+	}
+	c.idle++
+	return true
+}
+
+// lose counts out a busy worker that was lost for a while. It reports whether another must be started.
+func (c *crew) lose() (more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count--
+	return c.idle == 0 && c.count < c.max
+}
+
+// keep keeps a worker for a new container.
+func (c *crew) keep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept++
+}
+
+// unkeep gives back the worker of a container that has ended. A call that is left of it is an extra one from now on.
+func (c *crew) unkeep(busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept--
+	if busy {
+		c.extra++
+	}
+}
+
+// take takes a worker for an extra call. Where there is none, the container is woken later if it does not wait already.
+func (c *crew) take(a *admission) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.free() > 0 {
+		c.extra++
+		return true
+	}
+	if !a.waits {
+		a.waits = true
+		c.waiting = append(c.waiting, a)
+	}
+	return false
+}
+
+// free returns how many workers there are for extra calls. The crew is locked.
+func (c *crew) free() int { return max(c.max-c.kept, c.max/sharedPart) - c.extra }
+
+// release gives back what take has taken.
+func (c *crew) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.extra--
+}
+
+// wake lets containers that were refused a worker try again, as many as there are workers. None of them is locked.
+func (c *crew) wake() {
+	for woken := 0; ; {
+		a := c.next(woken)
+		if a == nil {
+			return
+		}
+		if a.retry() {
+			woken++
+		}
+	}
+}
+
+// next takes a container from those that wait, if there are workers beside those for so many that were woken.
+func (c *crew) next(woken int) *admission {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 || woken >= c.free() {
+		return nil
+	}
+	a := c.waiting[0]
+	c.waiting = c.waiting[1:]
+	return a
+}
