@@ -68,7 +68,8 @@ type Lane struct {
 	pool   *Pool
 	number uint64
 	cpu    int
-	late   bool // see beLate
+	waits  int  // how often its plugin was waited for in vain: see beLate
+	moved  bool // its thread may be served elsewhere
 }
 
 // Take gives a lane of the processor cpu, or nil if there is none: the call then goes over a Stream.
@@ -144,11 +145,12 @@ func (l *Lane) put() {
 // asked to do it, since the thread that would may wait for that processor too. Of the lanes of that processor nobody
 // knows then whether they are still served there: they are not used again.
 func (l *Lane) beLate() {
-	l.late = true
 	p := l.pool
-	if !linux.MoveThreadsAway(p.PID, l.cpu) {
+	// Looking takes the longer the more threads the plugin has: once, and again after twice the time.
+	if l.waits++; l.waits&(l.waits-1) != 0 || !linux.MoveThreadsAway(p.PID, l.cpu) {
 		return
 	}
+	l.moved = true
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.moved == nil {
@@ -389,7 +391,7 @@ func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Ca
 			return nil, ErrGone
 		case time.Now().After(deadline):
 			return nil, context.DeadlineExceeded
-		case !l.late:
+		case !l.moved:
 			l.beLate()
 		}
 	}

@@ -234,7 +234,7 @@ func TestLaneIsLate(t *testing.T) {
 		for set := (unix.CPUSet{}); set != all; {
 			unix.SchedGetaffinity(0, &set)
 		}
-		end.Send(response(n.GetId(), 7), -1)
+		end.Send(response(n.GetId(), 7))
 	})
 	ls.PID = os.Getpid()
 	late, busy, idle, other := ls.Take(cpu), ls.Take(cpu), ls.Take(cpu), ls.Take(cpu+1)
