@@ -415,7 +415,8 @@ func joinNamespaces(on []string) error {
 	pidfd, err := unix.PidfdOpen(1, 0)
 	if err == nil && os.Getpid() != 1 {
 		err = unix.Setns(pidfd, unix.CLONE_NEWNS)
-		errs = append(errs, is("setns with a pidfd", err, unix.EPERM), is("with a user namespace", unix.Setns(pidfd, unix.CLONE_NEWUSER), unix.EPERM))
+		userErr := unix.Setns(pidfd, unix.CLONE_NEWUSER)
+		errs = append(errs, is("setns with a pidfd", err, unix.EPERM), is("with a user namespace", userErr, unix.EPERM))
 	}
 	return anyOf(errs...)
 }
