@@ -7,6 +7,7 @@ import (
 	"math"
 	"sync"
 
+	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -20,10 +21,13 @@ const (
 	descriptorsPerContainer = 4  // its user namespace, and its first listener
 	descriptorsPerListener  = 1
 	// descriptorsPerArrival is what a connection needs that brings a listener, with those of the container.
-	descriptorsPerArrival = 12
+	descriptorsPerArrival = 8
 	// descriptorsPerRelay is what a connection needs over which notifications come, with a call.
 	descriptorsPerRelay = 16
 )
+
+// maxRoomRecords is how often in a second the log says that descriptors are used up.
+const maxRoomRecords = 1
 
 // ErrFull means that this process has no descriptors for one more container.
 var ErrFull = errors.New("no descriptors are left for another container: wait until one ends, or raise RLIMIT_NOFILE (LimitNOFILE= of a systemd unit)")
@@ -31,7 +35,8 @@ var ErrFull = errors.New("no descriptors are left for another container: wait un
 // descriptors shares the descriptors that this process may have among containers and those that are about to come, so
 // that none that is served meets the limit.
 type descriptors struct {
-	log zerolog.Logger
+	log   zerolog.Logger
+	limit *loglimit.Limit // of what is logged because peers come and go
 
 	mu       sync.Mutex
 	most     int
@@ -57,7 +62,7 @@ func workersWithin(limit int) int { return limit / 3 / descriptorsPerCall }
 func newDescriptors(limit, workers, plugins, rooms int, log zerolog.Logger) *descriptors {
 	most := limit - ownDescriptors - workers*descriptorsPerCall -
 		plugins*(2*descriptorsPerProcess+lane.MaxLanes()) - rooms*(descriptorsPerProcess+lane.MaxIdleLanes)
-	return &descriptors{log: log, most: max(most, 0), changed: make(chan struct{})}
+	return &descriptors{log: log, limit: loglimit.New(maxRoomRecords), most: max(most, 0), changed: make(chan struct{})}
 }
 
 // use takes descriptors for a container or a listener.
@@ -115,8 +120,9 @@ func (r *Room) Take(ctx context.Context) error {
 	if taken {
 		return nil
 	}
-	d := r.descriptors
-	d.log.Warn().Str("connections", r.kind).Msg(ErrFull.Error())
+	if suppressed, ok := r.descriptors.limit.Take(1); ok {
+		r.descriptors.log.Warn().Str("connections", r.kind).Int("suppressed", suppressed).Msg(ErrFull.Error())
+	}
 	for !taken {
 		select {
 		case <-changed:
@@ -125,7 +131,6 @@ func (r *Room) Take(ctx context.Context) error {
 		}
 		taken, changed = r.try()
 	}
-	d.log.Info().Str("connections", r.kind).Msg("there are descriptors for more containers again")
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 
@@ -103,4 +104,39 @@ func TestCloseWhileReadsHang(t *testing.T) {
 			want(t, c.Call(t, unix.SYS_CHDIR, page), 0, unix.ENOSYS)
 		})
 	}
+}
+
+// TestRelayReadHangs has a container whose notifications another program hands on.
+func TestRelayReadHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	file := testcaller.NewHangingFile(t)
+	r := &relayed{Caller: testcaller.Start(t, 0, file.File)}
+	t.Cleanup(file.Answer)
+	r.listener = r.Listener(t, unix.SYS_GETPPID)
+	t.Cleanup(func() { r.listener.Close() })
+	r.FD = notify.FD(r.listener.Fd())
+	page := r.MapFile(t, 0)
+	r.Go(unix.SYS_ACCESS, page, 0)
+	<-file.Asked
+	call := r.Go(unix.SYS_GETPPID, op(testplugin.Read, page)...)
+	x := r.receive(t)
+	served := on(func() {
+		if err := b.serve(t, r, x); err != nil {
+			t.Error(err)
+		}
+	})
+	want(t, testcaller.Await(t, call), 0, syscall.EIO)
+	select {
+	case <-served:
+		t.Error("the connection goes on before its thread is back")
+	default:
+	}
+	file.Answer()
+	<-served
+	call = r.Go(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
+	if err := b.serve(t, r, r.receive(t)); err != nil {
+		t.Error(err)
+	}
+	want(t, testcaller.Await(t, call), 77, 0)
 }

@@ -35,7 +35,19 @@ type limits struct {
 	connections int
 }
 
-var usualLimits = limits{silence: 10 * time.Minute, userSilence: 10 * time.Second, message: 10 * time.Second, connections: 512}
+func usualLimits() limits {
+	return limits{silence: 10 * time.Minute, userSilence: 10 * time.Second, message: 10 * time.Second, connections: usualConnections()}
+}
+
+// usualConnections leaves most descriptors to what is attached.
+func usualConnections() int {
+	const least, most = 16, 512
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return most
+	}
+	return int(min(max(limit.Cur/32, least), most))
+}
 
 // silenceOf is how long the peer may be silent.
 func (l limits) silenceOf(peer unix.Ucred) time.Duration {
@@ -79,7 +91,7 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 	if err != nil {
 		return nil, fmt.Errorf("the socket for OCI runtimes: %w", err)
 	}
-	return &Server{socket: s, refused: refused, limits: usualLimits}, nil
+	return &Server{socket: s, refused: refused, limits: usualLimits()}, nil
 }
 
 // Serve accepts connections until ctx is done, and calls handle with every arrival, concurrently, each from its
