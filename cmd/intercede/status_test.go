@@ -36,5 +36,6 @@ func TestPrintStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Join(strings.Fields(out.String()), " ")
-	wantText(t, text, "QUARANTINED PLUGIN SINCE ENDS REASON busy all 10s when that is over its memory hangs busy mknod 10s in 1m0s it ended three")
+	wantText(t, text, "QUARANTINED PLUGIN SINCE ENDS REASON busy all 10s when that is over its memory hangs "+
+		"busy mknod 10s in 1m0s it ended three")
 }

@@ -169,7 +169,8 @@ func TestIsolation(t *testing.T) {
 			want(t, b.await(t, begin(culprit, testplugin.Return, 1), bystander), 0, syscall.EIO)
 		}
 		q := b.statusOf(0).Quarantines
-		if len(q) != 1 || q[0].Until.Sub(q[0].Since) != times.Quarantine<<round || !strings.Contains(q[0].Reason, "that served the container alone") {
+		if len(q) != 1 || q[0].Until.Sub(q[0].Since) != times.Quarantine<<round ||
+			!strings.Contains(q[0].Reason, "that served the container alone") {
 			t.Errorf("quarantines %+v", q)
 		}
 		if identify(t, third) != shared {
@@ -214,7 +215,9 @@ func TestIsolationWithoutRoom(t *testing.T) {
 		want(t, b.await(t, begin(culprit, testplugin.Exit), bystander), 0, syscall.EIO)
 	}
 	b.log.await(t, 1, `"quarantined: calls of the container get the failure verdict"`)
-	eventually(t, "the bystander shares a process", func() bool { return identify(t, bystander) == int64(b.plugins["trial_errno"].Status().PID) })
+	eventually(t, "the bystander shares a process", func() bool {
+		return identify(t, bystander) == int64(b.plugins["trial_errno"].Status().PID)
+	})
 	if s := b.plugins["trial_errno"].Status(); s.Restarts != 2 {
 		t.Errorf("status %+v", s)
 	}

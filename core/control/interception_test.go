@@ -82,7 +82,8 @@ func TestInterceptionErrors(t *testing.T) {
 	}
 	t.Run("no room", func(t *testing.T) {
 		full := listen(t, Source{Interception: func(policy.Description) (*Interception, error) { return nil, errors.New("no room\nfor it") }})
-		if _, err := GetInterception(t.Context(), full, policy.Description{}); err == nil || !strings.HasSuffix(err.Error(), ": no room\nfor it") {
+		_, err := GetInterception(t.Context(), full, policy.Description{})
+		if err == nil || !strings.HasSuffix(err.Error(), ": no room\nfor it") {
 			t.Errorf("error %v", err)
 		}
 	})
