@@ -286,7 +286,7 @@ var flooding = sync.OnceValue(func() <-chan struct{} {
 	go func() {
 		defer close(done)
 		flood(unix.Stderr)
-		for range floodSize / floodLine / 16 {
+		for range floodSize / floodLine / 64 {
 			fmt.Fprintln(os.Stderr, strings.Repeat("y", floodLine-1)) // to the broker over gRPC, as go-plugin has it
 		}
 	}()
