@@ -311,10 +311,10 @@ func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Ca
 			return -1, ErrDied
 		case ctx.Err() != nil:
 			return -1, context.Cause(ctx)
+		case time.Now().After(deadline): // before Valid: somebody else may have answered the caller by then
+			return -1, context.DeadlineExceeded
 		case !caller.Valid():
 			return -1, ErrGone
-		case time.Now().After(deadline):
-			return -1, context.DeadlineExceeded
 		}
 	}
 }
