@@ -387,10 +387,10 @@ func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Ca
 			return nil, ErrDied
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
+		case time.Now().After(deadline): // before Valid: somebody else may have answered the caller by then
+			return nil, context.DeadlineExceeded
 		case !caller.Valid():
 			return nil, ErrGone
-		case time.Now().After(deadline):
-			return nil, context.DeadlineExceeded
 		case !l.moved:
 			l.beLate()
 		}
