@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/cilium/ebpf"
@@ -178,9 +179,14 @@ func (m groupMaker) other(parent string) (*limit.Group, error) {
 	return group, err
 }
 
-// make makes a cgroup, and removes those of brokers that were killed.
+// swept are the parents below which this process has removed what killed brokers left.
+var swept sync.Map
+
+// make makes a cgroup. The first time it removes those of brokers that were killed: the folder of the parent may be long.
 func (m groupMaker) make(parent string) (*limit.Group, error) {
-	limit.RemoveStale(parent, groupPrefix)
+	if _, before := swept.LoadOrStore(parent, true); !before {
+		limit.RemoveStale(parent, groupPrefix)
+	}
 	return limit.MakeLocked(parent, m.prefix)
 }
 
@@ -220,6 +226,7 @@ func (gs *cgroups) remove() {
 	for _, group := range gs.all() {
 		group.Remove()
 		group.Close()
+		limit.RemoveStale(filepath.Dir(group.Dir), groupPrefix) // what could not end at the first time
 	}
 }
 
