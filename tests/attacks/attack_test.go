@@ -14,10 +14,7 @@ import (
 
 // pending are the attacks that succeed, with the reason: they do not fail the suite. The list is to become empty. An attack that
 // is listed and does not succeed any more is reported at the end.
-var pending = map[string]string{
-	"TestEndWhileStuck/waited": "the end waits for reads of memory that hang",
-	"TestHarmDescriptors":      "containers are accepted that there are no descriptors for",
-}
+var pending = map[string]string{}
 
 // attack is one test: what was gained and who was harmed decide it when it is over.
 type attack struct {
