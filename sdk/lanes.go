@@ -149,10 +149,10 @@ func (c timedContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // withDeadline tells the handler how long it has.
 func withDeadline(ctx context.Context, n *wire.Notification) context.Context {
-	if n.GetTimeoutNs() == 0 {
+	if n.GetDeadlineNs() == 0 {
 		return ctx
 	}
-	return timedContext{ctx, time.Now().Add(time.Duration(n.GetTimeoutNs()))}
+	return timedContext{ctx, linux.FromMonotonic(n.GetDeadlineNs())}
 }
 
 // handle handles one notification. An error means that the lane is of no more use.

@@ -158,7 +158,7 @@ func (s *server) Handle(stream wire.Plugin_HandleServer) error {
 		return err
 	}
 	t := transport{asker: streamAsker{stream, &s.brought}, descriptors: fds}
-	response, err := s.answer(stream.Context(), n, t)
+	response, err := s.answer(withDeadline(stream.Context(), n), n, t)
 	if err != nil {
 		return streamError(err)
 	}
@@ -197,6 +197,9 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 		return Response{}, err
 	}
 	defer req.close()
+	if end, ok := ctx.Deadline(); ok {
+		req.target.ActUntil(end)
+	}
 	pause.At(pause.Handle)
 	var response Response
 	err = recovered(func() (err error) {

@@ -323,7 +323,7 @@ func (l *Lane) Handle(ctx context.Context, d *Dialogue, caller Caller, deadline 
 // may still be at it.
 func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadline time.Time) (*wire.PluginMessage, *Descriptor, error) {
 	n := &d.Notification
-	n.TimeoutNs = uint64(max(time.Until(deadline), 0))
+	n.DeadlineNs = linux.Monotonic(deadline)
 	next, set := d.opening(), &d.Captured
 	for {
 		err := l.sendSet(next, set)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	protobuf "google.golang.org/protobuf/proto"
 )
@@ -26,6 +27,9 @@ func (s Stream) Handle(ctx context.Context, d *Dialogue, caller Caller) (*wire.R
 	}
 	if err := s.bring(&d.Captured); err != nil {
 		return nil, nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		d.Notification.DeadlineNs = linux.Monotonic(deadline)
 	}
 	// A copy: the stream may look at a message after it is sent.
 	next := protobuf.Clone(d.opening()).(*wire.BrokerMessage)

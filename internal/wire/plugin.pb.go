@@ -2133,8 +2133,9 @@ type Notification struct {
 	Args    []uint64               `protobuf:"varint,6,rep,packed,name=args,proto3" json:"args,omitempty"` // six registers as they are
 	Tid     int32                  `protobuf:"varint,7,opt,name=tid,proto3" json:"tid,omitempty"`          // the calling thread, in the broker's pid namespace
 	Reads   []*Memory              `protobuf:"bytes,8,rep,name=reads,proto3" json:"reads,omitempty"`       // one for each declared read, in the manifest's order
-	// How long the plugin has for its answer, in ns from when the notification comes; 0: not known.
-	TimeoutNs     uint64    `protobuf:"varint,11,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
+	// Until when the plugin has time, in ns on CLOCK_MONOTONIC (clock_gettime(2)); 0: not known. Later it is not to act for the
+	// caller any more, whom the broker has told that the plugin failed: a plugin may get the notification late itself.
+	DeadlineNs    uint64    `protobuf:"varint,13,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"`
 	Captured      *Captured `protobuf:"bytes,12,opt,name=captured,proto3" json:"captured,omitempty"` // what the manifest declares
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2226,9 +2227,9 @@ func (x *Notification) GetReads() []*Memory {
 	return nil
 }
 
-func (x *Notification) GetTimeoutNs() uint64 {
+func (x *Notification) GetDeadlineNs() uint64 {
 	if x != nil {
-		return x.TimeoutNs
+		return x.DeadlineNs
 	}
 	return 0
 }
@@ -3232,7 +3233,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\amessage\"1\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xca\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xde\x02\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x18\n" +
@@ -3241,12 +3242,13 @@ const file_plugin_proto_rawDesc = "" +
 	"\x02nr\x18\x05 \x01(\x05R\x02nr\x12\x12\n" +
 	"\x04args\x18\x06 \x03(\x04R\x04args\x12\x10\n" +
 	"\x03tid\x18\a \x01(\x05R\x03tid\x121\n" +
-	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1d\n" +
-	"\n" +
-	"timeout_ns\x18\v \x01(\x04R\ttimeoutNs\x129\n" +
+	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1f\n" +
+	"\vdeadline_ns\x18\r \x01(\x04R\n" +
+	"deadlineNs\x129\n" +
 	"\bcaptured\x18\f \x01(\v2\x1d.intercede.plugin.v1.CapturedR\bcapturedJ\x04\b\t\x10\n" +
 	"J\x04\b\n" +
-	"\x10\vR\thas_pidfdR\bvalid_at\"R\n" +
+	"\x10\vJ\x04\b\v\x10\fR\thas_pidfdR\bvalid_atR\n" +
+	"timeout_ns\"R\n" +
 	"\aCapture\x12/\n" +
 	"\x05wants\x18\x01 \x03(\v2\x19.intercede.plugin.v1.WantR\x05wants\x12\x16\n" +
 	"\x06thread\x18\x02 \x01(\x05R\x06thread\"o\n" +

@@ -1824,6 +1824,11 @@ func (m *Notification) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.DeadlineNs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.DeadlineNs))
+		i--
+		dAtA[i] = 0x68
+	}
 	if m.Captured != nil {
 		size, err := m.Captured.MarshalToSizedBufferVT(dAtA[:i])
 		if err != nil {
@@ -1833,11 +1838,6 @@ func (m *Notification) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
 		i--
 		dAtA[i] = 0x62
-	}
-	if m.TimeoutNs != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.TimeoutNs))
-		i--
-		dAtA[i] = 0x58
 	}
 	if len(m.Reads) > 0 {
 		for iNdEx := len(m.Reads) - 1; iNdEx >= 0; iNdEx-- {
@@ -3516,12 +3516,12 @@ func (m *Notification) SizeVT() (n int) {
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
 	}
-	if m.TimeoutNs != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.TimeoutNs))
-	}
 	if m.Captured != nil {
 		l = m.Captured.SizeVT()
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.DeadlineNs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.DeadlineNs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -7984,25 +7984,6 @@ func (m *Notification) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
-		case 11:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field TimeoutNs", wireType)
-			}
-			m.TimeoutNs = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.TimeoutNs |= uint64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
 		case 12:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Captured", wireType)
@@ -8039,6 +8020,25 @@ func (m *Notification) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 13:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DeadlineNs", wireType)
+			}
+			m.DeadlineNs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.DeadlineNs |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

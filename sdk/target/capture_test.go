@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -103,5 +104,24 @@ func TestCaptureOnce(t *testing.T) {
 		if err := step.fn(); err != nil || asked != step.want {
 			t.Errorf("%s: %v, asked %d times, want %d", step.name, err, asked, step.want)
 		}
+	}
+}
+
+// TestActUntil does nothing when the caller has had its answer.
+func TestActUntil(t *testing.T) {
+	_, _, parked := park(t)
+	do := func() error { return parked.Do(0, func() error { return errActed }) }
+	parked.ActUntil(time.Now().Add(time.Hour))
+	if err := do(); !errors.Is(err, errActed) {
+		t.Errorf("in time: %v", err)
+	}
+	parked.ActUntil(time.Now().Add(-time.Millisecond))
+	if err := do(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("too late: %v", err)
+	}
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Millisecond))
+	defer cancel()
+	if _, err := parked.OpenPath(late, unix.AT_FDCWD, "/", true); err == nil {
+		t.Error("a helper process acts too late")
 	}
 }

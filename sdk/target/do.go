@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
@@ -33,6 +34,9 @@ func (t *Target) Do(lent Capabilities, fn func() error) error {
 	place, err := t.Place()
 	if err != nil {
 		return err
+	}
+	if !t.end.IsZero() && time.Now().After(t.end) {
+		return fmt.Errorf("thread %d is not acted for: %w", t.tid, os.ErrDeadlineExceeded)
 	}
 	return place.do(t.own, lent, fn)
 }

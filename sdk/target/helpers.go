@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // maxHelpers bounds the helper processes in one user namespace. One can linger although it is killed: a filesystem that
@@ -23,8 +24,11 @@ type slots struct {
 	users int
 }
 
-// enter waits for a slot. The error is ctx's.
+// enter waits for a slot. The error is ctx's, also where ctx tells its deadline and does not end then.
 func (h *helperCount) enter(ctx context.Context, namespace NamespaceID) (leave func(), err error) {
+	if deadline, ok := ctx.Deadline(); ok && time.Now().After(deadline) {
+		return nil, context.DeadlineExceeded
+	}
 	s := h.use(namespace)
 	select {
 	case s.taken <- struct{}{}:

@@ -11,6 +11,7 @@ package target
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
@@ -23,6 +24,7 @@ type Target struct {
 	tid    int
 	source capture.Source
 	own    *Thread
+	end    time.Time // see ActUntil
 
 	mu          sync.Mutex
 	handles     []handle
@@ -58,6 +60,9 @@ func Waiting(tid int, waits func() error) *Target { return New(tid, capture.Wait
 
 // New is for package sdk: the thread tid, whose parts the source captures.
 func New(tid int, source capture.Source) *Target { return &Target{tid: tid, source: source} }
+
+// ActUntil is for package sdk: at this time Do does nothing any more, since the caller has had its answer.
+func (t *Target) ActUntil(end time.Time) { t.end = end }
 
 // Adopt is for package sdk: it adds what was captured already, and takes the descriptors over.
 func (t *Target) Adopt(captured *wire.Captured, fds []int) error {

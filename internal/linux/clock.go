@@ -1,0 +1,21 @@
+package linux
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Monotonic is a time on CLOCK_MONOTONIC, in ns, which processes of one time namespace have in common.
+func Monotonic(t time.Time) uint64 { return uint64(max(monotonicNow()+time.Until(t).Nanoseconds(), 1)) }
+
+// FromMonotonic is the inverse of Monotonic.
+func FromMonotonic(ns uint64) time.Time {
+	return time.Now().Add(time.Duration(int64(ns) - monotonicNow()))
+}
+
+func monotonicNow() int64 {
+	var now unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it does not fail (clock_gettime(2))
+	return now.Nano()
+}
