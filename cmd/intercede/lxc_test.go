@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -296,15 +297,34 @@ func TestLXCSlowCall(t *testing.T) {
 	wantText(t, slow.sh(t, "mknod /tmp/zero c 1 5 && echo made"), "made\n")
 }
 
+// stopPlugin sends SIGSTOP or SIGCONT, and waits until each thread has stopped: one may serve a call before it does.
 func stopPlugin(t *testing.T, s *site, name string, signal unix.Signal) {
 	t.Helper()
 	for _, p := range s.status(t).Plugins {
-		if p.Name == name {
-			if err := unix.Kill(p.PID, signal); err != nil {
-				t.Fatal(err)
-			}
+		if p.Name != name {
+			continue
+		}
+		if err := unix.Kill(p.PID, signal); err != nil {
+			t.Fatal(err)
+		}
+		for signal == unix.SIGSTOP && !haveStopped(t, p.PID) {
+			time.Sleep(time.Millisecond)
 		}
 	}
+}
+
+// haveStopped reports whether all threads of a process are stopped (proc_pid_stat(5)).
+func haveStopped(t *testing.T, pid int) bool {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("process %d has no threads, %v", pid, err)
+	}
+	return !slices.ContainsFunc(files, func(file string) bool {
+		stat, err := os.ReadFile(file)
+		_, state, _ := strings.Cut(string(stat), ") ")
+		return err == nil && !strings.HasPrefix(state, "T")
+	})
 }
 
 // While there is no broker calls get ENOSYS; the next one serves the container again.
