@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -12,10 +13,13 @@ import (
 )
 
 const (
-	// lookInterval is how often the broker looks at its threads while calls come.
-	lookInterval = 10 * time.Millisecond
+	// lookInterval is how often the broker looks at its threads while calls come. Every 10 ms would cost several callers a
+	// fifth of their calls: the Go runtime wakes threads for each look, on the processors on which the others take turns.
+	lookInterval = 50 * time.Millisecond
 	// quietLooks without a call end that.
-	quietLooks = 100
+	quietLooks = 20
+	// avoidTime is how long no thread is placed on a processor that did not let one run.
+	avoidTime = time.Second
 )
 
 // processors keeps each thread that handles calls on one processor while calls come, and so do the plugins' threads that
@@ -23,22 +27,29 @@ const (
 // costs more than all that they do.
 //
 // A thread that is kept does not run while something else has its processor, as a real-time thread has it for seconds,
-// and cannot find that out itself. So the broker looks at its threads now and then. One that is late may run anywhere,
-// and keeps to a processor again when it has come to run on one. When no calls have come for a while none is kept, and
-// nothing is looked at.
+// and cannot find that out itself. So the broker looks at its threads now and then, and has those that do not come
+// further run elsewhere. When no calls have come for a while none is kept, and nothing is looked at.
 type processors struct {
 	all     unix.CPUSet // that this process may run on
+	numbers []int       // of all
 	pending func() bool // reports whether an event waits for a thread
 
 	mu      sync.Mutex
 	threads map[*thread]struct{}
 	looking bool
+	last    int               // of numbers that a thread was placed on
+	avoid   map[int]time.Time // processors, until then
 }
 
 func findProcessors(pending func() bool) (*processors, error) {
-	p := &processors{pending: pending, threads: map[*thread]struct{}{}}
+	p := &processors{pending: pending, threads: map[*thread]struct{}{}, avoid: map[int]time.Time{}}
 	if err := unix.SchedGetaffinity(0, &p.all); err != nil {
 		return nil, fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	for cpu := 0; len(p.numbers) < p.all.Count(); cpu++ {
+		if p.all.IsSet(cpu) {
+			p.numbers = append(p.numbers, cpu)
+		}
 	}
 	return p, nil
 }
@@ -55,13 +66,16 @@ type thread struct {
 	tid        int
 	turn       atomic.Uint64 // how often it has begun or ended; odd while it is at work
 	cpu        atomic.Int64  // that it is kept on
-	seen       uint64        // turn at the last look; guarded by processors.mu
+
+	// Guarded by processors.mu.
+	home int    // that it is to be kept on; anywhere: not known yet
+	seen uint64 // turn at the last look
 }
 
 // join makes a thread of the calling goroutine's, which is locked for good. It must leave before it ends.
 func (p *processors) join() *thread {
 	runtime.LockOSThread()
-	t := &thread{processors: p, tid: unix.Gettid()}
+	t := &thread{processors: p, tid: unix.Gettid(), home: anywhere}
 	t.cpu.Store(anywhere)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,38 +89,56 @@ func (t *thread) leave() {
 	delete(t.processors.threads, t)
 }
 
-// begin begins the work on an event. It returns the processor of the plugins' threads to work with.
+// begin begins the work on an event of the poller. It returns the processor of the plugins' threads to work with.
 func (t *thread) begin() (cpu int) {
 	t.turn.Add(1)
+	t.settle()
+	return t.processor()
+}
+
+// settle keeps the thread on a processor, unless it is kept on one.
+func (t *thread) settle() {
+	if t.cpu.Load() == anywhere {
+		t.keepOn(t.processors.place(t))
+	}
+}
+
+// processor returns the one that the thread is kept on, or else the one that it runs on.
+func (t *thread) processor() int {
 	if cpu := t.cpu.Load(); cpu >= 0 {
 		return int(cpu)
 	}
-	return t.settle()
+	return linux.Processor()
 }
 
-// settle keeps the thread where it runs now.
-func (t *thread) settle() (cpu int) {
-	t.processors.startLooking() // first: the thread may be held up from the next line on
-	cpu = linux.Processor()
-	if t.cpu.CompareAndSwap(anywhere, int64(cpu)) {
-		linux.KeepOn(0, cpu)
-		if t.cpu.Load() != int64(cpu) { // it has been late meanwhile
-			unix.SchedSetaffinity(0, &t.processors.all)
-		}
-	}
-	return cpu
-}
-
-// end ends the work on an event. The thread is going to wait for the next one in the poller.
+// end ends it. The thread is going to wait for the next event in the poller.
 func (t *thread) end() { t.turn.Add(1) }
 
-// rest ends the work on an event that did not come from the poller: that the next one waits is not to be seen, so the
-// thread is not kept until then.
-func (t *thread) rest() {
-	t.end()
+// beginHere is begin for an event that did not come from the poller. The thread stays where it is.
+func (t *thread) beginHere() (cpu int) {
+	t.turn.Add(1)
+	t.processors.startLooking()
+	t.keepOn(linux.Processor())
+	return t.processor()
+}
+
+// endHere ends that. Nobody sees whether the next event waits, so the thread is not kept until then.
+func (t *thread) endHere() {
+	t.turn.Add(1)
 	if cpu := t.cpu.Load(); cpu >= 0 && t.cpu.CompareAndSwap(cpu, moving) {
 		unix.SchedSetaffinity(0, &t.processors.all)
 		t.cpu.Store(anywhere)
+	}
+}
+
+// keepOn keeps the thread on a processor from now on. Somebody looks already: it may not get to the next line.
+func (t *thread) keepOn(cpu int) {
+	if !t.cpu.CompareAndSwap(anywhere, int64(cpu)) {
+		return // it is being freed
+	}
+	linux.KeepOn(0, cpu)
+	if t.cpu.Load() != int64(cpu) { // it was freed meanwhile
+		unix.SchedSetaffinity(0, &t.processors.all)
 	}
 }
 
@@ -116,6 +148,22 @@ func (t *thread) free() {
 		linux.MoveAway(t.tid, int(cpu), &t.processors.all)
 		t.cpu.Store(anywhere)
 	}
+}
+
+// place returns the processor that the thread is to be kept on, and has somebody look.
+func (p *processors) place(t *thread) (cpu int) {
+	p.startLooking()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for range p.numbers {
+		if t.home != anywhere && now.After(p.avoid[t.home]) {
+			break
+		}
+		p.last = (p.last + 1) % len(p.numbers)
+		t.home = p.numbers[p.last]
+	}
+	return t.home
 }
 
 // startLooking has somebody look at the threads.
@@ -142,20 +190,32 @@ func (p *processors) watch() {
 	}
 }
 
-// look frees the threads that are at work on the same event as at the last look, and, if an event has waited since
-// then, those that should have taken it. It reports whether any has come further.
+// look frees the threads that are late: at work on the same event as at the last look, or, if an event has waited since
+// then, without one. It reports whether any has come further. Where a processor has let one come further it is only
+// busy, and its threads stay.
 func (p *processors) look(waited bool) (moved bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var late []*thread
+	busy := map[int64]bool{}
 	for t := range p.threads {
-		turn := t.turn.Load()
-		if turn != t.seen {
+		switch turn := t.turn.Load(); {
+		case turn != t.seen:
 			t.seen, moved = turn, true
+			busy[t.cpu.Load()] = true
+		case turn%2 == 1 || waited:
+			late = append(late, t)
+		}
+	}
+	for _, t := range late {
+		cpu := t.cpu.Load()
+		if cpu < 0 || busy[cpu] {
 			continue
 		}
-		if working := turn%2 == 1; working || waited {
-			t.free()
+		if linux.IsRunnable(os.Getpid(), t.tid) {
+			p.avoid[int(cpu)] = time.Now().Add(avoidTime)
 		}
+		t.free()
 	}
 	return moved
 }

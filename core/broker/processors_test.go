@@ -88,19 +88,73 @@ func TestThreadIsFreed(t *testing.T) {
 				p.look(test.waited)
 				p.checkKept(t, cpu) // it has moved on since the last look
 				p.look(test.waited)
-				if !test.kept {
-					cpu = -1
+				if test.kept {
+					p.checkKept(t, cpu)
+				} else {
+					p.checkKept(t, -1)
 				}
-				p.checkKept(t, cpu)
 				if !test.idle {
 					th.end()
 				}
-				p.checkKept(t, cpu)
-				cpu = th.begin()
-				p.checkKept(t, cpu)
+				p.checkKept(t, th.begin())
 			})
 		})
 	}
+}
+
+// A thread that did not get its processor is kept on another one, and comes back to none that did not let one run just now.
+func TestThreadAvoidsProcessor(t *testing.T) {
+	p := unwatched(t)
+	p.onThread(t, func(th *thread) {
+		cpu := th.begin()
+		p.look(false)
+		p.look(false) // the thread is here, and so it is runnable
+		th.end()
+		again := th.begin()
+		p.checkKept(t, again)
+		if again == cpu && len(p.numbers) > 1 {
+			t.Errorf("it is on processor %d once more", cpu)
+		}
+		for range p.numbers {
+			p.avoid[again] = time.Now().Add(time.Hour)
+			th.free()
+			th.end()
+			again = th.begin()
+		}
+		p.checkKept(t, again) // all are to be avoided: any will do
+	})
+}
+
+// Threads are spread over the processors.
+func TestThreadsAreSpread(t *testing.T) {
+	p := unwatched(t)
+	used := map[int]bool{}
+	for range p.numbers {
+		p.onThread(t, func(th *thread) { used[th.begin()] = true })
+	}
+	if len(used) != len(p.numbers) {
+		t.Errorf("processors %v of %v", used, p.numbers)
+	}
+}
+
+// A thread is late on a processor that another one has, and not if that is a thread that comes further.
+func TestThreadStaysOnBusyProcessor(t *testing.T) {
+	p := unwatched(t)
+	other := &thread{processors: p, tid: unix.Gettid()}
+	p.threads[other] = struct{}{}
+	p.onThread(t, func(th *thread) {
+		cpu := th.begin()
+		other.cpu.Store(int64(cpu))
+		p.look(false)
+		other.end()
+		p.look(false)
+		p.checkKept(t, cpu)
+		other.cpu.Store(anywhere)
+		other.end()
+		p.look(false)
+		p.checkKept(t, -1)
+		other.leave()
+	})
 }
 
 // A thread is not kept while it waits where nobody sees what it waits for.
@@ -108,8 +162,8 @@ func TestThreadRests(t *testing.T) {
 	p := unwatched(t)
 	p.onThread(t, func(th *thread) {
 		for range 2 {
-			p.checkKept(t, th.begin())
-			th.rest()
+			p.checkKept(t, th.beginHere())
+			th.endHere()
 			p.checkKept(t, -1)
 		}
 	})

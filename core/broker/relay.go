@@ -89,9 +89,9 @@ func (r *Relay) Handle(n RelayedNotification) error {
 	if !a.admission.enter(r) {
 		return errBrokerClosed
 	}
-	r.desk.cpu = r.desk.thread.begin()
+	r.desk.cpu = r.desk.thread.beginHere()
 	r.desk.accept(a, n).handle(r)
-	r.desk.thread.rest()
+	r.desk.thread.endHere()
 	a.admission.leave() // Arm does not fail
 	select {
 	case <-r.armed:

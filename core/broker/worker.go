@@ -22,6 +22,7 @@ func (b *Broker) startWorker() {
 func (b *Broker) work() (lost bool) {
 	d := &desk{thread: b.processors.join(), post: post{worker: true}}
 	defer d.thread.leave()
+	d.thread.settle() // another worker has a call, or this is the first one
 	b.watchdog.add(&d.post)
 	defer b.watchdog.remove(&d.post)
 	for {

@@ -37,7 +37,7 @@ func MoveThreadsAway(pid, cpu int) (moved bool) {
 	}
 	for _, thread := range threads {
 		tid, _ := strconv.Atoi(thread.Name())
-		if unix.SchedGetaffinity(tid, &set) == nil && set == kept && isRunnable(pid, tid) {
+		if unix.SchedGetaffinity(tid, &set) == nil && set == kept && IsRunnable(pid, tid) {
 			MoveAway(tid, cpu, &all)
 			moved = true
 		}
@@ -45,8 +45,8 @@ func MoveThreadsAway(pid, cpu int) (moved bool) {
 	return moved
 }
 
-// isRunnable reads a thread's state (proc_pid_stat(5)), which stands after its name.
-func isRunnable(pid, tid int) bool {
+// IsRunnable reports whether a thread of a process runs or waits for a processor (proc_pid_stat(5)).
+func IsRunnable(pid, tid int) bool {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid))
 	return bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" R"))
 }

@@ -37,7 +37,7 @@ func TestMoveThreadsAway(t *testing.T) {
 		close(end)
 	})
 	sleeper := <-sleeping
-	for isRunnable(os.Getpid(), sleeper) {
+	for IsRunnable(os.Getpid(), sleeper) {
 	}
 	if MoveThreadsAway(os.Getpid(), cpu) || processorsOf(t, sleeper) != kept {
 		t.Error("a thread was moved that waits for something else")
