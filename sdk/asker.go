@@ -14,8 +14,8 @@ import (
 
 // asker is the way back to the broker, bound to one notification.
 type asker interface {
-	// ask sends a question and waits for its answer, with the descriptors that came with that. It fails when the caller is
-	// gone, or at the deadline.
+	// ask sends a question and waits for its answer, with the descriptors that came with that. It fails when the
+	// caller is gone, or at the deadline.
 	ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int, error)
 }
 

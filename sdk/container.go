@@ -15,11 +15,11 @@ type Container struct {
 	UserNamespace target.NamespaceID
 	UIDMap        IDMap
 	GIDMap        IDMap
-	// Cgroups are the container's, from /proc/INIT/cgroup: controllers ("memory", "cpu,cpuacct", "" for version 2) to the
-	// path below the hierarchy's root.
+	// Cgroups are the container's, from /proc/INIT/cgroup: controllers ("memory", "cpu,cpuacct", "" for version 2) to
+	// the path below the hierarchy's root.
 	Cgroups map[string]string
-	// CgroupShared says why the container's cgroup of version 2 is not its own alone: a process of the host is in it. Empty:
-	// it is, or there is none.
+	// CgroupShared says why the container's cgroup of version 2 is not its own alone: a process of the host is in it.
+	// Empty: it is, or there is none.
 	CgroupShared string
 }
 

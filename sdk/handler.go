@@ -43,7 +43,7 @@ type Session interface {
 	// Handle answers one notification. It is called concurrently. The context ends at the deadline, and when the
 	// caller is gone. The Request is not to be kept after Handle returns.
 	//
-	// Its goroutine may be locked to a thread that keeps to one processor. What takes long, and a process that is started
-	// (which has its thread's processors for good), belong on another goroutine.
+	// Its goroutine may be locked to a thread that keeps to one processor. What takes long, and a process that is
+	// started (which has its thread's processors for good), belong on another goroutine.
 	Handle(ctx context.Context, req *Request) (Response, error)
 }

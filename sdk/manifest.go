@@ -31,26 +31,27 @@ type Manifest struct {
 // Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
 // files, processes, network and devices, and many system calls fail with EPERM.
 type Uses struct {
-	// Syscalls are system calls, by the kernel's names: "mount", "execve". The error for a name that needs no declaration
-	// lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER, setns with
-	// CLONE_NEWNS, socket with AF_UNIX, setfsuid and setfsgid but to 0, the ioctls of namespaces and those that all descriptors have.
+	// Syscalls are system calls, by the kernel's names: "mount", "execve". The error for a name that needs no
+	// declaration lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER,
+	// setns with CLONE_NEWNS, socket with AF_UNIX, setfsuid and setfsgid but to 0, the ioctls of namespaces and those
+	// that all descriptors have.
 	Syscalls []string
-	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup". "/proc", with
-	// the host's processes, is for plugins without capabilities.
+	// Host are absolute paths of the host that the process sees, read-only, at the same paths: "/sys/fs/cgroup".
+	// "/proc", with the host's processes, is for plugins without capabilities.
 	Host []string
 	// Devices are the device nodes that it may make and open, as podman's --device-cgroup-rule has them: "c *:* m".
 	Devices []string
-	// HostPIDs leaves the process in the host's pid namespace, since it names threads of containers or starts programs in
-	// their pid namespaces, which setns(2) allows from an ancestor alone. Without it the process is the first one of a pid
-	// namespace of its own: its ids mean nothing to others, and it inherits orphans.
+	// HostPIDs leaves the process in the host's pid namespace, since it names threads of containers or starts
+	// programs in their pid namespaces, which setns(2) allows from an ancestor alone. Without it the process is the
+	// first one of a pid namespace of its own: its ids mean nothing to others, and it inherits orphans.
 	HostPIDs bool
 }
 
 // Syscall is one system call that the plugin takes, named as in the kernel's tables.
 type Syscall struct {
 	Name string
-	// If are keys of settings that switch the syscall on: it never leaves the kernel while all of them have the zero value
-	// of their types. None: always taken.
+	// If are keys of settings that switch the syscall on: it never leaves the kernel while all of them have the zero
+	// value of their types. None: always taken.
 	If []string
 	// When narrows what leaves the kernel: the call is notified when any Match holds, always when there is none.
 	When []Match
@@ -59,8 +60,8 @@ type Syscall struct {
 	// Reads is the memory that the broker copies before the plugin sees the notification; Request.String and
 	// Request.Bytes give it back.
 	Reads []Read
-	// Captures are what the broker captures of the caller before the plugin sees the notification. What is missing is asked
-	// for when it is needed: declare what most calls need.
+	// Captures are what the broker captures of the caller before the plugin sees the notification. What is missing is
+	// asked for when it is needed: declare what most calls need.
 	Captures []Capture
 }
 

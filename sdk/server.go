@@ -41,7 +41,8 @@ type attached struct {
 }
 
 // The broker's limits keep a container far below these bounds. They are for calls over gRPC that hang beyond their
-// deadlines, as a filesystem that the container serves itself can make them: the broker does not know when they are back.
+// deadlines, as a filesystem that the container serves itself can make them: the broker does not know when they are
+// back.
 const (
 	// maxRunning bounds the calls of one container that a handler has at once.
 	maxRunning = 256

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A daemon that may have few descriptors: where they do not suffice for another container, runtimes cannot make it. Those
-// that are there are served, and when one ends there is room for another.
+// A daemon that may have few descriptors: where they do not suffice for another container, runtimes cannot make it.
+// Those that are there are served, and when one ends there is room for another.
 func TestRuntimeFewDescriptors(t *testing.T) {
 	const few = "320"
 	s := newSite(t, both)

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// engines are scripts that run `try` in a new container through the wrapper, each with what it takes to start the engine.
+// engines are scripts that run `try` in a new container through the wrapper, each with what it takes to start the
+// engine.
 var engines = map[string]struct{ start, try string }{
 	"podman": {
 		start: "podman import box.tar box",

@@ -15,8 +15,8 @@ import (
 // machinePatience is how long a script may take on a machine: many times what the longest does.
 const machinePatience = 5 * time.Minute
 
-// onMachine runs a script with bash on a machine of its own (testdata/machine), with the prologue before it. It gives what
-// it printed, and fails the test if it fails.
+// onMachine runs a script with bash on a machine of its own (testdata/machine), with the prologue before it. It gives
+// what it printed, and fails the test if it fails.
 func onMachine(t *testing.T, script string) string {
 	t.Helper()
 	require(t, "unshare", "runc", "crun", "podman", "docker", "dockerd", "containerd", "ctr", "newuidmap", "jq", "busybox", "capsh")

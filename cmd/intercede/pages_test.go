@@ -13,7 +13,8 @@ import (
 
 const pages = "../../docs/runtimes"
 
-// block is a block of commands (sh) of a page, and the lines that its output has: those of the block of text right behind it.
+// block is a block of commands (sh) of a page, and the lines that its output has: those of the block of text right
+// behind it.
 type block struct {
 	page, script string
 	want         []string

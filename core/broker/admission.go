@@ -64,8 +64,8 @@ func (a *admission) quit() {
 	}
 }
 
-// enter counts a call in, before it is received. It reports whether the call may enter: after shut none may. If there is
-// no worker for it, its listener is armed later.
+// enter counts a call in, before it is received. It reports whether the call may enter: after shut none may. If there
+// is no worker for it, its listener is armed later.
 func (a *admission) enter(l armer) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -64,8 +64,9 @@ func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 	return c
 }
 
-// handle answers the notification, exactly once, and records the call, unless the watchdog does. It has source ask for the
-// next one as soon as the caller's memory is copied: a caller that holds up who reads that holds up its own container.
+// handle answers the notification, exactly once, and records the call, unless the watchdog does. It has source ask
+// for the next one as soon as the caller's memory is copied: a caller that holds up who reads that holds up its own
+// container.
 func (c *call) handle(source armer) {
 	c.attachment.calls.Add(1)
 	c.began = time.Now()
@@ -213,8 +214,8 @@ func (c *call) checkAskable(p *boundPlugin, declared *wire.Syscall) error {
 	return nil
 }
 
-// capture copies and opens what the plugin declared, of the caller and its memory. Nothing of it is looked at again: what
-// is decided and done, by whomever, is decided and done with this.
+// capture copies and opens what the plugin declared, of the caller and its memory. Nothing of it is looked at again:
+// what is decided and done, by whomever, is decided and done with this.
 func (c *call) capture(declared *wire.Syscall) error {
 	n := &c.notification
 	c.declared = declared
@@ -302,8 +303,8 @@ func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	return copied
 }
 
-// answer writes memory back and answers the kernel. Nothing else in the broker answers it, but the watchdog: the call is
-// then lost.
+// answer writes memory back and answers the kernel. Nothing else in the broker answers it, but the watchdog: the call
+// is then lost.
 func (c *call) answer(d decision) audit.Outcome {
 	if d.added != nil {
 		defer d.added.Close()
@@ -329,8 +330,8 @@ func (c *call) answer(d decision) audit.Outcome {
 	return outcome
 }
 
-// writeBack writes the result memory, if the caller still waits: send finds out that it does not. If it fails, the caller
-// gets the errno.
+// writeBack writes the result memory, if the caller still waits: send finds out that it does not. If it fails, the
+// caller gets the errno.
 func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 	errno := capture.WriteBack(int(c.notification.TID), writes, c)
 	switch {

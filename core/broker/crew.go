@@ -16,8 +16,9 @@ const sharedPart = 8
 // call of a container finds a worker that no call has; only that of a container that comes while all workers are taken
 // waits for the next extra call to end.
 //
-// Where there are nearly as many containers as workers, or more, the extra calls have a part of the workers all the same.
-// The other workers are for first calls: containers wait, in the order in which they called, if more of them call at once.
+// Where there are nearly as many containers as workers, or more, the extra calls have a part of the workers all the
+// same. The other workers are for first calls: containers wait, in the order in which they called, if more of them
+// call at once.
 type crew struct {
 	mu      sync.Mutex
 	max     int

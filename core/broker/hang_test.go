@@ -24,9 +24,9 @@ func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testca
 	return c, page
 }
 
-// TestReadHangs has a container whose memory is a page that never comes: who reads it hangs in the kernel. Its calls are
-// answered at their deadlines, and from the third on at once; those without a pointer are served, and so is another
-// container all the while.
+// TestReadHangs has a container whose memory is a page that never comes: who reads it hangs in the kernel. Its calls
+// are answered at their deadlines, and from the third on at once; those without a pointer are served, and so is
+// another container all the while.
 func TestReadHangs(t *testing.T) {
 	t.Parallel()
 	const deadline = time.Second

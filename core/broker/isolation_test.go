@@ -192,8 +192,8 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
-// TestIsolationWithoutRoom has one room, which a bystander gets first: the container that is there at the next death too
-// gets it then.
+// TestIsolationWithoutRoom has one room, which a bystander gets first: the container that is there at the next death
+// too gets it then.
 func TestIsolationWithoutRoom(t *testing.T) {
 	t.Parallel()
 	times := launcher.Times{Quarantine: time.Hour}

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// lookInterval is how often the broker looks at its threads while calls come. Every 10 ms would cost several callers a
-	// fifth of their calls: the Go runtime wakes threads for each look, on the processors on which the others take turns.
+	// lookInterval is how often the broker looks at its threads while calls come. Every 10 ms would cost several
+	// callers a fifth of their calls: the Go runtime wakes threads for each look, on the processors on which the
+	// others take turns.
 	lookInterval = 50 * time.Millisecond
 	// quietLooks without a call end that.
 	quietLooks = 20
@@ -22,9 +23,9 @@ const (
 	avoidTime = time.Second
 )
 
-// processors keeps each thread that handles calls on one processor while calls come, and so do the plugins' threads that
-// it works with: caller, worker and plugin wait for each other, so one processor is enough for them, and waking another
-// costs more than all that they do.
+// processors keeps each thread that handles calls on one processor while calls come, and so do the plugins' threads
+// that it works with: caller, worker and plugin wait for each other, so one processor is enough for them, and waking
+// another costs more than all that they do.
 //
 // A thread that is kept does not run while something else has its processor, as a real-time thread has it for seconds,
 // and cannot find that out itself. So the broker looks at its threads now and then, and has those that do not come

@@ -102,7 +102,8 @@ func TestThreadIsFreed(t *testing.T) {
 	}
 }
 
-// A thread that did not get its processor is kept on another one, and comes back to none that did not let one run just now.
+// A thread that did not get its processor is kept on another one, and comes back to none that did not let one run
+// just now.
 func TestThreadAvoidsProcessor(t *testing.T) {
 	p := unwatched(t)
 	p.onThread(t, func(th *thread) {

@@ -25,9 +25,9 @@ const (
 	maxThreads = 4096
 )
 
-// findMaxThreads returns how many workers there may be with so many plugins and private processes of plugins, and as many
-// connections. Room is left for the Go runtimes. Plugins that come later, and calls that hang beyond their deadlines, are
-// not counted: nothing is known of them yet.
+// findMaxThreads returns how many workers there may be with so many plugins and private processes of plugins, and as
+// many connections. Room is left for the Go runtimes. Plugins that come later, and calls that hang beyond their
+// deadlines, are not counted: nothing is known of them yet.
 func findMaxThreads(plugins, rooms, descriptors int) int {
 	left, most := findTasks()
 	room := 2*runtime.GOMAXPROCS(0) + 16 + rooms*threadsPerRoom
@@ -35,9 +35,9 @@ func findMaxThreads(plugins, rooms, descriptors int) int {
 	return min(max(n, minThreads), maxThreads)
 }
 
-// findTasks returns how many more threads there may be. The cgroup of this process, or the one above it, has the plugins'
-// below it and bounds the threads of all; RLIMIT_NPROC and a cgroup of its own bound those of a plugin, which has a user ID
-// of its own.
+// findTasks returns how many more threads there may be. The cgroup of this process, or the one above it, has the
+// plugins' below it and bounds the threads of all; RLIMIT_NPROC and a cgroup of its own bound those of a plugin,
+// which has a user ID of its own.
 func findTasks() (left, ofPlugin int) {
 	left, ofPlugin = math.MaxInt32, sandbox.DefaultTasks
 	own, _ := cgroup.OwnFolders()
@@ -51,8 +51,8 @@ func findTasks() (left, ofPlugin int) {
 	return left, ofPlugin
 }
 
-// MaxRooms returns how many containers can have processes of plugins for themselves, see launcher.Rooms. They get a part
-// of the threads and descriptors that there are.
+// MaxRooms returns how many containers can have processes of plugins for themselves, see launcher.Rooms. They get a
+// part of the threads and descriptors that there are.
 func MaxRooms() int {
 	left, ofPlugin := findTasks()
 	return min(maxRooms, left/(5*threadsPerRoom), ofPlugin/(5*threadsPerRoom), descriptorLimit()/512)

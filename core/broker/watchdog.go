@@ -22,8 +22,8 @@ const (
 	watchIdle = 2
 )
 
-// watchdog answers calls at their deadlines whose threads do not come back: the kernel can hold up for ever who reads or
-// writes the memory of a caller, where that is a file of a filesystem that the container serves itself.
+// watchdog answers calls at their deadlines whose threads do not come back: the kernel can hold up for ever who reads
+// or writes the memory of a caller, where that is a file of a filesystem that the container serves itself.
 type watchdog struct {
 	broker *Broker
 	awake  atomic.Bool
@@ -141,8 +141,8 @@ func (w *watchdog) run() {
 	}
 }
 
-// stayAwake watches as long as there are calls. One that begins meanwhile finds the watchdog awake, or asleep before the
-// last look, which then finds the call.
+// stayAwake watches as long as there are calls. One that begins meanwhile finds the watchdog awake, or asleep before
+// the last look, which then finds the call.
 func (w *watchdog) stayAwake() {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -232,8 +232,8 @@ func (w *watchdog) giveUp(p *post) {
 	w.broker.armNext(c.attachment, source)
 }
 
-// answer gives the caller the failure verdict of the plugin that is asked. What it reads of the call does not change any
-// more once the call's thread has asked.
+// answer gives the caller the failure verdict of the plugin that is asked. What it reads of the call does not change
+// any more once the call's thread has asked.
 func (p *post) answer() audit.Record {
 	c, binding := p.call, p.plugin.binding
 	notification := c.notification

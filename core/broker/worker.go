@@ -49,8 +49,8 @@ func (b *Broker) work() (lost bool) {
 	}
 }
 
-// endLost counts out a worker that was lost and has come back, and starts another if none waits: the other busy ones may
-// be lost too.
+// endLost counts out a worker that was lost and has come back, and starts another if none waits: the other busy ones
+// may be lost too.
 func (b *Broker) endLost() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

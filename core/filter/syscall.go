@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recent are the calls that libseccomp 2.5 does not know. Since Linux 5.1 a new call has one number on all architectures
-// (scripts/syscall.tbl in the kernel).
+// recent are the calls that libseccomp 2.5 does not know. Since Linux 5.1 a new call has one number on all
+// architectures (scripts/syscall.tbl in the kernel).
 var recent = map[string]int32{
 	"cachestat":         unix.SYS_CACHESTAT,
 	"fchmodat2":         unix.SYS_FCHMODAT2,

@@ -23,8 +23,8 @@ import (
 // hostile is a plugin that somebody else has taken over. It attacks when a container is attached, as its settings say,
 // and refuses the container with what came of it.
 //
-// It has all the capabilities that a plugin of the project has, and declares no system call that would let it do what it
-// tries. One whose name has "pids" in it is in the host's pid namespace; one with "declared" declares some calls.
+// It has all the capabilities that a plugin of the project has, and declares no system call that would let it do what
+// it tries. One whose name has "pids" in it is in the host's pid namespace; one with "declared" declares some calls.
 type hostile struct{ name string }
 
 const hostilePrefix = "hostile"

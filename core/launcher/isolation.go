@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// Isolation finds the container whose calls end a plugin's process. Each container that had a call in a process when that
-// died may be the one, and one that calls all the time has a call in each. So each of them gets a process of the plugin
-// for itself: if that dies, no other container is the cause. One that has ended maxDeaths of them is quarantined: its
-// calls get the failure verdict, for a time that doubles. One that ends none shares a process again after a quiet time.
+// Isolation finds the container whose calls end a plugin's process. Each container that had a call in a process when
+// that died may be the one, and one that calls all the time has a call in each. So each of them gets a process of the
+// plugin for itself: if that dies, no other container is the cause. One that has ended maxDeaths of them is
+// quarantined: its calls get the failure verdict, for a time that doubles. One that ends none shares a process again
+// after a quiet time.
 //
 // So a container ends a process that it shares with others once before it is isolated, with two exceptions: a process
 // may die after the call that is the cause, and there may be no room for one more process (see Rooms).

@@ -162,9 +162,9 @@ func (s *Session) finish(a *attempt) {
 
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response
 // carries. The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at
-// the latest; at once, if the plugin is down and not started again before the deadline, or the container is quarantined.
-// The error wraps lane.ErrDied, ErrDown, ErrQuarantined, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's
-// cause, or says how the plugin failed.
+// the latest; at once, if the plugin is down and not started again before the deadline, or the container is
+// quarantined. The error wraps lane.ErrDied, ErrDown, ErrQuarantined, ErrRefused, lane.ErrGone,
+// context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
 func (s *Session) Handle(
 	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int,
 ) (*wire.Response, *lane.Descriptor, error) {

@@ -13,8 +13,8 @@ const (
 	// maxHung is how many calls of a container may hang in a plugin beyond their deadlines: then its calls fail at once
 	// until one of them is back.
 	maxHung = 4
-	// streamKept is how long a call over gRPC that missed its deadline counts as one that hangs: nothing tells when it is
-	// back.
+	// streamKept is how long a call over gRPC that missed its deadline counts as one that hangs: nothing tells when
+	// it is back.
 	streamKept = time.Minute
 	// deathDelay is how long after the end of its sockets a process may be found dead.
 	deathDelay = 200 * time.Millisecond

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// cgroupOf is the cgroup that linux.cgroupsPath asks for: an absolute path, or systemd's "SLICE:PREFIX:NAME" as runc's and
-// crun's drivers read it. It is empty for a path relative to a cgroup that is not known before the container is there.
+// cgroupOf is the cgroup that linux.cgroupsPath asks for: an absolute path, or systemd's "SLICE:PREFIX:NAME" as
+// runc's and crun's drivers read it. It is empty for a path relative to a cgroup that is not known before the
+// container is there.
 func cgroupOf(cgroupsPath string) string {
 	if path.IsAbs(cgroupsPath) {
 		return path.Clean(cgroupsPath)

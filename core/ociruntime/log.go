@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// log adds a line to the file that --log names, in the form in which runc writes it, so that engines find it. Without such
-// a file it does nothing: standard error is the container's. Errors get there by the exit of the program.
+// log adds a line to the file that --log names, in the form in which runc writes it, so that engines find it. Without
+// such a file it does nothing: standard error is the container's. Errors get there by the exit of the program.
 func (c *command) log(level, message string) {
 	path, ok := c.logFile()
 	if !ok {

@@ -68,8 +68,8 @@ var forwarded = []os.Signal{
 	unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT, unix.SIGTSTP,
 }
 
-// ForwardSignals passes SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP and, where the container has
-// no terminal, SIGWINCH from the calling process to the command, until stop is called.
+// ForwardSignals passes SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP and, where the container
+// has no terminal, SIGWINCH from the calling process to the command, until stop is called.
 func (c *Container) ForwardSignals() (stop func()) {
 	wanted := forwarded
 	if c.terminal == nil {

@@ -24,8 +24,8 @@ type Options struct {
 	Name string
 	// Memory is the limit in bytes; memory and swap together are limited to twice as much, as podman does. 0: none.
 	Memory int64
-	// Devices are the device nodes that the container may open beside the usual ones (null, zero, full, random, urandom,
-	// tty, terminals), as podman's --device-cgroup-rule has them: "c 10:229 rw".
+	// Devices are the device nodes that the container may open beside the usual ones (null, zero, full, random,
+	// urandom, tty, terminals), as podman's --device-cgroup-rule has them: "c 10:229 rw".
 	Devices []string
 	// CapDrop lists capabilities that the container does not get, with or without CAP_, in any case; or "all".
 	CapDrop []string

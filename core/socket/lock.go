@@ -16,10 +16,11 @@ type lockFile struct {
 }
 
 // acquireLock creates and locks the file at path, mode 0600, without waiting. The previous holder may remove the file
-// between our open and our flock, which would leave us a lock that nobody else sees; so the lock counts only if the path
-// still names the file that we locked.
+// between our open and our flock, which would leave us a lock that nobody else sees; so the lock counts only if the
+// path still names the file that we locked.
 //
-// Returns an error wrapping [ErrInUse] when another holds it, and fs.ErrExist when the file is not an empty regular one.
+// Returns an error wrapping [ErrInUse] when another holds it, and fs.ErrExist when the file is not an empty regular
+// one.
 func acquireLock(path string) (*lockFile, error) {
 	for {
 		lock, err := lockOnce(path)

@@ -22,8 +22,8 @@ type Service struct {
 	// refused with [ErrTooMany]: see shares.
 	Most int
 
-	// Room is what each connection needs beside that; nil: nothing. While there is none, those that have connected wait in
-	// the backlog.
+	// Room is what each connection needs beside that; nil: nothing. While there is none, those that have connected
+	// wait in the backlog.
 	Room Room
 
 	// Withdraw has connecting fail while there is no Room, with ENOENT.

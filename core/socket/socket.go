@@ -31,8 +31,8 @@ var ErrInUse = errors.New("a running broker owns the socket")
 // Who may bind is settled by an exclusive flock on the empty file path+".lock", held until Close: of several brokers
 // started at once, one wins. Its holder removes a socket that nobody serves any more, and nothing that is not a socket.
 //
-// Returns an error wrapping [ErrInUse] when the lock is held or something answers on the socket, fs.ErrExist when a file
-// of another kind is in the way, unix.ENAMETOOLONG or unix.EINVAL for an unusable path.
+// Returns an error wrapping [ErrInUse] when the lock is held or something answers on the socket, fs.ErrExist when a
+// file of another kind is in the way, unix.ENAMETOOLONG or unix.EINVAL for an unusable path.
 func Listen(path string) (*Socket, error) { return bind("unix", path) }
 
 // ListenPackets is [Listen] for a socket of SOCK_SEQPACKET, whose messages keep their bounds.
@@ -95,8 +95,8 @@ func bindLocked(network, path string, lock *lockFile) (*Socket, error) {
 	return socket, nil
 }
 
-// bindPrivately binds and listens. The mode is set on the unbound socket: Linux's bind gives the new file that mode less
-// the umask, so that there is no moment at which others may connect.
+// bindPrivately binds and listens. The mode is set on the unbound socket: Linux's bind gives the new file that mode
+// less the umask, so that there is no moment at which others may connect.
 func bindPrivately(network, path string) (*net.UnixListener, error) {
 	restrict := func(_, _ string, raw syscall.RawConn) error {
 		var failure error
@@ -137,8 +137,8 @@ func (s *Socket) Path() string { return s.path }
 // Listener is the socket's own; it is closed by Close.
 func (s *Socket) Listener() net.Listener { return s.listener }
 
-// Close removes the socket and its lock file, each only where it is still the one that Listen made, and stops listening.
-// A second call does nothing.
+// Close removes the socket and its lock file, each only where it is still the one that Listen made, and stops
+// listening. A second call does nothing.
 func (s *Socket) Close() error { return s.close() }
 
 // withdraw moves the socket away from its path, so that nobody can connect. What has connected stays so.

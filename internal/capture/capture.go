@@ -1,10 +1,11 @@
 // Package capture copies what a thread is, and opens handles on what it has, for those who decide on its system call
 // and act for it.
 //
-// A thread can stop being who it was between any two steps: another thread of its process executes a set-user-ID program
-// and gets its id and its struct pid (de_thread, fs/exec.c), it exits and the id is reused. So a capture counts only if
-// the thread was still the one that is meant after the last part was captured: while it waits in a system call, the
-// kernel says so by the notification's id. What is done with the capture later needs no such question.
+// A thread can stop being who it was between any two steps: another thread of its process executes a set-user-ID
+// program and gets its id and its struct pid (de_thread, fs/exec.c), it exits and the id is reused. So a capture
+// counts only if the thread was still the one that is meant after the last part was captured: while it waits in a
+// system call, the kernel says so by the notification's id. What is done with the capture later needs no such
+// question.
 package capture
 
 import (
@@ -186,8 +187,8 @@ func (s *Set) read(tid int, name string, h *wire.Handle, most int) unix.Errno {
 	return s.goneOr(tid, errno)
 }
 
-// readTimeOffsets reads timens_offsets, unless the thread is in this process's time namespace: looking at that takes less
-// than half of the time.
+// readTimeOffsets reads timens_offsets, unless the thread is in this process's time namespace: looking at that takes
+// less than half of the time.
 func (s *Set) readTimeOffsets(tid int, h *wire.Handle) unix.Errno {
 	theirs, err := StatNamespace(procPath(tid, "ns/time"))
 	if own, ownErr := ownTimeNamespace(); err == nil && ownErr == nil && theirs == own {
@@ -204,8 +205,8 @@ func openFile(path string, flags int) (int, unix.Errno) {
 	return fd, toErrno(err)
 }
 
-// readStart reads the first most bytes of a file at most into text, whose content is replaced: of some descriptors, such
-// as epoll's, fdinfo tells megabytes.
+// readStart reads the first most bytes of a file at most into text, whose content is replaced: of some descriptors,
+// such as epoll's, fdinfo tells megabytes.
 func readStart(text []byte, path string, most int) ([]byte, unix.Errno) {
 	fd, errno := openFile(path, unix.O_RDONLY)
 	if errno != 0 {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addCgroups captures the files by which a process joins the thread's cgroups (cgroups(7)): in the hierarchies of version
-// 1 that have one of these controllers, or in all if there are none, and in version 2.
+// addCgroups captures the files by which a process joins the thread's cgroups (cgroups(7)): in the hierarchies of
+// version 1 that have one of these controllers, or in all if there are none, and in version 2.
 func (s *Set) addCgroups(tid int, controllers []string) {
 	folders, errno := cgroupFolders(tid, controllers)
 	if errno != 0 {
@@ -46,8 +46,8 @@ func (f cgroupFolder) membersFile() string {
 	return filepath.Join(f.path, "tasks")
 }
 
-// cgroupFolders are those of the thread's cgroups. A hierarchy that is mounted nowhere holds nobody, if the thread is in
-// the same cgroup of it as this process; else it is an error (ENOENT is a thread that is gone).
+// cgroupFolders are those of the thread's cgroups. A hierarchy that is mounted nowhere holds nobody, if the thread is
+// in the same cgroup of it as this process; else it is an error (ENOENT is a thread that is gone).
 func cgroupFolders(tid int, controllers []string) ([]cgroupFolder, unix.Errno) {
 	theirs, err := cgroup.Read(procPath(tid, "cgroup"))
 	if err != nil {
@@ -93,9 +93,9 @@ func hierarchyWanted(hierarchy string, controllers []string) bool {
 	return false
 }
 
-// CgroupShared says why a container's cgroup of version 2 is not its own alone: on a hybrid host, a container may be where
-// the process was that started it. It is empty if there is no such process of the host's user namespace in it, and for
-// the topmost cgroup.
+// CgroupShared says why a container's cgroup of version 2 is not its own alone: on a hybrid host, a container may be
+// where the process was that started it. It is empty if there is no such process of the host's user namespace in it,
+// and for the topmost cgroup.
 func CgroupShared(cgroups map[string]string) string {
 	if path := cgroups[""]; path == "" || path == "/" {
 		return ""

@@ -34,8 +34,8 @@ func (s *Set) addCredentials(tid int) {
 // statusSize is more than most status files have, in bytes.
 const statusSize = 2048
 
-// readStatus reads /proc/TID/status, which is one record of a seq_file (fs/seq_file.c), of which a read gives as much as
-// there is room for.
+// readStatus reads /proc/TID/status, which is one record of a seq_file (fs/seq_file.c), of which a read gives as much
+// as there is room for.
 func (s *Set) readStatus(tid int) ([]byte, error) {
 	fd, err := unix.Open(procPath(tid, "status"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

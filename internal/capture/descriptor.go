@@ -12,8 +12,8 @@ import (
 // maxInfo is how much of a descriptor's fdinfo is kept, in bytes.
 const maxInfo = 512
 
-// openDescriptor opens (O_PATH) the file that one of the thread's descriptors is open on. The thread's process may replace
-// the descriptor between the one look and the other.
+// openDescriptor opens (O_PATH) the file that one of the thread's descriptors is open on. The thread's process may
+// replace the descriptor between the one look and the other.
 //
 // Closing what it opens asks nobody, where closing a duplicate asks the filesystem (close(2), flush), and waits for a
 // filesystem that the container serves (FUSE), for ever if that wants it.
@@ -56,9 +56,9 @@ func descriptorFlags(info []byte) (uint32, error) {
 	return 0, errors.New("no line flags")
 }
 
-// openFile duplicates one of the thread's descriptors, if closing the duplicate asks no filesystem. The thread's process
-// may exchange it between the look and the copy; what is copied then is closed by a goroutine that may hang for as long as
-// that filesystem lives.
+// openFile duplicates one of the thread's descriptors, if closing the duplicate asks no filesystem. The thread's
+// process may exchange it between the look and the copy; what is copied then is closed by a goroutine that may hang
+// for as long as that filesystem lives.
 func (s *Set) openFile(tid int, h *wire.Handle) (int, unix.Errno) {
 	var link [64]byte
 	n, err := unix.Readlink(procPath(tid, "fd/"+strconv.Itoa(int(h.Number))), link[:])

@@ -25,8 +25,8 @@ func (s *Set) readLabel(tid int, h *wire.Handle) unix.Errno {
 	return errno
 }
 
-// execLabel is what attr/exec takes for a label as attr/current shows it: AppArmor's with "exec" before it, and without its
-// mode, which is in parentheses.
+// execLabel is what attr/exec takes for a label as attr/current shows it: AppArmor's with "exec" before it, and
+// without its mode, which is in parentheses.
 func execLabel(current []byte) []byte {
 	label := bytes.TrimRight(current, "\x00\n")
 	name, isAppArmor := bytes.CutSuffix(label, []byte(")"))

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Memory is a handle on the memory that a thread had when it was opened, which stays that memory when the thread executes
-// another program (proc_pid_mem(5): it holds the struct mm).
+// Memory is a handle on the memory that a thread had when it was opened, which stays that memory when the thread
+// executes another program (proc_pid_mem(5): it holds the struct mm).
 type Memory struct {
 	tid       int
 	mem, maps int
@@ -34,8 +34,8 @@ func OpenMemory(tid int) (Memory, unix.Errno) {
 	return Memory{tid, mem, maps}, 0
 }
 
-// WriteBack writes to the memory of the thread tid, if that is still valid, which the caller says, once its memory is open.
-// The errno is 0, EFAULT, or ESRCH if it is not.
+// WriteBack writes to the memory of the thread tid, if that is still valid, which the caller says, once its memory is
+// open. The errno is 0, EFAULT, or ESRCH if it is not.
 func WriteBack(tid int, writes []*wire.Write, caller interface{ Valid() bool }) unix.Errno {
 	if len(writes) == 0 {
 		return 0
@@ -69,8 +69,9 @@ func gone(errno unix.Errno) unix.Errno {
 func (m Memory) Close() { linux.CloseAll(m.mem, m.maps) }
 
 // Write copies data to address, where the memory lets its owner write: the file itself ignores page protection
-// (FOLL_FORCE, mem_rw, fs/proc/base.c). The errno is 0 or EFAULT. The owner may change the protection meanwhile: what is
-// then written in spite of it is a private page of its own, as a shared one cannot be forced (check_vma_flags, mm/gup.c).
+// (FOLL_FORCE, mem_rw, fs/proc/base.c). The errno is 0 or EFAULT. The owner may change the protection meanwhile: what
+// is then written in spite of it is a private page of its own, as a shared one cannot be forced (check_vma_flags,
+// mm/gup.c).
 func (m Memory) Write(address uint64, data []byte) unix.Errno {
 	if len(data) == 0 {
 		return 0
@@ -94,9 +95,9 @@ func (m Memory) Write(address uint64, data []byte) unix.Errno {
 	return 0
 }
 
-// touch has the pages of a file read. A filesystem that does not answer holds up whoever asks for a page. It holds up a
-// writer of /proc/TID/mem with the lock on all mappings of the process, so that its threads would not go on either when the
-// call is given up; the reader here has no lock then.
+// touch has the pages of a file read. A filesystem that does not answer holds up whoever asks for a page. It holds up
+// a writer of /proc/TID/mem with the lock on all mappings of the process, so that its threads would not go on either
+// when the call is given up; the reader here has no lock then.
 func (m Memory) touch(address, end uint64) {
 	var byte [1]byte
 	for at := address; at < end; at = at&^(pageSize-1) + pageSize {
@@ -121,8 +122,8 @@ func (m Memory) look(address, end uint64) (writable, ofFile bool) {
 	return true, ofFile
 }
 
-// isListedWritable reports the same as look by the text of /proc/TID/maps (proc_pid_maps(5)): lines of START-END PERMISSIONS, in the
-// order of addresses.
+// isListedWritable reports the same as look by the text of /proc/TID/maps (proc_pid_maps(5)): lines of START-END
+// PERMISSIONS, in the order of addresses.
 func (m Memory) isListedWritable(address, end uint64) bool {
 	maps, err := unix.FcntlInt(uintptr(m.maps), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

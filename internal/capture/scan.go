@@ -17,8 +17,8 @@ type scan struct {
 	level     int // of the namespace below this process's own, whose level is 0
 }
 
-// Scan is what finds the thread that has the id named in the pid namespace of the thread tid on kernels before 6.11. The
-// error wraps unix.ESRCH if there is none.
+// Scan is what finds the thread that has the id named in the pid namespace of the thread tid on kernels before 6.11.
+// The error wraps unix.ESRCH if there is none.
 func Scan(tid, named int) (int, error) {
 	ids := namespacedIDs(tid)
 	namespace, err := StatNamespace(procPath(tid, "ns/pid"))

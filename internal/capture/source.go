@@ -39,8 +39,8 @@ type local struct {
 	hold  *Thread // nil: valid says whether it is the thread
 }
 
-// Waiting is a Source of the thread tid, which waits in a system call: valid returns an error if it does not, or not any
-// more.
+// Waiting is a Source of the thread tid, which waits in a system call: valid returns an error if it does not, or not
+// any more.
 func Waiting(tid int, valid func() error) Source { return local{tid: tid, valid: valid} }
 
 // Held is a Source of a thread, which it takes over.

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Thread is a thread held by a pidfd: its id is not another's while it lives, unless another thread of its process takes
-// its place by executing a program.
+// Thread is a thread held by a pidfd: its id is not another's while it lives, unless another thread of its process
+// takes its place by executing a program.
 type Thread struct {
 	tid    int
 	pidfd  int // -1: closed
 	leader int // the process whose pidfd that is; 0: it is the thread's own
 }
 
-// OpenThread opens the thread tid, in this process's pid namespace (pidfd_open(2) with PIDFD_THREAD; before kernel 6.9 its
-// group leader, with a check at each use that the thread still belongs to it). The error wraps os.ErrProcessDone if
-// there is no such thread.
+// OpenThread opens the thread tid, in this process's pid namespace (pidfd_open(2) with PIDFD_THREAD; before kernel
+// 6.9 its group leader, with a check at each use that the thread still belongs to it). The error wraps
+// os.ErrProcessDone if there is no such thread.
 func OpenThread(tid int) (*Thread, error) {
 	pidfd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
 	if err == unix.EINVAL {
@@ -96,8 +96,8 @@ func (t *Thread) Close() {
 	t.pidfd = -1
 }
 
-// AskedOfThread captures what is asked for of the thread that has the id named in the pid namespace of the thread tid. The
-// whole capture is of one thread, which lived when it was over.
+// AskedOfThread captures what is asked for of the thread that has the id named in the pid namespace of the thread
+// tid. The whole capture is of one thread, which lived when it was over.
 func (s *Set) AskedOfThread(tid, named int, wants []*wire.Want) {
 	here, hold, errno := findThread(tid, named)
 	if errno != 0 {
@@ -106,8 +106,8 @@ func (s *Set) AskedOfThread(tid, named int, wants []*wire.Want) {
 	}
 	defer hold.Close()
 	s.Asked(here, wants)
-	// The id may have become another thread's before it was open. From then on it is the open one's, as long as that lives:
-	// a thread has its ids, in all namespaces, for life.
+	// The id may have become another thread's before it was open. From then on it is the open one's, as long as that
+	// lives: a thread has its ids, in all namespaces, for life.
 	again, errno := translate(tid, named)
 	if s.Errno == 0 && (errno != 0 || again != here || hold.Alive() != nil) {
 		s.Errno = int32(unix.ESRCH)

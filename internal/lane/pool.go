@@ -141,9 +141,9 @@ func (l *Lane) put() {
 	}
 }
 
-// beLate lets the plugin's thread run on any processor, if it does not get the one that the lane is of. The plugin is not
-// asked to do it, since the thread that would may wait for that processor too. Of the lanes of that processor nobody
-// knows then whether they are still served there: they are not used again.
+// beLate lets the plugin's thread run on any processor, if it does not get the one that the lane is of. The plugin is
+// not asked to do it, since the thread that would may wait for that processor too. Of the lanes of that processor
+// nobody knows then whether they are still served there: they are not used again.
 func (l *Lane) beLate() {
 	p := l.pool
 	// Looking takes the longer the more threads the plugin has: once, and again after twice the time.
@@ -167,8 +167,8 @@ func (l *Lane) beLate() {
 	})
 }
 
-// abandon gives up a lane whose call is not over, and tells the plugin so. The lane counts until the plugin has closed its
-// end, as its thread does when it comes back.
+// abandon gives up a lane whose call is not over, and tells the plugin so. The lane counts until the plugin has
+// closed its end, as its thread does when it comes back.
 func (l *Lane) abandon(deadline time.Time, dead bool) {
 	l.pool.cancel(l.number)
 	l.socket.Shutdown(unix.SHUT_WR) // the thread is not answered any more
@@ -275,8 +275,9 @@ func (p *Pool) Accept() {
 	p.accepted = true
 }
 
-// Close ends the lanes that no call has, and those whose calls were given up, and opens no more. The calls on the others
-// fail with ErrDied. The plugin's process is dead, but if a thread of it hangs in the kernel, all of its sockets stay open.
+// Close ends the lanes that no call has, and those whose calls were given up, and opens no more. The calls on the
+// others fail with ErrDied. The plugin's process is dead, but if a thread of it hangs in the kernel, all of its
+// sockets stay open.
 func (p *Pool) Close() {
 	p.closed.Store(true)
 	p.mu.Lock()

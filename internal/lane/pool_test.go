@@ -336,7 +336,8 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// The calls of a plugin that dies are over, also if a thread of it keeps the sockets open, and those that were given up.
+// The calls of a plugin that dies are over, also if a thread of it keeps the sockets open, and those that were given
+// up.
 func TestDeadPluginKeepsSocket(t *testing.T) {
 	release := make(chan struct{})
 	ls := laneTo(t, func(n *wire.Notification, end *End) { <-release })

@@ -20,8 +20,9 @@ const (
 	procmapQueryWritable = 2          // PROCMAP_QUERY_VMA_WRITABLE
 )
 
-// WritableMapping returns the end of the mapping that has the address, if its owner may write there, and whether it is of a
-// file, by a descriptor of /proc/TID/maps (kernel 6.11). The error is ENOENT if there is none, ENOTTY on older kernels.
+// WritableMapping returns the end of the mapping that has the address, if its owner may write there, and whether it
+// is of a file, by a descriptor of /proc/TID/maps (kernel 6.11). The error is ENOENT if there is none, ENOTTY on
+// older kernels.
 func WritableMapping(maps int, address uint64) (end uint64, ofFile bool, err error) {
 	query := procmapQuery{flags: procmapQueryWritable, address: address}
 	query.size = uint64(unsafe.Sizeof(query))

@@ -41,9 +41,9 @@ func CloneMount(path string, recursive uint) (*os.File, error) {
 	return os.NewFile(uintptr(mount), path), nil
 }
 
-// CloneReadOnly makes a detached mount of the open file alone, read-only: whoever has a descriptor of the file from there
-// can change neither the file nor its owner or mode, whatever its privileges (open_tree(2), mount_setattr(2)). The file
-// must be in this process's mount namespace.
+// CloneReadOnly makes a detached mount of the open file alone, read-only: whoever has a descriptor of the file from
+// there can change neither the file nor its owner or mode, whatever its privileges (open_tree(2), mount_setattr(2)).
+// The file must be in this process's mount namespace.
 func CloneReadOnly(file *os.File) (*os.File, error) {
 	mount, err := unix.OpenTree(int(file.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {

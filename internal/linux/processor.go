@@ -25,9 +25,9 @@ func KeepOn(tid, cpu int) {
 	unix.SchedSetaffinity(tid, &set)
 }
 
-// MoveThreadsAway is MoveAway for the threads of a process that are kept on the processor and wait for it, or have it. They
-// may then run where its first thread may. It reports whether there were any. Without CAP_SYS_NICE it does nothing to a
-// process of another user.
+// MoveThreadsAway is MoveAway for the threads of a process that are kept on the processor and wait for it, or have
+// it. They may then run where its first thread may. It reports whether there were any. Without CAP_SYS_NICE it does
+// nothing to a process of another user.
 func MoveThreadsAway(pid, cpu int) (moved bool) {
 	var all, set, kept unix.CPUSet
 	kept.Set(cpu)
@@ -51,8 +51,8 @@ func IsRunnable(pid, tid int) bool {
 	return bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" R"))
 }
 
-// MoveAway lets a thread that is kept on a processor run on all of these. It goes to another one first: one that waits for
-// its processor would otherwise go on to wait for it.
+// MoveAway lets a thread that is kept on a processor run on all of these. It goes to another one first: one that
+// waits for its processor would otherwise go on to wait for it.
 func MoveAway(tid, cpu int, all *unix.CPUSet) {
 	elsewhere := *all
 	elsewhere.Clear(cpu)

@@ -1,6 +1,6 @@
-// Package sandbox runs a plugin's process: with a user of its own, the capabilities that it declares and no others, an
-// empty root filesystem, no network, no devices, and a filter of the system calls that it does not declare. What starts a
-// plugin calls Init first.
+// Package sandbox runs a plugin's process: with a user of its own, the capabilities that it declares and no others,
+// an empty root filesystem, no network, no devices, and a filter of the system calls that it does not declare. What
+// starts a plugin calls Init first.
 package sandbox
 
 import (

@@ -29,8 +29,8 @@ const (
 	// mappedOnly is what a program in Go may map beyond what it uses, in bytes: RLIMIT_DATA counts that too.
 	mappedOnly = 256 << 20
 
-	// maxThreads bounds the threads of a plugin's user, where a cgroup bounds those of each of its processes: above what
-	// the Go runtime has at most for one process (10,000), for several brokers.
+	// maxThreads bounds the threads of a plugin's user, where a cgroup bounds those of each of its processes: above
+	// what the Go runtime has at most for one process (10,000), for several brokers.
 	maxThreads = 1 << 16
 )
 
@@ -182,7 +182,8 @@ func (m groupMaker) other(parent string) (*limit.Group, error) {
 // swept are the parents below which this process has removed what killed brokers left.
 var swept sync.Map
 
-// make makes a cgroup. The first time it removes those of brokers that were killed: the folder of the parent may be long.
+// make makes a cgroup. The first time it removes those of brokers that were killed: the folder of the parent may be
+// long.
 func (m groupMaker) make(parent string) (*limit.Group, error) {
 	if _, before := swept.LoadOrStore(parent, true); !before {
 		limit.RemoveStale(parent, groupPrefix)

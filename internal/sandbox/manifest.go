@@ -19,7 +19,8 @@ const (
 	maxManifest     = 1 << 20          // bytes
 )
 
-// PrintManifest runs the plugin's binary as `PLUGIN manifest`, without any capability and declared use, and returns what it prints.
+// PrintManifest runs the plugin's binary as `PLUGIN manifest`, without any capability and declared use, and returns
+// what it prints.
 func PrintManifest(ctx context.Context, name, path string, binary *os.File) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
 	defer cancel()

@@ -43,8 +43,8 @@ type place struct {
 // nothing of the host's but what the plugin declares and, for a dynamically linked binary, libraries. Nothing that the
 // host mounts later arrives there.
 //
-// Its procfs shows the processes of its pid namespace that it may trace, which are its own, and nothing else: also in the
-// host's pid namespace.
+// Its procfs shows the processes of its pid namespace that it may trace, which are its own, and nothing else: also in
+// the host's pid namespace.
 func (r *restrictions) enterRoot() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts of a private mount namespace private: %w", err)
@@ -167,8 +167,8 @@ func makeMountPoint(path string, folder bool) error {
 	return os.WriteFile(path, nil, 0o444)
 }
 
-// linkProc makes the plugin's procfs found in /proc if it is hidden, unless the host's is there, and leaves a folder there
-// that all processes have.
+// linkProc makes the plugin's procfs found in /proc if it is hidden, unless the host's is there, and leaves a folder
+// there that all processes have.
 func linkProc() error {
 	if err := os.MkdirAll("./dev", 0o755); err != nil {
 		return err

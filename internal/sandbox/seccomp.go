@@ -27,8 +27,9 @@ var ordinary = map[string][][]condition{
 	"unshare": {{{0, unix.CLONE_NEWUSER, 0}}},
 	"setns":   {{{1, int32Bits, unix.CLONE_NEWNS}}}, // 0 would take a user namespace too
 	"socket":  {{{0, int32Bits, unix.AF_UNIX}}},
-	// With CAP_SYS_ADMIN others freeze a filesystem, or open its files by handle, of which the process has any file: its
-	// binary, for example. What is here is common to all descriptors, or tells who owns a namespace (ioctl_nsfs(2)).
+	// With CAP_SYS_ADMIN others freeze a filesystem, or open its files by handle, of which the process has any file:
+	// its binary, for example. What is here is common to all descriptors, or tells who owns a namespace
+	// (ioctl_nsfs(2)).
 	"ioctl": {
 		{{1, int32Bits, unix.TCGETS}}, {{1, int32Bits, fionread}}, {{1, int32Bits, fionbio}}, {{1, int32Bits, fioclex}},
 		{{1, int32Bits, fionclex}},
@@ -36,8 +37,8 @@ var ordinary = map[string][][]condition{
 	},
 }
 
-// withDeclaration are the uses that need a declaration of calls that otherwise need none. Who has the host's root as its
-// filesystem user owns whatever of the host it can name, in a sysfs for example.
+// withDeclaration are the uses that need a declaration of calls that otherwise need none. Who has the host's root as
+// its filesystem user owns whatever of the host it can name, in a sysfs for example.
 var withDeclaration = map[string]condition{
 	"setfsuid": {0, int32Bits, 0},
 	"setfsgid": {0, int32Bits, 0},

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Numbers are those of this architecture, by the kernel's names. A name in it stands for a call as a whole, or for a use of
-// it that is not ordinary: see internal/sandbox.
+// Numbers are those of this architecture, by the kernel's names. A name in it stands for a call as a whole, or for a
+// use of it that is not ordinary: see internal/sandbox.
 var Numbers = join(map[string]uint32{
 	// The host's kernel, clock, swap, accounting and ports.
 	"kexec_load": unix.SYS_KEXEC_LOAD, "kexec_file_load": unix.SYS_KEXEC_FILE_LOAD, "init_module": unix.SYS_INIT_MODULE,

@@ -108,8 +108,8 @@ func usesFaults(u *Uses, privileged bool) []error {
 // ownPaths are never the host's: the process's root, the processes that it sees, its socket.
 var ownPaths = regexp.MustCompile(`^/$|^/proc/(self|thread-self|[0-9]+)(/.*)?$|^` + OwnDir + `(/.*)?$`)
 
-// checkHostPath allows the host's procfs as a whole to a process that has no capability: it reads there what every user of
-// the host does.
+// checkHostPath allows the host's procfs as a whole to a process that has no capability: it reads there what every
+// user of the host does.
 func checkHostPath(path string, privileged bool) error {
 	if !strings.HasPrefix(path, "/") || filepath.Clean(path) != path {
 		return fmt.Errorf("path %q of the host: want an absolute one without \"..\", doubled or trailing slashes", path)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Checks are in the kernel's order (bpf_prog_attach, cgroup_bpf_prog_attach), so that a call with several faults gets the
-// kernel's errno.
+// Checks are in the kernel's order (bpf_prog_attach, cgroup_bpf_prog_attach), so that a call with several faults gets
+// the kernel's errno.
 
 // attach answers BPF_PROG_ATTACH and BPF_LINK_CREATE.
 func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.Errno)) (sdk.Response, error) {
@@ -65,8 +65,8 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 // kernel/bpf/cgroup.c): the host keeps room for its own.
 const maxAttached = 32
 
-// mayAttach says why the program is not attached, or 0: what the host attached must stay in force, and the host must be able
-// to attach more.
+// mayAttach says why the program is not attached, or 0: what the host attached must stay in force, and the host must
+// be able to attach more.
 func (c call) mayAttach(at attachAttr, p place, program, replaced uint32) syscall.Errno {
 	replace := at.flags&unix.BPF_F_REPLACE != 0
 	overridden, err := c.own.overridden(p.dir)
@@ -127,8 +127,8 @@ func (c call) detach(ctx context.Context) (sdk.Response, error) {
 	return answer(errno, nil)
 }
 
-// mayDetach says why the program is not detached, or 0. Where a program is attached in another mode than BPF_F_ALLOW_MULTI,
-// the kernel would detach it whichever it was given, or none.
+// mayDetach says why the program is not detached, or 0. Where a program is attached in another mode than
+// BPF_F_ALLOW_MULTI, the kernel would detach it whichever it was given, or none.
 func (c call) mayDetach(p place, program uint32, isProgram bool) syscall.Errno {
 	switch {
 	case len(p.programs) == 0:

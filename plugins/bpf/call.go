@@ -20,7 +20,8 @@ type call struct {
 	attr   attr
 }
 
-// readAttr is the attr that the caller gave. Its size is an unsigned int, where the declared read takes the whole register.
+// readAttr is the attr that the caller gave. Its size is an unsigned int, where the declared read takes the whole
+// register.
 func readAttr(ctx context.Context, req *sdk.Request) (attr, syscall.Errno, error) {
 	data, fault := req.Bytes(1)
 	if fault == unix.E2BIG && req.Uint32(2) <= maxAttr {
@@ -50,8 +51,8 @@ func answer(errno syscall.Errno, err error) (sdk.Response, error) {
 	return sdk.Return(0), nil
 }
 
-// Descriptors of the caller are never copied: closing the copy of one that the caller exchanged meanwhile would wait for a
-// filesystem that it serves (FUSE), for ever if that wants it, in a way that not even SIGKILL ends.
+// Descriptors of the caller are never copied: closing the copy of one that the caller exchanged meanwhile would wait
+// for a filesystem that it serves (FUSE), for ever if that wants it, in a way that not even SIGKILL ends.
 
 // copied is a descriptor of the program that one of the caller's is of.
 type copied struct {
@@ -65,8 +66,8 @@ func (p copied) close() {
 	}
 }
 
-// program opens the program of a caller's descriptor. The errno is EBADF if there is no such descriptor, or EINVAL if it is of
-// something else.
+// program opens the program of a caller's descriptor. The errno is EBADF if there is no such descriptor, or EINVAL if
+// it is of something else.
 func (c call) program(fd int) (copied, syscall.Errno, error) {
 	p := copied{fd: -1}
 	d, err := c.caller.OpenDescriptor(fd)
@@ -88,7 +89,8 @@ func (c call) program(fd int) (copied, syscall.Errno, error) {
 	return p, errno, nil
 }
 
-// place is the cgroup that a caller's descriptor is of, which is the container's own or below it, and what is attached there.
+// place is the cgroup that a caller's descriptor is of, which is the container's own or below it, and what is
+// attached there.
 type place struct {
 	dir int // O_PATH, which is all that the kernel wants
 	attached
@@ -96,8 +98,8 @@ type place struct {
 
 func (p place) close() { unix.Close(p.dir) }
 
-// place opens the cgroup of a caller's descriptor. The errno is EBADF if it is of something else, and EPERM for a cgroup that is
-// not the container's.
+// place opens the cgroup of a caller's descriptor. The errno is EBADF if it is of something else, and EPERM for a
+// cgroup that is not the container's.
 func (c call) place(fd int) (place, syscall.Errno, error) {
 	d, err := c.caller.OpenDescriptor(fd)
 	if errors.Is(err, unix.EBADF) {

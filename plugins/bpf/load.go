@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// maxLicense is how much of a license the kernel reads (bpf_prog_load, kernel/bpf/syscall.c), in bytes with its NUL.
+	// maxLicense is how much of a license the kernel reads (bpf_prog_load, kernel/bpf/syscall.c), in bytes with its
+	// NUL.
 	maxLicense = 128
 	// maxLog bounds the verifier's log, in bytes.
 	maxLog = 2 << 20

@@ -68,8 +68,8 @@ func words(numbers []uint32) []byte {
 	return text
 }
 
-// getByID answers BPF_PROG_GET_FD_BY_ID for programs that were loaded for the container: runc and crun find them by a query,
-// to replace them. See Handle for why Continue is safe.
+// getByID answers BPF_PROG_GET_FD_BY_ID for programs that were loaded for the container: runc and crun find them by a
+// query, to replace them. See Handle for why Continue is safe.
 func (c call) getByID() (sdk.Response, error) {
 	const progID, after = 0, 4
 	id := c.attr.u32(progID)

@@ -63,8 +63,8 @@ func TestManyProcesses(t *testing.T) {
 	}
 }
 
-// TestCallerKilled kills the caller between the plugin's work and the answer. That leaves what the kernel's own mknod(2)
-// would: the node.
+// TestCallerKilled kills the caller between the plugin's work and the answer. That leaves what the kernel's own
+// mknod(2) would: the node.
 func TestCallerKilled(t *testing.T) {
 	for name, setup := range map[string][]string{"rootfs": {"chdir /tmp"}, "own-tmpfs": {"mount tmpfs none /mnt 0 -", "chdir /mnt"}} {
 		t.Run(name, func(t *testing.T) {
@@ -78,8 +78,8 @@ func TestCallerKilled(t *testing.T) {
 	}
 }
 
-// TestExecutedMeanwhile has the plugin work for a caller without privileges when another program has its thread id, with
-// the privileges that the call needs.
+// TestExecutedMeanwhile has the plugin work for a caller without privileges when another program has its thread id,
+// with the privileges that the call needs.
 func TestExecutedMeanwhile(t *testing.T) {
 	var late atomic.Int64
 	handle := func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {

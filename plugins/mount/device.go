@@ -94,8 +94,8 @@ func mayUse(ctx context.Context, caller *target.Target, node *os.File, dev uint6
 func openDevice(ctx context.Context, caller *target.Target, node *os.File, dev uint64, mode int) (locked bool, err error) {
 	fd, err := caller.Reopen(ctx, int(node.Fd()), mode|unix.O_NONBLOCK)
 	if errors.Is(err, unix.EBUSY) {
-		// Without CONFIG_BLK_DEV_WRITE_MOUNTED (kernel 6.8) nobody may write to a mounted device. Permissions and the device
-		// cgroup have been asked by then (blkdev_open, block/fops.c).
+		// Without CONFIG_BLK_DEV_WRITE_MOUNTED (kernel 6.8) nobody may write to a mounted device. Permissions and the
+		// device cgroup have been asked by then (blkdev_open, block/fops.c).
 		return false, nil
 	}
 	if err != nil {

@@ -24,8 +24,8 @@ const (
 	fuseMargin = time.Second
 	// fusePoll is how often a caller that is gone is noticed.
 	fusePoll = 100 * time.Millisecond
-	// maxHandlers bounds those of a container that this process waits for: one that stays in the foreground is waited for
-	// as long as it serves.
+	// maxHandlers bounds those of a container that this process waits for: one that stays in the foreground is waited
+	// for as long as it serves.
 	maxHandlers = 64
 )
 

@@ -26,8 +26,9 @@ const (
 	firstTag = 6
 )
 
-// eachMount gives the lines of a mountinfo until fn says that it is enough. A container may have a hundred thousand mounts, whose
-// paths are as long as it wants: no more of them than the one line is held, and of that only what counts.
+// eachMount gives the lines of a mountinfo until fn says that it is enough. A container may have a hundred thousand
+// mounts, whose paths are as long as it wants: no more of them than the one line is held, and of that only what
+// counts.
 func eachMount(ctx context.Context, mountinfo io.Reader, fn func(mountLine) (more bool)) error {
 	reader := bufio.NewReaderSize(mountinfo, 64<<10)
 	for {

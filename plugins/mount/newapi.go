@@ -295,7 +295,8 @@ func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, call
 	if f.picked < 0 || f.phase != collecting {
 		return refusal{unix.EBUSY}
 	}
-	// Without a word on it some filesystems take it for read-write (__ext4_remount, fs/ext4/super.c): there is always one.
+	// Without a word on it some filesystems take it for read-write (__ext4_remount, fs/ext4/super.c): there is always
+	// one.
 	readOnly, word := f.superblock.readOnly.Load(), "ro"
 	if hasKey(f.options, "ro", "rw") {
 		readOnly = isReadOnly(f.options)

@@ -90,8 +90,8 @@ func (s *session) vetRemount(ctx context.Context, caller *target.Target, c call,
 	return options, mayWrite(ctx, caller, sb)
 }
 
-// isShown reports whether an option is none: the kernel shows it among those of a mount that is idmapped (show_mnt_opts,
-// fs/proc_namespace.c), from where mount(8) passes it back.
+// isShown reports whether an option is none: the kernel shows it among those of a mount that is idmapped
+// (show_mnt_opts, fs/proc_namespace.c), from where mount(8) passes it back.
 func (s *session) isShown(o option) bool { return s.policy.shift && o == (option{key: "idmapped"}) }
 
 // reconfigure performs the remount on the very mount that is open, by way of the working directory: a path may lead

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scratch is a mount namespace with nothing in it but a small tmpfs. There the kernel looks a source up, and nothing else
-// of the host: whatever path a filesystem takes from its options or from the device itself leads nowhere. And there a mount
-// gets its locked flags.
+// scratch is a mount namespace with nothing in it but a small tmpfs. There the kernel looks a source up, and nothing
+// else of the host: whatever path a filesystem takes from its options or from the device itself leads nowhere. And
+// there a mount gets its locked flags.
 type scratch struct {
 	namespace int
 	root      int // O_PATH
@@ -82,8 +82,9 @@ func (r *sourceRoot) close() {
 	os.RemoveAll(r.path)
 }
 
-// place makes a directory in which name, relative or absolute, leads to the block device dev, as it did for the caller. The
-// kernel takes a source by its name, which /proc/mounts then shows; here nobody can put another device in its place.
+// place makes a directory in which name, relative or absolute, leads to the block device dev, as it did for the
+// caller. The kernel takes a source by its name, which /proc/mounts then shows; here nobody can put another device in
+// its place.
 func (s scratch) place(name string, dev uint64) (*sourceRoot, error) {
 	path := fmt.Sprintf("/proc/self/fd/%d/%d", s.root, names.Add(1))
 	if err := unix.Mkdir(path, 0o700); err != nil {

@@ -13,7 +13,8 @@ import (
 type change struct {
 	call call
 	tid  int // in the caller's pid namespace; 0: the calling thread
-	// attr is of setPriority the nice value alone, of setScheduler the policy, the priority and SCHED_FLAG_RESET_ON_FORK.
+	// attr is of setPriority the nice value alone, of setScheduler the policy, the priority and
+	// SCHED_FLAG_RESET_ON_FORK.
 	attr unix.SchedAttr
 	// keepsPolicy: the thread keeps its policy and SCHED_FLAG_RESET_ON_FORK, whatever attr says.
 	keepsPolicy bool
@@ -28,8 +29,8 @@ const (
 	setPriority
 )
 
-// decode reads a call. It is not ok if the kernel refuses the call whoever makes it (EINVAL, EFAULT, E2BIG), or if it has a
-// flag that the plugin does not lend its privilege for.
+// decode reads a call. It is not ok if the kernel refuses the call whoever makes it (EINVAL, EFAULT, E2BIG), or if it
+// has a flag that the plugin does not lend its privilege for.
 func decode(ctx context.Context, req *sdk.Request) (c change, ok bool, err error) {
 	c.tid = int(req.Int32(0))
 	switch req.Syscall {
@@ -127,8 +128,8 @@ func (c *change) parseAttr(raw []byte) bool {
 
 func clampNice(nice int32) int32 { return min(max(nice, -20), 19) }
 
-// settle makes a change that keeps the policy one that sets the policy of now: what is decided on is what is done, whatever
-// policy the thread gets meanwhile.
+// settle makes a change that keeps the policy one that sets the policy of now: what is decided on is what is done,
+// whatever policy the thread gets meanwhile.
 func (c *change) settle(now state) {
 	if !c.keepsPolicy {
 		return

@@ -12,9 +12,9 @@ const loadInterval = 5 * time.Second
 // loadPeriods are what the three averages decay over.
 var loadPeriods = [3]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute}
 
-// loadAverage is the container's load: exponentially decaying averages of its active tasks, as the kernel's are of the
-// host's. Nothing runs between calls: the number of tasks that a call finds is taken for the whole time since the sample
-// before.
+// loadAverage is the container's load: exponentially decaying averages of its active tasks, as the kernel's are of
+// the host's. Nothing runs between calls: the number of tasks that a call finds is taken for the whole time since the
+// sample before.
 type loadAverage struct {
 	mu       sync.Mutex
 	averages [3]float64
@@ -26,8 +26,8 @@ func newLoadAverage(now time.Duration) *loadAverage {
 	return &loadAverage{sampled: now, next: now + loadInterval}
 }
 
-// update takes a sample if the last is old enough, and gives the averages as sysinfo(2) has them. A sample that costs much
-// makes the next wait longer.
+// update takes a sample if the last is old enough, and gives the averages as sysinfo(2) has them. A sample that costs
+// much makes the next wait longer.
 func (l *loadAverage) update(now time.Duration, sample func() (active int, cost time.Duration)) [3]uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -142,9 +142,9 @@ func (n *Notification) Valid() error {
 	})
 }
 
-// Target is the calling thread, to read its memory and credentials and to act in its place. Each of its methods captures
-// what it needs, and makes sure that the caller still waited then: its error wraps ErrGone if not. The caller of Target
-// closes it. The error is ErrGone, or says what could not be opened.
+// Target is the calling thread, to read its memory and credentials and to act in its place. Each of its methods
+// captures what it needs, and makes sure that the caller still waited then: its error wraps ErrGone if not. The
+// caller of Target closes it. The error is ErrGone, or says what could not be opened.
 func (n *Notification) Target() (*target.Target, error) {
 	if n.TID == 0 {
 		return nil, errors.New("the caller is in a pid namespace that this process does not see")

@@ -81,8 +81,8 @@ type Call struct {
 	Syscall string
 	Args    [6]uint64
 	// Reads gives the memory that the manifest declares, by argument: a string, a []byte, or the syscall.Errno that
-	// reading it gave. Each declared read must be there; one longer than declared becomes the fault that the broker makes
-	// of it.
+	// reading it gave. Each declared read must be there; one longer than declared becomes the fault that the broker
+	// makes of it.
 	Reads map[int]any
 	// Memory is what Request.Read and ReadString find, by the address where it begins; elsewhere they get EFAULT.
 	Memory map[uint64][]byte

@@ -48,8 +48,8 @@ func acted(_ any, err error) error {
 	return err
 }
 
-// TestActsAreConfirmed has every method that acts capture what it needs, ask whether the thread still waits, and do nothing
-// where it does not.
+// TestActsAreConfirmed has every method that acts capture what it needs, ask whether the thread still waits, and do
+// nothing where it does not.
 func TestActsAreConfirmed(t *testing.T) {
 	_, _, parked := park(t)
 	for name, act := range acts {

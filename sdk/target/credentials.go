@@ -6,8 +6,8 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// Credentials are the thread's (proc_pid_status(5)). Ids are those of the broker's user namespace, or this process's where
-// this process captured them.
+// Credentials are the thread's (proc_pid_status(5)). Ids are those of the broker's user namespace, or this process's
+// where this process captured them.
 type Credentials struct {
 	TGID   int
 	UIDs   IDs

@@ -41,8 +41,8 @@ func (t *Target) Do(lent Capabilities, fn func() error) error {
 	return place.do(t.own, lent, fn)
 }
 
-// Place is where a target stands: its mount namespace, root, working directory and ids. It serves when the thread is gone
-// too, until the Target is closed.
+// Place is where a target stands: its mount namespace, root, working directory and ids. It serves when the thread is
+// gone too, until the Target is closed.
 type Place struct {
 	credentials      *Credentials
 	mount, root, cwd int

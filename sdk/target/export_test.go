@@ -35,7 +35,8 @@ func (t *Target) TranslateTID(tid int) (int, error) {
 	return thread.TID(), nil
 }
 
-// Raise has what is forked from now on taken for one of a process whose priority is raised, until the function is called.
+// Raise has what is forked from now on taken for one of a process whose priority is raised, until the function is
+// called.
 func Raise() (undo func()) {
 	before := raised
 	raised = true

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadMemory copies len(buf) bytes, at most 1 MiB, at address of the thread's memory into buf (process_vm_readv(2)). The
-// error wraps unix.EFAULT if any byte cannot be read. The thread's process can change its memory at any time: read
-// once, and decide on the copy.
+// ReadMemory copies len(buf) bytes, at most 1 MiB, at address of the thread's memory into buf (process_vm_readv(2)).
+// The error wraps unix.EFAULT if any byte cannot be read. The thread's process can change its memory at any time:
+// read once, and decide on the copy.
 func (t *Target) ReadMemory(address uint64, buf []byte) error {
 	data, err := t.readMemory(&wire.ReadMemory{Address: address, Length: uint32(len(buf))})
 	copy(buf, data)

@@ -32,8 +32,9 @@ type Process struct {
 
 // Start runs a program as if the target had started it: in all its namespaces, its cgroups of both versions, its root
 // and working directory, with its umask, ids and groups, its limits if they are lower than this process's, and of
-// capabilities those that it has effective, with its label of a security module. It has no_new_privs, none of this process's descriptors but the output, an
-// input at its end, and the seccomp filters of this process instead of the target's, which cannot be copied.
+// capabilities those that it has effective, with its label of a security module. It has no_new_privs, none of this
+// process's descriptors but the output, an input at its end, and the seccomp filters of this process instead of the
+// target's, which cannot be copied.
 //
 // The error wraps unix.ENOENT in a *StepError named StepExecute if the program is not there; os.ErrProcessDone if the
 // target is gone; ctx's if that ends first. This process needs what Do and JoinCgroups need.
@@ -138,8 +139,8 @@ func (t *Target) killOrder(s *Steps) error {
 	return nil
 }
 
-// label has the program get the target's label of a security module. Where that is refused, the program does not start: it
-// would be confined less than the target.
+// label has the program get the target's label of a security module. Where that is refused, the program does not
+// start: it would be confined less than the target.
 func (t *Target) label(s *Steps) error {
 	label, err := t.text(wire.Part_PART_EXEC_LABEL)
 	if err != nil || label == "" {

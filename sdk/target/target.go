@@ -54,8 +54,8 @@ func Open(tid int) (*Target, error) {
 	return New(tid, capture.Held(thread)), nil
 }
 
-// Waiting is the thread tid, which waits in a system call, for agents of their own: waits returns an error if it does not,
-// or not any more. What is captured, by this process's own power, counts if it still waits afterwards.
+// Waiting is the thread tid, which waits in a system call, for agents of their own: waits returns an error if it does
+// not, or not any more. What is captured, by this process's own power, counts if it still waits afterwards.
 func Waiting(tid int, waits func() error) *Target { return New(tid, capture.Waiting(tid, waits)) }
 
 // New is for package sdk: the thread tid, whose parts the source captures.
@@ -187,9 +187,9 @@ func (t *Target) TID() int { return t.tid }
 // Alive returns an error wrapping os.ErrProcessDone if the thread is gone, or does not wait in its call any more.
 func (t *Target) Alive() error { return t.source.Alive() }
 
-// Thread is the thread that the target names tid: sched_setattr(2) and its like take ids of the caller's pid namespace.
-// The error wraps os.ErrProcessDone if the target sees no such thread. Nothing is captured of it later but what is said here:
-// its user namespace, and whether it lives. It is to be closed.
+// Thread is the thread that the target names tid: sched_setattr(2) and its like take ids of the caller's pid
+// namespace. The error wraps os.ErrProcessDone if the target sees no such thread. Nothing is captured of it later but
+// what is said here: its user namespace, and whether it lives. It is to be closed.
 func (t *Target) Thread(tid int) (*Target, error) {
 	wants := []*wire.Want{{Part: wire.Part_PART_PIDFD}, {Part: wire.Part_PART_USER_NAMESPACE}}
 	captured, fds, err := t.source.Capture(wants, tid)
@@ -215,8 +215,8 @@ func (t *Target) Thread(tid int) (*Target, error) {
 // the broker's time namespace. The error wraps unix.ENOENT if the kernel has no time namespaces.
 func (t *Target) TimeOffsets() (string, error) { return t.text(wire.Part_PART_TIME_OFFSETS) }
 
-// OpenMountinfo opens the thread's mountinfo (proc_pid_mountinfo(5)): the mounts of its mount namespace, below its root. It
-// shows them as they are when they are read. The caller closes the descriptor.
+// OpenMountinfo opens the thread's mountinfo (proc_pid_mountinfo(5)): the mounts of its mount namespace, below its
+// root. It shows them as they are when they are read. The caller closes the descriptor.
 func (t *Target) OpenMountinfo() (int, error) {
 	h, err := t.take(wire.Part_PART_MOUNTINFO, 0)
 	return h.fd, err
@@ -229,18 +229,19 @@ func (t *Target) OpenHostMountinfo() (int, error) {
 	return h.fd, err
 }
 
-// NewNodeTmpfs has the broker make an empty tmpfs of the host's, with room for one device node: a detached mount, which ends
-// with its descriptor, nosuid and noexec. Everybody may write in its root, whose group is the given one, with S_ISGID. The
-// caller closes the descriptor. A node on it can be opened, as one on a filesystem of a container cannot.
+// NewNodeTmpfs has the broker make an empty tmpfs of the host's, with room for one device node: a detached mount,
+// which ends with its descriptor, nosuid and noexec. Everybody may write in its root, whose group is the given one,
+// with S_ISGID. The caller closes the descriptor. A node on it can be opened, as one on a filesystem of a container
+// cannot.
 func (t *Target) NewNodeTmpfs(group uint32) (int, error) {
 	h, err := t.take(wire.Part_PART_NODE_TMPFS, int32(group))
 	return h.fd, err
 }
 
-// Duplicate duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. It must be of a
-// socket, a pipe or an anonymous inode: of other files the error wraps unix.EOPNOTSUPP, since closing the duplicate
-// could wait for a filesystem that the target serves (FUSE), for ever; see OpenDescriptor for them. The error wraps
-// unix.EBADF if the thread has none such, unix.ESTALE if its process exchanged it meanwhile.
+// Duplicate duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. It must be
+// of a socket, a pipe or an anonymous inode: of other files the error wraps unix.EOPNOTSUPP, since closing the
+// duplicate could wait for a filesystem that the target serves (FUSE), for ever; see OpenDescriptor for them. The
+// error wraps unix.EBADF if the thread has none such, unix.ESTALE if its process exchanged it meanwhile.
 //
 // The duplicate shares its open file description with the target. It is not for os.NewFile: the Go runtime polls a
 // description that has O_NONBLOCK.

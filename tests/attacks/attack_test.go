@@ -12,8 +12,8 @@ import (
 	"github.com/intercede/intercede/internal/require"
 )
 
-// pending are the attacks that succeed, with the reason: they do not fail the suite. The list is to become empty. An attack that
-// is listed and does not succeed any more is reported at the end.
+// pending are the attacks that succeed, with the reason: they do not fail the suite. The list is to become empty. An
+// attack that is listed and does not succeed any more is reported at the end.
 var pending = map[string]string{}
 
 // attack is one test: what was gained and who was harmed decide it when it is over.

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// bystander is a container that makes mknod(2) and sysinfo(2) all the while, and that nobody may harm: testdata/bystander.c.
+// bystander is a container that makes mknod(2) and sysinfo(2) all the while, and that nobody may harm:
+// testdata/bystander.c.
 type bystander struct {
 	process *process
 	before  report

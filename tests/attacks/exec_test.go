@@ -46,7 +46,8 @@ func raceWords(call string, delay, hold time.Duration) []string {
 	return []string{call, "24", strconv.Itoa(attempts), seconds(raceTime()), strconv.Itoa(int(delay)), strconv.Itoa(int(hold))}
 }
 
-// TestExecRaceStoppedPlugin is the same, with a plugin that is stopped at any moment for longer than it takes to execute a program.
+// TestExecRaceStoppedPlugin is the same, with a plugin that is stopped at any moment for longer than it takes to
+// execute a program.
 func TestExecRaceStoppedPlugin(t *testing.T) {
 	a := newAttack(t)
 	d := a.serve(setup{config: everything})

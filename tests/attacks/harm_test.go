@@ -35,8 +35,8 @@ func (a *attack) harm(d *daemon, happen func()) {
 	d.checkDescriptors(before)
 }
 
-// cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there. It is removed with
-// the test.
+// cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there.
+// It is removed with the test.
 func (a *attack) cgroup(hierarchy string) string {
 	a.Helper()
 	parent := "/sys/fs/cgroup/" + hierarchy
@@ -81,8 +81,8 @@ func TestHarmLoads(t *testing.T) {
 // nodes has the plugins alone whose containers start quickly.
 const nodes = "[plugins.mknod]\n[plugins.sysinfo]\n"
 
-// TestHarmStuck has calls of containers wait for filesystems that they serve themselves, and that never answer: in the broker, which reads
-// a path there, and in the plugin, which walks one.
+// TestHarmStuck has calls of containers wait for filesystems that they serve themselves, and that never answer: in
+// the broker, which reads a path there, and in the plugin, which walks one.
 func TestHarmStuck(t *testing.T) {
 	for _, test := range []struct {
 		what                string

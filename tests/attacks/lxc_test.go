@@ -16,7 +16,8 @@ import (
 // lxcID is the host's ID of root of LXC's containers.
 const lxcID = 100000
 
-// lxc is the command line that runs an attacker's program as an unprivileged container of LXC's, which ends with the program.
+// lxc is the command line that runs an attacker's program as an unprivileged container of LXC's, which ends with the
+// program.
 func (d *daemon) lxc(program string, args ...string) *exec.Cmd {
 	a := d.attack
 	a.Helper()

@@ -13,14 +13,15 @@ import (
 	"github.com/intercede/intercede/internal/require"
 )
 
-// runtimes are the commands of OCI runtimes. crun refuses hybrid cgroups that have a controller in the unified tree, so it gets to see
-// none.
+// runtimes are the commands of OCI runtimes. crun refuses hybrid cgroups that have a controller in the unified tree,
+// so it gets to see none.
 var runtimes = map[string][]string{
 	"runc": {"runc"},
 	"crun": {"unshare", "-m", "--propagation", "private", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; exec crun \"$@\"", "sh"},
 }
 
-// oci is the command line that runs an attacker's program as a container of an OCI runtime, which ends with the program.
+// oci is the command line that runs an attacker's program as a container of an OCI runtime, which ends with the
+// program.
 func (d *daemon) oci(runtime, program string, args ...string) *exec.Cmd {
 	a := d.attack
 	a.Helper()

@@ -74,8 +74,8 @@ func TestHarmSocket(t *testing.T) {
 	d.checkPlugins()
 }
 
-// TestHarmDescriptors has more containers than the daemon has descriptors for: those that are there keep what they have, and none gets a
-// listener that nobody reads.
+// TestHarmDescriptors has more containers than the daemon has descriptors for: those that are there keep what they
+// have, and none gets a listener that nobody reads.
 func TestHarmDescriptors(t *testing.T) {
 	a := newAttack(t)
 	d := a.serve(setup{config: nodes, wrapper: []string{"sh", "-c", `ulimit -n 256; exec "$@"`, "sh"}})

@@ -110,7 +110,8 @@ func TestExchangedCgroups(t *testing.T) {
 	}
 }
 
-// TestExchangedLinks has a path lead through links of procfs, of the container and of the host, to where the container may not.
+// TestExchangedLinks has a path lead through links of procfs, of the container and of the host, to where the
+// container may not.
 func TestExchangedLinks(t *testing.T) {
 	both(t, "tricks", func(a *attack, program string) {
 		d := a.serve(setup{config: everything})

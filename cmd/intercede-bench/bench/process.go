@@ -14,8 +14,8 @@ import (
 const (
 	// idleTime is how long nothing happens while wake-ups are counted.
 	idleTime = 3 * time.Second
-	// settleTime without a wake-up comes before it, or at most maxSettle: the Go runtime collects for a while what was in
-	// use.
+	// settleTime without a wake-up comes before it, or at most maxSettle: the Go runtime collects for a while what
+	// was in use.
 	settleTime = time.Second
 	maxSettle  = 10 * time.Second
 )

@@ -43,9 +43,10 @@ func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, err
 }
 
 // Serve accepts connections until ctx is done, and calls handle with every one, each from a goroutine of its own. The
-// connection is closed when handle returns. So many are served at once, each by a thread of its own; further ones wait
-// in the socket's backlog, and their containers' calls with them; so do those for which there is no room. When ctx is done no further notification is received,
-// while those that are being handled may be answered, which Close waits for.
+// connection is closed when handle returns. So many are served at once, each by a thread of its own; further ones
+// wait in the socket's backlog, and their containers' calls with them; so do those for which there is no room. When
+// ctx is done no further notification is received, while those that are being handled may be answered, which Close
+// waits for.
 func (s *Server) Serve(ctx context.Context, maxConnections int, room socket.Room, handle func(*Connection)) error {
 	defer s.stopAll()
 	return s.socket.Serve(ctx, socket.Service{

@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send delivers a listener to the broker at path, as an OCI runtime does, and returns when all is written: the protocol
-// has no acknowledgement. state.Fds is replaced by the one name that fits. The caller keeps its own descriptor and should
-// close it: while any is open, the death of the broker leaves notified calls parked instead of failing with ENOSYS.
+// Send delivers a listener to the broker at path, as an OCI runtime does, and returns when all is written: the
+// protocol has no acknowledgement. state.Fds is replaced by the one name that fits. The caller keeps its own
+// descriptor and should close it: while any is open, the death of the broker leaves notified calls parked instead of
+// failing with ENOSYS.
 //
-// Returns an error wrapping [ErrMessage] for a state that the broker would refuse, [ErrDescriptors] for a file that is no
-// seccomp listener, the cause of ctx when that is done, and otherwise the failing system call's error.
+// Returns an error wrapping [ErrMessage] for a state that the broker would refuse, [ErrDescriptors] for a file that
+// is no seccomp listener, the cause of ctx when that is done, and otherwise the failing system call's error.
 func Send(ctx context.Context, path string, state specs.ContainerProcessState, listener *os.File) error {
 	message, err := encodeState(state)
 	if err != nil {

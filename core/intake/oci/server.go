@@ -24,14 +24,15 @@ import (
 
 // limits are how long a server waits for its peers, and for how many of them at once.
 type limits struct {
-	// silence bounds the wait for the first byte of root's connections. crun connects before it runs the container's hooks
-	// and, with noNewPrivileges, sends only at `crun start`, so a silent connection is an ordinary one.
+	// silence bounds the wait for the first byte of root's connections. crun connects before it runs the container's
+	// hooks and, with noNewPrivileges, sends only at `crun start`, so a silent connection is an ordinary one.
 	silence time.Duration
 	// userSilence is the same for other users, who share what connections there are.
 	userSilence time.Duration
 	// message bounds the time from a message's first byte to its last.
 	message time.Duration
-	// connections are served at once, the handling of their arrivals included. Further ones wait in the socket's backlog.
+	// connections are served at once, the handling of their arrivals included. Further ones wait in the socket's
+	// backlog.
 	connections int
 }
 

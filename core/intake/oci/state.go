@@ -28,8 +28,8 @@ var ErrMessage = errors.New("not an acceptable OCI container process state")
 // readState reads one state from r, which it never reads beyond the object's last brace except for what the same Read
 // returned; that is rest.
 //
-// The JSON is read leniently, as encoding/json does: unknown keys are skipped, the last of several equal keys counts, and
-// invalid UTF-8 becomes U+FFFD. The contents must pass [checkState].
+// The JSON is read leniently, as encoding/json does: unknown keys are skipped, the last of several equal keys counts,
+// and invalid UTF-8 becomes U+FFFD. The contents must pass [checkState].
 //
 // Returns io.EOF if r ends before the object begins, io.ErrUnexpectedEOF if it ends within it, any other error of r as
 // it is, and otherwise an error wrapping [ErrMessage].
@@ -66,8 +66,8 @@ func fieldName(mistyped *json.UnmarshalTypeError) string {
 	return quoted(mistyped.Field)
 }
 
-// checkState requires what the broker relies on. runc 1.1.5 writes ociVersion "1.0.2-dev" and crun 1.8.1 "0.2.0", neither
-// of which says anything about the message, so the versions are not looked at.
+// checkState requires what the broker relies on. runc 1.1.5 writes ociVersion "1.0.2-dev" and crun 1.8.1 "0.2.0",
+// neither of which says anything about the message, so the versions are not looked at.
 func checkState(state specs.ContainerProcessState) error {
 	if err := checkID(state.State.ID); err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HangingFile is a file of one page of zeroes, in a filesystem that does not answer who reads it, before Answer. Whoever
-// reads hangs in the kernel.
+// HangingFile is a file of one page of zeroes, in a filesystem that does not answer who reads it, before Answer.
+// Whoever reads hangs in the kernel.
 type HangingFile struct {
 	File  *os.File
 	Asked chan struct{} // gets one for each read that the filesystem is asked for
@@ -40,8 +40,8 @@ const (
 	fuseAttr      = 88
 )
 
-// NewHangingFile makes the filesystem, which no mount namespace has. It ends with the test, and then fails who waits for
-// it.
+// NewHangingFile makes the filesystem, which no mount namespace has. It ends with the test, and then fails who waits
+// for it.
 func NewHangingFile(t testing.TB) *HangingFile {
 	t.Helper()
 	sdktest.RequireRoot(t)

@@ -20,8 +20,8 @@ const leafName = "intercede-broker"
 // ErrNotDelegated means that this process may not give cgroups of version 2 controllers where it is.
 var ErrNotDelegated = errors.New("its cgroup is not delegated")
 
-// DelegatedParent returns the cgroup of version 2 below which this process, whose own cgroup it is, may make cgroups with
-// these controllers. The error wraps ErrNotDelegated if there is none.
+// DelegatedParent returns the cgroup of version 2 below which this process, whose own cgroup it is, may make cgroups
+// with these controllers. The error wraps ErrNotDelegated if there is none.
 //
 // A cgroup with processes in it, other than the root, cannot give its children controllers (cgroups(7), "no internal
 // processes"). So this process moves to a child of its own cgroup if that is its to manage: delegated by systemd

@@ -12,8 +12,8 @@ import (
 )
 
 // MakeLocked makes a cgroup whose name begins with the prefix. Until Close, or the end of this process, RemoveStale
-// leaves it alone. The error wraps unix.EOPNOTSUPP where no process could be in it: below a cgroup of version 2 that has
-// given its children controllers although it has processes.
+// leaves it alone. The error wraps unix.EOPNOTSUPP where no process could be in it: below a cgroup of version 2 that
+// has given its children controllers although it has processes.
 func MakeLocked(parent, prefix string) (*Group, error) {
 	for {
 		dir, err := os.MkdirTemp(parent, prefix)
@@ -55,8 +55,8 @@ func RemoveStale(parent, prefix string) {
 	}
 }
 
-// lockFolder opens and locks the folder. The lock ends with the descriptor. The error wraps fs.ErrNotExist if the folder
-// was removed.
+// lockFolder opens and locks the folder. The lock ends with the descriptor. The error wraps fs.ErrNotExist if the
+// folder was removed.
 func lockFolder(dir string, flags int) (*os.File, error) {
 	folder, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	if err != nil {

@@ -240,7 +240,8 @@ func exchange(name string) error {
 	if err != nil {
 		return err
 	}
-	// target_fd, attach_bpf_fd, attach_type, attach_flags of BPF_PROG_ATTACH; BPF_LINK_CREATE has the first two exchanged.
+	// target_fd, attach_bpf_fd, attach_type, attach_flags of BPF_PROG_ATTACH; BPF_LINK_CREATE has the first two
+	// exchanged.
 	attr := [4]uint32{uint32(outside.Fd()), uint32(program.FD()), 0, unix.BPF_F_ALLOW_MULTI}
 	var stop atomic.Bool
 	go func() {
