@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/intercede/intercede/internal/capture"
@@ -53,7 +54,7 @@ func (a laneAsker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int
 	if err != nil {
 		return nil, nil, fmt.Errorf("the broker's answer: %w", err)
 	}
-	return reply, fds, nil
+	return reply, slices.Clone(fds), nil // the lane uses the slice again for the next answer
 }
 
 // source asks the broker for what a Request and its Target lack, one question at a time.

@@ -30,6 +30,7 @@ type attachment struct {
 	failures   atomic.Uint64
 	doubted    atomic.Bool  // a listener came from a peer that is not trusted: see call.locate
 	hangs      atomic.Int32 // threads of the broker that it holds up
+	exchanged  atomic.Bool  // see capture.Set
 
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc

@@ -222,6 +222,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
 	set := &c.desk.dialogue.Captured
 	set.Close() // of a call that ended in a panic
+	set.Exchanged = &c.attachment.exchanged
 	set.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
 	pause.At(pause.Captured)
 	// The thread's id may have been another thread's by then: not if the caller still waits.
@@ -277,7 +278,7 @@ func (c *call) Valid() bool { return c.answers.Valid(c.notification.ID) }
 
 // Capture implements lane.Caller. If the caller is gone, the errno is ESRCH.
 func (c *call) Capture(question *wire.Capture) *capture.Set {
-	set, tid := &capture.Set{}, int(c.notification.TID)
+	set, tid := &capture.Set{Exchanged: &c.attachment.exchanged}, int(c.notification.TID)
 	if named := int(question.GetThread()); named == 0 {
 		set.Asked(tid, question.GetWants())
 	} else {

@@ -11,6 +11,7 @@ package capture
 import (
 	"errors"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
@@ -23,10 +24,13 @@ import (
 type Set struct {
 	wire.Captured
 	Descriptors []int // of the handles that have one, in their order
+	// Exchanged is set when a container exchanges a descriptor while it is duplicated. No more are then, since each such
+	// time may cost a thread; nil: there is no container to remember that of.
+	Exchanged *atomic.Bool
 
 	credentials wire.Credentials
 	space       []*wire.Handle
-	path        []byte
+	status      []byte
 }
 
 // maxHandles bounds the parts of one capture: SCM_RIGHTS takes 253 descriptors (SCM_MAX_FD, include/net/scm.h).

@@ -42,10 +42,10 @@ func (s *Set) readStatus(tid int) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	if s.path == nil {
-		s.path = make([]byte, 0, statusSize)
+	if s.status == nil {
+		s.status = make([]byte, 0, statusSize)
 	}
-	for text := s.path[:0]; ; {
+	for text := s.status[:0]; ; {
 		n, err := unix.Read(fd, text[len(text):cap(text)])
 		if err != nil {
 			return nil, err

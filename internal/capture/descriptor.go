@@ -60,6 +60,9 @@ func descriptorFlags(info []byte) (uint32, error) {
 // process may exchange it between the look and the copy; what is copied then is closed by a goroutine that may hang
 // for as long as that filesystem lives.
 func (s *Set) openFile(tid int, h *wire.Handle) (int, unix.Errno) {
+	if s.Exchanged != nil && s.Exchanged.Load() {
+		return -1, unix.ESTALE
+	}
 	var link [64]byte
 	n, err := unix.Readlink(procPath(tid, "fd/"+strconv.Itoa(int(h.Number))), link[:])
 	if err != nil {
@@ -78,15 +81,19 @@ func (s *Set) openFile(tid int, h *wire.Handle) (int, unix.Errno) {
 		return -1, toErrno(err)
 	}
 	if n, err = unix.Readlink("/proc/thread-self/fd/"+strconv.Itoa(fd), link[:]); err != nil || !asksNobody(link[:n]) {
+		if s.Exchanged != nil {
+			s.Exchanged.Store(true)
+		}
 		go unix.Close(fd)
 		return -1, unix.ESTALE
 	}
 	return fd, 0
 }
 
-// asksNobody reports whether a descriptor's link in /proc is of a file without a filesystem that anybody serves.
+// asksNobody reports whether a descriptor's link in /proc is of a file whose close waits for nobody: not for a filesystem
+// that a container serves, nor for the peer of a socket (SO_LINGER, socket(7)).
 func asksNobody(link []byte) bool {
-	for _, kind := range [...]string{"anon_inode:", "socket:[", "pipe:["} {
+	for _, kind := range [...]string{"anon_inode:", "pipe:["} {
 		if bytes.HasPrefix(link, []byte(kind)) {
 			return true
 		}

@@ -34,8 +34,10 @@ func OpenMemory(tid int) (Memory, unix.Errno) {
 	return Memory{tid, mem, maps}, 0
 }
 
-// WriteBack writes to the memory of the thread tid, if that is still valid, which the caller says, once its memory is
-// open. The errno is 0, EFAULT, or ESRCH if it is not.
+// WriteBack writes to the memory that the thread tid had when it was opened, if the caller is valid then. All of it is
+// looked at first: nothing is written if a part of it cannot be. What may hang in the kernel comes before the question
+// whether the caller is valid, so that nothing is written late for a call that somebody else has answered. The errno is
+// 0, EFAULT, or ESRCH if the caller is gone.
 func WriteBack(tid int, writes []*wire.Write, caller interface{ Valid() bool }) unix.Errno {
 	if len(writes) == 0 {
 		return 0
@@ -45,13 +47,18 @@ func WriteBack(tid int, writes []*wire.Write, caller interface{ Valid() bool }) 
 		return errno
 	}
 	defer memory.Close()
+	for _, w := range writes {
+		if errno := memory.prepare(w.GetAddress(), uint64(len(w.GetData()))); errno != 0 {
+			return errno
+		}
+	}
 	pause.At(pause.Captured)
 	if !caller.Valid() {
 		return unix.ESRCH
 	}
 	pause.At(pause.Write)
 	for _, w := range writes {
-		if errno := memory.Write(w.GetAddress(), w.GetData()); errno != 0 {
+		if errno := memory.write(w.GetAddress(), w.GetData()); errno != 0 {
 			return errno
 		}
 	}
@@ -68,15 +75,12 @@ func gone(errno unix.Errno) unix.Errno {
 // Close closes the handle.
 func (m Memory) Close() { linux.CloseAll(m.mem, m.maps) }
 
-// Write copies data to address, where the memory lets its owner write: the file itself ignores page protection
-// (FOLL_FORCE, mem_rw, fs/proc/base.c). The errno is 0 or EFAULT. The owner may change the protection meanwhile: what
-// is then written in spite of it is a private page of its own, as a shared one cannot be forced (check_vma_flags,
+// prepare looks whether the memory lets its owner write so many bytes at the address: the file itself ignores page
+// protection (FOLL_FORCE, mem_rw, fs/proc/base.c). The errno is 0 or EFAULT. The owner may change the protection later:
+// what is then written in spite of it is a private page of its own, as a shared one cannot be forced (check_vma_flags,
 // mm/gup.c).
-func (m Memory) Write(address uint64, data []byte) unix.Errno {
-	if len(data) == 0 {
-		return 0
-	}
-	end := address + uint64(len(data))
+func (m Memory) prepare(address, length uint64) unix.Errno {
+	end := address + length
 	if end < address || address > 1<<63-1 {
 		return unix.EFAULT
 	}
@@ -87,9 +91,15 @@ func (m Memory) Write(address uint64, data []byte) unix.Errno {
 	if ofFile {
 		m.touch(address, end)
 	}
-	pause.At(pause.Write)
-	n, err := unix.Pwrite(m.mem, data, int64(address))
-	if err != nil || n < len(data) {
+	return 0
+}
+
+// write copies data to an address that was prepared. The errno is 0 or EFAULT.
+func (m Memory) write(address uint64, data []byte) unix.Errno {
+	if len(data) == 0 {
+		return 0
+	}
+	if n, err := unix.Pwrite(m.mem, data, int64(address)); err != nil || n < len(data) {
 		return unix.EFAULT
 	}
 	return 0

@@ -51,8 +51,9 @@ const (
 	// One of the thread's descriptors: the file that it is open on (O_PATH), flags and the start of its fdinfo.
 	Part_PART_DESCRIPTOR Part = 13
 	// A duplicate of one of the thread's descriptors, which shares its open file description (pidfd_getfd(2)). It is to be
-	// a socket, a pipe or an anonymous inode; of other files the errno is EOPNOTSUPP, since closing the duplicate could wait
-	// for a filesystem of the container, for ever.
+	// a pipe or an anonymous inode; of others the errno is EOPNOTSUPP, since closing the duplicate could wait for a filesystem
+	// of the container, or for the peer of a socket. ESTALE: the thread's process exchanged it meanwhile, and none of the
+	// container's is duplicated any more.
 	Part_PART_FILE Part = 14
 	// A file for each of the thread's cgroups, open for writing: who writes "0" joins. text is the cgroup's folder, as the
 	// broker sees it. Those of version 1 that have none of the controllers are left out, unless none is named.

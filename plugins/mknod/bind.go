@@ -65,11 +65,20 @@ func (j job) finish(s spot, need covering) (unix.Errno, error) {
 	if errno == 0 && err == nil {
 		return 0, nil
 	}
-	removeErr := j.caller.Do(s.lent, func() error { return unix.Unlinkat(s.dir, s.name, 0) })
+	removeErr := j.remove(s)
 	if err != nil {
 		return 0, errors.Join(err, removeErr)
 	}
 	return errno, nil
+}
+
+// remove takes away what was made at the spot, also after the call's deadline.
+func (j job) remove(s spot) error {
+	place, err := j.caller.Place()
+	if err != nil {
+		return err
+	}
+	return place.Do(s.lent, func() error { return unix.Unlinkat(s.dir, s.name, 0) })
 }
 
 // openable reports whether the node that was made could be opened here.
