@@ -10,15 +10,14 @@ const sharedPart = 8
 
 // crew counts the workers, because a Go program ends if the kernel refuses it a thread, and shares them out.
 //
-// A worker is kept for each container; those that are left are for calls beyond a container's first, the extra ones. So
-// extra calls and containers together are no more than workers. The calls in flight are the extra ones and at most one
-// more of each container that has any: less than the workers by the number of containers without a call. So the first
-// call of a container finds a worker that no call has; only that of a container that comes while all workers are taken
-// waits for the next extra call to end.
+// A worker is kept for each container. Those that are left are for calls beyond a container's first, which are called
+// extra. Let W be the workers, N the containers, E the extra calls: take keeps E at W-N or below. Of the N containers
+// let I have no call in flight. Then E + (N-I) calls are in flight, which is W-I at most. So each of the I containers
+// finds a worker for its first call. Only a container that is attached while all workers are taken waits, for the end of
+// one extra call.
 //
-// Where there are nearly as many containers as workers, or more, the extra calls have a part of the workers all the
-// same. The other workers are for first calls: containers wait, in the order in which they called, if more of them
-// call at once.
+// Where N comes near W or exceeds it, an eighth of the workers is for extra calls all the same. The proof then does not
+// hold: first calls may wait, and have their turns in the order in which they came.
 type crew struct {
 	mu      sync.Mutex
 	max     int

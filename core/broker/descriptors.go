@@ -153,7 +153,7 @@ func (b *Broker) RelayRoom() *Room {
 	return &Room{b.descriptors, descriptorsPerRelay, "of LXC"}
 }
 
-// CheckRoom returns ErrFull if there is no room for another container.
+// CheckRoom returns ErrFull if the descriptors do not suffice for another container.
 func (b *Broker) CheckRoom() error {
 	d := b.descriptors
 	d.mu.Lock()

@@ -61,7 +61,7 @@ func TestRoom(t *testing.T) {
 	}
 	room.Give()
 	if !room.TryTake() {
-		t.Error("there is no room for the next")
+		t.Error("the next one does not fit")
 	}
 	waiting, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()

@@ -122,7 +122,7 @@ func TestThreadAvoidsProcessor(t *testing.T) {
 			th.end()
 			again = th.begin()
 		}
-		p.checkKept(t, again) // all are to be avoided: any will do
+		p.checkKept(t, again) // all are avoided, so any of them will do
 	})
 }
 

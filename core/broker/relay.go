@@ -8,6 +8,7 @@ import (
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/rs/zerolog"
 )
 
 // Relay is a connection over which another program hands on the notifications of one container, one at a time: LXC's
@@ -35,12 +36,18 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 	if err != nil {
 		return nil, fmt.Errorf("attach a connection: %w", err)
 	}
-	if err := b.watch(a); err != nil {
+	first, err := b.watch(a)
+	if err != nil {
 		b.leave(a)
 		return nil, fmt.Errorf("attach a connection: %w", err)
 	}
 	a.prepare(ctx)
-	b.log.Info().Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
+	// A container makes its monitor connect again by the calls that it kills.
+	level := zerolog.DebugLevel
+	if first {
+		level = zerolog.InfoLevel
+	}
+	b.log.WithLevel(level).Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
 	r := &Relay{attachment: a, desk: &desk{thread: b.processors.join()}, armed: make(chan struct{}, 1)}
 	b.watchdog.add(&r.desk.post)
 	r.close = sync.OnceFunc(func() {
@@ -51,16 +58,16 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 	return r, nil
 }
 
-// watch keeps the attachment until the container's first process ends.
-func (b *Broker) watch(a *attachment) error {
+// watch keeps the attachment until the container's first process ends. It reports whether nothing has kept it before.
+func (b *Broker) watch(a *attachment) (first bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if a.watched {
-		return nil
+		return false, nil
 	}
 	end, err := a.container.WatchEnd()
 	if err != nil {
-		return err
+		return false, err
 	}
 	a.watched = true
 	go func() {
@@ -71,7 +78,7 @@ func (b *Broker) watch(a *attachment) error {
 		a.watched = false
 		b.endUnused(a)
 	}()
-	return nil
+	return true, nil
 }
 
 // Context ends with the container, or the broker. The connection must then be closed.

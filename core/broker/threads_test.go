@@ -210,7 +210,7 @@ func TestWorkersUnderStorm(t *testing.T) {
 	b.checkCrew(t, 1)
 }
 
-// checkCrew waits until there is no extra call, while a worker is kept for each of so many containers.
+// checkCrew waits until all extra calls have ended, while a worker is kept for each of so many containers.
 func (b *bench) checkCrew(t *testing.T, containers int) {
 	t.Helper()
 	eventually(t, "no worker is taken but those that are kept", func() bool {

@@ -128,7 +128,7 @@ func (w *watchdog) begin() {
 	}
 }
 
-// run watches until close. While there is no call it sleeps.
+// run watches until close. It sleeps while nothing is in flight.
 func (w *watchdog) run() {
 	defer close(w.over)
 	for {

@@ -14,7 +14,7 @@ import (
 // after a quiet time.
 //
 // So a container ends a process that it shares with others once before it is isolated, with two exceptions: a process
-// may die after the call that is the cause, and there may be no room for one more process (see Rooms).
+// may die after the call that is the cause, and another process may not fit (see Rooms).
 
 const (
 	// maxDeaths is how many processes of its own a container ends before it is quarantined.
@@ -31,7 +31,7 @@ type isolation struct {
 	lastRun    *process      // a shared one that died with calls of the container
 	suspected  int           // how many of them did
 	isolated   bool          // the container is to have a process of its own
-	private    *Plugin       // which keeps that running; nil: not yet, or there is no room
+	private    *Plugin       // which keeps that running; nil: not yet, or it does not fit
 	ended      int           // processes of its own
 	length     time.Duration // of the last quarantine
 	quarantine *Quarantine   // under way

@@ -61,8 +61,8 @@ func (x *Exchange) close() {
 	unix.Close(int(x.listener))
 }
 
-// Valid says whether the caller still waits. Which thread that is is the monitor's word, so the thread must live too:
-// by its number another one may have been reached otherwise.
+// Valid reports whether the caller still waits. The monitor names the caller's thread, and may be wrong. So the thread
+// that was opened must live too: its number could otherwise be another thread's by now.
 func (x *Exchange) Valid(id uint64) bool {
 	return id == x.Notification.ID && x.listener.Valid(id) && x.caller.Alive() == nil
 }
