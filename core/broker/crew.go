@@ -13,8 +13,8 @@ const sharedPart = 8
 // A worker is kept for each container. Those that are left are for calls beyond a container's first, which are called
 // extra. Let W be the workers, N the containers, E the extra calls: take keeps E at W-N or below. Of the N containers
 // let I have no call in flight. Then E + (N-I) calls are in flight, which is W-I at most. So each of the I containers
-// finds a worker for its first call. Only a container that is attached while all workers are taken waits, for the end of
-// one extra call.
+// finds a worker for its first call. Only a container that is attached while all workers are taken waits, for the end
+// of one extra call.
 //
 // Where N comes near W or exceeds it, an eighth of the workers is for extra calls all the same. The proof then does not
 // hold: first calls may wait, and have their turns in the order in which they came.

@@ -188,8 +188,8 @@ func (s *Server) status() *control.Status {
 	}
 }
 
-// interception returns what a filter for the described container must intercept. The container does not exist yet. If the
-// daemon cannot take another one, the error keeps the runtime from creating it.
+// interception returns what a filter for the described container must intercept. The container does not exist yet. If
+// the daemon cannot take another one, the error keeps the runtime from creating it.
 func (s *Server) interception(d policy.Description) (*control.Interception, error) {
 	if err := s.engine.CheckRoom(); err != nil {
 		return nil, err

@@ -293,7 +293,7 @@ var flooding = sync.OnceValue(func() <-chan struct{} {
 	return done
 })
 
-// floodLog says whether all is written: it begins at the first call.
+// floodLog reports whether all is written: it begins at the first call.
 func floodLog([]string) error {
 	select {
 	case <-flooding():

@@ -113,7 +113,7 @@ func TestPending(t *testing.T) {
 	p.Close()
 	p.Release()
 	if p.Pending() {
-		t.Error("an event of a poller that is no more")
+		t.Error("an event of a poller that is closed")
 	}
 }
 

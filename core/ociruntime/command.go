@@ -32,7 +32,7 @@ var (
 
 // parse reads a command line as runc (urfave/cli, where -bundle is --bundle) and crun (argp, where -bDIR is -b DIR) do:
 // the first word that is neither an option nor the value of one is the command; the options of a command may stand
-// before and behind its operand; of options that are there twice the last counts.
+// before and after its operand; of options that are there twice the last counts.
 func parse(args []string) command {
 	var c command
 	for len(args) > 0 && c.name == "" {

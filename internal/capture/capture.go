@@ -24,8 +24,8 @@ import (
 type Set struct {
 	wire.Captured
 	Descriptors []int // of the handles that have one, in their order
-	// Exchanged is set when a container exchanges a descriptor while it is duplicated. No more are then, since each such
-	// time may cost a thread; nil: there is no container to remember that of.
+	// Exchanged is set when a container exchanges a descriptor while it is duplicated. No more are then, since each
+	// such time may cost a thread; nil: there is no container to remember that of.
 	Exchanged *atomic.Bool
 
 	credentials wire.Credentials

@@ -90,8 +90,8 @@ func (s *Set) openFile(tid int, h *wire.Handle) (int, unix.Errno) {
 	return fd, 0
 }
 
-// asksNobody reports whether a descriptor's link in /proc is of a file whose close waits for nobody: not for a filesystem
-// that a container serves, nor for the peer of a socket (SO_LINGER, socket(7)).
+// asksNobody reports whether a descriptor's link in /proc is of a file whose close waits for nobody: not for a
+// filesystem that a container serves, nor for the peer of a socket (SO_LINGER, socket(7)).
 func asksNobody(link []byte) bool {
 	for _, kind := range [...]string{"anon_inode:", "pipe:["} {
 		if bytes.HasPrefix(link, []byte(kind)) {

@@ -36,7 +36,7 @@ func Err(errno int32) error {
 type local struct {
 	tid   int
 	valid func() error
-	hold  *Thread // nil: valid says whether it is the thread
+	hold  *Thread // nil: valid reports whether it is the thread
 }
 
 // Waiting is a Source of the thread tid, which waits in a system call: valid returns an error if it does not, or not

@@ -15,7 +15,7 @@ const maxAttr = 4096
 // knownAttr is where the fields end that any command of a kernel up to 6.18 has, rounded up.
 const knownAttr = 192
 
-// attr is a copy of a caller's union bpf_attr (include/uapi/linux/bpf.h). Fields behind its end are zero, as for the
+// attr is a copy of a caller's union bpf_attr (include/uapi/linux/bpf.h). Fields after its end are zero, as for the
 // kernel.
 type attr struct {
 	data []byte // at least knownAttr bytes

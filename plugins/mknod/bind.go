@@ -85,7 +85,7 @@ func (j job) remove(s spot) error {
 //
 // It asks the kernel without opening the device: the kernel refuses device nodes of such a superblock (EACCES) before
 // it looks at O_NOATIME, which is for the owner (EPERM), and at that before it asks the driver (may_open, fs/namei.c).
-// This process is no node's owner, and has no CAP_FOWNER.
+// This process is not the owner of any node, and has no CAP_FOWNER.
 func (s spot) openable() bool {
 	fd, err := unix.Openat(s.dir, s.name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {

@@ -53,7 +53,7 @@ func decode(ctx context.Context, req *sdk.Request, flags msFlags) (c call, err e
 }
 
 // readData reads the last argument: a string, or a page without a NUL, of which the last byte does not count. What
-// cannot be read behind the first byte is zero.
+// cannot be read after the first byte is zero.
 func readData(ctx context.Context, req *sdk.Request) (string, error) {
 	address := req.Pointer(4)
 	if address == 0 {

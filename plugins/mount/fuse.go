@@ -44,7 +44,7 @@ var fuseFlags = []struct {
 	{unix.MS_NOATIME, "noatime"},
 }
 
-// fuseOptions are what the handler gets behind -o. What says where files of the host are, does not reach it: it runs
+// fuseOptions are what the handler gets after -o. What says where files of the host are, does not reach it: it runs
 // with the caller's own privileges, so that nothing has to be refused.
 func fuseOptions(flags msFlags, data string) string {
 	options := []option{{key: "nosuid"}, {key: "nodev"}}

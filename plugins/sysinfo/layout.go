@@ -54,7 +54,7 @@ func (s sysinfo) encode32(pageSize uint64) []byte {
 	return b[:size32]
 }
 
-// bufferram is how much memory the buffers of block devices have, which no cgroup counts. File cache is no part of it:
+// bufferram is how much memory the buffers of block devices have, which no cgroup counts. File cache is not part of it:
 // programs add that from the line Cached of /proc/meminfo (busybox free), where it would count twice.
 const bufferram = 0
 

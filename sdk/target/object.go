@@ -84,7 +84,7 @@ type Descriptor struct {
 
 // OpenDescriptor opens (O_PATH) the file that the thread's descriptor fd is open on, and says what the kernel says of
 // the descriptor. The target's process may replace the descriptor between the one and the other. The file is the
-// caller's to close. The error wraps unix.EBADF if the thread has none such.
+// caller's to close. The error wraps unix.EBADF if the thread has no such descriptor.
 //
 // Closing the file asks nobody, where closing a duplicate asks the filesystem (close(2), flush), and waits for a
 // filesystem that the target serves (FUSE), for ever if that wants it.

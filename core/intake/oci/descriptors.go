@@ -35,7 +35,7 @@ func (d *descriptors) add(arrived []int) error {
 
 // takeListener hands out the descriptor that names says is the listener; the caller owns it. names[i] names the i-th
 // descriptor. Returns an error wrapping [ErrDescriptors] if there are not as many descriptors as names or if that one
-// is no seccomp listener, [ErrMessage] if names does not say which it is.
+// is not a seccomp listener, [ErrMessage] if names does not say which it is.
 func (d *descriptors) takeListener(names []string) (*os.File, error) {
 	index, err := listenerIndex(names)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // failing with ENOSYS.
 //
 // Returns an error wrapping [ErrMessage] for a state that the broker would refuse, [ErrDescriptors] for a file that
-// is no seccomp listener, the cause of ctx when that is done, and otherwise the failing system call's error.
+// is not a seccomp listener, the cause of ctx when that is done, and otherwise the failing system call's error.
 func Send(ctx context.Context, path string, state specs.ContainerProcessState, listener *os.File) error {
 	message, err := encodeState(state)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 const maxGlob = 1024
 
 // glob is a pattern for a whole text: * stands for any characters, / included, ? for one, [a-z] for one of these,
-// [!a-z] for one of all others; \ takes the character behind it as it is. Matching takes linear time.
+// [!a-z] for one of all others; \ takes the character after it as it is. Matching takes linear time.
 type glob struct {
 	text    string
 	pattern *regexp.Regexp

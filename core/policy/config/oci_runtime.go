@@ -31,7 +31,7 @@ func readOCIRuntime(t *table) OCIRuntime {
 	return o
 }
 
-// CheckOCIRuntime accepts what [OCIRuntime.Runtime] may be. A path relative to the working directory is no such thing:
+// CheckOCIRuntime accepts what [OCIRuntime.Runtime] may be. A path relative to the working directory is not:
 // the engine decides which directory that is.
 func CheckOCIRuntime(runtime string) error {
 	if err := checkPath(runtime); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // literal is a TOML value as JSON. Floats and datetimes, which no key and no setting takes, are as in TOML, so that
-// they are no JSON value that anything takes either.
+// they are not a JSON value that anything takes either.
 func literal(value any) string {
 	switch v := value.(type) {
 	case string:

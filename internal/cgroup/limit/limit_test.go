@@ -184,7 +184,7 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// TestDelegatedParent has folders in the place of cgroups.
+// TestDelegatedParent has folders instead of cgroups.
 func TestDelegatedParent(t *testing.T) {
 	require.Root(t)
 	for name, test := range map[string]struct {
