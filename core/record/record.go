@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // version is of the files. Another version may add fields, which this one keeps; it raises the number when it changes
@@ -47,6 +48,14 @@ type Plugin struct {
 	Deadline  time.Duration     `json:"deadline_ns"`
 	OnFailure int32             `json:"on_failure"`     // a positive errno; 0: the call continues
 	Kept      map[string][]byte `json:"kept,omitempty"` // what the plugin has to remember
+}
+
+// Verdict is what the caller gets when the plugin fails.
+func (p *Plugin) Verdict() *wire.Verdict {
+	if p.OnFailure == 0 {
+		return &wire.Verdict{Kind: &wire.Verdict_Continue{Continue: true}}
+	}
+	return &wire.Verdict{Kind: &wire.Verdict_Errno{Errno: p.OnFailure}}
 }
 
 // Folder is where the records are.
@@ -97,6 +106,15 @@ func read(file string) (*Record, error) {
 
 func (f *Folder) file(number uint64) string {
 	return filepath.Join(f.path, strconv.FormatUint(number, 10)+suffix)
+}
+
+// Read reads the record of a container.
+func (f *Folder) Read(number uint64) (*Record, error) {
+	r, err := read(f.file(number))
+	if err != nil {
+		return nil, fmt.Errorf("the record %q: %w", f.file(number), err)
+	}
+	return r, nil
 }
 
 // Write writes a record, in the place of an older one of the same number: whoever reads it finds one or the other. It
