@@ -64,16 +64,27 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-	serving, end := context.WithCancel(ctx)
-	reloading := make(chan struct{})
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	reloading, served := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(reloading)
 		reloadOn(serving, hangups, server, config, log)
 	}()
-	err = server.Serve(ctx)
+	go func() { served <- server.Serve(serving) }()
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		if server.HandOver() {
+			log.Info().Msg("ending: the next daemon goes on with the containers")
+			return nil
+		}
+		end()
+		err = <-served
+	}
 	end()
 	<-reloading
+	server.Close()
 	log.Info().Msg("ending")
 	return err
 }

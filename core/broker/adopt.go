@@ -6,7 +6,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/journal"
@@ -62,7 +61,7 @@ func (b *Broker) Sort(records []*record.Record, files []keep.Descriptor) []Left 
 	for _, kept := range files {
 		if !take(found, kept) {
 			b.log.Error().Str("descriptor", kept.Name).Msg("a descriptor in the store of which no record tells: it is closed")
-			b.forgetDescriptor(kept.Name)
+			b.ForgetDescriptor(kept.Name)
 			kept.File.Close()
 		}
 	}
@@ -79,11 +78,11 @@ func (b *Broker) Sort(records []*record.Record, files []keep.Descriptor) []Left 
 
 // take gives a descriptor to the record that it is named for, if there is one.
 func take(found map[uint64]*Left, kept keep.Descriptor) bool {
-	if n, ok := parseName(kept.Name, namespacePrefix, 1); ok && found[n[0]] != nil {
+	if n, ok := ParseName(kept.Name, namespacePrefix, 1); ok && found[n[0]] != nil {
 		found[n[0]].Namespace = kept.File
 		return true
 	}
-	if n, ok := parseName(kept.Name, listenerPrefix, 2); ok && found[n[0]] != nil {
+	if n, ok := ParseName(kept.Name, listenerPrefix, 2); ok && found[n[0]] != nil {
 		found[n[0]].Listeners[n[1]] = kept.File
 		return true
 	}
@@ -134,6 +133,9 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment) })
 	a.admission.join(&b.crew)
 	listeners := b.adoptListeners(a, left.Listeners)
+	if left.Record.Container.Watched() {
+		b.watch(a) // fails if its first process has ended
+	}
 	b.log.Info().Str("container", a.container.ID).Str("runtime", a.container.Runtime).Int("listeners", len(listeners)).Msg("container adopted")
 	b.leave(a) // what adopt itself held
 	return listeners, nil
@@ -176,7 +178,7 @@ func (b *Broker) adoptListeners(a *attachment, files map[uint64]*os.File) (liste
 		l, err := b.adoptListener(s, file)
 		if err != nil {
 			b.log.Error().Err(err).Str("container", a.container.ID).Msg("listener not adopted: its calls get ENOSYS")
-			b.forgetDescriptor(s.name())
+			b.ForgetDescriptor(s.name())
 			file.Close()
 			continue
 		}
@@ -230,37 +232,35 @@ func (c *call) resume() {
 		return
 	}
 	if c.desk.slot.State() == journal.Decided {
-		c.sendDecided()
+		SendDecided(c.answers, c.desk.slot)
 		return
 	}
 	c.resumed = c.desk.slot.State()
 	c.handle(nil)
 }
 
-// sendDecided sends the answer that was found already.
-func (c *call) sendDecided() {
-	switch kind, value := c.desk.slot.Answer(); kind {
+// SendDecided sends the answer that another broker has found, unless it has sent it already.
+func SendDecided(answers Answers, call *journal.Slot) {
+	id := call.Packet.Notification.ID
+	switch kind, value := call.Answer(); kind {
 	case journal.Value:
-		c.answers.SendValue(c.notification.ID, value)
+		answers.SendValue(id, value)
 	case journal.Errno:
-		c.answers.SendErrno(c.notification.ID, unix.Errno(value))
+		answers.SendErrno(id, unix.Errno(value))
 	default:
-		c.answers.SendContinue(c.notification.ID)
+		answers.SendContinue(id)
 	}
 }
 
-// HandOver ends the broker for the next one: no more calls are received, and those under way may finish for a moment.
+// HandOver ends the broker for the next one: no more calls are handled, and those under way may finish for a moment.
 // The others are left in the journal, and all that Adopt needs in the store. The process must end then: its threads
 // may answer calls until it does.
 func (b *Broker) HandOver() {
+	b.handingOver.Store(true)
 	b.poller.Close()
-	done := make(chan struct{})
-	go func() {
-		b.workers.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(closeGrace):
+	var ending sync.WaitGroup
+	for _, a := range b.attachmentsOf(func(string) bool { return true }) {
+		ending.Go(func() { a.admission.waitFor(closeGrace) })
 	}
+	ending.Wait()
 }

@@ -149,7 +149,7 @@ func TestAdopt(t *testing.T) {
 func (l *lineage) received(t *testing.T, calls *journal.Journal) *journal.Slot {
 	t.Helper()
 	number := l.Broker.numbers.last.Load() // of the listener, which came last
-	name := nameOf(listenerPrefix, number-1, number)
+	name := NameOf(listenerPrefix, number-1, number)
 	slot := calls.Take()
 	slot.Expect(number)
 	if err := notify.FD(l.shelf.files[name].Fd()).Receive(&slot.Packet.Notification); err != nil {
@@ -186,7 +186,7 @@ func TestAdoptCalls(t *testing.T) {
 			slot := l.received(t, calls)
 			if test.reach == nil {
 				slot.Decide(journal.Value, 5)
-				fd := l.shelf.files[nameOf(listenerPrefix, slot.Source()-1, slot.Source())].Fd()
+				fd := l.shelf.files[NameOf(listenerPrefix, slot.Source()-1, slot.Source())].Fd()
 				if err := notify.FD(fd).SendValue(slot.Packet.Notification.ID, 5); err != nil {
 					t.Fatal(err)
 				}
@@ -217,9 +217,9 @@ func TestAdoptEnded(t *testing.T) {
 	l.Broker.poller.Close()
 	ended.Kill()
 	for name := range l.shelf.files {
-		if n, ok := parseName(name, namespacePrefix, 1); ok && n[0] == 3 {
+		if n, ok := ParseName(name, namespacePrefix, 1); ok && n[0] == 3 {
 			l.shelf.Remove(name)
-			l.shelf.Remove(nameOf(listenerPrefix, 3, 4))
+			l.shelf.Remove(NameOf(listenerPrefix, 3, 4))
 		}
 	}
 	l.next(t)

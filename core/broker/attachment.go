@@ -128,7 +128,7 @@ func sourceOf(l *listener.Listener) source { return l.Data().(source) }
 func attachmentOf(l *listener.Listener) *attachment { return sourceOf(l).attachment }
 
 // name is the listener's in the descriptor store.
-func (s source) name() string { return nameOf(listenerPrefix, s.attachment.number, s.number) }
+func (s source) name() string { return NameOf(listenerPrefix, s.attachment.number, s.number) }
 
 // addListener reports whether the attachment still takes listeners.
 func (a *attachment) addListener(l *listener.Listener) bool {

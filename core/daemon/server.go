@@ -27,6 +27,8 @@ type Server struct {
 	engine   *Engine
 	runtimes *oci.Server
 	monitors *lxc.Server // nil: the config has no socket for LXC
+	left     []*leftMonitor
+	keeps    bool // what the daemon has outlives it
 	control  *control.Server
 
 	started time.Time
@@ -51,7 +53,7 @@ type Manager struct {
 // Listen binds the sockets, which fails while another daemon owns them, starts the plugins, and goes on with the
 // containers that the daemon before has left. ctx is for that alone.
 func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logger) (_ *Server, err error) {
-	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup)}
+	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), keeps: manager.Store.Available()}
 	s.setup.Store(setup)
 	defer func() {
 		if err != nil {
@@ -75,6 +77,9 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
 		return nil, err
+	}
+	if s.monitors != nil {
+		s.left = remains.takeMonitors()
 	}
 	s.engine.Adopt(ctx, setup, remains)
 	return s, nil
@@ -107,6 +112,9 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 	if s.monitors == nil {
 		return nil
 	}
+	for _, left := range s.left {
+		s.monitors.Adopt(left.connection, func(c *lxc.Connection) { s.adoptMonitor(ctx, c, left) })
+	}
 	return s.monitors.Serve(ctx, s.engine.MaxConnections(), s.engine.RelayRoom(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
@@ -122,6 +130,16 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) error {
 	}
 	s.log.Info().Int("plugins", len(setup.Policy.Plugins)).Msg("config reloaded: containers that come from now on get it")
 	return nil
+}
+
+// HandOver ends the daemon for the next one, and reports whether it could: if nothing keeps its descriptors, Close has to
+// end it. The process must end then, without Close: see [broker.Broker.HandOver].
+func (s *Server) HandOver() bool {
+	if !s.keeps {
+		return false
+	}
+	s.engine.HandOver()
+	return true
 }
 
 // Close removes the sockets, answers or releases every parked call, and stops the plugins. Serve must have returned.

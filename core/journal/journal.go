@@ -77,7 +77,7 @@ var ErrVersion = errors.New("not a journal of this version")
 // Expect notes that the next notification of a source is received into the slot.
 func (s *Slot) Expect(source uint64) {
 	s.Packet.Notification = notify.Notification{}
-	s.source = source
+	s.source, s.since = source, 0
 	s.state.Store(uint32(Expected))
 }
 
@@ -101,6 +101,9 @@ func (s *Slot) Clear() { s.state.Store(uint32(Free)) }
 
 // State returns how far the call has come.
 func (s *Slot) State() State { return State(s.state.Load()) }
+
+// Bytes is Packet as LXC's monitor sends it.
+func (s *Slot) Bytes() *[136]byte { return (*[136]byte)(unsafe.Pointer(&s.Packet)) }
 
 // Source is what Expect was given.
 func (s *Slot) Source() uint64 { return s.source }
