@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -170,6 +171,9 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 		ID: a.State.State.ID, Runtime: config.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
 	}
 	claim.PeerUID = &a.Peer.Uid
+	if claim.Trusted() {
+		claim.CgroupsPath = cmp.Or(oci.CgroupsPath(a.State.State.Bundle), claim.ID) // runc's default
+	}
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
 	}
