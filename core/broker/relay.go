@@ -48,10 +48,11 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 		level = zerolog.InfoLevel
 	}
 	b.log.WithLevel(level).Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
-	r := &Relay{attachment: a, desk: &desk{thread: b.processors.join()}, armed: make(chan struct{}, 1)}
+	r := &Relay{attachment: a, desk: b.newDesk(b.processors.join(), false), armed: make(chan struct{}, 1)}
 	b.watchdog.add(&r.desk.post)
 	r.close = sync.OnceFunc(func() {
 		r.desk.thread.leave()
+		b.state.Journal.Give(r.desk.slot)
 		b.watchdog.remove(&r.desk.post)
 		b.leave(a)
 	})

@@ -33,13 +33,14 @@ type Container struct {
 // Claim is what a peer says of a container. Nothing in it but the pid is looked up, and the pid is the peer's word: see
 // [Claim.Trusted].
 type Claim struct {
-	ID          string // empty: its name, or else its first process
-	Runtime     string // "oci", "lxc", "run"
-	Name        string // if it has one beside its ID
-	Cookie      string // of LXC
-	Annotations map[string]string
-	PeerUID     *uint32 // of the process that delivered the listener, which must have a right to; nil: none did
-	PID         int     // a process of the container, in the broker's pid namespace
+	ID          string            `json:"id"`               // empty: its name, or else its first process
+	Runtime     string            `json:"runtime"`          // "oci", "lxc", "run"
+	Name        string            `json:"name,omitempty"`   // if it has one beside its ID
+	Cookie      string            `json:"cookie,omitempty"` // of LXC
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// PeerUID is that of the process that delivered the listener, which must have a right to; nil: none did.
+	PeerUID *uint32 `json:"peer_uid,omitempty"`
+	PID     int     `json:"pid"` // a process of the container, in the broker's pid namespace
 }
 
 // Trusted reports whether the peer's word is enough for a listener being of this container: root's is. Another user

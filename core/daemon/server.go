@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
+	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
@@ -40,9 +42,15 @@ func socketsOf(setup *Setup) sockets {
 	return sockets{b.Socket, b.LXCSocket, b.Control}
 }
 
-// Listen binds the sockets, which fails while another daemon owns them, and then starts the plugins. ctx is for that
-// alone.
-func Listen(ctx context.Context, setup *Setup, log zerolog.Logger) (_ *Server, err error) {
+// Manager is who started the daemon and keeps descriptors for it: systemd, or `intercede keep`.
+type Manager struct {
+	Store     *keep.Store // nil: it keeps none
+	Inherited []keep.Descriptor
+}
+
+// Listen binds the sockets, which fails while another daemon owns them, starts the plugins, and goes on with the
+// containers that the daemon before has left. ctx is for that alone.
+func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logger) (_ *Server, err error) {
 	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup)}
 	s.setup.Store(setup)
 	defer func() {
@@ -61,9 +69,14 @@ func Listen(ctx context.Context, setup *Setup, log zerolog.Logger) (_ *Server, e
 	if s.control, err = control.Listen(s.sockets.control); err != nil {
 		return nil, err
 	}
-	if s.engine, err = Start(ctx, setup, log); err != nil {
+	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, manager.Inherited, log)
+	if err != nil {
 		return nil, err
 	}
+	if s.engine, err = Start(ctx, setup, state, log); err != nil {
+		return nil, err
+	}
+	s.engine.Adopt(ctx, setup, remains)
 	return s, nil
 }
 

@@ -154,6 +154,9 @@ func (p *Plugin) IsCurrent(spec Spec, manifest *wire.Manifest) bool {
 // Name returns the plugin's name.
 func (p *Plugin) Name() string { return p.spec.Name }
 
+// Spec returns what the plugin was started with.
+func (p *Plugin) Spec() Spec { return p.spec }
+
 // Manifest returns the plugin's manifest, which must not be changed.
 func (p *Plugin) Manifest() *wire.Manifest { return p.manifest }
 
