@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // attachment is a container with its plugins: all that does not change from one notification to the next.
@@ -84,13 +85,13 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	var attaching sync.WaitGroup
-	wire := a.container.Wire()
+	container := a.container.Wire()
 	a.plugins = make([]boundPlugin, len(bindings))
 	for i := range a.plugins {
 		p := &a.plugins[i]
-		p.binding = &bindings[i]
+		p.binding, p.kept = &bindings[i], &wire.Store{}
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
-		attaching.Go(func() { p.attach(ctx, wire, a.admission, log) })
+		attaching.Go(func() { p.attach(ctx, container, a.admission, log) })
 	}
 	attaching.Wait()
 	a.routes = a.generation.routesOf(a.inForce(bindings))

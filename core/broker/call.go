@@ -11,6 +11,7 @@ import (
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
@@ -28,6 +29,7 @@ type call struct {
 	doubted      bool           // the caller may be outside the container: see locate
 	name         string         // of the syscall
 	declared     *wire.Syscall  // by the plugin that decides
+	kept         *wire.Store    // of that plugin
 	reads        []*wire.Memory // what it declared to read
 	asked        time.Time      // when the plugin that decides was asked
 	allowed      time.Duration  // for its answer, with what it takes to ask
@@ -261,6 +263,7 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 	if left <= 0 {
 		return nil, nil, context.DeadlineExceeded
 	}
+	c.kept = p.kept
 	c.fillDialogue()
 	pause.At(pause.Valid)
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, left, c.desk.cpu)
@@ -287,6 +290,9 @@ func (c *call) fillDialogue() {
 	n, message := c.notification, &c.desk.dialogue.Notification
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
+	if message.ReceivedNs = 0; c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
+		message.ReceivedNs = linux.CoarseNow()
+	}
 }
 
 // Valid implements lane.Caller.
@@ -319,6 +325,9 @@ func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	}
 	return copied
 }
+
+// Keep implements lane.Caller.
+func (c *call) Keep(question *wire.Keep) *wire.Kept { return c.kept.Keep(question) }
 
 // answer writes memory back and answers the kernel. Nothing else in the broker answers it, but the watchdog: the call
 // is then lost.

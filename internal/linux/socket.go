@@ -34,6 +34,7 @@ type Socket struct {
 	vectors [2]unix.Iovec
 	control []byte
 	fds     []int
+	unread  bool
 }
 
 // NewSocket takes over a descriptor. A message that is received may have up to most descriptors.
@@ -115,13 +116,19 @@ func (s *Socket) ReceiveParts(first, rest []byte) (n int, fds []int, err error) 
 		case 0:
 			return s.received(int(r))
 		case unix.EINTR:
-		case unix.ECONNRESET: // the peer has closed without receiving all that was sent to it
+		case unix.ECONNRESET:
+			s.unread = true
 			return 0, nil, io.EOF
 		default:
 			return 0, nil, os.NewSyscallError("recvmsg", errno)
 		}
 	}
 }
+
+// Unread reports whether Receive found the end of the connection, and that the peer closed without receiving all that
+// was sent to it: when the last descriptor of the peer was closed, its queue was not empty (unix_release_sock,
+// net/unix/af_unix.c). Nobody has received what was in the queue, nor can anybody later.
+func (s *Socket) Unread() bool { return s.unread }
 
 // received gives what recvmsg has received, n bytes, or closes the descriptors and says what is wrong.
 func (s *Socket) received(n int) (int, []int, error) {
