@@ -62,8 +62,8 @@ type Source struct {
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.
-func Listen(path string) (*Server, error) {
-	s, err := socket.Listen(path)
+func Listen(path string, kept *socket.Kept) (*Server, error) {
+	s, err := socket.Listen(path, kept)
 	if err != nil {
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
