@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -130,7 +132,7 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 		left.close()
 		return nil, err
 	}
-	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment) })
+	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment, left.Record.Kept()) })
 	a.admission.join(&b.crew)
 	listeners := b.adoptListeners(a, left.Listeners)
 	if left.Record.Container.Watched() {
@@ -235,8 +237,34 @@ func (c *call) resume() {
 		SendDecided(c.answers, c.desk.slot)
 		return
 	}
-	c.resumed = c.desk.slot.State()
+	c.setResumed()
 	c.handle(nil)
+}
+
+// resumed is how far another broker has brought a call. The zero value: this one has received it.
+type resumed struct {
+	state  journal.State
+	plugin int  // that had it, if it was asked
+	again  bool // the plugin is asked once more
+}
+
+// setResumed notes what the desk's slot has.
+func (c *call) setResumed() {
+	c.resumed = resumed{state: c.desk.slot.State(), plugin: c.desk.slot.Plugin()}
+}
+
+// errInterrupted is why a call gets EINTR that must not be done twice.
+var errInterrupted = errors.New("the daemon ended while the plugin had the call, which may be done: it is not repeated")
+
+// askAgain prepares a call for a plugin that had it already when another broker ended with it. If the plugin may not
+// have it again (Syscall.repeat), the decision is the answer: who gets EINTR may look whether it was done.
+func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
+	had := c.resumed.state == journal.Asked && c.resumed.plugin == r.plugin
+	c.resumed.again = had && r.syscall.GetRepeat() != wire.Repeat_REPEAT_NEVER
+	if !had || c.resumed.again {
+		return decision{}, false
+	}
+	return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), err: errInterrupted}, true
 }
 
 // SendDecided sends the answer that another broker has found, unless it has sent it already.

@@ -34,9 +34,9 @@ type call struct {
 	asked        time.Time      // when the plugin that decides was asked
 	allowed      time.Duration  // for its answer, with what it takes to ask
 	inPlugin     time.Duration
-	armed        bool          // its source, for the next call
-	lost         bool          // the watchdog has answered it
-	resumed      journal.State // how far another broker has brought it; Free: this one has received it
+	armed        bool // its source, for the next call
+	lost         bool // the watchdog has answered it
+	resumed      resumed
 }
 
 // desk is a thread's space for the calls that it handles, one after the other: so a call allocates nothing.
@@ -83,7 +83,7 @@ func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 func (c *call) handle(source armer) {
 	c.attachment.calls.Add(1)
 	c.began = time.Now()
-	if c.resumed == journal.Free {
+	if c.resumed.state == journal.Free {
 		c.desk.slot.Received(c.began)
 	}
 	pause.At(pause.Received)
@@ -167,6 +167,9 @@ func (c *call) route() decision {
 			continue
 		}
 		p := &c.attachment.plugins[r.plugin]
+		if d, over := c.askAgain(p, r); over {
+			return d
+		}
 		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
 			continue
@@ -290,8 +293,12 @@ func (c *call) fillDialogue() {
 	n, message := c.notification, &c.desk.dialogue.Notification
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
+	message.Again = c.resumed.again
 	if message.ReceivedNs = 0; c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
 		message.ReceivedNs = linux.CoarseNow()
+		if c.resumed.again {
+			message.ReceivedNs = uint64(c.desk.slot.Since().UnixNano())
+		}
 	}
 }
 
