@@ -31,6 +31,7 @@ type attachment struct {
 	doubted    atomic.Bool  // a listener came from a peer that is not trusted: see call.locate
 	hangs      atomic.Int32 // threads of the broker that it holds up
 	exchanged  atomic.Bool  // see capture.Set
+	again      again
 
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc
@@ -47,13 +48,15 @@ type attachment struct {
 
 func newAttachment(b *Broker, c *container.Container, generation *Generation) *attachment {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &attachment{
+	a := &attachment{
 		broker: b, container: c, generation: generation.hold(), ctx: ctx, cancel: cancel,
 		admission: newAdmission(generation.Limits, b.crew.max),
 		audit:     audit.New(b.log),
 		attached:  time.Now(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
+	a.again.init(a.expire)
+	return a
 }
 
 // prepare attaches the container to its plugins before its first listener is armed.
@@ -143,6 +146,7 @@ func (a *attachment) end(cause error) {
 		}
 	}
 	closing.Wait()
+	a.endAgain()
 	a.container.Close()
 	a.broker.descriptors.free(descriptorsPerContainer)
 	a.generation.release()
