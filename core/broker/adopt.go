@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/intercede/intercede/core/container"
@@ -44,7 +45,7 @@ func (b *Broker) Adopt(ctx context.Context, generation *Generation, containers [
 			sources[sourceOf(l).number] = l
 		}
 	})
-	for _, slot := range calls {
+	for _, slot := range b.sift(calls, sources) {
 		b.resume(slot, sources[slot.Source()])
 	}
 	for _, l := range sources {
@@ -205,12 +206,44 @@ func (b *Broker) adoptListener(s source, file *os.File) (*listener.Listener, err
 	return l, nil
 }
 
-// resume goes on with a call that another broker has received. l is where it came from; nil: nobody has that any more.
-func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
-	if l == nil {
-		b.state.Journal.Give(slot)
-		return
+// sift returns the calls whose callers wait, and gives the other slots back. A signal may have taken a caller out of its
+// call, and it may have made that again, which is another notification (again.go): this one has then come as far as the
+// one before.
+func (b *Broker) sift(calls []*journal.Slot, sources map[uint64]*listener.Listener) (waiting []*journal.Slot) {
+	var others []*journal.Slot
+	type key struct{ source, id uint64 }
+	found := map[key]*journal.Slot{}
+	for _, slot := range calls {
+		l, id := sources[slot.Source()], key{slot.Source(), slot.ID()}
+		if l == nil || !l.Valid(id.id) {
+			others = append(others, slot)
+			continue
+		}
+		// A notification that has taken another's place is in both slots for a moment.
+		if twin := found[id]; twin == nil {
+			found[id] = slot
+		} else if twin.State() < slot.State() {
+			found[id] = slot
+			others = append(others, twin)
+		} else {
+			others = append(others, slot)
+		}
 	}
+	for _, slot := range found {
+		i := slices.IndexFunc(others, func(o *journal.Slot) bool { return slot.IsAgain(o) && o.State() > slot.State() })
+		if i >= 0 {
+			slot.TakeOver(others[i])
+		}
+		waiting = append(waiting, slot)
+	}
+	for _, slot := range others {
+		b.state.Journal.Give(slot)
+	}
+	return waiting
+}
+
+// resume goes on with a call that another broker has received from the listener, and whose caller waits.
+func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 	l.Hold()
 	admission := attachmentOf(l).admission
 	admission.resume()
@@ -230,9 +263,6 @@ func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 
 // resume answers a call that another broker has received, exactly once: if that had answered it, nobody waits.
 func (c *call) resume() {
-	if !c.Valid() {
-		return
-	}
 	if c.desk.slot.State() == journal.Decided {
 		SendDecided(c.answers, c.desk.slot)
 		return
@@ -269,7 +299,7 @@ func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
 
 // SendDecided sends the answer that another broker has found, unless it has sent it already.
 func SendDecided(answers Answers, call *journal.Slot) {
-	id := call.Packet.Notification.ID
+	id := call.ID()
 	switch kind, value := call.Answer(); kind {
 	case journal.Value:
 		answers.SendValue(id, value)

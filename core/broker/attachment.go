@@ -33,6 +33,7 @@ type attachment struct {
 	hangs      atomic.Int32 // threads of the broker that it holds up
 	exchanged  atomic.Bool  // see capture.Set
 	recording  sync.Mutex   // held while the record changes
+	again      again
 
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc
@@ -49,7 +50,7 @@ type attachment struct {
 
 func newAttachment(b *Broker, c *container.Container, generation *Generation) *attachment {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &attachment{
+	a := &attachment{
 		broker: b, container: c, generation: generation.hold(), ctx: ctx, cancel: cancel,
 		admission: newAdmission(generation.Limits, b.crew.max),
 		audit:     audit.New(b.log),
@@ -57,6 +58,8 @@ func newAttachment(b *Broker, c *container.Container, generation *Generation) *a
 		number:    b.numbers.next(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
+	a.again.init(a.expire)
+	return a
 }
 
 // prepare attaches the container to its plugins before its first listener is armed.
@@ -163,6 +166,7 @@ func (a *attachment) end(cause error) {
 		}
 	}
 	closing.Wait()
+	a.endAgain()
 	a.container.Close()
 	a.broker.descriptors.free(descriptorsPerContainer)
 	a.generation.release()
