@@ -21,6 +21,8 @@ const (
 	storeSize    = "FDSTORE" // systemd sets it since version 254, and the keeper does
 	watchdogTime = "WATCHDOG_USEC"
 	watchdogPID  = "WATCHDOG_PID"
+
+	fallbackVariable = "INTERCEDE_FALLBACK" // path of the socket of a fallback
 )
 
 // States that a service tells its manager (sd_notify(3)).
@@ -62,8 +64,9 @@ var ErrFull = errors.New("the descriptor store is full")
 // Store is the manager's descriptor store. A nil one is that of a process which has none: it does nothing, without an
 // error. It may be used concurrently.
 type Store struct {
-	address string
-	size    int // descriptors that it takes; 0: it is not known
+	address  string
+	size     int     // descriptors that it takes; 0: it is not known
+	fallback *client // nil: there is none
 
 	mu    sync.Mutex // held while a message is sent, so that messages arrive in order
 	names map[string]int
@@ -73,6 +76,9 @@ type Store struct {
 
 // Open returns the store of the manager that started this process; nil if there is none. Stored are those that it has
 // already: what Inherited returned. The error says that NOTIFY_SOCKET has an address of another kind than a Unix socket's.
+//
+// Where the environment names a fallback (INTERCEDE_FALLBACK, the path of its socket), that gets copies of what is
+// stored: it answers should this process end, or take long, before it is ready.
 func Open(stored ...Descriptor) (*Store, error) {
 	address := os.Getenv(notifySocket)
 	if address == "" {
@@ -88,7 +94,7 @@ func Open(stored ...Descriptor) (*Store, error) {
 	for _, d := range stored {
 		s.account(d.Name)
 	}
-	return s, nil
+	return s, s.insure(stored)
 }
 
 // Available reports whether there is a manager to talk to.
@@ -165,6 +171,18 @@ func (s *Store) Remove(name string) error {
 	return nil
 }
 
+// TakeOver has whoever answers in this process's stead stop. When it returns this process alone receives from the
+// listeners, and not before. It returns what was inherited and what else a fallback had.
+func (s *Store) TakeOver(ctx context.Context, inherited []Descriptor) ([]Descriptor, error) {
+	if s == nil {
+		return inherited, nil
+	}
+	if err := errors.Join(s.Notify(takeOver), s.Barrier(ctx)); err != nil {
+		return inherited, err
+	}
+	return s.takeFromFallback(inherited)
+}
+
 // Notify tells the manager a state: [Ready], [Reloading], [Stopping], [Watchdog], or "STATUS=" with one line for people.
 func (s *Store) Notify(state string) error {
 	if s == nil {
@@ -174,6 +192,9 @@ func (s *Store) Notify(state string) error {
 	defer s.mu.Unlock()
 	if err := s.send(state); err != nil {
 		return fmt.Errorf("tell the manager %q: %w", state, err)
+	}
+	if state == Ready {
+		s.releaseFallback()
 	}
 	return nil
 }
