@@ -2,9 +2,11 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/intercede/intercede/core/container"
@@ -12,6 +14,7 @@ import (
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +45,7 @@ func (b *Broker) Adopt(ctx context.Context, generation *Generation, containers [
 			sources[sourceOf(l).number] = l
 		}
 	})
-	for _, slot := range calls {
+	for _, slot := range b.sift(calls, sources) {
 		b.resume(slot, sources[slot.Source()])
 	}
 	for _, l := range sources {
@@ -130,7 +133,7 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 		left.close()
 		return nil, err
 	}
-	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment) })
+	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment, left.Record.Kept()) })
 	a.admission.join(&b.crew)
 	listeners := b.adoptListeners(a, left.Listeners)
 	if left.Record.Container.Watched() {
@@ -203,12 +206,44 @@ func (b *Broker) adoptListener(s source, file *os.File) (*listener.Listener, err
 	return l, nil
 }
 
-// resume goes on with a call that another broker has received. l is where it came from; nil: nobody has that any more.
-func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
-	if l == nil {
-		b.state.Journal.Give(slot)
-		return
+// sift returns the calls whose callers wait, and gives the other slots back. A signal may have taken a caller out of its
+// call, and it may have made that again, which is another notification (again.go): this one has then come as far as the
+// one before.
+func (b *Broker) sift(calls []*journal.Slot, sources map[uint64]*listener.Listener) (waiting []*journal.Slot) {
+	var others []*journal.Slot
+	type key struct{ source, id uint64 }
+	found := map[key]*journal.Slot{}
+	for _, slot := range calls {
+		l, id := sources[slot.Source()], key{slot.Source(), slot.ID()}
+		if l == nil || !l.Valid(id.id) {
+			others = append(others, slot)
+			continue
+		}
+		// A notification that has taken another's place is in both slots for a moment.
+		if twin := found[id]; twin == nil {
+			found[id] = slot
+		} else if twin.State() < slot.State() {
+			found[id] = slot
+			others = append(others, twin)
+		} else {
+			others = append(others, slot)
+		}
 	}
+	for _, slot := range found {
+		i := slices.IndexFunc(others, func(o *journal.Slot) bool { return slot.IsAgain(o) && o.State() > slot.State() })
+		if i >= 0 {
+			slot.TakeOver(others[i])
+		}
+		waiting = append(waiting, slot)
+	}
+	for _, slot := range others {
+		b.state.Journal.Give(slot)
+	}
+	return waiting
+}
+
+// resume goes on with a call that another broker has received from the listener, and whose caller waits.
+func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 	l.Hold()
 	admission := attachmentOf(l).admission
 	admission.resume()
@@ -228,20 +263,43 @@ func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 
 // resume answers a call that another broker has received, exactly once: if that had answered it, nobody waits.
 func (c *call) resume() {
-	if !c.Valid() {
-		return
-	}
 	if c.desk.slot.State() == journal.Decided {
 		SendDecided(c.answers, c.desk.slot)
 		return
 	}
-	c.resumed = c.desk.slot.State()
+	c.setResumed()
 	c.handle(nil)
+}
+
+// resumed is how far another broker has brought a call. The zero value: this one has received it.
+type resumed struct {
+	state  journal.State
+	plugin int  // that had it, if it was asked
+	again  bool // the plugin is asked once more
+}
+
+// setResumed notes what the desk's slot has.
+func (c *call) setResumed() {
+	c.resumed = resumed{state: c.desk.slot.State(), plugin: c.desk.slot.Plugin()}
+}
+
+// errInterrupted is why a call gets EINTR that must not be done twice.
+var errInterrupted = errors.New("the daemon ended while the plugin had the call, which may be done: it is not repeated")
+
+// askAgain prepares a call for a plugin that had it already when another broker ended with it. If the plugin may not
+// have it again (Syscall.repeat), the decision is the answer: who gets EINTR may look whether it was done.
+func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
+	had := c.resumed.state == journal.Asked && c.resumed.plugin == r.plugin
+	c.resumed.again = had && r.syscall.GetRepeat() != wire.Repeat_REPEAT_NEVER
+	if !had || c.resumed.again {
+		return decision{}, false
+	}
+	return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), err: errInterrupted}, true
 }
 
 // SendDecided sends the answer that another broker has found, unless it has sent it already.
 func SendDecided(answers Answers, call *journal.Slot) {
-	id := call.Packet.Notification.ID
+	id := call.ID()
 	switch kind, value := call.Answer(); kind {
 	case journal.Value:
 		answers.SendValue(id, value)

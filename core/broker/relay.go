@@ -139,7 +139,7 @@ func (r *Relay) Handle(n RelayedNotification) error {
 	r.desk.cpu = r.desk.thread.beginHere()
 	c := r.desk.accept(a, n)
 	if r.inbox.resumed {
-		c.resumed = r.desk.slot.State()
+		c.setResumed()
 	}
 	c.handle(r)
 	r.desk.thread.endHere()

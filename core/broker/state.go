@@ -9,6 +9,7 @@ import (
 
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // State is where the broker leaves, at each step, what the next one needs to go on in its place however it ends. With
@@ -143,6 +144,22 @@ func (b *Binding) record() record.Plugin {
 		Name: spec.Name, Path: spec.Path, SHA256: spec.SHA256, MemoryMax: spec.Limits.Memory, Settings: json.RawMessage(b.Settings),
 		Deadline: b.Deadline, OnFailure: b.OnFailure.GetErrno(),
 	}
+}
+
+// newStore makes the store of what a plugin keeps about the container, with what it has kept so far. The record has it
+// before the plugin goes on.
+func (a *attachment) newStore(plugin string, kept map[string]map[string][]byte) *wire.Store {
+	s := &wire.Store{}
+	if entries := kept[plugin]; len(entries) > 0 {
+		s.Restore(entries)
+	}
+	s.OnChange = func() {
+		if err := a.changeRecord(func(r *record.Record) { r.SetKept(plugin, s.Snapshot()) }); err != nil {
+			a.broker.log.Error().Err(err).Str("container", a.container.ID).Str("plugin", plugin).
+				Msg("what the plugin keeps about the container does not outlive the daemon")
+		}
+	}
+	return s
 }
 
 // changeRecord changes what is in the container's record.

@@ -90,7 +90,7 @@ const unknownAge = 15 * time.Second
 // wait any more, or if the monitor may have the answer in its socket: another one would be taken for that of the next
 // call. The connection is then of no use.
 func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
-	id := call.Packet.Notification.ID
+	id := call.ID()
 	for _, file := range m.listeners {
 		l := notify.FD(file.Fd())
 		if !l.Valid(id) {

@@ -17,6 +17,7 @@ import (
 	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/record"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -228,6 +229,7 @@ func (s *Server) status() *control.Status {
 	plugins, containers := s.engine.Status()
 	return &control.Status{
 		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
+		Lost: s.engine.Lost(), Plain: record.ListPlain(filepath.Dir(s.sockets.control)),
 	}
 }
 

@@ -7,6 +7,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,7 +52,9 @@ type Slot struct {
 	plugin int32
 	_      [4]byte
 	Packet Packet
-	_      [80]byte
+	// follower is the ID of a later notification that is answered instead; 0: none is.
+	follower atomic.Uint64
+	_        [72]byte
 }
 
 // Packet is a notification, as a listener or LXC's monitor delivers it: the kernel writes it here, so that there is no
@@ -78,6 +81,7 @@ var ErrVersion = errors.New("not a journal of this version")
 func (s *Slot) Expect(source uint64) {
 	s.Packet.Notification = notify.Notification{}
 	s.source, s.since = source, 0
+	s.follower.Store(0)
 	s.state.Store(uint32(Expected))
 }
 
@@ -88,6 +92,25 @@ func (s *Slot) Received(now time.Time) { s.since = now.UnixNano() }
 func (s *Slot) Ask(plugin int) {
 	s.plugin = int32(plugin)
 	s.state.Store(uint32(Asked))
+}
+
+// Follow notes that a later notification of the same call is answered instead of the one that was received first.
+func (s *Slot) Follow(id uint64) { s.follower.Store(id) }
+
+// ID is that of the notification to answer.
+func (s *Slot) ID() uint64 { return cmp.Or(s.follower.Load(), s.Packet.Notification.ID) }
+
+// IsAgain reports whether the slot's call is that of an earlier slot, made again by a caller that a signal took out of it.
+func (s *Slot) IsAgain(before *Slot) bool {
+	mine, other := s.Packet.Notification, before.Packet.Notification
+	mine.ID, other.ID = 0, 0
+	return s.source == before.source && mine == other
+}
+
+// TakeOver has the slot's call be as far as that of the earlier slot.
+func (s *Slot) TakeOver(before *Slot) {
+	s.plugin, s.kind, s.value, s.since = before.plugin, before.kind, before.value, before.since
+	s.state.Store(before.state.Load())
 }
 
 // Decide notes the answer, which is sent from now on. For an errno, value is positive.
@@ -266,6 +289,7 @@ func (j *Journal) Take() *Slot {
 // Give gives a slot back, whose call is over.
 func (j *Journal) Give(s *Slot) {
 	s.Clear()
+	s.follower.Store(0)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.free != nil {

@@ -14,10 +14,10 @@ import (
 func (a *attack) putDisk(node string) {
 	a.Helper()
 	image := filepath.Join(a.TempDir(), "disk")
-	a.command("truncate", "-s", "16M", image)
-	a.command("mkfs.ext4", "-q", image)
-	device := strings.TrimSpace(a.command("losetup", "--find", "--show", image))
-	a.Cleanup(func() { a.command("losetup", "--detach", device) })
+	a.Command("truncate", "-s", "16M", image)
+	a.Command("mkfs.ext4", "-q", image)
+	device := strings.TrimSpace(a.Command("losetup", "--find", "--show", image))
+	a.Cleanup(func() { a.Command("losetup", "--detach", device) })
 	var st unix.Stat_t
 	if err := errors.Join(unix.Stat(device, &st), unix.Mknod(node, unix.S_IFBLK|0o600, int(st.Rdev)), os.Chmod(node, 0o666)); err != nil {
 		a.Fatal(err)
