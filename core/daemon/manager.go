@@ -52,6 +52,9 @@ func (m *Manager) forgetSockets(kept *socket.Kept) error {
 	return errors.Join(errs...)
 }
 
+// IsKept reports whether there is somebody who keeps descriptors for the next daemon.
+func (s *Server) IsKept() bool { return s.manager.Store.Available() }
+
 // tell tells the manager a state; it is logged if that fails.
 func (s *Server) tell(state string) {
 	if err := s.manager.Store.Notify(state); err != nil {

@@ -24,6 +24,8 @@ import (
 
 // Server is the daemon: an engine, and the sockets that runtimes and operators connect to.
 type Server struct {
+	Orders control.Orders // that the admin socket takes; they are set before Serve
+
 	log      zerolog.Logger
 	peerLog  *loglimit.Limit // of what users other than root cause
 	engine   *Engine
@@ -99,7 +101,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		failed <- err
 	}
 	go serve(func() error {
-		return s.control.Serve(control.Source{Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
+		return s.control.Serve(control.Source{Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
 	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
