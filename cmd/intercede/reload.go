@@ -55,7 +55,7 @@ func upgradeCommand() *cobra.Command {
 		Long: `Upgrade asks the running daemon, on the admin socket that the config names, to end for the program that is at its path now.
 The daemon has that program check the config first, and stays if there are problems. Its manager, systemd or intercede
 keep, starts the new one, which goes on with all containers. Their calls wait meanwhile.`,
-		Example: "  install -m 755 new/intercede /usr/bin/intercede && intercede upgrade",
+		Example: "  intercede upgrade\n  apt-get install --only-upgrade intercede && intercede upgrade",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path, err := controlPath(config)
