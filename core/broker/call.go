@@ -459,6 +459,7 @@ func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *au
 // with the kernel's errno (EMFILE).
 func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Outcome) error {
 	id := c.id.Load()
+	c.desk.slot.Decide(journal.Descriptor, 0)
 	number, err := c.answers.SendFD(id, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno
