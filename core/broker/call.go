@@ -290,7 +290,8 @@ func (c *call) fillDialogue() {
 	n, message := c.notification, &c.desk.dialogue.Notification
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
-	if message.ReceivedNs = 0; c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
+	message.Again, message.ReceivedNs = false, 0
+	if c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
 		message.ReceivedNs = linux.CoarseNow()
 	}
 }

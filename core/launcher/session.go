@@ -172,7 +172,6 @@ func (s *Session) Handle(
 	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int,
 ) (*wire.Response, *lane.Descriptor, error) {
 	deadline := time.Now().Add(timeout)
-	d.Notification.Again = false
 	response, added, run, err := s.try(ctx, d, caller, deadline, cpu)
 	switch {
 	case err == nil:
