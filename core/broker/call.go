@@ -318,19 +318,22 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 	return min(deadline, c.end.Sub(now))
 }
 
+// coarseTick is how far the time of files may be behind that of other clocks, at most (current_time, fs/inode.c).
+const coarseTick = 10 * time.Millisecond
+
 // fillDialogue puts the notification into the message for the plugin.
 func (c *call) fillDialogue() {
 	n, message := c.notification, &c.desk.dialogue.Notification
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
-	message.Again = c.resumed.again
-	if message.ReceivedNs = 0; c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
+	message.Again, message.ReceivedNs = c.resumed.again, 0
+	if c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
 		message.ReceivedNs = linux.CoarseNow()
-		if c.resumed.again {
-			message.ReceivedNs = uint64(c.desk.slot.Since().UnixNano())
-		}
 	}
-}
+	if c.resumed.again {
+		message.ReceivedNs = uint64(c.desk.slot.Since().Add(-coarseTick).UnixNano())
+	}
+	}
 
 // Capture implements lane.Caller. If the caller is gone, the errno is ESRCH.
 func (c *call) Capture(question *wire.Capture) *capture.Set {
