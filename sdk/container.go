@@ -21,6 +21,8 @@ type Container struct {
 	// CgroupShared says why the container's cgroup of version 2 is not its own alone: a process of the host is in it.
 	// Empty: it is, or there is none.
 	CgroupShared string
+	// Kept is what Request.Keep has kept about the container before it was attached.
+	Kept map[string][]byte
 }
 
 // Maps reports whether the container's user namespace maps both ids of the host. Only then does a capability that a

@@ -21,7 +21,9 @@ import "context"
 //     Manifest.OnFailure, and counts a failure of the container.
 //   - Handle panics: the same.
 //   - Handle has not returned at the deadline: the same, at the deadline. What it returns later is dropped.
-//   - The process dies: the same.
+//   - The process dies before it has received the call: the plugin's next process gets it.
+//   - The process dies later: Syscall.Repeat says whether the next process gets it, with Request.Again. If not, the
+//     plugin has failed. A call that ends process after process is given up after the third.
 //
 // Writes (Response.Write) are performed just before the answer, with Return, Errno and AddFD. If one cannot be
 // performed the caller gets EFAULT instead of the answer. Continue and Next take none: such a Response is a failure,

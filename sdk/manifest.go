@@ -63,6 +63,8 @@ type Syscall struct {
 	// Captures are what the broker captures of the caller before the plugin sees the notification. What is missing is
 	// asked for when it is needed: declare what most calls need.
 	Captures []Capture
+	// Repeat says what becomes of a call whose plugin dies.
+	Repeat Repeat
 }
 
 // Capture declares something of the caller that the broker captures: CaptureCredentials, CapturePlace,
@@ -222,7 +224,7 @@ func (u Uses) wire() *wire.Uses {
 }
 
 func (s Syscall) wire() *wire.Syscall {
-	w := &wire.Syscall{Name: s.Name, IfSettings: s.If}
+	w := &wire.Syscall{Name: s.Name, IfSettings: s.If, Repeat: wire.Repeat(s.Repeat)}
 	for _, match := range s.When {
 		m := &wire.Match{}
 		for _, c := range match {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
@@ -24,7 +25,14 @@ type Request struct {
 	Args      [6]uint64 // registers as they are; the accessors truncate as the kernel does
 	TID       int       // the calling thread, in the broker's pid namespace
 	Container *Container
+	// Again says that an earlier process of the plugin had this call and died. It is false for RepeatNever.
+	Again bool
+	// Received is when the broker had the call, for RepeatCheck alone: what the plugin has done for it has no earlier
+	// ctime. It is on the clock that the kernel stamps inodes with (CLOCK_REALTIME_COARSE): what was done less than a
+	// tick before, 10 ms at most, may have the same time.
+	Received time.Time
 
+	repeat Repeat
 	reads  []snapshot
 	broker *source
 	target *target.Target

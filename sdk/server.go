@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/linux"
@@ -74,11 +75,18 @@ func (s *server) Manifest(context.Context, *wire.ManifestRequest) (*wire.Manifes
 
 func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.AttachResponse, error) {
 	container := containerFromWire(req.GetContainer())
+	container.Kept = keptFromWire(req.GetKept())
 	var session Session
 	err := recovered(func() (err error) {
 		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))
-		if err == nil && session == nil {
+		switch {
+		case err != nil:
+			return err
+		case session == nil:
 			return errors.New("the handler returned no session")
+		}
+		if err = s.requireChecker(session); err != nil {
+			closeSession(session)
 		}
 		return err
 	})
@@ -204,7 +212,7 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 	pause.At(pause.Handle)
 	var response Response
 	err = recovered(func() (err error) {
-		response, err = a.session.Handle(ctx, req)
+		response, err = handle(ctx, a.session, req)
 		return err
 	})
 	if err != nil {
@@ -246,6 +254,10 @@ func (s *server) request(t transport, a *attached, n *wire.Notification) (*Reque
 	req := &Request{
 		ID: n.GetId(), Syscall: sc.GetName(), Arch: Arch(n.GetArch()), TID: int(n.GetTid()),
 		Args: [6]uint64(n.GetArgs()), Container: &a.container, broker: &source{asker: t.asker},
+		Again: n.GetAgain(), repeat: Repeat(sc.GetRepeat()),
+	}
+	if n.GetReceivedNs() != 0 {
+		req.Received = time.Unix(0, int64(n.GetReceivedNs()))
 	}
 	req.target = target.New(req.TID, req.broker)
 	req.target.UseThread(t.thread)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
@@ -84,7 +85,7 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) err
 			return err
 		}
 		defer flush()
-		engine, err := daemon.Start(ctx, setup, log)
+		engine, err := daemon.Start(ctx, setup, broker.State{}, log)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/daemon"
+	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -55,22 +56,47 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 	}
 	defer flush()
 	raisePriority(setup.Policy.Broker.Priority, log)
-	server, err := daemon.Listen(ctx, setup, log)
+	manager, err := findManager()
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-	serving, end := context.WithCancel(ctx)
-	reloading := make(chan struct{})
+	server, err := daemon.Listen(ctx, setup, manager, log)
+	if err != nil {
+		return err
+	}
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	reloading, served := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(reloading)
 		reloadOn(serving, hangups, server, config, log)
 	}()
-	err = server.Serve(ctx)
+	go func() { served <- server.Serve(serving) }()
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		if server.HandOver() {
+			log.Info().Msg("ending: the next daemon goes on with the containers")
+			return nil
+		}
+		end()
+		err = <-served
+	}
 	end()
 	<-reloading
+	server.Close()
 	log.Info().Msg("ending")
 	return err
+}
+
+// findManager finds who started this process, and takes over what was kept for it.
+func findManager() (daemon.Manager, error) {
+	inherited, err := keep.Inherited()
+	if err != nil {
+		return daemon.Manager{}, err
+	}
+	store, err := keep.Open(inherited...)
+	return daemon.Manager{Store: store, Inherited: inherited}, err
 }
 
 // daemonOOMScoreAdj has the OOM killer choose nearly everything else first: containers whose daemon is gone get ENOSYS.

@@ -80,6 +80,16 @@ func (a *admission) enter(l armer) bool {
 	return true
 }
 
+// resume counts a call in that another broker has received.
+func (a *admission) resume() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.calls > 0 && a.crew != nil {
+		a.crew.borrow()
+	}
+	a.calls++
+}
+
 // next arms the listener of a call that has entered for the call after it: at once; later, if the rate is used up; when
 // a call leaves, if there are too many.
 func (a *admission) next(l armer) error {

@@ -81,7 +81,7 @@ type identity struct {
 
 // identity is good as long as the desk's call is.
 func (c *call) identity() identity {
-	n := &c.notification
+	n := c.notification
 	return identity{n.TID, n.NR, n.Arch, n.IP, n.Args, c.desk.captured, c.began}
 }
 
@@ -210,6 +210,7 @@ func (k *keptAnswer) size() int { return len(k.call.captured) + k.response.SizeV
 // follow has the call, which a plugin has, be answered by this notification. The lock is held.
 func (c *call) follow(id uint64) {
 	c.id.Store(id)
+	c.desk.slot.Follow(id)
 	if c.followed != nil {
 		close(c.followed)
 		c.followed = nil

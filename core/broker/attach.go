@@ -48,16 +48,18 @@ func (b *Broker) addListener(ctx context.Context, file *os.File, claim container
 	if err != nil {
 		return nil, err
 	}
-	if !claim.Trusted() {
-		a.doubted.Store(true)
-	}
 	a.prepare(ctx)
+	if !claim.Trusted() {
+		a.doubt()
+	}
 	a.admission.join(&b.crew)
-	l, err := b.poller.Add(file, a)
+	s := source{a, b.numbers.next()}
+	l, err := b.poller.Add(file, s)
 	if err != nil {
 		b.leave(a)
 		return nil, err
 	}
+	b.KeepDescriptor(s.name(), int(file.Fd()))
 	return l, nil
 }
 
@@ -146,6 +148,7 @@ func (b *Broker) endUnused(a *attachment) {
 	go func() {
 		defer b.ending.Done()
 		a.end(errContainerGone)
+		a.removeRecord()
 		b.log.Info().Str("container", a.container.ID).Msg("container gone")
 	}()
 }
@@ -154,6 +157,7 @@ func (b *Broker) endUnused(a *attachment) {
 func (b *Broker) dropListener(l *listener.Listener) {
 	a := attachmentOf(l)
 	if a.removeListener(l) {
+		b.ForgetDescriptor(sourceOf(l).name())
 		l.Close()
 		b.descriptors.free(descriptorsPerListener)
 		b.leave(a)

@@ -18,6 +18,7 @@ import (
 // attachment is a container with its plugins: all that does not change from one notification to the next.
 type attachment struct {
 	broker     *Broker
+	number     uint64 // no other container has it, of this broker's or those before it
 	container  *container.Container
 	generation *Generation
 	plugins    []boundPlugin
@@ -31,6 +32,7 @@ type attachment struct {
 	doubted    atomic.Bool  // a listener came from a peer that is not trusted: see call.locate
 	hangs      atomic.Int32 // threads of the broker that it holds up
 	exchanged  atomic.Bool  // see capture.Set
+	recording  sync.Mutex   // held while the record changes
 	again      again
 
 	ctx    context.Context // ends with the container, or the broker
@@ -53,6 +55,7 @@ func newAttachment(b *Broker, c *container.Container, generation *Generation) *a
 		admission: newAdmission(generation.Limits, b.crew.max),
 		audit:     audit.New(b.log),
 		attached:  time.Now(),
+		number:    b.numbers.next(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
 	a.again.init(a.expire)
@@ -62,31 +65,36 @@ func newAttachment(b *Broker, c *container.Container, generation *Generation) *a
 // prepare attaches the container to its plugins before its first listener is armed.
 func (a *attachment) prepare(ctx context.Context) {
 	a.prepared.Do(func() {
-		assignment := a.generation.assign(a.container)
-		if a.container.Privileged {
-			a.broker.log.Warn().Str("container", a.container.ID).
-				Msg("the container has no user namespace of its own: its calls are left to the kernel")
-		} else {
-			a.attachPlugins(ctx, assignment.Bindings)
-		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.assignment = assignment
+		a.prepareWith(ctx, a.generation.assign(a.container), nil)
+		a.leaveRecord()
 	})
 }
 
+// prepareWith gives the container what it is assigned, and its plugins what they have kept about it, by their names.
+func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, kept map[string]map[string][]byte) {
+	if a.container.Privileged {
+		a.broker.log.Warn().Str("container", a.container.ID).
+			Msg("the container has no user namespace of its own: its calls are left to the kernel")
+	} else {
+		a.attachPlugins(ctx, assignment.Bindings, kept)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.assignment = assignment
+}
+
 // attachPlugins attaches the container to the plugins of the bindings, all at once, and routes calls to them.
-func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding) {
+func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept map[string]map[string][]byte) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	var attaching sync.WaitGroup
-	wire := a.container.Wire()
+	container := a.container.Wire()
 	a.plugins = make([]boundPlugin, len(bindings))
 	for i := range a.plugins {
 		p := &a.plugins[i]
-		p.binding = &bindings[i]
+		p.binding, p.kept = &bindings[i], a.newStore(bindings[i].Plugin.Name(), kept)
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
-		attaching.Go(func() { p.attach(ctx, wire, a.admission, log) })
+		attaching.Go(func() { p.attach(ctx, container, a.admission, log) })
 	}
 	attaching.Wait()
 	a.routes = a.generation.routesOf(a.inForce(bindings))
@@ -111,8 +119,20 @@ func (a *attachment) assigned() Assignment {
 	return a.assignment
 }
 
-// attachmentOf returns the attachment that the listener was added to the poller with.
-func attachmentOf(l *listener.Listener) *attachment { return l.Data().(*attachment) }
+// source is where the notifications of a container come from.
+type source struct {
+	*attachment
+	number uint64 // no other source has it, of this broker's or those before it
+}
+
+// sourceOf returns what the listener was added to the poller with.
+func sourceOf(l *listener.Listener) source { return l.Data().(source) }
+
+// attachmentOf returns the attachment of the listener's container.
+func attachmentOf(l *listener.Listener) *attachment { return sourceOf(l).attachment }
+
+// name is the listener's in the descriptor store.
+func (s source) name() string { return NameOf(listenerPrefix, s.attachment.number, s.number) }
 
 // addListener reports whether the attachment still takes listeners.
 func (a *attachment) addListener(l *listener.Listener) bool {
@@ -183,7 +203,9 @@ func (a *attachment) takeListeners() map[*listener.Listener]struct{} {
 // drain gives the failure verdict to the calls that nobody has received yet, until the time end: a container that calls
 // again and again must not keep the broker from closing.
 func (a *attachment) drain(l *listener.Listener, end time.Time) {
-	d := &desk{cpu: linux.Processor()}
+	d := a.broker.newDesk(nil, false)
+	defer a.broker.state.Journal.Give(d.slot)
+	d.cpu = linux.Processor()
 	for time.Now().Before(end) {
 		pending, _, err := l.Poll(0)
 		if err != nil || !pending {

@@ -12,6 +12,7 @@ import (
 // boundPlugin is a container's use of one plugin.
 type boundPlugin struct {
 	binding  *Binding
+	kept     *wire.Store       // by the plugin
 	session  *launcher.Session // nil: the plugin refused the container
 	refused  error             // why it did; its calls get the failure verdict
 	fellBack error             // why the plugin refused the settings, where it took the fallback, which binding then has
@@ -37,7 +38,7 @@ func (p *boundPlugin) attach(ctx context.Context, c *wire.Container, counter lau
 }
 
 func (p *boundPlugin) open(ctx context.Context, c *wire.Container, counter launcher.Counter) (*launcher.Session, error) {
-	session := p.binding.Plugin.NewSession(c, p.binding.Settings, counter)
+	session := p.binding.Plugin.NewSession(c, p.binding.Settings, counter, p.kept.Entries)
 	return session, session.Attach(ctx)
 }
 

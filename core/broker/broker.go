@@ -9,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/loglimit"
+	"github.com/intercede/intercede/core/record"
 	"github.com/rs/zerolog"
 )
 
@@ -40,6 +43,7 @@ var (
 type Config struct {
 	Generation *Generation
 	Rooms      int // that the plugins have for private processes, see MaxRooms
+	State      State
 	Log        zerolog.Logger
 }
 
@@ -55,10 +59,14 @@ type Broker struct {
 	watchdog    *watchdog
 	panics      *loglimit.Limit
 	descriptors *descriptors
+	state       State
+	numbers     numbers
+	handingOver atomic.Bool // see HandOver
 
 	mu         sync.Mutex
 	generation *Generation
 	containers map[containerKey]*attachment
+	lost       []*record.Record // of containers without listeners
 	closed     bool
 	ending     sync.WaitGroup // attachments that are being ended
 }
@@ -84,7 +92,11 @@ func New(config Config) (*Broker, error) {
 		generation:  config.Generation.hold(),
 		panics:      loglimit.New(maxPanics),
 		descriptors: newDescriptors(limit, workers, plugins, config.Rooms, config.Log),
+		state:       config.State,
 		containers:  map[containerKey]*attachment{},
+	}
+	if b.state.Journal == nil {
+		b.state.Journal = &journal.Journal{}
 	}
 	b.watchdog = startWatchdog(b)
 	b.startWorker()

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
@@ -22,18 +24,20 @@ type call struct {
 	attachment   *attachment // of the container that makes the call
 	answers      Answers
 	desk         *desk
-	notification notify.Notification
+	notification *notify.Notification
 	began        time.Time      // to be handled
 	end          time.Time      // after which an answer is of no use; zero: never
 	doubted      bool           // the caller may be outside the container: see locate
 	name         string         // of the syscall
 	declared     *wire.Syscall  // by the plugin that decides
+	kept         *wire.Store    // of that plugin
 	reads        []*wire.Memory // what it declared to read
 	asked        time.Time      // when the plugin that decides was asked
 	allowed      time.Duration  // for its answer, with what it takes to ask
 	inPlugin     time.Duration
 	armed        bool // its source, for the next call
 	lost         bool // the watchdog has answered it
+	resumed      resumed
 
 	// See again.go.
 	id       atomic.Uint64 // of the notification that is to be answered
@@ -49,6 +53,7 @@ type call struct {
 type desk struct {
 	thread   *thread // nil where calls are only left over from a broker that closes
 	cpu      int     // of the plugins' threads that it works with
+	slot     *journal.Slot
 	call     call
 	post     post
 	snapshot wire.Snapshot
@@ -56,22 +61,30 @@ type desk struct {
 	captured []byte // of the call, see call.appendCaptured
 }
 
+func (b *Broker) newDesk(t *thread, worker bool) *desk {
+	return &desk{thread: t, slot: b.state.Journal.Take(), post: post{worker: worker}}
+}
+
 // begin makes the desk's call a new one, which has no notification yet.
 func (d *desk) begin(a *attachment, answers Answers) *call {
-	d.call = call{attachment: a, answers: answers, doubted: a.doubted.Load(), desk: d}
+	d.call = call{
+		attachment: a, answers: answers, doubted: a.doubted.Load(), desk: d, notification: &d.slot.Packet.Notification,
+	}
 	return &d.call
 }
 
 // receive receives the next notification of a listener.
 func (d *desk) receive(l *listener.Listener) (*call, error) {
-	c := d.begin(attachmentOf(l), l)
-	return c, l.Receive(&c.notification)
+	s := sourceOf(l)
+	c := d.begin(s.attachment, l)
+	d.slot.Expect(s.number)
+	return c, l.Receive(c.notification)
 }
 
 // accept takes a notification that another program has received.
 func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 	c := d.begin(a, n.Answers)
-	c.notification, c.end, c.doubted = *n.Notification, n.End, true
+	*c.notification, c.end, c.doubted = *n.Notification, n.End, true
 	return c
 }
 
@@ -81,9 +94,13 @@ func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 func (c *call) handle(source armer) {
 	c.attachment.calls.Add(1)
 	c.began = time.Now()
-	c.id.Store(c.notification.ID)
+	if c.resumed.state == journal.Free {
+		c.desk.slot.Received(c.began)
+	}
+	c.id.Store(c.desk.slot.ID())
 	pause.At(pause.Received)
 	c.desk.post.open(c, source)
+	defer c.desk.slot.Clear()
 	c.attachment.broker.watchdog.begin()
 	defer c.arm()
 	defer c.forget()
@@ -149,7 +166,7 @@ func (c *call) locate() (foreign, gone bool) {
 
 // findName names the syscall, and reports whether some plugin takes it.
 func (c *call) findName() (taken bool) {
-	n := &c.notification
+	n := c.notification
 	c.name, taken = c.attachment.generation.SyscallName(n.Arch, n.NR)
 	if !taken {
 		c.name = fmt.Sprintf("#%d", n.NR)
@@ -164,7 +181,10 @@ func (c *call) route() decision {
 			continue
 		}
 		p := &c.attachment.plugins[r.plugin]
-		d := c.ask(p, r.syscall)
+		if d, over := c.askAgain(p, r); over {
+			return d
+		}
+		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
 			continue
 		}
@@ -175,11 +195,11 @@ func (c *call) route() decision {
 }
 
 // ask lets one plugin decide. If the plugin fails, its failure verdict decides.
-func (c *call) ask(p *boundPlugin, declared *wire.Syscall) decision {
+func (c *call) ask(p *boundPlugin, r route) decision {
 	c.asked = time.Now()
 	c.allowed = c.timeout(p.binding.Deadline, c.asked)
 	c.desk.post.ask(p, c.asked, c.allowed)
-	response, added, err := c.consult(p, declared)
+	response, added, err := c.consult(p, r)
 	if len(response.GetWrites()) > 0 {
 		if err = c.attachment.checkHangs(); err != nil && added != nil {
 			added.Close()
@@ -204,11 +224,11 @@ func meansGone(err error) bool {
 }
 
 // consult shows the call to a plugin and returns its response.
-func (c *call) consult(p *boundPlugin, declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
-	if err := c.checkAskable(p, declared); err != nil {
+func (c *call) consult(p *boundPlugin, r route) (*wire.Response, *lane.Descriptor, error) {
+	if err := c.checkAskable(p, r.syscall); err != nil {
 		return nil, nil, err
 	}
-	if err := c.capture(declared); err != nil {
+	if err := c.capture(r.syscall); err != nil {
 		return nil, nil, err
 	}
 	if response, added, err := c.recall(); response != nil || err != nil {
@@ -216,6 +236,7 @@ func (c *call) consult(p *boundPlugin, declared *wire.Syscall) (*wire.Response, 
 		return response, added, err
 	}
 	c.arm()
+	c.desk.slot.Ask(r.plugin)
 	return c.carry(p)
 }
 
@@ -261,7 +282,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 
 // take copies and opens what is declared.
 func (c *call) take(declared *wire.Syscall) {
-	n := &c.notification
+	n := c.notification
 	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
 	c.desk.dialogue.Captured.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
 	pause.At(pause.Captured)
@@ -275,6 +296,7 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 	if left <= 0 {
 		return nil, nil, context.DeadlineExceeded
 	}
+	c.kept = p.kept
 	c.fillDialogue()
 	pause.At(pause.Valid)
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, left, c.desk.cpu)
@@ -298,9 +320,16 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 
 // fillDialogue puts the notification into the message for the plugin.
 func (c *call) fillDialogue() {
-	n, message := &c.notification, &c.desk.dialogue.Notification
+	n, message := c.notification, &c.desk.dialogue.Notification
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
+	message.Again = c.resumed.again
+	if message.ReceivedNs = 0; c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
+		message.ReceivedNs = linux.CoarseNow()
+		if c.resumed.again {
+			message.ReceivedNs = uint64(c.desk.slot.Since().UnixNano())
+		}
+	}
 }
 
 // Capture implements lane.Caller. If the caller is gone, the errno is ESRCH.
@@ -347,6 +376,9 @@ func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 		}
 	}
 }
+
+// Keep implements lane.Caller.
+func (c *call) Keep(question *wire.Keep) *wire.Kept { return c.kept.Keep(question) }
 
 // answer writes memory back and answers the kernel. Nothing else in the broker answers it, but the watchdog: the call
 // is then lost.
@@ -408,14 +440,17 @@ func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *au
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
+		c.desk.slot.Decide(journal.Value, kind.Value)
 		return c.answers.SendValue(id, kind.Value)
 	case *wire.Response_Errno:
 		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
+		c.desk.slot.Decide(journal.Errno, int64(kind.Errno))
 		return c.answers.SendErrno(id, outcome.Errno)
 	case *wire.Response_AddFd:
 		return c.sendFD(kind.AddFd, added, outcome)
 	default:
 		outcome.Kind = audit.Continue
+		c.desk.slot.Decide(journal.Continue, 0)
 		return c.answers.SendContinue(id)
 	}
 }
@@ -438,7 +473,7 @@ func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Ou
 func (c *call) record(outcome audit.Outcome, took time.Duration) {
 	c.attachment.record(audit.Record{
 		Container: c.attachment.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
-		Notification: &c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
+		Notification: c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
 	})
 }
 

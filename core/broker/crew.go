@@ -97,6 +97,13 @@ func (c *crew) take(a *admission) bool {
 	return false
 }
 
+// borrow takes a worker for an extra call, although there may be none: the call has a thread of its own.
+func (c *crew) borrow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.extra++
+}
+
 // free returns how many workers there are for extra calls. The crew is locked.
 func (c *crew) free() int { return max(c.max-c.kept, c.max/sharedPart) - c.extra }
 

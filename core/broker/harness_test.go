@@ -36,16 +36,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// journal collects what is logged, and lets a test wait for it.
-type journal struct {
+// logged collects what is logged, and lets a test wait for it.
+type logged struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
 	changed chan struct{}
 }
 
-func newJournal() *journal { return &journal{changed: make(chan struct{})} }
+func newLogged() *logged { return &logged{changed: make(chan struct{})} }
 
-func (j *journal) Write(p []byte) (int, error) {
+func (j *logged) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	close(j.changed)
@@ -53,15 +53,15 @@ func (j *journal) Write(p []byte) (int, error) {
 	return j.text.Write(p)
 }
 
-func (j *journal) logger() zerolog.Logger { return zerolog.New(j).Level(zerolog.DebugLevel) }
+func (j *logged) logger() zerolog.Logger { return zerolog.New(j).Level(zerolog.DebugLevel) }
 
 // count is how many lines have all the words.
-func (j *journal) count(words ...string) int {
+func (j *logged) count(words ...string) int {
 	n, _ := j.look(words)
 	return n
 }
 
-func (j *journal) look(words []string) (int, <-chan struct{}) {
+func (j *logged) look(words []string) (int, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	n := 0
@@ -78,7 +78,7 @@ func (j *journal) look(words []string) (int, <-chan struct{}) {
 }
 
 // await waits until n lines have all the words.
-func (j *journal) await(t testing.TB, n int, words ...string) {
+func (j *logged) await(t testing.TB, n int, words ...string) {
 	t.Helper()
 	timeout := time.After(testcaller.Timeout)
 	for {
@@ -171,7 +171,7 @@ func (h *held) line(t testing.TB) string {
 // bench is a broker with its plugins.
 type bench struct {
 	*Broker
-	log        *journal
+	log        *logged
 	gate       *gate
 	plugins    map[string]*launcher.Plugin
 	generation *Generation
@@ -215,7 +215,7 @@ func startPlugin(t testing.TB, name string, o options, log zerolog.Logger) *laun
 
 func newBench(t testing.TB, o options) *bench {
 	t.Helper()
-	b := &bench{log: newJournal(), gate: newGate(t), plugins: map[string]*launcher.Plugin{}}
+	b := &bench{log: newLogged(), gate: newGate(t), plugins: map[string]*launcher.Plugin{}}
 	if o.plugins == nil {
 		o.plugins = []string{"trial"}
 	}

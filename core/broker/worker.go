@@ -20,8 +20,9 @@ func (b *Broker) startWorker() {
 // work waits for notifications and handles them, until the broker is closed or enough other workers wait; or until the
 // worker was lost, which the watchdog has counted out.
 func (b *Broker) work() (lost bool) {
-	d := &desk{thread: b.processors.join(), post: post{worker: true}}
+	d := b.newDesk(b.processors.join(), true)
 	defer d.thread.leave()
+	defer b.state.Journal.Give(d.slot)
 	d.thread.settle() // another worker has a call, or this is the first one
 	b.watchdog.add(&d.post)
 	defer b.watchdog.remove(&d.post)

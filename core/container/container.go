@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"github.com/intercede/intercede/internal/capture"
-	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 )
@@ -33,13 +32,16 @@ type Container struct {
 // Claim is what a peer says of a container. Nothing in it but the pid is looked up, and the pid is the peer's word: see
 // [Claim.Trusted].
 type Claim struct {
-	ID          string // empty: its name, or else its first process
-	Runtime     string // "oci", "lxc", "run"
-	Name        string // if it has one beside its ID
-	Cookie      string // of LXC
-	Annotations map[string]string
-	PeerUID     *uint32 // of the process that delivered the listener, which must have a right to; nil: none did
-	PID         int     // a process of the container, in the broker's pid namespace
+	ID          string            `json:"id"`               // empty: its name, or else its first process
+	Runtime     string            `json:"runtime"`          // "oci", "lxc", "run"
+	Name        string            `json:"name,omitempty"`   // if it has one beside its ID
+	Cookie      string            `json:"cookie,omitempty"` // of LXC
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// PeerUID is that of the process that delivered the listener, which must have a right to; nil: none did.
+	PeerUID *uint32 `json:"peer_uid,omitempty"`
+	// CgroupsPath is linux.cgroupsPath of the container's OCI config; empty: it is not known.
+	CgroupsPath string `json:"cgroups_path,omitempty"`
+	PID         int    `json:"pid"` // a process of the container, in the broker's pid namespace
 }
 
 // Trusted reports whether the peer's word is enough for a listener being of this container: root's is. Another user
@@ -79,7 +81,7 @@ func inspect(claim Claim) (*Container, error) {
 func (c *Container) read(process *target.Target, proc string) error {
 	uids, err1 := readIDMap(proc + "/uid_map")
 	gids, err2 := readIDMap(proc + "/gid_map")
-	cgroups, err3 := cgroup.Read(proc + "/cgroup")
+	cgroups, err3 := findCgroups(proc, c.CgroupsPath)
 	own, err4 := target.StatNamespace("/proc/self/ns/user")
 	user, err5 := process.UserNamespace()
 	init, err6 := findInit(process)

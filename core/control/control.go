@@ -20,6 +20,7 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/core/socket"
 )
 
@@ -46,6 +47,8 @@ type Status struct {
 	LXCSocket  string                   `json:"lxc_socket,omitempty"` // for LXC's monitors
 	Plugins    []launcher.Status        `json:"plugins"`
 	Containers []broker.ContainerStatus `json:"containers"` // the oldest first
+	Lost       []broker.LostContainer   `json:"lost,omitempty"`
+	Plain      []record.Plain           `json:"plain,omitempty"` // containers that were created without interception
 }
 
 // Server answers on the admin socket.

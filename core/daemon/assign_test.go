@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/internal/testcaller"
@@ -68,7 +69,7 @@ func (l *logged) String() string {
 func start(t *testing.T, setup *Setup) (*Engine, *logged) {
 	t.Helper()
 	log := &logged{}
-	e, err := Start(t.Context(), setup, zerolog.New(log))
+	e, err := Start(t.Context(), setup, broker.State{}, zerolog.New(log))
 	if err != nil {
 		t.Fatal(err)
 	}

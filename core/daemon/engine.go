@@ -11,16 +11,20 @@ import (
 
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/sandbox"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
 
 // Engine is a broker with its plugins running, which end with it.
 type Engine struct {
 	*broker.Broker
-	log   zerolog.Logger
-	rooms *launcher.Rooms
+	log     zerolog.Logger
+	rooms   *launcher.Rooms
+	records *record.Folder // nil: there are none
 
 	mu      sync.Mutex
 	plugins []*sharedPlugin
@@ -50,16 +54,17 @@ var tuneRuntime = sync.OnceFunc(func() {
 	debug.SetGCPercent(gcPercent)
 })
 
-// Start starts the plugins of the setup and a broker. ctx is for the start alone.
-func Start(ctx context.Context, setup *Setup, log zerolog.Logger) (*Engine, error) {
+// Start starts the plugins of the setup and a broker, which leaves what the next one needs in the state. ctx is for the
+// start alone.
+func Start(ctx context.Context, setup *Setup, state broker.State, log zerolog.Logger) (*Engine, error) {
 	tuneRuntime()
 	rooms := broker.MaxRooms()
-	e := &Engine{log: log, rooms: launcher.NewRooms(rooms)}
+	e := &Engine{log: log, rooms: launcher.NewRooms(rooms), records: state.Records}
 	first, err := e.start(ctx, setup)
 	if err != nil {
 		return nil, err
 	}
-	if e.Broker, err = broker.New(broker.Config{Generation: first, Rooms: rooms, Log: log}); err != nil {
+	if e.Broker, err = broker.New(broker.Config{Generation: first, Rooms: rooms, State: state, Log: log}); err != nil {
 		first.Released()
 		return nil, err
 	}
@@ -86,12 +91,8 @@ func (e *Engine) start(ctx context.Context, setup *Setup) (*broker.Generation, e
 		e.release(plugins)
 		return nil, err
 	}
-	b := setup.Policy.Broker
-	generation := &broker.Generation{
-		Limits:      broker.Limits{MaxInflight: b.MaxInflight, Rate: float64(b.Rate), Burst: b.Burst},
-		SyscallName: setup.routes.Name,
-		Released:    func() { e.release(plugins) },
-	}
+	generation := e.newGeneration(setup, setup.routes)
+	generation.Released = func() { e.release(plugins) }
 	for i, p := range setup.Policy.Plugins {
 		generation.Bindings = append(generation.Bindings, broker.Binding{
 			Plugin: plugins[i].Plugin, Deadline: p.Timeout, OnFailure: p.OnFailure,
@@ -103,12 +104,28 @@ func (e *Engine) start(ctx context.Context, setup *Setup) (*broker.Generation, e
 	return generation, nil
 }
 
+// newGeneration makes a generation with the limits of the setup and no plugins.
+func (e *Engine) newGeneration(setup *Setup, routes filter.Routes) *broker.Generation {
+	b := setup.Policy.Broker
+	return &broker.Generation{
+		Limits:      broker.Limits{MaxInflight: b.MaxInflight, Rate: float64(b.Rate), Burst: b.Burst},
+		SyscallName: routes.Name,
+	}
+}
+
 // acquire finds the running plugin for entry i of the setup, or starts it.
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
-	wanted, manifest := setup.Policy.Plugins[i], setup.installed[i]
-	spec := launcher.Spec{
-		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax}, Rooms: e.rooms,
-	}
+	wanted := setup.Policy.Plugins[i]
+	return e.acquirePlugin(ctx, e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax), setup.installed[i])
+}
+
+// spec is what a plugin is started with; memory in bytes.
+func (e *Engine) spec(name, path, sha256 string, memory int64) launcher.Spec {
+	return launcher.Spec{Name: name, Path: path, SHA256: sha256, Limits: sandbox.Limits{Memory: memory}, Rooms: e.rooms}
+}
+
+// acquirePlugin finds the running plugin, or starts it.
+func (e *Engine) acquirePlugin(ctx context.Context, spec launcher.Spec, manifest *wire.Manifest) (*sharedPlugin, error) {
 	e.mu.Lock()
 	for _, p := range e.plugins {
 		if p.IsCurrent(spec, manifest) {

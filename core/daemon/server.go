@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -11,9 +13,11 @@ import (
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
+	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/record"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +29,8 @@ type Server struct {
 	engine   *Engine
 	runtimes *oci.Server
 	monitors *lxc.Server // nil: the config has no socket for LXC
+	left     []*leftMonitor
+	keeps    bool // what the daemon has outlives it
 	control  *control.Server
 
 	started time.Time
@@ -40,10 +46,16 @@ func socketsOf(setup *Setup) sockets {
 	return sockets{b.Socket, b.LXCSocket, b.Control}
 }
 
-// Listen binds the sockets, which fails while another daemon owns them, and then starts the plugins. ctx is for that
-// alone.
-func Listen(ctx context.Context, setup *Setup, log zerolog.Logger) (_ *Server, err error) {
-	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup)}
+// Manager is who started the daemon and keeps descriptors for it: systemd, or `intercede keep`.
+type Manager struct {
+	Store     *keep.Store // nil: it keeps none
+	Inherited []keep.Descriptor
+}
+
+// Listen binds the sockets, which fails while another daemon owns them, starts the plugins, and goes on with the
+// containers that the daemon before has left. ctx is for that alone.
+func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logger) (_ *Server, err error) {
+	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), keeps: manager.Store.Available()}
 	s.setup.Store(setup)
 	defer func() {
 		if err != nil {
@@ -61,9 +73,17 @@ func Listen(ctx context.Context, setup *Setup, log zerolog.Logger) (_ *Server, e
 	if s.control, err = control.Listen(s.sockets.control); err != nil {
 		return nil, err
 	}
-	if s.engine, err = Start(ctx, setup, log); err != nil {
+	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, manager.Inherited, log)
+	if err != nil {
 		return nil, err
 	}
+	if s.engine, err = Start(ctx, setup, state, log); err != nil {
+		return nil, err
+	}
+	if s.monitors != nil {
+		s.left = remains.takeMonitors()
+	}
+	s.engine.Adopt(ctx, setup, remains)
 	return s, nil
 }
 
@@ -94,6 +114,9 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 	if s.monitors == nil {
 		return nil
 	}
+	for _, left := range s.left {
+		s.monitors.Adopt(left.connection, func(c *lxc.Connection) { s.adoptMonitor(ctx, c, left) })
+	}
 	return s.monitors.Serve(ctx, s.engine.MaxConnections(), s.engine.RelayRoom(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
@@ -109,6 +132,16 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) error {
 	}
 	s.log.Info().Int("plugins", len(setup.Policy.Plugins)).Msg("config reloaded: containers that come from now on get it")
 	return nil
+}
+
+// HandOver ends the daemon for the next one, and reports whether it could: if nothing keeps its descriptors, Close has to
+// end it. The process must end then, without Close: see [broker.Broker.HandOver].
+func (s *Server) HandOver() bool {
+	if !s.keeps {
+		return false
+	}
+	s.engine.HandOver()
+	return true
 }
 
 // Close removes the sockets, answers or releases every parked call, and stops the plugins. Serve must have returned.
@@ -139,6 +172,9 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 		ID: a.State.State.ID, Runtime: config.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
 	}
 	claim.PeerUID = &a.Peer.Uid
+	if claim.Trusted() {
+		claim.CgroupsPath = cmp.Or(oci.CgroupsPath(a.State.State.Bundle), claim.ID) // runc's default
+	}
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
 	}
@@ -185,6 +221,7 @@ func (s *Server) status() *control.Status {
 	plugins, containers := s.engine.Status()
 	return &control.Status{
 		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
+		Lost: s.engine.Lost(), Plain: record.ListPlain(filepath.Dir(s.sockets.control)),
 	}
 }
 

@@ -66,7 +66,7 @@ func attackUntil(ctx context.Context, t *testing.T, p *launcher.Plugin, what str
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.NewSession(&wire.Container{Id: what}, string(settings), nobody{}).Attach(ctx)
+	err = p.NewSession(&wire.Container{Id: what}, string(settings), nobody{}, nothing).Attach(ctx)
 	if err == nil {
 		t.Fatal("it attaches the container")
 	}

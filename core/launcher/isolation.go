@@ -44,17 +44,18 @@ func (s *Session) blame(run *process) {
 	if run.private || s.plugin.spec.Rooms == nil {
 		return
 	}
-	if run.IsDead() {
-		s.troubles().suspect(run)
-		return
-	}
 	go func() {
-		select {
-		case <-run.Dead():
-			s.troubles().suspect(run)
-		case <-time.After(deathDelay):
+		if run.awaitDead(context.Background()) && !run.spared() {
+			s.accuse(run)
 		}
 	}()
+}
+
+// accuse suspects the container because of a process that died with a call of it.
+func (s *Session) accuse(run *process) {
+	if !run.private && s.plugin.spec.Rooms != nil {
+		s.troubles().suspect(run)
+	}
 }
 
 // suspect isolates the container because of a process that died with a call of it.

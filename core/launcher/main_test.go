@@ -104,6 +104,9 @@ func start(t *testing.T, name string) *launcher.Plugin {
 	return p
 }
 
+// nothing is kept.
+func nothing() []*wire.Entry { return nil }
+
 // nobody counts nothing.
 type nobody struct{}
 
@@ -111,7 +114,7 @@ func (nobody) Kept()     {}
 func (nobody) Returned() {}
 
 func newSession(p *launcher.Plugin, container, settings string) *launcher.Session {
-	return p.NewSession(&wire.Container{Id: container}, settings, nobody{})
+	return p.NewSession(&wire.Container{Id: container}, settings, nobody{}, nothing)
 }
 
 // eventually waits until what is said is true.

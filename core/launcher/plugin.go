@@ -154,6 +154,9 @@ func (p *Plugin) IsCurrent(spec Spec, manifest *wire.Manifest) bool {
 // Name returns the plugin's name.
 func (p *Plugin) Name() string { return p.spec.Name }
 
+// Spec returns what the plugin was started with.
+func (p *Plugin) Spec() Spec { return p.spec }
+
 // Manifest returns the plugin's manifest, which must not be changed.
 func (p *Plugin) Manifest() *wire.Manifest { return p.manifest }
 
@@ -175,7 +178,8 @@ func (p *Plugin) supervise(current *process) {
 }
 
 // keepRunning starts the next run after the end of each, however often, until the plugin is stopped. The pause doubles
-// unless the run was a steady one, or the next one is spared containers that may have ended it.
+// unless the run was a steady one, was ended from outside, or the next one is without the containers that may have
+// ended it.
 func (p *Plugin) keepRunning(current *process) {
 	times := p.spec.Times.orUsual()
 	pause := times.FirstPause
@@ -188,7 +192,7 @@ func (p *Plugin) keepRunning(current *process) {
 		if p.ctx.Err() != nil {
 			return
 		}
-		if pause = min(2*pause, times.MaxPause); current != nil && current.isolated.Load() {
+		if pause = min(2*pause, times.MaxPause); current != nil && (current.isolated.Load() || current.spared()) {
 			pause = times.FirstPause
 		}
 		current = p.restart()
@@ -214,7 +218,7 @@ func (p *Plugin) awaitEnd(run *process) (steady bool) {
 // bury gives up a run whose process is dead. Nothing waits for it: if it was killed, it may never be gone.
 func (p *Plugin) bury(run *process) {
 	run.Lanes.Close()
-	if p.owner != nil {
+	if p.owner != nil && !run.spared() {
 		p.owner.died(p)
 	}
 	p.change(func() {

@@ -37,6 +37,9 @@ type process struct {
 	streams   atomic.Int32 // calls over gRPC
 	private   bool         // it serves one container alone
 	left      atomic.Bool  // that container's calls go to another process
+	looked    atomic.Int64 // when, in ns since 1970
+	stoppedAt atomic.Int64 // it was first found stopped, in ns since 1970; 0: it is not stopped
+	stopped   atomic.Bool  // it was killed because it was stopped
 	isolated  atomic.Bool  // it is dead, and containers that had calls in it have left the others
 }
 
@@ -56,6 +59,7 @@ func startProcess(
 		return nil, err
 	}
 	p := &process{Process: run, log: log, started: time.Now(), health: spec.Times.orUsual().Health}
+	p.Lanes.Late = p.late
 	if err := p.prepare(ctx, spec, manifest); err != nil {
 		p.Stop()
 		return nil, err
@@ -153,8 +157,11 @@ func (p *process) answersHealthCheck() bool {
 // ending says how the run ended, which is dead.
 func (p *process) ending() error {
 	lasted := time.Since(p.started).Round(time.Millisecond)
+	if p.stopped.Load() {
+		return fmt.Errorf("the process %d was stopped, by SIGSTOP or a debugger: it was killed after %v", p.PID, lasted)
+	}
 	if p.silent.Load() {
 		return fmt.Errorf("the process %d answered no call and no health check for %v: it was killed after %v", p.PID, p.health, lasted)
 	}
-	return fmt.Errorf("the process %d ended after %v", p.PID, lasted)
+	return fmt.Errorf("the process %d ended after %v: %s", p.PID, lasted, p.Ending())
 }

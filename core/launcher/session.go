@@ -30,6 +30,7 @@ type Session struct {
 	container *wire.Container
 	settings  string
 	counter   Counter
+	kept      func() []*wire.Entry
 	trouble   atomic.Pointer[trouble] // nil: none
 
 	mu   sync.Mutex
@@ -66,9 +67,10 @@ func (a *attempt) failed() bool { return a.over() && a.err != nil }
 func (a *attempt) succeeded() bool { return a.over() && a.err == nil }
 
 // NewSession makes a session of the container, which Attach or the first notification attaches. settings is a JSON
-// object with every setting of the manifest. The counter is told of calls that Handle gives up.
-func (p *Plugin) NewSession(container *wire.Container, settings string, counter Counter) *Session {
-	return &Session{plugin: p, container: container, settings: settings, counter: counter}
+// object with every setting of the manifest. The counter is told of calls that Handle gives up. kept gives what the
+// plugin has kept about the container.
+func (p *Plugin) NewSession(container *wire.Container, settings string, counter Counter, kept func() []*wire.Entry) *Session {
+	return &Session{plugin: p, container: container, settings: settings, counter: counter, kept: kept}
 }
 
 // Attach attaches the container to the plugin. The error wraps ErrRefused if the plugin does not take it; after another
@@ -136,7 +138,7 @@ func (s *Session) attachTo(p *process) (*attempt, <-chan struct{}) {
 
 func (s *Session) attach(ctx context.Context, a *attempt, done chan<- struct{}) {
 	defer s.finish(a)
-	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings}
+	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings, Kept: s.kept()}
 	response, err := a.process.RPC.Attach(ctx, request)
 	a.process.learn(ctx, err)
 	switch {
@@ -163,35 +165,65 @@ func (s *Session) finish(a *attempt) {
 // Handle gives the notification to the plugin and returns its response, with the descriptor that an ADDFD response
 // carries. The calling thread is on the processor cpu. Handle returns at the deadline, or when the caller is gone, at
 // the latest; at once, if the plugin is down and not started again before the deadline, or the container is
-// quarantined. The error wraps lane.ErrDied, ErrDown, ErrQuarantined, ErrRefused, lane.ErrGone,
-// context.DeadlineExceeded or ctx's cause, or says how the plugin failed.
+// quarantined. A call whose process dies may be shown to the next one: see repeat.go. The error wraps lane.ErrDied,
+// ErrDown, ErrQuarantined, ErrRefused, lane.ErrGone, context.DeadlineExceeded or ctx's cause, or says how the plugin
+// failed.
 func (s *Session) Handle(
 	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration, cpu int,
 ) (*wire.Response, *lane.Descriptor, error) {
-	if err := s.check(); err != nil {
+	deadline := time.Now().Add(timeout)
+	response, added, run, err := s.try(ctx, d, caller, deadline, cpu)
+	switch {
+	case err == nil:
+		return response, added, nil
+	case run != nil && errors.Is(err, lane.ErrDied):
+		return s.repeat(ctx, d, caller, deadline, cpu, run, err)
+	default:
+		s.checkDeath(run, err)
 		return nil, nil, err
+	}
+}
+
+// try shows the notification to the running process, which it returns too; nil: there is none.
+func (s *Session) try(
+	ctx context.Context, d *lane.Dialogue, caller lane.Caller, deadline time.Time, cpu int,
+) (*wire.Response, *lane.Descriptor, *process, error) {
+	if err := s.check(); err != nil {
+		return nil, nil, nil, err
 	}
 	a := s.ready()
 	if a == nil {
-		return s.handleByStream(ctx, d, caller, timeout)
+		var err error
+		if a, err = s.await(ctx, caller, deadline); err != nil {
+			return nil, nil, nil, err
+		}
 	}
+	d.Notification.Session = a.id
 	l := a.process.Lanes.Take(cpu)
 	if l == nil {
-		return s.handleByStream(ctx, d, caller, timeout)
+		response, added, err := s.handleByStream(ctx, d, caller, deadline, a.process)
+		return response, added, a.process, err
 	}
 	l.Keeper = a
-	d.Notification.Session = a.id
-	response, added, err := l.Handle(ctx, d, caller, time.Now().Add(timeout))
+	response, added, err := l.Handle(ctx, d, caller, deadline)
 	if meansSilence(err) {
 		a.process.suspect()
 	}
-	s.checkDeath(a.process, err)
-	return response, added, err
+	return response, added, a.process, err
 }
 
-// checkDeath has the container blamed if the process has died, or seems to have, with what ended so.
+// await attaches the container, and waits for the plugin to run before.
+func (s *Session) await(ctx context.Context, caller lane.Caller, deadline time.Time) (*attempt, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	ctx, release := lane.WhileWaiting(ctx, lateCaller{caller, s.late})
+	defer release()
+	return s.ensure(ctx)
+}
+
+// checkDeath has the container blamed if the process, which may be nil, has died, or seems to have, with what ended so.
 func (s *Session) checkDeath(p *process, err error) {
-	if err != nil && (errors.Is(err, lane.ErrDied) || p.IsDead()) {
+	if err != nil && p != nil && (errors.Is(err, lane.ErrDied) || p.IsDead()) {
 		s.blame(p)
 	}
 }
@@ -206,33 +238,31 @@ func (s *Session) ready() *attempt {
 	return s.last
 }
 
-// handleByStream is for a plugin without lanes, and for a container that must be attached first.
+// handleByStream is for a plugin without lanes.
 func (s *Session) handleByStream(
-	ctx context.Context, d *lane.Dialogue, caller lane.Caller, timeout time.Duration,
+	ctx context.Context, d *lane.Dialogue, caller lane.Caller, deadline time.Time, run *process,
 ) (*wire.Response, *lane.Descriptor, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	ctx, release := lane.WhileWaiting(ctx, caller)
+	ctx, release := lane.WhileWaiting(ctx, lateCaller{caller, run.late})
 	defer release()
 
-	a, err := s.ensure(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	d.Notification.Session = a.id
-	a.process.streams.Add(1)
-	defer a.process.streams.Add(-1)
-	stream := lane.Stream{Plugin: a.process.RPC, Pool: &a.process.Lanes, Take: a.process.Descriptor}
+	run.streams.Add(1)
+	defer run.streams.Add(-1)
+	stream := lane.Stream{Plugin: run.RPC, Pool: &run.Lanes, Take: run.Descriptor}
 	response, added, err := stream.Handle(ctx, d, caller)
-	a.process.learn(ctx, err)
+	run.learn(ctx, err)
 	if err == nil {
 		return response, added, nil
 	}
-	err = classify(ctx, a.process, err)
-	if errors.Is(err, context.DeadlineExceeded) {
-		go s.keepStream(a.process)
+	unsent := lane.IsUnsent(err)
+	err = classify(ctx, run, err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		go s.keepStream(run)
+	case unsent && errors.Is(err, lane.ErrDied):
+		err = lane.ErrUnread
 	}
-	s.checkDeath(a.process, err)
 	return nil, nil, err
 }
 
@@ -242,10 +272,10 @@ func classify(ctx context.Context, p *process, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case p.IsDead(), status.Code(err) == codes.Unavailable: // of a dead one the connection is closed here, which is Canceled
+		return lane.ErrDied
 	case status.Code(err) == codes.Canceled:
 		return lane.ErrGone
-	case p.IsDead(), status.Code(err) == codes.Unavailable:
-		return lane.ErrDied
 	case status.Code(err) == codes.DeadlineExceeded:
 		return context.DeadlineExceeded
 	default:

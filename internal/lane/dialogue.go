@@ -2,6 +2,7 @@ package lane
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/intercede/intercede/internal/capture"
@@ -12,6 +13,8 @@ import (
 var (
 	// ErrDied means that the plugin's process ended while it had the notification.
 	ErrDied = errors.New("the plugin died")
+	// ErrUnread is an ErrDied: the plugin has not received the notification, and does not receive it any more.
+	ErrUnread = fmt.Errorf("%w before it received the call", ErrDied)
 	// ErrGone means that the plugin, or the broker, found the caller gone.
 	ErrGone = errors.New("the caller is gone")
 )
@@ -22,6 +25,8 @@ type Caller interface {
 	// Capture captures what is asked for. The set is closed when it has been sent.
 	Capture(question *wire.Capture) *capture.Set
 	Valid() bool
+	// Keep stores something for the plugin, or says why not.
+	Keep(question *wire.Keep) *wire.Kept
 }
 
 // Dialogue is what is said about one notification. Its messages are used again for the next one, so that none needs
@@ -79,6 +84,8 @@ func reply(question *wire.PluginMessage, caller Caller) (*wire.BrokerMessage, *c
 	case *wire.PluginMessage_CheckValid:
 		validity := &wire.Validity{Valid: caller.Valid()}
 		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: validity}}, nil, nil
+	case *wire.PluginMessage_Keep:
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Kept{Kept: caller.Keep(q.Keep)}}, nil, nil
 	default:
 		return nil, nil, errors.New("the plugin sent an unknown message")
 	}

@@ -26,6 +26,10 @@ const (
 	maxDescriptors = 64
 )
 
+// errUnread is an io.EOF: the peer has closed, and has not received the last message that was sent to it, or not all of
+// it.
+var errUnread = fmt.Errorf("the peer has closed without receiving a message: %w", io.EOF)
+
 // ErrBroken means that the peer does not keep to the format. The lane is of no more use.
 var ErrBroken = errors.New("the lane is broken")
 
@@ -96,8 +100,8 @@ func (e *End) Send(m Message, fds ...int) error {
 
 func sendError(err error) error {
 	switch {
-	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
-		return io.EOF
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET): // of a message in packets the last is missing
+		return errUnread
 	case errors.Is(err, unix.EAGAIN):
 		return fmt.Errorf("%w: the peer does not receive", ErrBroken)
 	}
@@ -127,7 +131,7 @@ func (e *End) Receive(m Message) (fds []int, err error) {
 func (e *End) receivePacket() error {
 	n, fds, err := e.socket.Receive(e.packet)
 	if err != nil {
-		return receiveError(err)
+		return e.receiveError(err)
 	}
 	packet := e.packet[:n]
 	if e.total > 0 {
@@ -152,8 +156,10 @@ func (e *End) receivePacket() error {
 	return nil
 }
 
-func receiveError(err error) error {
+func (e *End) receiveError(err error) error {
 	switch {
+	case e.socket.Unread():
+		return errUnread
 	case errors.Is(err, linux.ErrDescriptors), errors.Is(err, linux.ErrTruncated):
 		return fmt.Errorf("%w: %w", ErrBroken, err)
 	case errors.Is(err, unix.EAGAIN):

@@ -245,3 +245,48 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// TestUnread has a peer close before and after it has received: the kernel tells which.
+func TestUnread(t *testing.T) {
+	for name, test := range map[string]struct {
+		size    int // of the message
+		packets int // that the peer receives
+		unread  bool
+	}{
+		"nothing received":    {1, 0, true},
+		"all received":        {1, 1, false},
+		"two of four packets": {3 * maxPacket, 2, true},
+		"all packets":         {3 * maxPacket, 4, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := pair(t)
+			if err := a.Send(failure(test.size)); err != nil {
+				t.Fatal(err)
+			}
+			for range test.packets {
+				if err := b.receivePacket(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			other, err := unix.Dup(b.socket.FD())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Close()
+			if err := a.SetTimeouts(time.Millisecond, time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			var got wire.PluginMessage
+			if _, err := a.Receive(&got); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("while another descriptor is open: %v", err)
+			}
+			unix.Close(other)
+			if _, err := a.Receive(&got); !errors.Is(err, io.EOF) || errors.Is(err, errUnread) != test.unread {
+				t.Errorf("got %v", err)
+			}
+			if err := a.Send(failure(1)); !errors.Is(err, errUnread) {
+				t.Errorf("sending later: %v", err)
+			}
+		})
+	}
+}

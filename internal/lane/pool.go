@@ -27,6 +27,8 @@ const (
 // Pool is the broker's end of the lanes of one plugin process. The zero Pool has none, and opens none before Accept.
 type Pool struct {
 	PID int // of the process
+	// Late is called now and then for each call that the plugin does not answer; may be nil.
+	Late func()
 
 	received atomic.Uint64 // messages
 	closed   atomic.Bool
@@ -146,6 +148,12 @@ func (l *Lane) put() {
 // nobody knows then whether they are still served there: they are not used again.
 func (l *Lane) beLate() {
 	p := l.pool
+	if p.Late != nil {
+		p.Late()
+	}
+	if l.moved {
+		return
+	}
 	// Looking takes the longer the more threads the plugin has: once, and again after twice the time.
 	if l.waits++; l.waits&(l.waits-1) != 0 || !linux.MoveThreadsAway(p.PID, l.cpu) {
 		return
@@ -326,18 +334,18 @@ func (l *Lane) converse(ctx context.Context, d *Dialogue, caller Caller, deadlin
 	n := &d.Notification
 	n.DeadlineNs = linux.Monotonic(deadline)
 	next, set := d.opening(), &d.Captured
-	for {
+	for opening := true; ; opening = false {
 		err := l.sendSet(next, set)
 		if set != nil && set != &d.Captured {
 			set.Close()
 		}
 		if err != nil {
-			return nil, nil, laneError(err)
+			return nil, nil, laneError(err, opening)
 		}
 		message := d.blank()
 		fds, err := l.await(ctx, message, caller, deadline)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, laneError(err, opening)
 		}
 		over, err := checkMessage(message, n.GetId())
 		if over && err == nil {
@@ -374,33 +382,39 @@ func checkMessage(message *wire.PluginMessage, id uint64) (over bool, err error)
 	}
 }
 
-// await receives the plugin's next message.
+// await receives the plugin's next message. Its error may be a lane's.
 func (l *Lane) await(ctx context.Context, message *wire.PluginMessage, caller Caller, deadline time.Time) (fds []int, err error) {
-	for {
+	for dead := false; ; {
 		fds, err := l.Receive(message)
 		switch {
 		case err == nil:
 			l.pool.received.Add(1)
 			return fds, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, laneError(err)
-		case l.pool.closed.Load():
+			return nil, err
+		case dead:
 			return nil, ErrDied
+		case l.pool.closed.Load():
+			dead = true // its end of the lane closes now, and tells more, unless a thread of it hangs in the kernel
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case time.Now().After(deadline): // before Valid: somebody else may have answered the caller by then
 			return nil, context.DeadlineExceeded
 		case !caller.Valid():
 			return nil, ErrGone
-		case !l.moved:
+		default:
 			l.beLate()
 		}
 	}
 }
 
-// laneError makes one of this package's errors of a lane's.
-func laneError(err error) error {
-	if errors.Is(err, io.EOF) {
+// laneError makes one of this package's errors of a lane's. What the plugin did not receive is the notification if that
+// is the only message that was sent for it: all before has been answered.
+func laneError(err error, opening bool) error {
+	switch {
+	case opening && errors.Is(err, errUnread):
+		return ErrUnread
+	case errors.Is(err, io.EOF):
 		return fmt.Errorf("%w, or has closed its lane", ErrDied)
 	}
 	return err

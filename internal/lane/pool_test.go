@@ -26,6 +26,7 @@ func (c *quietCaller) Valid() bool { return !c.gone }
 func (c *quietCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	return &wire.Memory{Data: make([]byte, question.GetLength())}
 }
+func (c *quietCaller) Keep(*wire.Keep) *wire.Kept { return &wire.Kept{} }
 func (c *quietCaller) Capture(question *wire.Capture) *capture.Set {
 	set := &capture.Set{}
 	set.Asked(os.Getpid(), question.GetWants())

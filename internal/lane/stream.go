@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"errors"
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
@@ -23,10 +24,10 @@ func (s Stream) Handle(ctx context.Context, d *Dialogue, caller Caller) (*wire.R
 	defer cancel()
 	stream, err := s.Plugin.Handle(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unsent{err}
 	}
 	if err := s.bring(&d.Captured); err != nil {
-		return nil, nil, err
+		return nil, nil, unsent{err}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		d.Notification.DeadlineNs = linux.Monotonic(deadline)
@@ -56,6 +57,17 @@ func (s Stream) Handle(ctx context.Context, d *Dialogue, caller Caller) (*wire.R
 			return nil, nil, err
 		}
 	}
+}
+
+// unsent is an error before the notification was sent.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
+// IsUnsent reports whether an error of Stream.Handle came before the notification was sent.
+func IsUnsent(err error) bool {
+	var u unsent
+	return errors.As(err, &u)
 }
 
 // reply answers a plugin's question.

@@ -14,6 +14,14 @@ func FromMonotonic(ns uint64) time.Time {
 	return time.Now().Add(time.Duration(int64(ns) - monotonicNow()))
 }
 
+// CoarseNow is the time on CLOCK_REALTIME_COARSE in ns. The kernel stamps inodes with it (current_time, fs/inode.c), or
+// with a later time of CLOCK_REALTIME (multigrain timestamps, kernel 6.13).
+func CoarseNow() uint64 {
+	var now unix.Timespec
+	unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now) // it does not fail (clock_gettime(2))
+	return uint64(now.Nano())
+}
+
 func monotonicNow() int64 {
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it does not fail (clock_gettime(2))

@@ -31,16 +31,16 @@ type Socket struct {
 
 	most    int // descriptors that a message may have
 	header  unix.Msghdr
-	vector  unix.Iovec
+	vectors [2]unix.Iovec
 	control []byte
 	fds     []int
+	unread  bool
 }
 
 // NewSocket takes over a descriptor. A message that is received may have up to most descriptors.
 func NewSocket(fd, most int) *Socket {
 	s := &Socket{fd: fd, most: most, control: make([]byte, unix.CmsgSpace(descriptorSize*most)), fds: make([]int, 0, most)}
-	s.header.Iov = &s.vector
-	s.header.SetIovlen(1)
+	s.header.Iov = &s.vectors[0]
 	return s
 }
 
@@ -102,8 +102,12 @@ func (s *Socket) sendOnce() (int, error) {
 // an error there are none. It is io.EOF at the end of the connection, for which an empty message stands too, or wraps
 // ErrDescriptors, ErrTruncated, or the errno of recvmsg(2): EAGAIN if the socket does not block, or has blocked as long
 // as SO_RCVTIMEO says.
-func (s *Socket) Receive(data []byte) (n int, fds []int, err error) {
-	s.setData(data)
+func (s *Socket) Receive(data []byte) (n int, fds []int, err error) { return s.ReceiveParts(data, nil) }
+
+// ReceiveParts is Receive for a message whose first bytes go to first, which they may fill, and the others to rest.
+func (s *Socket) ReceiveParts(first, rest []byte) (n int, fds []int, err error) {
+	s.setData(first)
+	s.setRest(rest)
 	for {
 		// Room for the descriptors and no padding, which could hold another.
 		s.setControl(unix.CmsgLen(descriptorSize * s.most))
@@ -112,13 +116,19 @@ func (s *Socket) Receive(data []byte) (n int, fds []int, err error) {
 		case 0:
 			return s.received(int(r))
 		case unix.EINTR:
-		case unix.ECONNRESET: // the peer has closed without receiving all that was sent to it
+		case unix.ECONNRESET:
+			s.unread = true
 			return 0, nil, io.EOF
 		default:
 			return 0, nil, os.NewSyscallError("recvmsg", errno)
 		}
 	}
 }
+
+// Unread reports whether Receive found the end of the connection, and that the peer closed without receiving all that
+// was sent to it: when the last descriptor of the peer was closed, its queue was not empty (unix_release_sock,
+// net/unix/af_unix.c). Nobody has received what was in the queue, nor can anybody later.
+func (s *Socket) Unread() bool { return s.unread }
 
 // received gives what recvmsg has received, n bytes, or closes the descriptors and says what is wrong.
 func (s *Socket) received(n int) (int, []int, error) {
@@ -128,7 +138,7 @@ func (s *Socket) received(n int) (int, []int, error) {
 	case s.header.Flags&unix.MSG_CTRUNC != 0:
 		err = fmt.Errorf("%w: the peer sent more than %d, or this process has too few left (RLIMIT_NOFILE)", ErrDescriptors, s.most)
 	case s.header.Flags&unix.MSG_TRUNC != 0:
-		err = fmt.Errorf("%w: it has more than %d bytes", ErrTruncated, s.vector.Len)
+		err = fmt.Errorf("%w: it has more than %d bytes", ErrTruncated, s.vectors[0].Len+s.vectors[1].Len)
 	case n == 0:
 		err = io.EOF
 	}
@@ -140,8 +150,18 @@ func (s *Socket) received(n int) (int, []int, error) {
 }
 
 func (s *Socket) setData(data []byte) {
-	s.vector.Base = unsafe.SliceData(data)
-	s.vector.SetLen(len(data))
+	s.vectors[0].Base = unsafe.SliceData(data)
+	s.vectors[0].SetLen(len(data))
+	s.header.SetIovlen(1)
+}
+
+// setRest adds room beyond that of setData.
+func (s *Socket) setRest(data []byte) {
+	s.vectors[1].Base = unsafe.SliceData(data)
+	s.vectors[1].SetLen(len(data))
+	if len(data) > 0 {
+		s.header.SetIovlen(2)
+	}
 }
 
 // setControl tells the kernel of the first size bytes of the control data.

@@ -48,6 +48,7 @@ func (l Limits) orDefault() Limits {
 type cgroups struct {
 	unified *limit.Group   // of version 2; nil: none
 	others  []*limit.Group // of version 1
+	memory  *limit.Group   // that limits memory; nil: none
 	// What no cgroup limits, because this host has none for it.
 	memoryFree, tasksFree, devicesFree error
 }
@@ -105,6 +106,7 @@ func (m groupMaker) limitMemory(bytes int64) error {
 	if err != nil {
 		return err
 	}
+	m.groups.memory = group
 	return group.LimitMemory(version, bytes)
 }
 
@@ -189,6 +191,16 @@ func (m groupMaker) make(parent string) (*limit.Group, error) {
 		limit.RemoveStale(parent, groupPrefix)
 	}
 	return limit.MakeLocked(parent, m.prefix)
+}
+
+// starved reports whether the kernel has killed tasks of the cgroups since memory, theirs or the host's, was used up, or
+// nothing tells.
+func (gs *cgroups) starved() bool {
+	if gs == nil || gs.memory == nil {
+		return true
+	}
+	kills, err := gs.memory.OOMKills()
+	return err != nil || kills > 0
 }
 
 func (gs *cgroups) all() []*limit.Group {

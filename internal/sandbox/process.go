@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -55,10 +56,12 @@ type Process struct {
 	Weaker []string
 
 	client  *plugin.Client
+	command *exec.Cmd
 	pidfd   *os.File // of the very process that was started
 	sockets *os.File // a mount that is the folder of the plugin's socket
 	address string   // of its socket; empty until it is known to be in that folder
 	cgroups *cgroups
+	ending  ending
 
 	gone     chan struct{} // closed when the process is gone
 	cleaned  chan struct{} // closed when its cgroups are gone too
@@ -76,6 +79,7 @@ func Start(ctx context.Context, plugin Plugin) (*Process, error) {
 	}
 	defer theirs.Close()
 	p := &Process{gone: make(chan struct{}), cleaned: make(chan struct{}), dead: make(chan struct{})}
+	p.ending.known = make(chan struct{})
 	p.die = sync.OnceFunc(func() { close(p.dead) })
 	starting, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer context.AfterFunc(ctx, giveUp)()
@@ -87,6 +91,8 @@ func Start(ctx context.Context, plugin Plugin) (*Process, error) {
 		defer ours.Close()
 		started <- p.start(starting, plugin, theirs)
 		p.awaitDeath()
+		p.ending.starved = p.cgroups.starved()
+		go p.learnStatus()
 		if p.cgroups != nil {
 			p.cgroups.remove()
 		}
@@ -152,6 +158,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		fmt.Sprintf("%s=%d", wire.LifelineEnv, lifelineFD),
 		fmt.Sprintf("%s=%s", plugin.EnvUnixSocketDir, socketDir),
 		"TMPDIR="+socketDir)
+	p.command = cmd
 	var words lastWords
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake,

@@ -158,6 +158,9 @@ func syscallFaults(s *Syscall) []string {
 			fault("capture by argument %d: arguments are 0 to 5", c.GetArg())
 		}
 	}
+	if _, known := Repeat_name[int32(s.GetRepeat())]; !known {
+		fault("repeat %d: want never, safe or check", s.GetRepeat())
+	}
 	args := map[uint32]bool{}
 	for _, r := range s.GetReads() {
 		if r.GetArg() > 5 {

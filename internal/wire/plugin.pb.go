@@ -28,6 +28,57 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Repeat says what becomes of a call whose plugin died while it had the call: the plugin may have done it, or a part of it.
+// A call that the plugin never received is always shown to its next process.
+type Repeat int32
+
+const (
+	Repeat_REPEAT_NEVER Repeat = 0 // the caller gets the failure verdict
+	Repeat_REPEAT_SAFE  Repeat = 1 // the next process has the call: whoever does it once more changes nothing
+	Repeat_REPEAT_CHECK Repeat = 2 // the next process has it, and finds out first whether it was done: Notification.again
+)
+
+// Enum value maps for Repeat.
+var (
+	Repeat_name = map[int32]string{
+		0: "REPEAT_NEVER",
+		1: "REPEAT_SAFE",
+		2: "REPEAT_CHECK",
+	}
+	Repeat_value = map[string]int32{
+		"REPEAT_NEVER": 0,
+		"REPEAT_SAFE":  1,
+		"REPEAT_CHECK": 2,
+	}
+)
+
+func (x Repeat) Enum() *Repeat {
+	p := new(Repeat)
+	*p = x
+	return p
+}
+
+func (x Repeat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Repeat) Descriptor() protoreflect.EnumDescriptor {
+	return file_plugin_proto_enumTypes[0].Descriptor()
+}
+
+func (Repeat) Type() protoreflect.EnumType {
+	return &file_plugin_proto_enumTypes[0]
+}
+
+func (x Repeat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Repeat.Descriptor instead.
+func (Repeat) EnumDescriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{0}
+}
+
 // Part is something of a thread that can be captured: copied, or opened as a descriptor for the plugin. All parts of one
 // message, and the memory that came with it, were the thread's while it waited in this very call: nothing that happens to
 // its id, or to the thread, changes what they are.
@@ -137,11 +188,11 @@ func (x Part) String() string {
 }
 
 func (Part) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[0].Descriptor()
+	return file_plugin_proto_enumTypes[1].Descriptor()
 }
 
 func (Part) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[0]
+	return &file_plugin_proto_enumTypes[1]
 }
 
 func (x Part) Number() protoreflect.EnumNumber {
@@ -150,7 +201,7 @@ func (x Part) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Part.Descriptor instead.
 func (Part) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{0}
+	return file_plugin_proto_rawDescGZIP(), []int{1}
 }
 
 type Argument_Format int32
@@ -195,11 +246,11 @@ func (x Argument_Format) String() string {
 }
 
 func (Argument_Format) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[1].Descriptor()
+	return file_plugin_proto_enumTypes[2].Descriptor()
 }
 
 func (Argument_Format) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[1]
+	return &file_plugin_proto_enumTypes[2]
 }
 
 func (x Argument_Format) Number() protoreflect.EnumNumber {
@@ -253,11 +304,11 @@ func (x Setting_Type) String() string {
 }
 
 func (Setting_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[2].Descriptor()
+	return file_plugin_proto_enumTypes[3].Descriptor()
 }
 
 func (Setting_Type) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[2]
+	return &file_plugin_proto_enumTypes[3]
 }
 
 func (x Setting_Type) Number() protoreflect.EnumNumber {
@@ -734,6 +785,7 @@ type Syscall struct {
 	// What the broker captures of the caller before the plugin sees the notification. What is missing can be asked for later,
 	// at the cost of a question.
 	Captures      []*Declared `protobuf:"bytes,6,rep,name=captures,proto3" json:"captures,omitempty"`
+	Repeat        Repeat      `protobuf:"varint,7,opt,name=repeat,proto3,enum=intercede.plugin.v1.Repeat" json:"repeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -808,6 +860,13 @@ func (x *Syscall) GetCaptures() []*Declared {
 		return x.Captures
 	}
 	return nil
+}
+
+func (x *Syscall) GetRepeat() Repeat {
+	if x != nil {
+		return x.Repeat
+	}
+	return Repeat_REPEAT_NEVER
 }
 
 // Declared is something that the broker captures for each notification of a syscall.
@@ -1640,6 +1699,7 @@ type AttachRequest struct {
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // chosen by the broker; names the container in later messages
 	Container     *Container             `protobuf:"bytes,2,opt,name=container,proto3" json:"container,omitempty"`
 	SettingsJson  string                 `protobuf:"bytes,3,opt,name=settings_json,json=settingsJson,proto3" json:"settings_json,omitempty"` // an object; every setting of the manifest is there
+	Kept          []*Entry               `protobuf:"bytes,4,rep,name=kept,proto3" json:"kept,omitempty"`                                     // what earlier sessions of the container have kept, see Keep
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1695,6 +1755,13 @@ func (x *AttachRequest) GetSettingsJson() string {
 	return ""
 }
 
+func (x *AttachRequest) GetKept() []*Entry {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
 type AttachResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Refused       string                 `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"` // why the settings or the container are refused; empty: attached
@@ -1739,6 +1806,59 @@ func (x *AttachResponse) GetRefused() string {
 	return ""
 }
 
+// Entry is something that a plugin keeps about a container.
+type Entry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Entry) Reset() {
+	*x = Entry{}
+	mi := &file_plugin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Entry) ProtoMessage() {}
+
+func (x *Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Entry.ProtoReflect.Descriptor instead.
+func (*Entry) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Entry) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Entry) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 type DetachRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1748,7 +1868,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1880,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1893,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DetachRequest) GetSession() uint64 {
@@ -1791,7 +1911,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1923,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1936,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 type BrokerMessage struct {
@@ -1827,6 +1947,7 @@ type BrokerMessage struct {
 	//	*BrokerMessage_Memory
 	//	*BrokerMessage_Validity
 	//	*BrokerMessage_Captured
+	//	*BrokerMessage_Kept
 	Message       isBrokerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1834,7 +1955,7 @@ type BrokerMessage struct {
 
 func (x *BrokerMessage) Reset() {
 	*x = BrokerMessage{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1967,7 @@ func (x *BrokerMessage) String() string {
 func (*BrokerMessage) ProtoMessage() {}
 
 func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1980,7 @@ func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerMessage.ProtoReflect.Descriptor instead.
 func (*BrokerMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BrokerMessage) GetMessage() isBrokerMessage_Message {
@@ -1905,6 +2026,15 @@ func (x *BrokerMessage) GetCaptured() *Captured {
 	return nil
 }
 
+func (x *BrokerMessage) GetKept() *Kept {
+	if x != nil {
+		if x, ok := x.Message.(*BrokerMessage_Kept); ok {
+			return x.Kept
+		}
+	}
+	return nil
+}
+
 type isBrokerMessage_Message interface {
 	isBrokerMessage_Message()
 }
@@ -1925,6 +2055,10 @@ type BrokerMessage_Captured struct {
 	Captured *Captured `protobuf:"bytes,4,opt,name=captured,proto3,oneof"`
 }
 
+type BrokerMessage_Kept struct {
+	Kept *Kept `protobuf:"bytes,5,opt,name=kept,proto3,oneof"`
+}
+
 func (*BrokerMessage_Notification) isBrokerMessage_Message() {}
 
 func (*BrokerMessage_Memory) isBrokerMessage_Message() {}
@@ -1932,6 +2066,8 @@ func (*BrokerMessage_Memory) isBrokerMessage_Message() {}
 func (*BrokerMessage_Validity) isBrokerMessage_Message() {}
 
 func (*BrokerMessage_Captured) isBrokerMessage_Message() {}
+
+func (*BrokerMessage_Kept) isBrokerMessage_Message() {}
 
 type PluginMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1942,6 +2078,7 @@ type PluginMessage struct {
 	//	*PluginMessage_Response
 	//	*PluginMessage_Failure
 	//	*PluginMessage_Capture
+	//	*PluginMessage_Keep
 	Message       isPluginMessage_Message `protobuf_oneof:"message"`
 	Id            uint64                  `protobuf:"varint,5,opt,name=id,proto3" json:"id,omitempty"` // on a lane: the ID of the notification that the message is about
 	unknownFields protoimpl.UnknownFields
@@ -1950,7 +2087,7 @@ type PluginMessage struct {
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2099,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2112,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -2030,6 +2167,15 @@ func (x *PluginMessage) GetCapture() *Capture {
 	return nil
 }
 
+func (x *PluginMessage) GetKeep() *Keep {
+	if x != nil {
+		if x, ok := x.Message.(*PluginMessage_Keep); ok {
+			return x.Keep
+		}
+	}
+	return nil
+}
+
 func (x *PluginMessage) GetId() uint64 {
 	if x != nil {
 		return x.Id
@@ -2061,6 +2207,10 @@ type PluginMessage_Capture struct {
 	Capture *Capture `protobuf:"bytes,6,opt,name=capture,proto3,oneof"`
 }
 
+type PluginMessage_Keep struct {
+	Keep *Keep `protobuf:"bytes,7,opt,name=keep,proto3,oneof"`
+}
+
 func (*PluginMessage_ReadMemory) isPluginMessage_Message() {}
 
 func (*PluginMessage_CheckValid) isPluginMessage_Message() {}
@@ -2070,6 +2220,115 @@ func (*PluginMessage_Response) isPluginMessage_Message() {}
 func (*PluginMessage_Failure) isPluginMessage_Message() {}
 
 func (*PluginMessage_Capture) isPluginMessage_Message() {}
+
+func (*PluginMessage_Keep) isPluginMessage_Message() {}
+
+// Keep has the broker keep something about the container for the plugin, beyond the plugin's death. All entries of a
+// container and a plugin come with the next AttachRequest.
+type Keep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // 1 to 255 bytes
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Forget        bool                   `protobuf:"varint,3,opt,name=forget,proto3" json:"forget,omitempty"` // the entry goes; there need be none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Keep) Reset() {
+	*x = Keep{}
+	mi := &file_plugin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Keep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Keep) ProtoMessage() {}
+
+func (x *Keep) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Keep.ProtoReflect.Descriptor instead.
+func (*Keep) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Keep) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Keep) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Keep) GetForget() bool {
+	if x != nil {
+		return x.Forget
+	}
+	return false
+}
+
+// Kept is the answer to Keep, when the entry is stored.
+type Kept struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refused       string                 `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"` // why nothing was stored or forgotten: more than 64 KiB or 4096 entries; empty: it is done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kept) Reset() {
+	*x = Kept{}
+	mi := &file_plugin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kept) ProtoMessage() {}
+
+func (x *Kept) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kept.ProtoReflect.Descriptor instead.
+func (*Kept) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Kept) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
 
 // Failure is in the place of a Response.
 type Failure struct {
@@ -2082,7 +2341,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2353,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2366,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Failure) GetGone() bool {
@@ -2136,15 +2395,21 @@ type Notification struct {
 	Reads   []*Memory              `protobuf:"bytes,8,rep,name=reads,proto3" json:"reads,omitempty"`       // one for each declared read, in the manifest's order
 	// Until when the plugin has time, in ns on CLOCK_MONOTONIC (clock_gettime(2)); 0: not known. Later it is not to act for the
 	// caller any more, whom the broker has told that the plugin failed: a plugin may get the notification late itself.
-	DeadlineNs    uint64    `protobuf:"varint,13,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"`
-	Captured      *Captured `protobuf:"bytes,12,opt,name=captured,proto3" json:"captured,omitempty"` // what the manifest declares
+	DeadlineNs uint64    `protobuf:"varint,13,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"`
+	Captured   *Captured `protobuf:"bytes,12,opt,name=captured,proto3" json:"captured,omitempty"` // what the manifest declares
+	// An earlier process of the plugin had this call and died: it may have done it. Never for REPEAT_NEVER.
+	Again bool `protobuf:"varint,14,opt,name=again,proto3" json:"again,omitempty"`
+	// For REPEAT_CHECK: when the broker showed the call to a plugin first, in ns on CLOCK_REALTIME_COARSE, by which the kernel
+	// stamps inodes: the ctime of what was done for the call is not before it. That of what was done in the same tick of that
+	// clock before (10 ms at most) may be equal to it.
+	ReceivedNs    uint64 `protobuf:"varint,15,opt,name=received_ns,json=receivedNs,proto3" json:"received_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2421,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2434,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Notification) GetId() uint64 {
@@ -2242,6 +2507,20 @@ func (x *Notification) GetCaptured() *Captured {
 	return nil
 }
 
+func (x *Notification) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+func (x *Notification) GetReceivedNs() uint64 {
+	if x != nil {
+		return x.ReceivedNs
+	}
+	return 0
+}
+
 // Capture asks for parts of the caller.
 type Capture struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2254,7 +2533,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2545,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2558,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Capture) GetWants() []*Want {
@@ -2307,7 +2586,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2598,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2611,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Want) GetPart() Part {
@@ -2371,7 +2650,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2662,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2675,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{30}
+	return file_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Captured) GetErrno() int32 {
@@ -2449,7 +2728,7 @@ type Handle struct {
 
 func (x *Handle) Reset() {
 	*x = Handle{}
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2740,7 @@ func (x *Handle) String() string {
 func (*Handle) ProtoMessage() {}
 
 func (x *Handle) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2753,7 @@ func (x *Handle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handle.ProtoReflect.Descriptor instead.
 func (*Handle) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{31}
+	return file_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Handle) GetPart() Part {
@@ -2539,7 +2818,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2830,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2843,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{32}
+	return file_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Credentials) GetTgid() int32 {
@@ -2655,7 +2934,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2946,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2959,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{33}
+	return file_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Memory) GetData() []byte {
@@ -2709,7 +2988,7 @@ type ReadMemory struct {
 
 func (x *ReadMemory) Reset() {
 	*x = ReadMemory{}
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +3000,7 @@ func (x *ReadMemory) String() string {
 func (*ReadMemory) ProtoMessage() {}
 
 func (x *ReadMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +3013,7 @@ func (x *ReadMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMemory.ProtoReflect.Descriptor instead.
 func (*ReadMemory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{34}
+	return file_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReadMemory) GetAddress() uint64 {
@@ -2767,7 +3046,7 @@ type CheckValid struct {
 
 func (x *CheckValid) Reset() {
 	*x = CheckValid{}
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +3058,7 @@ func (x *CheckValid) String() string {
 func (*CheckValid) ProtoMessage() {}
 
 func (x *CheckValid) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +3071,7 @@ func (x *CheckValid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckValid.ProtoReflect.Descriptor instead.
 func (*CheckValid) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{35}
+	return file_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 type Validity struct {
@@ -2804,7 +3083,7 @@ type Validity struct {
 
 func (x *Validity) Reset() {
 	*x = Validity{}
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2816,7 +3095,7 @@ func (x *Validity) String() string {
 func (*Validity) ProtoMessage() {}
 
 func (x *Validity) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2829,7 +3108,7 @@ func (x *Validity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validity.ProtoReflect.Descriptor instead.
 func (*Validity) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{36}
+	return file_plugin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Validity) GetValid() bool {
@@ -2856,7 +3135,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +3147,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +3160,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{37}
+	return file_plugin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Response) GetKind() isResponse_Kind {
@@ -2989,7 +3268,7 @@ type AddFD struct {
 
 func (x *AddFD) Reset() {
 	*x = AddFD{}
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3280,7 @@ func (x *AddFD) String() string {
 func (*AddFD) ProtoMessage() {}
 
 func (x *AddFD) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3293,7 @@ func (x *AddFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFD.ProtoReflect.Descriptor instead.
 func (*AddFD) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{38}
+	return file_plugin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AddFD) GetFd() int32 {
@@ -3042,7 +3321,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3333,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3346,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{39}
+	return file_plugin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Write) GetAddress() uint64 {
@@ -3116,7 +3395,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\bsyscalls\x18\x01 \x03(\tR\bsyscalls\x12\x12\n" +
 	"\x04host\x18\x02 \x03(\tR\x04host\x12\x18\n" +
 	"\adevices\x18\x03 \x03(\tR\adevices\x12\x1b\n" +
-	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\x97\x02\n" +
+	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\xcc\x02\n" +
 	"\aSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04when\x18\x02 \x03(\v2\x1a.intercede.plugin.v1.MatchR\x04when\x12/\n" +
@@ -3124,7 +3403,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\targuments\x18\x04 \x03(\v2\x1d.intercede.plugin.v1.ArgumentR\targuments\x12\x1f\n" +
 	"\vif_settings\x18\x05 \x03(\tR\n" +
 	"ifSettings\x129\n" +
-	"\bcaptures\x18\x06 \x03(\v2\x1d.intercede.plugin.v1.DeclaredR\bcaptures\"K\n" +
+	"\bcaptures\x18\x06 \x03(\v2\x1d.intercede.plugin.v1.DeclaredR\bcaptures\x123\n" +
+	"\x06repeat\x18\a \x01(\x0e2\x1b.intercede.plugin.v1.RepeatR\x06repeat\"K\n" +
 	"\bDeclared\x12-\n" +
 	"\x04part\x18\x01 \x01(\x0e2\x19.intercede.plugin.v1.PartR\x04part\x12\x10\n" +
 	"\x03arg\x18\x02 \x01(\rR\x03arg\"\xc7\x01\n" +
@@ -3206,22 +3486,27 @@ const file_plugin_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fCgroupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x01\n" +
 	"\rAttachRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12<\n" +
 	"\tcontainer\x18\x02 \x01(\v2\x1e.intercede.plugin.v1.ContainerR\tcontainer\x12#\n" +
-	"\rsettings_json\x18\x03 \x01(\tR\fsettingsJson\"*\n" +
+	"\rsettings_json\x18\x03 \x01(\tR\fsettingsJson\x12.\n" +
+	"\x04kept\x18\x04 \x03(\v2\x1a.intercede.plugin.v1.EntryR\x04kept\"*\n" +
 	"\x0eAttachResponse\x12\x18\n" +
-	"\arefused\x18\x01 \x01(\tR\arefused\")\n" +
+	"\arefused\x18\x01 \x01(\tR\arefused\"/\n" +
+	"\x05Entry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\")\n" +
 	"\rDetachRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\"\x10\n" +
-	"\x0eDetachResponse\"\x94\x02\n" +
+	"\x0eDetachResponse\"\xc5\x02\n" +
 	"\rBrokerMessage\x12G\n" +
 	"\fnotification\x18\x01 \x01(\v2!.intercede.plugin.v1.NotificationH\x00R\fnotification\x125\n" +
 	"\x06memory\x18\x02 \x01(\v2\x1b.intercede.plugin.v1.MemoryH\x00R\x06memory\x12;\n" +
 	"\bvalidity\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ValidityH\x00R\bvalidity\x12;\n" +
-	"\bcaptured\x18\x04 \x01(\v2\x1d.intercede.plugin.v1.CapturedH\x00R\bcapturedB\t\n" +
-	"\amessage\"\xe3\x02\n" +
+	"\bcaptured\x18\x04 \x01(\v2\x1d.intercede.plugin.v1.CapturedH\x00R\bcaptured\x12/\n" +
+	"\x04kept\x18\x05 \x01(\v2\x19.intercede.plugin.v1.KeptH\x00R\x04keptB\t\n" +
+	"\amessage\"\x94\x03\n" +
 	"\rPluginMessage\x12B\n" +
 	"\vread_memory\x18\x01 \x01(\v2\x1f.intercede.plugin.v1.ReadMemoryH\x00R\n" +
 	"readMemory\x12B\n" +
@@ -3229,12 +3514,19 @@ const file_plugin_proto_rawDesc = "" +
 	"checkValid\x12;\n" +
 	"\bresponse\x18\x03 \x01(\v2\x1d.intercede.plugin.v1.ResponseH\x00R\bresponse\x128\n" +
 	"\afailure\x18\x04 \x01(\v2\x1c.intercede.plugin.v1.FailureH\x00R\afailure\x128\n" +
-	"\acapture\x18\x06 \x01(\v2\x1c.intercede.plugin.v1.CaptureH\x00R\acapture\x12\x0e\n" +
+	"\acapture\x18\x06 \x01(\v2\x1c.intercede.plugin.v1.CaptureH\x00R\acapture\x12/\n" +
+	"\x04keep\x18\a \x01(\v2\x19.intercede.plugin.v1.KeepH\x00R\x04keep\x12\x0e\n" +
 	"\x02id\x18\x05 \x01(\x04R\x02idB\t\n" +
-	"\amessage\"1\n" +
+	"\amessage\"F\n" +
+	"\x04Keep\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x16\n" +
+	"\x06forget\x18\x03 \x01(\bR\x06forget\" \n" +
+	"\x04Kept\x12\x18\n" +
+	"\arefused\x18\x01 \x01(\tR\arefused\"1\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xde\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x95\x03\n" +
 	"\fNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x18\n" +
@@ -3246,7 +3538,10 @@ const file_plugin_proto_rawDesc = "" +
 	"\x05reads\x18\b \x03(\v2\x1b.intercede.plugin.v1.MemoryR\x05reads\x12\x1f\n" +
 	"\vdeadline_ns\x18\r \x01(\x04R\n" +
 	"deadlineNs\x129\n" +
-	"\bcaptured\x18\f \x01(\v2\x1d.intercede.plugin.v1.CapturedR\bcapturedJ\x04\b\t\x10\n" +
+	"\bcaptured\x18\f \x01(\v2\x1d.intercede.plugin.v1.CapturedR\bcaptured\x12\x14\n" +
+	"\x05again\x18\x0e \x01(\bR\x05again\x12\x1f\n" +
+	"\vreceived_ns\x18\x0f \x01(\x04R\n" +
+	"receivedNsJ\x04\b\t\x10\n" +
 	"J\x04\b\n" +
 	"\x10\vJ\x04\b\v\x10\fR\thas_pidfdR\bvalid_atR\n" +
 	"timeout_ns\"R\n" +
@@ -3308,7 +3603,11 @@ const file_plugin_proto_rawDesc = "" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*\x81\x04\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data*=\n" +
+	"\x06Repeat\x12\x10\n" +
+	"\fREPEAT_NEVER\x10\x00\x12\x0f\n" +
+	"\vREPEAT_SAFE\x10\x01\x12\x10\n" +
+	"\fREPEAT_CHECK\x10\x02*\x81\x04\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PART_CREDENTIALS\x10\x01\x12\x0e\n" +
@@ -3354,110 +3653,118 @@ func file_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_proto_rawDescData
 }
 
-var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_plugin_proto_goTypes = []any{
-	(Part)(0),                 // 0: intercede.plugin.v1.Part
-	(Argument_Format)(0),      // 1: intercede.plugin.v1.Argument.Format
-	(Setting_Type)(0),         // 2: intercede.plugin.v1.Setting.Type
-	(*OpenLane)(nil),          // 3: intercede.plugin.v1.OpenLane
-	(*OpenLanesRequest)(nil),  // 4: intercede.plugin.v1.OpenLanesRequest
-	(*OpenLanesResponse)(nil), // 5: intercede.plugin.v1.OpenLanesResponse
-	(*LaneControl)(nil),       // 6: intercede.plugin.v1.LaneControl
-	(*ManifestRequest)(nil),   // 7: intercede.plugin.v1.ManifestRequest
-	(*Manifest)(nil),          // 8: intercede.plugin.v1.Manifest
-	(*Uses)(nil),              // 9: intercede.plugin.v1.Uses
-	(*Syscall)(nil),           // 10: intercede.plugin.v1.Syscall
-	(*Declared)(nil),          // 11: intercede.plugin.v1.Declared
-	(*Argument)(nil),          // 12: intercede.plugin.v1.Argument
-	(*Match)(nil),             // 13: intercede.plugin.v1.Match
-	(*Condition)(nil),         // 14: intercede.plugin.v1.Condition
-	(*Read)(nil),              // 15: intercede.plugin.v1.Read
-	(*StringRead)(nil),        // 16: intercede.plugin.v1.StringRead
-	(*BytesRead)(nil),         // 17: intercede.plugin.v1.BytesRead
-	(*StructRead)(nil),        // 18: intercede.plugin.v1.StructRead
-	(*Setting)(nil),           // 19: intercede.plugin.v1.Setting
-	(*Verdict)(nil),           // 20: intercede.plugin.v1.Verdict
-	(*IDMapping)(nil),         // 21: intercede.plugin.v1.IDMapping
-	(*Container)(nil),         // 22: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),     // 23: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),    // 24: intercede.plugin.v1.AttachResponse
-	(*DetachRequest)(nil),     // 25: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),    // 26: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),     // 27: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),     // 28: intercede.plugin.v1.PluginMessage
-	(*Failure)(nil),           // 29: intercede.plugin.v1.Failure
-	(*Notification)(nil),      // 30: intercede.plugin.v1.Notification
-	(*Capture)(nil),           // 31: intercede.plugin.v1.Capture
-	(*Want)(nil),              // 32: intercede.plugin.v1.Want
-	(*Captured)(nil),          // 33: intercede.plugin.v1.Captured
-	(*Handle)(nil),            // 34: intercede.plugin.v1.Handle
-	(*Credentials)(nil),       // 35: intercede.plugin.v1.Credentials
-	(*Memory)(nil),            // 36: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),        // 37: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),        // 38: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),          // 39: intercede.plugin.v1.Validity
-	(*Response)(nil),          // 40: intercede.plugin.v1.Response
-	(*AddFD)(nil),             // 41: intercede.plugin.v1.AddFD
-	(*Write)(nil),             // 42: intercede.plugin.v1.Write
-	nil,                       // 43: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                       // 44: intercede.plugin.v1.Container.CgroupsEntry
+	(Repeat)(0),               // 0: intercede.plugin.v1.Repeat
+	(Part)(0),                 // 1: intercede.plugin.v1.Part
+	(Argument_Format)(0),      // 2: intercede.plugin.v1.Argument.Format
+	(Setting_Type)(0),         // 3: intercede.plugin.v1.Setting.Type
+	(*OpenLane)(nil),          // 4: intercede.plugin.v1.OpenLane
+	(*OpenLanesRequest)(nil),  // 5: intercede.plugin.v1.OpenLanesRequest
+	(*OpenLanesResponse)(nil), // 6: intercede.plugin.v1.OpenLanesResponse
+	(*LaneControl)(nil),       // 7: intercede.plugin.v1.LaneControl
+	(*ManifestRequest)(nil),   // 8: intercede.plugin.v1.ManifestRequest
+	(*Manifest)(nil),          // 9: intercede.plugin.v1.Manifest
+	(*Uses)(nil),              // 10: intercede.plugin.v1.Uses
+	(*Syscall)(nil),           // 11: intercede.plugin.v1.Syscall
+	(*Declared)(nil),          // 12: intercede.plugin.v1.Declared
+	(*Argument)(nil),          // 13: intercede.plugin.v1.Argument
+	(*Match)(nil),             // 14: intercede.plugin.v1.Match
+	(*Condition)(nil),         // 15: intercede.plugin.v1.Condition
+	(*Read)(nil),              // 16: intercede.plugin.v1.Read
+	(*StringRead)(nil),        // 17: intercede.plugin.v1.StringRead
+	(*BytesRead)(nil),         // 18: intercede.plugin.v1.BytesRead
+	(*StructRead)(nil),        // 19: intercede.plugin.v1.StructRead
+	(*Setting)(nil),           // 20: intercede.plugin.v1.Setting
+	(*Verdict)(nil),           // 21: intercede.plugin.v1.Verdict
+	(*IDMapping)(nil),         // 22: intercede.plugin.v1.IDMapping
+	(*Container)(nil),         // 23: intercede.plugin.v1.Container
+	(*AttachRequest)(nil),     // 24: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),    // 25: intercede.plugin.v1.AttachResponse
+	(*Entry)(nil),             // 26: intercede.plugin.v1.Entry
+	(*DetachRequest)(nil),     // 27: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),    // 28: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),     // 29: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),     // 30: intercede.plugin.v1.PluginMessage
+	(*Keep)(nil),              // 31: intercede.plugin.v1.Keep
+	(*Kept)(nil),              // 32: intercede.plugin.v1.Kept
+	(*Failure)(nil),           // 33: intercede.plugin.v1.Failure
+	(*Notification)(nil),      // 34: intercede.plugin.v1.Notification
+	(*Capture)(nil),           // 35: intercede.plugin.v1.Capture
+	(*Want)(nil),              // 36: intercede.plugin.v1.Want
+	(*Captured)(nil),          // 37: intercede.plugin.v1.Captured
+	(*Handle)(nil),            // 38: intercede.plugin.v1.Handle
+	(*Credentials)(nil),       // 39: intercede.plugin.v1.Credentials
+	(*Memory)(nil),            // 40: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),        // 41: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),        // 42: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),          // 43: intercede.plugin.v1.Validity
+	(*Response)(nil),          // 44: intercede.plugin.v1.Response
+	(*AddFD)(nil),             // 45: intercede.plugin.v1.AddFD
+	(*Write)(nil),             // 46: intercede.plugin.v1.Write
+	nil,                       // 47: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                       // 48: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
-	3,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
-	10, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
-	19, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
-	20, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
-	9,  // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
-	13, // 5: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
-	15, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
-	12, // 7: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
-	11, // 8: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
-	0,  // 9: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
-	1,  // 10: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
-	14, // 11: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
-	16, // 12: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
-	17, // 13: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
-	18, // 14: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
-	2,  // 15: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	43, // 16: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
-	21, // 17: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
-	21, // 18: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	44, // 19: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	22, // 20: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	30, // 21: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	36, // 22: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	39, // 23: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	33, // 24: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
-	37, // 25: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	38, // 26: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	40, // 27: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	29, // 28: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
-	31, // 29: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
-	36, // 30: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	33, // 31: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
-	32, // 32: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
-	0,  // 33: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
-	35, // 34: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
-	34, // 35: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
-	0,  // 36: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
-	41, // 37: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	42, // 38: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	7,  // 39: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	23, // 40: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	25, // 41: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	27, // 42: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	4,  // 43: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
-	8,  // 44: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	24, // 45: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	26, // 46: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	28, // 47: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	5,  // 48: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
-	44, // [44:49] is the sub-list for method output_type
-	39, // [39:44] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	4,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
+	11, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
+	20, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
+	21, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
+	10, // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
+	14, // 5: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
+	16, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
+	13, // 7: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
+	12, // 8: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
+	0,  // 9: intercede.plugin.v1.Syscall.repeat:type_name -> intercede.plugin.v1.Repeat
+	1,  // 10: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
+	2,  // 11: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
+	15, // 12: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
+	17, // 13: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
+	18, // 14: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
+	19, // 15: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
+	3,  // 16: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
+	47, // 17: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	22, // 18: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
+	22, // 19: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
+	48, // 20: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	23, // 21: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	26, // 22: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
+	34, // 23: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	40, // 24: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	43, // 25: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	37, // 26: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
+	32, // 27: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
+	41, // 28: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	42, // 29: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	44, // 30: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	33, // 31: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
+	35, // 32: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
+	31, // 33: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
+	40, // 34: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	37, // 35: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
+	36, // 36: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
+	1,  // 37: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
+	39, // 38: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
+	38, // 39: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
+	1,  // 40: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
+	45, // 41: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	46, // 42: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	8,  // 43: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	24, // 44: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	27, // 45: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	29, // 46: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	5,  // 47: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
+	9,  // 48: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	25, // 49: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	28, // 50: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	30, // 51: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	6,  // 52: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
+	48, // [48:53] is the sub-list for method output_type
+	43, // [43:48] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -3480,20 +3787,22 @@ func file_plugin_proto_init() {
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),
 	}
-	file_plugin_proto_msgTypes[24].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[25].OneofWrappers = []any{
 		(*BrokerMessage_Notification)(nil),
 		(*BrokerMessage_Memory)(nil),
 		(*BrokerMessage_Validity)(nil),
 		(*BrokerMessage_Captured)(nil),
+		(*BrokerMessage_Kept)(nil),
 	}
-	file_plugin_proto_msgTypes[25].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[26].OneofWrappers = []any{
 		(*PluginMessage_ReadMemory)(nil),
 		(*PluginMessage_CheckValid)(nil),
 		(*PluginMessage_Response)(nil),
 		(*PluginMessage_Failure)(nil),
 		(*PluginMessage_Capture)(nil),
+		(*PluginMessage_Keep)(nil),
 	}
-	file_plugin_proto_msgTypes[37].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[40].OneofWrappers = []any{
 		(*Response_Value)(nil),
 		(*Response_Errno)(nil),
 		(*Response_Continue)(nil),
@@ -3505,8 +3814,8 @@ func file_plugin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   42,
+			NumEnums:      4,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

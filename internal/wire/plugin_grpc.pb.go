@@ -46,7 +46,7 @@ type PluginClient interface {
 	// Detach is called when the container is gone. Best effort: a plugin that dies is not told.
 	Detach(ctx context.Context, in *DetachRequest, opts ...grpc.CallOption) (*DetachResponse, error)
 	// Handle is one stream for each notification: the broker sends the notification, the plugin may ask about it
-	// (Capture, ReadMemory, CheckValid; one question at a time, each answered before the next), and ends with exactly one
+	// (Capture, ReadMemory, CheckValid, Keep; one question at a time, each answered before the next), and ends with exactly one
 	// Response.
 	// What a plugin can ask is bound to the notification at hand: there is no way to name another caller.
 	// A gRPC error instead of a Response means that the plugin failed: the broker applies the failure verdict.
@@ -131,7 +131,7 @@ type PluginServer interface {
 	// Detach is called when the container is gone. Best effort: a plugin that dies is not told.
 	Detach(context.Context, *DetachRequest) (*DetachResponse, error)
 	// Handle is one stream for each notification: the broker sends the notification, the plugin may ask about it
-	// (Capture, ReadMemory, CheckValid; one question at a time, each answered before the next), and ends with exactly one
+	// (Capture, ReadMemory, CheckValid, Keep; one question at a time, each answered before the next), and ends with exactly one
 	// Response.
 	// What a plugin can ask is bound to the notification at hand: there is no way to name another caller.
 	// A gRPC error instead of a Response means that the plugin failed: the broker applies the failure verdict.

@@ -19,7 +19,16 @@ type Around struct {
 // Attach attaches a container to the handler.
 func (a Around) Attach(ctx context.Context, container sdk.Container, settings sdk.Settings) (sdk.Session, error) {
 	next, err := a.Handler.Attach(ctx, container, settings)
+	if checker, ok := next.(sdk.Checker); ok {
+		return aroundChecker{aroundSession{next, a}, checker}, err
+	}
 	return aroundSession{next, a}, err
+}
+
+// aroundChecker is the session of a handler that checks calls.
+type aroundChecker struct {
+	aroundSession
+	sdk.Checker
 }
 
 type aroundSession struct {

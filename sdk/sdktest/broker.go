@@ -49,6 +49,7 @@ type broker struct {
 	plugin   *plugin
 	manifest *wire.Manifest // as far as the settings switch it on
 	session  uint64
+	kept     *wire.Store
 	deadline time.Duration
 }
 
@@ -148,6 +149,9 @@ func (n *notification) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	}
 	return copied
 }
+
+// Keep implements lane.Caller.
+func (n *notification) Keep(question *wire.Keep) *wire.Kept { return n.broker.kept.Keep(question) }
 
 // answer performs the plugin's response.
 func (n *notification) answer(outcome Outcome) {

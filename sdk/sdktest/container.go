@@ -113,13 +113,14 @@ func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 		t.Fatalf("sdktest: %v", err)
 	}
 	// Cleanup runs in reverse: the container ends, then what is in flight, then the session.
-	session, err := p.attach(t, c.identity, settings)
+	kept := &wire.Store{}
+	session, err := p.attach(t, c.identity, settings, kept)
 	if err != nil {
 		t.Fatalf("sdktest: attach: %v", err)
 	}
 	t.Cleanup(c.stop)
 	taken := wire.Narrow(p.manifest, settings)
-	c.broker = &broker{t: t, plugin: p, manifest: taken, session: session, deadline: config.deadline}
+	c.broker = &broker{t: t, plugin: p, manifest: taken, session: session, kept: kept, deadline: config.deadline}
 	if c.filter, err = buildFilter(taken); err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}

@@ -3,6 +3,7 @@ package sdktest
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -62,19 +64,26 @@ func (h *Harness) session(container sdk.Container, overrides map[string]any) (*S
 	if err != nil {
 		return nil, err
 	}
-	id, err := h.attach(h.t, container, settings)
+	kept := &wire.Store{}
+	kept.Restore(maps.Clone(container.Kept))
+	id, err := h.attach(h.t, container, settings, kept)
 	if err != nil {
 		return nil, err
 	}
-	return &Session{Harness: h, id: id}, nil
+	return &Session{Harness: h, id: id, kept: kept}, nil
 }
 
 // Session is a container's use of the handler.
 type Session struct {
 	*Harness
 	id    uint64
+	kept  *wire.Store
 	calls atomic.Uint64
 }
+
+// Kept is what the handler has kept about the container: give it to the Container of another session, as the broker
+// does after the death of a plugin.
+func (s *Session) Kept() map[string][]byte { return s.kept.Snapshot() }
 
 // Call is a fake notification.
 type Call struct {
@@ -88,6 +97,7 @@ type Call struct {
 	Memory map[uint64][]byte
 	TID    int  // of Request.Target; 0: this process
 	Gone   bool // the caller no longer waits: Request.CheckValid and Read give sdk.ErrGone
+	Again  bool // an earlier process of the plugin had the call and died
 }
 
 // Handle has the handler answer the call. The context is the handler's: cancel it for a caller that dies, give it a
@@ -103,13 +113,14 @@ func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	arch := arches()[0]
 	n.Arch, n.Nr, n.Args = uint32(arch), numbers[arch][call.Syscall], call.Args[:]
 	n.Reads = s.reads(call)
+	n.Again, n.ReceivedNs = call.Again, linux.CoarseNow()
 	timeout := defaultDeadline
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	}
 	d.Captured.Declared(call.TID, s.syscall(call.Syscall).GetCaptures(), &call.Args)
 	defer d.Captured.Close()
-	response, added, err := s.handle(ctx, d, fakeCaller{call}, timeout)
+	response, added, err := s.handle(ctx, d, fakeCaller{call, s.kept}, timeout)
 	if err != nil {
 		return failed(err)
 	}
@@ -182,10 +193,14 @@ func (s *Session) declaredRead(call Call, d *wire.Read, value any) *wire.Memory 
 // fakeCaller answers from a Call.
 type fakeCaller struct {
 	call Call
+	kept *wire.Store
 }
 
 // Valid implements lane.Caller.
 func (f fakeCaller) Valid() bool { return !f.call.Gone }
+
+// Keep implements lane.Caller.
+func (f fakeCaller) Keep(question *wire.Keep) *wire.Kept { return f.kept.Keep(question) }
 
 // Capture implements lane.Caller.
 func (f fakeCaller) Capture(question *wire.Capture) *capture.Set {

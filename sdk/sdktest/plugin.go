@@ -61,6 +61,9 @@ func (o ordered) Attach(ctx context.Context, container sdk.Container, settings s
 	if err != nil || session == nil {
 		return session, err
 	}
+	if checker, ok := session.(sdk.Checker); ok {
+		return orderedChecker{orderedSession{session, o.meeting}, checker}, nil
+	}
 	return orderedSession{session, o.meeting}, nil
 }
 
@@ -73,6 +76,18 @@ func (s orderedSession) Handle(ctx context.Context, req *sdk.Request) (sdk.Respo
 	s.meeting.Add(1)
 	defer s.meeting.Add(1)
 	return s.Session.Handle(ctx, req)
+}
+
+// orderedChecker is the session of a handler that checks calls.
+type orderedChecker struct {
+	orderedSession
+	checker sdk.Checker
+}
+
+func (s orderedChecker) Check(ctx context.Context, req *sdk.Request) (sdk.Response, bool, error) {
+	s.meeting.Add(1)
+	defer s.meeting.Add(1)
+	return s.checker.Check(ctx, req)
 }
 
 func (s orderedSession) Close() error { return closeSession(s.Session) }
@@ -268,10 +283,12 @@ func (p *plugin) askManifest() (err error) {
 }
 
 // attach attaches a session and detaches it at the end of the test. The error is the handler's refusal.
-func (p *plugin) attach(t testing.TB, container sdk.Container, settings string) (session uint64, err error) {
+func (p *plugin) attach(t testing.TB, container sdk.Container, settings string, kept *wire.Store) (session uint64, err error) {
 	t.Helper()
 	id := p.sessions.Add(1)
-	request := &wire.AttachRequest{Session: id, Container: containerToWire(container), SettingsJson: settings}
+	request := &wire.AttachRequest{
+		Session: id, Container: containerToWire(container), SettingsJson: settings, Kept: kept.Entries(),
+	}
 	reply, err := p.rpc.Attach(t.Context(), request)
 	if err != nil {
 		t.Fatalf("sdktest: attach: %v", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"github.com/intercede/intercede/cmd/intercede-bench/disk"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/run"
@@ -66,7 +67,7 @@ func (b *bench) openMount(ctx context.Context, pluginDir string, log zerolog.Log
 	if err != nil {
 		return err
 	}
-	engine, err := daemon.Start(ctx, setup, log)
+	engine, err := daemon.Start(ctx, setup, broker.State{}, log)
 	if err != nil {
 		return err
 	}

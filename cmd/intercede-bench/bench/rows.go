@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"github.com/intercede/intercede/cmd/intercede-bench/disk"
 	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/policy"
@@ -172,7 +173,7 @@ func (b *bench) openNoop(ctx context.Context, settings config.Broker, log zerolo
 
 // openPlugins starts the plugins of the config, all of which each of its rows has, as its containers would.
 func (b *bench) openPlugins(ctx context.Context, setup *daemon.Setup, log zerolog.Logger) error {
-	engine, err := daemon.Start(ctx, setup, log)
+	engine, err := daemon.Start(ctx, setup, broker.State{}, log)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/intercede/intercede/cmd/intercede-bench/caller"
 	"github.com/intercede/intercede/cmd/intercede-bench/disk"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/policy/config"
@@ -101,7 +102,7 @@ func compare(ctx context.Context, setup *daemon.Setup, shown []example, options 
 	if options.Filter, err = filter.Program(setup.Manifests, run.ReservedSyscalls()); err != nil {
 		return nil, err
 	}
-	engine, err := daemon.Start(ctx, setup, log)
+	engine, err := daemon.Start(ctx, setup, broker.State{}, log)
 	if err != nil {
 		return nil, err
 	}

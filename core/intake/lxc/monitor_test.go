@@ -195,7 +195,7 @@ func (m *monitor) reply(t *testing.T, n notify.Notification) error {
 		t.Fatalf("a reply of %d bytes", count)
 	}
 	var r response
-	decode(data[responseAt:replySize], &r)
+	decode(data[responseAt:ReplySize], &r)
 	if r.ID != n.ID {
 		t.Errorf("a reply to %d, want %d", r.ID, n.ID)
 	}

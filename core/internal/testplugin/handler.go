@@ -21,7 +21,7 @@ type handler struct {
 }
 
 // Manifest implements sdk.Handler. A name with "errno" in it fails with EIO, others continue; one with "mknod" has
-// CAP_MKNOD.
+// CAP_MKNOD; with "safe" or "check" getppid is repeated so.
 func (h *handler) Manifest() sdk.Manifest {
 	m := sdk.Manifest{
 		Name: h.name, Version: "1" + h.version, Description: "a plugin for tests",
@@ -47,6 +47,12 @@ func (h *handler) Manifest() sdk.Manifest {
 	if strings.Contains(h.name, "errno") {
 		m.OnFailure = sdk.FailErrno(syscall.EIO)
 	}
+	switch {
+	case strings.Contains(h.name, "safe"):
+		m.Syscalls[0].Repeat = sdk.RepeatSafe
+	case strings.Contains(h.name, "check"):
+		m.Syscalls[0].Repeat = sdk.RepeatCheck
+	}
 	if strings.Contains(h.name, "mknod") {
 		m.Capabilities = []string{"CAP_MKNOD"}
 	}
@@ -68,7 +74,7 @@ type settings struct {
 
 // Attach implements sdk.Handler.
 func (h *handler) Attach(ctx context.Context, c sdk.Container, text sdk.Settings) (sdk.Session, error) {
-	s := &session{id: c.ID}
+	s := &session{id: c.ID, kept: c.Kept}
 	if err := text.Decode(&s.settings); err != nil {
 		return nil, err
 	}
@@ -86,7 +92,8 @@ func (h *handler) Attach(ctx context.Context, c sdk.Container, text sdk.Settings
 
 type session struct {
 	settings
-	id string
+	id   string
+	kept map[string][]byte
 }
 
 func (s *session) Close() error { return nil }
@@ -127,6 +134,11 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return answer(int64(len(path)), fault), nil
 	}
 	return s.perform(ctx, req, Op(req.Args[0]), req.Args[1], req.Args[2])
+}
+
+// Check implements sdk.Checker.
+func (s *session) Check(_ context.Context, req *sdk.Request) (sdk.Response, bool, error) {
+	return sdk.Return(int64(req.Args[1])), Op(req.Args[0]) == ExitDone, nil
 }
 
 func answer(value int64, fault syscall.Errno) sdk.Response {
@@ -188,6 +200,26 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 		return sdk.Return(0), allocate(int(a) << 20)
 	case CloseServer:
 		return sdk.Return(0), closeSockets(a != 0)
+	case ExitDone:
+		os.Exit(3)
+	case ExitOnce:
+		if !req.Again {
+			os.Exit(3)
+		}
+		return sdk.Return(int64(a)), nil
+	case Keep:
+		if err := req.Keep(ctx, fmt.Sprint(a), make([]byte, b)); err != nil {
+			return sdk.Errno(syscall.EDQUOT), nil
+		}
+		return sdk.Return(0), nil
+	case Forget:
+		return sdk.Return(0), req.Forget(ctx, fmt.Sprint(a))
+	case Kept:
+		value, there := s.kept[fmt.Sprint(a)]
+		if !there {
+			return sdk.Errno(syscall.ENODATA), nil
+		}
+		return sdk.Return(int64(len(value))), nil
 	case Identify:
 		return sdk.Return(int64(os.Getpid())), nil
 	}

@@ -39,6 +39,11 @@ const (
 	Allocate                  // register 1 MiB, written to, and value 0
 	CloseServer               // closes every socket of the process, but its lanes if register 1 is set; it lives on
 	Identify                  // value: the process id
+	ExitOnce                  // the process, unless an earlier one has died with the call; then the value of register 1
+	ExitDone                  // the process; Check finds the call done, with the value of register 1
+	Keep                      // register 2 bytes under the key that is register 1 in decimal, and value 0, or EDQUOT
+	Forget                    // that key, and value 0
+	Kept                      // value: how many bytes are kept under the key, or ENODATA
 )
 
 const (

@@ -56,6 +56,26 @@ func (g *Group) LimitMemory(version int, limit int64) error {
 	return nil
 }
 
+// OOMKills is how many of the cgroup's tasks the kernel has killed since memory was used up, be it the cgroup's, that of
+// one above, or the host's (memory.events of version 2, memory.oom_control of version 1).
+func (g *Group) OOMKills() (int, error) {
+	for _, name := range []string{"memory.events", "memory.oom_control"} {
+		text, err := os.ReadFile(filepath.Join(g.Dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+				return strconv.Atoi(strings.TrimSpace(count))
+			}
+		}
+	}
+	return 0, fmt.Errorf("cgroup %s: it does not tell of tasks that were killed since memory was used up", g.Dir)
+}
+
 // LimitTasks limits the number of processes and threads.
 func (g *Group) LimitTasks(limit int64) error {
 	if err := g.write("pids.max", strconv.FormatInt(limit, 10)); err != nil {

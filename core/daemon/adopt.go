@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/intercede/intercede/core/broker"
+	"github.com/intercede/intercede/core/filter"
+	"github.com/intercede/intercede/core/journal"
+	"github.com/intercede/intercede/core/keep"
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/wire"
+	"github.com/rs/zerolog"
+)
+
+// journalSlots is room for the calls in flight of a daemon with as many threads as there may be.
+const journalSlots = 8192
+
+// Remains is what a daemon before this one has left.
+type Remains struct {
+	records []*record.Record
+	calls   []*journal.Slot
+	files   []keep.Descriptor
+}
+
+// OpenState opens the folder where a daemon leaves what the next one needs, and finds what one before has left there
+// and in the descriptor store. One daemon at a time may have it open. What cannot be read is said in the log.
+func OpenState(folder string, store broker.Store, files []keep.Descriptor, log zerolog.Logger) (broker.State, *Remains, error) {
+	remains := &Remains{files: files}
+	records, left, errs := record.Open(filepath.Join(folder, "containers"))
+	if records == nil {
+		return broker.State{}, nil, errors.Join(errs...)
+	}
+	for _, err := range errs {
+		log.Error().Err(err).Msg("a container is not adopted")
+	}
+	calls, unfinished, err := journal.Open(filepath.Join(folder, "journal"), journalSlots)
+	if calls == nil {
+		return broker.State{}, nil, err
+	}
+	if err != nil {
+		log.Error().Err(err).Msg("calls of containers that another version of the daemon had received are not answered")
+	}
+	remains.records, remains.calls = left, unfinished
+	return broker.State{Journal: calls, Records: records, Store: store}, remains, nil
+}
+
+// Adopt goes on where the daemon before has ended: with its containers, as they were, and its calls. ctx is for the
+// start of their plugins.
+func (e *Engine) Adopt(ctx context.Context, setup *Setup, remains *Remains) {
+	adopted := &adopter{engine: e, setup: setup, plugins: map[pluginKey]*sharedPlugin{}}
+	containers := e.Broker.Sort(remains.records, remains.files)
+	for i := range containers {
+		containers[i].Assignment = adopted.assign(ctx, containers[i].Record)
+	}
+	generation, err := adopted.generation()
+	if err != nil {
+		e.log.Error().Err(err).Msg("the calls of adopted containers are left to the kernel")
+	}
+	e.Broker.Adopt(ctx, generation, containers, remains.calls)
+}
+
+// adopter finds the plugins of adopted containers.
+type adopter struct {
+	engine    *Engine
+	setup     *Setup
+	plugins   map[pluginKey]*sharedPlugin // nil: it cannot be had
+	manifests []*wire.Manifest            // of those that can
+}
+
+// pluginKey is what a record names a plugin by.
+type pluginKey struct {
+	name, path, sha256 string
+	memory             int64
+}
+
+// assign gives a container what its record says.
+func (a *adopter) assign(ctx context.Context, r *record.Record) broker.Assignment {
+	var bindings []broker.Binding
+	for _, p := range r.Plugins {
+		plugin := a.plugin(ctx, pluginKey{p.Name, p.Path, p.SHA256, p.MemoryMax})
+		if plugin == nil {
+			a.engine.log.Error().Str("container", r.Container.Claim.ID).Str("plugin", p.Name).
+				Msg("the plugin cannot be had any more: the container's calls are left to the kernel")
+			continue
+		}
+		bindings = append(bindings, broker.Binding{
+			Plugin: plugin.Plugin, Settings: string(p.Settings), Deadline: p.Deadline, OnFailure: p.Verdict(),
+		})
+	}
+	assignment := broker.Assignment{Bindings: a.engine.share(bindings)}
+	if number := r.Number; len(r.Effective) > 0 {
+		assignment.Explain = func() *policy.Effective { return a.engine.explainRecord(number) }
+	}
+	return assignment
+}
+
+// explainRecord explains what an adopted container has, as the daemon did that it came to; nil if that is not known.
+func (e *Engine) explainRecord(number uint64) *policy.Effective {
+	r, err := e.records.Read(number)
+	if err != nil {
+		return nil
+	}
+	effective := &policy.Effective{}
+	if err := json.Unmarshal(r.Effective, effective); err != nil {
+		return nil
+	}
+	return effective
+}
+
+// plugin finds the running plugin, or starts it; nil: it cannot be had.
+func (a *adopter) plugin(ctx context.Context, key pluginKey) *sharedPlugin {
+	if p, known := a.plugins[key]; known {
+		return p
+	}
+	p, err := a.start(ctx, key)
+	if err != nil {
+		a.engine.log.Error().Err(err).Str("plugin", key.name).Msg("a plugin of adopted containers")
+	} else {
+		a.manifests = append(a.manifests, p.Manifest())
+	}
+	a.plugins[key] = p
+	return p
+}
+
+func (a *adopter) start(ctx context.Context, key pluginKey) (*sharedPlugin, error) {
+	spec := a.engine.spec(key.name, key.path, key.sha256, key.memory)
+	manifest, err := a.manifest(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return a.engine.acquirePlugin(ctx, spec, manifest)
+}
+
+// manifest is what the setup has read already, or reads it.
+func (a *adopter) manifest(ctx context.Context, spec launcher.Spec) (*wire.Manifest, error) {
+	for i, p := range a.setup.Policy.Plugins {
+		if p.Name == spec.Name && p.Path == spec.Path && p.SHA256 == spec.SHA256 {
+			return a.setup.installed[i], nil
+		}
+	}
+	if _, err := os.Stat(spec.Path); err != nil {
+		return nil, fmt.Errorf("the config does not have it any more, nor the disk: %w", err)
+	}
+	return launcher.ReadManifest(ctx, spec)
+}
+
+// generation is that of the adopted containers. It holds their plugins.
+func (a *adopter) generation() (*broker.Generation, error) {
+	var held []*sharedPlugin
+	for _, p := range a.plugins {
+		if p != nil {
+			held = append(held, p)
+		}
+	}
+	routes, err := filter.Resolve(a.manifests)
+	g := a.engine.newGeneration(a.setup, routes)
+	g.Released = func() { a.engine.release(slices.Clone(held)) }
+	return g, err
+}
