@@ -72,7 +72,7 @@ func TestHarmLoads(t *testing.T) {
 			d := a.serve(stage.Setup{Config: stage.Everything})
 			a.harm(d, func() {
 				c := d.Container("--device-cgroup-rule", "b *:* rw")
-				a.putDisk(filepath.Join(c.Root, "disk"))
+				a.PutDisk(filepath.Join(c.Root, "disk"))
 				c.Run("hog", test.what, strconv.Itoa(test.threads), seconds(short()))
 			})
 		})
@@ -156,7 +156,7 @@ func TestHarmLog(t *testing.T) {
 	started := time.Now()
 	a.harm(d, func() {
 		c := d.Container("--device-cgroup-rule", "b *:* rw")
-		a.putDisk(filepath.Join(c.Root, "disk"))
+		a.PutDisk(filepath.Join(c.Root, "disk"))
 		summary.add("%s: %s calls", a.Name(), strings.TrimSpace(c.Run("hog", "mount", "50", seconds(short()))))
 	})
 	const most = 64 << 10 // bytes a second of a plugin's output
