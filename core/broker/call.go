@@ -333,7 +333,7 @@ func (c *call) fillDialogue() {
 	if c.resumed.again {
 		message.ReceivedNs = uint64(c.desk.slot.Since().Add(-coarseTick).UnixNano())
 	}
-	}
+}
 
 // Capture implements lane.Caller. If the caller is gone, the errno is ESRCH.
 func (c *call) Capture(question *wire.Capture) *capture.Set {
