@@ -26,6 +26,9 @@ type Manifest struct {
 	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
 	// the call to a caller without privilege.
 	OnFailure Verdict
+	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers may be
+	// root of the host. Calls of such containers are left to the kernel otherwise.
+	AnyContainer bool
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
@@ -196,6 +199,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Capabilities: m.Capabilities,
 		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
+		AnyContainer: m.AnyContainer,
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())

@@ -23,6 +23,7 @@ func Narrow(m *Manifest, settings string) *Manifest {
 		Name: m.GetName(), Version: m.GetVersion(), Description: m.GetDescription(),
 		Syscalls:     slices.DeleteFunc(slices.Clone(m.GetSyscalls()), off),
 		Capabilities: m.GetCapabilities(), Uses: m.GetUses(), Settings: m.GetSettings(), OnFailure: m.GetOnFailure(),
+		AnyContainer: m.GetAnyContainer(),
 	}
 }
 

@@ -599,15 +599,17 @@ func (*ManifestRequest) Descriptor() ([]byte, []int) {
 }
 
 type Manifest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Description   string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"` // one line
-	Syscalls      []*Syscall             `protobuf:"bytes,4,rep,name=syscalls,proto3" json:"syscalls,omitempty"`
-	Capabilities  []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"` // Linux capabilities that the process needs, "CAP_MKNOD"
-	Settings      []*Setting             `protobuf:"bytes,7,rep,name=settings,proto3" json:"settings,omitempty"`
-	OnFailure     *Verdict               `protobuf:"bytes,8,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"` // what the caller gets when the plugin fails
-	Uses          *Uses                  `protobuf:"bytes,9,opt,name=uses,proto3" json:"uses,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
+	Version      string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Description  string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"` // one line
+	Syscalls     []*Syscall             `protobuf:"bytes,4,rep,name=syscalls,proto3" json:"syscalls,omitempty"`
+	Capabilities []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"` // Linux capabilities that the process needs, "CAP_MKNOD"
+	Settings     []*Setting             `protobuf:"bytes,7,rep,name=settings,proto3" json:"settings,omitempty"`
+	OnFailure    *Verdict               `protobuf:"bytes,8,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"` // what the caller gets when the plugin fails
+	Uses         *Uses                  `protobuf:"bytes,9,opt,name=uses,proto3" json:"uses,omitempty"`
+	// The plugin serves containers without a user namespace of their own too: their callers may be root of the host.
+	AnyContainer  bool `protobuf:"varint,10,opt,name=any_container,json=anyContainer,proto3" json:"any_container,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -696,6 +698,13 @@ func (x *Manifest) GetUses() *Uses {
 		return x.Uses
 	}
 	return nil
+}
+
+func (x *Manifest) GetAnyContainer() bool {
+	if x != nil {
+		return x.AnyContainer
+	}
+	return false
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. What is not in it is refused to the process: docs/security.md.
@@ -3379,7 +3388,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xf0\x02\n" +
+	"\x0fManifestRequest\"\x95\x03\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3389,7 +3398,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\bsettings\x18\a \x03(\v2\x1c.intercede.plugin.v1.SettingR\bsettings\x12;\n" +
 	"\n" +
 	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\x12-\n" +
-	"\x04uses\x18\t \x01(\v2\x19.intercede.plugin.v1.UsesR\x04usesJ\x04\b\x06\x10\aR\n" +
+	"\x04uses\x18\t \x01(\v2\x19.intercede.plugin.v1.UsesR\x04uses\x12#\n" +
+	"\rany_container\x18\n" +
+	" \x01(\bR\fanyContainerJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"m\n" +
 	"\x04Uses\x12\x1a\n" +
 	"\bsyscalls\x18\x01 \x03(\tR\bsyscalls\x12\x12\n" +
