@@ -126,6 +126,11 @@ type Condition struct {
 	Arg   int
 	Mask  uint64
 	Value uint64
+	// Setting is the key of a setting that the condition is about instead of a register: it holds when the setting has not
+	// the zero value of its type. With a Pattern, RE2, the setting is a list, and the condition holds when that matches all
+	// of one of its elements. A match has a condition on a register too.
+	Setting string
+	Pattern string
 }
 
 // Read declares memory that an argument points to; made by ReadPath, ReadString, ReadBytes and ReadStruct.
@@ -232,6 +237,10 @@ func (s Syscall) wire() *wire.Syscall {
 	for _, match := range s.When {
 		m := &wire.Match{}
 		for _, c := range match {
+			if c.Setting != "" {
+				m.Settings = append(m.Settings, &wire.SettingCondition{Key: c.Setting, Pattern: c.Pattern})
+				continue
+			}
 			m.All = append(m.All, &wire.Condition{Arg: uint32(c.Arg), Mask: c.Mask, Value: c.Value})
 		}
 		w.When = append(w.When, m)

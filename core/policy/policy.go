@@ -32,7 +32,7 @@ type Plugin struct {
 	MemoryMax    int64         // bytes that its process may use; 0: the sandbox's default
 	Enabled      bool          // where no rule says otherwise
 	SettingsJSON string        // likewise: every setting of the manifest
-	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container
+	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container; lists have the elements of all
 
 	state PluginState // where no rule says otherwise
 }

@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -37,30 +35,6 @@ func runFree(t *testing.T, c *sdktest.Container, program string, args ...string)
 	return f
 }
 
-// installFromHost installs a program of the host, with the libraries that it needs.
-func installFromHost(t *testing.T, c *sdktest.Container, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		sdktest.Lacking(t, "needs %s: %v", name, err)
-	}
-	libraries, _ := exec.Command("ldd", path).Output() // it fails for a static program
-	for _, library := range regexp.MustCompile(`/\S+`).FindAllString(string(libraries), -1) {
-		text, err := os.ReadFile(library)
-		if err != nil {
-			t.Fatal(err)
-		}
-		target := filepath.Join(c.Rootfs(), library)
-		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(target, text, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return c.Install(t, path)
-}
-
 // boundMeminfo is a file that a container has as its /proc/meminfo.
 func boundMeminfo(t *testing.T) (shown *os.File, bound sdktest.Option) {
 	t.Helper()
@@ -85,7 +59,7 @@ func TestFreeWithMeminfo(t *testing.T) {
 	g := newLimited(t, limit)
 	shown, bound := boundMeminfo(t)
 	c := sdktest.NewContainer(t, handler{}, g.option(t), bound)
-	busybox := installFromHost(t, c, "busybox")
+	busybox := c.InstallFromHost(t, "busybox")
 	// So that most of what the container uses is cache.
 	for _, args := range [][]string{
 		{"dd", "if=" + busybox, "of=/tmp/cached", "bs=1M"}, {"truncate", "-s", "30M", "/tmp/hole"}, {"md5sum", "/tmp/hole"},
@@ -112,10 +86,10 @@ func TestFreeWithMeminfo(t *testing.T) {
 	if f := runFree(t, c, busybox, "free", "-k"); f.total != limit>>10 || f.cache != int64(cached>>10) || !f.addsUp() {
 		t.Errorf("busybox free prints %+v", f)
 	}
-	if f := runFree(t, c, installFromHost(t, c, "toybox"), "free", "-b"); f.total != limit || !(free{f.total, f.used, f.free, f.shared, 0}).addsUp() {
+	if f := runFree(t, c, c.InstallFromHost(t, "toybox"), "free", "-b"); f.total != limit || !(free{f.total, f.used, f.free, f.shared, 0}).addsUp() {
 		t.Errorf("toybox free prints %+v", f)
 	}
-	if f := runFree(t, c, installFromHost(t, c, "free"), "-k"); f.total != limit>>10 || f.used < 0 || f.used > f.total {
+	if f := runFree(t, c, c.InstallFromHost(t, "free"), "-k"); f.total != limit>>10 || f.used < 0 || f.used > f.total {
 		t.Errorf("free of procps prints %+v", f)
 	}
 }
@@ -128,15 +102,15 @@ func TestFreeAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlimited, limited := sdktest.NewContainer(t, handler{}), sdktest.NewContainer(t, handler{}, newLimited(t, limit).option(t))
-	if f := runFree(t, unlimited, installFromHost(t, unlimited, "busybox"), "free", "-k"); f.total != int64(host.memory.total>>10) || !f.addsUp() {
+	if f := runFree(t, unlimited, unlimited.InstallFromHost(t, "busybox"), "free", "-k"); f.total != int64(host.memory.total>>10) || !f.addsUp() {
 		t.Errorf("busybox free prints %+v", f)
 	}
 	for c, total := range map[*sdktest.Container]int64{unlimited: int64(host.memory.total), limited: limit} {
-		f := runFree(t, c, installFromHost(t, c, "toybox"), "free", "-b")
+		f := runFree(t, c, c.InstallFromHost(t, "toybox"), "free", "-b")
 		if f.total != total || !(free{f.total, f.used, f.free, f.shared, 0}).addsUp() {
 			t.Errorf("toybox free prints %+v, want a total of %d", f, total)
 		}
-		f = runFree(t, c, installFromHost(t, c, "free"), "-k")
+		f = runFree(t, c, c.InstallFromHost(t, "free"), "-k")
 		if f.total != int64(host.memory.total>>10) || f.used < 0 || f.used > f.total {
 			t.Errorf("free of procps prints %+v, want the host's", f)
 		}
