@@ -178,7 +178,7 @@ func (a *answerer) answerOrphans() {
 
 // answerOrphan answers a call if it came over this descriptor.
 func (a *answerer) answerOrphan(k *kept, call *journal.Slot) {
-	id, source := call.Packet.Notification.ID, strconv.FormatUint(call.Source(), 10)
+	id, source := call.ID(), strconv.FormatUint(call.Source(), 10)
 	switch {
 	case k.isListener() && k.number(2) == source:
 		sendAnswer(notify.FD(k.fd), call)
@@ -213,7 +213,7 @@ func (a *answerer) monitor(number string) *kept {
 
 // sendAnswer answers a call of a listener. It fails if nobody waits.
 func sendAnswer(l notify.FD, call *journal.Slot) {
-	id := call.Packet.Notification.ID
+	id := call.ID()
 	kind, value := call.Answer()
 	switch {
 	case call.State() == journal.Decided && kind == journal.Value:
