@@ -408,6 +408,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	err := c.send(response, d.added, &outcome)
 	switch {
 	case err == nil:
+		c.desk.slot.Clear() // at once: a broker that ended here would leave it open whether LXC has the answer
 		c.forget()
 	case errors.Is(err, notify.ErrGone):
 		outcome.Kind = audit.Gone
