@@ -146,6 +146,9 @@ func (n *notification) handle(ctx context.Context, d *lane.Dialogue, s *wire.Sys
 	if err != nil {
 		return nil, nil, err
 	}
+	if _, err := b.plugin.rpc.Detach(ctx, &wire.DetachRequest{Session: d.Notification.Session}); err != nil {
+		return nil, nil, err
+	}
 	session, err := b.attach()
 	if err != nil {
 		return nil, nil, err
