@@ -6,12 +6,14 @@ import (
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/doctor"
+	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/spf13/cobra"
 )
 
 func main() {
+	keep.Init()
 	run.Init()
 	sandbox.Init()
 	doctor.Init()
@@ -26,7 +28,7 @@ func execute() int {
 		Use:   "intercede",
 		Short: "System call interception for unprivileged containers",
 	}
-	root.AddCommand(runCommand(), serveCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), policyCommand(), pluginCommand(),
+	root.AddCommand(runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(), upgradeCommand(), policyCommand(), pluginCommand(),
 		ociRuntimeCommand())
 	return cli.Execute(root)
 }

@@ -61,8 +61,23 @@ func printStatus(out io.Writer, s *control.Status) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\n", c.ID, c.Runtime, c.InitPID, age(c.Attached), c.Listeners,
 			c.Inflight, c.Calls, c.Failures, strings.Join(c.Plugins, ","))
 	}
+	printUnserved(w, s)
 	printQuarantines(w, s.Containers)
 	return w.Flush()
+}
+
+// printUnserved prints the containers whose calls nobody intercepts, if there are any.
+func printUnserved(w io.Writer, s *control.Status) {
+	header := "\nNOT SERVED\tRUNTIME\tSTATE\tSINCE\tREASON\n"
+	for _, c := range s.Lost {
+		const reason = "its listener ended with an earlier daemon: its calls get ENOSYS until it is created anew"
+		fmt.Fprintf(w, "%s%s\t%s\tLOST\t%s\t%s\n", header, c.ID, c.Runtime, age(c.Attached), reason)
+		header = ""
+	}
+	for _, c := range s.Plain {
+		fmt.Fprintf(w, "%s%s\toci\tPLAIN\t%s\t%s\n", header, c.ID, age(c.Created), c.Reason)
+		header = ""
+	}
 }
 
 // printQuarantines prints which containers' calls get the failure verdict, if there are any.

@@ -20,7 +20,8 @@ const (
 	Errno    Kind = "errno"
 	Continue Kind = "continue"
 	AddFD    Kind = "addfd"
-	Gone     Kind = "gone" // the caller was killed, or a signal interrupted its call
+	Gone     Kind = "gone"  // the caller was killed, or a signal interrupted its call
+	Again    Kind = "again" // a signal interrupted the call, and it came again: the first notification's record has the answer
 )
 
 // Outcome is how a call ended, and by whom.

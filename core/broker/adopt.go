@@ -2,17 +2,19 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,7 +45,7 @@ func (b *Broker) Adopt(ctx context.Context, generation *Generation, containers [
 			sources[sourceOf(l).number] = l
 		}
 	})
-	for _, slot := range calls {
+	for _, slot := range b.sift(calls, sources) {
 		b.resume(slot, sources[slot.Source()])
 	}
 	for _, l := range sources {
@@ -62,7 +64,7 @@ func (b *Broker) Sort(records []*record.Record, files []keep.Descriptor) []Left 
 	for _, kept := range files {
 		if !take(found, kept) {
 			b.log.Error().Str("descriptor", kept.Name).Msg("a descriptor in the store of which no record tells: it is closed")
-			b.forgetDescriptor(kept.Name)
+			b.ForgetDescriptor(kept.Name)
 			kept.File.Close()
 		}
 	}
@@ -79,11 +81,11 @@ func (b *Broker) Sort(records []*record.Record, files []keep.Descriptor) []Left 
 
 // take gives a descriptor to the record that it is named for, if there is one.
 func take(found map[uint64]*Left, kept keep.Descriptor) bool {
-	if n, ok := parseName(kept.Name, namespacePrefix, 1); ok && found[n[0]] != nil {
+	if n, ok := ParseName(kept.Name, namespacePrefix, 1); ok && found[n[0]] != nil {
 		found[n[0]].Namespace = kept.File
 		return true
 	}
-	if n, ok := parseName(kept.Name, listenerPrefix, 2); ok && found[n[0]] != nil {
+	if n, ok := ParseName(kept.Name, listenerPrefix, 2); ok && found[n[0]] != nil {
 		found[n[0]].Listeners[n[1]] = kept.File
 		return true
 	}
@@ -131,9 +133,12 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 		left.close()
 		return nil, err
 	}
-	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment) })
+	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment, left.Record.Kept()) })
 	a.admission.join(&b.crew)
 	listeners := b.adoptListeners(a, left.Listeners)
+	if left.Record.Container.Watched() {
+		b.watch(a) // fails if its first process has ended
+	}
 	b.log.Info().Str("container", a.container.ID).Str("runtime", a.container.Runtime).Int("listeners", len(listeners)).Msg("container adopted")
 	b.leave(a) // what adopt itself held
 	return listeners, nil
@@ -176,7 +181,7 @@ func (b *Broker) adoptListeners(a *attachment, files map[uint64]*os.File) (liste
 		l, err := b.adoptListener(s, file)
 		if err != nil {
 			b.log.Error().Err(err).Str("container", a.container.ID).Msg("listener not adopted: its calls get ENOSYS")
-			b.forgetDescriptor(s.name())
+			b.ForgetDescriptor(s.name())
 			file.Close()
 			continue
 		}
@@ -201,12 +206,45 @@ func (b *Broker) adoptListener(s source, file *os.File) (*listener.Listener, err
 	return l, nil
 }
 
-// resume goes on with a call that another broker has received. l is where it came from; nil: nobody has that any more.
-func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
-	if l == nil {
-		b.state.Journal.Give(slot)
-		return
+// sift returns the calls whose callers wait, and gives the other slots back. A signal may have taken a caller out of its
+// call, and it may have made that again, which is another notification (again.go): this one has then come as far as the
+// one before.
+func (b *Broker) sift(calls []*journal.Slot, sources map[uint64]*listener.Listener) (waiting []*journal.Slot) {
+	var others []*journal.Slot
+	type key struct{ source, id uint64 }
+	found := map[key]*journal.Slot{}
+	for _, slot := range calls {
+		l, id := sources[slot.Source()], key{slot.Source(), slot.ID()}
+		if l == nil || !l.Valid(id.id) {
+			others = append(others, slot)
+			continue
+		}
+		// A notification that has taken another's place is in both slots for a moment.
+		if twin := found[id]; twin == nil {
+			found[id] = slot
+		} else if twin.State() < slot.State() {
+			found[id] = slot
+			others = append(others, twin)
+		} else {
+			others = append(others, slot)
+		}
 	}
+	for _, slot := range found {
+		// One that was decided and has nobody was answered.
+		i := slices.IndexFunc(others, func(o *journal.Slot) bool { return o.State() == journal.Asked && slot.IsAgain(o) })
+		if i >= 0 && slot.State() == journal.Expected {
+			slot.TakeOver(others[i])
+		}
+		waiting = append(waiting, slot)
+	}
+	for _, slot := range others {
+		b.state.Journal.Give(slot)
+	}
+	return waiting
+}
+
+// resume goes on with a call that another broker has received from the listener, and whose caller waits.
+func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 	l.Hold()
 	admission := attachmentOf(l).admission
 	admission.resume()
@@ -226,41 +264,70 @@ func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 
 // resume answers a call that another broker has received, exactly once: if that had answered it, nobody waits.
 func (c *call) resume() {
-	if !c.Valid() {
+	if SendDecided(c.answers, c.desk.slot) {
 		return
 	}
-	if c.desk.slot.State() == journal.Decided {
-		c.sendDecided()
-		return
-	}
-	c.resumed = c.desk.slot.State()
+	c.setResumed()
 	c.handle(nil)
 }
 
-// sendDecided sends the answer that was found already.
-func (c *call) sendDecided() {
-	switch kind, value := c.desk.slot.Answer(); kind {
-	case journal.Value:
-		c.answers.SendValue(c.notification.ID, value)
-	case journal.Errno:
-		c.answers.SendErrno(c.notification.ID, unix.Errno(value))
-	default:
-		c.answers.SendContinue(c.notification.ID)
-	}
+// resumed is how far another broker has brought a call. The zero value: this one has received it.
+type resumed struct {
+	state  journal.State
+	plugin int  // that had it, if it was asked
+	again  bool // the plugin is asked once more
 }
 
-// HandOver ends the broker for the next one: no more calls are received, and those under way may finish for a moment.
+// setResumed notes what the desk's slot has.
+func (c *call) setResumed() {
+	c.resumed = resumed{state: c.desk.slot.State(), plugin: c.desk.slot.Plugin()}
+}
+
+// errInterrupted is why a call gets EINTR that must not be done twice.
+var errInterrupted = errors.New("the daemon ended while the plugin had the call, which may be done: it is not repeated")
+
+// askAgain prepares a call for a plugin that had it already when another broker ended with it. If the plugin may not
+// have it again (Syscall.repeat), the decision is the answer: who gets EINTR may look whether it was done.
+func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
+	had := c.resumed.state == journal.Asked && c.resumed.plugin == r.plugin
+	c.resumed.again = had && r.syscall.GetRepeat() != wire.Repeat_REPEAT_NEVER
+	if !had || c.resumed.again {
+		return decision{}, false
+	}
+	return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), err: errInterrupted}, true
+}
+
+// SendDecided sends the answer that another broker has found, unless it has sent it already. It reports whether there is
+// one: a descriptor has ended with that broker, so that the call goes on as one that the plugin had.
+func SendDecided(answers Answers, call *journal.Slot) bool {
+	if call.State() != journal.Decided {
+		return false
+	}
+	id := call.ID()
+	switch kind, value := call.Answer(); kind {
+	case journal.Value:
+		answers.SendValue(id, value)
+	case journal.Errno:
+		answers.SendErrno(id, unix.Errno(value))
+	case journal.Descriptor:
+		call.Ask(call.Plugin())
+		return false
+	default:
+		answers.SendContinue(id)
+	}
+	return true
+}
+
+// HandOver ends the broker for the next one: no more calls are handled, and those under way may finish for a moment.
 // The others are left in the journal, and all that Adopt needs in the store. The process must end then: its threads
 // may answer calls until it does.
 func (b *Broker) HandOver() {
+	b.handingOver.Store(true)
 	b.poller.Close()
-	done := make(chan struct{})
-	go func() {
-		b.workers.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(closeGrace):
+	var ending sync.WaitGroup
+	ending.Go(func() { waitFor(closeGrace, b.workers.Wait) })
+	for _, a := range b.attachmentsOf(func(string) bool { return true }) {
+		ending.Go(func() { a.admission.waitFor(closeGrace) })
 	}
+	ending.Wait()
 }

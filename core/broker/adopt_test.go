@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/keep"
@@ -79,10 +81,8 @@ func newLineage(t *testing.T, o options) *lineage {
 	l := &lineage{newBench(t, o), t.TempDir(), &shelf{files: map[string]*os.File{}}}
 	l.close()
 	t.Cleanup(func() {
+		eventually(t, "nothing is left in the store", func() bool { return l.shelf.count() == 0 })
 		l.close()
-		if n := l.shelf.count(); n > 0 {
-			t.Errorf("%d descriptors are left in the store", n)
-		}
 	})
 	return l
 }
@@ -141,7 +141,6 @@ func TestAdopt(t *testing.T) {
 	want(t, ask(t, second, testplugin.Return, 44), 44, 0)
 	c.Kill()
 	second.Kill()
-	eventually(t, "nothing is left in the store", func() bool { return l.shelf.count() == 0 })
 }
 
 // received has a call of the container that came last received by a broker that ends then, and returns its slot in the
@@ -149,7 +148,7 @@ func TestAdopt(t *testing.T) {
 func (l *lineage) received(t *testing.T, calls *journal.Journal) *journal.Slot {
 	t.Helper()
 	number := l.Broker.numbers.last.Load() // of the listener, which came last
-	name := nameOf(listenerPrefix, number-1, number)
+	name := NameOf(listenerPrefix, number-1, number)
 	slot := calls.Take()
 	slot.Expect(number)
 	if err := notify.FD(l.shelf.files[name].Fd()).Receive(&slot.Packet.Notification); err != nil {
@@ -162,18 +161,23 @@ func (l *lineage) received(t *testing.T, calls *journal.Journal) *journal.Slot {
 // TestAdoptCalls has a broker end with a call in each state.
 func TestAdoptCalls(t *testing.T) {
 	for name, test := range map[string]struct {
-		reach func(*journal.Slot) // what the broker that ends has done after receiving it
-		want  int64
+		reach  func(*journal.Slot) // what the broker that ends has done after receiving it
+		plugin string
+		value  int64
+		errno  syscall.Errno
 	}{
-		"received":        {func(*journal.Slot) {}, 42},
-		"asked":           {func(s *journal.Slot) { s.Ask(0) }, 42},
-		"value decided":   {func(s *journal.Slot) { s.Decide(journal.Value, 77) }, 77},
-		"errno decided":   {func(s *journal.Slot) { s.Decide(journal.Errno, int64(unix.EXDEV)) }, -1},
-		"kernel's":        {func(s *journal.Slot) { s.Decide(journal.Continue, 0) }, realPPID},
-		"answered before": {nil, 5},
+		"received":                  {func(*journal.Slot) {}, "trial", 42, 0},
+		"asked, not to be repeated": {func(s *journal.Slot) { s.Ask(0) }, "trial", 0, unix.EINTR},
+		"asked, safe":               {func(s *journal.Slot) { s.Ask(0) }, "trial_safe", 42, 0},
+		"asked, to be checked":      {func(s *journal.Slot) { s.Ask(0) }, "trial_check", 42, 0},
+		"asked another":             {func(s *journal.Slot) { s.Ask(1) }, "trial", 42, 0},
+		"value decided":             {func(s *journal.Slot) { s.Decide(journal.Value, 77) }, "trial", 77, 0},
+		"errno decided":             {func(s *journal.Slot) { s.Decide(journal.Errno, int64(unix.EXDEV)) }, "trial", 0, unix.EXDEV},
+		"kernel's":                  {func(s *journal.Slot) { s.Decide(journal.Continue, 0) }, "trial", realPPID, 0},
+		"answered before":           {nil, "trial", 5, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLineage(t, options{})
+			l := newLineage(t, options{plugins: []string{test.plugin}})
 			l.next(t)
 			l.Broker.poller.Close() // it receives nothing itself
 			l.Broker.workers.Wait()
@@ -186,7 +190,7 @@ func TestAdoptCalls(t *testing.T) {
 			slot := l.received(t, calls)
 			if test.reach == nil {
 				slot.Decide(journal.Value, 5)
-				fd := l.shelf.files[nameOf(listenerPrefix, slot.Source()-1, slot.Source())].Fd()
+				fd := l.shelf.files[NameOf(listenerPrefix, slot.Source()-1, slot.Source())].Fd()
 				if err := notify.FD(fd).SendValue(slot.Packet.Notification.ID, 5); err != nil {
 					t.Fatal(err)
 				}
@@ -196,17 +200,82 @@ func TestAdoptCalls(t *testing.T) {
 			if n := l.next(t); n != 1 {
 				t.Errorf("%d calls are left, want 1", n)
 			}
-			got := <-answer
-			if got.Value != test.want || test.want == -1 && got.Errno != unix.EXDEV {
-				t.Errorf("the caller got %+v, want %d", got, test.want)
-			}
+			want(t, testcaller.Await(t, answer), test.value, test.errno)
 			want(t, ask(t, c, testplugin.Return, 43), 43, 0)
 			l.next(t)
 			want(t, ask(t, c, testplugin.Return, 44), 44, 0)
 			c.Kill()
-			eventually(t, "nothing is left in the store", func() bool { return l.shelf.count() == 0 })
 		})
 	}
+}
+
+// TestAdoptInterrupted has a signal take the caller out of a call that the plugin has, and the broker end after it has
+// received the call that is made again: the plugin is told that it had it.
+func TestAdoptInterrupted(t *testing.T) {
+	l := newLineage(t, options{plugins: []string{"trial_safe"}})
+	l.next(t)
+	l.Broker.poller.Close()
+	l.Broker.workers.Wait()
+	calls, _, err := journal.Open(filepath.Join(l.folder, "journal"), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.attach(t)
+	answer := begin(c, testplugin.ExitOnce, 42)
+	again := l.received(t, calls)
+	first := calls.Take()
+	first.Expect(again.Source())
+	first.Packet = again.Packet
+	first.Packet.Notification.ID-- // which nobody waits for any more
+	first.Received(time.Now())
+	first.Ask(0)
+	pid := l.plugins["trial_safe"].Status().PID
+	if n := l.next(t); n != 2 {
+		t.Errorf("%d calls are left, want 2", n)
+	}
+	want(t, testcaller.Await(t, answer), 42, 0)
+	if now := l.plugins["trial_safe"].Status().PID; now != pid {
+		t.Error("the plugin was not told: it ended")
+	}
+	c.Kill()
+}
+
+// TestAdoptAgain has the plugin told that it had the call, which it does not survive otherwise.
+func TestAdoptAgain(t *testing.T) {
+	l := newLineage(t, options{plugins: []string{"trial_safe"}})
+	l.next(t)
+	l.Broker.poller.Close()
+	l.Broker.workers.Wait()
+	calls, _, err := journal.Open(filepath.Join(l.folder, "journal"), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.attach(t)
+	answer := begin(c, testplugin.ExitOnce, 42)
+	l.received(t, calls).Ask(0)
+	pid := l.plugins["trial_safe"].Status().PID
+	l.next(t)
+	want(t, testcaller.Await(t, answer), 42, 0)
+	if now := l.plugins["trial_safe"].Status().PID; now != pid {
+		t.Error("the plugin was not told: it ended")
+	}
+	c.Kill()
+}
+
+// TestAdoptKept has a plugin remember something beyond two brokers.
+func TestAdoptKept(t *testing.T) {
+	l := newLineage(t, options{})
+	l.next(t)
+	c := l.attach(t)
+	want(t, ask(t, c, testplugin.Keep, 5, 33), 0, 0)
+	for range 2 {
+		l.next(t)
+		want(t, ask(t, c, testplugin.Kept, 5), 33, 0)
+	}
+	want(t, ask(t, c, testplugin.Forget, 5), 0, 0)
+	l.next(t)
+	want(t, ask(t, c, testplugin.Kept, 5), 0, unix.ENODATA)
+	c.Kill()
 }
 
 // TestAdoptEnded has a container end while there is no broker, and one lose its descriptors.
@@ -217,9 +286,9 @@ func TestAdoptEnded(t *testing.T) {
 	l.Broker.poller.Close()
 	ended.Kill()
 	for name := range l.shelf.files {
-		if n, ok := parseName(name, namespacePrefix, 1); ok && n[0] == 3 {
+		if n, ok := ParseName(name, namespacePrefix, 1); ok && n[0] == 3 {
 			l.shelf.Remove(name)
-			l.shelf.Remove(nameOf(listenerPrefix, 3, 4))
+			l.shelf.Remove(NameOf(listenerPrefix, 3, 4))
 		}
 	}
 	l.next(t)

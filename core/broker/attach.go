@@ -59,7 +59,7 @@ func (b *Broker) addListener(ctx context.Context, file *os.File, claim container
 		b.leave(a)
 		return nil, err
 	}
-	b.keepDescriptor(s.name(), file)
+	b.KeepDescriptor(s.name(), int(file.Fd()))
 	return l, nil
 }
 
@@ -157,7 +157,7 @@ func (b *Broker) endUnused(a *attachment) {
 func (b *Broker) dropListener(l *listener.Listener) {
 	a := attachmentOf(l)
 	if a.removeListener(l) {
-		b.forgetDescriptor(sourceOf(l).name())
+		b.ForgetDescriptor(sourceOf(l).name())
 		l.Close()
 		b.descriptors.free(descriptorsPerListener)
 		b.leave(a)

@@ -13,7 +13,6 @@ import (
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
-	"github.com/intercede/intercede/internal/wire"
 )
 
 // attachment is a container with its plugins: all that does not change from one notification to the next.
@@ -34,6 +33,7 @@ type attachment struct {
 	hangs      atomic.Int32 // threads of the broker that it holds up
 	exchanged  atomic.Bool  // see capture.Set
 	recording  sync.Mutex   // held while the record changes
+	again      again
 
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc
@@ -50,7 +50,7 @@ type attachment struct {
 
 func newAttachment(b *Broker, c *container.Container, generation *Generation) *attachment {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &attachment{
+	a := &attachment{
 		broker: b, container: c, generation: generation.hold(), ctx: ctx, cancel: cancel,
 		admission: newAdmission(generation.Limits, b.crew.max),
 		audit:     audit.New(b.log),
@@ -58,22 +58,25 @@ func newAttachment(b *Broker, c *container.Container, generation *Generation) *a
 		number:    b.numbers.next(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
+	a.again.init(a.expire)
+	return a
 }
 
 // prepare attaches the container to its plugins before its first listener is armed.
 func (a *attachment) prepare(ctx context.Context) {
 	a.prepared.Do(func() {
-		a.prepareWith(ctx, a.generation.assign(a.container))
+		a.prepareWith(ctx, a.generation.assign(a.container), nil)
 		a.leaveRecord()
 	})
 }
 
-func (a *attachment) prepareWith(ctx context.Context, assignment Assignment) {
+// prepareWith gives the container what it is assigned, and its plugins what they have kept about it, by their names.
+func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, kept map[string]map[string][]byte) {
 	if a.container.Privileged {
 		a.broker.log.Warn().Str("container", a.container.ID).
 			Msg("the container has no user namespace of its own: its calls are left to the kernel")
 	} else {
-		a.attachPlugins(ctx, assignment.Bindings)
+		a.attachPlugins(ctx, assignment.Bindings, kept)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -81,7 +84,7 @@ func (a *attachment) prepareWith(ctx context.Context, assignment Assignment) {
 }
 
 // attachPlugins attaches the container to the plugins of the bindings, all at once, and routes calls to them.
-func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding) {
+func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept map[string]map[string][]byte) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	var attaching sync.WaitGroup
@@ -89,7 +92,7 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding) {
 	a.plugins = make([]boundPlugin, len(bindings))
 	for i := range a.plugins {
 		p := &a.plugins[i]
-		p.binding, p.kept = &bindings[i], &wire.Store{}
+		p.binding, p.kept = &bindings[i], a.newStore(bindings[i].Plugin.Name(), kept)
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
 		attaching.Go(func() { p.attach(ctx, container, a.admission, log) })
 	}
@@ -129,7 +132,7 @@ func sourceOf(l *listener.Listener) source { return l.Data().(source) }
 func attachmentOf(l *listener.Listener) *attachment { return sourceOf(l).attachment }
 
 // name is the listener's in the descriptor store.
-func (s source) name() string { return nameOf(listenerPrefix, s.attachment.number, s.number) }
+func (s source) name() string { return NameOf(listenerPrefix, s.attachment.number, s.number) }
 
 // addListener reports whether the attachment still takes listeners.
 func (a *attachment) addListener(l *listener.Listener) bool {
@@ -163,6 +166,7 @@ func (a *attachment) end(cause error) {
 		}
 	}
 	closing.Wait()
+	a.endAgain()
 	a.container.Close()
 	a.broker.descriptors.free(descriptorsPerContainer)
 	a.generation.release()

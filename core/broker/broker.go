@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
@@ -60,6 +61,7 @@ type Broker struct {
 	descriptors *descriptors
 	state       State
 	numbers     numbers
+	handingOver atomic.Bool // see HandOver
 
 	mu         sync.Mutex
 	generation *Generation

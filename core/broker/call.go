@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
@@ -34,9 +35,18 @@ type call struct {
 	asked        time.Time      // when the plugin that decides was asked
 	allowed      time.Duration  // for its answer, with what it takes to ask
 	inPlugin     time.Duration
-	armed        bool          // its source, for the next call
-	lost         bool          // the watchdog has answered it
-	resumed      journal.State // how far another broker has brought it; Free: this one has received it
+	armed        bool // its source, for the next call
+	lost         bool // the watchdog has answered it
+	resumed      resumed
+
+	// See again.go.
+	id       atomic.Uint64 // of the notification that is to be answered
+	lastStay stay
+	known    bool // it is in again, or was
+	// Guarded by again.mu.
+	answering bool          // its answer is on its way
+	abandoned bool          // no other notification takes the place of this one
+	followed  chan struct{} // closed when one does; nil: nobody waits for that
 }
 
 // desk is a thread's space for the calls that it handles, one after the other: so a call allocates nothing.
@@ -48,6 +58,7 @@ type desk struct {
 	post     post
 	snapshot wire.Snapshot
 	dialogue lane.Dialogue
+	captured []byte // of the call, see call.appendCaptured
 }
 
 func (b *Broker) newDesk(t *thread, worker bool) *desk {
@@ -83,14 +94,16 @@ func (d *desk) accept(a *attachment, n RelayedNotification) *call {
 func (c *call) handle(source armer) {
 	c.attachment.calls.Add(1)
 	c.began = time.Now()
-	if c.resumed == journal.Free {
+	if c.resumed.state == journal.Free {
 		c.desk.slot.Received(c.began)
 	}
+	c.id.Store(c.desk.slot.ID())
 	pause.At(pause.Received)
 	c.desk.post.open(c, source)
 	defer c.desk.slot.Clear()
 	c.attachment.broker.watchdog.begin()
 	defer c.arm()
+	defer c.forget()
 	defer c.survive()
 	outcome := c.answer(c.decide())
 	if !c.lost {
@@ -119,6 +132,7 @@ type decision struct {
 	added    *lane.Descriptor // by an ADDFD response
 	err      error            // why a plugin failed, if it did: the response is then the failure verdict
 	gone     bool             // nobody waits for an answer any more
+	again    bool             // another call answers the notification
 }
 
 // decide finds what the caller gets. A call that no plugin takes is left to the kernel, as if it had not been
@@ -147,7 +161,7 @@ func (c *call) locate() (foreign, gone bool) {
 	}
 	in, err := c.attachment.container.Includes(int(c.notification.TID))
 	// An error says nothing of a caller that waits: the kernel has the call then.
-	return !in || err != nil, !c.Valid()
+	return !in || err != nil, !c.waits()
 }
 
 // findName names the syscall, and reports whether some plugin takes it.
@@ -167,6 +181,9 @@ func (c *call) route() decision {
 			continue
 		}
 		p := &c.attachment.plugins[r.plugin]
+		if d, over := c.askAgain(p, r); over {
+			return d
+		}
 		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
 			continue
@@ -191,7 +208,9 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 	switch {
 	case err == nil:
 		return decision{response: response, added: added}
-	case meansGone(err) && !c.Valid():
+	case errors.Is(err, errAgain):
+		return decision{again: true}
+	case meansGone(err) && c.abandon():
 		return decision{gone: true}
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
@@ -211,6 +230,10 @@ func (c *call) consult(p *boundPlugin, r route) (*wire.Response, *lane.Descripto
 	}
 	if err := c.capture(r.syscall); err != nil {
 		return nil, nil, err
+	}
+	if response, added, err := c.recall(); response != nil || err != nil {
+		c.desk.dialogue.Captured.Close()
+		return response, added, err
 	}
 	c.arm()
 	c.desk.slot.Ask(r.plugin)
@@ -235,24 +258,34 @@ func (c *call) checkAskable(p *boundPlugin, declared *wire.Syscall) error {
 // capture copies and opens what the plugin declared, of the caller and its memory. Nothing of it is looked at again:
 // what is decided and done, by whomever, is decided and done with this.
 func (c *call) capture(declared *wire.Syscall) error {
-	n := c.notification
 	c.declared = declared
-	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
 	set := &c.desk.dialogue.Captured
 	set.Close() // of a call that ended in a panic
 	set.Exchanged = &c.attachment.exchanged
-	set.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
-	pause.At(pause.Captured)
-	// The thread's id may have been another thread's by then: not if the caller still waits.
-	if len(declared.GetReads())+len(declared.GetCaptures()) > 0 && !c.Valid() {
+	for stay := c.stay(); ; stay = c.stay() {
+		c.take(declared)
+		// The thread's id may have been another thread's by then: not if the caller still waits.
+		if len(declared.GetReads())+len(declared.GetCaptures()) == 0 || stay.Valid() {
+			break
+		}
 		set.Close()
-		return notify.ErrGone
+		if !c.returns() {
+			return notify.ErrGone
+		}
 	}
 	if err := capture.Err(set.GetErrno()); err != nil {
 		set.Close()
 		return fmt.Errorf("the caller: %w", err)
 	}
 	return nil
+}
+
+// take copies and opens what is declared.
+func (c *call) take(declared *wire.Syscall) {
+	n := c.notification
+	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
+	c.desk.dialogue.Captured.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
+	pause.At(pause.Captured)
 }
 
 // carry carries the notification to the plugin and returns the response, if the plugin may answer so.
@@ -285,32 +318,47 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 	return min(deadline, c.end.Sub(now))
 }
 
+// coarseTick is how far the time of files may be behind that of other clocks, at most (current_time, fs/inode.c).
+const coarseTick = 10 * time.Millisecond
+
 // fillDialogue puts the notification into the message for the plugin.
 func (c *call) fillDialogue() {
 	n, message := c.notification, &c.desk.dialogue.Notification
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
-	message.Again, message.ReceivedNs = false, 0
+	message.Again, message.ReceivedNs = c.resumed.again, 0
 	if c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
 		message.ReceivedNs = linux.CoarseNow()
 	}
+	if c.resumed.again {
+		message.ReceivedNs = uint64(c.desk.slot.Since().Add(-coarseTick).UnixNano())
+	}
 }
-
-// Valid implements lane.Caller.
-func (c *call) Valid() bool { return c.answers.Valid(c.notification.ID) }
 
 // Capture implements lane.Caller. If the caller is gone, the errno is ESRCH.
 func (c *call) Capture(question *wire.Capture) *capture.Set {
+	for {
+		stay := c.stay()
+		set := c.captureAsked(question)
+		pause.At(pause.Captured)
+		if stay.Valid() {
+			return set
+		}
+		set.Close()
+		if !c.returns() {
+			set.Errno = int32(unix.ESRCH)
+			return set
+		}
+	}
+}
+
+// captureAsked captures what is asked for, of the caller or the thread that it names.
+func (c *call) captureAsked(question *wire.Capture) *capture.Set {
 	set, tid := &capture.Set{Exchanged: &c.attachment.exchanged}, int(c.notification.TID)
 	if named := int(question.GetThread()); named == 0 {
 		set.Asked(tid, question.GetWants())
 	} else {
 		set.AskedOfThread(tid, named, question.GetWants())
-	}
-	pause.At(pause.Captured)
-	if !c.Valid() {
-		set.Close()
-		set.Errno = int32(unix.ESRCH)
 	}
 	return set
 }
@@ -320,11 +368,16 @@ func (c *call) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 	if c.attachment.checkHangs() != nil {
 		return &wire.Memory{Errno: int32(unix.ESRCH)} // the plugin gives the call up, which gets the failure verdict
 	}
-	copied := wire.Ask(int(c.notification.TID), question)
-	if !c.Valid() {
-		return &wire.Memory{Errno: int32(unix.ESRCH)}
+	for {
+		stay := c.stay()
+		copied := wire.Ask(int(c.notification.TID), question)
+		if stay.Valid() {
+			return copied
+		}
+		if !c.returns() {
+			return &wire.Memory{Errno: int32(unix.ESRCH)}
+		}
 	}
-	return copied
 }
 
 // Keep implements lane.Caller.
@@ -333,9 +386,11 @@ func (c *call) Keep(question *wire.Keep) *wire.Kept { return c.kept.Keep(questio
 // answer writes memory back and answers the kernel. Nothing else in the broker answers it, but the watchdog: the call
 // is then lost.
 func (c *call) answer(d decision) audit.Outcome {
-	if d.added != nil {
-		defer d.added.Close()
-	}
+	defer func() {
+		if d.added != nil {
+			d.added.Close()
+		}
+	}()
 	response := d.response
 	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
@@ -345,14 +400,24 @@ func (c *call) answer(d decision) audit.Outcome {
 	if !c.claim() || d.gone {
 		return outcome
 	}
+	if d.again {
+		outcome.Kind = audit.Again
+		return outcome
+	}
+	c.settle()
 	err := c.send(response, d.added, &outcome)
 	switch {
+	case err == nil:
+		c.forget()
 	case errors.Is(err, notify.ErrGone):
 		outcome.Kind = audit.Gone
-	case err != nil:
+		if c.keep(response, d.added) {
+			d.added = nil
+		}
+	default:
 		outcome.Err = errors.Join(outcome.Err, err)
 		outcome.Kind, outcome.Errno = audit.Errno, unix.ENOSYS
-		c.answers.SendErrno(c.notification.ID, unix.ENOSYS) // otherwise the caller would wait for ever
+		c.answers.SendErrno(c.id.Load(), unix.ENOSYS) // otherwise the caller would wait for ever
 	}
 	return outcome
 }
@@ -360,9 +425,10 @@ func (c *call) answer(d decision) audit.Outcome {
 // writeBack writes the result memory, if the caller still waits: send finds out that it does not. If it fails, the
 // caller gets the errno.
 func (c *call) writeBack(writes []*wire.Write) unix.Errno {
-	errno := capture.WriteBack(int(c.notification.TID), writes, c)
+	stay := c.stay()
+	errno := capture.WriteBack(int(c.notification.TID), writes, stay)
 	switch {
-	case errno == unix.ESRCH && !c.Valid():
+	case errno == unix.ESRCH && !stay.Valid():
 		return 0
 	case errno != 0:
 		return unix.EFAULT
@@ -372,7 +438,7 @@ func (c *call) writeBack(writes []*wire.Write) unix.Errno {
 
 // send answers the kernel, and notes in outcome what the caller gets.
 func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *audit.Outcome) error {
-	id := c.notification.ID
+	id := c.id.Load()
 	pause.At(pause.Send)
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
@@ -395,7 +461,8 @@ func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *au
 // sendFD adds the descriptor and answers with its number in one step. If the caller's table is full, its call fails
 // with the kernel's errno (EMFILE).
 func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Outcome) error {
-	id := c.notification.ID
+	id := c.id.Load()
+	c.desk.slot.Decide(journal.Descriptor, 0)
 	number, err := c.answers.SendFD(id, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/rs/zerolog"
 )
@@ -16,10 +17,45 @@ import (
 // first process ends.
 type Relay struct {
 	attachment *attachment
+	inbox      *Inbox
 	desk       *desk
 	armed      chan struct{} // not empty: the next notification may come
 	close      func()
 }
+
+// Inbox is where the notifications of a connection are received, so that the next broker finds one that this one has not
+// answered.
+type Inbox struct {
+	Number  uint64 // no other source of notifications has it, of this broker's or those before it
+	broker  *Broker
+	slot    *journal.Slot
+	resumed bool // the slot has a call that another broker has received
+}
+
+// NewInbox makes the inbox of a new connection.
+func (b *Broker) NewInbox() *Inbox {
+	return &Inbox{Number: b.numbers.next(), broker: b, slot: b.state.Journal.Take()}
+}
+
+// AdoptInbox makes the inbox of a connection of another broker's, with the call of it that is in the slot; nil: there
+// is none.
+func (b *Broker) AdoptInbox(number uint64, slot *journal.Slot) *Inbox {
+	b.numbers.above(number)
+	if slot == nil {
+		return &Inbox{Number: number, broker: b, slot: b.state.Journal.Take()}
+	}
+	return &Inbox{Number: number, broker: b, slot: slot, resumed: true}
+}
+
+// Expect gives the memory into which the next packet is received, from now on.
+func (i *Inbox) Expect() *[136]byte {
+	i.resumed = false
+	i.slot.Expect(i.Number)
+	return i.slot.Bytes()
+}
+
+// Close gives the memory back.
+func (i *Inbox) Close() { i.broker.state.Journal.Give(i.slot) }
 
 // RelayedNotification is a notification that a program hands on, and the way to its caller. All of it is that
 // program's word.
@@ -30,8 +66,9 @@ type RelayedNotification struct {
 }
 
 // Relay finds or makes the attachment of the container that claim describes. The calling goroutine belongs to the
-// connection: it keeps a thread of its own for good, and calls Handle and Close.
-func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, error) {
+// connection: it keeps a thread of its own for good, and calls Handle and Close. What the connection receives is in the
+// inbox.
+func (b *Broker) Relay(ctx context.Context, claim container.Claim, inbox *Inbox) (*Relay, error) {
 	a, err := b.join(claim)
 	if err != nil {
 		return nil, fmt.Errorf("attach a connection: %w", err)
@@ -48,11 +85,10 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim) (*Relay, erro
 		level = zerolog.InfoLevel
 	}
 	b.log.WithLevel(level).Str("container", a.container.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("connection attached")
-	r := &Relay{attachment: a, desk: b.newDesk(b.processors.join(), false), armed: make(chan struct{}, 1)}
+	r := &Relay{attachment: a, inbox: inbox, desk: &desk{thread: b.processors.join(), slot: inbox.slot}, armed: make(chan struct{}, 1)}
 	b.watchdog.add(&r.desk.post)
 	r.close = sync.OnceFunc(func() {
 		r.desk.thread.leave()
-		b.state.Journal.Give(r.desk.slot)
 		b.watchdog.remove(&r.desk.post)
 		b.leave(a)
 	})
@@ -94,11 +130,18 @@ func (r *Relay) Close() { r.close() }
 // The call of a thread outside the container's user namespace, which lxc-attach can start, is left to the kernel.
 func (r *Relay) Handle(n RelayedNotification) error {
 	a := r.attachment
+	if a.broker.handingOver.Load() {
+		select {} // the next broker finds the notification in the journal
+	}
 	if !a.admission.enter(r) {
 		return errBrokerClosed
 	}
 	r.desk.cpu = r.desk.thread.beginHere()
-	r.desk.accept(a, n).handle(r)
+	c := r.desk.accept(a, n)
+	if r.inbox.resumed {
+		c.setResumed()
+	}
+	c.handle(r)
 	r.desk.thread.endHere()
 	a.admission.leave() // Arm does not fail
 	select {

@@ -68,7 +68,7 @@ func (b *bench) serve(t *testing.T, r *relayed, x RelayedNotification) error {
 	t.Helper()
 	var handled error
 	<-on(func() {
-		relay, err := b.Relay(t.Context(), r.claim())
+		relay, err := b.Relay(t.Context(), r.claim(), b.NewInbox())
 		if err != nil {
 			t.Error(err)
 			return
@@ -96,7 +96,7 @@ func TestRelay(t *testing.T) {
 	b.log.await(t, 1, "connection attached", `"container":"pid-`+strconv.Itoa(r.PID))
 	r.Kill()
 	eventually(t, "the container is gone", func() bool { return len(b.Status()) == 0 })
-	if _, err := b.Relay(t.Context(), r.claim()); !errors.Is(err, os.ErrProcessDone) {
+	if _, err := b.Relay(t.Context(), r.claim(), b.NewInbox()); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("a connection of a container that is gone: %v", err)
 	}
 }
@@ -106,7 +106,7 @@ func TestRelayEndsWithContainer(t *testing.T) {
 	b := newBench(t, options{})
 	r := startRelayed(t)
 	<-on(func() {
-		relay, err := b.Relay(t.Context(), r.claim())
+		relay, err := b.Relay(t.Context(), r.claim(), b.NewInbox())
 		if err != nil {
 			t.Error(err)
 			return
@@ -196,7 +196,7 @@ func TestRelayRate(t *testing.T) {
 	r := startRelayed(t)
 	handled := make(chan error, 10)
 	done := on(func() {
-		relay, err := b.Relay(t.Context(), r.claim())
+		relay, err := b.Relay(t.Context(), r.claim(), b.NewInbox())
 		if err != nil {
 			t.Error(err)
 			return
@@ -252,7 +252,7 @@ func TestRelayOfClosedBroker(t *testing.T) {
 	x := r.receive(t)
 	var handled, after error
 	done := on(func() {
-		relay, err := broker.Relay(context.Background(), r.claim())
+		relay, err := broker.Relay(context.Background(), r.claim(), broker.NewInbox())
 		if err != nil {
 			t.Error(err)
 			return
@@ -269,7 +269,7 @@ func TestRelayOfClosedBroker(t *testing.T) {
 	if handled != nil && !errors.Is(handled, ErrOver) || !errors.Is(after, ErrOver) {
 		t.Errorf("the connection: %v, %v", handled, after)
 	}
-	if _, err := broker.Relay(context.Background(), r.claim()); !errors.Is(err, ErrOver) {
+	if _, err := broker.Relay(context.Background(), r.claim(), broker.NewInbox()); !errors.Is(err, ErrOver) {
 		t.Errorf("another one: %v", err)
 	}
 }
@@ -281,7 +281,7 @@ func TestPeerWithoutRight(t *testing.T) {
 	r := startRelayed(t)
 	claim := r.claim()
 	claim.PeerUID = &stranger
-	if _, err := b.Relay(t.Context(), claim); !errors.Is(err, container.ErrNotOwner) {
+	if _, err := b.Relay(t.Context(), claim, b.NewInbox()); !errors.Is(err, container.ErrNotOwner) {
 		t.Errorf("a connection: %v", err)
 	}
 	c := b.attach(t)

@@ -3,13 +3,13 @@ package broker
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // State is where the broker leaves, at each step, what the next one needs to go on in its place however it ends. With
@@ -47,15 +47,16 @@ const (
 	listenerPrefix  = "listener"
 )
 
-func nameOf(prefix string, numbers ...uint64) string {
+// NameOf makes the name of a descriptor in the store.
+func NameOf(prefix string, numbers ...uint64) string {
 	for _, n := range numbers {
 		prefix += "." + strconv.FormatUint(n, 10)
 	}
 	return prefix
 }
 
-// parseName is the reverse of nameOf.
-func parseName(name, prefix string, count int) ([]uint64, bool) {
+// ParseName is the reverse of NameOf, for a name with so many numbers.
+func ParseName(name, prefix string, count int) ([]uint64, bool) {
 	parts := strings.Split(name, ".")
 	if len(parts) != count+1 || parts[0] != prefix {
 		return nil, false
@@ -71,18 +72,19 @@ func parseName(name, prefix string, count int) ([]uint64, bool) {
 	return found, true
 }
 
-// keepDescriptor has the store keep a descriptor, and says in the log if it does not: the container then gets ENOSYS
+// KeepDescriptor has the store keep a descriptor, and says in the log if it does not: the container then gets ENOSYS
 // after the broker's end.
-func (b *Broker) keepDescriptor(name string, file *os.File) {
+func (b *Broker) KeepDescriptor(name string, fd int) {
 	if b.state.Store == nil {
 		return
 	}
-	if err := b.state.Store.Put(name, int(file.Fd())); err != nil {
+	if err := b.state.Store.Put(name, fd); err != nil {
 		b.log.Error().Err(err).Str("descriptor", name).Msg("not in the descriptor store: it does not outlive the daemon")
 	}
 }
 
-func (b *Broker) forgetDescriptor(name string) {
+// ForgetDescriptor has the store close it.
+func (b *Broker) ForgetDescriptor(name string) {
 	if b.state.Store == nil {
 		return
 	}
@@ -102,7 +104,7 @@ func (a *attachment) leaveRecord() {
 		a.broker.log.Error().Err(err).Str("container", a.container.ID).Msg("no record: the container does not outlive the daemon")
 		return
 	}
-	a.broker.keepDescriptor(nameOf(namespacePrefix, a.number), a.container.Namespace())
+	a.broker.KeepDescriptor(NameOf(namespacePrefix, a.number), int(a.container.Namespace().Fd()))
 }
 
 // doubt notes that a peer that is not trusted has delivered a listener: see call.locate.
@@ -144,6 +146,22 @@ func (b *Binding) record() record.Plugin {
 	}
 }
 
+// newStore makes the store of what a plugin keeps about the container, with what it has kept so far. The record has it
+// before the plugin goes on.
+func (a *attachment) newStore(plugin string, kept map[string]map[string][]byte) *wire.Store {
+	s := &wire.Store{}
+	if entries := kept[plugin]; len(entries) > 0 {
+		s.Restore(entries)
+	}
+	s.OnChange = func() {
+		if err := a.changeRecord(func(r *record.Record) { r.SetKept(plugin, s.Snapshot()) }); err != nil {
+			a.broker.log.Error().Err(err).Str("container", a.container.ID).Str("plugin", plugin).
+				Msg("what the plugin keeps about the container does not outlive the daemon")
+		}
+	}
+	return s
+}
+
 // changeRecord changes what is in the container's record.
 func (a *attachment) changeRecord(change func(*record.Record)) error {
 	records := a.broker.state.Records
@@ -165,7 +183,7 @@ func (a *attachment) removeRecord() {
 	if a.broker.state.Records == nil {
 		return
 	}
-	a.broker.forgetDescriptor(nameOf(namespacePrefix, a.number))
+	a.broker.ForgetDescriptor(NameOf(namespacePrefix, a.number))
 	if err := a.broker.state.Records.Remove(a.number); err != nil {
 		a.broker.log.Error().Err(err).Str("container", a.container.ID).Msg("the record of an ended container")
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/record"
 )
 
 // ContainerStatus is what an operator sees of an attached container.
@@ -48,6 +49,34 @@ type ContainerPolicy struct {
 	*policy.Effective
 	// Privileged means that the container has no user namespace of its own: its calls are left to the kernel.
 	Privileged bool `json:"privileged"`
+}
+
+// LostContainer is a container whose listeners ended with an earlier daemon: its calls get ENOSYS until it is created
+// anew.
+type LostContainer struct {
+	ID       string    `json:"id"`
+	Runtime  string    `json:"runtime"`
+	InitPID  int       `json:"init_pid"`
+	Attached time.Time `json:"attached"`
+}
+
+// Lost lists the lost containers that still live.
+func (b *Broker) Lost() []LostContainer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lost = slices.DeleteFunc(b.lost, func(r *record.Record) bool {
+		if r.Container.Alive() {
+			return false
+		}
+		b.state.Records.Remove(r.Number)
+		return true
+	})
+	list := []LostContainer{}
+	for _, r := range b.lost {
+		c := &r.Container
+		list = append(list, LostContainer{ID: c.Claim.ID, Runtime: c.Claim.Runtime, InitPID: c.InitPID, Attached: r.Attached})
+	}
+	return list
 }
 
 // Policies explains what the attached containers with this ID got, or else those whose IDs begin so; the oldest first.

@@ -236,6 +236,7 @@ func (w *watchdog) giveUp(p *post) {
 // any more once the call's thread has asked.
 func (p *post) answer() audit.Record {
 	c, binding := p.call, p.plugin.binding
+	c.lose()
 	notification := *c.notification
 	outcome := audit.Outcome{Plugin: binding.Plugin.Name(), Err: fmt.Errorf("no answer within %v: %w", p.allowed, errHang)}
 	if err := c.send(failureResponse(binding.OnFailure), nil, &outcome); errors.Is(err, notify.ErrGone) {

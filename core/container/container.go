@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"github.com/intercede/intercede/internal/capture"
-	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 )
@@ -40,7 +39,9 @@ type Claim struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// PeerUID is that of the process that delivered the listener, which must have a right to; nil: none did.
 	PeerUID *uint32 `json:"peer_uid,omitempty"`
-	PID     int     `json:"pid"` // a process of the container, in the broker's pid namespace
+	// CgroupsPath is linux.cgroupsPath of the container's OCI config; empty: it is not known.
+	CgroupsPath string `json:"cgroups_path,omitempty"`
+	PID         int    `json:"pid"` // a process of the container, in the broker's pid namespace
 }
 
 // Trusted reports whether the peer's word is enough for a listener being of this container: root's is. Another user
@@ -80,7 +81,7 @@ func inspect(claim Claim) (*Container, error) {
 func (c *Container) read(process *target.Target, proc string) error {
 	uids, err1 := readIDMap(proc + "/uid_map")
 	gids, err2 := readIDMap(proc + "/gid_map")
-	cgroups, err3 := cgroup.Read(proc + "/cgroup")
+	cgroups, err3 := findCgroups(proc, c.CgroupsPath)
 	own, err4 := target.StatNamespace("/proc/self/ns/user")
 	user, err5 := process.UserNamespace()
 	init, err6 := findInit(process)

@@ -59,6 +59,9 @@ func Restore(s Saved, namespace *os.File) (*Container, error) {
 // Alive reports whether the container's first process has not ended.
 func (s *Saved) Alive() bool { return s.InitStart != 0 && startOf(s.InitPID) == s.InitStart }
 
+// Watched reports whether the container stays attached without a listener or a connection, as long as it lives: LXC's.
+func (s *Saved) Watched() bool { return s.Claim.Runtime == "lxc" }
+
 // Namespace is the descriptor on the container's user namespace.
 func (c *Container) Namespace() *os.File { return c.namespace }
 

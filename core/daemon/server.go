@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -16,17 +17,22 @@ import (
 	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/record"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
 // Server is the daemon: an engine, and the sockets that runtimes and operators connect to.
 type Server struct {
+	Orders control.Orders // that the admin socket takes; they are set before Serve
+
 	log      zerolog.Logger
 	peerLog  *loglimit.Limit // of what users other than root cause
 	engine   *Engine
 	runtimes *oci.Server
 	monitors *lxc.Server // nil: the config has no socket for LXC
+	left     []*leftMonitor
+	manager  Manager
 	control  *control.Server
 
 	started time.Time
@@ -42,39 +48,41 @@ func socketsOf(setup *Setup) sockets {
 	return sockets{b.Socket, b.LXCSocket, b.Control}
 }
 
-// Manager is who started the daemon and keeps descriptors for it: systemd, or `intercede keep`.
-type Manager struct {
-	Store     *keep.Store // nil: it keeps none
-	Inherited []keep.Descriptor
-}
-
 // Listen binds the sockets, which fails while another daemon owns them, starts the plugins, and goes on with the
 // containers that the daemon before has left. ctx is for that alone.
 func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logger) (_ *Server, err error) {
-	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup)}
+	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), manager: manager}
 	s.setup.Store(setup)
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	if s.runtimes, err = oci.Listen(s.sockets.runtime, s.refused); err != nil {
+	kept := s.manager.sockets()
+	if s.runtimes, err = oci.Listen(s.sockets.runtime, kept, s.refused); err != nil {
 		return nil, err
 	}
 	if s.sockets.lxc != "" {
-		if s.monitors, err = lxc.Listen(s.sockets.lxc, s.monitorRefused); err != nil {
+		if s.monitors, err = lxc.Listen(s.sockets.lxc, kept, s.monitorRefused); err != nil {
 			return nil, err
 		}
 	}
-	if s.control, err = control.Listen(s.sockets.control); err != nil {
+	if s.control, err = control.Listen(s.sockets.control, kept); err != nil {
 		return nil, err
 	}
-	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, manager.Inherited, log)
+	s.report(s.manager.forgetSockets(kept))
+	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, log)
 	if err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
 		return nil, err
+	}
+	if remains.files, err = manager.Store.TakeOver(ctx, s.manager.Inherited); err != nil {
+		log.Error().Err(err).Msg("taking over from what answered for the daemon")
+	}
+	if s.monitors != nil {
+		s.left = remains.takeMonitors()
 	}
 	s.engine.Adopt(ctx, setup, remains)
 	return s, nil
@@ -93,10 +101,13 @@ func (s *Server) Serve(ctx context.Context) error {
 		failed <- err
 	}
 	go serve(func() error {
-		return s.control.Serve(control.Source{Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
+		return s.control.Serve(control.Source{Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
 	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
+	s.checkStore()
+	s.tellReady()
+	go s.feedWatchdog(ctx)
 	err := s.runtimes.Serve(ctx, s.engine.ListenerRoom(), func(a oci.Arrival) { s.attach(ctx, a) })
 	cancel(err)
 	return errors.Join(err, s.control.Close(), <-failed, <-failed)
@@ -107,11 +118,16 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 	if s.monitors == nil {
 		return nil
 	}
+	for _, left := range s.left {
+		s.monitors.Adopt(left.connection, func(c *lxc.Connection) { s.adoptMonitor(ctx, c, left) })
+	}
 	return s.monitors.Serve(ctx, s.engine.MaxConnections(), s.engine.RelayRoom(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
 // Reload gives the containers that are attached from now on the new setup; see [Engine.Reload].
 func (s *Server) Reload(ctx context.Context, setup *Setup) error {
+	s.tell(keep.Reloading())
+	defer s.tell(keep.Ready)
 	if err := s.engine.Reload(ctx, setup); err != nil {
 		return err
 	}
@@ -122,6 +138,20 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) error {
 	}
 	s.log.Info().Int("plugins", len(setup.Policy.Plugins)).Msg("config reloaded: containers that come from now on get it")
 	return nil
+}
+
+// HandOver ends the daemon for the next one, and reports whether it could: if nothing keeps its descriptors, Close has to
+// end it. The process must end then, without Close: see [broker.Broker.HandOver].
+func (s *Server) HandOver() bool {
+	s.tell(keep.Stopping)
+	if !s.manager.Store.Available() {
+		return false
+	}
+	if err := s.manager.Store.Leave(); err != nil {
+		s.log.Error().Err(err).Msg("nobody answers for the daemon until the next one comes")
+	}
+	s.engine.HandOver()
+	return true
 }
 
 // Close removes the sockets, answers or releases every parked call, and stops the plugins. Serve must have returned.
@@ -152,6 +182,9 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 		ID: a.State.State.ID, Runtime: config.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
 	}
 	claim.PeerUID = &a.Peer.Uid
+	if claim.Trusted() {
+		claim.CgroupsPath = cmp.Or(oci.CgroupsPath(a.State.State.Bundle), claim.ID) // runc's default
+	}
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
 	}
@@ -198,6 +231,7 @@ func (s *Server) status() *control.Status {
 	plugins, containers := s.engine.Status()
 	return &control.Status{
 		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
+		Lost: s.engine.Lost(), Plain: record.ListPlain(filepath.Dir(s.sockets.control)),
 	}
 }
 

@@ -7,6 +7,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ const (
 	Continue Kind = iota
 	Value
 	Errno
+	Descriptor // which ends with the broker, as the plugin does that it is of
 )
 
 // Slot is the call of one thread. Its layout is part of the file's format.
@@ -51,7 +53,9 @@ type Slot struct {
 	plugin int32
 	_      [4]byte
 	Packet Packet
-	_      [80]byte
+	// follower is the ID of a later notification that is answered instead; 0: none is.
+	follower atomic.Uint64
+	_        [72]byte
 }
 
 // Packet is a notification, as a listener or LXC's monitor delivers it: the kernel writes it here, so that there is no
@@ -77,7 +81,8 @@ var ErrVersion = errors.New("not a journal of this version")
 // Expect notes that the next notification of a source is received into the slot.
 func (s *Slot) Expect(source uint64) {
 	s.Packet.Notification = notify.Notification{}
-	s.source = source
+	s.source, s.since = source, 0
+	s.follower.Store(0)
 	s.state.Store(uint32(Expected))
 }
 
@@ -88,6 +93,25 @@ func (s *Slot) Received(now time.Time) { s.since = now.UnixNano() }
 func (s *Slot) Ask(plugin int) {
 	s.plugin = int32(plugin)
 	s.state.Store(uint32(Asked))
+}
+
+// Follow notes that a later notification of the same call is answered instead of the one that was received first.
+func (s *Slot) Follow(id uint64) { s.follower.Store(id) }
+
+// ID is that of the notification to answer.
+func (s *Slot) ID() uint64 { return cmp.Or(s.follower.Load(), s.Packet.Notification.ID) }
+
+// IsAgain reports whether the slot's call is that of an earlier slot, made again by a caller that a signal took out of it.
+func (s *Slot) IsAgain(before *Slot) bool {
+	mine, other := s.Packet.Notification, before.Packet.Notification
+	mine.ID, other.ID = 0, 0
+	return s.source == before.source && mine == other
+}
+
+// TakeOver has the slot's call be as far as that of the earlier slot.
+func (s *Slot) TakeOver(before *Slot) {
+	s.plugin, s.kind, s.value, s.since = before.plugin, before.kind, before.value, before.since
+	s.state.Store(before.state.Load())
 }
 
 // Decide notes the answer, which is sent from now on. For an errno, value is positive.
@@ -101,6 +125,9 @@ func (s *Slot) Clear() { s.state.Store(uint32(Free)) }
 
 // State returns how far the call has come.
 func (s *Slot) State() State { return State(s.state.Load()) }
+
+// Bytes is Packet as LXC's monitor sends it.
+func (s *Slot) Bytes() *[136]byte { return (*[136]byte)(unsafe.Pointer(&s.Packet)) }
 
 // Source is what Expect was given.
 func (s *Slot) Source() uint64 { return s.source }
@@ -166,6 +193,45 @@ func open(path string, count int) (*Journal, []*Slot, error) {
 	return j, left, unknown
 }
 
+// Read returns the slots with calls of a broker that has ended, as they are in the file at path now: they are to be read
+// only.
+func Read(path string) ([]*Slot, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := checkHeader(file); err != nil {
+		return nil, fmt.Errorf("the journal %q: %w", path, err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	count := (int(info.Size()) - headerSize) / slotSize
+	if count <= 0 {
+		return nil, nil
+	}
+	memory, err := unix.Mmap(int(file.Fd()), 0, headerSize+count*slotSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("the journal %q: %w", path, os.NewSyscallError("mmap", err))
+	}
+	defer unix.Munmap(memory)
+	var calls []*Slot
+	for i := range count {
+		at := (*Slot)(unsafe.Pointer(&memory[headerSize+i*slotSize]))
+		if at.State() == Free || at.Packet.Notification.ID == 0 {
+			continue
+		}
+		s := &Slot{
+			kind: at.kind, source: at.source, value: at.value, since: at.since, plugin: at.plugin, Packet: at.Packet,
+		}
+		s.state.Store(at.state.Load())
+		calls = append(calls, s)
+	}
+	return calls, nil
+}
+
 // checkHeader returns ErrVersion unless the file is empty or of this version.
 func checkHeader(file *os.File) error {
 	found := make([]byte, headerSize)
@@ -224,6 +290,7 @@ func (j *Journal) Take() *Slot {
 // Give gives a slot back, whose call is over.
 func (j *Journal) Give(s *Slot) {
 	s.Clear()
+	s.follower.Store(0)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.free != nil {

@@ -10,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"time"
 
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/record"
 )
 
 // Options are what the command line of intercede itself says.
@@ -93,10 +96,21 @@ func (s settings) ask(ctx context.Context, file *configFile, id string) (*contro
 	return wanted, err
 }
 
+// notePlain has `intercede status` list the container. It is a help for people, and must not keep the container from
+// being created: who may not write the note is another user than root.
+func (s settings) notePlain(c command, reason error) {
+	bundle, err := filepath.Abs(filepath.Dir(c.configPath()))
+	if err != nil {
+		return
+	}
+	record.NotePlain(filepath.Dir(s.control), record.Plain{ID: c.id, Bundle: bundle, Created: time.Now(), Reason: reason.Error()})
+}
+
 // missing says what to do with a container that cannot be intercepted.
 func (s settings) missing(c command, err error) error {
 	if s.onMissing == config.MissingPlain {
 		c.log("warning", fmt.Sprintf("intercede: the container is created without interception: %v", err))
+		s.notePlain(c, err)
 		return nil
 	}
 	return fmt.Errorf("the container is not created without interception, as oci_runtime.on_missing = %q says: %w", config.MissingFail, err)

@@ -58,6 +58,24 @@ func (p *Plugin) Verdict() *wire.Verdict {
 	return &wire.Verdict{Kind: &wire.Verdict_Errno{Errno: p.OnFailure}}
 }
 
+// Kept is what the plugins have to remember, by their names.
+func (r *Record) Kept() map[string]map[string][]byte {
+	kept := map[string]map[string][]byte{}
+	for _, p := range r.Plugins {
+		kept[p.Name] = p.Kept
+	}
+	return kept
+}
+
+// SetKept replaces what a plugin has to remember.
+func (r *Record) SetKept(plugin string, kept map[string][]byte) {
+	for i := range r.Plugins {
+		if r.Plugins[i].Name == plugin {
+			r.Plugins[i].Kept = kept
+		}
+	}
+}
+
 // Folder is where the records are.
 type Folder struct{ path string }
 

@@ -31,7 +31,7 @@ type Socket struct {
 
 	most    int // descriptors that a message may have
 	header  unix.Msghdr
-	vector  unix.Iovec
+	vectors [2]unix.Iovec
 	control []byte
 	fds     []int
 	unread  bool
@@ -40,8 +40,7 @@ type Socket struct {
 // NewSocket takes over a descriptor. A message that is received may have up to most descriptors.
 func NewSocket(fd, most int) *Socket {
 	s := &Socket{fd: fd, most: most, control: make([]byte, unix.CmsgSpace(descriptorSize*most)), fds: make([]int, 0, most)}
-	s.header.Iov = &s.vector
-	s.header.SetIovlen(1)
+	s.header.Iov = &s.vectors[0]
 	return s
 }
 
@@ -103,8 +102,12 @@ func (s *Socket) sendOnce() (int, error) {
 // an error there are none. It is io.EOF at the end of the connection, for which an empty message stands too, or wraps
 // ErrDescriptors, ErrTruncated, or the errno of recvmsg(2): EAGAIN if the socket does not block, or has blocked as long
 // as SO_RCVTIMEO says.
-func (s *Socket) Receive(data []byte) (n int, fds []int, err error) {
-	s.setData(data)
+func (s *Socket) Receive(data []byte) (n int, fds []int, err error) { return s.ReceiveParts(data, nil) }
+
+// ReceiveParts is Receive for a message whose first bytes go to first, which they may fill, and the others to rest.
+func (s *Socket) ReceiveParts(first, rest []byte) (n int, fds []int, err error) {
+	s.setData(first)
+	s.setRest(rest)
 	for {
 		// Room for the descriptors and no padding, which could hold another.
 		s.setControl(unix.CmsgLen(descriptorSize * s.most))
@@ -135,7 +138,7 @@ func (s *Socket) received(n int) (int, []int, error) {
 	case s.header.Flags&unix.MSG_CTRUNC != 0:
 		err = fmt.Errorf("%w: the peer sent more than %d, or this process has too few left (RLIMIT_NOFILE)", ErrDescriptors, s.most)
 	case s.header.Flags&unix.MSG_TRUNC != 0:
-		err = fmt.Errorf("%w: it has more than %d bytes", ErrTruncated, s.vector.Len)
+		err = fmt.Errorf("%w: it has more than %d bytes", ErrTruncated, s.vectors[0].Len+s.vectors[1].Len)
 	case n == 0:
 		err = io.EOF
 	}
@@ -147,8 +150,18 @@ func (s *Socket) received(n int) (int, []int, error) {
 }
 
 func (s *Socket) setData(data []byte) {
-	s.vector.Base = unsafe.SliceData(data)
-	s.vector.SetLen(len(data))
+	s.vectors[0].Base = unsafe.SliceData(data)
+	s.vectors[0].SetLen(len(data))
+	s.header.SetIovlen(1)
+}
+
+// setRest adds room beyond that of setData.
+func (s *Socket) setRest(data []byte) {
+	s.vectors[1].Base = unsafe.SliceData(data)
+	s.vectors[1].SetLen(len(data))
+	if len(data) > 0 {
+		s.header.SetIovlen(2)
+	}
 }
 
 // setControl tells the kernel of the first size bytes of the control data.

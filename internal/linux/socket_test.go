@@ -455,3 +455,26 @@ func TestCloseAll(t *testing.T) {
 	CloseAll(ours, -1, theirs)
 	CloseAll()
 }
+
+// A message is divided between two buffers, the first of which it may not fill.
+func TestReceiveParts(t *testing.T) {
+	a, b := pair(t, unix.SOCK_SEQPACKET, 1)
+	for text, want := range map[string][2]string{"ab": {"ab..", "..."}, "abcd": {"abcd", "..."}, "abcdef": {"abcd", "ef."}} {
+		if err := a.Send([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		first, rest := []byte("...."), []byte("...")
+		if n, _, err := b.ReceiveParts(first, rest); err != nil || n != len(text) {
+			t.Errorf("%q: %d bytes, %v", text, n, err)
+		}
+		if got := [2]string{string(first), string(rest)}; got != want {
+			t.Errorf("%q: received %q, want %q", text, got, want)
+		}
+	}
+	if err := a.Send([]byte("abcdefgh")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.ReceiveParts(make([]byte, 4), make([]byte, 3)); !errors.Is(err, ErrTruncated) {
+		t.Errorf("a message that is too long: %v, want ErrTruncated", err)
+	}
+}

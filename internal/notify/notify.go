@@ -167,7 +167,7 @@ func ioctlError(name string, errno unix.Errno) error {
 	switch errno {
 	case 0:
 		return nil
-	case unix.ENOENT, unix.EINPROGRESS:
+	case unix.ENOENT, unix.EINPROGRESS, unix.ESRCH:
 		return fmt.Errorf("SECCOMP_IOCTL_NOTIF_%s: %w: %w", name, ErrGone, errno)
 	default:
 		return fmt.Errorf("SECCOMP_IOCTL_NOTIF_%s: %w", name, errno)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/require"
+	"github.com/intercede/intercede/tests/stage"
 )
 
 // pending are the attacks that succeed, with the reason: they do not fail the suite. The list is to become empty. An
@@ -18,7 +19,7 @@ var pending = map[string]string{}
 
 // attack is one test: what was gained and who was harmed decide it when it is over.
 type attack struct {
-	*testing.T
+	*stage.Test
 	mu    sync.Mutex
 	found []string
 }
@@ -27,7 +28,8 @@ type attack struct {
 func newAttack(t *testing.T) *attack {
 	t.Helper()
 	require.Root(t)
-	a := &attack{T: t}
+	a := &attack{}
+	a.Test = stage.New(t, a.succeeded)
 	t.Cleanup(a.judge)
 	return a
 }

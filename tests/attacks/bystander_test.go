@@ -5,12 +5,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/intercede/intercede/tests/stage"
 )
 
 // bystander is a container that makes mknod(2) and sysinfo(2) all the while, and that nobody may harm:
 // testdata/bystander.c.
 type bystander struct {
-	process *process
+	attack  *attack
+	process *stage.Process
 	before  report
 }
 
@@ -25,27 +28,27 @@ type report struct {
 func (d *daemon) bystander() *bystander {
 	d.attack.Helper()
 	const memory = 64 << 20
-	b := &bystander{process: d.container("--memory", strconv.Itoa(memory)).start("bystander", strconv.Itoa(memory))}
-	d.attack.eventually("the bystander makes calls", func() bool { return b.report().calls > 0 })
+	b := &bystander{attack: d.attack, process: d.Container("--memory", strconv.Itoa(memory)).Start("bystander", strconv.Itoa(memory))}
+	d.attack.Eventually("the bystander makes calls", func() bool { return b.report().calls > 0 })
 	b.say("reset")
-	d.attack.eventually("the bystander has made 200 calls", func() bool {
+	d.attack.Eventually("the bystander has made 200 calls", func() bool {
 		b.before = b.report()
 		return b.before.calls >= 200
 	})
 	if b.before.errors > 0 {
-		d.attack.Fatalf("the bystander before the attack: %+v: %s", b.before, &b.process.stderr)
+		d.attack.Fatalf("the bystander before the attack: %+v: %s", b.before, &b.process.Stderr)
 	}
 	b.say("reset")
 	return b
 }
 
-func (b *bystander) say(word string) { fmt.Fprintln(b.process.in, word) }
+func (b *bystander) say(word string) { fmt.Fprintln(b.process.In, word) }
 
 func (b *bystander) report() (r report) {
-	a := b.process.attack
+	a := b.attack
 	a.Helper()
 	b.say("report")
-	line := b.process.line()
+	line := b.process.Line()
 	n, err := fmt.Sscan(line, &r.calls, &r.errors, &r.mknod, &r.sysinfo, &r.longest, &r.waiting)
 	if n != 6 {
 		a.Fatalf("the bystander says %q: %v", line, err)
@@ -56,7 +59,7 @@ func (b *bystander) report() (r report) {
 
 // judge notes what harm came to it since the attack began, and ends it.
 func (b *bystander) judge() {
-	a := b.process.attack
+	a := b.attack
 	a.Helper()
 	r := b.report()
 	summary.add("%s: bystander: %d calls, %d errors, longest %v; mknod %s, sysinfo %s", a.Name(), r.calls, r.errors,
@@ -64,10 +67,10 @@ func (b *bystander) judge() {
 	if r.errors > 0 {
 		a.succeeded("%d of the bystander's %d calls failed: %s", r.errors, r.calls, r.text)
 	}
-	if r.waiting > patience || r.calls == 0 {
+	if r.waiting > stage.Patience || r.calls == 0 {
 		a.succeeded("the bystander's call takes %v", r.waiting)
 	}
-	b.process.kill()
+	b.process.Kill()
 }
 
 // ratio shows the median during an attack, and how many times that is what it was before.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/tests/stage"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +17,7 @@ func TestExecRace(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			t.Run("undisturbed", func(t *testing.T) {
 				a := newAttack(t)
-				a.race(a.serve(setup{config: everything}), "exec", quickly(call))
+				a.race(a.serve(stage.Setup{Config: stage.Everything}), "exec", quickly(call))
 			})
 			t.Run("delayed", func(t *testing.T) {
 				a := newAttack(t)
@@ -33,7 +34,9 @@ func TestExecRace(t *testing.T) {
 }
 
 // held has calls held up at every step, for half a millisecond on average: see internal/pause.
-func held() setup { return setup{config: everything, programs: delayed, delays: "1ms"} }
+func held() stage.Setup {
+	return stage.Setup{Config: stage.Everything, Programs: stage.Delayed, Delays: "1ms"}
+}
 
 // quickly is a race with a daemon that is not held up.
 func quickly(call string) []string { return raceWords(call, 200*time.Microsecond, 2*time.Millisecond) }
@@ -50,8 +53,8 @@ func raceWords(call string, delay, hold time.Duration) []string {
 // execute a program.
 func TestExecRaceStoppedPlugin(t *testing.T) {
 	a := newAttack(t)
-	d := a.serve(setup{config: everything})
-	plugin, err := unix.PidfdOpen(d.plugin("mknod"), 0)
+	d := a.serve(stage.Setup{Config: stage.Everything})
+	plugin, err := unix.PidfdOpen(d.Plugin("mknod"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,9 +88,9 @@ func stopAndGo(pidfd int, ended <-chan struct{}) (times int) {
 // race attacks a call by testdata/exec.c in a container.
 func (a *attack) race(d *daemon, program string, words []string) {
 	a.Helper()
-	c := d.container("--device-cgroup-rule", "b *:* rw")
-	a.putDisk(filepath.Join(c.root, "disk"))
-	a.judgeRace(c.run(program, words...))
+	c := d.Container("--device-cgroup-rule", "b *:* rw")
+	a.PutDisk(filepath.Join(c.Root, "disk"))
+	a.judgeRace(c.Run(program, words...))
 }
 
 // judgeRace reads what testdata/exec.c printed.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/tests/stage"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,8 +21,8 @@ func TestHarmThreads(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(cgroup, "pids.max"), []byte("400"), 0); err != nil {
 		t.Fatal(err)
 	}
-	d := a.serve(setup{config: everything, wrapper: inCgroup(cgroup)})
-	a.harm(d, func() { d.container().run("hog", "sysinfo", "500", seconds(short())) })
+	d := a.serve(stage.Setup{Config: stage.Everything, Wrapper: inCgroup(cgroup)})
+	a.harm(d, func() { d.Container().Run("hog", "sysinfo", "500", seconds(short())) })
 }
 
 // harm has an attack happen beside a bystander.
@@ -31,7 +32,7 @@ func (a *attack) harm(d *daemon, happen func()) {
 	before := d.descriptors()
 	happen()
 	b.judge()
-	d.checkPlugins()
+	d.CheckPlugins()
 	d.checkDescriptors(before)
 }
 
@@ -48,7 +49,7 @@ func (a *attack) cgroup(hierarchy string) string {
 		a.Fatal(err)
 	}
 	a.Cleanup(func() {
-		a.eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
+		a.Eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
 	})
 	return dir
 }
@@ -68,11 +69,11 @@ func TestHarmLoads(t *testing.T) {
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			a := newAttack(t)
-			d := a.serve(setup{config: everything})
+			d := a.serve(stage.Setup{Config: stage.Everything})
 			a.harm(d, func() {
-				c := d.container("--device-cgroup-rule", "b *:* rw")
-				a.putDisk(filepath.Join(c.root, "disk"))
-				c.run("hog", test.what, strconv.Itoa(test.threads), seconds(short()))
+				c := d.Container("--device-cgroup-rule", "b *:* rw")
+				a.PutDisk(filepath.Join(c.Root, "disk"))
+				c.Run("hog", test.what, strconv.Itoa(test.threads), seconds(short()))
 			})
 		})
 	}
@@ -92,17 +93,17 @@ func TestHarmStuck(t *testing.T) {
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			a := newAttack(t)
-			d := a.serve(setup{config: nodes, broker: "deadline = \"5s\""})
+			d := a.serve(stage.Setup{Config: nodes, Broker: "deadline = \"5s\""})
 			a.harm(d, func() {
 				stuck := d.stick(test.what, test.containers, test.threads)
 				time.Sleep(short())
 				calls := 0
-				for _, c := range d.status().Containers {
+				for _, c := range d.Status().Containers {
 					calls += c.Inflight
 				}
 				summary.add("%s: %d calls in flight", a.Name(), calls)
 				for _, p := range stuck {
-					p.kill()
+					p.Kill()
 				}
 			})
 		})
@@ -114,24 +115,24 @@ func TestEndWhileStuck(t *testing.T) {
 	for _, what := range []string{"waited", "overlay"} {
 		t.Run(what, func(t *testing.T) {
 			a := newAttack(t)
-			d := a.serve(setup{config: nodes, broker: "deadline = \"2s\""})
+			d := a.serve(stage.Setup{Config: nodes, Broker: "deadline = \"2s\""})
 			d.stick(what, 2, 20)
 			time.Sleep(3 * time.Second)
-			d.stop()
+			d.Stop()
 		})
 	}
 }
 
 // stick starts containers whose calls are stuck, see testdata/stuck.c.
-func (d *daemon) stick(what string, containers, threads int) (stuck []*process) {
+func (d *daemon) stick(what string, containers, threads int) (stuck []*stage.Process) {
 	d.attack.Helper()
 	for range containers {
-		c := d.container("--device-cgroup-rule", "c 10:229 rw")
-		if err := unix.Mknod(filepath.Join(c.root, "fuse"), unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
+		c := d.Container("--device-cgroup-rule", "c 10:229 rw")
+		if err := unix.Mknod(filepath.Join(c.Root, "fuse"), unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
 			d.attack.Fatal(err)
 		}
-		p := c.start("stuck", what, strconv.Itoa(threads))
-		p.line()
+		p := c.Start("stuck", what, strconv.Itoa(threads))
+		p.Line()
 		stuck = append(stuck, p)
 	}
 	return stuck
@@ -140,10 +141,10 @@ func (d *daemon) stick(what string, containers, threads int) (stuck []*process) 
 // TestHarmSpin has a thread with SCHED_FIFO, which the plugin gives it, on each processor in turn.
 func TestHarmSpin(t *testing.T) {
 	a := newAttack(t)
-	d := a.serve(setup{config: everything})
+	d := a.serve(stage.Setup{Config: stage.Everything})
 	a.harm(d, func() {
 		for processor := range min(runtime.NumCPU(), 4) {
-			d.container().run("hog", "spin", strconv.Itoa(processor), seconds(short()/2))
+			d.Container().Run("hog", "spin", strconv.Itoa(processor), seconds(short()/2))
 		}
 	})
 }
@@ -151,15 +152,15 @@ func TestHarmSpin(t *testing.T) {
 // TestHarmLog has calls refused with a line in the log each, as far as the log is not limited.
 func TestHarmLog(t *testing.T) {
 	a := newAttack(t)
-	d := a.serve(setup{config: everything})
+	d := a.serve(stage.Setup{Config: stage.Everything})
 	started := time.Now()
 	a.harm(d, func() {
-		c := d.container("--device-cgroup-rule", "b *:* rw")
-		a.putDisk(filepath.Join(c.root, "disk"))
-		summary.add("%s: %s calls", a.Name(), strings.TrimSpace(c.run("hog", "mount", "50", seconds(short()))))
+		c := d.Container("--device-cgroup-rule", "b *:* rw")
+		a.PutDisk(filepath.Join(c.Root, "disk"))
+		summary.add("%s: %s calls", a.Name(), strings.TrimSpace(c.Run("hog", "mount", "50", seconds(short()))))
 	})
 	const most = 64 << 10 // bytes a second of a plugin's output
-	if bytes, took := d.log.bytes(), time.Since(started); bytes > most*int(took.Seconds()+1) {
+	if bytes, took := d.Log.Bytes(), time.Since(started); bytes > most*int(took.Seconds()+1) {
 		a.succeeded("the log has %d bytes of %v", bytes, took)
 	}
 }

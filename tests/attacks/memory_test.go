@@ -5,18 +5,20 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/intercede/intercede/tests/stage"
 )
 
 // TestMemory has results written to memory that the caller may not write to.
 func TestMemory(t *testing.T) {
 	for _, program := range []string{"memory", "memory32"} {
-		for name, s := range map[string]setup{
-			"undisturbed": {config: everything},
-			"delayed":     {config: everything, programs: delayed, delays: "write=300us,answer=300us"},
+		for name, s := range map[string]stage.Setup{
+			"undisturbed": {Config: stage.Everything},
+			"delayed":     {Config: stage.Everything, Programs: stage.Delayed, Delays: "write=300us,answer=300us"},
 		} {
 			t.Run(program+"/"+name, func(t *testing.T) {
 				a := newAttack(t)
-				a.judgeMemory(a.serve(s).container().run(program, strconv.Itoa(attempts), seconds(duration)))
+				a.judgeMemory(a.serve(s).Container().Run(program, strconv.Itoa(attempts), seconds(duration)))
 			})
 		}
 	}

@@ -9,21 +9,23 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/intercede/intercede/tests/stage"
 )
 
 // peer starts testdata/peer.c as a user of the host.
-func (d *daemon) peer(user uint32, what string, count int, during time.Duration) *process {
-	cmd := exec.Command(attacker("peer"), what, d.socket(), strconv.Itoa(count), seconds(during))
+func (d *daemon) peer(user uint32, what string, count int, during time.Duration) *stage.Process {
+	cmd := exec.Command(stage.Program("peer"), what, d.Socket(), strconv.Itoa(count), seconds(during))
 	cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
-	return d.attack.start(cmd)
+	return d.attack.Start(cmd)
 }
 
 // twoNumbers waits for the end of a peer.
-func (p *process) twoNumbers() (first, second int) {
-	p.attack.Helper()
-	words := p.wait()
+func (a *attack) twoNumbers(p *stage.Process) (first, second int) {
+	a.Helper()
+	words := p.Wait()
 	if n, err := fmt.Sscan(words, &first, &second); n != 2 {
-		p.attack.Fatalf("%q: %v", words, err)
+		a.Fatalf("%q: %v", words, err)
 	}
 	return first, second
 }
@@ -33,18 +35,18 @@ func TestHarmAttach(t *testing.T) {
 	for name, user := range map[string]uint32{"root": 0, "user": 1000} {
 		t.Run(name, func(t *testing.T) {
 			a := newAttack(t)
-			d := a.serve(setup{config: nodes, open: true})
+			d := a.serve(stage.Setup{Config: nodes, Open: true})
 			b := d.bystander()
-			d.peer(user, "attach", 100, short()).wait() // what is kept for later is there
-			a.eventually("the first containers are gone", func() bool { return len(d.status().Containers) == 1 })
+			d.peer(user, "attach", 100, short()).Wait() // what is kept for later is there
+			a.Eventually("the first containers are gone", func() bool { return len(d.Status().Containers) == 1 })
 			descriptors, memory := d.descriptors(), d.memory()
-			done, failed := d.peer(user, "attach", min(attempts, 4000), short()).twoNumbers()
+			done, failed := a.twoNumbers(d.peer(user, "attach", min(attempts, 4000), short()))
 			summary.add("%s: %d containers, %d calls failed", a.Name(), done, failed)
 			if failed > 0 {
 				a.succeeded("%d of %d containers had no answer", failed, done+failed)
 			}
 			b.judge()
-			a.eventually("the containers are gone", func() bool { return len(d.status().Containers) <= 1 })
+			a.Eventually("the containers are gone", func() bool { return len(d.Status().Containers) <= 1 })
 			d.checkDescriptors(descriptors)
 			if now := d.memory(); now > memory+32<<20 {
 				a.succeeded("the daemon and its plugins have %d MiB, had %d", now>>20, memory>>20)
@@ -56,31 +58,31 @@ func TestHarmAttach(t *testing.T) {
 // TestHarmSocket has a user of the host send garbage and nothing at all, while root and another user attach containers.
 func TestHarmSocket(t *testing.T) {
 	a := newAttack(t)
-	d := a.serve(setup{config: nodes, open: true})
+	d := a.serve(stage.Setup{Config: nodes, Open: true})
 	b := d.bystander()
 	before := d.descriptors()
 	silent := d.peer(1000, "silent", 1000, short())
-	silent.line()
+	silent.Line()
 	garbage := d.peer(1000, "garbage", attempts, short())
-	d.bystander().process.kill() // it was attached and answered
-	if done, failed := d.peer(1001, "attach", 50, short()).twoNumbers(); failed > 0 {
+	d.bystander().process.Kill() // it was attached and answered
+	if done, failed := a.twoNumbers(d.peer(1001, "attach", 50, short())); failed > 0 {
 		a.succeeded("%d of %d containers of another user had no answer", failed, done+failed)
 	}
-	sent, _ := garbage.twoNumbers()
+	sent, _ := a.twoNumbers(garbage)
 	summary.add("%s: %d messages", a.Name(), sent)
-	silent.kill()
+	silent.Kill()
 	b.judge()
 	d.checkDescriptors(before)
-	d.checkPlugins()
+	d.CheckPlugins()
 }
 
 // TestHarmDescriptors has more containers than the daemon has descriptors for: those that are there keep what they
 // have, and none gets a listener that nobody reads.
 func TestHarmDescriptors(t *testing.T) {
 	a := newAttack(t)
-	d := a.serve(setup{config: nodes, wrapper: []string{"sh", "-c", `ulimit -n 256; exec "$@"`, "sh"}})
+	d := a.serve(stage.Setup{Config: nodes, Wrapper: []string{"sh", "-c", `ulimit -n 256; exec "$@"`, "sh"}})
 	b := d.bystander()
-	words := d.peer(0, "hold", 300, short()).wait()
+	words := d.peer(0, "hold", 300, short()).Wait()
 	var answered, waiting, failed int
 	if n, err := fmt.Sscan(words, &answered, &waiting, &failed); n != 3 {
 		t.Fatalf("%q: %v", words, err)
@@ -90,13 +92,13 @@ func TestHarmDescriptors(t *testing.T) {
 		a.succeeded("%d of %d containers got errors", failed, answered+waiting+failed)
 	}
 	b.judge()
-	d.checkPlugins()
+	d.CheckPlugins()
 }
 
 // processes are the daemon and its plugins.
 func (d *daemon) processes() map[string]int {
 	d.attack.Helper()
-	s := d.status()
+	s := d.Status()
 	pids := map[string]int{"the daemon": s.PID}
 	for _, p := range s.Plugins {
 		if p.PID != 0 {
@@ -132,7 +134,7 @@ func (d *daemon) checkDescriptors(before map[string]int) {
 		}
 		return names
 	}
-	for end := time.Now().Add(patience); time.Now().Before(end) && len(more()) > 0; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(stage.Patience); time.Now().Before(end) && len(more()) > 0; time.Sleep(100 * time.Millisecond) {
 	}
 	if names := more(); len(names) > 0 {
 		d.attack.succeeded("%s", strings.Join(names, ", "))

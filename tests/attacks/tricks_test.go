@@ -10,19 +10,20 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/tests/stage"
 	"golang.org/x/sys/unix"
 )
 
 // trick runs testdata/tricks.c in a container with an input, which may be nil, and takes what it prints for gains.
 func (a *attack) trick(d *daemon, program, what string, input *os.File, words ...string) {
 	a.Helper()
-	c := d.container("--device-cgroup-rule", "b *:* rw")
-	a.putDisk(filepath.Join(c.root, "disk"))
-	cmd := c.command(program, append([]string{what, strconv.Itoa(attempts), seconds(short())}, words...)...)
+	c := d.Container("--device-cgroup-rule", "b *:* rw")
+	a.PutDisk(filepath.Join(c.Root, "disk"))
+	cmd := c.Command(program, append([]string{what, strconv.Itoa(attempts), seconds(short())}, words...)...)
 	if input != nil {
 		cmd.Stdin = input
 	}
-	a.judgeLines(a.start(cmd).wait())
+	a.judgeLines(a.Start(cmd).Wait())
 }
 
 // judgeLines takes each line but the last, "done COUNT", for a gain.
@@ -95,7 +96,7 @@ func both(t *testing.T, name string, try func(a *attack, program string)) {
 func TestExchangedDirectories(t *testing.T) {
 	both(t, "tricks", func(a *attack, program string) {
 		host := a.hostFolder(0o755)
-		a.trick(a.serve(setup{config: everything}), program, "exchange", a.open(host))
+		a.trick(a.serve(stage.Setup{Config: stage.Everything}), program, "exchange", a.open(host))
 		a.checkUntouched(host)
 	})
 }
@@ -104,7 +105,7 @@ func TestExchangedDirectories(t *testing.T) {
 func TestExchangedCgroups(t *testing.T) {
 	a := newAttack(t)
 	foreign := a.open(a.cgroup("unified"))
-	a.trick(a.serve(setup{config: everything}), "tricks", "cgroup", foreign)
+	a.trick(a.serve(stage.Setup{Config: stage.Everything}), "tricks", "cgroup", foreign)
 	if n := a.countPrograms(foreign); n > 0 {
 		a.succeeded("%d programs are attached to a cgroup of the host", n)
 	}
@@ -114,11 +115,11 @@ func TestExchangedCgroups(t *testing.T) {
 // container may not.
 func TestExchangedLinks(t *testing.T) {
 	both(t, "tricks", func(a *attack, program string) {
-		d := a.serve(setup{config: everything})
+		d := a.serve(stage.Setup{Config: stage.Everything})
 		host := a.hostFolder(0o777)
 		links := []string{"/proc/self/root/..", "/proc/1/cwd", "/proc/thread-self/fd/0"}
 		processes := []string{"self", "thread-self", "1"}
-		for _, pid := range []int{d.status().PID, d.plugin("mknod"), d.plugin("mount")} {
+		for _, pid := range []int{d.Status().PID, d.Plugin("mknod"), d.Plugin("mount")} {
 			processes = append(processes, strconv.Itoa(pid))
 		}
 		for _, process := range processes {
@@ -134,20 +135,22 @@ func TestExchangedLinks(t *testing.T) {
 
 // TestNested has root of a user namespace below the container's make every call.
 func TestNested(t *testing.T) {
-	both(t, "tricks", func(a *attack, program string) { a.trick(a.serve(setup{config: everything}), program, "nested", nil) })
+	both(t, "tricks", func(a *attack, program string) {
+		a.trick(a.serve(stage.Setup{Config: stage.Everything}), program, "nested", nil)
+	})
 }
 
 // TestForeignPIDs has the scheduling of processes of the host changed.
 func TestForeignPIDs(t *testing.T) {
 	both(t, "tricks", func(a *attack, program string) {
-		d := a.serve(setup{config: everything})
+		d := a.serve(stage.Setup{Config: stage.Everything})
 		victim := exec.Command("sleep", "1000")
 		if err := victim.Start(); err != nil {
 			a.Fatal(err)
 		}
 		defer victim.Wait()
 		defer victim.Process.Kill()
-		pids := []int{victim.Process.Pid, d.status().PID, d.plugin("sched"), os.Getpid()}
+		pids := []int{victim.Process.Pid, d.Status().PID, d.Plugin("sched"), os.Getpid()}
 		before := scheduling(pids)
 		var words []string
 		for _, pid := range pids {
@@ -177,7 +180,7 @@ func scheduling(pids []int) string {
 // TestFullTable has descriptors added where there is no room.
 func TestFullTable(t *testing.T) {
 	both(t, "tricks", func(a *attack, program string) {
-		d := a.serve(setup{config: everything})
+		d := a.serve(stage.Setup{Config: stage.Everything})
 		before := d.descriptors()
 		a.trick(d, program, "full", nil)
 		d.checkDescriptors(before)
@@ -186,5 +189,7 @@ func TestFullTable(t *testing.T) {
 
 // TestMountOptions gives options that a container may not give, in every form.
 func TestMountOptions(t *testing.T) {
-	both(t, "tricks", func(a *attack, program string) { a.trick(a.serve(setup{config: everything}), program, "options", nil) })
+	both(t, "tricks", func(a *attack, program string) {
+		a.trick(a.serve(stage.Setup{Config: stage.Everything}), program, "options", nil)
+	})
 }

@@ -29,6 +29,9 @@ var (
 // Connection is one monitor's. Receive and what it returns are for one goroutine.
 type Connection struct {
 	Peer unix.Ucred // the monitor
+	// Inbox gives the memory into which the next packet is received, but for its cookie, just before that is done; nil:
+	// it is the connection's own.
+	Inbox func() *[ReplySize]byte
 
 	refused func(peer unix.Ucred, err error)
 	init    int // of its container; 0: no packet came yet
@@ -149,6 +152,27 @@ func (c *Connection) receive() (*Exchange, error) {
 	return c.last, err
 }
 
+// Resume makes the exchange of a packet again that another process has received over this connection, and has not
+// answered; listener is one that came with it, and belongs to the exchange.
+func (c *Connection) Resume(data *[ReplySize]byte, listener notify.FD, received time.Time) (*Exchange, error) {
+	copy(c.data[:], data[:])
+	withoutCookie := *data
+	clear(withoutCookie[cookieLengthAt:headerSize])
+	p, err := parsePacket(withoutCookie[:])
+	if err == nil {
+		err = c.check(p)
+	}
+	if err != nil {
+		unix.Close(int(listener))
+		return nil, err
+	}
+	c.last, err = newExchange(c, p, c.data[:ReplySize], listener, received)
+	return c.last, err
+}
+
+// FD is the connection's socket.
+func (c *Connection) FD() int { return c.socket.FD() }
+
 // check compares the packet with what is known of its sender.
 func (c *Connection) check(p packet) error {
 	if p.monitor != int(c.Peer.Pid) {
@@ -178,7 +202,12 @@ func takeListener(fds []int) (notify.FD, error) {
 
 // recvmsg waits for a packet, whose bytes are good until the next. With an error there are no descriptors.
 func (c *Connection) recvmsg() ([]byte, []int, error) {
-	n, fds, err := c.socket.Receive(c.data[:])
+	first := (*[ReplySize]byte)(c.data[:])
+	if c.Inbox != nil {
+		first = c.Inbox()
+	}
+	n, fds, err := c.socket.ReceiveParts(first[:], c.data[ReplySize:])
+	copy(c.data[:], first[:])
 	switch {
 	case errors.Is(err, linux.ErrDescriptors):
 		err = fmt.Errorf("%w: %w", ErrDescriptors, err)

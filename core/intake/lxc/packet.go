@@ -13,16 +13,18 @@ import (
 // (seccomp_notify_proxy_msg, src/lxc/lxcseccomp.h in LXC).
 const (
 	headerSize       = 32
+	cookieLengthAt   = 24
 	notificationSize = 80
 	responseSize     = 24
 	dataSize         = 64 // struct seccomp_data, a part of seccomp_notif
 
 	responseAt = headerSize + notificationSize
-	replySize  = responseAt + responseSize // a reply has no cookie
+	// ReplySize is what a reply has, in bytes: all of a packet but the cookie.
+	ReplySize = responseAt + responseSize
 
 	// maxCookie bounds lxc.seccomp.notify.cookie, in bytes.
 	maxCookie = 4096
-	maxPacket = replySize + maxCookie
+	maxPacket = ReplySize + maxCookie
 )
 
 // ErrPacket is wrapped by every error about a packet that is not as LXC sends it.
@@ -57,16 +59,16 @@ type packet struct {
 
 // parsePacket reads the bytes of one packet; the error wraps [ErrPacket].
 func parsePacket(data []byte) (packet, error) {
-	if len(data) < replySize || len(data) > maxPacket {
-		return packet{}, fmt.Errorf("%w: %d bytes: want %d, and %d for the cookie at most", ErrPacket, len(data), replySize, maxCookie)
+	if len(data) < ReplySize || len(data) > maxPacket {
+		return packet{}, fmt.Errorf("%w: %d bytes: want %d, and %d for the cookie at most", ErrPacket, len(data), ReplySize, maxCookie)
 	}
 	var h header
 	var n notify.Notification
 	var r response
 	decode(data[:headerSize], &h)
 	decode(data[headerSize:responseAt], &n)
-	decode(data[responseAt:replySize], &r)
-	cookie := data[replySize:]
+	decode(data[responseAt:ReplySize], &r)
+	cookie := data[ReplySize:]
 	switch sizes := [3]uint16{h.NotificationSize, h.ResponseSize, h.DataSize}; {
 	case h.Reserved != 0:
 		return packet{}, fmt.Errorf("%w: the reserved field is %#x", ErrPacket, h.Reserved)
@@ -87,7 +89,7 @@ func parsePacket(data []byte) (packet, error) {
 
 // encodeReply makes the reply to a packet: the same without the cookie, with the response filled in.
 func encodeReply(data []byte, r response) []byte {
-	reply := bytes.Clone(data[:replySize])
+	reply := bytes.Clone(data[:ReplySize])
 	if _, err := binary.Encode(reply[responseAt:], binary.NativeEndian, &r); err != nil {
 		panic(err) // the sizes are constant
 	}

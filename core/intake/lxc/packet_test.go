@@ -74,7 +74,7 @@ func TestParsePacketRefuses(t *testing.T) {
 	}{
 		"nothing":                 {nil, "0 bytes"},
 		"a byte":                  {good[:1], "1 bytes"},
-		"a byte too few":          {goodPacket("")[:replySize-1], "135 bytes"},
+		"a byte too few":          {goodPacket("")[:ReplySize-1], "135 bytes"},
 		"too long":                {goodPacket(strings.Repeat("c", maxCookie+1)), "4096"},
 		"reserved":                {changed(good, 7, 1), "reserved"},
 		"monitor 0":               {changed(good, 8, 0, 0, 0, 0), "pids 0 of the monitor"},
@@ -89,7 +89,7 @@ func TestParsePacketRefuses(t *testing.T) {
 		"shorter one":             {changed(good, 24, 5), "5 bytes is announced"},
 		"huge one":                {changed(good, 24, 255, 255, 255, 255, 255, 255, 255, 255), "18446744073709551615"},
 		"none":                    {changed(good, 24, 0), "0 bytes is announced"},
-		"NUL in the cookie":       {changed(good, replySize+2, 0), "NUL"},
+		"NUL in the cookie":       {changed(good, ReplySize+2, 0), "NUL"},
 		"two ids":                 {changed(good, responseAt, 8), "notification 7, and a response to 8"},
 		"fields shifted by one":   {append([]byte{0}, good...), "structures have"},
 	} {
@@ -133,7 +133,7 @@ func FuzzParsePacket(f *testing.F) {
 		again := encode(
 			&header{Monitor: int32(p.monitor), Init: int32(p.init), NotificationSize: 80, ResponseSize: 24, DataSize: 64,
 				CookieLength: uint64(len(p.cookie))},
-			&p.notification, data[responseAt:replySize], []byte(p.cookie))
+			&p.notification, data[responseAt:ReplySize], []byte(p.cookie))
 		copy(again[22:24], data[22:24]) // padding
 		if !bytes.Equal(again, data) {
 			t.Errorf("%x was read from %x", again, data)

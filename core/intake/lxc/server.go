@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -34,8 +35,8 @@ type Server struct {
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
 // connection that was not used, or no longer, and why: [socket.ErrTooMany], [ErrPacket], [ErrDescriptors], [ErrOldLXC],
 // a system call's error. It is called concurrently.
-func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
-	s, err := socket.ListenPackets(path)
+func Listen(path string, kept *socket.Kept, refused func(peer unix.Ucred, err error)) (*Server, error) {
+	s, err := socket.ListenPackets(path, kept)
 	if err != nil {
 		return nil, fmt.Errorf("the socket for LXC: %w", err)
 	}
@@ -53,6 +54,33 @@ func (s *Server) Serve(ctx context.Context, maxConnections int, room socket.Room
 		Most: maxConnections, Room: room, Running: &s.serving, Refused: s.refused,
 		Handle: func(conn *net.UnixConn, peer unix.Ucred) { s.serve(conn, peer, handle) },
 	})
+}
+
+// Adopt has a connection handled that another process has accepted, as Serve does. It must be called before Serve, and
+// takes the descriptor over.
+func (s *Server) Adopt(fd *os.File, handle func(*Connection)) {
+	s.serving.Go(func() {
+		conn, peer, err := adopted(fd)
+		if err != nil {
+			s.refused(peer, err)
+			return
+		}
+		s.serve(conn, peer, handle)
+	})
+}
+
+// adopted makes a connection of a descriptor, which it closes.
+func adopted(fd *os.File) (*net.UnixConn, unix.Ucred, error) {
+	defer fd.Close()
+	peer, err := unix.GetsockoptUcred(int(fd.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return nil, unix.Ucred{}, os.NewSyscallError("getsockopt SO_PEERCRED", err)
+	}
+	conn, err := net.FileConn(fd)
+	if err != nil {
+		return nil, *peer, err
+	}
+	return conn.(*net.UnixConn), *peer, nil
 }
 
 // closeTimeout bounds the wait for connections whose threads hang in the kernel.

@@ -1,0 +1,122 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"time"
+
+	"github.com/intercede/intercede/core/broker"
+	"github.com/intercede/intercede/core/intake/lxc"
+	"github.com/intercede/intercede/core/journal"
+	"github.com/intercede/intercede/core/keep"
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// leftMonitor is a connection of an LXC monitor that a daemon before this one has left.
+type leftMonitor struct {
+	number     uint64
+	connection *os.File
+	listeners  map[uint64]*os.File
+	call       *journal.Slot // that it has not answered; nil: none
+}
+
+// takeMonitors takes the connections of LXC's monitors, with their calls, from what is left.
+func (r *Remains) takeMonitors() []*leftMonitor {
+	found := map[uint64]*leftMonitor{}
+	r.takeFiles(func(kept keep.Descriptor) bool {
+		n, ok := broker.ParseName(kept.Name, monitorPrefix, 1)
+		if ok {
+			found[n[0]] = &leftMonitor{number: n[0], connection: kept.File, listeners: map[uint64]*os.File{}}
+		}
+		return ok
+	})
+	r.takeFiles(func(kept keep.Descriptor) bool {
+		n, ok := broker.ParseName(kept.Name, relayedPrefix, 2)
+		if ok = ok && found[n[0]] != nil; ok {
+			found[n[0]].listeners[n[1]] = kept.File
+		}
+		return ok
+	})
+	var others []*journal.Slot
+	for _, call := range r.calls {
+		if m := found[call.Source()]; m != nil {
+			m.call = call
+		} else {
+			others = append(others, call)
+		}
+	}
+	r.calls = others
+	var monitors []*leftMonitor
+	for m := range maps.Values(found) {
+		monitors = append(monitors, m)
+	}
+	return monitors
+}
+
+// takeFiles removes the files that fn takes.
+func (r *Remains) takeFiles(fn func(keep.Descriptor) (taken bool)) {
+	var others []keep.Descriptor
+	for _, kept := range r.files {
+		if !fn(kept) {
+			others = append(others, kept)
+		}
+	}
+	r.files = others
+}
+
+// adoptMonitor goes on with a connection. Its monitor notices nothing, unless its last call may have been answered.
+func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *leftMonitor) {
+	m := &monitor{Connection: c, inbox: s.engine.AdoptInbox(left.number, left.call), server: s, listeners: left.listeners}
+	for number := range left.listeners {
+		m.last = max(m.last, number)
+	}
+	var first *lxc.Exchange
+	if left.call != nil {
+		var err error
+		if first, err = m.resume(left.call); err != nil {
+			// The monitor may wait for an answer to this call, or not. It is told at the end of the connection. Nothing
+			// more comes over that: LXC connects again for a further call, but one may have come already.
+			s.peerEvent(zerolog.DebugLevel, m.Peer).Err(err).Msg("an LXC monitor has to connect again")
+			m.Stop()
+		}
+	}
+	s.serveConnection(ctx, m, first)
+}
+
+// unknownAge is how long ago a packet is taken to have come where the daemon ended before it noted that.
+const unknownAge = 15 * time.Second
+
+var (
+	errAnswered = fmt.Errorf("it may have been answered: %w", notify.ErrGone)
+	errNobody   = fmt.Errorf("nobody waits for its answer: %w", notify.ErrGone)
+)
+
+// resume makes the exchange of a call again that was received and not answered. It is an error if the caller does not
+// wait any more, or if the monitor may have the answer in its socket: another one would be taken for that of the next
+// call.
+func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
+	id := call.ID()
+	for _, file := range m.listeners {
+		l := notify.FD(file.Fd())
+		if !l.Valid(id) {
+			continue
+		}
+		if broker.SendDecided(l, call) {
+			return nil, errAnswered
+		}
+		own, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+		}
+		received := call.Since()
+		if received.IsZero() {
+			received = time.Now().Add(-unknownAge)
+		}
+		return m.Resume(call.Bytes(), notify.FD(own), received)
+	}
+	return nil, errNobody
+}
