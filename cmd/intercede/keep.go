@@ -44,7 +44,7 @@ anew. With systemd, use the units of deploy/systemd instead.`,
 			surviveBrokenPipes()
 			log := keepLog()
 			if answer {
-				fallback.Path, fallback.AnswerAfter, fallback.Log = options.Fallback, options.AnswerAfter, log
+				fallback.Path, fallback.AnswerAfter, fallback.Journal, fallback.Log = options.Fallback, options.AnswerAfter, options.Journal, log
 				return keep.RunFallback(fallback)
 			}
 			options.Command, options.Log = args, log
@@ -59,6 +59,7 @@ anew. With systemd, use the units of deploy/systemd instead.`,
 	flags.DurationVar(&options.AnswerAfter, "answer-after", 10*time.Second, "`TIME` without a broker that is ready, after which calls go on in the kernel")
 	flags.DurationVar(&options.Watchdog, "watchdog", 30*time.Second, "`TIME` without a sign of life, after which the broker is ended; 0: none")
 	flags.StringVar(&options.Fallback, "fallback", "/run/intercede/fallback.sock", "`PATH` of the socket of the process that is left behind; empty: none is")
+	flags.StringVar(&options.Journal, "journal", "/run/intercede/journal", "`FILE` of the broker's journal: it is beside the admin socket")
 	flags.BoolVar(&answer, "answer", false, "be the process that answers while there is no broker: intercede-fallback.service runs it")
 	flags.StringVar(&fallback.Unit, "unit", "", "systemd `UNIT` of the broker, with --answer: answer at once when it is stopped")
 	flags.IntVar(&knows, "knows-state", 0, "report whether keep can go on with a state of this `VERSION`")

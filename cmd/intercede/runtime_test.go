@@ -140,7 +140,7 @@ func TestRuntimeBrokerSlow(t *testing.T) {
 func slowBroker(t *testing.T, s *site) (path string, arrivals <-chan oci.Arrival) {
 	t.Helper()
 	path = s.dir + "/slow"
-	server, err := oci.Listen(path, func(unix.Ucred, error) {})
+	server, err := oci.Listen(path, nil, func(unix.Ucred, error) {})
 	if err != nil {
 		t.Fatal(err)
 	}

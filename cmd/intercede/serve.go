@@ -6,6 +6,7 @@ import (
 	"os/signal"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/internal/linux"
@@ -22,9 +23,12 @@ func serveCommand() *cobra.Command {
 		Short: "Run the daemon that container runtimes hand their listeners to",
 		Long: `Serve starts the enabled plugins and takes seccomp listeners from OCI runtimes, on the config's socket.
 
-SIGHUP reads the config again: containers that come from then on get it, those that run keep what they have; a config
-with problems changes nothing. SIGTERM and SIGINT end the daemon: calls that are being answered may finish for a moment,
-and those that containers make later get ENOSYS.`,
+SIGHUP and intercede reload read the config again: containers that come from then on get it, those that run keep what
+they have; a config with problems changes nothing.
+
+SIGTERM and SIGINT end the daemon; calls that are being answered may finish for a moment. Started by systemd or by
+intercede keep, it leaves its containers to the next daemon, and their calls wait for that. Otherwise calls that
+containers make later get ENOSYS.`,
 		Example: "  intercede serve --config /etc/intercede/config.toml\n  intercede profile --format oci > /etc/intercede/seccomp.json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -46,6 +50,10 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 	signal.Notify(hangups, unix.SIGHUP)
 	defer signal.Stop(hangups)
 
+	manager, err := findManager()
+	if err != nil {
+		return err
+	}
 	setup, err := config.Load(ctx)
 	if err != nil {
 		return err
@@ -56,24 +64,26 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 	}
 	defer flush()
 	raisePriority(setup.Policy.Broker.Priority, log)
-	manager, err := findManager()
-	if err != nil {
-		return err
-	}
 	server, err := daemon.Listen(ctx, setup, manager, log)
 	if err != nil {
 		return err
 	}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	orders := &orders{server: server, config: config, log: log, upgrading: make(chan struct{})}
+	server.Orders = control.Orders{Reload: orders.reload, Upgrade: orders.upgrade}
 	reloading, served := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(reloading)
-		reloadOn(serving, hangups, server, config, log)
+		orders.reloadOn(serving, hangups)
 	}()
 	go func() { served <- server.Serve(serving) }()
 	select {
 	case err = <-served:
+	case <-orders.upgrading:
+		server.HandOver()
+		log.Info().Msg("ending for an upgrade: the next daemon goes on with the containers")
+		return nil
 	case <-ctx.Done():
 		if server.HandOver() {
 			log.Info().Msg("ending: the next daemon goes on with the containers")
@@ -120,30 +130,4 @@ func raisePriority(p linux.Priority, log zerolog.Logger) {
 	if err := linux.SetProcessPriority(p); err != nil {
 		log.Warn().Err(err).Msg("the host does not allow the priority of the config")
 	}
-}
-
-// reloadOn reloads the config at every signal, until ctx is done.
-func reloadOn(ctx context.Context, signals <-chan os.Signal, server *daemon.Server, config cli.ConfigFlags, log zerolog.Logger) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-signals:
-		}
-		if err := reload(log.WithContext(ctx), server, config); err != nil {
-			log.Error().Err(err).Msg("config not reloaded: the former one stays")
-		}
-	}
-}
-
-func reload(ctx context.Context, server *daemon.Server, config cli.ConfigFlags) error {
-	options, err := config.Options()
-	if err != nil {
-		return err
-	}
-	setup, problems := daemon.Load(ctx, config.Path, options)
-	if len(problems) > 0 {
-		return problems
-	}
-	return server.Reload(ctx, setup)
 }

@@ -321,17 +321,20 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 	return min(deadline, c.end.Sub(now))
 }
 
+// coarseTick is how far the time of files may be behind that of other clocks, at most (current_time, fs/inode.c).
+const coarseTick = 10 * time.Millisecond
+
 // fillDialogue puts the notification into the message for the plugin.
 func (c *call) fillDialogue() {
 	n, message := c.notification, &c.desk.dialogue.Notification
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
-	message.Again = c.resumed.again
-	if message.ReceivedNs = 0; c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
+	message.Again, message.ReceivedNs = c.resumed.again, 0
+	if c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
 		message.ReceivedNs = linux.CoarseNow()
-		if c.resumed.again {
-			message.ReceivedNs = uint64(c.desk.slot.Since().UnixNano())
-		}
+	}
+	if c.resumed.again {
+		message.ReceivedNs = uint64(c.desk.slot.Since().Add(-coarseTick).UnixNano())
 	}
 }
 
@@ -410,6 +413,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	case err == nil && c.doubtful:
 		c.keepDoubtful(response)
 	case err == nil:
+		c.desk.slot.Clear() // at once: a broker that ended here would leave it open whether LXC has the answer
 		c.forget()
 	case errors.Is(err, notify.ErrGone):
 		outcome.Kind = audit.Gone
@@ -464,6 +468,7 @@ func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *au
 // with the kernel's errno (EMFILE).
 func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Outcome) error {
 	id := c.id.Load()
+	c.desk.slot.Decide(journal.Descriptor, 0)
 	number, err := c.answers.SendFD(id, added.FD(), add.GetCloseOnExec())
 	outcome.Kind, outcome.Value = audit.AddFD, int64(number)
 	var errno unix.Errno

@@ -3,6 +3,8 @@
 //	GET /v1/status          a [Status]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Description]; an [Interception]
+//	POST /v1/reload         a [Reloaded]
+//	POST /v1/upgrade        an [Upgrade]
 package control
 
 import (
@@ -59,14 +61,15 @@ type Server struct {
 
 // Source has the answers.
 type Source struct {
+	Orders
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
 }
 
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors.
-func Listen(path string) (*Server, error) {
-	s, err := socket.Listen(path)
+func Listen(path string, kept *socket.Kept) (*Server, error) {
+	s, err := socket.Listen(path, kept)
 	if err != nil {
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
@@ -80,6 +83,7 @@ func (s Source) routes() http.Handler {
 		answer(w, s.Policies(r.URL.Query().Get("id")))
 	})
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
+	s.Orders.register(routes)
 	return routes
 }
 
@@ -130,12 +134,20 @@ func GetPolicies(ctx context.Context, path, id string) ([]broker.ContainerPolicy
 	return policies, nil
 }
 
+// errNoAnswer means that the socket is there, and its backlog: who keeps it may be about to start a daemon.
+var errNoAnswer = errors.New("it does not answer in time: if it is being started, try again")
+
 func get(ctx context.Context, path, resource string, answer any) error {
 	return ask(ctx, path, http.MethodGet, resource, nil, answer)
 }
 
 func ask(ctx context.Context, path, method, resource string, question io.Reader, answer any) error {
-	client := &http.Client{Timeout: clientTimeout, Transport: &http.Transport{
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, clientTimeout, errNoAnswer)
+		defer cancel()
+	}
+	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -149,6 +161,9 @@ func ask(ctx context.Context, path, method, resource string, question io.Reader,
 	var refused *net.OpError
 	if errors.As(err, &refused) && refused.Op == "dial" {
 		return fmt.Errorf("nobody answers; start it with `intercede serve`: %w", refused.Err)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func listen(t *testing.T, source Source) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
-	s, err := Listen(path)
+	s, err := Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,8 @@ type Remains struct {
 
 // OpenState opens the folder where a daemon leaves what the next one needs, and finds what one before has left there
 // and in the descriptor store. One daemon at a time may have it open. What cannot be read is said in the log.
-func OpenState(folder string, store broker.Store, files []keep.Descriptor, log zerolog.Logger) (broker.State, *Remains, error) {
-	remains := &Remains{files: files}
+func OpenState(folder string, store broker.Store, log zerolog.Logger) (broker.State, *Remains, error) {
+	remains := &Remains{}
 	records, left, errs := record.Open(filepath.Join(folder, "containers"))
 	if records == nil {
 		return broker.State{}, nil, errors.Join(errs...)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -75,9 +77,11 @@ func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *left
 	var first *lxc.Exchange
 	if left.call != nil {
 		var err error
-		if first, err = m.resume(left.call); err != nil || first == nil {
-			m.close()
-			return
+		if first, err = m.resume(left.call); err != nil {
+			// The monitor may wait for an answer to this call, or not. It is told at the end of the connection. Nothing
+			// more comes over that: LXC connects again for a further call, but one may have come already.
+			s.peerEvent(zerolog.DebugLevel, m.Peer).Err(err).Msg("an LXC monitor has to connect again")
+			m.Stop()
 		}
 	}
 	s.serveConnection(ctx, m, first)
@@ -86,9 +90,14 @@ func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *left
 // unknownAge is how long ago a packet is taken to have come where the daemon ended before it noted that.
 const unknownAge = 15 * time.Second
 
-// resume makes the exchange of a call again that was received and not answered. There is none if the caller does not
+var (
+	errAnswered = fmt.Errorf("it may have been answered: %w", notify.ErrGone)
+	errNobody   = fmt.Errorf("nobody waits for its answer: %w", notify.ErrGone)
+)
+
+// resume makes the exchange of a call again that was received and not answered. It is an error if the caller does not
 // wait any more, or if the monitor may have the answer in its socket: another one would be taken for that of the next
-// call. The connection is then of no use.
+// call.
 func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
 	id := call.ID()
 	for _, file := range m.listeners {
@@ -96,9 +105,8 @@ func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
 		if !l.Valid(id) {
 			continue
 		}
-		if call.State() == journal.Decided {
-			broker.SendDecided(l, call)
-			return nil, nil
+		if broker.SendDecided(l, call) {
+			return nil, errAnswered
 		}
 		own, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
@@ -110,5 +118,5 @@ func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
 		}
 		return m.Resume(call.Bytes(), notify.FD(own), received)
 	}
-	return nil, nil
+	return nil, errNobody
 }

@@ -24,13 +24,15 @@ import (
 
 // Server is the daemon: an engine, and the sockets that runtimes and operators connect to.
 type Server struct {
+	Orders control.Orders // that the admin socket takes; they are set before Serve
+
 	log      zerolog.Logger
 	peerLog  *loglimit.Limit // of what users other than root cause
 	engine   *Engine
 	runtimes *oci.Server
 	monitors *lxc.Server // nil: the config has no socket for LXC
 	left     []*leftMonitor
-	keeps    bool // what the daemon has outlives it
+	manager  Manager
 	control  *control.Server
 
 	started time.Time
@@ -46,39 +48,38 @@ func socketsOf(setup *Setup) sockets {
 	return sockets{b.Socket, b.LXCSocket, b.Control}
 }
 
-// Manager is who started the daemon and keeps descriptors for it: systemd, or `intercede keep`.
-type Manager struct {
-	Store     *keep.Store // nil: it keeps none
-	Inherited []keep.Descriptor
-}
-
 // Listen binds the sockets, which fails while another daemon owns them, starts the plugins, and goes on with the
 // containers that the daemon before has left. ctx is for that alone.
 func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logger) (_ *Server, err error) {
-	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), keeps: manager.Store.Available()}
+	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), manager: manager}
 	s.setup.Store(setup)
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	if s.runtimes, err = oci.Listen(s.sockets.runtime, s.refused); err != nil {
+	kept := s.manager.sockets()
+	if s.runtimes, err = oci.Listen(s.sockets.runtime, kept, s.refused); err != nil {
 		return nil, err
 	}
 	if s.sockets.lxc != "" {
-		if s.monitors, err = lxc.Listen(s.sockets.lxc, s.monitorRefused); err != nil {
+		if s.monitors, err = lxc.Listen(s.sockets.lxc, kept, s.monitorRefused); err != nil {
 			return nil, err
 		}
 	}
-	if s.control, err = control.Listen(s.sockets.control); err != nil {
+	if s.control, err = control.Listen(s.sockets.control, kept); err != nil {
 		return nil, err
 	}
-	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, manager.Inherited, log)
+	s.report(s.manager.forgetSockets(kept))
+	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, log)
 	if err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
 		return nil, err
+	}
+	if remains.files, err = manager.Store.TakeOver(ctx, s.manager.Inherited); err != nil {
+		log.Error().Err(err).Msg("taking over from what answered for the daemon")
 	}
 	if s.monitors != nil {
 		s.left = remains.takeMonitors()
@@ -100,10 +101,13 @@ func (s *Server) Serve(ctx context.Context) error {
 		failed <- err
 	}
 	go serve(func() error {
-		return s.control.Serve(control.Source{Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
+		return s.control.Serve(control.Source{Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
 	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
+	s.checkStore()
+	s.tellReady()
+	go s.feedWatchdog(ctx)
 	err := s.runtimes.Serve(ctx, s.engine.ListenerRoom(), func(a oci.Arrival) { s.attach(ctx, a) })
 	cancel(err)
 	return errors.Join(err, s.control.Close(), <-failed, <-failed)
@@ -122,6 +126,8 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 
 // Reload gives the containers that are attached from now on the new setup; see [Engine.Reload].
 func (s *Server) Reload(ctx context.Context, setup *Setup) error {
+	s.tell(keep.Reloading())
+	defer s.tell(keep.Ready)
 	if err := s.engine.Reload(ctx, setup); err != nil {
 		return err
 	}
@@ -137,8 +143,12 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) error {
 // HandOver ends the daemon for the next one, and reports whether it could: if nothing keeps its descriptors, Close has to
 // end it. The process must end then, without Close: see [broker.Broker.HandOver].
 func (s *Server) HandOver() bool {
-	if !s.keeps {
+	s.tell(keep.Stopping)
+	if !s.manager.Store.Available() {
 		return false
+	}
+	if err := s.manager.Store.Leave(); err != nil {
+		s.log.Error().Err(err).Msg("nobody answers for the daemon until the next one comes")
 	}
 	s.engine.HandOver()
 	return true

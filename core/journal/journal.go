@@ -40,6 +40,7 @@ const (
 	Continue Kind = iota
 	Value
 	Errno
+	Descriptor // which ends with the broker, as the plugin does that it is of
 )
 
 // Slot is the call of one thread. Its layout is part of the file's format.
@@ -190,6 +191,45 @@ func open(path string, count int) (*Journal, []*Slot, error) {
 		}
 	}
 	return j, left, unknown
+}
+
+// Read returns the slots with calls of a broker that has ended, as they are in the file at path now: they are to be read
+// only.
+func Read(path string) ([]*Slot, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := checkHeader(file); err != nil {
+		return nil, fmt.Errorf("the journal %q: %w", path, err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	count := (int(info.Size()) - headerSize) / slotSize
+	if count <= 0 {
+		return nil, nil
+	}
+	memory, err := unix.Mmap(int(file.Fd()), 0, headerSize+count*slotSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("the journal %q: %w", path, os.NewSyscallError("mmap", err))
+	}
+	defer unix.Munmap(memory)
+	var calls []*Slot
+	for i := range count {
+		at := (*Slot)(unsafe.Pointer(&memory[headerSize+i*slotSize]))
+		if at.State() == Free || at.Packet.Notification.ID == 0 {
+			continue
+		}
+		s := &Slot{
+			kind: at.kind, source: at.source, value: at.value, since: at.since, plugin: at.plugin, Packet: at.Packet,
+		}
+		s.state.Store(at.state.Load())
+		calls = append(calls, s)
+	}
+	return calls, nil
 }
 
 // checkHeader returns ErrVersion unless the file is empty or of this version.

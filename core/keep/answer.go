@@ -3,37 +3,34 @@ package keep
 import (
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"slices"
+	"strconv"
 
+	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
-
-// Call is one that a broker had received and had not answered when it died. The kernel delivers it to nobody else.
-type Call struct {
-	Name string // of the descriptor on which it came
-	ID   uint64 // of its notification
-}
 
 // answerer answers while there is no broker: all calls go on in the kernel, as if they had never been intercepted.
 //
 // Only one process may receive from a listener at a time (internal/notify). So it answers between start and stop, and
 // the broker says before it receives that the other has to stop: see [Store.TakeOver].
 type answerer struct {
-	loop  *loop
-	shelf *shelf
-	log   *slog.Logger
-	// orphans finds the calls that the dead broker's journal has; nil: none are found.
-	orphans func(journal int) []Call
+	loop    *loop
+	shelf   *shelf
+	log     *slog.Logger
+	journal string // path of the broker's; empty: it has none
 
 	running  bool
 	watched  map[*kept]int64
 	answered int
 }
 
-func newAnswerer(l *loop, s *shelf, log *slog.Logger, orphans func(int) []Call) *answerer {
-	a := &answerer{loop: l, shelf: s, log: log, orphans: orphans, watched: map[*kept]int64{}}
+func newAnswerer(l *loop, s *shelf, log *slog.Logger, journal string) *answerer {
+	a := &answerer{loop: l, shelf: s, log: log, journal: journal, watched: map[*kept]int64{}}
 	s.added, s.dropped = a.add, a.forget
 	return a
 }
@@ -78,7 +75,7 @@ func (a *answerer) watch(k *kept) {
 		}
 		// EPOLLERR alone: a signal came while the kernel looked at a listener (seccomp_notify_poll, kernel/seccomp.c).
 		if !open {
-			a.shelf.removeIf(func(other *kept) bool { return other == k })
+			a.drop(k)
 		}
 	})
 	if err != nil {
@@ -86,6 +83,13 @@ func (a *answerer) watch(k *kept) {
 		return
 	}
 	a.watched[k] = key
+}
+
+// drop closes a descriptor over which nothing comes any more, with the listeners of a monitor that has ended.
+func (a *answerer) drop(k *kept) {
+	a.shelf.removeIf(func(other *kept) bool {
+		return other == k || k.isMonitor() && other.isRelayed() && other.number(1) == k.number(1)
+	})
 }
 
 func (a *answerer) forget(k *kept) {
@@ -155,39 +159,68 @@ func sendMonitor(fd int, reply []byte) error {
 	return unix.Send(fd, reply, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
-// journalName is the name of the journal's descriptor.
-const journalName = "journal"
-
-// answerOrphans answers the calls that the dead broker had received.
+// answerOrphans answers the calls that a dead broker had received: the kernel delivers them to nobody else. What it had
+// decided is sent, and else they go on in the kernel.
 func (a *answerer) answerOrphans() {
-	if a.orphans == nil {
+	if a.journal == "" {
 		return
 	}
-	for _, journal := range a.shelf.kept {
-		if journal.name != journalName {
-			continue
-		}
-		for _, call := range a.orphans(journal.fd) {
-			a.answerOrphan(call)
+	calls, err := journal.Read(a.journal)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.log.Error("calls that the broker had received hang", "error", err)
+	}
+	for _, call := range calls {
+		for _, k := range slices.Clone(a.shelf.kept) {
+			a.answerOrphan(k, call)
 		}
 	}
 }
 
-func (a *answerer) answerOrphan(call Call) {
-	for k := range a.watched {
-		if k.name != call.Name {
-			continue
+// answerOrphan answers a call if it came over this descriptor.
+func (a *answerer) answerOrphan(k *kept, call *journal.Slot) {
+	id, source := call.ID(), strconv.FormatUint(call.Source(), 10)
+	switch {
+	case k.isListener() && k.number(2) == source:
+		sendAnswer(notify.FD(k.fd), call)
+	case k.isRelayed() && k.number(1) == source && notify.FD(k.fd).Valid(id):
+		if monitor := a.monitor(source); monitor != nil {
+			a.answerRelayed(notify.FD(k.fd), monitor, call)
 		}
-		var err error
-		if k.isListener() {
-			err = notify.FD(k.fd).SendContinue(call.ID)
-		} else {
-			reply := make([]byte, monitorReply)
-			binary.NativeEndian.PutUint64(reply[monitorResponseAt:], call.ID)
-			err = sendMonitor(k.fd, reply)
+	}
+}
+
+// answerRelayed answers a call for whose answer an LXC monitor waits.
+func (a *answerer) answerRelayed(l notify.FD, monitor *kept, call *journal.Slot) {
+	if call.State() == journal.Decided {
+		// The packet may be on its way, and another would be taken for the answer to the next call.
+		sendAnswer(l, call)
+		a.drop(monitor)
+		return
+	}
+	packet := *call.Bytes()
+	sendMonitor(monitor.fd, packet[:])
+}
+
+// monitor is the connection with this number; nil: it has ended.
+func (a *answerer) monitor(number string) *kept {
+	for _, k := range a.shelf.kept {
+		if k.isMonitor() && k.number(1) == number {
+			return k
 		}
-		if err != nil && !errors.Is(err, notify.ErrGone) {
-			a.log.Error("a call of a container hangs", "name", k.name, "error", err)
-		}
+	}
+	return nil
+}
+
+// sendAnswer answers a call of a listener. It fails if nobody waits.
+func sendAnswer(l notify.FD, call *journal.Slot) {
+	id := call.ID()
+	kind, value := call.Answer()
+	switch {
+	case call.State() == journal.Decided && kind == journal.Value:
+		l.SendValue(id, value)
+	case call.State() == journal.Decided && kind == journal.Errno:
+		l.SendErrno(id, unix.Errno(value))
+	default:
+		l.SendContinue(id)
 	}
 }

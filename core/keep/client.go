@@ -111,13 +111,26 @@ func (c *client) take() (all []*kept, err error) {
 	}
 }
 
-// insure leaves copies of what is stored to the fallback that the environment names. Nobody waits for sockets' answers.
-func (s *Store) insure(stored []Descriptor) error {
-	path := os.Getenv(fallbackVariable)
-	if path == "" {
+// copyForFallback copies a descriptor that a fallback would get; nil: none would. The original may be closed, and its
+// number another's, before a fallback is needed.
+func (s *Store) copyForFallback(name string, fd int) (*os.File, error) {
+	// Nobody waits for an answer at a socket that listens.
+	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); s.fallbackPath == "" || err == nil && listening != 0 {
+		return nil, nil
+	}
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("copy the descriptor %q: %w", name, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err))
+	}
+	return os.NewFile(uintptr(copied), name), nil
+}
+
+// insure connects to the fallback, if there is one, and leaves it copies of what is stored.
+func (s *Store) insure() error {
+	if s.fallbackPath == "" {
 		return nil
 	}
-	fallback, err := dialFallback(path)
+	fallback, err := dialFallback(s.fallbackPath)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil
 	}
@@ -125,31 +138,28 @@ func (s *Store) insure(stored []Descriptor) error {
 		return fmt.Errorf("connect to the fallback: %w", err)
 	}
 	s.fallback = fallback
-	return s.putFallback(stored)
+	return s.putFallback()
 }
 
-func (s *Store) putFallback(stored []Descriptor) error {
-	for _, d := range stored {
-		if isListening(d.File) {
-			continue
-		}
-		if err := s.fallback.put(d.Name, int(d.File.Fd())); err != nil {
-			return fmt.Errorf("leave %q to the fallback: %w", d.Name, err)
+// putFallback returns when the fallback has a copy of all that is stored.
+func (s *Store) putFallback() error {
+	for name, copies := range s.names {
+		for _, file := range copies {
+			if file == nil {
+				continue
+			}
+			if err := s.fallback.put(name, int(file.Fd())); err != nil {
+				return fmt.Errorf("leave %q to the fallback: %w", name, err)
+			}
 		}
 	}
-	return nil
-}
-
-// isListening reports whether it is a socket that accepts connections.
-func isListening(file *os.File) bool {
-	listening, err := unix.GetsockoptInt(int(file.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return err == nil && listening != 0
+	return s.fallback.barrier()
 }
 
 // takeFromFallback adds what a fallback has and this process has not inherited.
 func (s *Store) takeFromFallback(inherited []Descriptor) ([]Descriptor, error) {
 	if s.fallback == nil {
-		return inherited, nil
+		return inherited, s.fallbackError
 	}
 	if err := errors.Join(s.fallback.say(takeOver), s.fallback.barrier()); err != nil {
 		return inherited, fmt.Errorf("have the fallback stop: %w", err)
@@ -181,25 +191,22 @@ func (s *Store) releaseFallback() {
 	}
 }
 
-// Leave leaves copies of the descriptors to the fallback that the environment names. It answers when this process has
-// ended, unless a broker comes: this process receives until then, and must not after its end. Without a fallback it does
-// nothing: the manager's store has them.
-func (s *Store) Leave(descriptors []Descriptor) error {
-	if s == nil {
+// Leave leaves copies of what is stored to the fallback that the environment names. That answers when this process has
+// ended, unless the next broker comes. Without a fallback it does nothing: the manager has them.
+func (s *Store) Leave() error {
+	if s == nil || s.fallbackPath == "" {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fallback == nil {
-		if err := s.insure(nil); err != nil || s.fallback == nil {
-			return err
-		}
+	fallback, err := dialFallback(s.fallbackPath)
+	if err != nil {
+		return fmt.Errorf("connect to the fallback: %w", err)
 	}
+	s.fallback = fallback
+	// Until this process has ended it answers itself.
 	if err := s.fallback.say(takeOver); err != nil {
 		return err
 	}
-	if err := s.putFallback(descriptors); err != nil {
-		return err
-	}
-	return s.fallback.barrier()
+	return s.putFallback()
 }

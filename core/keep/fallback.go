@@ -23,7 +23,7 @@ type FallbackOptions struct {
 	AnswerAfter time.Duration // without a broker that is ready, after which it answers
 	Unit        string        // of systemd's, of the broker: answer at once when it is stopped; empty: none
 	Log         *slog.Logger
-	Orphans     func(journal int) []Call // finds the calls that a dead broker's journal has; nil: none are found
+	Journal     string // path of the broker's journal; empty: it has none
 }
 
 const (
@@ -96,7 +96,7 @@ func (f *fallback) prepare() error {
 		return err
 	}
 	f.shelf = &shelf{log: f.Log, size: size}
-	f.answerer = newAnswerer(f.loop, f.shelf, f.Log, f.Orphans)
+	f.answerer = newAnswerer(f.loop, f.shelf, f.Log, f.Journal)
 	left, err := readState()
 	if err != nil {
 		return err
@@ -361,7 +361,7 @@ func (k *keeper) leaveFallback() error {
 	if err != nil {
 		return err
 	}
-	pid, err := startProcess([]string{program, "keep", "--answer", "--fallback", k.Fallback}, env, fds, k.oom, &syscall.SysProcAttr{Setsid: true})
+	pid, err := startProcess([]string{program, "keep", "--answer", "--fallback", k.Fallback, "--journal", k.Journal}, env, fds, k.oom, &syscall.SysProcAttr{Setsid: true})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type Options struct {
 	Watchdog    time.Duration // without a sign of life, after which the broker is ended; 0: it need not give any
 	Fallback    string        // path of a socket: see RunFallback
 	Log         *slog.Logger
-	Orphans     func(journal int) []Call // finds the calls that a dead broker's journal has; nil: none are found
+	Journal     string // path of the broker's journal; empty: it has none
 }
 
 const (
@@ -107,7 +107,7 @@ func (k *keeper) prepare() error {
 		return err
 	}
 	k.shelf = &shelf{log: k.Log, size: size}
-	k.answerer = newAnswerer(k.loop, k.shelf, k.Log, k.Orphans)
+	k.answerer = newAnswerer(k.loop, k.shelf, k.Log, k.Journal)
 	resumed, err := k.resume()
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package keep
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
+	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
@@ -49,7 +49,7 @@ func keep() {
 	watchdog, _ := time.ParseDuration(os.Getenv(watchVariable))
 	status, err := Run(Options{
 		Command: []string{"env", roleVariable + "=broker", self}, AnswerAfter: after, Watchdog: watchdog,
-		Fallback: filepath.Join(os.Getenv(dirVariable), "fallback"), Log: testLog(), Orphans: orphans,
+		Fallback: testPath("fallback"), Journal: testPath("journal"), Log: testLog(),
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keep:", err)
@@ -73,7 +73,7 @@ func broker() error {
 		if len(inherited) > 0 {
 			return fmt.Errorf("started with %d descriptors, and it does not work", len(inherited))
 		}
-	case "hangs":
+	case "hangs", "dies":
 		if len(inherited) > 0 {
 			select {}
 		}
@@ -83,41 +83,46 @@ func broker() error {
 		return err
 	}
 	b := &testBroker{store: store}
+	calls, left, err := journal.Open(testPath("journal"), 4)
+	if err != nil {
+		return err
+	}
+	b.slot = calls.Take()
 	for _, d := range all {
-		switch {
-		case d.Name == "journal":
-			b.journal = d.File
-		case strings.HasPrefix(d.Name, "listener."):
-			b.listener = d.File
+		if d.Name == testListener {
+			b.listener = notify.FD(d.File.Fd())
 		}
 	}
-	if b.listener == nil {
+	if b.listener == 0 {
 		if err := b.begin(); err != nil {
 			return err
 		}
-	} else {
-		b.finishCalls()
+	}
+	for _, call := range left {
+		b.listener.SendValue(call.Packet.Notification.ID, int64(os.Getpid()))
+		calls.Give(call)
 	}
 	return b.serve()
 }
 
+func testPath(name string) string { return filepath.Join(os.Getenv(dirVariable), name) }
+
+// testListener is the name of the listener: its calls come from source 2.
+const testListener = "listener.1.2"
+
 type testBroker struct {
-	store             *Store
-	journal, listener *os.File
+	store    *Store
+	slot     *journal.Slot
+	listener notify.FD
 }
 
 // begin takes the first listener.
 func (b *testBroker) begin() error {
-	fd, err := unix.MemfdCreate("journal", unix.MFD_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	b.journal = os.NewFile(uintptr(fd), "journal")
 	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	if err := unix.Bind(socket, &unix.SockaddrUnix{Name: filepath.Join(os.Getenv(dirVariable), "runtime")}); err != nil {
+	if err := unix.Bind(socket, &unix.SockaddrUnix{Name: testPath("runtime")}); err != nil {
 		return err
 	}
 	if err := b.store.Notify(Ready); err != nil {
@@ -127,67 +132,42 @@ func (b *testBroker) begin() error {
 	if err != nil {
 		return err
 	}
-	b.listener = os.NewFile(uintptr(fds[0]), "listener")
-	if err := b.store.Put("journal", fd); err != nil {
-		return err
-	}
-	if err := b.store.Put("listener.1", fds[0]); err != nil {
+	b.listener = notify.FD(fds[0])
+	if err := b.store.Put(testListener, fds[0]); err != nil {
 		return err
 	}
 	return b.store.Barrier(context.Background())
-}
-
-// finishCalls answers the call of the journal and the next: the one before may have died before it wrote it down.
-func (b *testBroker) finishCalls() {
-	for _, call := range orphans(int(b.journal.Fd())) {
-		notify.FD(b.listener.Fd()).SendValue(call.ID, int64(os.Getpid()))
-	}
-}
-
-// orphans finds the calls that a dead broker may have received.
-func orphans(journal int) []Call {
-	var id [8]byte
-	if n, _ := unix.Pread(journal, id[:], 0); n != len(id) {
-		return nil
-	}
-	last := binary.NativeEndian.Uint64(id[:])
-	return []Call{{"listener.1", last}, {"listener.1", last + 1}}
 }
 
 func (b *testBroker) serve() error {
 	if err := b.store.Notify(Ready); err != nil {
 		return err
 	}
-	if interval := WatchdogInterval(); interval > 0 && os.Getenv(brokerVariable) != "silent" {
+	if interval := WatchdogInterval(); interval > 0 {
 		go func() {
 			for range time.Tick(interval / 4) {
 				b.store.Notify(Watchdog)
 			}
 		}()
 	}
-	fd := notify.FD(b.listener.Fd())
 	for {
-		pending, hangup, err := fd.Poll(-1)
-		if err != nil {
-			return err
-		}
-		var n notify.Notification
+		pending, hangup, err := b.listener.Poll(-1)
 		switch {
-		case pending:
-		case hangup:
-			return b.store.Remove("listener.1")
-		default:
-			continue
-		}
-		if fd.Receive(&n) != nil {
-			continue
-		}
-		var id [8]byte
-		binary.NativeEndian.PutUint64(id[:], n.ID)
-		if _, err := b.journal.WriteAt(id[:], 0); err != nil {
+		case err != nil:
 			return err
+		case pending:
+			b.slot.Expect(2)
+			n := &b.slot.Packet.Notification
+			if b.listener.Receive(n) == nil {
+				if os.Getenv(brokerVariable) == "dies" {
+					unix.Kill(os.Getpid(), unix.SIGKILL)
+				}
+				b.listener.SendValue(n.ID, int64(os.Getpid()))
+			}
+			b.slot.Clear()
+		case hangup:
+			return b.store.Remove(testListener)
 		}
-		fd.SendValue(n.ID, int64(os.Getpid()))
 	}
 }
 
@@ -397,6 +377,17 @@ func TestNoBroker(t *testing.T) {
 	}
 }
 
+// TestReceivedCall has a broker die that has received a call: the kernel delivers it to nobody else, and the keeper
+// answers it.
+func TestReceivedCall(t *testing.T) {
+	h := newHouse(t, brokerVariable+"=dies", answerVariable+"=10ms")
+	for range 20 {
+		if r := h.call(t); r.Errno != 0 || r.Value != 0 {
+			t.Fatalf("the call returned %+v", r)
+		}
+	}
+}
+
 // descriptorsOf counts the descriptors of a process that are of this kind.
 func descriptorsOf(t *testing.T, pid int, kind string) (n int) {
 	t.Helper()
@@ -446,8 +437,8 @@ func TestUpgrade(t *testing.T) {
 	}
 	unix.Kill(pid, unix.SIGKILL)
 	h.eventually(t, "another broker", func() bool { return h.broker(t) != pid })
-	if n := descriptorsOf(t, h.cmd.Process.Pid, "memfd"); n != 1 {
-		t.Errorf("the keeper has %d memfds: want the journal", n)
+	if n := descriptorsOf(t, h.cmd.Process.Pid, "memfd"); n != 0 {
+		t.Errorf("the keeper has %d memfds", n)
 	}
 	h.cmd.Process.Signal(unix.SIGTERM)
 	if err := <-h.ended; err != nil {

@@ -36,7 +36,7 @@ func command(args []string) int {
 			return 1
 		}
 	case "--answer":
-		err = RunFallback(FallbackOptions{Path: args[2], Log: testLog()})
+		err = RunFallback(FallbackOptions{Path: args[2], Journal: args[4], Log: testLog()})
 	default:
 		err = fmt.Errorf("unknown: %q", args)
 	}

@@ -64,12 +64,15 @@ var ErrFull = errors.New("the descriptor store is full")
 // Store is the manager's descriptor store. A nil one is that of a process which has none: it does nothing, without an
 // error. It may be used concurrently.
 type Store struct {
-	address  string
-	size     int     // descriptors that it takes; 0: it is not known
-	fallback *client // nil: there is none
+	address string
+	size    int // descriptors that it takes; 0: it is not known
 
-	mu    sync.Mutex // held while a message is sent, so that messages arrive in order
-	names map[string]int
+	fallbackPath  string  // of its socket; empty: there is none
+	fallback      *client // nil: it has nothing of this process
+	fallbackError error   // why it has nothing
+
+	mu    sync.Mutex            // held while a message is sent, so that messages arrive in order
+	names map[string][]*os.File // copies, for a fallback; nil ones where there is none
 	count int
 	bytes int // of the names, each with its colon
 }
@@ -87,14 +90,20 @@ func Open(stored ...Descriptor) (*Store, error) {
 	if address[0] != '/' && address[0] != '@' {
 		return nil, fmt.Errorf("%s=%.200q: want the path of a Unix socket, or the name of an abstract one after an @", notifySocket, address)
 	}
-	s := &Store{address: address, names: map[string]int{}}
+	s := &Store{address: address, names: map[string][]*os.File{}}
 	if size, err := strconv.Atoi(os.Getenv(storeSize)); err == nil && size > 0 {
 		s.size = size
 	}
+	s.fallbackPath = os.Getenv(fallbackVariable)
 	for _, d := range stored {
-		s.account(d.Name)
+		if err := s.account(d.Name, int(d.File.Fd())); err != nil {
+			return nil, err
+		}
 	}
-	return s, s.insure(stored)
+	if err := s.insure(); err != nil {
+		s.fallback, s.fallbackError = nil, err // a broker is better than none
+	}
+	return s, nil
 }
 
 // Available reports whether there is a manager to talk to.
@@ -141,15 +150,19 @@ func (s *Store) Put(name string, fd int) error {
 	if err := s.send(strings.Join([]string{storeDescriptor, nameAssignment + name, noPoll}, "\n"), fd); err != nil {
 		return fmt.Errorf("store the descriptor %q: %w", name, err)
 	}
-	s.account(name)
-	return nil
+	return s.account(name, fd)
 }
 
 // account counts a stored descriptor.
-func (s *Store) account(name string) {
-	s.names[name]++
+func (s *Store) account(name string, fd int) error {
+	copied, err := s.copyForFallback(name, fd)
+	if err != nil {
+		return err
+	}
+	s.names[name] = append(s.names[name], copied)
 	s.count++
 	s.bytes += len(name) + 1
+	return nil
 }
 
 // Remove removes all descriptors of this name.
@@ -165,22 +178,27 @@ func (s *Store) Remove(name string) error {
 	if err := s.send(removeDescriptor + "\n" + nameAssignment + name); err != nil {
 		return fmt.Errorf("remove the descriptor %q from the store: %w", name, err)
 	}
-	s.count -= s.names[name]
-	s.bytes -= s.names[name] * (len(name) + 1)
+	s.count -= len(s.names[name])
+	s.bytes -= len(s.names[name]) * (len(name) + 1)
+	for _, copied := range s.names[name] {
+		copied.Close() // nil ones too
+	}
 	delete(s.names, name)
 	return nil
 }
 
 // TakeOver has whoever answers in this process's stead stop. When it returns this process alone receives from the
-// listeners, and not before. It returns what was inherited and what else a fallback had.
+// listeners, and not before. It returns what was inherited and what else a fallback had; with an error too: somebody who
+// does not answer this in time answers no calls either.
 func (s *Store) TakeOver(ctx context.Context, inherited []Descriptor) ([]Descriptor, error) {
 	if s == nil {
 		return inherited, nil
 	}
-	if err := errors.Join(s.Notify(takeOver), s.Barrier(ctx)); err != nil {
-		return inherited, err
-	}
-	return s.takeFromFallback(inherited)
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	stopped := errors.Join(s.Notify(takeOver), s.Barrier(ctx))
+	all, taken := s.takeFromFallback(inherited)
+	return all, errors.Join(stopped, taken)
 }
 
 // Notify tells the manager a state: [Ready], [Reloading], [Stopping], [Watchdog], or "STATUS=" with one line for people.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,7 @@ var ErrClosed = errors.New("the poller is closed")
 type Poller struct {
 	epoll int
 	wake  int // eventfd; readable for ever after Close
+	ping  ping
 
 	mu        sync.Mutex
 	lastKey   uint64
@@ -30,8 +32,11 @@ type Poller struct {
 	released  bool
 }
 
-// wakeKey is the epoll data of the eventfd.
-const wakeKey = 0
+// Epoll data of the eventfds.
+const (
+	wakeKey = iota
+	pingKey
+)
 
 // NewPoller makes a poller.
 func NewPoller() (*Poller, error) {
@@ -44,8 +49,12 @@ func NewPoller() (*Poller, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	p := &Poller{epoll: epoll, wake: wake, lastKey: wakeKey, listeners: map[uint64]*Listener{}}
-	if err := p.control(unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN, wakeKey); err != nil {
+	p := &Poller{epoll: epoll, wake: wake, lastKey: pingKey, listeners: map[uint64]*Listener{}, ping: ping{fd: -1}}
+	err = p.control(unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN, wakeKey)
+	if err == nil {
+		err = p.addPing()
+	}
+	if err != nil {
 		p.Release()
 		return nil, err
 	}
@@ -169,8 +178,12 @@ func (p *Poller) Wait() (l *Listener, hangup bool, err error) {
 			return nil, false, fmt.Errorf("epoll_wait: %w", err)
 		}
 		key := uint64(uint32(events[0].Fd)) | uint64(uint32(events[0].Pad))<<32
-		if key == wakeKey {
+		switch key {
+		case wakeKey:
 			return nil, false, ErrClosed
+		case pingKey:
+			p.ping.answer()
+			continue
 		}
 		l := p.hold(key)
 		switch {
@@ -214,6 +227,5 @@ func (p *Poller) Release() {
 		return
 	}
 	p.released = true
-	unix.Close(p.wake)
-	unix.Close(p.epoll)
+	linux.CloseAll(p.wake, p.epoll, p.ping.fd)
 }

@@ -16,7 +16,7 @@ func TestListenPackets(t *testing.T) {
 	}
 	stale.SetUnlinkOnClose(false)
 	stale.Close()
-	s, err := ListenPackets(path)
+	s, err := ListenPackets(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

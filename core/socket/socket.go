@@ -33,13 +33,15 @@ var ErrInUse = errors.New("a running broker owns the socket")
 //
 // Returns an error wrapping [ErrInUse] when the lock is held or something answers on the socket, fs.ErrExist when a
 // file of another kind is in the way, unix.ENAMETOOLONG or unix.EINVAL for an unusable path.
-func Listen(path string) (*Socket, error) { return bind("unix", path) }
+//
+// A socket that is kept is taken instead: see [Kept]. Its file stays when it is closed.
+func Listen(path string, kept *Kept) (*Socket, error) { return bind("unix", path, kept) }
 
 // ListenPackets is [Listen] for a socket of SOCK_SEQPACKET, whose messages keep their bounds.
-func ListenPackets(path string) (*Socket, error) { return bind("unixpacket", path) }
+func ListenPackets(path string, kept *Kept) (*Socket, error) { return bind("unixpacket", path, kept) }
 
-func bind(network, path string) (*Socket, error) {
-	socket, err := bindSocket(network, path)
+func bind(network, path string, kept *Kept) (*Socket, error) {
+	socket, err := bindSocket(network, path, kept)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %q: %w", path, err)
 	}
@@ -52,13 +54,14 @@ type Socket struct {
 	listener *net.UnixListener
 	file     fs.FileInfo
 	lock     *lockFile
+	outlives bool // its file stays
 	close    func() error
 
 	moving    sync.Mutex // held while the path changes
 	withdrawn bool
 }
 
-func bindSocket(network, path string) (*Socket, error) {
+func bindSocket(network, path string, kept *Kept) (*Socket, error) {
 	if err := CheckPath(path); err != nil {
 		return nil, err
 	}
@@ -69,19 +72,17 @@ func bindSocket(network, path string) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := bindLocked(network, path, lock)
+	socket, err := bindLocked(network, path, lock, kept)
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
 	return socket, nil
 }
 
-// bindLocked replaces a stale socket and binds path. The caller keeps the lock when it fails.
-func bindLocked(network, path string, lock *lockFile) (*Socket, error) {
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	listener, err := bindPrivately(network, path)
+// bindLocked takes the socket at path that is kept, or replaces a stale one and binds path. The caller keeps the lock
+// when it fails.
+func bindLocked(network, path string, lock *lockFile, kept *Kept) (*Socket, error) {
+	listener, outlives, err := open(network, path, kept)
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +91,30 @@ func bindLocked(network, path string, lock *lockFile) (*Socket, error) {
 		listener.Close()
 		return nil, fmt.Errorf("looking at the socket just bound: %w", err)
 	}
-	socket := &Socket{path: path, listener: listener, file: file, lock: lock}
+	socket := &Socket{path: path, listener: listener, file: file, lock: lock, outlives: outlives}
 	socket.close = sync.OnceValue(socket.release)
 	return socket, nil
+}
+
+// open reports besides whether the socket outlives this process.
+func open(network, path string, kept *Kept) (listener *net.UnixListener, outlives bool, err error) {
+	if file := kept.take(network, path); file != nil {
+		listener, err := adopt(file, path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return listener, true, err
+		}
+	}
+	if err := removeStale(path); err != nil {
+		return nil, false, err
+	}
+	if listener, err = bindPrivately(network, path); err != nil {
+		return nil, false, err
+	}
+	if err := kept.put(network, path, listener); err != nil {
+		listener.Close()
+		return nil, false, err
+	}
+	return listener, kept != nil && kept.Put != nil, nil
 }
 
 // bindPrivately binds and listens. The mode is set on the unbound socket: Linux's bind gives the new file that mode
@@ -168,11 +190,11 @@ func (s *Socket) move(from, to string, withdrawn bool) {
 // release removes the files while the lock still keeps other brokers off, then lets go of the lock.
 func (s *Socket) release() error {
 	s.restore()
-	return errors.Join(
-		removeIfSame(s.path, s.file),
-		s.listener.Close(),
-		s.lock.release(),
-	)
+	var removed error
+	if !s.outlives {
+		removed = removeIfSame(s.path, s.file)
+	}
+	return errors.Join(removed, s.listener.Close(), s.lock.release())
 }
 
 // CheckPath refuses what cannot be a socket's path, before the kernel does so with less explanation.

@@ -29,7 +29,7 @@ func shortDir(t *testing.T) string {
 
 func listen(t *testing.T, path string) *Socket {
 	t.Helper()
-	s, err := Listen(path)
+	s, err := Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func listen(t *testing.T, path string) *Socket {
 
 func refused(t *testing.T, path string, want error) {
 	t.Helper()
-	s, err := Listen(path)
+	s, err := Listen(path, nil)
 	if err == nil {
 		s.Close()
 	}
@@ -61,7 +61,7 @@ func TestListen(t *testing.T) {
 	path := filepath.Join(shortDir(t), "new", "deep", "socket")
 	for _, mask := range []int{0, 0o022, 0o777} {
 		old := unix.Umask(mask)
-		s, err := Listen(path)
+		s, err := Listen(path, nil)
 		unix.Umask(old)
 		if mask == 0o777 && os.Geteuid() != 0 {
 			continue
@@ -221,7 +221,7 @@ func TestPathRefused(t *testing.T) {
 		"long":     {"/tmp/" + strings.Repeat("x", MaxPath-4), unix.ENAMETOOLONG},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := Listen(test.path); !errors.Is(err, test.want) {
+			if _, err := Listen(test.path, nil); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})
@@ -239,7 +239,7 @@ func TestRace(t *testing.T) {
 	for range 16 {
 		racing.Go(func() {
 			for range 50 {
-				s, err := Listen(path)
+				s, err := Listen(path, nil)
 				if errors.Is(err, ErrInUse) {
 					continue
 				}

@@ -42,6 +42,7 @@ func command(ctx context.Context, r restrictions, binary *os.File) (*exec.Cmd, e
 	if !r.HostPIDs {
 		flags |= unix.CLONE_NEWPID
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+	// A signal to the daemon's process group ends the daemon, which ends its plugins when no call needs them any more.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Setpgid: true}
 	return cmd, nil
 }

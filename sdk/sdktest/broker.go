@@ -3,6 +3,7 @@ package sdktest
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
@@ -50,6 +52,7 @@ type broker struct {
 	manifest *wire.Manifest // as far as the settings switch it on
 	session  uint64
 	kept     *wire.Store
+	attach   func() (session uint64, err error) // as another process would be
 	deadline time.Duration
 }
 
@@ -110,12 +113,43 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 		n.record(Outcome{Kind: Gone, Err: notify.ErrGone})
 		return
 	}
-	response, added, err := n.broker.plugin.handle(ctx, d, n, n.broker.deadline)
+	d.Notification.ReceivedNs = linux.CoarseNow()
+	response, added, err := n.handle(ctx, d, s)
 	if err != nil {
 		n.finish(failed(err), n.sendFailure)
 		return
 	}
 	n.answer(outcomeOf(n.broker.t, response, added))
+}
+
+// againEnv, set to "1", has each call of a container handled twice that may be repeated: as if the plugin died with the
+// first answer.
+const againEnv = "INTERCEDE_TEST_AGAIN"
+
+// tick is longer than one of the clock by which the kernel stamps inodes: what was done for the calls before has other
+// times than what is done for this one.
+const tick = 12 * time.Millisecond
+
+// handle has the plugin handle the notification.
+func (n *notification) handle(ctx context.Context, d *lane.Dialogue, s *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
+	b := n.broker
+	if os.Getenv(againEnv) != "1" || s.GetRepeat() == wire.Repeat_REPEAT_NEVER {
+		return b.plugin.handle(ctx, d, n, b.deadline)
+	}
+	time.Sleep(tick)
+	d.Notification.ReceivedNs = linux.CoarseNow()
+	_, added, err := b.plugin.handle(ctx, d, n, b.deadline)
+	if added != nil {
+		added.Close()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if d.Notification.Session, err = b.attach(); err != nil {
+		return nil, nil, err
+	}
+	d.Notification.Again = true
+	return b.plugin.handle(ctx, d, n, b.deadline)
 }
 
 // Valid implements lane.Caller.

@@ -53,7 +53,7 @@ func listen(t *testing.T) *broker {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b := &broker{path: dir + "/s", connections: make(chan *served), refusals: make(chan error, 100)}
-	if b.Server, err = Listen(b.path, func(_ unix.Ucred, err error) { b.refusals <- err }); err != nil {
+	if b.Server, err = Listen(b.path, nil, func(_ unix.Ucred, err error) { b.refusals <- err }); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -35,8 +35,8 @@ type Server struct {
 // Listen binds the socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of every
 // connection that was not used, or no longer, and why: [socket.ErrTooMany], [ErrPacket], [ErrDescriptors], [ErrOldLXC],
 // a system call's error. It is called concurrently.
-func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
-	s, err := socket.ListenPackets(path)
+func Listen(path string, kept *socket.Kept, refused func(peer unix.Ucred, err error)) (*Server, error) {
+	s, err := socket.ListenPackets(path, kept)
 	if err != nil {
 		return nil, fmt.Errorf("the socket for LXC: %w", err)
 	}

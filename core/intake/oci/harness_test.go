@@ -160,7 +160,7 @@ func startBroker(t *testing.T, change ...func(*limits)) *broker {
 		ended:  make(chan error, 1),
 	}
 	var err error
-	b.server, err = Listen(b.path, func(peer unix.Ucred, err error) { b.events <- event{peer: peer, err: err} })
+	b.server, err = Listen(b.path, nil, func(peer unix.Ucred, err error) { b.events <- event{peer: peer, err: err} })
 	must(t, err)
 	for _, fn := range change {
 		fn(&b.server.limits)

@@ -64,7 +64,7 @@ func TestSendRefuses(t *testing.T) {
 func TestSendStopsWhenContextIsDone(t *testing.T) {
 	requireNoLeak(t)
 	path := filepath.Join(shortDir(t), "s")
-	server, err := Listen(path, nil)
+	server, err := Listen(path, nil, nil)
 	must(t, err)
 	defer server.Close()
 	state := exampleState()

@@ -87,8 +87,8 @@ type Server struct {
 // every connection that brought no arrival, and why: [socket.ErrTooMany], [ErrNothingSent], [ErrMessage],
 // [ErrDescriptors], os.ErrDeadlineExceeded, the cause of Serve's context, or a system call's error. The peer is zero
 // where none is known, as when accepting fails. It is called concurrently.
-func Listen(path string, refused func(peer unix.Ucred, err error)) (*Server, error) {
-	s, err := socket.Listen(path)
+func Listen(path string, kept *socket.Kept, refused func(peer unix.Ucred, err error)) (*Server, error) {
+	s, err := socket.Listen(path, kept)
 	if err != nil {
 		return nil, fmt.Errorf("the socket for OCI runtimes: %w", err)
 	}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+
+	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/control"
+	"github.com/intercede/intercede/core/daemon"
+	policyconfig "github.com/intercede/intercede/core/policy/config"
+	"github.com/rs/zerolog"
+)
+
+// orders are what an operator asks the daemon to do.
+type orders struct {
+	server *daemon.Server
+	config cli.ConfigFlags
+	log    zerolog.Logger
+
+	mu        sync.Mutex // held during a reload
+	upgrading chan struct{}
+	upgrade1  sync.Once // closes upgrading
+}
+
+// reloadOn reloads the config at every signal, until ctx is done.
+func (o *orders) reloadOn(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+		}
+		if problems, err := o.reload(ctx); err != nil || len(problems) > 0 {
+			o.log.Error().Err(errors.Join(err, asError(problems))).Msg("config not reloaded: the former one stays")
+		}
+	}
+}
+
+func asError(problems policyconfig.Problems) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return problems
+}
+
+func (o *orders) reload(ctx context.Context) (policyconfig.Problems, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	options, err := o.config.Options()
+	if err != nil {
+		return nil, err
+	}
+	setup, problems := daemon.Load(o.log.WithContext(ctx), o.config.Path, options)
+	if len(problems) > 0 {
+		return problems, nil
+	}
+	return nil, o.server.Reload(ctx, setup)
+}
+
+// upgrade ends the daemon, whose manager starts the program at its path anew, if that has nothing against the config.
+func (o *orders) upgrade(ctx context.Context) (*control.Upgrade, error) {
+	if !o.server.IsKept() {
+		return nil, errors.New("nobody keeps the containers for the next daemon: start it by systemd or by `intercede keep -- intercede serve`")
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	check := exec.CommandContext(ctx, program, "check", "--config", o.config.Path)
+	if options, err := o.config.Options(); err != nil {
+		return nil, err
+	} else if options.PluginDir != "" {
+		check.Args = append(check.Args, "--plugin-dir", options.PluginDir)
+	}
+	var said bytes.Buffer
+	check.Stdout, check.Stderr = &said, &said
+	if err := check.Run(); err != nil {
+		return nil, fmt.Errorf("%s check: %w: %s", program, err, strings.TrimSpace(said.String()))
+	}
+	o.upgrade1.Do(func() { close(o.upgrading) })
+	return &control.Upgrade{PID: os.Getpid(), Program: program}, nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/control"
+	"github.com/spf13/cobra"
+)
+
+func reloadCommand() *cobra.Command {
+	var config cli.ConfigFlags
+	c := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the daemon read its config again",
+		Long: `Reload asks the running daemon, on the admin socket that the config names, to read its config again. Containers that come
+from then on get it; those that run keep what they have. Problems are printed, and the former config stays then.`,
+		Example: "  intercede reload\n  intercede check && intercede reload",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			path, err := controlPath(config)
+			if err != nil {
+				return err
+			}
+			problems, err := control.Reload(c.Context(), path)
+			if err != nil {
+				return err
+			}
+			if len(problems) > 0 {
+				return cli.PrintProblems(problems)
+			}
+			fmt.Fprintln(c.OutOrStdout(), "reloaded: containers that come from now on get the config")
+			return nil
+		},
+	}
+	config.Register(c)
+	return c
+}
+
+func controlPath(config cli.ConfigFlags) (string, error) {
+	read, err := config.Read()
+	if err != nil {
+		return "", err
+	}
+	return read.Broker.Control, nil
+}
+
+func upgradeCommand() *cobra.Command {
+	var config cli.ConfigFlags
+	c := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Replace the daemon by the program that is at its path now",
+		Long: `Upgrade asks the running daemon, on the admin socket that the config names, to end for the program that is at its path now.
+The daemon has that program check the config first, and stays if there are problems. Its manager, systemd or intercede
+keep, starts the new one, which goes on with all containers. Their calls wait meanwhile.`,
+		Example: "  intercede upgrade\n  apt-get install --only-upgrade intercede && intercede upgrade",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			path, err := controlPath(config)
+			if err != nil {
+				return err
+			}
+			return upgrade(c, path)
+		},
+	}
+	config.Register(c)
+	return c
+}
+
+// upgradePatience is how long the new daemon may take to answer: it starts plugins.
+const upgradePatience = 2 * time.Minute
+
+func upgrade(c *cobra.Command, path string) error {
+	began := time.Now()
+	started, err := control.StartUpgrade(c.Context(), path)
+	if err != nil {
+		return fmt.Errorf("not upgraded: %w", err)
+	}
+	fmt.Fprintf(c.OutOrStdout(), "daemon %d ends, and %s takes its place\n", started.PID, started.Program)
+	ctx, cancel := context.WithTimeout(c.Context(), upgradePatience)
+	defer cancel()
+	for {
+		status, err := control.GetStatus(ctx, path)
+		if err == nil && status.PID != started.PID {
+			fmt.Fprintf(c.OutOrStdout(), "daemon %d serves %d containers, after %s\n",
+				status.PID, len(status.Containers), time.Since(began).Round(time.Millisecond))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("daemon %d has ended, and the next one does not answer; its log says why: %w", started.PID, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/intercede/intercede/core/policy/config"
+)
+
+const (
+	reloadPath  = "/v1/reload"
+	upgradePath = "/v1/upgrade"
+
+	// orderTimeout bounds a reload, and the checks before an upgrade: plugins are started for both.
+	orderTimeout = 2 * time.Minute
+)
+
+// Orders are what an operator asks the daemon to do.
+type Orders struct {
+	// Reload reads the config again. With problems, or an error, the former one stays.
+	Reload func(context.Context) (config.Problems, error)
+	// Upgrade checks the program that is at the daemon's path now, and has the daemon end for it. The error says why
+	// it does not.
+	Upgrade func(context.Context) (*Upgrade, error)
+}
+
+// Reloaded is what came of a reload.
+type Reloaded struct {
+	Problems config.Problems `json:"problems"` // none: the config is in force
+}
+
+// Upgrade is under way.
+type Upgrade struct {
+	PID     int    `json:"pid"`     // of the daemon that ends
+	Program string `json:"program"` // that its manager starts
+}
+
+func (o Orders) register(routes *http.ServeMux) {
+	routes.HandleFunc("POST "+reloadPath, func(w http.ResponseWriter, r *http.Request) {
+		obey(w, r, func(ctx context.Context) (any, error) {
+			problems, err := o.Reload(ctx)
+			return Reloaded{problems}, err
+		})
+	})
+	routes.HandleFunc("POST "+upgradePath, func(w http.ResponseWriter, r *http.Request) {
+		obey(w, r, func(ctx context.Context) (any, error) { return o.Upgrade(ctx) })
+	})
+}
+
+// obey answers with what came of an order, which goes on when its peer is gone.
+func obey(w http.ResponseWriter, r *http.Request, order func(context.Context) (any, error)) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(orderTimeout + peerTimeout))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), orderTimeout)
+	defer cancel()
+	done, err := order(ctx)
+	if err != nil {
+		reason := err.Error()
+		http.Error(w, reason[:min(len(reason), maxReason)], http.StatusServiceUnavailable)
+		return
+	}
+	answer(w, done)
+}
+
+// Reload has the daemon whose admin socket is at path read its config again. The problems say why the former one stays.
+func Reload(ctx context.Context, path string) (config.Problems, error) {
+	var done Reloaded
+	err := order(ctx, path, reloadPath, &done)
+	return done.Problems, err
+}
+
+// StartUpgrade has the daemon whose admin socket is at path end for the program that is at its path now.
+func StartUpgrade(ctx context.Context, path string) (*Upgrade, error) {
+	started := &Upgrade{}
+	if err := order(ctx, path, upgradePath, started); err != nil {
+		return nil, err
+	}
+	return started, nil
+}
+
+func order(ctx context.Context, path, resource string, answer any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, orderTimeout, errors.New("the daemon takes too long"))
+	defer cancel()
+	if err := ask(ctx, path, http.MethodPost, resource, nil, answer); err != nil {
+		return fmt.Errorf("asking the daemon on %q: %w", path, err)
+	}
+	return nil
+}
