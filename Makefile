@@ -6,7 +6,7 @@ ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes attacks lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes test-systemd attacks lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -30,6 +30,11 @@ test-runtimes: packages build
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+
+# The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
+test-systemd: packages build
+	go vet -tags runtimes ./cmd/...
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
 
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages
