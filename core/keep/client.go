@@ -199,11 +199,13 @@ func (s *Store) Leave() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fallback, err := dialFallback(s.fallbackPath)
-	if err != nil {
-		return fmt.Errorf("connect to the fallback: %w", err)
+	if s.fallback == nil { // it takes one connection at a time
+		fallback, err := dialFallback(s.fallbackPath)
+		if err != nil {
+			return fmt.Errorf("connect to the fallback: %w", err)
+		}
+		s.fallback = fallback
 	}
-	s.fallback = fallback
 	// Until this process has ended it answers itself.
 	if err := s.fallback.say(takeOver); err != nil {
 		return err
