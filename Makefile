@@ -4,9 +4,10 @@ PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
+KILLS_COUNT ?= 1000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes test-systemd attacks lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes test-systemd attacks kills lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -40,6 +41,10 @@ test-systemd: packages build
 attacks: packages
 	go vet -tags intercede_delays ./internal/pause && go test -tags intercede_delays ./internal/pause
 	INTERCEDE_TEST_STRICT=1 ATTACKS_TIME=$(ATTACKS_TIME) go test -count=1 -v -timeout $(ATTACKS_TIMEOUT) ./tests/attacks
+
+# The daemon is ended KILLS_COUNT times by SIGKILL, and as often by an upgrade, while containers check their calls.
+kills: packages
+	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h ./tests/kills
 
 lint: packages
 	@scripts/lint

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Repeat says what becomes of a call whose plugin dies while it has the call: it may have done it, or a part of it. A
@@ -62,4 +64,15 @@ func handle(ctx context.Context, session Session, req *Request) (Response, error
 		}
 	}
 	return session.Handle(ctx, req)
+}
+
+// ChangedSince reports whether a file with this ctime was made or changed after the call was received, as far as the
+// ctime tells: of a filesystem that has whole seconds alone it tells no more than that. That a server has stamped the
+// file, by a clock of its own, is not considered.
+func (r *Request) ChangedSince(ctime unix.Timespec) bool {
+	received := unix.NsecToTimespec(r.Received.UnixNano())
+	if ctime.Nsec == 0 {
+		return ctime.Sec >= received.Sec
+	}
+	return ctime.Nano() >= received.Nano()
 }

@@ -241,10 +241,13 @@ func (a *admission) wait() {
 }
 
 // waitFor is wait with a limit.
-func (a *admission) waitFor(limit time.Duration) {
+func (a *admission) waitFor(limit time.Duration) { waitFor(limit, a.wait) }
+
+// waitFor waits until wait returns, or for the limit.
+func waitFor(limit time.Duration, wait func()) {
 	done := make(chan struct{})
 	go func() {
-		a.wait()
+		wait()
 		close(done)
 	}()
 	select {

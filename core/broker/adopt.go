@@ -230,8 +230,9 @@ func (b *Broker) sift(calls []*journal.Slot, sources map[uint64]*listener.Listen
 		}
 	}
 	for _, slot := range found {
-		i := slices.IndexFunc(others, func(o *journal.Slot) bool { return slot.IsAgain(o) && o.State() > slot.State() })
-		if i >= 0 {
+		// One that was decided and has nobody was answered.
+		i := slices.IndexFunc(others, func(o *journal.Slot) bool { return o.State() == journal.Asked && slot.IsAgain(o) })
+		if i >= 0 && slot.State() == journal.Expected {
 			slot.TakeOver(others[i])
 		}
 		waiting = append(waiting, slot)
@@ -263,8 +264,7 @@ func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 
 // resume answers a call that another broker has received, exactly once: if that had answered it, nobody waits.
 func (c *call) resume() {
-	if c.desk.slot.State() == journal.Decided {
-		SendDecided(c.answers, c.desk.slot)
+	if SendDecided(c.answers, c.desk.slot) {
 		return
 	}
 	c.setResumed()
@@ -297,17 +297,25 @@ func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
 	return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), err: errInterrupted}, true
 }
 
-// SendDecided sends the answer that another broker has found, unless it has sent it already.
-func SendDecided(answers Answers, call *journal.Slot) {
+// SendDecided sends the answer that another broker has found, unless it has sent it already. It reports whether there is
+// one: a descriptor has ended with that broker, so that the call goes on as one that the plugin had.
+func SendDecided(answers Answers, call *journal.Slot) bool {
+	if call.State() != journal.Decided {
+		return false
+	}
 	id := call.ID()
 	switch kind, value := call.Answer(); kind {
 	case journal.Value:
 		answers.SendValue(id, value)
 	case journal.Errno:
 		answers.SendErrno(id, unix.Errno(value))
+	case journal.Descriptor:
+		call.Ask(call.Plugin())
+		return false
 	default:
 		answers.SendContinue(id)
 	}
+	return true
 }
 
 // HandOver ends the broker for the next one: no more calls are handled, and those under way may finish for a moment.
@@ -317,6 +325,7 @@ func (b *Broker) HandOver() {
 	b.handingOver.Store(true)
 	b.poller.Close()
 	var ending sync.WaitGroup
+	ending.Go(func() { waitFor(closeGrace, b.workers.Wait) })
 	for _, a := range b.attachmentsOf(func(string) bool { return true }) {
 		ending.Go(func() { a.admission.waitFor(closeGrace) })
 	}

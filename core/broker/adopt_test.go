@@ -209,6 +209,37 @@ func TestAdoptCalls(t *testing.T) {
 	}
 }
 
+// TestAdoptInterrupted has a signal take the caller out of a call that the plugin has, and the broker end after it has
+// received the call that is made again: the plugin is told that it had it.
+func TestAdoptInterrupted(t *testing.T) {
+	l := newLineage(t, options{plugins: []string{"trial_safe"}})
+	l.next(t)
+	l.Broker.poller.Close()
+	l.Broker.workers.Wait()
+	calls, _, err := journal.Open(filepath.Join(l.folder, "journal"), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.attach(t)
+	answer := begin(c, testplugin.ExitOnce, 42)
+	again := l.received(t, calls)
+	first := calls.Take()
+	first.Expect(again.Source())
+	first.Packet = again.Packet
+	first.Packet.Notification.ID-- // which nobody waits for any more
+	first.Received(time.Now())
+	first.Ask(0)
+	pid := l.plugins["trial_safe"].Status().PID
+	if n := l.next(t); n != 2 {
+		t.Errorf("%d calls are left, want 2", n)
+	}
+	want(t, testcaller.Await(t, answer), 42, 0)
+	if now := l.plugins["trial_safe"].Status().PID; now != pid {
+		t.Error("the plugin was not told: it ended")
+	}
+	c.Kill()
+}
+
 // TestAdoptAgain has the plugin told that it had the call, which it does not survive otherwise.
 func TestAdoptAgain(t *testing.T) {
 	l := newLineage(t, options{plugins: []string{"trial_safe"}})

@@ -40,6 +40,7 @@ const (
 	Continue Kind = iota
 	Value
 	Errno
+	Descriptor // which ends with the broker, as the plugin does that it is of
 )
 
 // Slot is the call of one thread. Its layout is part of the file's format.

@@ -54,6 +54,11 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 	if at.link {
 		return createLink(program, place)
 	}
+	if !slices.Contains(place.programs, program.id) {
+		if err := c.changing(ctx); err != nil {
+			return sdk.Response{}, err
+		}
+	}
 	_, errno = bpf(cmdAttach, &progAttach{
 		target: uint32(place.dir), program: uint32(program.fd), attachType: unix.BPF_CGROUP_DEVICE,
 		flags: at.flags, replaced: uint32(replaced.fd),
@@ -107,6 +112,10 @@ func (c call) detach(ctx context.Context) (sdk.Response, error) {
 	if malformed != 0 {
 		return answer(malformed, nil)
 	}
+	if err := enter(ctx, c.attaching); err != nil {
+		return sdk.Response{}, err
+	}
+	defer leave(c.attaching)
 	place, errno, err := c.place(at.target)
 	if errno != 0 || err != nil {
 		return answer(errno, err)
@@ -121,6 +130,9 @@ func (c call) detach(ctx context.Context) (sdk.Response, error) {
 		return answer(errno, nil)
 	}
 	if err := c.req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, err
+	}
+	if err := c.changing(ctx); err != nil {
 		return sdk.Response{}, err
 	}
 	_, errno = bpf(cmdDetach, &progDetach{target: uint32(place.dir), program: uint32(program.fd), attachType: unix.BPF_CGROUP_DEVICE})

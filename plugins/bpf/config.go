@@ -32,5 +32,5 @@ var settings = []sdk.Setting{{
 	Default: 512,
 	Help:    "the most programs of a container that are there at once",
 	Min:     new(int64(1)),
-	Max:     new(int64(1 << 20)),
+	Max:     new(int64(maxKept)),
 }}

@@ -14,6 +14,7 @@ type handler struct{}
 var (
 	_ sdk.Handler = handler{}
 	_ sdk.Session = (*session)(nil)
+	_ sdk.Checker = (*session)(nil)
 )
 
 func (handler) Manifest() sdk.Manifest {
@@ -28,6 +29,7 @@ func (handler) Manifest() sdk.Manifest {
 			Arguments: []sdk.Argument{{Name: "cmd", Format: sdk.Decimal}, {Name: "attr"}, {Name: "size", Format: sdk.Decimal}},
 			Reads:     []sdk.Read{sdk.ReadBytes(1, 2, maxAttr)},
 			Captures:  []sdk.Capture{sdk.CaptureCredentials},
+			Repeat:    sdk.RepeatCheck,
 		}},
 		Capabilities: []string{
 			"CAP_BPF", "CAP_NET_ADMIN", // to load, attach, detach and query
@@ -56,7 +58,10 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	if err := given.Decode(&c); err != nil {
 		return nil, err
 	}
-	s := &session{config: c, programs: newPrograms(c.MaxPrograms), loading: make(chan struct{}, 1), attaching: make(chan struct{}, 1)}
+	s := &session{
+		config: c, programs: newPrograms(c.MaxPrograms, container.Kept), loading: make(chan struct{}, 1),
+		attaching: make(chan struct{}, 1), changed: changed(container.Kept),
+	}
 	if !c.Devices {
 		return s, nil // it gets no calls
 	}
@@ -74,7 +79,8 @@ type session struct {
 	own       *cgroup // nil: the container has none
 	programs  *programs
 	loading   chan struct{} // holds one while a program is loaded
-	attaching chan struct{} // holds one while a program is attached
+	attaching chan struct{} // holds one while a program is attached or detached
+	changed   uint64        // the call that an earlier process was about to do so for; 0: none
 }
 
 func (s *session) Close() error {

@@ -124,7 +124,7 @@ func (v verdict) close() {
 
 // loadWithinRoom loads the program if the container may have one more.
 func (c call) loadWithinRoom(ctx context.Context, p program) (verdict, error) {
-	room, err := c.programs.room()
+	room, err := c.programs.room(ctx, c.req)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -140,7 +140,10 @@ func (c call) loadWithinRoom(ctx context.Context, p program) (verdict, error) {
 		v.close()
 		return verdict{}, fmt.Errorf("the id of a loaded program: %w", errno)
 	}
-	c.programs.add(id)
+	if err := c.programs.add(ctx, c.req, id); err != nil {
+		v.close()
+		return verdict{}, err
+	}
 	return v, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -52,7 +53,7 @@ func (j job) makeBelow(s spot) (covering, error) {
 }
 
 // finish covers what was made if that is needed, and takes it back if it fails.
-func (j job) finish(s spot, need covering) (unix.Errno, error) {
+func (j job) finish(ctx context.Context, s spot, need covering) (unix.Errno, error) {
 	if need == coverNot || need == coverIfRefused && s.openable() {
 		return 0, nil
 	}
@@ -61,7 +62,7 @@ func (j job) finish(s spot, need covering) (unix.Errno, error) {
 		return 0, nil
 	}
 	defer below.close()
-	errno, err := j.cover(below)
+	errno, err := j.cover(ctx, below)
 	if errno == 0 && err == nil {
 		return 0, nil
 	}
@@ -129,8 +130,8 @@ func isEmptyFile(st unix.Stat_t) bool {
 // cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts, or its
 // container's covers, are too many (ENOSPC), or it reached into another mount namespace (through /proc/1/root for
 // example), where nothing is mounted (EPERM).
-func (j job) cover(m *made) (errno unix.Errno, err error) {
-	tree, err := j.detachedNode(m)
+func (j job) cover(ctx context.Context, m *made) (errno unix.Errno, err error) {
+	tree, err := j.detachedNode(ctx, m)
 	if errors.Is(err, errTooMany) {
 		j.covers.warn(j.req.Container.ID)
 		return unix.ENOSPC, nil
@@ -153,9 +154,10 @@ func (j job) cover(m *made) (errno unix.Errno, err error) {
 const scratch = "/proc"
 
 // detachedNode makes the node on a tmpfs of its own and returns it as a detached mount.
-func (j job) detachedNode(m *made) (tree int, err error) {
+func (j job) detachedNode(ctx context.Context, m *made) (tree int, err error) {
 	// It is owned by the initial user namespace. Its root gives the node its group.
-	fs, err := j.covers.newFilesystem(func() (int, error) { return j.caller.NewNodeTmpfs(m.st.Gid) })
+	tmpfs := func() (int, error) { return j.caller.NewNodeTmpfs(m.st.Gid) }
+	fs, err := j.covers.newFilesystem(tmpfs, func(key string, value []byte) error { return j.req.Keep(ctx, key, value) })
 	if err != nil {
 		return -1, err
 	}

@@ -40,7 +40,7 @@ var settings = []sdk.Setting{{
 	Default: 1024,
 	Help:    "the most nodes of a container that are mounted over others at once: each takes about 7 KB of the kernel's memory",
 	Min:     new(int64(0)),
-	Max:     new(int64(100_000)), // of fs.mount-max
+	Max:     new(int64(maxCovers)),
 }}
 
 // parseDevice reads "c 1:3".

@@ -118,7 +118,7 @@ func TestLostEvents(t *testing.T) {
 	}
 	defer unix.Close(w.inotify)
 	n := events/2 + 1 // each ends with two events
-	c := &covers{max: n, count: n}
+	c := newCovers(n, nil)
 	self, err := target.Open(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
@@ -129,13 +129,13 @@ func TestLostEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = w.mark(c, fs)
+		err = w.mark(cover{c, c.take()}, fs)
 		unix.Close(fs)
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if ok, err := w.reserve(c); err != nil || !ok || c.count != 1 {
+	if _, ok, err := w.reserve(c); err != nil || !ok || c.count != 1 {
 		t.Errorf("reserved %v, %v; %d are counted", ok, err, c.count)
 	}
 }

@@ -14,6 +14,7 @@ type handler struct{}
 var (
 	_ sdk.Handler = handler{}
 	_ sdk.Session = (*session)(nil)
+	_ sdk.Checker = (*session)(nil)
 )
 
 func (handler) Manifest() sdk.Manifest {
@@ -27,12 +28,14 @@ func (handler) Manifest() sdk.Manifest {
 			Arguments: []sdk.Argument{{Name: "path"}, {Name: "mode", Format: sdk.Mode}, {Name: "dev", Format: sdk.Dev}},
 			Reads:     []sdk.Read{sdk.ReadPath(0)},
 			Captures:  []sdk.Capture{sdk.CaptureCredentials, sdk.CapturePlace},
+			Repeat:    sdk.RepeatCheck,
 		}, {
 			Name:      "mknodat",
 			When:      deviceNodes(2),
 			Arguments: []sdk.Argument{{Name: "dirfd", Format: sdk.FD}, {Name: "path"}, {Name: "mode", Format: sdk.Mode}, {Name: "dev", Format: sdk.Dev}},
 			Reads:     []sdk.Read{sdk.ReadPath(1)},
 			Captures:  []sdk.Capture{sdk.CaptureCredentials, sdk.CapturePlace, sdk.CaptureDescriptor(0)},
+			Repeat:    sdk.RepeatCheck,
 		}},
 		Capabilities: []string{
 			"CAP_MKNOD",
@@ -62,7 +65,7 @@ func deviceNodes(arg int) []sdk.Match {
 	}
 }
 
-func (handler) Attach(_ context.Context, _ sdk.Container, s sdk.Settings) (sdk.Session, error) {
+func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings) (sdk.Session, error) {
 	var c config
 	if err := s.Decode(&c); err != nil {
 		return nil, err
@@ -71,13 +74,13 @@ func (handler) Attach(_ context.Context, _ sdk.Container, s sdk.Settings) (sdk.S
 	if err != nil {
 		return nil, fmt.Errorf("devices: %w", err)
 	}
-	return &session{p, covers{max: c.MaxCovers}}, nil
+	return &session{p, newCovers(c.MaxCovers, container.Kept)}, nil
 }
 
 // session is a container's use of the plugin.
 type session struct {
 	policy policy
-	covers covers
+	covers *covers
 }
 
 // Handle implements sdk.Session.

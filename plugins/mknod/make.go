@@ -29,7 +29,7 @@ func (s *session) make(ctx context.Context, req *sdk.Request, n node) (unix.Errn
 		return pathErrno(err)
 	}
 	defer release()
-	j := job{n, req, caller, &s.covers}
+	j := job{n, req, caller, s.covers}
 	errno, err := j.makeByName(ctx, start)
 	if err != nil || !target.MayNeedPower(errno) {
 		return errno, err
@@ -60,7 +60,7 @@ func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
 	case j.setgid():
 		return j.makeIn(ctx, s.dir, s.name, 0)
 	}
-	return j.finish(s, need)
+	return j.finish(ctx, s, need)
 }
 
 // makeByPower is for what the caller's ids alone do not reach: a directory that it reaches by a capability in its own
@@ -102,7 +102,7 @@ func (j job) makeIn(ctx context.Context, dir int, name string, power target.Capa
 	case refused != nil:
 		return pathErrno(refused)
 	}
-	return j.finish(s, need)
+	return j.finish(ctx, s, need)
 }
 
 // spot is where a node is made, and the capabilities lent for it.

@@ -30,17 +30,20 @@ func (handler) Manifest() sdk.Manifest {
 			When:      knownPolicies(1),
 			Arguments: []sdk.Argument{tid, {Name: "policy"}, {Name: "param"}},
 			Captures:  captures,
+			Repeat:    sdk.RepeatSafe, // a thread that has got what is asked for gets it once more
 			Reads:     []sdk.Read{sdk.ReadStruct(2, 4)},
 		}, {
 			Name:      "sched_setparam",
 			Arguments: []sdk.Argument{tid, {Name: "param"}},
 			Captures:  captures,
+			Repeat:    sdk.RepeatSafe,
 			Reads:     []sdk.Read{sdk.ReadStruct(1, 4)},
 		}, {
 			Name:      "sched_setattr",
 			When:      []sdk.Match{{{Arg: 2, Mask: all32, Value: 0}}}, // there are no flags: EINVAL
 			Arguments: []sdk.Argument{tid, {Name: "attr"}, {Name: "flags"}},
 			Captures:  captures,
+			Repeat:    sdk.RepeatSafe,
 			Reads:     []sdk.Read{sdk.ReadStruct(1, attrSizeV0)},
 		}, {
 			Name:      "setpriority",
@@ -48,6 +51,7 @@ func (handler) Manifest() sdk.Manifest {
 			When:      []sdk.Match{{{Arg: 0, Mask: all32, Value: unix.PRIO_PROCESS}}},
 			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "prio", Format: sdk.Decimal}},
 			Captures:  captures,
+			Repeat:    sdk.RepeatSafe,
 		}},
 		Capabilities: []string{"CAP_SYS_NICE"},
 		Uses:         sdk.Uses{HostPIDs: true}, // it names threads of containers

@@ -15,6 +15,7 @@ import (
 type call struct {
 	operation
 	file  file
+	done  *bool // not nil: nothing is done, and it is told whether it was done before
 	name  string
 	value string // of set
 	flags int    // of set: XATTR_CREATE, XATTR_REPLACE

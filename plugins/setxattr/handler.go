@@ -14,6 +14,7 @@ type handler struct{}
 var (
 	_ sdk.Handler = handler{}
 	_ sdk.Session = session{}
+	_ sdk.Checker = session{}
 )
 
 func (handler) Manifest() sdk.Manifest {
@@ -77,6 +78,23 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 		return continueUnless(err)
 	}
 	return s.perform(ctx, req, c)
+}
+
+// Check implements sdk.Checker. An attribute that is there already makes a difference to XATTR_CREATE alone, and one
+// that is not there to removing: see job.done.
+func (s session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, bool, error) {
+	c, mine, err := s.policy.decode(ctx, req)
+	if err != nil || !mine || c.operation == set && c.flags&unix.XATTR_CREATE == 0 {
+		return sdk.Response{}, false, err
+	}
+	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
+	if err != nil || !privileged {
+		return sdk.Response{}, false, err
+	}
+	done := false
+	c.done = &done
+	_, err = s.perform(ctx, req, c)
+	return sdk.Return(0), done, err
 }
 
 func continueUnless(err error) (sdk.Response, error) {

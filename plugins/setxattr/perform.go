@@ -145,6 +145,10 @@ func (j job) act(file *os.File) (sdk.Response, error) {
 		return sdk.Response{}, fmt.Errorf("fchdir to /proc/self/fd: %w", err)
 	}
 	link := strconv.Itoa(int(file.Fd()))
+	if j.done != nil {
+		*j.done = j.isDone(file, link)
+		return sdk.Continue(), nil
+	}
 	switch j.operation {
 	case set:
 		return answer(unix.Setxattr(link, j.name, []byte(j.value), j.flags)), nil
@@ -153,6 +157,20 @@ func (j job) act(file *os.File) (sdk.Response, error) {
 	default:
 		return j.remove(link), nil
 	}
+}
+
+// isDone reports whether the file is as the call leaves it, and was changed since it was received. Who changes the file
+// otherwise meanwhile gets success for an error: EEXIST, or ENODATA.
+func (j job) isDone(file *os.File, link string) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil || !j.req.ChangedSince(st.Ctim) {
+		return false
+	}
+	value, errno := j.current(link)
+	if j.operation == remove {
+		return errno == unix.ENODATA
+	}
+	return errno == 0 && value == j.value
 }
 
 // owns reports whether the file belongs to the caller, or the caller has power over it (inode_owner_or_capable,

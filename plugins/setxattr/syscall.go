@@ -87,6 +87,9 @@ func (f form) manifest() sdk.Syscall {
 	if f.operation != set {
 		s.If = []string{readSetting}
 	}
+	if s.Repeat = sdk.RepeatCheck; f.operation == get {
+		s.Repeat = sdk.RepeatSafe
+	}
 	switch {
 	case f.operation == remove:
 	case f.naming == at:

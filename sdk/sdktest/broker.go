@@ -3,13 +3,16 @@ package sdktest
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
@@ -48,8 +51,9 @@ type broker struct {
 	t        testing.TB
 	plugin   *plugin
 	manifest *wire.Manifest // as far as the settings switch it on
-	session  uint64
+	session  atomic.Uint64
 	kept     *wire.Store
+	attach   func() (session uint64, err error) // as another process would be
 	deadline time.Duration
 }
 
@@ -101,7 +105,7 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 	s := syscallOf(n.broker.manifest, sdk.Arch(n.Arch), n.NR)
 	record.Syscall = s.GetName()
 	d := &lane.Dialogue{}
-	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session, s.GetName()
+	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session.Load(), s.GetName()
 	d.Notification.Tid, d.Notification.Arch, d.Notification.Nr, d.Notification.Args = int32(n.TID), n.Arch, n.NR, n.Args[:]
 	d.Notification.Reads = new(wire.Snapshot).Take(int(n.TID), s.GetReads(), n.Arch, &n.Args)
 	d.Captured.Declared(int(n.TID), s.GetCaptures(), &n.Args)
@@ -110,12 +114,48 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 		n.record(Outcome{Kind: Gone, Err: notify.ErrGone})
 		return
 	}
-	response, added, err := n.broker.plugin.handle(ctx, d, n, n.broker.deadline)
+	d.Notification.ReceivedNs = linux.CoarseNow()
+	response, added, err := n.handle(ctx, d, s)
 	if err != nil {
 		n.finish(failed(err), n.sendFailure)
 		return
 	}
 	n.answer(outcomeOf(n.broker.t, response, added))
+}
+
+// againEnv, set to "1", has each call of a container handled twice that may be repeated: as if the plugin died with the
+// first answer.
+const againEnv = "INTERCEDE_TEST_AGAIN"
+
+// tick is longer than one of the clock by which the kernel stamps inodes: what was done for the calls before has other
+// times than what is done for this one.
+const tick = 12 * time.Millisecond
+
+// handle has the plugin handle the notification.
+func (n *notification) handle(ctx context.Context, d *lane.Dialogue, s *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
+	b := n.broker
+	if os.Getenv(againEnv) != "1" || s.GetRepeat() == wire.Repeat_REPEAT_NEVER {
+		return b.plugin.handle(ctx, d, n, b.deadline)
+	}
+	time.Sleep(tick)
+	d.Notification.ReceivedNs = linux.CoarseNow()
+	_, added, err := b.plugin.handle(ctx, d, n, b.deadline)
+	if added != nil {
+		added.Close()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := b.plugin.rpc.Detach(ctx, &wire.DetachRequest{Session: d.Notification.Session}); err != nil {
+		return nil, nil, err
+	}
+	session, err := b.attach()
+	if err != nil {
+		return nil, nil, err
+	}
+	b.session.Store(session)
+	d.Notification.Session, d.Notification.Again = session, true
+	return b.plugin.handle(ctx, d, n, b.deadline)
 }
 
 // Valid implements lane.Caller.

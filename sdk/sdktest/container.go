@@ -114,13 +114,15 @@ func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 	}
 	// Cleanup runs in reverse: the container ends, then what is in flight, then the session.
 	kept := &wire.Store{}
-	session, err := p.attach(t, c.identity, settings, kept)
+	attach := func() (uint64, error) { return p.attach(t, c.identity, settings, kept) }
+	session, err := attach()
 	if err != nil {
 		t.Fatalf("sdktest: attach: %v", err)
 	}
 	t.Cleanup(c.stop)
 	taken := wire.Narrow(p.manifest, settings)
-	c.broker = &broker{t: t, plugin: p, manifest: taken, session: session, kept: kept, deadline: config.deadline}
+	c.broker = &broker{t: t, plugin: p, manifest: taken, kept: kept, attach: attach, deadline: config.deadline}
+	c.broker.session.Store(session)
 	if c.filter, err = buildFilter(taken); err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}

@@ -89,7 +89,7 @@ func stopAndGo(pidfd int, ended <-chan struct{}) (times int) {
 func (a *attack) race(d *daemon, program string, words []string) {
 	a.Helper()
 	c := d.Container("--device-cgroup-rule", "b *:* rw")
-	a.putDisk(filepath.Join(c.Root, "disk"))
+	a.PutDisk(filepath.Join(c.Root, "disk"))
 	a.judgeRace(c.Run(program, words...))
 }
 

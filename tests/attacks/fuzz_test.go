@@ -15,7 +15,7 @@ func TestArguments(t *testing.T) {
 		d := a.serve(stage.Setup{Config: stage.Everything})
 		a.harm(d, func() {
 			c := d.Container("--device-cgroup-rule", "b *:* rw")
-			a.putDisk(filepath.Join(c.Root, "disk"))
+			a.PutDisk(filepath.Join(c.Root, "disk"))
 			a.fuzz(d, c.Start(program, fuzzWords(a)...))
 		})
 	})

@@ -18,7 +18,7 @@ import (
 func (a *attack) trick(d *daemon, program, what string, input *os.File, words ...string) {
 	a.Helper()
 	c := d.Container("--device-cgroup-rule", "b *:* rw")
-	a.putDisk(filepath.Join(c.Root, "disk"))
+	a.PutDisk(filepath.Join(c.Root, "disk"))
 	cmd := c.Command(program, append([]string{what, strconv.Itoa(attempts), seconds(short())}, words...)...)
 	if input != nil {
 		cmd.Stdin = input

@@ -93,7 +93,7 @@ func (t *Test) Serve(s Setup) *Daemon {
 			t.Fatalf("the daemon does not start:\n%s", &d.Log)
 		default:
 		}
-		return d.tryStatus() != nil
+		return d.TryStatus() != nil
 	})
 	if s.Open {
 		if err := os.Chmod(d.Socket(), 0o666); err != nil {
@@ -168,8 +168,8 @@ type Status struct {
 	} `json:"containers"`
 }
 
-// tryStatus is nil if the daemon does not answer.
-func (d *Daemon) tryStatus() *Status {
+// TryStatus is nil if the daemon does not answer.
+func (d *Daemon) TryStatus() *Status {
 	output, err := d.Command("status", "--json").Output()
 	s := &Status{}
 	if err != nil || json.Unmarshal(output, s) != nil {
@@ -181,7 +181,7 @@ func (d *Daemon) tryStatus() *Status {
 // Status fails the test if the daemon does not answer.
 func (d *Daemon) Status() *Status {
 	d.test.Helper()
-	s := d.tryStatus()
+	s := d.TryStatus()
 	if s == nil {
 		d.test.Fatal("the daemon does not answer")
 	}
@@ -218,7 +218,7 @@ type Log struct {
 }
 
 // logKept is how many bytes of a log are kept at least.
-const logKept = 4 << 10
+const logKept = 400 << 10
 
 func (b *Log) Write(p []byte) (int, error) {
 	b.mu.Lock()
