@@ -7,7 +7,7 @@ ATTACKS_TIMEOUT ?= 6h
 KILLS_COUNT ?= 1000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes attacks kills lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes test-systemd attacks kills lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -31,6 +31,11 @@ test-runtimes: packages build
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+
+# The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
+test-systemd: packages build
+	go vet -tags runtimes ./cmd/...
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
 
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages
