@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -260,7 +261,7 @@ func (s *Session) handleByStream(
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		go s.keepStream(run)
-	case unsent && errors.Is(err, lane.ErrDied):
+	case unsent && (errors.Is(err, lane.ErrDied) || run.IsDead() || linux.IsExiting(run.PID)):
 		err = lane.ErrUnread
 	}
 	return nil, nil, err
