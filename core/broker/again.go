@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core/listener"
@@ -41,6 +42,8 @@ var errAgain = errors.New("the call is being handled already")
 // again knows the calls of a container that may come again: those that a plugin has, and those whose answers found
 // nobody.
 type again struct {
+	interrupted atomic.Bool // a signal has taken a caller out of its call
+
 	mu      sync.Mutex
 	calls   []inPlugin
 	waiting int       // for what becomes of a call that is being answered
@@ -65,6 +68,7 @@ type keptAnswer struct {
 	call     identity
 	response *wire.Response
 	added    *lane.Descriptor
+	doubtful bool // see doubt.go
 	until    time.Time
 }
 
@@ -118,9 +122,10 @@ func (c *call) appendCaptured(b []byte) ([]byte, error) {
 }
 
 // recall looks whether the call, which is captured, is one again that came before. It then returns the answer, or
-// errAgain: a plugin has that call, which goes on with this notification. Else the call is known from now on.
-func (c *call) recall() (*wire.Response, *lane.Descriptor, error) {
-	if c.known {
+// errAgain: a plugin has that call, which goes on with this notification. Else the call is known from now on. One that
+// changes nothing when it is done again is done again.
+func (c *call) recall(declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
+	if c.known || declared.GetRepeat() == wire.Repeat_REPEAT_SAFE {
 		return nil, nil, nil
 	}
 	var err error
@@ -131,6 +136,10 @@ func (c *call) recall() (*wire.Response, *lane.Descriptor, error) {
 	k, err := c.attachment.again.recall(c)
 	if k == nil {
 		return nil, nil, err
+	}
+	if k.doubtful {
+		c.doubt = k.response
+		return nil, nil, nil
 	}
 	c.attachment.freeDescriptor(k.added)
 	return k.response, k.added, nil
@@ -162,6 +171,7 @@ func (a *again) recall(c *call) (*keptAnswer, error) {
 	}
 	// Over another connection comes no call again: over its own nothing comes before it is answered.
 	if before != nil && !since.After(before.began) && before.answers == c.answers {
+		a.interrupted.Store(true)
 		before.follow(c.notification.ID)
 		return nil, errAgain
 	}
@@ -347,15 +357,21 @@ func (a *again) remove(c *call) {
 // keep keeps an answer that found nobody, with the descriptor, which may be nil, and reports whether it did. One that
 // has the kernel perform the call is as good a second time.
 func (c *call) keep(response *wire.Response, added *lane.Descriptor) bool {
-	a := &c.attachment.again
 	if !c.known || response.GetContinue() || !c.Valid() {
 		return false
 	}
-	k := &keptAnswer{c.identity(), proto.Clone(response).(*wire.Response), added, time.Now().Add(againTime)}
+	return c.keepUntil(&keptAnswer{response: response, added: added, until: time.Now().Add(againTime)})
+}
+
+// keepUntil completes the answer and keeps it.
+func (c *call) keepUntil(k *keptAnswer) bool {
+	k.call, k.response = c.identity(), proto.Clone(k.response).(*wire.Response)
 	k.call.captured = bytes.Clone(k.call.captured)
-	if k.size() > maxKeptBytes || !c.attachment.useDescriptor(added) {
+	if k.size() > maxKeptBytes || !c.attachment.useDescriptor(k.added) {
 		return false
 	}
+	a := &c.attachment.again
+	a.interrupted.Store(true)
 	a.mu.Lock()
 	a.remove(c)
 	dropped := a.append(k)
@@ -375,7 +391,7 @@ func (a *again) append(k *keptAnswer) (dropped []*keptAnswer) {
 		dropped = append(dropped, a.unkeep(0))
 	}
 	if a.expiry == nil {
-		a.expiry = time.AfterFunc(againTime, a.expired)
+		a.expiry = time.AfterFunc(time.Until(k.until), a.expired)
 	}
 	return dropped
 }

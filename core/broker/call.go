@@ -47,6 +47,9 @@ type call struct {
 	answering bool          // its answer is on its way
 	abandoned bool          // no other notification takes the place of this one
 	followed  chan struct{} // closed when one does; nil: nobody waits for that
+	// See doubt.go.
+	doubtful bool           // its answer may be lost
+	doubt    *wire.Response // the answer that may be lost of the call that this one may be again; nil: there is none
 }
 
 // desk is a thread's space for the calls that it handles, one after the other: so a call allocates nothing.
@@ -231,7 +234,7 @@ func (c *call) consult(p *boundPlugin, r route) (*wire.Response, *lane.Descripto
 	if err := c.capture(r.syscall); err != nil {
 		return nil, nil, err
 	}
-	if response, added, err := c.recall(); response != nil || err != nil {
+	if response, added, err := c.recall(r.syscall); response != nil || err != nil {
 		c.desk.dialogue.Captured.Close()
 		return response, added, err
 	}
@@ -391,7 +394,7 @@ func (c *call) answer(d decision) audit.Outcome {
 			d.added.Close()
 		}
 	}()
-	response := d.response
+	response := c.settleDoubt(d)
 	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
 		response = errnoResponse(int32(errno))
@@ -407,7 +410,10 @@ func (c *call) answer(d decision) audit.Outcome {
 	c.settle()
 	err := c.send(response, d.added, &outcome)
 	switch {
+	case err == nil && c.doubtful:
+		c.keepDoubtful(response)
 	case err == nil:
+		c.desk.slot.Clear() // at once: a broker that ended here would leave it open whether LXC has the answer
 		c.forget()
 	case errors.Is(err, notify.ErrGone):
 		outcome.Kind = audit.Gone
@@ -444,7 +450,7 @@ func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *au
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
 		c.desk.slot.Decide(journal.Value, kind.Value)
-		return c.answers.SendValue(id, kind.Value)
+		return c.sendValue(id, kind.Value)
 	case *wire.Response_Errno:
 		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
 		c.desk.slot.Decide(journal.Errno, int64(kind.Errno))

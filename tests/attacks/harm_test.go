@@ -59,15 +59,16 @@ func inCgroup(dir string) []string {
 	return []string{"sh", "-c", fmt.Sprintf(`echo $$ >%s/cgroup.procs; exec "$@"`, dir), "sh"}
 }
 
-// TestHarmLoads are loads of one container, of which others notice no more than that the machine is busy.
+// TestHarmLoads are loads of one container, of which others notice no more than that the machine is busy: files and
+// kernel are loads without the daemon, to compare with.
 func TestHarmLoads(t *testing.T) {
 	for _, test := range []struct {
 		what    string
 		threads int
 	}{
-		{"mknod", 500}, {"groups", 64}, {"killed", 4}, {"divisions", 8},
+		{"mknod", 500}, {"groups", 64}, {"killed", 4}, {"divisions", 8}, {"files", 500}, {"kernel", 500}, {"kernel", 2},
 	} {
-		t.Run(test.what, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s of %d", test.what, test.threads), func(t *testing.T) {
 			a := newAttack(t)
 			d := a.serve(stage.Setup{Config: stage.Everything})
 			a.harm(d, func() {
