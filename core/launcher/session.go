@@ -273,7 +273,7 @@ func classify(ctx context.Context, p *process, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case p.IsDead(), status.Code(err) == codes.Unavailable: // of a dead one the connection is closed here, which is Canceled
+	case p.IsDead(), status.Code(err) == codes.Unavailable: // the broker closes a dead one's connection: Canceled
 		return lane.ErrDied
 	case status.Code(err) == codes.Canceled:
 		return lane.ErrGone

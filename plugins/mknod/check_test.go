@@ -48,7 +48,8 @@ func TestCheck(t *testing.T) {
 		for _, place := range []string{"/tmp", "/mnt"} { // of the host's, and of the container's own
 			t.Run(name+place, func(t *testing.T) {
 				done := false
-				around := sdktest.Around{Handler: handler{}, Handle: func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
+				around := sdktest.Around{Handler: handler{}}
+				around.Handle = func(ctx context.Context, req *sdk.Request, next sdk.Session) (sdk.Response, error) {
 					if test.mode != 0 {
 						if err := leave(ctx, req, place+"/n", test.mode, test.owner); err != nil {
 							return sdk.Response{}, err
@@ -63,7 +64,7 @@ func TestCheck(t *testing.T) {
 						return response, err
 					}
 					return next.Handle(ctx, req)
-				}}
+				}
 				c := sdktest.NewContainer(t, around)
 				result := c.Call(t, "umask 0", "mount tmpfs none /mnt 0 -", "sys mknod s:"+place+"/n S_IFCHR|0666 dev:1:3")
 				if got := sdktest.Errnos(result.Lines(t)); got != test.want || done != test.done {

@@ -42,8 +42,8 @@ func kills(t *testing.T) int {
 	return n
 }
 
-// config has a longer deadline for mounts: all callers make them on two processors or so, where a plugin is started every
-// tenth of a second, and a mount whose plugin dies is made again.
+// config has a longer deadline for mounts: all callers make them on two processors or so, where a plugin is started
+// every tenth of a second, and a mount whose plugin dies is made again.
 const config = `
 [plugins.mknod]
 [plugins.sysinfo]
