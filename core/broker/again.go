@@ -109,7 +109,16 @@ func (c *call) appendCaptured(b []byte) ([]byte, error) {
 	if _, err := set.Captured.MarshalToSizedBufferVT(b[len(b)-size:]); err != nil {
 		return b, err
 	}
-	for _, fd := range set.Descriptors {
+	fds := set.Descriptors
+	for _, h := range set.Handles {
+		if !h.GetHasDescriptor() {
+			continue
+		}
+		fd := fds[0]
+		fds = fds[1:]
+		if h.GetPart() == wire.Part_PART_MOUNTINFO {
+			continue // a file of /proc is no other for being opened anew
+		}
 		var st unix.Statx_t
 		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
 			return b, err
