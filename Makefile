@@ -4,10 +4,11 @@ PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
+ONCE_SECONDS ?= 600
 KILLS_COUNT ?= 1000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes attacks kills lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes attacks kills once lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -40,6 +41,10 @@ attacks: packages
 # The daemon is ended KILLS_COUNT times by SIGKILL, and as often by an upgrade, while containers check their calls.
 kills: packages
 	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h ./tests/kills
+
+# Calls with signals in the midst of them: each program has 20,000, or this time.
+once: packages
+	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
 
 lint: packages
 	@scripts/lint
