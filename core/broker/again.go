@@ -137,10 +137,9 @@ func appendFiles(b []byte, set *capture.Set) ([]byte, error) {
 }
 
 // recall looks whether the call, which is captured, is one again that came before. It then returns the answer, or
-// errAgain: a plugin has that call, which goes on with this notification. Else the call is known from now on. One that
-// changes nothing when it is done again is done again.
-func (c *call) recall(declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
-	if c.known || declared.GetRepeat() == wire.Repeat_REPEAT_SAFE {
+// errAgain: a plugin has that call, which goes on with this notification. Else the call is known from now on.
+func (c *call) recall() (*wire.Response, *lane.Descriptor, error) {
+	if c.known {
 		return nil, nil, nil
 	}
 	var err error

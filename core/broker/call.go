@@ -235,7 +235,7 @@ func (c *call) consult(p *boundPlugin, r route) (*wire.Response, *lane.Descripto
 	if err := c.capture(r.syscall); err != nil {
 		return nil, nil, err
 	}
-	if response, added, err := c.recall(r.syscall); response != nil || err != nil {
+	if response, added, err := c.recall(); response != nil || err != nil {
 		c.desk.dialogue.Captured.Close()
 		return response, added, err
 	}

@@ -20,7 +20,6 @@ import (
 type leftMonitor struct {
 	number     uint64
 	connection *os.File
-	listeners  map[uint64]*os.File
 	call       *journal.Slot // that it has not answered; nil: none
 }
 
@@ -30,14 +29,7 @@ func (r *Remains) takeMonitors() []*leftMonitor {
 	r.takeFiles(func(kept keep.Descriptor) bool {
 		n, ok := broker.ParseName(kept.Name, monitorPrefix, 1)
 		if ok {
-			found[n[0]] = &leftMonitor{number: n[0], connection: kept.File, listeners: map[uint64]*os.File{}}
-		}
-		return ok
-	})
-	r.takeFiles(func(kept keep.Descriptor) bool {
-		n, ok := broker.ParseName(kept.Name, relayedPrefix, 2)
-		if ok = ok && found[n[0]] != nil; ok {
-			found[n[0]].listeners[n[1]] = kept.File
+			found[n[0]] = &leftMonitor{number: n[0], connection: kept.File}
 		}
 		return ok
 	})
@@ -70,10 +62,7 @@ func (r *Remains) takeFiles(fn func(keep.Descriptor) (taken bool)) {
 
 // adoptMonitor goes on with a connection. Its monitor notices nothing, unless its last call may have been answered.
 func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *leftMonitor) {
-	m := &monitor{Connection: c, inbox: s.engine.AdoptInbox(left.number, left.call), server: s, listeners: left.listeners}
-	for number := range left.listeners {
-		m.last = max(m.last, number)
-	}
+	m := &monitor{Connection: c, inbox: s.engine.AdoptInbox(left.number, left.call), server: s}
 	var first *lxc.Exchange
 	if left.call != nil {
 		var err error
@@ -90,33 +79,23 @@ func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *left
 // unknownAge is how long ago a packet is taken to have come where the daemon ended before it noted that.
 const unknownAge = 15 * time.Second
 
-var (
-	errAnswered = fmt.Errorf("it may have been answered: %w", notify.ErrGone)
-	errNobody   = fmt.Errorf("nobody waits for its answer: %w", notify.ErrGone)
-)
+var errAnswered = fmt.Errorf("it may have been answered: %w", notify.ErrGone)
 
 // resume makes the exchange of a call again that was received and not answered. It is an error if the caller does not
 // wait any more, or if the monitor may have the answer in its socket: another one would be taken for that of the next
 // call.
 func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
-	id := call.ID()
-	for _, file := range m.listeners {
-		l := notify.FD(file.Fd())
-		if !l.Valid(id) {
-			continue
-		}
-		if broker.SendDecided(l, call) {
-			return nil, errAnswered
-		}
-		own, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-		}
-		received := call.Since()
-		if received.IsZero() {
-			received = time.Now().Add(-unknownAge)
-		}
-		return m.Resume(call.Bytes(), notify.FD(own), received)
+	listener, err := notify.Find(int(m.Peer.Pid), call.ID())
+	if err != nil {
+		return nil, err
 	}
-	return nil, errNobody
+	if broker.SendDecided(listener, call) {
+		unix.Close(int(listener))
+		return nil, errAnswered
+	}
+	received := call.Since()
+	if received.IsZero() {
+		received = time.Now().Add(-unknownAge)
+	}
+	return m.Resume(call.Bytes(), listener, received)
 }

@@ -83,6 +83,9 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	}
 	if s.monitors != nil {
 		s.left = remains.takeMonitors()
+		for _, left := range s.left {
+			s.engine.Reserve(left.number)
+		}
 	}
 	s.engine.Adopt(ctx, setup, remains)
 	return s, nil

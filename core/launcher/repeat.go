@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -109,14 +110,18 @@ func (s *Session) shares() bool {
 	return err == nil && home == s.plugin
 }
 
-// awaitDead waits until the process is known to be dead: the end of its sockets comes a little earlier. It reports
-// whether it is.
+// awaitDead waits until the process is known to be dead: the end of its sockets comes a little earlier, or much, if it
+// takes the kernel time to close its files. It reports whether it is. One that lives has only closed its sockets.
 func (p *process) awaitDead(ctx context.Context) bool {
+	if !linux.IsExiting(p.PID) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, deathDelay)
+		defer cancel()
+	}
 	select {
 	case <-p.Dead():
 		return true
 	case <-ctx.Done():
-	case <-time.After(deathDelay):
+		return p.IsDead()
 	}
-	return p.IsDead()
 }

@@ -96,16 +96,18 @@ func (fd FD) Valid(id uint64) bool {
 	return fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }
 
+// kind is what the link of a listener in /proc/PID/fd says.
+const kind = "anon_inode:seccomp notify"
+
 // RequireListener returns an error if the descriptor is something else. It asks procfs: an ioctl would tell too, but on
 // a descriptor that is something else it could do anything.
 func (fd FD) RequireListener() error {
-	const listener = "anon_inode:seccomp notify"
-	kind, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		return fmt.Errorf("finding out whether the descriptor is a seccomp listener: %w", err)
 	}
-	if kind != listener {
-		return fmt.Errorf("the descriptor is %.200q: want a seccomp listener", kind)
+	if link != kind {
+		return fmt.Errorf("the descriptor is %.200q: want a seccomp listener", link)
 	}
 	return nil
 }

@@ -98,6 +98,10 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 		return err
 	}
 	r := &fuseRun{session: s, caller: caller, place: place, target: c.target, before: before}
+	if err := s.intend(ctx, req, intent{FUSE: true, Below: before}); err != nil {
+		s.leaveHandler()
+		return err
+	}
 	name := s.policy.fuse[*c.fstype]
 	if err := r.start(ctx, name, []string{path.Base(name), argument(*c.source), argument(c.target), "-o", fuseOptions(c.flags, c.data)}); err != nil {
 		s.leaveHandler()

@@ -55,9 +55,6 @@ func newExchange(c *Connection, p packet, data []byte, listener notify.FD, recei
 	return x, nil
 }
 
-// Listener is the container's, as long as the exchange is good.
-func (x *Exchange) Listener() notify.FD { return x.listener }
-
 func (x *Exchange) close() {
 	x.caller.Close()
 	unix.Close(int(x.listener))

@@ -1,0 +1,208 @@
+// Package chaos ends and stops the plugins' processes at random moments, while containers make calls that they check.
+package chaos
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/tests/stage"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { os.Exit(stage.Main(m, stage.Kinds{})) }
+
+const (
+	// callers is how many containers call at once.
+	callers = 8
+	// memory is what each of them may use, in bytes.
+	memory = 64 << 20
+	// pause is the longest time between two kills.
+	pause = 60 * time.Millisecond
+	// stops is how many kills there are for one SIGSTOP.
+	stops = 20
+)
+
+// kills is how often a process is ended or stopped: CHAOS_KILLS.
+func kills(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("CHAOS_KILLS")
+	if text == "" {
+		return 300
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("CHAOS_KILLS: %v", err)
+	}
+	return n
+}
+
+const config = `
+[plugins.mknod]
+[plugins.sysinfo]
+[plugins.setxattr]
+[plugins.setxattr.config]
+read = true
+[plugins.sched]
+[plugins.sched.config]
+min_nice = -10
+[plugins.mount]
+[plugins.mount.config]
+allowed = ["ext4"]
+`
+
+// TestPluginsDie has all calls succeed and be done once, whatever becomes of the plugins, and nothing be left.
+func TestPluginsDie(t *testing.T) {
+	test := stage.New(t, nil)
+	d := test.Serve(stage.Setup{Config: config})
+	before := count(d)
+	var running []*stage.Process
+	for range callers {
+		c := d.Container("--memory", strconv.Itoa(memory), "--device-cgroup-rule", "b *:* rw")
+		test.PutDisk(filepath.Join(c.Root, "disk"))
+		running = append(running, c.Start("caller", strconv.Itoa(memory), "/disk"))
+	}
+	for _, p := range running {
+		if line := p.Line(); line != "ready" {
+			t.Fatalf("a caller says %q", line)
+		}
+	}
+	began := time.Now()
+	killed, stopped := 0, 0
+	for range kills(t) {
+		time.Sleep(rand.N(pause))
+		signal := unix.SIGKILL
+		if rand.IntN(stops) == 0 {
+			signal = unix.SIGSTOP
+		}
+		plugins := d.Status().Plugins
+		pid := plugins[rand.IntN(len(plugins))].PID
+		if pid == 0 || unix.Kill(pid, signal) != nil {
+			continue // it is being started
+		}
+		if signal == unix.SIGKILL {
+			killed++
+		} else {
+			stopped++
+		}
+	}
+	t.Logf("%d processes killed and %d stopped in %v", killed, stopped, time.Since(began).Round(time.Second))
+	for _, p := range running {
+		finish(t, p)
+	}
+	for _, c := range d.Status().Containers {
+		t.Errorf("container %s is left: %+v", c.ID, c)
+	}
+	restartAll(test, d)
+	test.Eventually("nothing is left", func() bool {
+		after := count(d)
+		if after != before {
+			t.Logf("before: %+v; now: %+v", before, after)
+		}
+		return after == before
+	})
+}
+
+// finish ends a caller and checks what it says.
+func finish(t *testing.T, p *stage.Process) {
+	t.Helper()
+	p.In.Close()
+	for {
+		line := p.Line()
+		if strings.HasPrefix(line, "wrong:") {
+			t.Error(line)
+			continue
+		}
+		t.Log(line)
+		if !strings.HasPrefix(line, "calls ") {
+			t.Errorf("a caller says %q", line)
+		}
+		break
+	}
+	p.Wait()
+}
+
+// restartAll kills each plugin once, so that none has anything of calls before.
+func restartAll(test *stage.Test, d *stage.Daemon) {
+	test.Helper()
+	old := map[int]bool{}
+	for _, p := range d.Status().Plugins {
+		if p.PID != 0 {
+			old[p.PID] = true
+			unix.Kill(p.PID, unix.SIGKILL)
+		}
+	}
+	test.Eventually("all plugins run", func() bool {
+		for _, p := range d.Status().Plugins {
+			if p.PID == 0 || old[p.PID] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// leftovers are what a daemon has, which must not become more.
+type leftovers struct {
+	descriptors, plugins, cgroups, children int
+}
+
+func count(d *stage.Daemon) leftovers {
+	pid := d.Status().PID
+	own := fmt.Sprintf("/proc/%d", pid)
+	return leftovers{
+		descriptors: entries(filepath.Join(own, "fd")),
+		plugins:     processes(func(cmdline string) bool { return strings.HasPrefix(cmdline, stage.Production+"/intercede-plugin-") }),
+		cgroups:     cgroups(),
+		children:    children(pid),
+	}
+}
+
+func entries(dir string) int {
+	found, _ := os.ReadDir(dir)
+	return len(found)
+}
+
+// processes counts those with such a command line.
+func processes(wanted func(cmdline string) bool) (n int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && wanted(string(text)) {
+			n++
+		}
+	}
+	return n
+}
+
+// children counts the processes that have this parent, ended ones too.
+func children(parent int) (n int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		var state string
+		var ppid int
+		if _, err := fmt.Sscan(string(text[strings.LastIndexByte(string(text), ')')+1:]), &state, &ppid); err == nil && ppid == parent {
+			n++
+		}
+	}
+	return n
+}
+
+// cgroups counts those of plugins, of both versions.
+func cgroups() (n int) {
+	filepath.WalkDir("/sys/fs/cgroup", func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && strings.HasPrefix(entry.Name(), "intercede-plugin-") {
+			n++
+		}
+		return nil
+	})
+	return n
+}
