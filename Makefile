@@ -4,6 +4,7 @@ PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
+ONCE_SECONDS ?= 600
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 INSTALLED := --config bin/config.toml --plugin-dir bin
@@ -52,6 +53,10 @@ kills: packages
 # The plugins' processes are killed or stopped CHAOS_KILLS times, while containers check their calls: about 20 minutes.
 chaos: packages
 	INTERCEDE_TEST_STRICT=1 CHAOS_KILLS=$(CHAOS_KILLS) go test -count=1 -v -timeout 2h ./tests/chaos
+
+# Calls with signals in the midst of them: each program has 20,000, or this time.
+once: packages
+	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
 
 lint: packages
 	@scripts/lint
