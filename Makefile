@@ -4,11 +4,12 @@ PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
+ONCE_SECONDS ?= 600
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes attacks kills chaos lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes test-systemd attacks kills chaos once lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -35,6 +36,11 @@ test-runtimes: packages build
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
 
+# The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
+test-systemd: packages build
+	go vet -tags runtimes ./cmd/...
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
+
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages
 	go vet -tags intercede_delays ./internal/pause && go test -tags intercede_delays ./internal/pause
@@ -47,6 +53,10 @@ kills: packages
 # The plugins' processes are killed or stopped CHAOS_KILLS times, while containers check their calls: about 20 minutes.
 chaos: packages
 	INTERCEDE_TEST_STRICT=1 CHAOS_KILLS=$(CHAOS_KILLS) go test -count=1 -v -timeout 2h ./tests/chaos
+
+# Calls with signals in the midst of them: each program has 20,000, or this time.
+once: packages
+	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
 
 lint: packages
 	@scripts/lint
