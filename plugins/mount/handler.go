@@ -112,7 +112,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err != nil {
 		return nil, err
 	}
-	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: parseIntents(container.Kept)}, nil
+	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept)}, nil
 }
 
 // session is a container's use of the plugin.
@@ -122,9 +122,9 @@ type session struct {
 	lines     lineCount
 
 	mu       sync.Mutex
-	handlers int               // FUSE handlers that are waited for
-	intents  map[uint64]intent // that are kept, also of earlier processes, by notifications
+	handlers int // FUSE handlers that are waited for
 
+	intents  *intents
 	left     map[uint64]keptSuperblock // what earlier processes made, by st_dev; it is not changed
 	mounted  superblocks
 	contexts contexts

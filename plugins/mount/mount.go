@@ -68,12 +68,14 @@ func (s *session) mountSuperblock(ctx context.Context, req *sdk.Request, c call)
 	defer m.close()
 	s.keepMount(ctx, req, m)
 	id, err := mountID(m.mount)
-	if err == nil {
-		err = s.intend(ctx, req, intent{Mount: id, Dev: m.dev})
-	}
 	if err != nil {
 		return err
 	}
+	over, err := s.intents.keep(ctx, req, intent{Mount: id, Dev: m.dev})
+	if err != nil {
+		return err
+	}
+	defer over()
 	return s.attach(ctx, req, m, at)
 }
 
