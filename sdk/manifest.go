@@ -68,7 +68,7 @@ type Syscall struct {
 }
 
 // Capture declares something of the caller that the broker captures: CaptureCredentials, CapturePlace,
-// CaptureTimeOffsets, or a CaptureDescriptor.
+// CaptureMountinfo, CaptureTimeOffsets, or a CaptureDescriptor.
 type Capture struct {
 	wire []*wire.Declared
 }
@@ -78,6 +78,8 @@ var (
 	CaptureCredentials = declare(wire.Part_PART_CREDENTIALS)
 	// CapturePlace is for Target.Do.
 	CapturePlace = declare(wire.Part_PART_MOUNT_NAMESPACE, wire.Part_PART_ROOT, wire.Part_PART_WORKING_DIRECTORY)
+	// CaptureMountinfo is for Target.OpenMountinfo.
+	CaptureMountinfo = declare(wire.Part_PART_MOUNTINFO)
 	// CaptureTimeOffsets is for Target.TimeOffsets.
 	CaptureTimeOffsets = declare(wire.Part_PART_TIME_OFFSETS)
 )

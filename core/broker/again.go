@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -96,7 +97,7 @@ func (i *identity) looksLike(other *identity) bool {
 }
 
 // appendCaptured appends all that was captured of the caller, which must be open still: the same bytes are the same
-// memory, credentials and files. It asks no filesystem what a file is, since a container may serve that.
+// memory, credentials and files.
 func (c *call) appendCaptured(b []byte) ([]byte, error) {
 	for _, m := range c.reads {
 		b = binary.NativeEndian.AppendUint32(b, uint32(m.GetErrno()))
@@ -109,10 +110,24 @@ func (c *call) appendCaptured(b []byte) ([]byte, error) {
 	if _, err := set.Captured.MarshalToSizedBufferVT(b[len(b)-size:]); err != nil {
 		return b, err
 	}
-	for _, fd := range set.Descriptors {
+	return appendFiles(b, set)
+}
+
+// appendFiles appends which files the set has. It does not ask their filesystems, which a container may serve.
+func appendFiles(b []byte, set *capture.Set) ([]byte, error) {
+	next := 0
+	for _, h := range set.Handles {
+		if !h.GetHasDescriptor() {
+			continue
+		}
+		fd := set.Descriptors[next]
+		next++
+		if h.GetPart() == wire.Part_PART_MOUNTINFO {
+			continue // a file of /proc is another one each time
+		}
 		var st unix.Statx_t
 		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
-			return b, err
+			return b, fmt.Errorf("statx of a captured file: %w", err)
 		}
 		b = binary.NativeEndian.AppendUint64(b, unix.Mkdev(st.Dev_major, st.Dev_minor))
 		b = binary.NativeEndian.AppendUint64(b, st.Ino)
@@ -122,10 +137,9 @@ func (c *call) appendCaptured(b []byte) ([]byte, error) {
 }
 
 // recall looks whether the call, which is captured, is one again that came before. It then returns the answer, or
-// errAgain: a plugin has that call, which goes on with this notification. Else the call is known from now on. One that
-// changes nothing when it is done again is done again.
-func (c *call) recall(declared *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
-	if c.known || declared.GetRepeat() == wire.Repeat_REPEAT_SAFE {
+// errAgain: a plugin has that call, which goes on with this notification. Else the call is known from now on.
+func (c *call) recall() (*wire.Response, *lane.Descriptor, error) {
+	if c.known {
 		return nil, nil, nil
 	}
 	var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -234,7 +235,7 @@ func (c *call) consult(p *boundPlugin, r route) (*wire.Response, *lane.Descripto
 	if err := c.capture(r.syscall); err != nil {
 		return nil, nil, err
 	}
-	if response, added, err := c.recall(r.syscall); response != nil || err != nil {
+	if response, added, err := c.recall(); response != nil || err != nil {
 		c.desk.dialogue.Captured.Close()
 		return response, added, err
 	}
@@ -344,7 +345,7 @@ func (c *call) Capture(question *wire.Capture) *capture.Set {
 		stay := c.stay()
 		set := c.captureAsked(question)
 		pause.At(pause.Captured)
-		if stay.Valid() {
+		if stay.Valid() || isOfHost(question) && c.Valid() {
 			return set
 		}
 		set.Close()
@@ -353,6 +354,13 @@ func (c *call) Capture(question *wire.Capture) *capture.Set {
 			return set
 		}
 	}
+}
+
+// isOfHost reports whether all that is asked for is the broker's own.
+func isOfHost(question *wire.Capture) bool {
+	return !slices.ContainsFunc(question.GetWants(), func(w *wire.Want) bool {
+		return w.GetPart() != wire.Part_PART_HOST_MOUNTINFO && w.GetPart() != wire.Part_PART_NODE_TMPFS
+	})
 }
 
 // captureAsked captures what is asked for, of the caller or the thread that it names.

@@ -59,6 +59,14 @@ func (s *session) intend(ctx context.Context, req *sdk.Request, i intent) error 
 	return nil
 }
 
+// forgetIntent has the call's intent forgotten, which came to nothing: another process may try again.
+func (s *session) forgetIntent(ctx context.Context, req *sdk.Request) {
+	req.Forget(ctx, fmt.Sprintf(intentKey, req.ID))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.intents, req.ID)
+}
+
 // forgetIntents has those forgotten whose calls do not come again. A call that is over has not got its answer yet, so
 // that it cannot forget its own.
 func (s *session) forgetIntents(ctx context.Context, req *sdk.Request) {

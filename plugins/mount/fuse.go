@@ -104,6 +104,7 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 	}
 	name := s.policy.fuse[*c.fstype]
 	if err := r.start(ctx, name, []string{path.Base(name), argument(*c.source), argument(c.target), "-o", fuseOptions(c.flags, c.data)}); err != nil {
+		s.forgetIntent(ctx, req)
 		s.leaveHandler()
 		return err
 	}
@@ -111,6 +112,7 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 	gone := req.CheckValid(ctx)
 	if errno != 0 || gone != nil {
 		r.undo()
+		s.forgetIntent(ctx, req)
 	}
 	r.release()
 	switch {

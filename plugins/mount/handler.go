@@ -37,8 +37,9 @@ func (handler) Manifest() sdk.Manifest {
 			},
 			Arguments: []sdk.Argument{{Name: "source"}, {Name: "target"}, {Name: "type"}, {Name: "flags"}, {Name: "data"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0), sdk.ReadPath(1), sdk.ReadPath(2), sdk.ReadString(4, maxData)},
-			Captures:  captures,
-			Repeat:    sdk.RepeatCheck,
+			// What is asked for late, a caller of LXC's that a signal has taken out of its call has no answer to.
+			Captures: append(captures, sdk.CaptureMountinfo),
+			Repeat:   sdk.RepeatCheck,
 		}, {
 			Name:      "fsopen",
 			If:        []string{"allowed", "fuse"},

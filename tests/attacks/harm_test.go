@@ -17,7 +17,7 @@ import (
 // TestHarmThreads has many threads of a container in calls while the daemon and its plugins may have few tasks.
 func TestHarmThreads(t *testing.T) {
 	a := newAttack(t)
-	cgroup := a.cgroup("pids")
+	cgroup := a.Cgroup("pids")
 	if err := os.WriteFile(filepath.Join(cgroup, "pids.max"), []byte("400"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -34,24 +34,6 @@ func (a *attack) harm(d *daemon, happen func()) {
 	b.judge()
 	d.CheckPlugins()
 	d.checkDescriptors(before)
-}
-
-// cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there.
-// It is removed with the test.
-func (a *attack) cgroup(hierarchy string) string {
-	a.Helper()
-	parent := "/sys/fs/cgroup/" + hierarchy
-	if _, err := os.Stat(parent); err != nil {
-		parent = "/sys/fs/cgroup"
-	}
-	dir, err := os.MkdirTemp(parent, "ic")
-	if err != nil {
-		a.Fatal(err)
-	}
-	a.Cleanup(func() {
-		a.Eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
-	})
-	return dir
 }
 
 // inCgroup is a command that executes another one in a cgroup.
