@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/control"
@@ -76,7 +77,7 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 		}
 	}()
 	orders := &orders{server: server, config: config, log: log, upgrading: make(chan struct{})}
-	server.Orders = control.Orders{Reload: orders.reload, Upgrade: orders.upgrade}
+	server.Orders = control.Orders{Reload: orders.reload, CheckUpgrade: orders.checkUpgrade, End: sync.OnceFunc(func() { close(orders.upgrading) })}
 	reloading, served := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(reloading)
