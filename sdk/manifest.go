@@ -29,10 +29,15 @@ type Manifest struct {
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
-// files, processes, network and devices, and many system calls fail with EPERM.
+// files, processes, network and devices, and many system calls fail with EPERM, which the broker's log says, and
+// `intercede status`.
+//
+// A manifest asks: the process has Capabilities and Uses only if the operator's config grants all of them.
+// `intercede check` prints the line that does.
 type Uses struct {
-	// Syscalls are system calls, by the kernel's names: "mount", "execve". The error for a name that needs no
-	// declaration lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER,
+	// Syscalls are system calls, by the kernel's names: "mount", "execve", "quotactl", "keyctl", "finit_module",
+	// "open_by_handle_at", "perf_event_open", "fanotify_init". The error for a name that needs no declaration lists
+	// those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER,
 	// setns with CLONE_NEWNS, socket with AF_UNIX, setfsuid and setfsgid but to 0, the ioctls of namespaces and those
 	// that all descriptors have.
 	Syscalls []string
