@@ -36,12 +36,20 @@ func Return(value int64) Response { return Response{kind: kindReturn, value: val
 // Errno makes the call fail with errno, which must not be 0.
 func Errno(errno syscall.Errno) Response { return Response{kind: kindErrno, errno: errno} }
 
-// Continue lets the kernel perform the call itself, with the caller's own privileges
-// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)). The caller can change its memory after the plugin looked at
-// it, so Continue is safe only where the kernel checks the whole call again; say which check beside each use.
+// Continue ends the chain of plugins: the kernel performs the call itself, with the caller's own privileges
+// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)), and no plugin after this one is asked. It is for a call that
+// this plugin has taken on, where the kernel's own answer is the right one. For a call that is not the plugin's, there is
+// Next.
+//
+// The caller can change its memory after the plugin looked at it, so Continue is safe only where the kernel checks the
+// whole call again: name the check beside each use. It takes no Write.
 func Continue() Response { return Response{kind: kindContinue} }
 
-// Next leaves the notification to the next plugin that takes the syscall; after the last the kernel performs the call.
+// Next goes on along the chain: the next plugin that takes the syscall is asked (in the config's order), and after the
+// last one the kernel performs the call. It is for what the plugin does not want: what its settings do not list, a
+// caller that lacks the privilege, arguments that it does not know.
+//
+// Since the kernel may get the call, Next is safe where Continue is. It takes no Write.
 func Next() Response { return Response{kind: kindNext} }
 
 // AddFD puts file into the caller's descriptor table and makes the call return its number, in one step. The SDK closes
