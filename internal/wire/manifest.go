@@ -55,6 +55,11 @@ func CheckManifest(m *Manifest) error {
 	if m.GetVersion() == "" {
 		fault("no version")
 	}
+	for what, text := range map[string]string{"version": m.GetVersion(), "description": m.GetDescription()} {
+		if err := checkOneLine(what, text); err != nil {
+			fault("%w", err)
+		}
+	}
 	if len(m.GetSyscalls()) == 0 {
 		fault("no syscalls")
 	}
@@ -73,6 +78,9 @@ func CheckManifest(m *Manifest) error {
 			fault("%w", err)
 		}
 	}
+	for _, err := range checkPlace(m) {
+		fault("%w", err)
+	}
 	for _, err := range usesFaults(m.GetUses(), len(m.GetCapabilities()) > 0) {
 		if err != nil {
 			fault("uses: %w", err)
@@ -84,6 +92,9 @@ func CheckManifest(m *Manifest) error {
 			fault("setting %s: given twice", s.GetKey())
 		}
 		keys[s.GetKey()] = true
+		if err := checkDeclaration(s); err != nil {
+			fault("setting %s: %w", s.GetKey(), err)
+		}
 		if err := CheckSetting(s, json.RawMessage(s.GetDefaultJson())); err != nil {
 			fault("default of setting %s: %w", s.GetKey(), err)
 		}
@@ -140,6 +151,9 @@ func syscallFaults(s *Syscall) []string {
 	if s.GetName() == "" {
 		fault("no name")
 	}
+	if reason, ok := never[s.GetName()]; ok {
+		fault("it cannot be intercepted: %s", reason)
+	}
 	for _, match := range s.GetWhen() {
 		if len(match.GetAll()) == 0 {
 			fault("an empty match: leave it out to have every call")
@@ -189,6 +203,9 @@ func syscallFaults(s *Syscall) []string {
 			size = kind.Bytes.GetMax()
 			if kind.Bytes.GetLengthArg() > 5 {
 				fault("length argument %d: arguments are 0 to 5", kind.Bytes.GetLengthArg())
+			}
+			if kind.Bytes.GetLengthArg() == r.GetArg() {
+				fault("argument %d is both a pointer and the length of what it points to", r.GetArg())
 			}
 		case *Read_Struct:
 			size = kind.Struct.GetSize()
