@@ -45,7 +45,9 @@ func (s *Session) blame(run *process) {
 		return
 	}
 	go func() {
-		if run.awaitDead(context.Background()) && !run.spared() {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		if run.awaitDead(ctx) && !run.spared() {
 			s.accuse(run)
 		}
 	}()
@@ -155,7 +157,7 @@ func (s *Session) home() (*Plugin, error) {
 func (p *Plugin) startPrivate(t *trouble) *Plugin {
 	log := *t.session.log()
 	private := &Plugin{
-		spec: p.spec, binary: p.binary, manifest: p.manifest, log: log, hclog: newHclog(p.spec.Name, log), owner: t,
+		spec: p.spec, binary: p.binary, manifest: p.manifest, refused: p.refused, log: log, hclog: newHclog(p.spec.Name, log), owner: t,
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	private.ctx, private.stop = context.WithCancel(p.ctx)

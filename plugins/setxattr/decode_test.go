@@ -86,7 +86,7 @@ func TestDecisions(t *testing.T) {
 			if _, hasValue := test.call.Reads[2]; hasValue {
 				test.call.Args[3] = 1
 			}
-			want := map[bool]string{true: "gone", false: "continue"}[test.mine]
+			want := map[bool]string{true: "gone", false: "next"}[test.mine]
 			if got := s.Handle(t.Context(), test.call).String(); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -111,7 +111,7 @@ func FuzzArguments(f *testing.F) {
 		})
 		sound := attribute == opaqueName && value >= 0x1000 && value-0x1000 < uint64(len(memory)) && size == 1 && flags <= 3 &&
 			usize >= argsSize && usize <= argsSize+100 && (path != "" || atFlags&unix.AT_EMPTY_PATH != 0)
-		if got.Kind != sdktest.Continue && (got.Kind != sdktest.Gone || !sound) {
+		if got.Kind != sdktest.Next && (got.Kind != sdktest.Gone || !sound) {
 			t.Errorf("got %v", got)
 		}
 	})

@@ -60,7 +60,7 @@ func (j job) get(link string) sdk.Response {
 	case errno != 0 && errno != unix.ERANGE:
 		return sdk.Errno(errno)
 	case errno != 0 || !j.policy.allows(j.name, value):
-		return sdk.Continue()
+		return sdk.Next()
 	}
 	return j.give(value)
 }
@@ -82,7 +82,7 @@ func (j job) list(link string) sdk.Response {
 	all := make([]byte, maxNames)
 	n, err := unix.Listxattr(link, all)
 	if err != nil {
-		return sdk.Continue()
+		return sdk.Next()
 	}
 	var names strings.Builder
 	shown := false
@@ -96,7 +96,7 @@ func (j job) list(link string) sdk.Response {
 		names.WriteString(name)
 	}
 	if !shown {
-		return sdk.Continue()
+		return sdk.Next()
 	}
 	return j.give(names.String())
 }
@@ -113,7 +113,7 @@ func (j job) shows(link, name string) bool {
 // remove removes an attribute that has a listed value.
 func (j job) remove(link string) sdk.Response {
 	if value, errno := j.current(link, j.name); errno == unix.ERANGE || errno == 0 && !j.policy.allows(j.name, value) {
-		return sdk.Continue()
+		return sdk.Next()
 	}
 	return answer(unix.Removexattr(link, j.name))
 }

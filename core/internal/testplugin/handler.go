@@ -57,6 +57,13 @@ func (h *handler) Manifest() sdk.Manifest {
 	if strings.Contains(h.name, "mknod") {
 		m.Capabilities = []string{"CAP_MKNOD"}
 	}
+	switch change() {
+	case AsksMore:
+		m.Capabilities = append(m.Capabilities, "CAP_CHOWN")
+		fallthrough
+	case NewVersion:
+		m.Version = "2"
+	}
 	return m
 }
 
@@ -133,6 +140,11 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	case "chdir":
 		path, fault := req.Path(0)
 		return answer(int64(len(path)), fault), nil
+	}
+	if req.Args[3] != 0 {
+		if err := s.gate("first", nil); err != nil {
+			return sdk.Response{}, err
+		}
 	}
 	return s.perform(ctx, req, Op(req.Args[0]), req.Args[1], req.Args[2])
 }
