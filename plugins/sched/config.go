@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -12,6 +14,8 @@ type config struct {
 	Policies    []string `json:"policies"`
 	MaxPriority uint32   `json:"max_priority"`
 	MinNice     int32    `json:"min_nice"`
+
+	MaxIOPriority string `json:"max_io_priority"`
 }
 
 // policyNames are those of sched(7), in lower case.
@@ -24,8 +28,11 @@ var policyNames = map[string]uint32{
 	"deadline": unix.SCHED_DEADLINE,
 }
 
-// minNiceKey is the setting that switches setpriority(2) on.
-const minNiceKey = "min_nice"
+// Settings that switch setpriority(2) and ioprio_set(2) on.
+const (
+	minNiceKey       = "min_nice"
+	maxIOPriorityKey = "max_io_priority"
+)
 
 var settings = []sdk.Setting{{
 	Key:     "policies",
@@ -48,6 +55,13 @@ var settings = []sdk.Setting{{
 	Help:    "the lowest nice value that may be set, by setpriority too; 0: none lower than a thread has",
 	Min:     new(int64(-20)),
 	Max:     new(int64(19)),
+}, {
+	Key:     maxIOPriorityKey,
+	Type:    sdk.String,
+	Default: "",
+	Help:    `the highest I/O priority that may be set: "be:0" to "be:7" of best effort, "rt:0" to "rt:7" of real time, 0 being the highest; empty: none`,
+	Pattern: `|(be|rt):[0-7]`,
+	Example: "be:0",
 }}
 
 func (c config) limits() (limits, error) {
@@ -58,6 +72,14 @@ func (c config) limits() (limits, error) {
 			return limits{}, fmt.Errorf("policies: %q: want other, batch, idle, fifo, rr or deadline", name)
 		}
 		l.policies[policy] = true
+	}
+	if c.MaxIOPriority != "" {
+		class, level, _ := strings.Cut(c.MaxIOPriority, ":")
+		number, err := strconv.ParseUint(level, 10, 3)
+		if err != nil || class != "be" && class != "rt" {
+			return limits{}, fmt.Errorf("max_io_priority: %q: want be:LEVEL or rt:LEVEL, LEVEL from 0 to 7", c.MaxIOPriority)
+		}
+		l.ioClass, l.ioLevel = map[string]uint32{"be": ioprioClassBE, "rt": ioprioClassRT}[class], uint32(number)
 	}
 	return l, nil
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handler answers sched_setscheduler(2), sched_setparam(2), sched_setattr(2) and setpriority(2).
+// handler answers sched_setscheduler(2), sched_setparam(2), sched_setattr(2), setpriority(2) and ioprio_set(2).
 type handler struct{}
 
 var (
@@ -52,6 +52,13 @@ func (handler) Manifest() sdk.Manifest {
 			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "prio", Format: sdk.Decimal}},
 			Captures:  captures,
 			Repeat:    sdk.RepeatSafe,
+		}, {
+			Name:      "ioprio_set",
+			If:        []string{maxIOPriorityKey},
+			When:      []sdk.Match{{{Arg: 0, Mask: all32, Value: ioprioWhoProcess}}},
+			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "ioprio"}},
+			Captures:  captures,
+			Repeat:    sdk.RepeatSafe,
 		}},
 		Capabilities: []string{"CAP_SYS_NICE"},
 		Uses:         sdk.Uses{HostPIDs: true}, // it names threads of containers
@@ -93,14 +100,15 @@ type session struct {
 //
 // What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
 // privileges, and asks for CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler,
-// kernel/sched/syscalls.c; can_nice there for nice values), which no caller has. It also gives the errors of a call that
+// kernel/sched/syscalls.c; can_nice there for nice values; ioprio_check_cap and set_task_ioprio, block/ioprio.c and
+// block/blk-ioc.c), which no caller has. It also gives the errors of a call that
 // is wrong in itself.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	c, ok, err := decode(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	if !ok {
+	if !ok || c.call == setIOPriority && !s.limits.allowIO(c.ioPriority) {
 		return sdk.Next(), nil
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_NICE)
@@ -111,6 +119,9 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 		return sdk.Next(), nil
 	}
 	response, err := s.make(ctx, req, c)
+	if isGone(err) && c.call == setIOPriority {
+		return sdk.Errno(unix.ESRCH), nil // the kernel asks for the capability before it looks for the thread
+	}
 	if isGone(err) {
 		// The kernel looks for the thread itself (find_process_by_pid, kernel/sched/syscalls.c: ESRCH), and for another
 		// that has its id by now it asks for CAP_SYS_NICE as above. If it is the caller that is gone, nobody gets this.

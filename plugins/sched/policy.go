@@ -7,6 +7,8 @@ type limits struct {
 	policies    map[uint32]bool // SCHED_*
 	maxPriority uint32
 	minNice     int32 // 0: no nice value is lent
+	// The highest I/O priority; class 0: none is lent.
+	ioClass, ioLevel uint32
 }
 
 // state is how a thread is scheduled.
@@ -20,6 +22,8 @@ type state struct {
 // refuse.
 func (l limits) allow(c change, now state) bool {
 	switch {
+	case c.call == setIOPriority:
+		return l.allowIO(c.ioPriority)
 	case c.call == setPriority:
 		return l.allowNice(c.attr.Nice, now)
 	case !l.policies[c.attr.Policy]:
@@ -35,6 +39,21 @@ func (l limits) allow(c change, now state) bool {
 // allowNice lets a thread have every nice value that it has, or that is no lower.
 func (l limits) allowNice(nice int32, now state) bool {
 	return nice >= now.nice || l.minNice != 0 && nice >= l.minNice
+}
+
+// allowIO reports whether the I/O priority is one that is lent: classes with a smaller number come first, as do levels. What
+// the kernel knows as no priority at all is for the kernel to refuse.
+func (l limits) allowIO(priority uint32) bool {
+	class, level := priority>>ioprioClassShift, priority&(1<<ioprioClassShift-1)
+	switch {
+	case l.ioClass == 0 || level >= ioprioLevels:
+		return false
+	case class == ioprioClassIdle:
+		return true
+	case class == ioprioClassRT, class == ioprioClassBE:
+		return class > l.ioClass || class == l.ioClass && level >= l.ioLevel
+	}
+	return false
 }
 
 // realTime reports whether the policy has priorities from 1 to 99.
