@@ -185,4 +185,8 @@ func gone(err error) error {
 	return err
 }
 
-func (r *Request) close() { r.target.Close() }
+// close closes what was captured. A caller that is answered after it can unmount what that was on.
+func (r *Request) close() {
+	r.target.Close()
+	target.AwaitCopies()
+}

@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"os"
 	"time"
@@ -13,7 +13,6 @@ import (
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 )
 
 // leftMonitor is a connection of an LXC monitor that a daemon before this one has left.
@@ -67,8 +66,8 @@ func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *left
 	if left.call != nil {
 		var err error
 		if first, err = m.resume(left.call); err != nil {
-			// The monitor may wait for an answer to this call, or not. It is told at the end of the connection. Nothing
-			// more comes over that: LXC connects again for a further call, but one may have come already.
+			// The monitor is told at the end of the connection. Nothing more comes over that: LXC connects again for a
+			// further call, but one may have come already.
 			s.peerEvent(zerolog.DebugLevel, m.Peer).Err(err).Msg("an LXC monitor has to connect again")
 			m.Stop()
 		}
@@ -79,23 +78,27 @@ func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *left
 // unknownAge is how long ago a packet is taken to have come where the daemon ended before it noted that.
 const unknownAge = 15 * time.Second
 
-var errAnswered = fmt.Errorf("it may have been answered: %w", notify.ErrGone)
-
-// resume makes the exchange of a call again that was received and not answered. It is an error if the caller does not
-// wait any more, or if the monitor may have the answer in its socket: another one would be taken for that of the next
-// call.
+// resume goes on with a call that was received before. It returns the exchange of one that is still to be handled, if
+// the monitor waits for an answer and the caller too. One that was decided is answered, once.
 func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
-	listener, err := notify.Find(int(m.Peer.Pid), call.ID())
-	if err != nil {
+	waits, err := m.Waits()
+	if err != nil || !waits {
 		return nil, err
 	}
-	if broker.SendDecided(listener, call) {
-		unix.Close(int(listener))
-		return nil, errAnswered
+	listener, err := notify.Find(int(m.Peer.Pid), call.ID())
+	if errors.Is(err, notify.ErrGone) {
+		return nil, m.Release(call.Bytes(), call.ID())
+	}
+	if err != nil {
+		return nil, err
 	}
 	received := call.Since()
 	if received.IsZero() {
 		received = time.Now().Add(-unknownAge)
 	}
-	return m.Resume(call.Bytes(), listener, received)
+	x, err := m.Resume(call.Bytes(), listener, received)
+	if err != nil || !broker.SendDecided(x, call) {
+		return x, err
+	}
+	return nil, nil
 }

@@ -13,8 +13,8 @@ import (
 // A call whose process dies is shown to the next one, as long as its deadline allows:
 //
 //   - always, if the process has not received it (lane.ErrUnread);
-//   - else if its class allows it (Syscall.repeat), when the dead process is gone, so that no two processes ever work on
-//     one call. What the broker has captured for it is shown again: it was the caller's while that waited in this call,
+//   - else if its class allows it (Syscall.repeat), when the dead process is gone, so that no two processes ever work
+//     on one call. What the broker has captured for it is shown again: it was the caller's while that waited in this call,
 //     which it still does.
 //
 // The call may be what ends the processes. So it counts how many have died with it: one that containers share gets it

@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
@@ -43,6 +44,9 @@ func (s Stream) Handle(ctx context.Context, d *Dialogue, caller Caller) (*wire.R
 			return nil, nil, err
 		}
 		message, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil, nil, errors.New("the plugin ended the stream without an answer")
+		}
 		if err != nil {
 			return nil, nil, err
 		}

@@ -9,8 +9,8 @@ import (
 )
 
 // IsStopped reports whether a process is stopped (SIGSTOP, or a debugger): no thread of it executes a program, whatever
-// the load of the machine, until it is continued. A thread that waits in the kernel and cannot be interrupted stops when
-// that is over, without executing anything before (proc_pid_stat(5), field 3).
+// the load of the machine, until it is continued. A thread that waits in the kernel and cannot be interrupted stops
+// when that is over, without executing anything before (proc_pid_stat(5), field 3).
 func IsStopped(pid int) bool {
 	process := fmt.Sprintf("/proc/%d/", pid)
 	if state := stateOf(process + "stat"); state != 'T' && state != 't' {

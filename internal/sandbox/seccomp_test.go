@@ -10,8 +10,8 @@ import (
 
 const (
 	allowed = uint32(unix.SECCOMP_RET_ALLOW)
-	refused = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
-	unknown = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+	refused = withErrno
+	unknown = notThere
 	killed  = uint32(unix.SECCOMP_RET_KILL_PROCESS)
 )
 
@@ -20,7 +20,7 @@ const binary = 1000
 
 func filter(t *testing.T, declared ...string) cbpftest.VM {
 	t.Helper()
-	program, err := filterProgram(declared, binary).Assemble()
+	program, err := filterProgram(declared, binary, withErrno).Assemble()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,11 +26,11 @@ const (
 	maxLogSize = 1<<30 - 1
 )
 
-// load answers BPF_PROG_LOAD. See Handle for why Continue is safe.
+// load answers BPF_PROG_LOAD. See Handle for why Next is safe.
 func (c call) load(ctx context.Context) (sdk.Response, error) {
 	l, ok := parseLoad(c.attr)
 	if !ok {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	// One program of a container at a time, so that it has no more than it may.
 	if err := enter(ctx, c.loading); err != nil {
@@ -43,7 +43,7 @@ func (c call) load(ctx context.Context) (sdk.Response, error) {
 	}
 	if err := checkProgram(p.insns); err != nil {
 		hclog.Default().Debug("not loaded", "container", c.req.Container.ID, "tid", c.req.TID, "reason", err)
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // bpf_prog_load reads the program again, and asks for CAP_BPF or a token
 	}
 	v, err := c.loadWithinRoom(ctx, p)
 	if err != nil {

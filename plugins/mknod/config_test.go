@@ -121,10 +121,10 @@ func TestDecisions(t *testing.T) {
 		call sdktest.Call
 		want string
 	}{
-		"unlisted":             {mknod(unix.S_IFCHR, other, "/x"), "continue"},
-		"whiteout":             {mknod(unix.S_IFCHR, 0, "/x"), "continue"},
-		"block":                {mknodat(unix.S_IFBLK, listed, "/x"), "continue"},
-		"unlisted and a fault": {mknod(unix.S_IFCHR, other, unix.EFAULT), "continue"},
+		"unlisted":             {mknod(unix.S_IFCHR, other, "/x"), "next"},
+		"whiteout":             {mknod(unix.S_IFCHR, 0, "/x"), "next"},
+		"block":                {mknodat(unix.S_IFBLK, listed, "/x"), "next"},
+		"unlisted and a fault": {mknod(unix.S_IFCHR, other, unix.EFAULT), "next"},
 		"fault":                {mknod(unix.S_IFCHR, listed, unix.EFAULT), "errno EFAULT (14)"},
 		"too long":             {mknodat(unix.S_IFCHR, listed, unix.ENAMETOOLONG), "errno ENAMETOOLONG (36)"},
 		"empty":                {mknodat(unix.S_IFCHR, listed, ""), "errno ENOENT (2)"},

@@ -16,8 +16,8 @@ import (
 // maxCovers is how many covers the broker keeps for a container: it has 4,096 entries for a plugin.
 const maxCovers = 4000
 
-// covers counts what covers nodes of one container, until nothing of it is left in any mount namespace. The broker keeps
-// an entry for each, so that the next process of the plugin counts it too.
+// covers counts what covers nodes of one container, until nothing of it is left in any mount namespace. The broker
+// keeps an entry for each, so that the next process of the plugin counts it too.
 type covers struct {
 	max    int
 	logged sync.Once

@@ -16,9 +16,9 @@ import (
 
 // The broker keeps, for the next process of the plugin, which superblocks this one has made for a container. The number
 // of a superblock is another's as soon as it is gone, and nobody has watched it meanwhile. So the next process knows a
-// superblock by a mount of it: the kernel gives the id of a mount once (STATX_MNT_ID_UNIQUE, kernel 6.8), and a mount is
-// of one superblock as long as it is there. On older kernels, and where no such mount is found, the superblock counts as
-// somebody else's.
+// superblock by a mount of it: the kernel gives the id of a mount once (STATX_MNT_ID_UNIQUE, kernel 6.8), and a mount
+// is of one superblock as long as it is there. On older kernels, and where no such mount is found, the superblock
+// counts as somebody else's.
 
 // keptSuperblock is one that was made for the container.
 type keptSuperblock struct {

@@ -81,7 +81,7 @@ func TestDecisions(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			test.call.TID = 1 << 30
-			want := map[bool]string{true: "gone", false: "continue"}[test.mine]
+			want := map[bool]string{true: "gone", false: "next"}[test.mine]
 			if got := s.Handle(t.Context(), test.call).String(); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -106,7 +106,7 @@ func FuzzArguments(f *testing.F) {
 		})
 		sound := attribute == opaqueName && value >= 0x1000 && value-0x1000 < uint64(len(memory)) && size == 1 && flags <= 3 &&
 			usize >= argsSize && usize <= argsSize+100 && (path != "" || atFlags&unix.AT_EMPTY_PATH != 0)
-		if got.Kind != sdktest.Continue && (got.Kind != sdktest.Gone || !sound) {
+		if got.Kind != sdktest.Next && (got.Kind != sdktest.Gone || !sound) {
 			t.Errorf("got %v", got)
 		}
 	})

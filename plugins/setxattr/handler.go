@@ -63,19 +63,19 @@ type session struct {
 
 // Handle implements sdk.Session.
 //
-// Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
-// CAP_SYS_ADMIN in the initial user namespace for trusted.* (xattr_permission, fs/xattr.c), which no caller has. For an
-// attribute of another kind that the caller puts into its memory meanwhile, it asks what it always asks. So errors that
-// come before that question (EINVAL, ERANGE, E2BIG, EFAULT, EBADF, those of the path, EROFS) are left to the kernel
-// too.
+// What is not for this plugin is Next. After Next, if no other plugin takes the call, and after Continue, the kernel does
+// the whole call with the caller's own privileges, and asks for CAP_SYS_ADMIN in the initial user namespace for trusted.*
+// (xattr_permission, fs/xattr.c), which no caller has. For an attribute of another kind that the caller
+// puts into its memory meanwhile, it asks what it always asks. So errors that come before that question (EINVAL, ERANGE,
+// E2BIG, EFAULT, EBADF, those of the path, EROFS) are left to the kernel too.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	c, mine, err := s.policy.decode(ctx, req)
 	if err != nil || !mine {
-		return continueUnless(err)
+		return nextUnless(err)
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
 	if err != nil || !privileged {
-		return continueUnless(err)
+		return nextUnless(err)
 	}
 	return s.perform(ctx, req, c)
 }
@@ -97,9 +97,9 @@ func (s session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, boo
 	return sdk.Return(0), done, err
 }
 
-func continueUnless(err error) (sdk.Response, error) {
+func nextUnless(err error) (sdk.Response, error) {
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	return sdk.Continue(), nil
+	return sdk.Next(), nil
 }

@@ -33,7 +33,8 @@ type job struct {
 	credentials *target.Credentials
 }
 
-// perform performs the call on the file that the caller names, or continues where it is not for the caller to do.
+// perform performs the call on the file that the caller names, or leaves it to others where it is not for the caller to
+// do.
 func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Response, error) {
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -49,7 +50,7 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 	}
 	start, release, err := caller.OpenStart(j.file.dirFD, j.file.path)
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -72,14 +73,14 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 func (j job) performOnDescriptor(ctx context.Context) (sdk.Response, error) {
 	d, err := j.caller.OpenDescriptor(j.file.dirFD)
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
 	}
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	defer d.File.Close()
 	if d.Flags&unix.O_PATH != 0 {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // EBADF, as above
 	}
 	return j.performOn(d.File)
 }
@@ -131,7 +132,7 @@ func (j job) performOn(file *os.File) (response sdk.Response, err error) {
 func refusal(err error) (sdk.Response, error) {
 	var errno unix.Errno
 	if errors.As(err, &errno) && !errors.Is(err, os.ErrProcessDone) {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // the path's errno; xattr_permission (fs/xattr.c) if it leads to a file by now
 	}
 	return sdk.Response{}, err
 }
@@ -139,7 +140,7 @@ func refusal(err error) (sdk.Response, error) {
 // act performs the operation on the file, on a thread that is in the caller's place and has the lent capability.
 func (j job) act(file *os.File) (sdk.Response, error) {
 	if !j.owns(file) {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	if err := unix.Fchdir(j.descriptors); err != nil {
 		return sdk.Response{}, fmt.Errorf("fchdir to /proc/self/fd: %w", err)
@@ -147,7 +148,7 @@ func (j job) act(file *os.File) (sdk.Response, error) {
 	link := strconv.Itoa(int(file.Fd()))
 	if j.done != nil {
 		*j.done = j.isDone(file, link)
-		return sdk.Continue(), nil
+		return sdk.Response{}, nil
 	}
 	switch j.operation {
 	case set:
@@ -196,7 +197,7 @@ func (j job) get(link string) sdk.Response {
 	case errno != 0 && errno != unix.ERANGE:
 		return sdk.Errno(errno)
 	case !j.policy.allows(j.name, value):
-		return sdk.Continue()
+		return sdk.Next()
 	case j.size == 0:
 		return sdk.Return(int64(len(value)))
 	}
@@ -206,7 +207,7 @@ func (j job) get(link string) sdk.Response {
 // remove removes an attribute that has a listed value.
 func (j job) remove(link string) sdk.Response {
 	if value, errno := j.current(link); errno == unix.ERANGE || errno == 0 && !j.policy.allows(j.name, value) {
-		return sdk.Continue()
+		return sdk.Next()
 	}
 	return answer(unix.Removexattr(link, j.name))
 }

@@ -185,6 +185,9 @@ func (p *processes) start() {
 	p.process, p.err = sandbox.Start(context.Background(), sandbox.Plugin{
 		Name: manifest.Name, Path: wire.BinaryPrefix + manifest.Name, Binary: binary, Capabilities: manifest.Capabilities,
 		Uses: usesToWire(manifest.Uses), Log: log,
+		Refused: func(r sandbox.Refusal) {
+			log.Warn("the sandbox refused a system call of the plugin, with EPERM; what it needs it names in Uses.Syscalls", "call", r)
+		},
 	})
 	if p.err != nil {
 		return

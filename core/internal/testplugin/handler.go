@@ -56,6 +56,13 @@ func (h *handler) Manifest() sdk.Manifest {
 	if strings.Contains(h.name, "mknod") {
 		m.Capabilities = []string{"CAP_MKNOD"}
 	}
+	switch change() {
+	case AsksMore:
+		m.Capabilities = append(m.Capabilities, "CAP_CHOWN")
+		fallthrough
+	case NewVersion:
+		m.Version = "2"
+	}
 	return m
 }
 

@@ -95,3 +95,47 @@ func Install(t testing.TB, name string) string {
 	}
 	return path
 }
+
+// Upgrade replaces the plugin's binary by one that says something else in its manifest.
+func Upgrade(t testing.TB, path string, change Change) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(text, change...), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Change is what another binary says. It is the binary's last bytes, all of which have the same length.
+type Change string
+
+const (
+	NewVersion Change = "\x00new version\x00" // it has version 2
+	AsksMore   Change = "\x00asks more  \x00" // and asks for CAP_CHOWN
+)
+
+// change is what this binary says; empty: what Install made it say.
+func change() Change {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	defer self.Close()
+	last := make([]byte, len(NewVersion))
+	info, err := self.Stat()
+	if err != nil {
+		return ""
+	}
+	if _, err := self.ReadAt(last, info.Size()-int64(len(last))); err != nil {
+		return ""
+	}
+	if c := Change(last); c == NewVersion || c == AsksMore {
+		return c
+	}
+	return ""
+}

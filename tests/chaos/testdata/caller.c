@@ -1,5 +1,5 @@
-// caller LIMIT DISK makes calls that plugins answer, one after the other, and checks what each has done, until its input
-// ends. LIMIT is the memory that the container may use, in bytes; DISK a block device with ext4. Whatever is wrong is a
+// caller LIMIT DISK makes calls that plugins answer, one after the other, and checks what each has done, until its
+// input ends. LIMIT is the memory that the container may use, in bytes; DISK a block device with ext4. Whatever is wrong is a
 // line: "wrong: ...". The last line has the calls and the longest in ms.
 #define _GNU_SOURCE
 #include <errno.h>
