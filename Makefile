@@ -4,10 +4,12 @@ PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
+ONCE_SECONDS ?= 600
 KILLS_COUNT ?= 1000
+CHAOS_KILLS ?= 10000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes attacks kills lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes test-systemd attacks kills chaos once lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -24,6 +26,8 @@ test: packages build
 	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
 	@# The broker's tests once more, with plugins that take no lanes.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
+	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) began does not outlive that.
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test $(TESTFLAGS) -run TestScripts -skip TestScripts/shared/newapi ./plugins/...
 
 # The pages of docs/runtimes with podman, docker and containerd, engines in containers, and the manifests for Kubernetes.
 test-runtimes: packages build
@@ -31,6 +35,11 @@ test-runtimes: packages build
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+
+# The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
+test-systemd: packages build
+	go vet -tags runtimes ./cmd/...
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
 
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages
@@ -40,6 +49,14 @@ attacks: packages
 # The daemon is ended KILLS_COUNT times by SIGKILL, and as often by an upgrade, while containers check their calls.
 kills: packages
 	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h ./tests/kills
+
+# The plugins' processes are killed or stopped CHAOS_KILLS times, while containers check their calls: about 20 minutes.
+chaos: packages
+	INTERCEDE_TEST_STRICT=1 CHAOS_KILLS=$(CHAOS_KILLS) go test -count=1 -v -timeout 2h ./tests/chaos
+
+# Calls with signals in the midst of them: each program has 20,000, or this time.
+once: packages
+	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
 
 lint: packages
 	@scripts/lint

@@ -74,7 +74,7 @@ type Syscall struct {
 }
 
 // Capture declares something of the caller that the broker captures: CaptureCredentials, CapturePlace,
-// CaptureTimeOffsets, or a CaptureDescriptor.
+// CaptureMountinfo, CaptureTimeOffsets, or a CaptureDescriptor.
 type Capture struct {
 	wire []*wire.Declared
 }
@@ -85,6 +85,8 @@ var (
 	// CapturePlace is for Target.Do, which needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SETUID and CAP_SETGID, and those
 	// that it lends. A manifest without them is refused.
 	CapturePlace = declare(wire.Part_PART_MOUNT_NAMESPACE, wire.Part_PART_ROOT, wire.Part_PART_WORKING_DIRECTORY)
+	// CaptureMountinfo is for Target.OpenMountinfo.
+	CaptureMountinfo = declare(wire.Part_PART_MOUNTINFO)
 	// CaptureTimeOffsets is for Target.TimeOffsets.
 	CaptureTimeOffsets = declare(wire.Part_PART_TIME_OFFSETS)
 )

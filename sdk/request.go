@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone means that the caller no longer waits: it was killed, or a signal interrupted the call. A Handle that returns
-// it has not failed.
+// ErrGone means that nobody waits for the answer any more: the caller was killed, or a signal interrupted its call, which
+// it has not made again. A Handle that returns it has not failed.
 var ErrGone = errors.New("the caller no longer waits for an answer")
 
 // Request is one notification. It is valid until Handle returns.
@@ -144,7 +144,8 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	return memory.GetData(), fault, nil
 }
 
-// CheckValid returns ErrGone if the caller no longer waits (SECCOMP_IOCTL_NOTIF_ID_VALID). All that a Request and its
+// CheckValid returns ErrGone if the caller neither waits (SECCOMP_IOCTL_NOTIF_ID_VALID), nor may make a call again that
+// a signal has interrupted. All that a Request and its
 // Target say was the caller's already, whatever becomes of it: so this only saves work that nobody waits for.
 func (r *Request) CheckValid(ctx context.Context) error {
 	if ctx.Err() != nil {
@@ -184,4 +185,8 @@ func gone(err error) error {
 	return err
 }
 
-func (r *Request) close() { r.target.Close() }
+// close closes what was captured. A caller that is answered after it can unmount what that was on.
+func (r *Request) close() {
+	r.target.Close()
+	target.AwaitCopies()
+}

@@ -153,3 +153,33 @@ func (s *site) statusOf(t *testing.T) int {
 	return pid
 }
 
+// TestKeepLXC has a container of LXC's go on under the next daemon, and without any.
+func TestKeepLXC(t *testing.T) {
+	s := newSite(t, both)
+	keeper := s.keep(t, "--answer-after", "100ms")
+	c := s.newLXC(t)
+	c.start(t)
+	const line = "rm -f /tmp/zero; mknod /tmp/zero c 1 5 && echo made"
+	want := func(want string) {
+		t.Helper()
+		if got := c.sh(t, line); !strings.Contains(got, want) {
+			t.Errorf("mknod: %q, want %q", got, want)
+		}
+	}
+	want("made\n")
+	for range 5 {
+		unix.Kill(s.statusOf(t), unix.SIGKILL)
+		eventually(t, "the daemon is back", func() bool { return c.sh(t, line) == "made\n" })
+	}
+	s.write(t, "[plugins.mknot]\n")
+	unix.Kill(s.statusOf(t), unix.SIGKILL)
+	eventually(t, "a call goes on in the kernel", func() bool { return strings.Contains(c.sh(t, line), "Operation not permitted") })
+	want("Operation not permitted")
+	s.write(t, both)
+	eventually(t, "the daemon is back", func() bool { return c.sh(t, line) == "made\n" })
+
+	keeper.stop(t)
+	want("Operation not permitted")
+	s.keep(t)
+	want("made\n")
+}

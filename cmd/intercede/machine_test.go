@@ -24,30 +24,44 @@ func onMachine(t *testing.T, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return bootMachine(t, newSources(t), string(prologue)+script)
+}
+
+// newSources makes a folder with the programs and the config.
+func newSources(t *testing.T) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ic")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	for _, folder := range []string{"machine", "sources/bin"} {
-		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
-			t.Fatal(err)
-		}
+	mustRun(t, exec.Command("sh", "-c", `mkdir "$2/bin" && ln "$1"/intercede* "$2/bin/" && cp ../../config.toml "$2/"`, "sh", binaries, dir))
+	return dir
+}
+
+// bootMachine has the first process of a machine be bash with the script. The sources are its /src.
+func bootMachine(t *testing.T, sources, script string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ic")
+	if err != nil {
+		t.Fatal(err)
 	}
-	mustRun(t, exec.Command("sh", "-c", `ln "$1"/intercede* "$2/bin/" && cp ../../config.toml "$2/"`, "sh", binaries, dir+"/sources"))
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Mkdir(dir+"/machine", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	// An engine that is left behind keeps the output open: it is a file.
 	output, err := os.Create(dir + "/output")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer output.Close()
-	text := "exec 2>&1\n" + string(prologue) + script
-	if err := os.WriteFile(dir+"/script", []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(dir+"/script", []byte("exec 2>&1\n"+script), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), machinePatience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "testdata/machine", filepath.Base(dir), dir+"/machine", dir+"/sources", dir+"/script")
+	cmd := exec.CommandContext(ctx, "bash", "testdata/machine", filepath.Base(dir), dir+"/machine", sources, dir+"/script")
 	cmd.Stdin = strings.NewReader("") // a pipe, not the host's /dev/null: see testdata/machine
 	cmd.Stdout, cmd.Stderr = output, output
 	failure := cmd.Run()

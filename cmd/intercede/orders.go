@@ -23,9 +23,8 @@ type orders struct {
 	config cli.ConfigFlags
 	log    zerolog.Logger
 
-	mu        sync.Mutex // held during a reload
-	upgrading chan struct{}
-	upgrade1  sync.Once // closes upgrading
+	mu        sync.Mutex    // held during a reload
+	upgrading chan struct{} // closed when the daemon has to end for an upgrade
 }
 
 // reloadOn reloads the config at every signal, until ctx is done.
@@ -63,8 +62,8 @@ func (o *orders) reload(ctx context.Context) (policyconfig.Problems, error) {
 	return nil, o.server.Reload(ctx, setup)
 }
 
-// upgrade ends the daemon, whose manager starts the program at its path anew, if that has nothing against the config.
-func (o *orders) upgrade(ctx context.Context) (*control.Upgrade, error) {
+// checkUpgrade returns what the daemon's manager would start in its place, if that has nothing against the config.
+func (o *orders) checkUpgrade(ctx context.Context) (*control.Upgrade, error) {
 	if !o.server.IsKept() {
 		return nil, errors.New("nobody keeps the containers for the next daemon: start it by systemd or by `intercede keep -- intercede serve`")
 	}
@@ -83,6 +82,5 @@ func (o *orders) upgrade(ctx context.Context) (*control.Upgrade, error) {
 	if err := check.Run(); err != nil {
 		return nil, fmt.Errorf("%s check: %w: %s", program, err, strings.TrimSpace(said.String()))
 	}
-	o.upgrade1.Do(func() { close(o.upgrading) })
 	return &control.Upgrade{PID: os.Getpid(), Program: program}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/control"
@@ -69,30 +70,36 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 		return err
 	}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
+	handedOver := false
+	defer func() {
+		if !handedOver { // ending shuts connections down, which the next daemon has too
+			end()
+		}
+	}()
 	orders := &orders{server: server, config: config, log: log, upgrading: make(chan struct{})}
-	server.Orders = control.Orders{Reload: orders.reload, Upgrade: orders.upgrade}
-	reloading, served := make(chan struct{}), make(chan error, 1)
+	server.Orders = control.Orders{Reload: orders.reload, CheckUpgrade: orders.checkUpgrade, End: sync.OnceFunc(func() { close(orders.upgrading) })}
+	reloading, served := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(reloading)
 		orders.reloadOn(serving, hangups)
 	}()
-	go func() { served <- server.Serve(serving) }()
+	go func() {
+		defer close(served)
+		err = server.Serve(serving)
+	}()
 	select {
-	case err = <-served:
+	case <-served:
 	case <-orders.upgrading:
-		server.HandOver()
-		log.Info().Msg("ending for an upgrade: the next daemon goes on with the containers")
-		return nil
+		handedOver = server.HandOver()
 	case <-ctx.Done():
-		if server.HandOver() {
-			log.Info().Msg("ending: the next daemon goes on with the containers")
-			return nil
-		}
-		end()
-		err = <-served
+		handedOver = server.HandOver()
+	}
+	if handedOver {
+		log.Info().Msg("ending: the next daemon goes on with the containers")
+		return nil
 	}
 	end()
+	<-served
 	<-reloading
 	server.Close()
 	log.Info().Msg("ending")

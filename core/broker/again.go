@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core/listener"
@@ -41,10 +43,12 @@ var errAgain = errors.New("the call is being handled already")
 // again knows the calls of a container that may come again: those that a plugin has, and those whose answers found
 // nobody.
 type again struct {
+	interrupted atomic.Bool // a signal has taken a caller out of its call
+
 	mu      sync.Mutex
 	calls   []inPlugin
 	waiting int       // for what becomes of a call that is being answered
-	known   sync.Cond // that it is
+	settled sync.Cond // it is known of one
 	kept    []*keptAnswer
 	bytes   int // of kept
 	expiry  *time.Timer
@@ -52,7 +56,7 @@ type again struct {
 	over    bool
 }
 
-func (a *again) init(expired func()) { a.known.L, a.expired = &a.mu, expired }
+func (a *again) init(expired func()) { a.settled.L, a.expired = &a.mu, expired }
 
 // inPlugin is a call that a plugin has, by its thread.
 type inPlugin struct {
@@ -65,6 +69,7 @@ type keptAnswer struct {
 	call     identity
 	response *wire.Response
 	added    *lane.Descriptor
+	doubtful bool // see doubt.go
 	until    time.Time
 }
 
@@ -92,7 +97,7 @@ func (i *identity) looksLike(other *identity) bool {
 }
 
 // appendCaptured appends all that was captured of the caller, which must be open still: the same bytes are the same
-// memory, credentials and files. It asks no filesystem what a file is, since a container may serve that.
+// memory, credentials and files.
 func (c *call) appendCaptured(b []byte) ([]byte, error) {
 	for _, m := range c.reads {
 		b = binary.NativeEndian.AppendUint32(b, uint32(m.GetErrno()))
@@ -105,10 +110,24 @@ func (c *call) appendCaptured(b []byte) ([]byte, error) {
 	if _, err := set.Captured.MarshalToSizedBufferVT(b[len(b)-size:]); err != nil {
 		return b, err
 	}
-	for _, fd := range set.Descriptors {
+	return appendFiles(b, set)
+}
+
+// appendFiles appends which files the set has. It does not ask their filesystems, which a container may serve.
+func appendFiles(b []byte, set *capture.Set) ([]byte, error) {
+	next := 0
+	for _, h := range set.Handles {
+		if !h.GetHasDescriptor() {
+			continue
+		}
+		fd := set.Descriptors[next]
+		next++
+		if h.GetPart() == wire.Part_PART_MOUNTINFO {
+			continue // a file of /proc is another one each time
+		}
 		var st unix.Statx_t
 		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
-			return b, err
+			return b, fmt.Errorf("statx of a captured file: %w", err)
 		}
 		b = binary.NativeEndian.AppendUint64(b, unix.Mkdev(st.Dev_major, st.Dev_minor))
 		b = binary.NativeEndian.AppendUint64(b, st.Ino)
@@ -132,6 +151,10 @@ func (c *call) recall() (*wire.Response, *lane.Descriptor, error) {
 	if k == nil {
 		return nil, nil, err
 	}
+	if k.doubtful {
+		c.doubt = k.response
+		return nil, nil, nil
+	}
 	c.attachment.freeDescriptor(k.added)
 	return k.response, k.added, nil
 }
@@ -144,7 +167,7 @@ func (a *again) recall(c *call) (*keptAnswer, error) {
 	before := a.find(&own)
 	for before != nil && before.answering {
 		a.waiting++
-		a.known.Wait()
+		a.settled.Wait()
 		a.waiting--
 		before = a.find(&own)
 	}
@@ -162,6 +185,7 @@ func (a *again) recall(c *call) (*keptAnswer, error) {
 	}
 	// Over another connection comes no call again: over its own nothing comes before it is answered.
 	if before != nil && !since.After(before.began) && before.answers == c.answers {
+		a.interrupted.Store(true)
 		before.follow(c.notification.ID)
 		return nil, errAgain
 	}
@@ -340,22 +364,28 @@ func (c *call) forget() {
 func (a *again) remove(c *call) {
 	a.calls = slices.DeleteFunc(a.calls, func(p inPlugin) bool { return p.call == c })
 	if a.waiting > 0 {
-		a.known.Broadcast()
+		a.settled.Broadcast()
 	}
 }
 
 // keep keeps an answer that found nobody, with the descriptor, which may be nil, and reports whether it did. One that
 // has the kernel perform the call is as good a second time.
 func (c *call) keep(response *wire.Response, added *lane.Descriptor) bool {
-	a := &c.attachment.again
 	if !c.known || response.GetContinue() || !c.Valid() {
 		return false
 	}
-	k := &keptAnswer{c.identity(), proto.Clone(response).(*wire.Response), added, time.Now().Add(againTime)}
+	return c.keepUntil(&keptAnswer{response: response, added: added, until: time.Now().Add(againTime)})
+}
+
+// keepUntil completes the answer and keeps it.
+func (c *call) keepUntil(k *keptAnswer) bool {
+	k.call, k.response = c.identity(), proto.Clone(k.response).(*wire.Response)
 	k.call.captured = bytes.Clone(k.call.captured)
-	if k.size() > maxKeptBytes || !c.attachment.useDescriptor(added) {
+	if k.size() > maxKeptBytes || !c.attachment.useDescriptor(k.added) {
 		return false
 	}
+	a := &c.attachment.again
+	a.interrupted.Store(true)
 	a.mu.Lock()
 	a.remove(c)
 	dropped := a.append(k)
@@ -375,7 +405,7 @@ func (a *again) append(k *keptAnswer) (dropped []*keptAnswer) {
 		dropped = append(dropped, a.unkeep(0))
 	}
 	if a.expiry == nil {
-		a.expiry = time.AfterFunc(againTime, a.expired)
+		a.expiry = time.AfterFunc(time.Until(k.until), a.expired)
 	}
 	return dropped
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,9 @@ type call struct {
 	answering bool          // its answer is on its way
 	abandoned bool          // no other notification takes the place of this one
 	followed  chan struct{} // closed when one does; nil: nobody waits for that
+	// See doubt.go.
+	doubtful bool           // its answer may be lost
+	doubt    *wire.Response // the answer that may be lost of the call that this one may be again; nil: there is none
 }
 
 // desk is a thread's space for the calls that it handles, one after the other: so a call allocates nothing.
@@ -341,7 +345,7 @@ func (c *call) Capture(question *wire.Capture) *capture.Set {
 		stay := c.stay()
 		set := c.captureAsked(question)
 		pause.At(pause.Captured)
-		if stay.Valid() {
+		if stay.Valid() || isOfHost(question) && c.Valid() {
 			return set
 		}
 		set.Close()
@@ -350,6 +354,13 @@ func (c *call) Capture(question *wire.Capture) *capture.Set {
 			return set
 		}
 	}
+}
+
+// isOfHost reports whether all that is asked for is the broker's own.
+func isOfHost(question *wire.Capture) bool {
+	return !slices.ContainsFunc(question.GetWants(), func(w *wire.Want) bool {
+		return w.GetPart() != wire.Part_PART_HOST_MOUNTINFO && w.GetPart() != wire.Part_PART_NODE_TMPFS
+	})
 }
 
 // captureAsked captures what is asked for, of the caller or the thread that it names.
@@ -391,7 +402,7 @@ func (c *call) answer(d decision) audit.Outcome {
 			d.added.Close()
 		}
 	}()
-	response := d.response
+	response := c.settleDoubt(d)
 	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
 		response = errnoResponse(int32(errno))
@@ -407,7 +418,10 @@ func (c *call) answer(d decision) audit.Outcome {
 	c.settle()
 	err := c.send(response, d.added, &outcome)
 	switch {
+	case err == nil && c.doubtful:
+		c.keepDoubtful(response)
 	case err == nil:
+		c.desk.slot.Clear() // at once: a broker that ended here would leave it open whether LXC has the answer
 		c.forget()
 	case errors.Is(err, notify.ErrGone):
 		outcome.Kind = audit.Gone
@@ -444,7 +458,7 @@ func (c *call) send(response *wire.Response, added *lane.Descriptor, outcome *au
 	case *wire.Response_Value:
 		outcome.Kind, outcome.Value = audit.Return, kind.Value
 		c.desk.slot.Decide(journal.Value, kind.Value)
-		return c.answers.SendValue(id, kind.Value)
+		return c.sendValue(id, kind.Value)
 	case *wire.Response_Errno:
 		outcome.Kind, outcome.Errno = audit.Errno, unix.Errno(kind.Errno)
 		c.desk.slot.Decide(journal.Errno, int64(kind.Errno))

@@ -37,10 +37,13 @@ func (b *Broker) NewInbox() *Inbox {
 	return &Inbox{Number: b.numbers.next(), broker: b, slot: b.state.Journal.Take()}
 }
 
+// Reserve has no new source of notifications get this number, or a lower one: another broker's has it. It is called for
+// all of them before the first NewInbox.
+func (b *Broker) Reserve(number uint64) { b.numbers.above(number) }
+
 // AdoptInbox makes the inbox of a connection of another broker's, with the call of it that is in the slot; nil: there
 // is none.
 func (b *Broker) AdoptInbox(number uint64, slot *journal.Slot) *Inbox {
-	b.numbers.above(number)
 	if slot == nil {
 		return &Inbox{Number: number, broker: b, slot: b.state.Journal.Take()}
 	}

@@ -22,9 +22,10 @@ const (
 type Orders struct {
 	// Reload reads the config again. With problems, or an error, the former one stays.
 	Reload func(context.Context) (config.Problems, error)
-	// Upgrade checks the program that is at the daemon's path now, and has the daemon end for it. The error says why
-	// it does not.
-	Upgrade func(context.Context) (*Upgrade, error)
+	// CheckUpgrade checks the program that is at the daemon's path now. The error says why the daemon does not end for
+	// it; else End is called when the operator has been told.
+	CheckUpgrade func(context.Context) (*Upgrade, error)
+	End          func()
 }
 
 // Reloaded is what came of a reload.
@@ -46,12 +47,15 @@ func (o Orders) register(routes *http.ServeMux) {
 		})
 	})
 	routes.HandleFunc("POST "+upgradePath, func(w http.ResponseWriter, r *http.Request) {
-		obey(w, r, func(ctx context.Context) (any, error) { return o.Upgrade(ctx) })
+		if obey(w, r, func(ctx context.Context) (any, error) { return o.CheckUpgrade(ctx) }) {
+			http.NewResponseController(w).Flush()
+			o.End()
+		}
 	})
 }
 
-// obey answers with what came of an order, which goes on when its peer is gone.
-func obey(w http.ResponseWriter, r *http.Request, order func(context.Context) (any, error)) {
+// obey answers with what came of an order, which goes on when its peer is gone, and reports whether it was carried out.
+func obey(w http.ResponseWriter, r *http.Request, order func(context.Context) (any, error)) bool {
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(orderTimeout + peerTimeout))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), orderTimeout)
 	defer cancel()
@@ -59,9 +63,10 @@ func obey(w http.ResponseWriter, r *http.Request, order func(context.Context) (a
 	if err != nil {
 		reason := err.Error()
 		http.Error(w, reason[:min(len(reason), maxReason)], http.StatusServiceUnavailable)
-		return
+		return false
 	}
 	answer(w, done)
+	return true
 }
 
 // Reload has the daemon whose admin socket is at path read its config again. The problems say why the former one stays.

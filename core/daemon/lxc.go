@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -11,33 +10,24 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/policy/config"
-	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
-// Names of descriptors in the store: of connections of LXC's monitors, and of the listeners that came over them.
-const (
-	monitorPrefix = "lxc"
-	relayedPrefix = "relayed"
-)
+// monitorPrefix begins the names of the connections of LXC's monitors in the store.
+const monitorPrefix = "lxc"
 
 // monitor is a connection of an LXC monitor.
 type monitor struct {
 	*lxc.Connection
-	inbox     *broker.Inbox
-	server    *Server
-	listeners map[uint64]*os.File // that the store has, by their numbers
-	last      uint64              // of the numbers
+	inbox  *broker.Inbox
+	server *Server
 }
-
-// maxListeners bounds the listeners that the store keeps for a connection: the container's, and those of lxc-attach.
-const maxListeners = 64
 
 // serveMonitor is called for each connection of an LXC monitor.
 func (s *Server) serveMonitor(ctx context.Context, c *lxc.Connection) {
-	m := &monitor{Connection: c, inbox: s.engine.NewInbox(), server: s, listeners: map[uint64]*os.File{}}
+	m := &monitor{Connection: c, inbox: s.engine.NewInbox(), server: s}
 	s.engine.KeepDescriptor(broker.NameOf(monitorPrefix, m.inbox.Number), c.FD())
 	s.serveConnection(ctx, m, nil)
 }
@@ -54,23 +44,13 @@ func (s *Server) serveConnection(ctx context.Context, m *monitor, first *lxc.Exc
 // close has the store forget the connection.
 func (m *monitor) close() {
 	m.server.engine.ForgetDescriptor(broker.NameOf(monitorPrefix, m.inbox.Number))
-	for number := range m.listeners {
-		m.forget(number)
-	}
 	m.inbox.Close()
-}
-
-// forget closes a listener, and has the store close it.
-func (m *monitor) forget(number uint64) {
-	m.server.engine.ForgetDescriptor(broker.NameOf(relayedPrefix, m.inbox.Number, number))
-	m.listeners[number].Close()
-	delete(m.listeners, number)
 }
 
 // relay answers the notifications of a connection until it ends.
 func (m *monitor) relay(ctx context.Context, x *lxc.Exchange) (err error) {
 	if x == nil {
-		if x, err = m.receive(); err != nil {
+		if x, err = m.Receive(); err != nil {
 			return err
 		}
 	}
@@ -85,47 +65,8 @@ func (m *monitor) relay(ctx context.Context, x *lxc.Exchange) (err error) {
 		if err := relay.Handle(n); err != nil {
 			return err
 		}
-		if x, err = m.receive(); err != nil {
+		if x, err = m.Receive(); err != nil {
 			return err
-		}
-	}
-}
-
-// receive receives the next notification, and has the store keep its listener: the next daemon can ask whether its
-// caller waits.
-func (m *monitor) receive() (*lxc.Exchange, error) {
-	x, err := m.Receive()
-	if err == nil {
-		err = m.keep(x.Listener())
-	}
-	return x, err
-}
-
-func (m *monitor) keep(l notify.FD) error {
-	for _, known := range m.listeners {
-		if linux.SameFile(int(known.Fd()), int(l)) {
-			return nil
-		}
-	}
-	m.forgetEnded()
-	if len(m.listeners) >= maxListeners {
-		return fmt.Errorf("%w: of one connection %d listeners have come", lxc.ErrDescriptors, maxListeners)
-	}
-	own, err := unix.FcntlInt(uintptr(l), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-	}
-	m.last++
-	m.listeners[m.last] = os.NewFile(uintptr(own), "listener of LXC")
-	m.server.engine.KeepDescriptor(broker.NameOf(relayedPrefix, m.inbox.Number, m.last), own)
-	return nil
-}
-
-// forgetEnded forgets the listeners whose last task is gone.
-func (m *monitor) forgetEnded() {
-	for number, file := range m.listeners {
-		if _, ended, err := notify.FD(file.Fd()).Poll(0); ended || err != nil {
-			m.forget(number)
 		}
 	}
 }

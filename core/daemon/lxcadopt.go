@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"os"
 	"time"
@@ -13,14 +13,12 @@ import (
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 )
 
 // leftMonitor is a connection of an LXC monitor that a daemon before this one has left.
 type leftMonitor struct {
 	number     uint64
 	connection *os.File
-	listeners  map[uint64]*os.File
 	call       *journal.Slot // that it has not answered; nil: none
 }
 
@@ -30,14 +28,7 @@ func (r *Remains) takeMonitors() []*leftMonitor {
 	r.takeFiles(func(kept keep.Descriptor) bool {
 		n, ok := broker.ParseName(kept.Name, monitorPrefix, 1)
 		if ok {
-			found[n[0]] = &leftMonitor{number: n[0], connection: kept.File, listeners: map[uint64]*os.File{}}
-		}
-		return ok
-	})
-	r.takeFiles(func(kept keep.Descriptor) bool {
-		n, ok := broker.ParseName(kept.Name, relayedPrefix, 2)
-		if ok = ok && found[n[0]] != nil; ok {
-			found[n[0]].listeners[n[1]] = kept.File
+			found[n[0]] = &leftMonitor{number: n[0], connection: kept.File}
 		}
 		return ok
 	})
@@ -70,16 +61,13 @@ func (r *Remains) takeFiles(fn func(keep.Descriptor) (taken bool)) {
 
 // adoptMonitor goes on with a connection. Its monitor notices nothing, unless its last call may have been answered.
 func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *leftMonitor) {
-	m := &monitor{Connection: c, inbox: s.engine.AdoptInbox(left.number, left.call), server: s, listeners: left.listeners}
-	for number := range left.listeners {
-		m.last = max(m.last, number)
-	}
+	m := &monitor{Connection: c, inbox: s.engine.AdoptInbox(left.number, left.call), server: s}
 	var first *lxc.Exchange
 	if left.call != nil {
 		var err error
 		if first, err = m.resume(left.call); err != nil {
-			// The monitor may wait for an answer to this call, or not. It is told at the end of the connection. Nothing
-			// more comes over that: LXC connects again for a further call, but one may have come already.
+			// The monitor is told at the end of the connection. Nothing more comes over that: LXC connects again for a
+			// further call, but one may have come already.
 			s.peerEvent(zerolog.DebugLevel, m.Peer).Err(err).Msg("an LXC monitor has to connect again")
 			m.Stop()
 		}
@@ -90,33 +78,27 @@ func (s *Server) adoptMonitor(ctx context.Context, c *lxc.Connection, left *left
 // unknownAge is how long ago a packet is taken to have come where the daemon ended before it noted that.
 const unknownAge = 15 * time.Second
 
-var (
-	errAnswered = fmt.Errorf("it may have been answered: %w", notify.ErrGone)
-	errNobody   = fmt.Errorf("nobody waits for its answer: %w", notify.ErrGone)
-)
-
-// resume makes the exchange of a call again that was received and not answered. It is an error if the caller does not
-// wait any more, or if the monitor may have the answer in its socket: another one would be taken for that of the next
-// call.
+// resume goes on with a call that was received before. It returns the exchange of one that is still to be handled, if
+// the monitor waits for an answer and the caller too. One that was decided is answered, once.
 func (m *monitor) resume(call *journal.Slot) (*lxc.Exchange, error) {
-	id := call.ID()
-	for _, file := range m.listeners {
-		l := notify.FD(file.Fd())
-		if !l.Valid(id) {
-			continue
-		}
-		if broker.SendDecided(l, call) {
-			return nil, errAnswered
-		}
-		own, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-		}
-		received := call.Since()
-		if received.IsZero() {
-			received = time.Now().Add(-unknownAge)
-		}
-		return m.Resume(call.Bytes(), notify.FD(own), received)
+	waits, err := m.Waits()
+	if err != nil || !waits {
+		return nil, err
 	}
-	return nil, errNobody
+	listener, err := notify.Find(int(m.Peer.Pid), call.ID())
+	if errors.Is(err, notify.ErrGone) {
+		return nil, m.Release(call.Bytes(), call.ID())
+	}
+	if err != nil {
+		return nil, err
+	}
+	received := call.Since()
+	if received.IsZero() {
+		received = time.Now().Add(-unknownAge)
+	}
+	x, err := m.Resume(call.Bytes(), listener, received)
+	if err != nil || !broker.SendDecided(x, call) {
+		return x, err
+	}
+	return nil, nil
 }

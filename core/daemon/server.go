@@ -83,6 +83,9 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	}
 	if s.monitors != nil {
 		s.left = remains.takeMonitors()
+		for _, left := range s.left {
+			s.engine.Reserve(left.number)
+		}
 	}
 	s.engine.Adopt(ctx, setup, remains)
 	return s, nil
@@ -151,6 +154,7 @@ func (s *Server) HandOver() bool {
 		s.log.Error().Err(err).Msg("nobody answers for the daemon until the next one comes")
 	}
 	s.engine.HandOver()
+	s.control.Finish() // who asked for it is to hear of it
 	return true
 }
 

@@ -45,7 +45,7 @@ const probeTimeout = 15 * time.Second
 // the host, is tried in a process of its own.
 func Run(ctx context.Context) []Check {
 	var checks []Check
-	for _, p := range slices.Concat(kernelProbes, hostProbes, runtimeProbes()) {
+	for _, p := range slices.Concat(kernelProbes, hostProbes, []probe{storeProbe}, runtimeProbes()) {
 		checks = append(checks, p.check(ctx))
 	}
 	return checks

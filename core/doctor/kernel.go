@@ -17,7 +17,7 @@ const (
 	contained = "this process is in a container whose seccomp profile forbids it, or the kernel lacks it: run intercede on the host"
 	upgrade   = "a kernel from %s on has it"
 
-	arrivesTwice = "a signal that interrupts a call which its handler restarts makes it arrive twice; "
+	interrupts = "signals interrupt calls, which fail with EINTR where a handler does not restart them; "
 )
 
 var kernelProbes = []probe{{
@@ -38,8 +38,8 @@ var kernelProbes = []probe{{
 	without: contained,
 }, {
 	name: "WAIT_KILLABLE_RECV", try: tryWaitKillable,
-	purpose: "a signal cannot make a call arrive twice (5.19)",
-	without: arrivesTwice + fmt.Sprintf(upgrade, "5.19"),
+	purpose: "signals do not interrupt calls that were received (5.19)",
+	without: interrupts + fmt.Sprintf(upgrade, "5.19"),
 }, {
 	name: "SYNC_WAKE_UP", try: child("taken", "sync-wake-up"),
 	purpose: "faster switches between caller and broker (6.6)",

@@ -18,17 +18,19 @@ type containerRuntime struct {
 	major, minor int    // the first version that can notify; 0.0 if that is its OCI runtime's matter
 	notifies     string // by what its containers are intercepted
 	flaw         string // what is wrong with every version
-	waitKillable string // which versions take SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; empty: it is not an OCI runtime
+	oci          bool   // it is an OCI runtime
+	waitKillable string // which versions take SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; empty: that is its OCI runtime's matter
 }
 
 var containerRuntimes = []containerRuntime{
-	{name: "runc", major: 1, minor: 1, notifies: "linux.seccomp.listenerPath of config.json", waitKillable: "runc takes the flag from 1.5 on, with libseccomp 2.6"},
-	{name: "crun", major: 0, minor: 19, notifies: "linux.seccomp.listenerPath of config.json", waitKillable: "crun takes the flag from 1.6 on"},
+	{name: "runc", major: 1, minor: 1, oci: true, notifies: "linux.seccomp.listenerPath of config.json", waitKillable: "runc takes the flag from 1.5 on, with libseccomp 2.6"},
+	{name: "crun", major: 0, minor: 19, oci: true, notifies: "linux.seccomp.listenerPath of config.json", waitKillable: "crun takes the flag from 1.6 on"},
 	{name: "podman", notifies: "--security-opt seccomp=PROFILE, where its OCI runtime can"},
 	{name: "containerd", notifies: "a seccomp profile, where its OCI runtime can"},
 	{name: "docker", notifies: "an OCI runtime (dockerd --add-runtime) that adds listenerPath to config.json",
 		flaw: "dockerd may drop listenerPath from a profile, as 20.10 does"},
-	{name: "lxc-start", major: 4, minor: 0, notifies: "lxc.seccomp.notify.proxy = unix:PATH, PATH being broker.lxc_socket (4.0.5 or so)"},
+	{name: "lxc-start", major: 4, minor: 0, notifies: "lxc.seccomp.notify.proxy = unix:PATH, PATH being broker.lxc_socket (4.0.5 or so)",
+		waitKillable: "LXC never takes the flag"},
 }
 
 // runtimeProbes are for those that are in PATH.
@@ -73,10 +75,10 @@ func (r containerRuntime) try(ctx context.Context, path string) (string, error) 
 func (r containerRuntime) waitKillableProbe(path string) probe {
 	return probe{
 		name:    "WAIT_KILLABLE_RECV of " + r.name,
-		purpose: "a signal cannot make a call of its containers arrive twice",
-		without: "in its containers " + arrivesTwice + r.waitKillable,
+		purpose: "signals do not interrupt calls of its containers that were received",
+		without: "in its containers " + interrupts + r.waitKillable,
 		try: func(ctx context.Context) (string, error) {
-			if !ociruntime.TakesWaitKillable(ctx, path) {
+			if !r.oci || !ociruntime.TakesWaitKillable(ctx, path) {
 				return "", errors.New("not taken")
 			}
 			return "taken", nil

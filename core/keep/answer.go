@@ -85,12 +85,8 @@ func (a *answerer) watch(k *kept) {
 	a.watched[k] = key
 }
 
-// drop closes a descriptor over which nothing comes any more, with the listeners of a monitor that has ended.
-func (a *answerer) drop(k *kept) {
-	a.shelf.removeIf(func(other *kept) bool {
-		return other == k || k.isMonitor() && other.isRelayed() && other.number(1) == k.number(1)
-	})
-}
+// drop closes a descriptor over which nothing comes any more.
+func (a *answerer) drop(k *kept) { a.shelf.removeIf(func(other *kept) bool { return other == k }) }
 
 func (a *answerer) forget(k *kept) {
 	if key, ok := a.watched[k]; ok {
@@ -178,19 +174,26 @@ func (a *answerer) answerOrphans() {
 
 // answerOrphan answers a call if it came over this descriptor.
 func (a *answerer) answerOrphan(k *kept, call *journal.Slot) {
-	id, source := call.Packet.Notification.ID, strconv.FormatUint(call.Source(), 10)
+	source := strconv.FormatUint(call.Source(), 10)
 	switch {
 	case k.isListener() && k.number(2) == source:
 		sendAnswer(notify.FD(k.fd), call)
-	case k.isRelayed() && k.number(1) == source && notify.FD(k.fd).Valid(id):
-		if monitor := a.monitor(source); monitor != nil {
-			a.answerRelayed(notify.FD(k.fd), monitor, call)
-		}
+	case k.isMonitor() && k.number(1) == source:
+		a.answerRelayed(k, call)
 	}
 }
 
 // answerRelayed answers a call for whose answer an LXC monitor waits.
-func (a *answerer) answerRelayed(l notify.FD, monitor *kept, call *journal.Slot) {
+func (a *answerer) answerRelayed(monitor *kept, call *journal.Slot) {
+	peer, err := unix.GetsockoptUcred(monitor.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return
+	}
+	l, err := notify.Find(int(peer.Pid), call.ID())
+	if err != nil {
+		return // nobody waits, or LXC has ended
+	}
+	defer unix.Close(int(l))
 	if call.State() == journal.Decided {
 		// The packet may be on its way, and another would be taken for the answer to the next call.
 		sendAnswer(l, call)
@@ -201,19 +204,9 @@ func (a *answerer) answerRelayed(l notify.FD, monitor *kept, call *journal.Slot)
 	sendMonitor(monitor.fd, packet[:])
 }
 
-// monitor is the connection with this number; nil: it has ended.
-func (a *answerer) monitor(number string) *kept {
-	for _, k := range a.shelf.kept {
-		if k.isMonitor() && k.number(1) == number {
-			return k
-		}
-	}
-	return nil
-}
-
 // sendAnswer answers a call of a listener. It fails if nobody waits.
 func sendAnswer(l notify.FD, call *journal.Slot) {
-	id := call.Packet.Notification.ID
+	id := call.ID()
 	kind, value := call.Answer()
 	switch {
 	case call.State() == journal.Decided && kind == journal.Value:

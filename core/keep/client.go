@@ -138,10 +138,10 @@ func (s *Store) insure() error {
 		return fmt.Errorf("connect to the fallback: %w", err)
 	}
 	s.fallback = fallback
-	return s.putFallback()
+	return s.putFallback() // and goes on while it is started
 }
 
-// putFallback returns when the fallback has a copy of all that is stored.
+// putFallback sends the fallback a copy of all that is stored.
 func (s *Store) putFallback() error {
 	for name, copies := range s.names {
 		for _, file := range copies {
@@ -153,7 +153,7 @@ func (s *Store) putFallback() error {
 			}
 		}
 	}
-	return s.fallback.barrier()
+	return nil
 }
 
 // takeFromFallback adds what a fallback has and this process has not inherited.
@@ -199,14 +199,16 @@ func (s *Store) Leave() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fallback, err := dialFallback(s.fallbackPath)
-	if err != nil {
-		return fmt.Errorf("connect to the fallback: %w", err)
+	if s.fallback == nil { // it takes one connection at a time
+		fallback, err := dialFallback(s.fallbackPath)
+		if err != nil {
+			return fmt.Errorf("connect to the fallback: %w", err)
+		}
+		s.fallback = fallback
 	}
-	s.fallback = fallback
 	// Until this process has ended it answers itself.
 	if err := s.fallback.say(takeOver); err != nil {
 		return err
 	}
-	return s.putFallback()
+	return errors.Join(s.putFallback(), s.fallback.barrier())
 }

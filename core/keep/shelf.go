@@ -84,12 +84,10 @@ func (s *shelf) needsAnswers() bool {
 const (
 	listenerPrefix = "listener." // seccomp listeners
 	monitorPrefix  = "lxc."      // connections of LXC's monitors
-	relayedPrefix  = "relayed."  // listeners that came over them: their monitors receive
 )
 
 func (k *kept) isListener() bool { return strings.HasPrefix(k.name, listenerPrefix) }
 func (k *kept) isMonitor() bool  { return strings.HasPrefix(k.name, monitorPrefix) }
-func (k *kept) isRelayed() bool  { return strings.HasPrefix(k.name, relayedPrefix) }
 
 // number is a part of the name, which the broker has made of numbers: that of the container or connection is 1.
 func (k *kept) number(i int) string {

@@ -45,7 +45,9 @@ func (s *Session) blame(run *process) {
 		return
 	}
 	go func() {
-		if run.awaitDead(context.Background()) && !run.spared() {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		if run.awaitDead(ctx) && !run.spared() {
 			s.accuse(run)
 		}
 	}()

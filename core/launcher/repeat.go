@@ -6,14 +6,15 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 )
 
 // A call whose process dies is shown to the next one, as long as its deadline allows:
 //
 //   - always, if the process has not received it (lane.ErrUnread);
-//   - else if its class allows it (Syscall.repeat), when the dead process is gone, so that no two processes ever work on
-//     one call. What the broker has captured for it is shown again: it was the caller's while that waited in this call,
+//   - else if its class allows it (Syscall.repeat), when the dead process is gone, so that no two processes ever work
+//     on one call. What the broker has captured for it is shown again: it was the caller's while that waited in this call,
 //     which it still does.
 //
 // The call may be what ends the processes. So it counts how many have died with it: one that containers share gets it
@@ -109,14 +110,18 @@ func (s *Session) shares() bool {
 	return err == nil && home == s.plugin
 }
 
-// awaitDead waits until the process is known to be dead: the end of its sockets comes a little earlier. It reports
-// whether it is.
+// awaitDead waits until the process is known to be dead: the end of its sockets comes a little earlier, or much, if it
+// takes the kernel time to close its files. It reports whether it is. One that lives has only closed its sockets.
 func (p *process) awaitDead(ctx context.Context) bool {
+	if !linux.IsExiting(p.PID) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, deathDelay)
+		defer cancel()
+	}
 	select {
 	case <-p.Dead():
 		return true
 	case <-ctx.Done():
-	case <-time.After(deathDelay):
+		return p.IsDead()
 	}
-	return p.IsDead()
 }

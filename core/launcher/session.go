@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -260,7 +261,7 @@ func (s *Session) handleByStream(
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		go s.keepStream(run)
-	case unsent && errors.Is(err, lane.ErrDied):
+	case unsent && (errors.Is(err, lane.ErrDied) || run.IsDead() || linux.IsExiting(run.PID)):
 		err = lane.ErrUnread
 	}
 	return nil, nil, err
@@ -272,7 +273,7 @@ func classify(ctx context.Context, p *process, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case p.IsDead(), status.Code(err) == codes.Unavailable: // of a dead one the connection is closed here, which is Canceled
+	case p.IsDead(), status.Code(err) == codes.Unavailable: // the broker closes a dead one's connection: Canceled
 		return lane.ErrDied
 	case status.Code(err) == codes.Canceled:
 		return lane.ErrGone

@@ -15,6 +15,9 @@ type lockFile struct {
 	info fs.FileInfo
 }
 
+// errDying means that the lock file of a dying process was removed.
+var errDying = errors.New("the lock's holder is dying")
+
 // acquireLock creates and locks the file at path, mode 0600, without waiting. The previous holder may remove the file
 // between our open and our flock, which would leave us a lock that nobody else sees; so the lock counts only if the
 // path still names the file that we locked.
@@ -24,6 +27,9 @@ type lockFile struct {
 func acquireLock(path string) (*lockFile, error) {
 	for {
 		lock, err := lockOnce(path)
+		if errors.Is(err, errDying) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("locking %q: %w", path, err)
 		}
@@ -46,11 +52,24 @@ func lockOnce(path string) (*lockFile, error) {
 	info, err := flockEmpty(file)
 	if err != nil {
 		file.Close()
+		if errors.Is(err, ErrInUse) {
+			err = unlessDying(err, path, info)
+		}
 		return nil, err
 	}
 	return &lockFile{file: file, info: info}, nil
 }
 
+// unlessDying is err, or errDying.
+func unlessDying(err error, path string, info fs.FileInfo) error {
+	taken, failure := takeFromDying(path, info)
+	if taken && failure == nil {
+		return errDying
+	}
+	return errors.Join(err, failure)
+}
+
+// flockEmpty locks a file that must be empty. With ErrInUse it returns the file's identity, too.
 func flockEmpty(file *os.File) (fs.FileInfo, error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -61,7 +80,7 @@ func flockEmpty(file *os.File) (fs.FileInfo, error) {
 	}
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w: stop it or choose another path", ErrInUse)
+		return info, fmt.Errorf("%w: stop it or choose another path", ErrInUse)
 	}
 	return info, os.NewSyscallError("flock", err)
 }

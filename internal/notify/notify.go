@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"github.com/intercede/intercede/internal/linux"
@@ -95,16 +96,18 @@ func (fd FD) Valid(id uint64) bool {
 	return fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)) == 0
 }
 
+// kind is what the link of a listener in /proc/PID/fd says.
+const kind = "anon_inode:seccomp notify"
+
 // RequireListener returns an error if the descriptor is something else. It asks procfs: an ioctl would tell too, but on
 // a descriptor that is something else it could do anything.
 func (fd FD) RequireListener() error {
-	const listener = "anon_inode:seccomp notify"
-	kind, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		return fmt.Errorf("finding out whether the descriptor is a seccomp listener: %w", err)
 	}
-	if kind != listener {
-		return fmt.Errorf("the descriptor is %.200q: want a seccomp listener", kind)
+	if link != kind {
+		return fmt.Errorf("the descriptor is %.200q: want a seccomp listener", link)
 	}
 	return nil
 }
@@ -127,6 +130,30 @@ func (fd FD) SendContinue(id uint64) error {
 
 func (fd FD) send(r response) error {
 	return ioctlError("SEND", fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)))
+}
+
+// wakeUpTime is less than it takes a processor to wake a thread up, which then leaves its call.
+const wakeUpTime = 4 * time.Microsecond
+
+// SendValueDoubting is SendValue that looks whether the answer may be lost, although the kernel has taken it.
+//
+// That is so for a caller whose filter has no WAIT_KILLABLE_RECV, which a signal has just woken up, and which waits for
+// the lock that SEND has: it does not look at the answer any more, but restarts the call (seccomp_do_user_notification,
+// kernel/seccomp.c). Nobody can ask for that. But such a caller runs on another processor, and has left the call when
+// SEND returns; one that SEND wakes up takes longer. It may also have woken up in time, and have the answer.
+func (fd FD) SendValueDoubting(id uint64, value int64) (doubtful bool, err error) {
+	before := time.Now()
+	if err := fd.SendValue(id, value); err != nil {
+		return false, err
+	}
+	return fd.left(id) && time.Since(before) < wakeUpTime, nil
+}
+
+// left reports whether the caller of a notification that was answered just now has left the call. Else it has not yet
+// taken the answer.
+func (fd FD) left(id uint64) bool {
+	r := response{id: id}
+	return fd.briefIoctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) == unix.ENOENT // else EINPROGRESS
 }
 
 // SendFD puts the own descriptor src into the caller's table and makes the call return its number, in one step (kernel
@@ -179,23 +206,25 @@ func ioctlError(name string, errno unix.Errno) error {
 // signals that do not kill it, so that a call is not performed twice. The thread needs CAP_SYS_ADMIN in its user
 // namespace, or no_new_privs. EBUSY: the thread has a filter with a listener already.
 func Load(program []unix.SockFilter, flags uintptr) (FD, error) {
+	fd, err := LoadInterruptible(program, flags|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+	if errors.Is(err, unix.EINVAL) {
+		return LoadInterruptible(program, flags)
+	}
+	return fd, err
+}
+
+// LoadInterruptible is Load without the flag that it adds.
+func LoadInterruptible(program []unix.SockFilter, flags uintptr) (FD, error) {
 	if len(program) == 0 || len(program) > unix.BPF_MAXINSNS {
 		return -1, fmt.Errorf("load a seccomp filter: %d instructions: want 1 to %d", len(program), unix.BPF_MAXINSNS)
 	}
 	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	for _, extra := range []uintptr{unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0} {
-		fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
-			unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|flags|extra, uintptr(unsafe.Pointer(&fprog)))
-		switch {
-		case errno == 0:
-			return FD(fd), nil
-		case errno == unix.EINVAL && extra != 0:
-			continue
-		default:
-			return -1, fmt.Errorf("load a seccomp filter: %w", errno)
-		}
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|flags, uintptr(unsafe.Pointer(&fprog)))
+	if errno != 0 {
+		return -1, fmt.Errorf("load a seccomp filter: %w", errno)
 	}
-	panic("unreachable")
+	return FD(fd), nil
 }
 
 // CheckWaitKillable fails if the kernel does not know SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. It gives no filter, so

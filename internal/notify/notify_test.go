@@ -309,3 +309,24 @@ func TestLoadClosesOnExec(t *testing.T) {
 		t.Errorf("flags %#x, %v", flags, err)
 	}
 }
+
+// TestFind finds the listener that knows a notification among those of a process: this one, which has two.
+func TestFind(t *testing.T) {
+	newFiltered(t)
+	f := newFiltered(t)
+	n := f.park(t)
+	found, err := notify.Find(os.Getpid(), n.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(int(found))
+	if err := found.SendValue(n.ID, 7); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-f.results; got.value != 7 {
+		t.Errorf("the caller got %+v, want 7", got)
+	}
+	if _, err := notify.Find(os.Getpid(), n.ID); !errors.Is(err, notify.ErrGone) {
+		t.Errorf("of an answered notification: %v, want ErrGone", err)
+	}
+}

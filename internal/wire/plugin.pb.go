@@ -3040,7 +3040,8 @@ func (x *ReadMemory) GetString_() bool {
 	return false
 }
 
-// CheckValid asks whether the caller still waits for this notification.
+// CheckValid asks whether the answer is still of use: the caller waits, or lives, and may make a call again that a signal has
+// interrupted.
 type CheckValid struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -9,8 +9,8 @@ import (
 )
 
 // Check implements sdk.Checker. The call was done if the name is a node of the type, the device and the owner that it
-// asks for, in a folder where the caller may make one, and with a ctime since then. If the node has to be covered and is
-// not, which is where an earlier process may have died, that is done now.
+// asks for, in a folder where the caller may make one, and with a ctime since then. If the node has to be covered and
+// is not, which is where an earlier process may have died, that is done now.
 //
 // The container can have such a node there otherwise, by another call or by a link: its call then returns success in
 // place of EEXIST. It has no node by that which it did not have. What is covered is an empty file or a node of the

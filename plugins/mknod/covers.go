@@ -16,8 +16,8 @@ import (
 // maxCovers is how many covers the broker keeps for a container: it has 4,096 entries for a plugin.
 const maxCovers = 4000
 
-// covers counts what covers nodes of one container, until nothing of it is left in any mount namespace. The broker keeps
-// an entry for each, so that the next process of the plugin counts it too.
+// covers counts what covers nodes of one container, until nothing of it is left in any mount namespace. The broker
+// keeps an entry for each, so that the next process of the plugin counts it too.
 type covers struct {
 	max    int
 	logged sync.Once
@@ -32,13 +32,16 @@ type covers struct {
 // newCovers makes covers that may be so many, with those of earlier processes.
 func newCovers(most int, kept map[string][]byte) *covers {
 	c := &covers{max: most, left: map[int]uint64{}}
+	seen := map[uint64]bool{} // of two entries with one number, one is of a cover that was gone when the other was made
 	for key, value := range kept {
 		var number int
 		if n, _ := fmt.Sscanf(key, coverKey, &number); n != 1 || len(value) != coverSize {
 			continue
 		}
-		c.left[number] = binary.NativeEndian.Uint64(value)
 		c.next = max(c.next, number+1)
+		if dev := binary.NativeEndian.Uint64(value); !seen[dev] {
+			seen[dev], c.left[number] = true, dev
+		}
 	}
 	for number := range c.next {
 		if _, used := c.left[number]; !used {
@@ -74,20 +77,20 @@ func (c *covers) put(number int) {
 }
 
 // forgetLeft takes from the count what earlier processes have made and is gone. The watch is locked.
-func (c *covers) forgetLeft() {
+func (c *covers) forgetLeft(gone func(dev uint64) bool) {
 	for number, dev := range c.left {
-		if !superblockExists(dev) {
+		if gone(dev) {
 			delete(c.left, number)
 			c.put(number)
 		}
 	}
 }
 
-// superblockExists reports whether there may be a superblock of this number (ustat(2)): one of another filesystem may
-// have got it by now, and some architectures do not have the call.
-func superblockExists(dev uint64) bool {
+// superblockIsGone reports whether there is no superblock of this number (ustat(2)). One of another filesystem may have
+// got it by now, and some architectures do not have the call: then it seems to be there.
+func superblockIsGone(dev uint64) bool {
 	var st unix.Ustat_t
-	return unix.Ustat(int(dev), &st) != unix.EINVAL
+	return unix.Ustat(int(dev), &st) == unix.EINVAL
 }
 
 // warn logs, the first time, that the container has as many as it may.
@@ -144,7 +147,7 @@ func (c *covers) newFilesystem(make func() (int, error), keep func(key string, v
 		w.release(c, number)
 		return -1, err
 	}
-	if err = keepCover(fs, number, keep); err == nil {
+	if err = w.keep(c, fs, number, keep); err == nil {
 		err = w.mark(cover{c, number}, fs)
 	}
 	if err != nil {
@@ -155,12 +158,15 @@ func (c *covers) newFilesystem(make func() (int, error), keep func(key string, v
 	return fs, nil
 }
 
-// keepCover keeps that there is a cover with this filesystem.
-func keepCover(fs, number int, keep func(key string, value []byte) error) error {
+// keep keeps that there is a cover with this filesystem. What had its number before is gone.
+func (w *watch) keep(c *covers, fs, number int, keep func(key string, value []byte) error) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fs, &st); err != nil {
 		return fmt.Errorf("fstat of a cover: %w", err)
 	}
+	w.mu.Lock()
+	c.forgetLeft(func(dev uint64) bool { return dev == uint64(st.Dev) })
+	w.mu.Unlock()
 	return keep(fmt.Sprintf(coverKey, number), binary.NativeEndian.AppendUint64(nil, uint64(st.Dev)))
 }
 
@@ -172,7 +178,7 @@ func (w *watch) reserve(c *covers) (number int, ok bool, err error) {
 		return 0, false, err
 	}
 	if c.count >= c.max {
-		c.forgetLeft()
+		c.forgetLeft(superblockIsGone)
 	}
 	if c.count >= c.max {
 		return 0, false, nil

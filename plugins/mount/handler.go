@@ -18,6 +18,7 @@ type handler struct{}
 var (
 	_ sdk.Handler = handler{}
 	_ sdk.Session = (*session)(nil)
+	_ sdk.Checker = (*session)(nil)
 )
 
 func (handler) Manifest() sdk.Manifest {
@@ -36,19 +37,23 @@ func (handler) Manifest() sdk.Manifest {
 			},
 			Arguments: []sdk.Argument{{Name: "source"}, {Name: "target"}, {Name: "type"}, {Name: "flags"}, {Name: "data"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0), sdk.ReadPath(1), sdk.ReadPath(2), sdk.ReadString(4, maxData)},
-			Captures:  captures,
+			// What is asked for late, a caller of LXC's that a signal has taken out of its call has no answer to.
+			Captures: append(captures, sdk.CaptureMountinfo),
+			Repeat:   sdk.RepeatCheck,
 		}, {
 			Name:      "fsopen",
 			If:        []string{"allowed", "fuse"},
 			Arguments: []sdk.Argument{{Name: "fsname"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0)},
 			Captures:  captures,
+			Repeat:    sdk.RepeatSafe, // the context ended with the process
 		}, {
 			Name:      "fspick",
 			If:        []string{"allowed"},
 			Arguments: []sdk.Argument{{Name: "dirfd", Format: sdk.FD}, {Name: "path"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(1)},
 			Captures:  captures,
+			Repeat:    sdk.RepeatSafe, // the same
 		}, {
 			Name:      "fsconfig",
 			If:        []string{"allowed"},
@@ -67,6 +72,7 @@ func (handler) Manifest() sdk.Manifest {
 			Arguments: []sdk.Argument{{Name: "from_dirfd", Format: sdk.FD}, {Name: "from"}, {Name: "to_dirfd", Format: sdk.FD}, {Name: "to"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(1), sdk.ReadPath(3)},
 			Captures:  captures,
+			Repeat:    sdk.RepeatCheck,
 		}},
 		Capabilities: []string{
 			"CAP_SYS_ADMIN",            // to mount, and to enter the caller's namespaces
@@ -106,7 +112,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err != nil {
 		return nil, err
 	}
-	return &session{policy: p, container: container}, nil
+	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept)}, nil
 }
 
 // session is a container's use of the plugin.
@@ -118,6 +124,8 @@ type session struct {
 	mu       sync.Mutex
 	handlers int // FUSE handlers that are waited for
 
+	intents  *intents
+	left     map[uint64]keptSuperblock // what earlier processes made, by st_dev; it is not changed
 	mounted  superblocks
 	contexts contexts
 }

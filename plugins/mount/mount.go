@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
@@ -59,12 +61,45 @@ func (s *session) mountSuperblock(ctx context.Context, req *sdk.Request, c call)
 	if err != nil {
 		return err
 	}
-	m, err := s.build(ctx, caller, o)
+	m, err := s.buildAgain(ctx, req, caller, o)
 	if err != nil {
 		return err
 	}
 	defer m.close()
+	s.keepMount(ctx, req, m)
+	id, err := mountID(m.mount)
+	if err != nil {
+		return err
+	}
+	over, err := s.intents.keep(ctx, req, intent{Mount: id, Dev: m.dev})
+	if err != nil {
+		return err
+	}
+	defer over()
 	return s.attach(ctx, req, m, at)
+}
+
+const (
+	// leftTime is how long a superblock may be there that a process of the plugin was making when it died.
+	leftTime     = 2 * time.Second
+	leftInterval = 20 * time.Millisecond
+)
+
+// buildAgain is build, where an earlier process may have died in the middle of it: what a helper process of that makes
+// ends with the helper.
+func (s *session) buildAgain(ctx context.Context, req *sdk.Request, caller *target.Target, o order) (*made, error) {
+	for began := time.Now(); ; {
+		m, err := s.build(ctx, caller, o)
+		var refused refusal
+		if !req.Again || !errors.As(err, &refused) || refused.errno != unix.EBUSY || time.Since(began) > leftTime {
+			return m, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(leftInterval):
+		}
+	}
 }
 
 // newOrder checks options and source.

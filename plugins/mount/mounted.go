@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ type superblock struct {
 	number     uint64       // of the superblock, which st_dev is unless the filesystem is anonymous
 	readOnly   *atomic.Bool // what was asked for last
 	life       *life
+	dev        uint64   // st_dev
+	mounts     []uint64 // ids of mounts that this plugin made of it, guarded by superblocks
 }
 
 // superblocks are those that this plugin made for a container, which may mount them again and change them, by st_dev.
@@ -74,15 +77,15 @@ func (s *superblocks) add(dev uint64, sb superblock, mount int) error {
 	if err != nil {
 		return err
 	}
-	for dev, other := range s.byDev {
-		if other.life.ended {
-			delete(s.byDev, dev)
+	for other, sb := range s.byDev {
+		if sb.life.ended {
+			delete(s.byDev, other)
 		}
 	}
 	if s.byDev == nil {
 		s.byDev = map[uint64]*superblock{}
 	}
-	sb.life = life
+	sb.life, sb.dev = life, dev
 	s.byDev[dev] = &sb
 	return nil
 }
@@ -120,6 +123,22 @@ func (s *superblocks) get(dev uint64) (*superblock, error) {
 		return nil, err
 	}
 	return sb, nil
+}
+
+// note notes one more mount of a superblock.
+func (s *superblocks) note(sb *superblock, mount uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(sb.mounts, mount) {
+		sb.mounts = append(slices.Clone(sb.mounts[max(0, len(sb.mounts)-maxKeptMounts+1):]), mount)
+	}
+}
+
+// mountsOf gives the mounts that were noted last.
+func (s *superblocks) mountsOf(sb *superblock) []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sb.mounts
 }
 
 // life is that of a superblock. Its number is another's as soon as it ends.

@@ -13,15 +13,20 @@ import (
 // mountLine is what counts here of a line of mountinfo (proc_pid_mountinfo(5)).
 type mountLine struct {
 	id     string
+	dev    string   // "8:1"
+	point  string   // the mount point, with escapes
 	tags   []string // "shared:7", "master:1"
 	fstype string
 }
 
 const (
-	// maxField is how much is kept of a field.
+	// maxField is how much is kept of a field, and maxPoint of a mount point: all bytes of a path may be escaped.
 	maxField = 64
+	maxPoint = 4 * unix.PathMax
 	// maxTags is how many optional fields are kept: the kernel knows four.
 	maxTags = 8
+	// devField and pointField are the numbers of the fields with the superblock and the mount point.
+	devField, pointField = 2, 4
 	// firstTag is the number of the first optional field.
 	firstTag = 6
 )
@@ -59,7 +64,7 @@ func readMountLine(reader *bufio.Reader) (mountLine, error) {
 			return mountLine{}, err
 		}
 		if c != ' ' && c != '\n' {
-			if len(field) < maxField {
+			if len(field) < maxField || number == pointField && len(field) < maxPoint {
 				field = append(field, c)
 			}
 			continue
@@ -67,6 +72,10 @@ func readMountLine(reader *bufio.Reader) (mountLine, error) {
 		switch {
 		case number == 0:
 			line.id = string(field)
+		case number == devField:
+			line.dev = string(field)
+		case number == pointField:
+			line.point = string(field)
 		case behind == 1:
 			line.fstype = string(field)
 		case behind == 0 && number >= firstTag && string(field) != "-" && len(line.tags) < maxTags:

@@ -44,7 +44,7 @@ const fspickFlags = unix.FSPICK_CLOEXEC | unix.FSPICK_SYMLINK_NOFOLLOW | unix.FS
 func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	path, fault := req.String(1)
 	flags := req.Uint32(2)
-	if s.mounted.none() || !tellsFiles() || fault != 0 || flags&^fspickFlags != 0 {
+	if s.mounted.none() && len(s.left) == 0 || !tellsFiles() || fault != 0 || flags&^fspickFlags != 0 {
 		return sdk.Next(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
@@ -262,7 +262,7 @@ func (s *session) createContext(ctx context.Context, caller *target.Target, f *f
 	if err := s.complete(ctx, caller, &f.order, f.source, f.options); err != nil {
 		return err
 	}
-	err := s.create(f.order, func(how creation) error {
+	err := s.create(ctx, caller, f.order, func(how creation) error {
 		switch {
 		case command == fsconfigCreateExcl && how == createFree:
 			return refusal{unix.EOPNOTSUPP}
@@ -321,6 +321,7 @@ func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, call
 		return refuse(err)
 	}
 	f.superblock.readOnly.Store(readOnly)
+	s.keep(ctx, req, f.superblock)
 	s.contexts.forget(f)
 	return nil
 }
@@ -350,6 +351,7 @@ func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, 
 	if err != nil {
 		return sdk.Response{}, err
 	}
+	s.keepMount(ctx, req, m)
 	// The descriptor that a mount lives by is no open file (O_PATH), which ADDFD does not take.
 	root, err := unix.Openat(m.mount, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // remount answers a mount(2) that changes a superblock, if this plugin made it for this container. The kernel refuses
 // every other itself.
 func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
-	if s.mounted.none() {
+	if s.mounted.none() && len(s.left) == 0 {
 		return sdk.Next(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
@@ -57,6 +57,7 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 		return sdk.Response{}, err
 	}
 	sb.readOnly.Store(isReadOnly(append(flags.superblockOptions(), options...)))
+	s.keep(ctx, req, sb)
 	return sdk.Return(0), nil
 }
 
@@ -67,11 +68,15 @@ func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
 		return nil, false, fmt.Errorf("statx of the target: %w", err)
 	}
-	sb, err := s.mounted.get(unix.Mkdev(st.Dev_major, st.Dev_minor))
+	dev, isRoot := unix.Mkdev(st.Dev_major, st.Dev_minor), st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	sb, err := s.mounted.get(dev)
+	if sb == nil && err == nil {
+		sb, err = s.revive(fd, dev)
+	}
 	if sb == nil || err != nil {
 		return nil, false, err
 	}
-	return sb, st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+	return sb, isRoot, nil
 }
 
 // vetRemount checks the options, and that the caller may write to the device unless flags and options both say

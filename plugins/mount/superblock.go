@@ -66,7 +66,7 @@ const (
 
 // create calls fn to make a superblock that was not there before, or to have one of the container's own again. The
 // kernel gives a superblock that is there already without opening the device.
-func (s *session) create(o order, fn func(how creation) error) error {
+func (s *session) create(ctx context.Context, caller *target.Target, o order, fn func(how creation) error) error {
 	exclusive, err := hasExclusive(o.filesystem)
 	if err != nil {
 		return err
@@ -77,7 +77,13 @@ func (s *session) create(o order, fn func(how creation) error) error {
 	if err := fn(createNew); !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	own, err := s.mounted.find(func(sb *superblock) bool { return sb.source.dev == o.source.dev })
+	ofDevice := func(sb *superblock) bool { return sb.source.dev == o.source.dev }
+	own, err := s.mounted.find(ofDevice)
+	if own == nil && err == nil {
+		if err = s.reviveDevice(ctx, caller, o.source.dev); err == nil {
+			own, err = s.mounted.find(ofDevice)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -109,7 +115,7 @@ func (s *session) build(ctx context.Context, caller *target.Target, o order) (m 
 		return nil, err
 	}
 	defer release()
-	err = s.create(o, func(how creation) error {
+	err = s.create(ctx, caller, o, func(how creation) error {
 		w, err := newWork(caller)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ type broker struct {
 	t        testing.TB
 	plugin   *plugin
 	manifest *wire.Manifest // as far as the settings switch it on
-	session  uint64
+	session  atomic.Uint64
 	kept     *wire.Store
 	attach   func() (session uint64, err error) // as another process would be
 	deadline time.Duration
@@ -104,7 +105,7 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 	s := syscallOf(n.broker.manifest, sdk.Arch(n.Arch), n.NR)
 	record.Syscall = s.GetName()
 	d := &lane.Dialogue{}
-	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session, s.GetName()
+	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session.Load(), s.GetName()
 	d.Notification.Tid, d.Notification.Arch, d.Notification.Nr, d.Notification.Args = int32(n.TID), n.Arch, n.NR, n.Args[:]
 	d.Notification.Reads = new(wire.Snapshot).Take(int(n.TID), s.GetReads(), n.Arch, &n.Args)
 	d.Captured.Declared(int(n.TID), s.GetCaptures(), &n.Args)
@@ -145,10 +146,15 @@ func (n *notification) handle(ctx context.Context, d *lane.Dialogue, s *wire.Sys
 	if err != nil {
 		return nil, nil, err
 	}
-	if d.Notification.Session, err = b.attach(); err != nil {
+	if _, err := b.plugin.rpc.Detach(ctx, &wire.DetachRequest{Session: d.Notification.Session}); err != nil {
 		return nil, nil, err
 	}
-	d.Notification.Again = true
+	session, err := b.attach()
+	if err != nil {
+		return nil, nil, err
+	}
+	b.session.Store(session)
+	d.Notification.Session, d.Notification.Again = session, true
 	return b.plugin.handle(ctx, d, n, b.deadline)
 }
 

@@ -121,7 +121,8 @@ func (c *Container) intercept(t testing.TB, h sdk.Handler, config config) {
 	}
 	t.Cleanup(c.stop)
 	taken := wire.Narrow(p.manifest, settings)
-	c.broker = &broker{t: t, plugin: p, manifest: taken, session: session, kept: kept, attach: attach, deadline: config.deadline}
+	c.broker = &broker{t: t, plugin: p, manifest: taken, kept: kept, attach: attach, deadline: config.deadline}
+	c.broker.session.Store(session)
 	if c.filter, err = buildFilter(taken); err != nil {
 		t.Fatalf("sdktest: %v", err)
 	}

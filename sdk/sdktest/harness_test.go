@@ -213,3 +213,38 @@ func TestHarnessContextEnds(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// keeper is a session that has something kept.
+type keeper struct{ kept map[string][]byte }
+
+func (k keeper) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+	if string(k.kept["key\xff"]) == "value" {
+		return sdk.Return(2), req.Forget(ctx, "key\xff")
+	}
+	if err := req.Keep(ctx, "", nil); err == nil || !strings.Contains(err.Error(), "a key of 0 bytes") {
+		return sdk.Response{}, fmt.Errorf("an empty key: %w", err)
+	}
+	return sdk.Return(1), req.Keep(ctx, "key\xff", []byte("value"))
+}
+
+func (k keeper) Manifest() sdk.Manifest {
+	return newHandler(nil, sdk.Syscall{Name: "getppid"}).Manifest()
+}
+
+func (keeper) Attach(_ context.Context, c sdk.Container, _ sdk.Settings) (sdk.Session, error) {
+	return keeper{c.Kept}, nil
+}
+
+// TestHarnessKept has a session keep something, which the next one finds and forgets.
+func TestHarnessKept(t *testing.T) {
+	h := sdktest.Serve(t, keeper{})
+	var container sdk.Container
+	for i, entries := range []int{1, 0, 1} {
+		session := h.Attach(container, nil)
+		want := fmt.Sprintf("value %d", 1+i%2)
+		if got := session.Handle(t.Context(), sdktest.Call{Syscall: "getppid"}).String(); got != want || len(session.Kept()) != entries {
+			t.Errorf("session %d: got %q, want %q; kept %q", i, got, want, session.Kept())
+		}
+		container.Kept = session.Kept()
+	}
+}

@@ -62,6 +62,7 @@ type report struct {
 	errno  int32
 	done   int32 // it made all its steps
 	pid    int32 // of the process that a branch left, in this process's pid namespace
+	closed int32 // it has closed the descriptors that it does not need
 }
 
 var errNoDescriptor = errors.New("no descriptor came with the answer")
@@ -229,6 +230,7 @@ type running struct {
 	socket *os.File
 	page   []byte
 	report *report
+	over   func() // see copying
 }
 
 // start forks. Finish adds the steps that need the socket.
@@ -246,17 +248,22 @@ func (s *Steps) start(finish func()) (*running, error) {
 	s.socket, s.report = theirs, (*report)(unsafe.Pointer(&page[0]))
 	s.unneeded = allBut(append(slices.Clone(s.kept), s.socket)...)
 	finish()
+	over := copying(s.report)
 	pid, err := s.fork()
 	if err != nil {
+		over()
 		unix.Munmap(page)
 		unix.Close(socket)
 		return nil, err
 	}
-	return &running{s, pid, os.NewFile(uintptr(socket), "answer"), page, s.report}, nil
+	return &running{s, pid, os.NewFile(uintptr(socket), "answer"), page, s.report, over}, nil
 }
 
 // free is for when the report has been read.
-func (r *running) free() { unix.Munmap(r.page) }
+func (r *running) free() {
+	r.over()
+	unix.Munmap(r.page)
+}
 
 // receive waits for a descriptor, and kills the process if ctx ends first. The error is io.EOF if the process ended
 // without sending one. It closes the socket: a process that lingers although it is killed holds no descriptor of this
@@ -347,6 +354,7 @@ func (s *Steps) child() {
 	for i := range s.unneeded {
 		unix.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(s.unneeded[i].first), uintptr(s.unneeded[i].last), 0)
 	}
+	s.report.closed = 1
 	for i := range s.steps {
 		st := &s.steps[i]
 		for a := range st.args {

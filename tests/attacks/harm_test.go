@@ -17,7 +17,7 @@ import (
 // TestHarmThreads has many threads of a container in calls while the daemon and its plugins may have few tasks.
 func TestHarmThreads(t *testing.T) {
 	a := newAttack(t)
-	cgroup := a.cgroup("pids")
+	cgroup := a.Cgroup("pids")
 	if err := os.WriteFile(filepath.Join(cgroup, "pids.max"), []byte("400"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -36,38 +36,21 @@ func (a *attack) harm(d *daemon, happen func()) {
 	d.checkDescriptors(before)
 }
 
-// cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there.
-// It is removed with the test.
-func (a *attack) cgroup(hierarchy string) string {
-	a.Helper()
-	parent := "/sys/fs/cgroup/" + hierarchy
-	if _, err := os.Stat(parent); err != nil {
-		parent = "/sys/fs/cgroup"
-	}
-	dir, err := os.MkdirTemp(parent, "ic")
-	if err != nil {
-		a.Fatal(err)
-	}
-	a.Cleanup(func() {
-		a.Eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
-	})
-	return dir
-}
-
 // inCgroup is a command that executes another one in a cgroup.
 func inCgroup(dir string) []string {
 	return []string{"sh", "-c", fmt.Sprintf(`echo $$ >%s/cgroup.procs; exec "$@"`, dir), "sh"}
 }
 
-// TestHarmLoads are loads of one container, of which others notice no more than that the machine is busy.
+// TestHarmLoads are loads of one container, of which others notice no more than that the machine is busy: files and
+// kernel are loads without the daemon, to compare with.
 func TestHarmLoads(t *testing.T) {
 	for _, test := range []struct {
 		what    string
 		threads int
 	}{
-		{"mknod", 500}, {"groups", 64}, {"killed", 4}, {"divisions", 8},
+		{"mknod", 500}, {"groups", 64}, {"killed", 4}, {"divisions", 8}, {"files", 500}, {"kernel", 500}, {"kernel", 2},
 	} {
-		t.Run(test.what, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s of %d", test.what, test.threads), func(t *testing.T) {
 			a := newAttack(t)
 			d := a.serve(stage.Setup{Config: stage.Everything})
 			a.harm(d, func() {

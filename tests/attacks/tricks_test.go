@@ -104,7 +104,7 @@ func TestExchangedDirectories(t *testing.T) {
 // TestExchangedCgroups has programs attached to a cgroup of the host.
 func TestExchangedCgroups(t *testing.T) {
 	a := newAttack(t)
-	foreign := a.open(a.cgroup("unified"))
+	foreign := a.open(a.Cgroup("unified"))
 	a.trick(a.serve(stage.Setup{Config: stage.Everything}), "tricks", "cgroup", foreign)
 	if n := a.countPrograms(foreign); n > 0 {
 		a.succeeded("%d programs are attached to a cgroup of the host", n)

@@ -1,4 +1,3 @@
-// Package kills ends the daemon at random moments, while containers make calls that they check.
 package kills
 
 import (

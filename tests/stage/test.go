@@ -3,6 +3,7 @@
 package stage
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -53,4 +54,22 @@ func (t *Test) Command(name string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, output)
 	}
 	return string(output)
+}
+
+// Cgroup makes a cgroup in one of the hierarchies of version 1, or in that of version 2 where the first is not there.
+// It is removed with the test.
+func (t *Test) Cgroup(hierarchy string) string {
+	t.Helper()
+	parent := "/sys/fs/cgroup/" + hierarchy
+	if _, err := os.Stat(parent); err != nil {
+		parent = "/sys/fs/cgroup"
+	}
+	dir, err := os.MkdirTemp(parent, "ic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		t.Eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
+	})
+	return dir
 }

@@ -92,32 +92,37 @@ func (c *Connection) close() {
 	c.socket.Close()
 }
 
-// endLast gives back what the last exchange held, and says whether LXC has an answer to it.
-func (c *Connection) endLast() (answered bool) {
-	if c.last == nil {
-		return true
+// endLast gives back what the last exchange held.
+func (c *Connection) endLast() {
+	if c.last != nil {
+		c.last.close()
+		c.last = nil
 	}
-	last := c.last
-	c.last = nil
-	last.close()
-	return last.answered
 }
 
-// Receive ends the exchange before and waits for the next notification. The error is io.EOF when the monitor is gone,
-// wraps notify.ErrGone when LXC may still wait for the answer to a notification that has no caller any more, and else
-// [ErrPacket] or [ErrDescriptors]; the connection is of no use after it.
+// errNobody means that the caller of a notification was gone when it came. LXC has gone on.
+var errNobody = errors.New("the caller is gone")
+
+// Receive ends the exchange before and waits for the next notification. LXC is told to go on if it was not answered.
+// The error is io.EOF when the monitor is gone, wraps notify.ErrGone when LXC may not have waited for an answer any
+// more, and else [ErrPacket] or [ErrDescriptors]; the connection is of no use after it.
 func (c *Connection) Receive() (*Exchange, error) {
-	if !c.endLast() {
-		return nil, fmt.Errorf("a notification was not answered: %w", notify.ErrGone)
+	if c.last != nil {
+		if err := c.last.release(); err != nil {
+			return nil, fmt.Errorf("a notification was not answered: %w", err)
+		}
+		c.endLast()
 	}
 	for {
 		x, err := c.receive()
-		if !errors.Is(err, ErrOldLXC) {
+		switch {
+		case errors.Is(err, ErrOldLXC):
+			if !c.old {
+				c.old = true
+				c.refused(c.Peer, err)
+			}
+		case !errors.Is(err, errNobody):
 			return x, err
-		}
-		if !c.old {
-			c.old = true
-			c.refused(c.Peer, err)
 		}
 	}
 }
@@ -139,17 +144,25 @@ func (c *Connection) receive() (*Exchange, error) {
 	}
 	if len(fds) == 2 {
 		linux.CloseAll(fds...)
-		if err := c.send(encodeReply(data, response{ID: p.notification.ID, Errno: -int32(unix.ENOSYS)})); err != nil {
-			return nil, err
-		}
-		return nil, ErrOldLXC
+		return nil, c.pass(data, p, ErrOldLXC)
 	}
 	listener, err := takeListener(fds)
 	if err != nil {
 		return nil, err
 	}
 	c.last, err = newExchange(c, p, data, listener, received)
+	if errors.Is(err, notify.ErrGone) {
+		err = c.pass(data, p, errNobody)
+	}
 	return c.last, err
+}
+
+// pass has LXC answer ENOSYS if anybody waits, and go on. It returns the reason, or why it failed.
+func (c *Connection) pass(data []byte, p packet, reason error) error {
+	if err := c.send(encodeReply(data, response{ID: p.notification.ID, Errno: -int32(unix.ENOSYS)})); err != nil {
+		return err
+	}
+	return reason
 }
 
 // Resume makes the exchange of a packet again that another process has received over this connection, and has not

@@ -10,7 +10,6 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testpeer"
 	"github.com/intercede/intercede/core/socket"
-	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,10 +34,6 @@ func TestBadPackets(t *testing.T) {
 		"too short":                   {data: func(good []byte) []byte { return good[:100] }, want: ErrPacket},
 		"too long":                    {data: func(good []byte) []byte { return append(good, make([]byte, maxCookie)...) }, want: ErrPacket},
 		"another's monitor":           {data: func(good []byte) []byte { return changed(good, 8, 1, 0, 0, 0) }, want: ErrPacket},
-		"another notification": {data: func(good []byte) []byte {
-			return changed(changed(good, headerSize, ^good[headerSize]), responseAt, ^good[responseAt])
-		}, want: notify.ErrGone},
-		"a thread that is none": {data: func(good []byte) []byte { return changed(good, headerSize+8, 255, 255, 255, 63) }, want: notify.ErrGone},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := listen(t)
@@ -75,6 +70,38 @@ func openDescriptors(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// Where the thread that the monitor names is none, or not the notification's, the caller gets ENOSYS, and LXC goes on
+// with the next one over the same connection.
+func TestNobodyCalls(t *testing.T) {
+	b := listen(t)
+	m, s := newMonitor(t, b)
+	received := make(chan *Exchange, 1)
+	go func() {
+		x, _ := s.Receive()
+		received <- x
+	}()
+	result := m.caller.Go(unix.SYS_GETPPID)
+	n, data := m.next(t)
+	m.send(t, changed(data, headerSize+8, 255, 255, 255, 63), m.rights(t, &n, 3))
+	if err := m.reply(t, n); err != nil {
+		t.Fatal(err)
+	}
+	if got := testcaller.Await(t, result); got.Errno != unix.ENOSYS {
+		t.Errorf("the caller got %+v", got)
+	}
+	result = m.caller.Go(unix.SYS_GETPPID)
+	n = m.forward(t)
+	if err := (<-received).SendValue(n.ID, 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.reply(t, n); err != nil {
+		t.Fatal(err)
+	}
+	if got := testcaller.Await(t, result); got.Value != 7 {
+		t.Errorf("the caller got %+v", got)
+	}
 }
 
 // Nothing is left of an exchange once it has ended.

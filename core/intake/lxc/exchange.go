@@ -22,8 +22,7 @@ const (
 var errLate = fmt.Errorf("too late for LXC: %w", notify.ErrGone)
 
 // Exchange is one notification and the way to its caller. It is good until the connection's next Receive; its methods
-// but Valid are for the goroutine of that. Errors wrap notify.ErrGone where nobody waits for the answer any more; LXC
-// gets none then, and the connection has to be closed.
+// but Valid are for the goroutine of that. Errors wrap notify.ErrGone where nobody waits for the answer any more.
 type Exchange struct {
 	Notification notify.Notification
 	Init         int            // pid of the container's first process
@@ -56,9 +55,6 @@ func newExchange(c *Connection, p packet, data []byte, listener notify.FD, recei
 	return x, nil
 }
 
-// Listener is the container's, as long as the exchange is good.
-func (x *Exchange) Listener() notify.FD { return x.listener }
-
 func (x *Exchange) close() {
 	x.caller.Close()
 	unix.Close(int(x.listener))
@@ -73,6 +69,31 @@ func (x *Exchange) Valid(id uint64) bool {
 // SendValue makes the call return value.
 func (x *Exchange) SendValue(id uint64, value int64) error {
 	return x.answer(response{ID: id, Value: value})
+}
+
+// SendValueDoubting answers without LXC, which asks whether the caller waits before it answers, and does not tell what
+// came of that; see notify.FD. What LXC gets afterwards is answered already, and it logs that.
+func (x *Exchange) SendValueDoubting(id uint64, value int64) (doubtful bool, err error) {
+	if err := x.check(id); err != nil {
+		return false, err
+	}
+	if doubtful, err = x.listener.SendValueDoubting(id, value); err != nil {
+		return false, err
+	}
+	x.reply(response{ID: id, Value: value}) // the call is answered, whatever becomes of LXC
+	return doubtful, nil
+}
+
+// release lets LXC go on where there is no answer: nobody waits for it any more, or LXC is to say ENOSYS to whoever
+// does. It fails if LXC may not wait for the packet any more, and would take it for the answer to the next one.
+func (x *Exchange) release() error {
+	switch {
+	case x.answered:
+		return nil
+	case time.Since(x.received) > sendLimit:
+		return errLate
+	}
+	return x.reply(response{ID: x.Notification.ID, Errno: -int32(unix.ENOSYS)})
 }
 
 // SendErrno makes the call fail with errno, which is positive.

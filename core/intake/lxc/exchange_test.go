@@ -91,41 +91,82 @@ func TestAddFD(t *testing.T) {
 
 // An answer that LXC does not wait for would be the next call's: it is not sent, and the connection is closed.
 func TestNoAnswerTooLate(t *testing.T) {
-	for name, pass := range map[string]func(t *testing.T, m *monitor, x *Exchange){
-		"time is over": func(t *testing.T, m *monitor, x *Exchange) { x.received = x.received.Add(-sendLimit) },
-		"LXC has answered": func(t *testing.T, m *monitor, x *Exchange) {
-			if err := m.SendErrno(x.Notification.ID, unix.ENOSYS); err != nil {
-				t.Fatal(err)
+	for way, answer := range ways {
+		t.Run(way, func(t *testing.T) {
+			b := listen(t)
+			m, s := newMonitor(t, b)
+			m.caller.Go(unix.SYS_GETPPID)
+			n := m.forward(t)
+			x := s.receive(t)
+			x.received = x.received.Add(-sendLimit)
+			if err := answer(x); !errors.Is(err, notify.ErrGone) {
+				t.Errorf("the answer: %v", err)
 			}
-		},
-		"the caller was killed": func(t *testing.T, m *monitor, x *Exchange) { m.caller.Kill() },
-	} {
-		for way, answer := range map[string]func(x *Exchange) error{
-			"value": func(x *Exchange) error { return x.SendValue(x.Notification.ID, 1) },
-			"descriptor": func(x *Exchange) error {
-				_, err := x.SendFD(x.Notification.ID, 0, false)
-				return err
-			},
-		} {
-			t.Run(name+", "+way, func(t *testing.T) {
-				b := listen(t)
-				m, s := newMonitor(t, b)
-				m.caller.Go(unix.SYS_GETPPID)
-				n := m.forward(t)
-				x := s.receive(t)
-				pass(t, m, x)
-				if err := answer(x); !errors.Is(err, notify.ErrGone) {
-					t.Errorf("the answer: %v", err)
-				}
-				if _, err := s.Receive(); !errors.Is(err, notify.ErrGone) {
-					t.Errorf("the next notification: %v", err)
-				}
-				s.done()
-				if err := m.reply(t, n); !errors.Is(err, io.EOF) {
-					t.Errorf("LXC got %v", err)
-				}
-			})
-		}
+			if _, err := s.Receive(); !errors.Is(err, notify.ErrGone) {
+				t.Errorf("the next notification: %v", err)
+			}
+			s.done()
+			if err := m.reply(t, n); !errors.Is(err, io.EOF) {
+				t.Errorf("LXC got %v", err)
+			}
+		})
+	}
+}
+
+var ways = map[string]func(x *Exchange) error{
+	"value":   func(x *Exchange) error { return x.SendValue(x.Notification.ID, 1) },
+	"errno":   func(x *Exchange) error { return x.SendErrno(x.Notification.ID, unix.EPERM) },
+	"without": func(x *Exchange) error { return notify.ErrGone },
+	"value, without LXC": func(x *Exchange) error {
+		_, err := x.SendValueDoubting(x.Notification.ID, 1)
+		return err
+	},
+	"descriptor": func(x *Exchange) error {
+		_, err := x.SendFD(x.Notification.ID, 0, false)
+		return err
+	},
+}
+
+// A caller that a signal has taken out of its call gets no answer, which LXC finds out, and makes the call again, over
+// the same connection.
+func TestInterrupted(t *testing.T) {
+	for way, answer := range ways {
+		t.Run(way, func(t *testing.T) {
+			b := listen(t)
+			m := &monitor{caller: testcaller.Start(t, 0)}
+			m.caller.Interruptible = true
+			s := m.begin(t, b)
+			result := m.caller.Go(unix.SYS_GETPPID)
+			n := m.forward(t)
+			x := s.receive(t)
+			m.caller.Interrupt(t, unix.SYS_GETPPID)
+			for x.Valid(n.ID) {
+			}
+			if err := answer(x); !errors.Is(err, notify.ErrGone) {
+				t.Errorf("the answer: %v", err)
+			}
+			received := make(chan *Exchange, 1)
+			go func() {
+				x, _ := s.Receive()
+				received <- x
+			}()
+			if err := m.reply(t, n); !errors.Is(err, notify.ErrGone) {
+				t.Errorf("LXC finds %v", err)
+			}
+			again := m.forward(t)
+			if again.ID == n.ID || again.TID != n.TID || again.IP != n.IP {
+				t.Errorf("%+v is not %+v again", again, n)
+			}
+			if _, err := (<-received).SendValueDoubting(again.ID, 7); err != nil {
+				t.Error(err)
+			}
+			if err := m.reply(t, again); !errors.Is(err, notify.ErrGone) {
+				t.Errorf("LXC, which finds the call answered: %v", err)
+			}
+			if got := testcaller.Await(t, result); got.Value != 7 {
+				t.Errorf("the caller got %+v", got)
+			}
+		})
 	}
 }
 
@@ -160,15 +201,15 @@ func TestOneAnswer(t *testing.T) {
 func TestUnanswered(t *testing.T) {
 	b := listen(t)
 	m, s := newMonitor(t, b)
-	m.caller.Go(unix.SYS_GETPPID)
+	result := m.caller.Go(unix.SYS_GETPPID)
 	n := m.forward(t)
 	s.receive(t)
-	if _, err := s.Receive(); !errors.Is(err, notify.ErrGone) {
-		t.Errorf("the next notification: %v", err)
+	go s.Receive()
+	if err := m.reply(t, n); err != nil {
+		t.Error(err)
 	}
-	s.done()
-	if err := m.reply(t, n); !errors.Is(err, io.EOF) {
-		t.Errorf("LXC got %v", err)
+	if got := testcaller.Await(t, result); got.Errno != unix.ENOSYS {
+		t.Errorf("the caller got %+v", got)
 	}
 }
 

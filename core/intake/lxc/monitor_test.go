@@ -82,10 +82,16 @@ func listen(t *testing.T) *broker {
 func newMonitor(t *testing.T, b *broker) (*monitor, *served) {
 	t.Helper()
 	m := &monitor{caller: testcaller.Start(t, 0)}
+	return m, m.begin(t, b)
+}
+
+// begin gets the container's listener, and connects.
+func (m *monitor) begin(t *testing.T, b *broker) *served {
+	t.Helper()
 	m.listener = m.caller.Listener(t, unix.SYS_GETPPID)
 	t.Cleanup(func() { m.listener.Close() })
 	m.FD = notify.FD(m.listener.Fd())
-	return m, m.connect(t, b)
+	return m.connect(t, b)
 }
 
 func (m *monitor) connect(t *testing.T, b *broker) *served {

@@ -106,7 +106,7 @@ func (p *process) perform(r request) reply {
 		pid, err := hostPID()
 		return reply{Value: int64(pid), Error: text(err)}
 	case "load":
-		fd, err := load(r.Calls)
+		fd, err := load(r.Calls, r.Args[0] != 0)
 		return reply{Value: int64(fd), Error: text(err)}
 	case "close":
 		return reply{Error: text(unix.Close(int(r.Args[0])))}
@@ -137,12 +137,16 @@ func (p *process) perform(r request) reply {
 }
 
 // load has all threads notify these system calls of the native architecture.
-func load(calls []uint32) (notify.FD, error) {
+func load(calls []uint32, interruptible bool) (notify.FD, error) {
 	program, err := cbpf.Notify(calls...)
 	if err != nil {
 		return -1, err
 	}
-	return notify.Load(program, unix.SECCOMP_FILTER_FLAG_TSYNC|unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH)
+	load := notify.Load
+	if interruptible {
+		load = notify.LoadInterruptible
+	}
+	return load(program, unix.SECCOMP_FILTER_FLAG_TSYNC|unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH)
 }
 
 // pointer keeps vet from reading an address of mmap as a mistake.

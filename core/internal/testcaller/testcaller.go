@@ -30,6 +30,9 @@ type Caller struct {
 	PID     int       // in the test's pid namespace
 	Session []*Caller // further processes of the container, which are not filtered yet either
 
+	// Interruptible, before Listener, has the filter be one that signals take callers out of their calls of.
+	Interruptible bool
+
 	container *exec.Cmd
 	firstFile int // descriptor of the first of the files
 	conn      net.Conn
@@ -120,7 +123,11 @@ func (c *Caller) connect(conn net.Conn) {
 // notify.
 func (c *Caller) Listener(t testing.TB, calls ...uint32) *os.File {
 	t.Helper()
-	loaded := c.ask(t, request{Op: "load", Calls: calls})
+	load := request{Op: "load", Calls: calls}
+	if c.Interruptible {
+		load.Args[0] = 1
+	}
+	loaded := c.ask(t, load)
 	pidfd, err := unix.PidfdOpen(c.PID, 0)
 	if err != nil {
 		t.Fatal(err)

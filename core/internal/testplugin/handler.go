@@ -140,6 +140,11 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		path, fault := req.Path(0)
 		return answer(int64(len(path)), fault), nil
 	}
+	if req.Args[3] != 0 {
+		if err := s.gate("first", nil); err != nil {
+			return sdk.Response{}, err
+		}
+	}
 	return s.perform(ctx, req, Op(req.Args[0]), req.Args[1], req.Args[2])
 }
 

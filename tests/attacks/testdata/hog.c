@@ -1,6 +1,7 @@
 // hog WHAT THREADS SECONDS: makes a load of calls until the time is over, and prints how many there were.
 //
 //	mknod, sysinfo, mount   calls, with THREADS threads; those of mount are refused with a line in the log
+//	files, kernel           the same without the daemon: regular files are made, and getppid is called
 //	groups                  calls of mknod by threads with 65,536 supplementary groups
 //	killed                  THREADS callers at a time, each killed in the midst of a call
 //	spin                    SCHED_FIFO on processor THREADS, without calls
@@ -30,6 +31,27 @@ static void *get_information(void *unused)
 	struct sysinfo info;
 	while (now_ns() < end) {
 		sysinfo(&info);
+		count();
+	}
+	return NULL;
+}
+
+static void *make_files(void *unused)
+{
+	char path[32];
+	snprintf(path, sizeof path, "/file-%ld", (long)syscall(__NR_gettid));
+	while (now_ns() < end) {
+		mknod(path, S_IFREG | 0666, 0);
+		unlink(path);
+		count();
+	}
+	return NULL;
+}
+
+static void *call_kernel(void *unused)
+{
+	while (now_ns() < end) {
+		syscall(__NR_getppid);
 		count();
 	}
 	return NULL;
@@ -114,7 +136,7 @@ static const struct load {
 	void *(*run)(void *);
 } loads[] = {
 	{"mknod", make_nodes}, {"groups", make_nodes}, {"sysinfo", get_information}, {"mount", mount_disks}, {"killed", kill_callers},
-	{"divisions", load_divisions},
+	{"divisions", load_divisions}, {"files", make_files}, {"kernel", call_kernel},
 };
 
 int main(int argc, char **argv)

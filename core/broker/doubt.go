@@ -1,0 +1,41 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/intercede/intercede/internal/wire"
+)
+
+// An answer can be lost although the kernel has taken it, where a signal comes at the very moment: about once in 1,000
+// signals that come in the midst of calls. notify.FD.SendValueDoubting says why, and when it may be so.
+//
+// Should the call then come again at once, it is done again, since it may also be another one. But if that gives an
+// errno, as for what is done already, the caller gets the doubtful answer. What is wrong then is the rare program that
+// had its answer, and makes the call again to get that errno.
+
+// doubtTime is how long a doubtful answer is kept: as long as a signal's handler may take.
+const doubtTime = 100 * time.Millisecond
+
+// sendValue answers the call, and looks whether the answer is lost if the call must not be done twice. The monitor of LXC
+// asks whether the caller waits before it answers, and does not tell what came of that: it is not left to it.
+func (c *call) sendValue(id uint64, value int64) (err error) {
+	relayed := !c.end.IsZero()
+	if !c.known || c.declared.GetRepeat() == wire.Repeat_REPEAT_SAFE || !relayed && !c.attachment.again.interrupted.Load() {
+		return c.answers.SendValue(id, value)
+	}
+	c.doubtful, err = c.answers.SendValueDoubting(id, value)
+	return err
+}
+
+// keepDoubtful keeps an answer that may be lost.
+func (c *call) keepDoubtful(response *wire.Response) {
+	c.keepUntil(&keptAnswer{response: response, doubtful: true, until: time.Now().Add(doubtTime)})
+}
+
+// settleDoubt returns what the caller gets: the decision's response, or the doubtful answer of the call before.
+func (c *call) settleDoubt(d decision) *wire.Response {
+	if c.doubt != nil && d.err == nil && d.response.GetErrno() != 0 {
+		return c.doubt
+	}
+	return d.response
+}

@@ -1,0 +1,286 @@
+package once
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/intercede/intercede/internal/require"
+	"github.com/intercede/intercede/tests/stage"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { os.Exit(stage.Main(m, stage.Kinds{})) }
+
+// A program ends after so many calls, or this time.
+var (
+	most   = number("ONCE_CALLS", 20_000)
+	length = number("ONCE_SECONDS", 2)
+)
+
+func number(variable string, otherwise int) int {
+	n, err := strconv.Atoi(os.Getenv(variable))
+	if err != nil {
+		return otherwise
+	}
+	return n
+}
+
+// kind is a kind of containers.
+type kind struct {
+	name     string
+	killable bool // its callers wait through signals
+	command  func(d *stage.Daemon, prepare stage.Prepare, program string, args ...string) *exec.Cmd
+}
+
+var kinds = []kind{
+	{"run", true, func(d *stage.Daemon, prepare stage.Prepare, program string, args ...string) *exec.Cmd {
+		c := d.Container("--device-cgroup-rule", "b *:* rw")
+		if prepare != nil {
+			prepare(c.Root)
+		}
+		return c.Command(program, args...)
+	}},
+	{"runc", false, oci("runc", false)},
+	{"crun", true, oci("crun", true)},
+	{"crun without the flag", false, oci("crun", false)},
+	{"LXC", false, (*stage.Daemon).LXC},
+}
+
+func oci(runtime string, named bool) func(d *stage.Daemon, prepare stage.Prepare, program string, args ...string) *exec.Cmd {
+	return func(d *stage.Daemon, prepare stage.Prepare, program string, args ...string) *exec.Cmd {
+		return d.OCI(stage.OCI{Runtime: runtime, Named: named}, prepare, program, args...)
+	}
+}
+
+const config = `
+[plugins.mknod]
+[plugins.mount]
+[plugins.mount.config]
+allowed = ["ext4"]
+shift = true
+`
+
+// inEach runs a test with containers of each kind, and a daemon for them.
+func inEach(t *testing.T, run func(s *stage.Test, d *stage.Daemon, k kind)) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			require.Root(t)
+			s := stage.New(t, nil)
+			run(s, s.Serve(stage.Setup{Config: config}), k)
+		})
+	}
+}
+
+// signalsPerLoss is after how many signals an answer of the kernel may be lost where callers do not wait through them:
+// see notify.FD.SendValueDoubting. Some of those cannot be found.
+const signalsPerLoss = 3000
+
+// judge reads what a program printed.
+func (k kind) judge(s *stage.Test, printed string) {
+	s.Helper()
+	var calls, wrong, signals int
+	if n, err := fmt.Sscan(printed, &calls, &wrong, &signals); n != 3 {
+		s.Fatalf("%q: %v", printed, err)
+	}
+	s.Logf("%d calls, %d wrong results, %d signals", calls, wrong, signals)
+	allowed := 0
+	if !k.killable {
+		allowed = signals / signalsPerLoss
+	}
+	if wrong > allowed || calls == 0 {
+		s.Fault("%d wrong results of %d: %s", wrong, calls, printed)
+	}
+}
+
+// TestTimer makes nodes with a timer's signals, whose handler has the kernel restart calls.
+func TestTimer(t *testing.T) {
+	for _, period := range []time.Duration{5 * time.Millisecond, time.Millisecond, 300 * time.Microsecond} {
+		t.Run(period.String(), func(t *testing.T) {
+			inEach(t, func(s *stage.Test, d *stage.Daemon, k kind) {
+				k.judge(s, s.Start(k.command(d, nil, "calls", words("mknod", period, "restart", "-")...)).Wait())
+			})
+		})
+	}
+}
+
+// words are the arguments of testdata/calls.c.
+func words(what string, period time.Duration, flags, token string) []string {
+	return []string{what, strconv.Itoa(most), strconv.Itoa(length), strconv.Itoa(int(period)), flags, token}
+}
+
+// TestTwice makes calls that are alike: each has a result of its own.
+func TestTwice(t *testing.T) {
+	inEach(t, func(s *stage.Test, d *stage.Daemon, k kind) {
+		k.judge(s, s.Start(k.command(d, nil, "calls", words("twice", 5*time.Millisecond, "restart", "-")...)).Wait())
+	})
+}
+
+// TestGo makes nodes in a Go program, whose runtime sends signals to its threads.
+func TestGo(t *testing.T) {
+	for name, period := range map[string]time.Duration{"alone": 0, "with a ticker": time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			inEach(t, func(s *stage.Test, d *stage.Daemon, k kind) {
+				words := []string{strconv.Itoa(most), strconv.Itoa(length), strconv.Itoa(int(period))}
+				k.judge(s, s.Start(k.command(d, nil, "gocalls", words...)).Wait())
+			})
+		})
+	}
+}
+
+// TestMount mounts a disk with a timer's signals.
+func TestMount(t *testing.T) {
+	inEach(t, func(s *stage.Test, d *stage.Daemon, k kind) {
+		disk := func(root string) { s.PutDisk(filepath.Join(root, "disk")) }
+		k.judge(s, s.Start(k.command(d, disk, "calls", words("mount", 4*time.Millisecond, "restart", "-")...)).Wait())
+	})
+}
+
+// TestPauses freezes the process that makes nodes, again and again, and stops it, which takes it out of its call too.
+func TestPauses(t *testing.T) {
+	for name, pause := range map[string]func(*stage.Test, int) (hold, release func()){"frozen": freezer, "stopped": stopper} {
+		t.Run(name, func(t *testing.T) {
+			inEach(t, func(s *stage.Test, d *stage.Daemon, k kind) {
+				token := fmt.Sprintf("once-%d-%d", os.Getpid(), time.Now().UnixNano())
+				p := s.Start(k.command(d, nil, "calls", words("mknod", 0, "restart", token)...))
+				over, done := make(chan struct{}), make(chan int)
+				hold, release := pause(s, find(s, token))
+				go func() { done <- repeat(hold, release, over) }()
+				printed := p.Wait()
+				close(over)
+				s.Logf("%d pauses", <-done)
+				k.judge(s, printed)
+			})
+		})
+	}
+}
+
+// repeat holds and releases until it is over, and returns how often.
+func repeat(hold, release func(), over <-chan struct{}) (times int) {
+	for ; ; times++ {
+		select {
+		case <-over:
+			return times
+		case <-time.After(2 * time.Millisecond):
+		}
+		hold()
+		time.Sleep(time.Millisecond)
+		release()
+	}
+}
+
+// find finds the process with the token among its arguments, which is in a container.
+func find(s *stage.Test, token string) (pid int) {
+	s.Helper()
+	s.Eventually("the program runs", func() bool {
+		processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, path := range processes {
+			text, err := os.ReadFile(path)
+			if err == nil && strings.HasPrefix(string(text), "/bin/calls\x00") && strings.Contains(string(text), token) {
+				pid, err = strconv.Atoi(filepath.Base(filepath.Dir(path)))
+				return err == nil
+			}
+		}
+		return false
+	})
+	return pid
+}
+
+func stopper(s *stage.Test, pid int) (hold, release func()) {
+	process, err := os.FindProcess(pid) // a pidfd
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { process.Release() })
+	return func() { process.Signal(unix.SIGSTOP) }, func() { process.Signal(unix.SIGCONT) }
+}
+
+// freezer puts the process into a cgroup of the test's (cgroups(7)).
+func freezer(s *stage.Test, pid int) (hold, release func()) {
+	dir := s.Cgroup("freezer")
+	file, on, off := dir+"/freezer.state", "FROZEN", "THAWED"
+	if _, err := os.Stat(file); err != nil {
+		file, on, off = dir+"/cgroup.freeze", "1", "0"
+	}
+	if err := os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil {
+		s.Fatal(err)
+	}
+	write := func(state string) func() { return func() { os.WriteFile(file, []byte(state), 0) } }
+	return write(on), write(off)
+}
+
+// TestNoEINTR has a handler that is not to have calls restarted: a call that the broker has received does not fail with
+// EINTR, which mknod(2) never does.
+func TestNoEINTR(t *testing.T) {
+	require.Root(t)
+	require.Kernel(t, "5.19", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
+	for _, k := range kinds {
+		if k.killable {
+			t.Run(k.name, func(t *testing.T) {
+				if said := other(t, k, "waiting", 0); said != "ok" {
+					t.Error(said)
+				}
+			})
+		}
+	}
+}
+
+// TestOtherCalls has a call be interrupted, and changes it before it is restarted: in the handler, or by a program that
+// has the caller's thread id next. The answer of the first call is not for those.
+func TestOtherCalls(t *testing.T) {
+	for _, k := range kinds {
+		if k.killable {
+			continue
+		}
+		for _, what := range []string{"nothing", "interrupted", "memory", "directory", "descriptor", "credentials", "threads", "exec"} {
+			for moment, sleep := range map[string]time.Duration{"at work": 0, "answered": 2 * workTime} {
+				t.Run(k.name+"/"+what+"/"+moment, func(t *testing.T) {
+					t.Parallel()
+					require.Root(t)
+					if said := other(t, k, what, sleep); said != "ok" {
+						t.Error(said)
+					}
+				})
+			}
+		}
+	}
+}
+
+// workTime is how long a plugin is at work on a call of testdata/other.c: a signal comes after 100 ms.
+const workTime = 400 * time.Millisecond
+
+// other runs testdata/other.c, and returns what it says.
+func other(t *testing.T, k kind, what string, sleep time.Duration) string {
+	s := stage.New(t, nil)
+	d := s.Serve(stage.Setup{Config: config})
+	p := s.Start(k.command(d, nil, "other", what, strconv.Itoa(int(sleep.Milliseconds()))))
+	if line := p.Line(); line != "ready" {
+		return line
+	}
+	resume := stop(s, d.Plugin("mknod"))
+	fmt.Fprintln(p.In)
+	time.Sleep(workTime)
+	resume()
+	return p.Line()
+}
+
+// stop stops a process, and waits until all of its threads are.
+func stop(s *stage.Test, pid int) (resume func()) {
+	s.Helper()
+	hold, release := stopper(s, pid)
+	hold()
+	s.Eventually("the process is stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return err == nil && !slices.ContainsFunc(threads, func(path string) bool {
+			text, err := os.ReadFile(path)
+			return err == nil && !strings.Contains(string(text), ") T ")
+		})
+	})
+	return release
+}
