@@ -9,6 +9,8 @@ import (
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	protobuf "google.golang.org/protobuf/proto"
 )
 
@@ -62,12 +64,12 @@ func (s Stream) Handle(ctx context.Context, d *Dialogue, caller Caller) (*wire.R
 // end makes sure that the plugin's only answer is this one, and takes its descriptor.
 func (s Stream) end(ctx context.Context, stream wire.Plugin_HandleClient, response *wire.Response) (*wire.Response, *Descriptor, error) {
 	stream.CloseSend()
-	if _, err := stream.Recv(); err == nil {
+	// How the stream ends does not matter, as long as the plugin ends it.
+	switch _, err := stream.Recv(); {
+	case err == nil:
 		return nil, nil, errors.New("the plugin sent something after its response")
-	}
-	// How the stream ends does not matter, as long as it does.
-	if ctx.Err() != nil {
-		return nil, nil, fmt.Errorf("the plugin did not end the stream after its response: %w", context.Cause(ctx))
+	case ctx.Err() != nil, status.Code(err) == codes.DeadlineExceeded:
+		return nil, nil, fmt.Errorf("the plugin did not end the stream after its response: %w", err)
 	}
 	if response.GetAddFd() == nil {
 		return response, nil, nil

@@ -97,9 +97,11 @@ func TestStreamAnswers(t *testing.T) {
 
 // TestStreamNeverEnds has a plugin that answers, and goes on.
 func TestStreamNeverEnds(t *testing.T) {
+	over := make(chan struct{})
+	defer close(over)
 	stream, _ := streamTo(t, func(stream wire.Plugin_HandleServer) error {
 		stream.Send(response(0, 7))
-		<-stream.Context().Done()
+		<-over
 		return nil
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
