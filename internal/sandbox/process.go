@@ -376,18 +376,6 @@ func (p *Process) stopClient() {
 	}
 }
 
-// Descriptor takes the plugin's descriptor fd, to be put into a caller.
-func (p *Process) Descriptor(fd int) (*lane.Descriptor, error) {
-	copied, errno := -1, error(nil)
-	if err := p.withPidfd(func(pidfd int) { copied, errno = unix.PidfdGetfd(pidfd, fd, 0) }); err != nil {
-		return nil, err
-	}
-	if errno != nil {
-		return nil, fmt.Errorf("descriptor %d of the plugin: %w", fd, errno)
-	}
-	return lane.NewDescriptor(copied), nil
-}
-
 // grpcClient glues the client to go-plugin.
 type grpcClient struct {
 	plugin.NetRPCUnsupportedPlugin

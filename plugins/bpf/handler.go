@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk"
@@ -66,7 +67,8 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 		return s, nil // it gets no calls
 	}
 	own, err := openCgroup(container)
-	if err != nil {
+	// Without its cgroup the container has ended.
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		hclog.Default().Warn("the container can attach no device programs", "container", container.ID, "error", err)
 	}
 	s.own = own

@@ -50,10 +50,8 @@ const (
 const (
 	prefix = wire.BinaryPrefix
 
-	// transportEnv, set to "grpc" for a test, makes the plugins take no lanes.
+	// transportEnv, set to "grpc" for a test, has calls go over gRPC, see WithoutLanes.
 	transportEnv = "INTERCEDE_TEST_TRANSPORT"
-	// withoutLanes begins the names of the folders of such plugins' binaries.
-	withoutLanes = "grpcplugin"
 )
 
 // Init becomes the plugin if this process was started as one, and does not return then. TestMain calls it after
@@ -66,11 +64,11 @@ func Init() {
 	if strings.HasPrefix(name, "bad") {
 		misbehave(name)
 	}
-	if strings.HasPrefix(filepath.Base(filepath.Dir(os.Args[0])), withoutLanes) {
-		os.Unsetenv(wire.LanesEnv) // as a plugin in another language
-	}
 	sdk.Serve(&handler{name: name})
 }
+
+// WithoutLanes reports whether calls are to go over gRPC in this run of the tests, as to a plugin in another language.
+func WithoutLanes() bool { return os.Getenv(transportEnv) == "grpc" }
 
 // Install makes a binary of the plugin, named so, and gives its path. A name that begins with "bad" is that of a
 // program that is none, see misbehave.
@@ -80,11 +78,7 @@ func Install(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pattern := "plugin"
-	if os.Getenv(transportEnv) == "grpc" {
-		pattern = withoutLanes
-	}
-	dir, err := os.MkdirTemp("", pattern)
+	dir, err := os.MkdirTemp("", "plugin")
 	if err != nil {
 		t.Fatal(err)
 	}
