@@ -28,6 +28,7 @@ func (s *server) OpenLanes(context.Context, *wire.OpenLanesRequest) (*wire.OpenL
 func (s *server) receiveLanes() error {
 	text, ok := os.LookupEnv(wire.LanesEnv)
 	if !ok {
+		s.added.use(nil)
 		return nil
 	}
 	fd, err := strconv.Atoi(text)
@@ -42,6 +43,8 @@ func (s *server) receiveLanes() error {
 // ServeLanes serves the lanes that the broker opens on the socket, until it has closed that, and them.
 func (s *server) ServeLanes(control *lane.End) {
 	l := &lanes{server: s, cancels: map[uint64]func(){}}
+	s.added.use(control)
+	defer s.added.close()
 	l.accept(control)
 	l.open.Wait()
 }
@@ -188,11 +191,8 @@ func (d *dialogue) send(end *lane.End, id uint64, response Response) error {
 	err := response.put(&d.response)
 	var fds []int
 	if err == nil && response.kind == kindAddFD {
-		fd := int(response.file.Fd())
-		fds = []int{fd}
-		if _, err = unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			err = fmt.Errorf("the descriptor of the response: %w", err)
-		}
+		fds = []int{int(response.file.Fd())}
+		err = checkOpen(fds[0])
 	}
 	if err != nil {
 		return sendFailure(end, id, err)

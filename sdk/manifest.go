@@ -3,6 +3,7 @@ package sdk
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"syscall"
 
 	"github.com/intercede/intercede/internal/wire"
@@ -16,7 +17,7 @@ const PathMax = 4096
 type Manifest struct {
 	Name        string // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
 	Version     string
-	Description string // one line
+	Description string // one line, without control characters
 	Syscalls    []Syscall
 	// Capabilities are those that the process needs, "CAP_MKNOD". It has them permitted and effective, and no others.
 	Capabilities []string
@@ -26,13 +27,21 @@ type Manifest struct {
 	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
 	// the call to a caller without privilege.
 	OnFailure Verdict
+	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers may be
+	// root of the host. Calls of such containers are left to the kernel otherwise.
+	AnyContainer bool
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
-// files, processes, network and devices, and many system calls fail with EPERM.
+// files, processes, network and devices, and many system calls fail with EPERM, which the broker's log says, and
+// `intercede status`.
+//
+// A manifest asks: the process has Capabilities and Uses only if the operator's config grants all of them.
+// `intercede check` prints the line that does.
 type Uses struct {
-	// Syscalls are system calls, by the kernel's names: "mount", "execve". The error for a name that needs no
-	// declaration lists those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER,
+	// Syscalls are system calls, by the kernel's names: "mount", "execve", "quotactl", "keyctl", "finit_module",
+	// "open_by_handle_at", "perf_event_open", "fanotify_init". The error for a name that needs no declaration lists
+	// those that do. Of some the ordinary use needs none: clone and unshare without CLONE_NEWUSER,
 	// setns with CLONE_NEWNS, socket with AF_UNIX, setfsuid and setfsgid but to 0, the ioctls of namespaces and those
 	// that all descriptors have.
 	Syscalls []string
@@ -74,9 +83,10 @@ type Capture struct {
 }
 
 var (
-	// CaptureCredentials is for Request.Privileged and Target.Credentials.
+	// CaptureCredentials is for Request.Privileged and Target.Credentials. They need no capability.
 	CaptureCredentials = declare(wire.Part_PART_CREDENTIALS)
-	// CapturePlace is for Target.Do.
+	// CapturePlace is for Target.Do, which needs CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SETUID and CAP_SETGID, and those
+	// that it lends. A manifest without them is refused.
 	CapturePlace = declare(wire.Part_PART_MOUNT_NAMESPACE, wire.Part_PART_ROOT, wire.Part_PART_WORKING_DIRECTORY)
 	// CaptureMountinfo is for Target.OpenMountinfo.
 	CaptureMountinfo = declare(wire.Part_PART_MOUNTINFO)
@@ -93,9 +103,9 @@ func declare(parts ...wire.Part) Capture {
 }
 
 // CaptureDescriptor is for Target.OpenDescriptor and Target.OpenStart of the descriptor that the argument is the number
-// of. Numbers below 0, such as AT_FDCWD, are left out.
+// of. Numbers below 0, such as AT_FDCWD, are left out. They need no capability.
 func CaptureDescriptor(arg int) Capture {
-	return Capture{[]*wire.Declared{{Part: wire.Part_PART_DESCRIPTOR, Arg: uint32(arg)}}}
+	return Capture{[]*wire.Declared{{Part: wire.Part_PART_DESCRIPTOR, Arg: number(arg)}}}
 }
 
 // Argument says how an argument is shown in logs. What a declared read copied is shown instead of its pointer.
@@ -125,6 +135,11 @@ type Condition struct {
 	Arg   int
 	Mask  uint64
 	Value uint64
+	// Setting is the key of a setting that the condition is about instead of a register: it holds when the setting has not
+	// the zero value of its type. With a Pattern, RE2, the setting is a list, and the condition holds when that matches all
+	// of one of its elements. A match has a condition on a register too.
+	Setting string
+	Pattern string
 }
 
 // Read declares memory that an argument points to; made by ReadPath, ReadString, ReadBytes and ReadStruct.
@@ -132,22 +147,30 @@ type Read struct {
 	wire *wire.Read
 }
 
+// number is n on the wire. What does not fit there is a number that no check of a manifest accepts.
+func number(n int) uint32 {
+	if n < 0 || int64(n) > math.MaxUint32 {
+		return math.MaxUint32
+	}
+	return uint32(n)
+}
+
 // ReadPath is a path: a string of at most PathMax bytes.
 func ReadPath(arg int) Read { return ReadString(arg, PathMax) }
 
 // ReadString is a NUL-terminated string of at most max bytes, NUL included; longer is ENAMETOOLONG.
 func ReadString(arg, max int) Read {
-	return Read{&wire.Read{Arg: uint32(arg), Kind: &wire.Read_String_{String_: &wire.StringRead{Max: uint32(max)}}}}
+	return Read{&wire.Read{Arg: number(arg), Kind: &wire.Read_String_{String_: &wire.StringRead{Max: number(max)}}}}
 }
 
 // ReadBytes is as many bytes as the argument lengthArg says (a 64-bit size_t), at most max; more is E2BIG.
 func ReadBytes(arg, lengthArg, max int) Read {
-	return Read{&wire.Read{Arg: uint32(arg), Kind: &wire.Read_Bytes{Bytes: &wire.BytesRead{LengthArg: uint32(lengthArg), Max: uint32(max)}}}}
+	return Read{&wire.Read{Arg: number(arg), Kind: &wire.Read_Bytes{Bytes: &wire.BytesRead{LengthArg: number(lengthArg), Max: number(max)}}}}
 }
 
 // ReadStruct is size bytes.
 func ReadStruct(arg, size int) Read {
-	return Read{&wire.Read{Arg: uint32(arg), Kind: &wire.Read_Struct{Struct: &wire.StructRead{Size: uint32(size)}}}}
+	return Read{&wire.Read{Arg: number(arg), Kind: &wire.Read_Struct{Struct: &wire.StructRead{Size: number(size)}}}}
 }
 
 // Verdict is an answer that needs no plugin. The zero Verdict is invalid.
@@ -183,8 +206,8 @@ type Setting struct {
 	Type    SettingType
 	Default any // bool, int, string, []string or map[string]string
 	Help    string
-	Pattern string // RE2; a string, each element or each map value matches it whole
-	Example string // a value that Pattern accepts, shown in error messages
+	Pattern string // of strings, RE2: a string, each element or each map value matches it whole
+	Example string // of strings: a value that Pattern accepts, shown in error messages
 	Min     *int64 // Int
 	Max     *int64 // Int
 }
@@ -198,6 +221,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Capabilities: m.Capabilities,
 		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
+		AnyContainer: m.AnyContainer,
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())
@@ -230,7 +254,11 @@ func (s Syscall) wire() *wire.Syscall {
 	for _, match := range s.When {
 		m := &wire.Match{}
 		for _, c := range match {
-			m.All = append(m.All, &wire.Condition{Arg: uint32(c.Arg), Mask: c.Mask, Value: c.Value})
+			if c.Setting != "" {
+				m.Settings = append(m.Settings, &wire.SettingCondition{Key: c.Setting, Pattern: c.Pattern})
+				continue
+			}
+			m.All = append(m.All, &wire.Condition{Arg: number(c.Arg), Mask: c.Mask, Value: c.Value})
 		}
 		w.When = append(w.When, m)
 	}

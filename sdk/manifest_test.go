@@ -25,3 +25,21 @@ func TestEnumerations(t *testing.T) {
 		}
 	}
 }
+
+// TestLargeNumbers has numbers that would be others in 32 bits.
+func TestLargeNumbers(t *testing.T) {
+	for name, s := range map[string]Syscall{
+		"size":            {Name: "getppid", Reads: []Read{ReadStruct(0, 1<<32+1)}},
+		"negative size":   {Name: "getppid", Reads: []Read{ReadString(0, -1)}},
+		"bytes":           {Name: "getppid", Reads: []Read{ReadBytes(0, 1, 1<<32+1)}},
+		"pointer":         {Name: "getppid", Reads: []Read{ReadStruct(1<<32, 1)}},
+		"length argument": {Name: "getppid", Reads: []Read{ReadBytes(0, 1<<32+1, 1)}},
+		"condition":       {Name: "getppid", When: []Match{{{Arg: 1 << 32, Mask: 1}}}},
+		"descriptor":      {Name: "getppid", Captures: []Capture{CaptureDescriptor(1 << 32)}},
+	} {
+		m := Manifest{Name: "trial", Version: "1", Syscalls: []Syscall{s}, OnFailure: FailContinue()}
+		if w, err := m.wire(); err == nil {
+			t.Errorf("%s: it became %v", name, w.GetSyscalls())
+		}
+	}
+}

@@ -1,8 +1,10 @@
 package sdk
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/intercede/intercede/internal/wire"
@@ -16,7 +18,15 @@ type Response struct {
 	errno   syscall.Errno
 	file    *os.File
 	cloexec bool
-	writes  []*wire.Write
+	writes  *write // the last one
+}
+
+// write is one of a response's, with those before it: so that responses that are built on a common one share what it
+// has, and each takes the same time to add.
+type write struct {
+	wire.Write
+	before *write
+	number int // how many they are, with this one
 }
 
 type responseKind uint8
@@ -30,18 +40,27 @@ const (
 	kindAddFD
 )
 
-// Return makes the call return value.
+// Return makes the call return value. Those from -4095 to -1 are errors to the caller: a Response with one is invalid, see
+// Errno.
 func Return(value int64) Response { return Response{kind: kindReturn, value: value} }
 
-// Errno makes the call fail with errno, which must not be 0.
+// Errno makes the call fail with errno, 1 to 4095. A Response with another is invalid: see Return for success.
 func Errno(errno syscall.Errno) Response { return Response{kind: kindErrno, errno: errno} }
 
-// Continue lets the kernel perform the call itself, with the caller's own privileges
-// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)). The caller can change its memory after the plugin looked at
-// it, so Continue is safe only where the kernel checks the whole call again; say which check beside each use.
+// Continue ends the chain of plugins: the kernel performs the call itself, with the caller's own privileges
+// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)), and no plugin after this one is asked. It is for a call that
+// this plugin has taken on, where the kernel's own answer is the right one. For a call that is not the plugin's, there is
+// Next.
+//
+// The caller can change its memory after the plugin looked at it, so Continue is safe only where the kernel checks the
+// whole call again: name the check beside each use. It takes no Write.
 func Continue() Response { return Response{kind: kindContinue} }
 
-// Next leaves the notification to the next plugin that takes the syscall; after the last the kernel performs the call.
+// Next goes on along the chain: the next plugin that takes the syscall is asked (in the config's order), and after the
+// last one the kernel performs the call. It is for what the plugin does not want: what its settings do not list, a
+// caller that lacks the privilege, arguments that it does not know.
+//
+// Since the kernel may get the call, Next is safe where Continue is. It takes no Write.
 func Next() Response { return Response{kind: kindNext} }
 
 // AddFD puts file into the caller's descriptor table and makes the call return its number, in one step. The SDK closes
@@ -53,8 +72,26 @@ func AddFD(file *os.File, closeOnExec bool) Response {
 // Write adds memory of the caller that the broker writes just before it answers. If an address cannot be written, the
 // call fails with EFAULT.
 func (r Response) Write(address uint64, data []byte) Response {
-	r.writes = append(r.writes[:len(r.writes):len(r.writes)], &wire.Write{Address: address, Data: data})
+	r.writes = &write{Write: wire.Write{Address: address, Data: data}, before: r.writes, number: r.count() + 1}
 	return r
+}
+
+// count is how many writes there are.
+func (r Response) count() int {
+	if r.writes == nil {
+		return 0
+	}
+	return r.writes.number
+}
+
+// putWrites puts the writes in their order into the list, whose room is used again.
+func (r Response) putWrites(list []*wire.Write) []*wire.Write {
+	n := r.count()
+	list = slices.Grow(list[:0], n)[:n]
+	for w := r.writes; w != nil; w = w.before {
+		list[w.number-1] = &w.Write
+	}
+	return list
 }
 
 // String shows the response as the broker's log does, for tests: "value 0", "errno EPERM (1)", "continue".
@@ -77,21 +114,29 @@ func (r Response) String() string {
 
 // put makes w the response's wire form; an invalid one is an error. The file stays open.
 func (r Response) put(w *wire.Response) error {
-	if len(r.writes) > 0 && (r.kind == kindContinue || r.kind == kindNext) {
-		return fmt.Errorf("invalid response: %v with %d writes: the kernel, or the next plugin, would read them", r, len(r.writes))
+	if r.writes != nil && (r.kind == kindContinue || r.kind == kindNext) {
+		return fmt.Errorf("invalid response: %v with %d writes: the kernel, or the next plugin, would read them", r, r.count())
 	}
-	w.Writes = r.writes
+	w.Writes = r.putWrites(w.Writes)
 	switch {
+	case r.kind == kindReturn && r.value < 0 && r.value >= -wire.MaxErrno:
+		return fmt.Errorf("invalid response (%v): to the caller this is errno %d: build it with Errno", r, -r.value)
+	case r.kind == kindErrno && r.errno == 0:
+		return errors.New("invalid response (errno 0): this is no error: build success with Return")
+	case r.kind == kindErrno && r.errno > wire.MaxErrno:
+		return fmt.Errorf("invalid response (%v): an errno is 1 to %d", r, wire.MaxErrno)
+	case r.kind == kindAddFD && r.file == nil:
+		return errors.New("invalid response (addfd): it has no file")
 	case r.kind == kindReturn:
 		w.Kind = &wire.Response_Value{Value: r.value}
-	case r.kind == kindErrno && r.errno > 0 && r.errno <= wire.MaxErrno:
+	case r.kind == kindErrno:
 		w.Kind = &wire.Response_Errno{Errno: int32(r.errno)}
 	case r.kind == kindContinue:
 		w.Kind = &wire.Response_Continue{Continue: true}
 	case r.kind == kindNext:
 		w.Kind = &wire.Response_Next{Next: true}
-	case r.kind == kindAddFD && r.file != nil:
-		w.Kind = &wire.Response_AddFd{AddFd: &wire.AddFD{Fd: int32(r.file.Fd()), CloseOnExec: r.cloexec}}
+	case r.kind == kindAddFD:
+		w.Kind = &wire.Response_AddFd{AddFd: &wire.AddFD{CloseOnExec: r.cloexec}}
 	default:
 		return fmt.Errorf("invalid response (%v): build it with Return, Errno, Continue, Next or AddFD", r)
 	}

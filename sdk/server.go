@@ -27,6 +27,7 @@ type server struct {
 	manifest *wire.Manifest
 	syscalls map[string]*wire.Syscall
 	brought  brought
+	added    added
 
 	mu       sync.Mutex
 	sessions map[uint64]*attached
@@ -63,6 +64,7 @@ func newServer(h Handler) (*server, error) {
 		return nil, err
 	}
 	s := &server{handler: h, manifest: manifest, syscalls: map[string]*wire.Syscall{}, sessions: map[uint64]*attached{}}
+	s.added.open = make(chan struct{})
 	for _, sc := range manifest.GetSyscalls() {
 		s.syscalls[sc.GetName()] = sc
 	}
@@ -222,19 +224,17 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 	return response, nil
 }
 
-// send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.
+// send sends the response, and before it the descriptor that it adds.
 func (s *server) send(stream wire.Plugin_HandleServer, response Response) error {
 	answer := &wire.Response{}
-	if err := response.put(answer); err != nil {
+	err := response.put(answer)
+	if added := answer.GetAddFd(); err == nil && added != nil {
+		added.Descriptors, err = s.added.send(stream.Context(), response.file)
+	}
+	if err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
-	if err := stream.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: answer}}); err != nil {
-		return err
-	}
-	if response.kind == kindAddFD {
-		stream.Recv()
-	}
-	return nil
+	return stream.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: answer}})
 }
 
 func (r Response) close() {

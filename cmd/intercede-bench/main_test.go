@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -85,11 +86,36 @@ func pluginFolder(t *testing.T, names ...string) string {
 	return dir
 }
 
-// writeConfig writes a config for a test that needs root, as containers and plugins do.
+// pluginTable is the header of a plugin's table, or of its settings.
+var pluginTable = regexp.MustCompile(`(?m)^\[plugins\.(\w+)(\.config)?\]$`)
+
+// granted grants the plugins of a config that grants nothing what they ask for.
+func granted(config string) string {
+	if strings.Contains(config, "grant =") {
+		return config
+	}
+	seen := map[string]bool{}
+	return pluginTable.ReplaceAllStringFunc(config, func(header string) string {
+		name := pluginTable.FindStringSubmatch(header)[1]
+		table := "[plugins." + name + "]\ngrant = \"manifest\""
+		switch {
+		case seen[name]:
+			return header
+		case strings.HasSuffix(header, ".config]"):
+			table += "\n" + header
+		}
+		seen[name] = true
+		return table
+	})
+}
+
+// writeConfig writes a config for a test that needs root, as containers and plugins do. Its plugins are granted
+// what they ask for.
 func writeConfig(t *testing.T, text string) (path string) {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	path = filepath.Join(t.TempDir(), "config.toml")
+	text = granted(text)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -110,6 +111,29 @@ func wantText(t *testing.T, text string, parts ...string) {
 	}
 }
 
+// pluginTable is the header of a plugin's table, or of its settings.
+var pluginTable = regexp.MustCompile(`(?m)^\[plugins\.(\w+)(\.config)?\]$`)
+
+// granted grants the plugins of a config that grants nothing what they ask for.
+func granted(config string) string {
+	if strings.Contains(config, "grant =") {
+		return config
+	}
+	seen := map[string]bool{}
+	return pluginTable.ReplaceAllStringFunc(config, func(header string) string {
+		name := pluginTable.FindStringSubmatch(header)[1]
+		table := "[plugins." + name + "]\ngrant = \"manifest\""
+		switch {
+		case seen[name]:
+			return header
+		case strings.HasSuffix(header, ".config]"):
+			table += "\n" + header
+		}
+		seen[name] = true
+		return table
+	})
+}
+
 // site is a folder with a config and what it names, for one test. Its path is short enough for sockets.
 type site struct {
 	dir string
@@ -129,9 +153,10 @@ func newSite(t *testing.T, plugins string) *site {
 	return s
 }
 
-// write replaces the config.
+// write replaces the config. Its plugins are granted what they ask for.
 func (s *site) write(t *testing.T, plugins string) {
 	t.Helper()
+	plugins = granted(plugins)
 	text := fmt.Sprintf("[broker]\nsocket = %q\nlxc_socket = %q\ncontrol = %q\nplugin_dir = %q\n%s", s.socket(), s.lxcSocket(),
 		s.dir+"/control", binaries, plugins)
 	// In one step: a daemon that reads half of it would take the defaults for the rest.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/daemon"
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/spf13/cobra"
 )
@@ -35,7 +36,7 @@ func pluginListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the installed plugins",
 		Long: `List shows the plugins whose binaries are in the config's plugin folder, or that the config names, whether they are
-enabled, and what their manifests say. It exits 1 if an enabled one cannot be used.`,
+enabled, what their manifests say, and whether the config grants what they ask for. It exits 1 if an enabled one cannot be used.`,
 		Example: "  intercede plugin list\n  intercede plugin list --json | jq '.[].syscalls'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -61,7 +62,10 @@ type listedPlugin struct {
 	Description  string   `json:"description,omitempty"`
 	Syscalls     []string `json:"syscalls,omitempty"`
 	Capabilities []string `json:"capabilities,omitempty"`
-	Error        string   `json:"error,omitempty"`
+	// Asks is all that its process asks for, and NotGranted what the config does not grant of it.
+	Asks       *grant.Powers `json:"asks,omitempty"`
+	NotGranted *grant.Powers `json:"not_granted,omitempty"`
+	Error      string        `json:"error,omitempty"`
 }
 
 func describePlugins(installed []*daemon.Installed) []listedPlugin {
@@ -70,6 +74,7 @@ func describePlugins(installed []*daemon.Installed) []listedPlugin {
 		described := listedPlugin{
 			Name: p.Name, Path: p.Path, Enabled: p.Enabled, Version: p.Manifest.GetVersion(),
 			Description: p.Manifest.GetDescription(), Syscalls: syscallNames(p.Manifest), Capabilities: p.Manifest.GetCapabilities(),
+			Asks: powers(grant.Asked(p.Manifest)), NotGranted: powers(p.Missing),
 		}
 		if p.Err != nil {
 			described.Error = p.Err.Error()
@@ -77,6 +82,14 @@ func describePlugins(installed []*daemon.Installed) []listedPlugin {
 		list = append(list, described)
 	}
 	return list
+}
+
+// powers is nil for none.
+func powers(p grant.Powers) *grant.Powers {
+	if p.None() {
+		return nil
+	}
+	return &p
 }
 
 func syscallNames(m *wire.Manifest) []string {
@@ -96,7 +109,7 @@ func printPlugins(out io.Writer, plugins []listedPlugin, asJSON bool) error {
 		return err
 	}
 	for _, p := range plugins {
-		if p.Enabled && p.Error != "" {
+		if p.Enabled && (p.Error != "" || p.NotGranted != nil) {
 			return &cli.ExitError{Status: cli.ExitFailure}
 		}
 	}
@@ -105,7 +118,7 @@ func printPlugins(out io.Writer, plugins []listedPlugin, asJSON bool) error {
 
 func printPluginTable(out io.Writer, plugins []listedPlugin) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PLUGIN\tENABLED\tVERSION\tSYSCALLS\tCAPABILITIES")
+	fmt.Fprintln(w, "PLUGIN\tENABLED\tVERSION\tSYSCALLS\tCAPABILITIES\tGRANTED")
 	var errs []string
 	for _, p := range plugins {
 		enabled := "no"
@@ -115,12 +128,20 @@ func printPluginTable(out io.Writer, plugins []listedPlugin) error {
 		if p.Error != "" {
 			errs = append(errs, p.Error)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.Name, enabled, listOf(p.Version), listOf(p.Syscalls...), listOf(p.Capabilities...))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, enabled, listOf(p.Version), listOf(p.Syscalls...),
+			listOf(p.Capabilities...), grantedCell(p.NotGranted))
 	}
 	for _, text := range errs {
 		fmt.Fprintln(w, "\n"+text)
 	}
 	return w.Flush()
+}
+
+func grantedCell(missing *grant.Powers) string {
+	if missing != nil {
+		return "not: " + missing.String()
+	}
+	return "yes"
 }
 
 // listOf joins what there is; a cell of a table is not left empty.

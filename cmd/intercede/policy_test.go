@@ -45,15 +45,15 @@ func TestPolicyExplainDescribed(t *testing.T) {
 		cookie -
 
 		RULE MATCHES
-		CONFIG:10 yes
-		CONFIG:14 yes
+		CONFIG:12 yes
+		CONFIG:16 yes
 
 		PLUGIN SETTING VALUE FROM
-		mknod enabled true CONFIG:12: container[0].plugins.mknod.enabled
+		mknod enabled true CONFIG:14: container[0].plugins.mknod.enabled
 		mknod devices ["c 0:0","c 5:1","c 1:7","c 1:3","c 1:8","c 5:0","c 1:9","c 1:5"] default
 		mknod max_covers 1024 default
 		sysinfo enabled true CONFIG:6: plugins.sysinfo
-		sysinfo loads "container" CONFIG:16: container[1].plugins.sysinfo.config.loads
+		sysinfo loads "container" CONFIG:18: container[1].plugins.sysinfo.config.loads
 
 		IGNORED ANNOTATION WHY
 		security.syscalls.intercept.mknod "\x1b[31m": want true or false`)
@@ -69,11 +69,11 @@ func TestPolicyExplainDescribed(t *testing.T) {
 		cookie \u001b[2J
 
 		RULE MATCHES
-		CONFIG:10 no: runtime "lxc" is not "oci"
-		CONFIG:14 no: no peer_uid
+		CONFIG:12 no: runtime "lxc" is not "oci"
+		CONFIG:16 no: no peer_uid
 
 		PLUGIN SETTING VALUE FROM
-		mknod enabled false CONFIG:8: plugins.mknod.enabled
+		mknod enabled false CONFIG:10: plugins.mknod.enabled
 		sysinfo enabled true CONFIG:6: plugins.sysinfo
 		sysinfo loads "host" default`)
 }
@@ -107,7 +107,7 @@ func TestPolicyExplainAttached(t *testing.T) {
 
 	s.write(t, "[plugins.mknod]\nenabled = false\n") // the daemon is not told, and what the container got stays
 	text := s.explained(t, id[:len(id)-1])
-	wantText(t, text, id, "annotation security.syscalls.intercept.mknod, accepted by CONFIG:17", `"container"`)
+	wantText(t, text, id, "annotation security.syscalls.intercept.mknod, accepted by CONFIG:19", `"container"`)
 
 	var policies []broker.ContainerPolicy
 	if err := json.Unmarshal([]byte(s.explained(t, attached[1].ID, "--json")), &policies); err != nil {
@@ -129,6 +129,8 @@ func TestPolicyExplainAttached(t *testing.T) {
 // Rules decide in a broker of the container's own too.
 func TestRunWithRules(t *testing.T) {
 	s := newSite(t, `
+[plugins.mknod]
+enabled = false
 [[container]]
 match = { runtime = "run", name = "box" }
 plugins.mknod.enabled = true

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -61,9 +63,21 @@ func printStatus(out io.Writer, s *control.Status) error {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\n", c.ID, c.Runtime, c.InitPID, age(c.Attached), c.Listeners,
 			c.Inflight, c.Calls, c.Failures, strings.Join(c.Plugins, ","))
 	}
+	printRefused(w, s.Plugins)
 	printUnserved(w, s)
 	printQuarantines(w, s.Containers)
 	return w.Flush()
+}
+
+// printRefused prints the system calls that the sandbox has refused to plugins, if there are any.
+func printRefused(w io.Writer, plugins []launcher.Status) {
+	header := "\nPLUGIN\tREFUSED SYSTEM CALL\tTIMES\n"
+	for _, p := range plugins {
+		for _, name := range slices.Sorted(maps.Keys(p.Refused)) {
+			fmt.Fprintf(w, "%s%s\t%s\t%d\n", header, p.Name, name, p.Refused[name])
+			header = ""
+		}
+	}
 }
 
 // printUnserved prints the containers whose calls nobody intercepts, if there are any.

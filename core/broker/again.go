@@ -48,7 +48,7 @@ type again struct {
 	mu      sync.Mutex
 	calls   []inPlugin
 	waiting int       // for what becomes of a call that is being answered
-	known   sync.Cond // that it is
+	settled sync.Cond // it is known of one
 	kept    []*keptAnswer
 	bytes   int // of kept
 	expiry  *time.Timer
@@ -56,7 +56,7 @@ type again struct {
 	over    bool
 }
 
-func (a *again) init(expired func()) { a.known.L, a.expired = &a.mu, expired }
+func (a *again) init(expired func()) { a.settled.L, a.expired = &a.mu, expired }
 
 // inPlugin is a call that a plugin has, by its thread.
 type inPlugin struct {
@@ -167,7 +167,7 @@ func (a *again) recall(c *call) (*keptAnswer, error) {
 	before := a.find(&own)
 	for before != nil && before.answering {
 		a.waiting++
-		a.known.Wait()
+		a.settled.Wait()
 		a.waiting--
 		before = a.find(&own)
 	}
@@ -364,7 +364,7 @@ func (c *call) forget() {
 func (a *again) remove(c *call) {
 	a.calls = slices.DeleteFunc(a.calls, func(p inPlugin) bool { return p.call == c })
 	if a.waiting > 0 {
-		a.known.Broadcast()
+		a.settled.Broadcast()
 	}
 }
 

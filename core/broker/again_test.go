@@ -8,6 +8,7 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -245,5 +246,48 @@ func TestKeptForATime(t *testing.T) {
 	<-dropped
 	if got := a.expire(k.until); len(got) != 1 || len(a.kept) != 0 || a.bytes != 0 || a.expiry != nil {
 		t.Errorf("%d are dropped, %d of %d bytes are left", len(got), len(a.kept), a.bytes)
+	}
+}
+
+// TestOtherThread has the caller's thread be one that had another id when the answer was found.
+func TestOtherThread(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{})
+	c := b.attachInterruptible(t)
+	result := begin(c, testplugin.Hold, 7)
+	h := b.gate.next(t)
+	c.Stop(t)
+	h.open()
+	b.awaitKept(t, 1)
+	a := &b.attachmentsOf(func(string) bool { return true })[0].again
+	a.mu.Lock()
+	a.kept[0].call.received = time.Now().Add(-time.Hour)
+	a.mu.Unlock()
+	c.Continue(t)
+	b.gate.next(t).open()
+	want(t, testcaller.Await(t, result), 7, 0)
+	b.awaitKept(t, 1)
+}
+
+// TestDoubt has the answer to the call before be doubtful: it is what the caller gets if its call fails now.
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	before, now := &wire.Response{Kind: &wire.Response_Value{Value: 1}}, &wire.Response{Kind: &wire.Response_Value{Value: 2}}
+	refused := errnoResponse(int32(unix.EEXIST))
+	for name, test := range map[string]struct {
+		doubt *wire.Response
+		d     decision
+		want  *wire.Response
+	}{
+		"no doubt":       {nil, decision{response: refused}, refused},
+		"it fails":       {before, decision{response: refused}, before},
+		"it succeeds":    {before, decision{response: now}, now},
+		"the kernel's":   {before, decision{response: continueResponse}, continueResponse},
+		"a plugin fails": {before, decision{response: refused, err: errHang}, refused},
+		"nobody waits":   {before, decision{gone: true}, nil},
+	} {
+		if got := (&call{doubt: test.doubt}).settleDoubt(test.d); got != test.want {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
 	}
 }

@@ -306,7 +306,7 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, left, c.desk.cpu)
 	c.inPlugin += time.Since(handed)
 	if err == nil {
-		err = checkResponse(response, added)
+		err = checkResponse(c.notification.Arch, response, added)
 	}
 	if err != nil {
 		return nil, nil, err

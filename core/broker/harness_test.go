@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
@@ -200,7 +201,7 @@ func syscallName(arch uint32, nr int32) (string, bool) {
 func startPlugin(t testing.TB, name string, o options, log zerolog.Logger) *launcher.Plugin {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name), Times: o.times, Rooms: o.rooms}
+	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name), Times: o.times, Rooms: o.rooms, Grant: grant.Everything(), GRPC: testplugin.WithoutLanes()}
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ func TestOutcomes(t *testing.T) {
 	}{
 		"value":               {testplugin.Return, 42, 42, 0, ""},
 		"negative value":      {testplugin.Return, 1<<64 - 5000, -5000, 0, ""},
+		"errno as value":      {testplugin.Return, 1<<64 - 1, 0, failed, "this is errno 1: build it with Errno"},
 		"errno":               {testplugin.Errno, uint64(unix.EXDEV), 0, unix.EXDEV, ""},
 		"nameless errno":      {testplugin.Errno, 4094, 0, 4094, ""},
 		"too large an errno":  {testplugin.Errno, 4096, 0, failed, "invalid response"},

@@ -30,10 +30,24 @@ func failureResponse(v *wire.Verdict) *wire.Response {
 	}
 }
 
-// checkResponse refuses what a plugin may not answer.
-func checkResponse(response *wire.Response, added *lane.Descriptor) error {
+// asReturned is the value as the caller's register has it: a 32-bit caller gets the low half.
+func asReturned(arch uint32, value int64) int64 {
+	if arch&archIs64Bit == 0 {
+		return int64(int32(value))
+	}
+	return value
+}
+
+// archIs64Bit is __AUDIT_ARCH_64BIT (linux/audit.h).
+const archIs64Bit = 0x80000000
+
+// checkResponse refuses what a plugin may not answer to a caller of the architecture.
+func checkResponse(arch uint32, response *wire.Response, added *lane.Descriptor) error {
 	switch kind := response.GetKind().(type) {
 	case *wire.Response_Value:
+		if value := asReturned(arch, kind.Value); value < 0 && value >= -wire.MaxErrno {
+			return fmt.Errorf("the plugin answered value %d, which is errno %d to the caller", kind.Value, -value)
+		}
 		return nil
 	case *wire.Response_Continue, *wire.Response_Next:
 		if n := len(response.GetWrites()); n > 0 {

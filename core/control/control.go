@@ -101,13 +101,18 @@ func (s *Server) Serve(source Source) error {
 	return nil
 }
 
-// Close waits a moment for the requests under way, and removes the socket.
-func (s *Server) Close() error {
+// Finish waits a moment for the requests under way, and takes no others.
+func (s *Server) Finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
 	}
+}
+
+// Close waits a moment for the requests under way, and removes the socket.
+func (s *Server) Close() error {
+	s.Finish()
 	err := s.socket.Close()
 	if errors.Is(err, net.ErrClosed) {
 		return nil // Shutdown has closed the listener

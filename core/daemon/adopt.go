@@ -79,13 +79,19 @@ type adopter struct {
 type pluginKey struct {
 	name, path, sha256 string
 	memory             int64
+	grant              string // as JSON
+}
+
+func keyOf(p *record.Plugin) pluginKey {
+	granted, _ := json.Marshal(p.Grant) // made of what JSON has
+	return pluginKey{p.Name, p.Path, p.SHA256, p.MemoryMax, string(granted)}
 }
 
 // assign gives a container what its record says.
 func (a *adopter) assign(ctx context.Context, r *record.Record) broker.Assignment {
 	var bindings []broker.Binding
 	for _, p := range r.Plugins {
-		plugin := a.plugin(ctx, pluginKey{p.Name, p.Path, p.SHA256, p.MemoryMax})
+		plugin := a.plugin(ctx, &p)
 		if plugin == nil {
 			a.engine.log.Error().Str("container", r.Container.Claim.ID).Str("plugin", p.Name).
 				Msg("the plugin cannot be had any more: the container's calls are left to the kernel")
@@ -116,13 +122,14 @@ func (e *Engine) explainRecord(number uint64) *policy.Effective {
 }
 
 // plugin finds the running plugin, or starts it; nil: it cannot be had.
-func (a *adopter) plugin(ctx context.Context, key pluginKey) *sharedPlugin {
+func (a *adopter) plugin(ctx context.Context, recorded *record.Plugin) *sharedPlugin {
+	key := keyOf(recorded)
 	if p, known := a.plugins[key]; known {
 		return p
 	}
-	p, err := a.start(ctx, key)
+	p, err := a.start(ctx, recorded)
 	if err != nil {
-		a.engine.log.Error().Err(err).Str("plugin", key.name).Msg("a plugin of adopted containers")
+		a.engine.log.Error().Err(err).Str("plugin", recorded.Name).Msg("a plugin of adopted containers")
 	} else {
 		a.manifests = append(a.manifests, p.Manifest())
 	}
@@ -130,22 +137,24 @@ func (a *adopter) plugin(ctx context.Context, key pluginKey) *sharedPlugin {
 	return p
 }
 
-func (a *adopter) start(ctx context.Context, key pluginKey) (*sharedPlugin, error) {
-	spec := a.engine.spec(key.name, key.path, key.sha256, key.memory)
-	manifest, err := a.manifest(ctx, spec)
+func (a *adopter) start(ctx context.Context, recorded *record.Plugin) (*sharedPlugin, error) {
+	spec := a.engine.spec(recorded.Name, recorded.Path, recorded.SHA256, recorded.MemoryMax)
+	spec.Grant = recorded.Grant
+	for i, p := range a.setup.Policy.Plugins {
+		if p.Name == spec.Name && p.Path == spec.Path && p.SHA256 == spec.SHA256 {
+			spec.Grant = p.Grant // which the manifest that the setup has read was held against
+			return a.engine.acquirePlugin(ctx, spec, a.setup.installed[i])
+		}
+	}
+	manifest, err := readLeftManifest(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
 	return a.engine.acquirePlugin(ctx, spec, manifest)
 }
 
-// manifest is what the setup has read already, or reads it.
-func (a *adopter) manifest(ctx context.Context, spec launcher.Spec) (*wire.Manifest, error) {
-	for i, p := range a.setup.Policy.Plugins {
-		if p.Name == spec.Name && p.Path == spec.Path && p.SHA256 == spec.SHA256 {
-			return a.setup.installed[i], nil
-		}
-	}
+// readLeftManifest reads the manifest of a plugin that the config does not have any more.
+func readLeftManifest(ctx context.Context, spec launcher.Spec) (*wire.Manifest, error) {
 	if _, err := os.Stat(spec.Path); err != nil {
 		return nil, fmt.Errorf("the config does not have it any more, nor the disk: %w", err)
 	}

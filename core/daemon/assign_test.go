@@ -35,7 +35,7 @@ func loadRules(t *testing.T, rules string, plugins ...string) *Setup {
 	sdktest.RequireRoot(t)
 	text := "[broker]\norder = [\"" + strings.Join(plugins, `", "`) + "\"]\n"
 	for _, name := range plugins {
-		text += fmt.Sprintf("[plugins.%s]\nenabled = false\npath = %q\n", name, testplugin.Install(t, name))
+		text += fmt.Sprintf("[plugins.%s]\nenabled = false\ngrant = \"manifest\"\npath = %q\n", name, testplugin.Install(t, name))
 	}
 	path := filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(path, []byte(text+rules), 0o600); err != nil {

@@ -116,7 +116,9 @@ func (e *Engine) newGeneration(setup *Setup, routes filter.Routes) *broker.Gener
 // acquire finds the running plugin for entry i of the setup, or starts it.
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
 	wanted := setup.Policy.Plugins[i]
-	return e.acquirePlugin(ctx, e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax), setup.installed[i])
+	spec := e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax)
+	spec.Grant = wanted.Grant
+	return e.acquirePlugin(ctx, spec, setup.installed[i])
 }
 
 // spec is what a plugin is started with; memory in bytes.

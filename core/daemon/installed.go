@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
@@ -18,6 +19,7 @@ type Installed struct {
 	Path     string
 	Enabled  bool           // for some container
 	Manifest *wire.Manifest // nil with an Err
+	Missing  grant.Powers   // what it asks for and the config does not grant
 	Err      error
 }
 
@@ -37,6 +39,11 @@ func ListInstalled(ctx context.Context, doc *config.Document) []*Installed {
 	concurrently(len(list), func(i int) {
 		p := list[i]
 		p.Manifest, p.Err = launcher.ReadManifest(ctx, launcher.Spec{Name: p.Name, Path: p.Path})
+		var granted *grant.Grant
+		if configured := doc.Plugin(p.Name); configured != nil {
+			granted = configured.Grant
+		}
+		p.Missing = granted.Missing(p.Manifest)
 	})
 	return list
 }

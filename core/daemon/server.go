@@ -154,6 +154,7 @@ func (s *Server) HandOver() bool {
 		s.log.Error().Err(err).Msg("nobody answers for the daemon until the next one comes")
 	}
 	s.engine.HandOver()
+	s.control.Finish() // who asked for it is to hear of it
 	return true
 }
 

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,6 +61,9 @@ func (h hostile) Manifest() sdk.Manifest {
 	if strings.Contains(h.name, "declared") {
 		m.Uses.Syscalls = []string{"mount", "setresuid", "pidfd_getfd", "socket"}
 		m.Uses.Devices = []string{"b *:* m"}
+	}
+	if strings.Contains(h.name, "families") {
+		m.Uses.Syscalls = slices.Sorted(maps.Keys(families))
 	}
 	return m
 }
@@ -112,6 +117,8 @@ var attacks = map[string]func(on []string) error{
 	"execute a shell":        executeShell,
 	"execute its own":        executeOwn,
 	"load a BPF program":     loadBPF,
+	"call what is declared":  callFamilies,
+	"call what is refused":   callRefused,
 	"make a user namespace":  makeUserNamespace,
 	"ordinary work":          ordinaryWork,
 }
@@ -187,6 +194,43 @@ func raw(number uintptr, args ...uintptr) error {
 		return errno
 	}
 	return nil
+}
+
+// families are what outsiders write plugins for, with arguments that do no harm.
+var families = map[string]func() error{
+	"quotactl":          func() error { return raw(unix.SYS_QUOTACTL, ^uintptr(0)) },
+	"keyctl":            func() error { return raw(unix.SYS_KEYCTL, ^uintptr(0)) },
+	"finit_module":      func() error { return raw(unix.SYS_FINIT_MODULE, ^uintptr(0), 0, 0) },
+	"open_by_handle_at": func() error { return raw(unix.SYS_OPEN_BY_HANDLE_AT, ^uintptr(0), 0, 0) },
+	"perf_event_open":   func() error { return raw(unix.SYS_PERF_EVENT_OPEN, 0) },
+	"fanotify_init":     func() error { return raw(unix.SYS_FANOTIFY_INIT, ^uintptr(0), 0) },
+	"syslog":            func() error { return raw(unix.SYS_SYSLOG, ^uintptr(0)) },
+	"clock_settime":     func() error { return raw(unix.SYS_CLOCK_SETTIME, ^uintptr(0), 0) },
+	"userfaultfd":       func() error { return raw(unix.SYS_USERFAULTFD, 1) },
+	"swapon":            func() error { return raw(unix.SYS_SWAPON, 0, 0) },
+}
+
+func callFamilies([]string) error {
+	for _, call := range families {
+		call()
+	}
+	return errors.New("called")
+}
+
+// callRefused makes a call that is refused, so many times on each of so many threads.
+func callRefused(on []string) error {
+	var calls sync.WaitGroup
+	for range number(on) {
+		calls.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			for range number(on[1:]) {
+				raw(unix.SYS_KEYCTL, 1, 2, 3)
+			}
+		})
+	}
+	calls.Wait()
+	return is("keyctl", raw(unix.SYS_KEYCTL), unix.EPERM)
 }
 
 func becomeRoot([]string) error {

@@ -157,7 +157,7 @@ func (s *Session) home() (*Plugin, error) {
 func (p *Plugin) startPrivate(t *trouble) *Plugin {
 	log := *t.session.log()
 	private := &Plugin{
-		spec: p.spec, binary: p.binary, manifest: p.manifest, log: log, hclog: newHclog(p.spec.Name, log), owner: t,
+		spec: p.spec, binary: p.binary, manifest: p.manifest, refused: p.refused, log: log, hclog: newHclog(p.spec.Name, log), owner: t,
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	private.ctx, private.stop = context.WithCancel(p.ctx)

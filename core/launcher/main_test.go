@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/internal/sandbox"
@@ -84,7 +85,7 @@ func brokerMain(path string) {
 
 // specOf names the plugin at path as its binary says.
 func specOf(path string) launcher.Spec {
-	return launcher.Spec{Name: path[strings.LastIndex(path, "-")+1:], Path: path}
+	return launcher.Spec{Name: path[strings.LastIndex(path, "-")+1:], Path: path, Grant: grant.Everything(), GRPC: testplugin.WithoutLanes()}
 }
 
 // start starts a plugin that ends with the test.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
@@ -41,6 +42,8 @@ type Spec struct {
 	GRPC   bool
 	Limits sandbox.Limits
 	Times  Times
+	// Grant is what its process may have; nil: nothing beyond what every plugin has.
+	Grant *grant.Grant
 	// Rooms bounds the processes of their own that containers have; nil: they have none.
 	Rooms *Rooms
 }
@@ -89,6 +92,8 @@ type Status struct {
 	Isolated  int       `json:"isolated,omitempty"`  // containers that have a process of their own
 	Error     string    `json:"error,omitempty"`     // why it last ended or could not start
 	Weaker    []string  `json:"weaker,omitempty"`    // what does not confine its process, since this host lacks it
+	// Refused are the system calls that the sandbox refused, by name, and how often.
+	Refused map[string]int `json:"refused,omitempty"`
 }
 
 // Plugin is a running plugin, which is started again if it dies.
@@ -96,6 +101,7 @@ type Plugin struct {
 	spec     Spec
 	binary   *binary // what every run executes
 	manifest *wire.Manifest
+	refused  *refusals
 	log      zerolog.Logger
 	hclog    hclog.Logger
 	owner    *trouble        // of the container whose processes it has; nil: it is shared
@@ -117,7 +123,8 @@ type Plugin struct {
 
 var errStopped = errors.New("the plugin is stopped")
 
-// Start starts the plugin and keeps it running until Stop. The first start must succeed; ctx is for that alone.
+// Start starts the plugin and keeps it running until Stop. The first start must succeed; ctx is for that alone. The
+// error wraps grant.ErrNotGranted if the manifest asks for more than the spec grants.
 func Start(ctx context.Context, spec Spec, manifest *wire.Manifest, log zerolog.Logger) (*Plugin, error) {
 	p, first, err := startFirst(ctx, spec, manifest, log)
 	if err != nil {
@@ -129,6 +136,9 @@ func Start(ctx context.Context, spec Spec, manifest *wire.Manifest, log zerolog.
 
 // startFirst makes a plugin with its first run, which nobody supervises yet.
 func startFirst(ctx context.Context, spec Spec, manifest *wire.Manifest, log zerolog.Logger) (*Plugin, *process, error) {
+	if err := spec.Grant.Check(manifest); err != nil {
+		return nil, nil, err
+	}
 	binary, err := openBinary(spec.Path, spec.SHA256)
 	if err != nil {
 		return nil, nil, err
@@ -136,7 +146,7 @@ func startFirst(ctx context.Context, spec Spec, manifest *wire.Manifest, log zer
 	log = log.With().Str("plugin", spec.Name).Logger()
 	p := &Plugin{
 		spec: spec, binary: binary, manifest: manifest, log: log, hclog: newHclog(spec.Name, log),
-		done: make(chan struct{}), changed: make(chan struct{}),
+		refused: newRefusals(manifest.GetUses().GetSyscalls(), log), done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	if p.current, err = p.startProcess(ctx); err != nil {
@@ -146,9 +156,12 @@ func startFirst(ctx context.Context, spec Spec, manifest *wire.Manifest, log zer
 	return p, p.current, nil
 }
 
-// IsCurrent reports whether Start would start the same: the binary at the path is unchanged, and so is its manifest.
+// IsCurrent reports whether Start would start the same: the binary at the path is unchanged, and so is its manifest,
+// and all that this asks for is granted. Whether more is granted makes no difference to the process.
 func (p *Plugin) IsCurrent(spec Spec, manifest *wire.Manifest) bool {
-	return p.spec == spec && protobuf.Equal(p.manifest, manifest) && p.binary.isCurrent()
+	own, granted := p.spec, spec.Grant
+	own.Grant, spec.Grant = nil, nil
+	return granted.Check(manifest) == nil && own == spec && protobuf.Equal(p.manifest, manifest) && p.binary.isCurrent()
 }
 
 // Name returns the plugin's name.
@@ -346,6 +359,7 @@ func (p *Plugin) Status() Status {
 	s := Status{
 		Name: p.spec.Name, Version: p.manifest.GetVersion(), State: Starting,
 		NextStart: p.nextStart, Restarts: p.restarts, Lingering: p.lingering, Isolated: int(p.privates.Load()), Error: p.reason(),
+		Refused: p.refused.list(),
 	}
 	switch {
 	case p.end != nil:
@@ -359,7 +373,7 @@ func (p *Plugin) Status() Status {
 }
 
 func (p *Plugin) startProcess(ctx context.Context) (*process, error) {
-	run, err := startProcess(ctx, p.spec, p.binary, p.manifest, p.log, p.hclog)
+	run, err := p.newProcess(ctx)
 	if run != nil {
 		run.private = p.owner != nil
 	}

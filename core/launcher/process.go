@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
@@ -43,28 +42,26 @@ type process struct {
 	isolated  atomic.Bool  // it is dead, and containers that had calls in it have left the others
 }
 
-// startProcess starts the plugin and makes sure that it is the one whose manifest was read.
-func startProcess(
-	ctx context.Context, spec Spec, binary *binary, manifest *wire.Manifest, log zerolog.Logger, hclog hclog.Logger,
-) (*process, error) {
-	if err := binary.check(spec.SHA256); err != nil {
+// newProcess starts the plugin and makes sure that it is the one whose manifest was read.
+func (p *Plugin) newProcess(ctx context.Context) (*process, error) {
+	if err := p.binary.check(p.spec.SHA256); err != nil {
 		return nil, err
 	}
-	defer reportSlow(log, "its start")()
+	defer reportSlow(p.log, "its start")()
 	run, err := sandbox.Start(ctx, sandbox.Plugin{
-		Name: spec.Name, Path: spec.Path, Binary: binary.File, Capabilities: manifest.GetCapabilities(), Uses: manifest.GetUses(),
-		Limits: spec.Limits, Log: hclog,
+		Name: p.spec.Name, Path: p.spec.Path, Binary: p.binary.File, Capabilities: p.manifest.GetCapabilities(), Uses: p.manifest.GetUses(),
+		Limits: p.spec.Limits, Log: p.hclog, Refused: p.refused.add,
 	})
 	if err != nil {
 		return nil, err
 	}
-	p := &process{Process: run, log: log, started: time.Now(), health: spec.Times.orUsual().Health}
-	p.Lanes.Late = p.late
-	if err := p.prepare(ctx, spec, manifest); err != nil {
-		p.Stop()
+	started := &process{Process: run, log: p.log, started: time.Now(), health: p.spec.Times.orUsual().Health}
+	started.Lanes.Late = started.late
+	if err := started.prepare(ctx, p.spec, p.manifest); err != nil {
+		started.Stop()
 		return nil, err
 	}
-	return p, nil
+	return started, nil
 }
 
 // reportSlow logs what of the plugin is waited for, unless the returned function is called soon.

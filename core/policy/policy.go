@@ -10,6 +10,7 @@ package policy
 import (
 	"time"
 
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
@@ -30,9 +31,10 @@ type Plugin struct {
 	Timeout      time.Duration // for its answer to a notification
 	OnFailure    *wire.Verdict // what the caller gets when the plugin fails
 	MemoryMax    int64         // bytes that its process may use; 0: the sandbox's default
+	Grant        *grant.Grant  // what its process may have: all that its manifest asks for is in it
 	Enabled      bool          // where no rule says otherwise
 	SettingsJSON string        // likewise: every setting of the manifest
-	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container
+	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container; lists have the elements of all
 
 	state PluginState // where no rule says otherwise
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
@@ -73,6 +74,7 @@ func pluginKey(name string) config.Key {
 // checkManifest reports whether the plugin has a manifest, its own.
 func (r *resolver) checkManifest(plugin *config.Plugin) bool {
 	if r.hasManifest(plugin) {
+		r.checkGrant(plugin)
 		return true
 	}
 	manifest := r.manifests.Read[plugin.Name]
@@ -89,6 +91,27 @@ func (r *resolver) checkManifest(plugin *config.Plugin) bool {
 	}
 	r.report(p)
 	return false
+}
+
+// checkGrant reports what the manifest asks for and the config does not grant, with what the config would have to say.
+func (r *resolver) checkGrant(plugin *config.Plugin) {
+	manifest := r.manifests.Read[plugin.Name]
+	err := plugin.Grant.Check(manifest)
+	if err == nil {
+		return
+	}
+	key := append(pluginKey(plugin.Name), "grant")
+	line := "grant = " + grant.Asked(manifest).TOML()
+	switch {
+	case r.origin(key).Line > 0:
+	case r.origin(pluginKey(plugin.Name)).Line > 0:
+		key = pluginKey(plugin.Name)
+		line = fmt.Sprintf("[plugins.%s] with %s", plugin.Name, line)
+	default:
+		key = plugin.At
+		line = fmt.Sprintf("[plugins.%s] with enabled = false and %s", plugin.Name, line)
+	}
+	r.report(r.doc.Problem(key, fmt.Sprintf("%v; if it may have all that it asks for, write %s", err, line)))
 }
 
 func (r *resolver) hasManifest(plugin *config.Plugin) bool {
@@ -120,6 +143,7 @@ func (r *resolver) plugin(plugin config.Plugin) Plugin {
 		Timeout:      plugin.Timeout,
 		OnFailure:    cmp.Or(plugin.OnFailure, manifest.GetOnFailure()),
 		MemoryMax:    int64(plugin.MemoryMax) << 20,
+		Grant:        plugin.Grant,
 		Enabled:      plugin.Enabled,
 		SettingsJSON: state.SettingsJSON(),
 		state:        state,

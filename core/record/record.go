@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/container"
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -44,6 +45,7 @@ type Plugin struct {
 	Path      string            `json:"path"`
 	SHA256    string            `json:"sha256,omitempty"`
 	MemoryMax int64             `json:"memory_max,omitempty"` // bytes
+	Grant     *grant.Grant      `json:"grant,omitempty"`      // nil: nothing
 	Settings  json.RawMessage   `json:"settings"`             // every setting
 	Deadline  time.Duration     `json:"deadline_ns"`
 	OnFailure int32             `json:"on_failure"`     // a positive errno; 0: the call continues

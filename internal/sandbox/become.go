@@ -77,7 +77,7 @@ func becomePlugin(text string) error {
 	if err := r.dropPrivileges(); err != nil {
 		return err
 	}
-	if err := loadFilter(r.Syscalls, binary); err != nil {
+	if err := r.loadFilter(binary); err != nil {
 		return err
 	}
 	// The plugin's own watch of its lifeline is its own good will.

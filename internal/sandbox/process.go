@@ -44,6 +44,8 @@ type Plugin struct {
 	Limits       Limits
 	Env          []string     // beyond the ordinary
 	Log          hclog.Logger // go-plugin's, and what the plugin logs
+	// Refused is called, in a goroutine of its own, for each system call that the filter refuses.
+	Refused func(Refusal)
 }
 
 // Process is one run of a plugin.
@@ -83,6 +85,7 @@ func Start(ctx context.Context, plugin Plugin) (*Process, error) {
 	p.die = sync.OnceFunc(func() { close(p.dead) })
 	starting, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer context.AfterFunc(ctx, giveUp)()
+	go answerRefusals(ours, plugin.Refused)
 	started := make(chan error)
 	go func() {
 		// When the thread that started it ends, the kernel kills the plugin (PR_SET_PDEATHSIG, see becomePlugin).
@@ -371,18 +374,6 @@ func (p *Process) stopClient() {
 			p.Kill()
 		}
 	}
-}
-
-// Descriptor takes the plugin's descriptor fd, to be put into a caller.
-func (p *Process) Descriptor(fd int) (*lane.Descriptor, error) {
-	copied, errno := -1, error(nil)
-	if err := p.withPidfd(func(pidfd int) { copied, errno = unix.PidfdGetfd(pidfd, fd, 0) }); err != nil {
-		return nil, err
-	}
-	if errno != nil {
-		return nil, fmt.Errorf("descriptor %d of the plugin: %w", fd, errno)
-	}
-	return lane.NewDescriptor(copied), nil
 }
 
 // grpcClient glues the client to go-plugin.

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/intercede/intercede/internal/cbpf"
+	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/syscalls"
 	"golang.org/x/sys/unix"
 )
@@ -37,11 +38,14 @@ var ordinary = map[string][][]condition{
 	},
 }
 
-// withDeclaration are the uses that need a declaration of calls that otherwise need none. Who has the host's root as
-// its filesystem user owns whatever of the host it can name, in a sysfs for example.
-var withDeclaration = map[string]condition{
-	"setfsuid": {0, int32Bits, 0},
-	"setfsgid": {0, int32Bits, 0},
+// withDeclaration are the uses that need a declaration of calls that otherwise need none: those for which one of the
+// conditions holds. Who has the host's root as its filesystem user owns whatever of the host it can name, in a sysfs for
+// example.
+var withDeclaration = map[string][]condition{
+	"setfsuid":  {{0, int32Bits, 0}},
+	"setfsgid":  {{0, int32Bits, 0}},
+	"setresuid": {{0, int32Bits, 0}, {1, int32Bits, 0}, {2, int32Bits, 0}},
+	"setresgid": {{0, int32Bits, 0}, {1, int32Bits, 0}, {2, int32Bits, 0}},
 }
 
 // As in asm-generic/ioctls.h, which all architectures of the project have.
@@ -60,13 +64,13 @@ const nsfsType = 0xb7 << 8
 var forbidden = []condition{{1, 0xffff, nsfsType | 11}, {1, 0xffff, nsfsType | 12}}
 
 // filterProgram is the seccomp filter of a process that declares these system calls: others that are to be declared
-// fail with EPERM, those of other architectures kill.
+// are refused by this action, those of other architectures kill.
 //
 // One execveat is let through, which executes the plugin: that of the descriptor binary. The process can have it only
 // once, because the descriptor is above the limit on descriptors, and is closed by it.
 //
 // What a newer kernel has is not there (ENOSYS), nor is clone3, whose flags a filter cannot see: clone is called then.
-func filterProgram(declared []string, binary int) *cbpf.Program {
+func filterProgram(declared []string, binary int, refused uint32) *cbpf.Program {
 	p := &cbpf.Program{}
 	foreign := p.NewLabel()
 	p.LoadArch()
@@ -77,7 +81,7 @@ func filterProgram(declared []string, binary int) *cbpf.Program {
 
 	returnWhen(p, unix.SECCOMP_RET_ALLOW, unix.SYS_EXECVEAT, condition{0, int32Bits, uint64(binary)}, condition{4, int32Bits, unix.AT_EMPTY_PATH})
 	for _, ioctl := range forbidden {
-		returnWhen(p, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM), unix.SYS_IOCTL, ioctl)
+		returnWhen(p, refused, unix.SYS_IOCTL, ioctl)
 	}
 	undeclared := maps.Clone(syscalls.Numbers)
 	for _, name := range declared {
@@ -90,7 +94,9 @@ func filterProgram(declared []string, binary int) *cbpf.Program {
 	}
 	for _, name := range slices.Sorted(maps.Keys(withDeclaration)) {
 		if number, ok := undeclared[name]; ok {
-			returnWhen(p, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM), number, withDeclaration[name])
+			for _, use := range withDeclaration[name] {
+				returnWhen(p, refused, number, use)
+			}
 			delete(undeclared, name)
 		}
 	}
@@ -98,24 +104,21 @@ func filterProgram(declared []string, binary int) *cbpf.Program {
 	for _, name := range slices.Sorted(maps.Keys(undeclared)) {
 		next := p.NewLabel()
 		p.JumpUnless(undeclared[name], next)
-		p.Return(unix.SECCOMP_RET_ERRNO | uint32(refusal(name)))
+		if name == "clone3" {
+			p.Return(notThere)
+		} else {
+			p.Return(refused)
+		}
 		p.Place(next)
 	}
 	newer := p.NewLabel()
 	p.JumpIfAbove(syscalls.Last, newer)
 	p.Return(unix.SECCOMP_RET_ALLOW)
 	p.Place(newer)
-	p.Return(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
+	p.Return(notThere)
 	p.Place(foreign)
 	p.Return(unix.SECCOMP_RET_KILL_PROCESS)
 	return p
-}
-
-func refusal(name string) unix.Errno {
-	if name == "clone3" {
-		return unix.ENOSYS
-	}
-	return unix.EPERM
 }
 
 // returnWhen ends the program with the action if it is the call and all conditions hold.
@@ -130,9 +133,27 @@ func returnWhen(p *cbpf.Program, action, number uint32, conditions ...condition)
 	p.Place(next)
 }
 
-// loadFilter loads the filter on the calling thread.
-func loadFilter(declared []string, binary int) error {
-	filter, err := filterProgram(declared, binary).Assemble()
+// How calls are refused: by an errno, or by the broker, see answerRefusals.
+const (
+	withErrno = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	byBroker  = unix.SECCOMP_RET_USER_NOTIF
+	notThere  = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+)
+
+// loadFilter loads the filter on the calling thread. Where the broker is to refuse, it gets the listener.
+func (r *restrictions) loadFilter(binary int) error {
+	if r.Served {
+		filter, err := filterProgram(r.Syscalls, binary, byBroker).Assemble()
+		if err != nil {
+			return err
+		}
+		listener, err := notify.Load(filter, 0)
+		if err != nil {
+			return err
+		}
+		return sendListener(listener)
+	}
+	filter, err := filterProgram(r.Syscalls, binary, withErrno).Assemble()
 	if err != nil {
 		return err
 	}

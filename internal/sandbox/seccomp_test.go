@@ -10,8 +10,8 @@ import (
 
 const (
 	allowed = uint32(unix.SECCOMP_RET_ALLOW)
-	refused = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
-	unknown = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+	refused = withErrno
+	unknown = notThere
 	killed  = uint32(unix.SECCOMP_RET_KILL_PROCESS)
 )
 
@@ -20,7 +20,7 @@ const binary = 1000
 
 func filter(t *testing.T, declared ...string) cbpftest.VM {
 	t.Helper()
-	program, err := filterProgram(declared, binary).Assemble()
+	program, err := filterProgram(declared, binary, withErrno).Assemble()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +60,12 @@ func TestFilter(t *testing.T) {
 		{auditArch, unix.SYS_SETFSUID, [6]uint64{1 << 32}, refused},
 		{auditArch, unix.SYS_SETFSGID, [6]uint64{^uint64(0)}, allowed},
 		{auditArch, unix.SYS_SETFSGID, [6]uint64{0}, refused},
+		{auditArch, unix.SYS_SETRESUID, [6]uint64{100000, 100000, 100001}, allowed},
+		{auditArch, unix.SYS_SETRESUID, [6]uint64{1 << 32, 1, 1}, refused},
+		{auditArch, unix.SYS_SETRESUID, [6]uint64{1, 0, 1}, refused},
+		{auditArch, unix.SYS_SETRESGID, [6]uint64{1, ^uint64(0), 0}, refused},
+		{auditArch, unix.SYS_SETRESGID, [6]uint64{1, 1, 1}, allowed},
+		{auditArch, unix.SYS_SETREUID, [6]uint64{1, 1}, refused},
 		{auditArch, unix.SYS_IOCTL, [6]uint64{3, unix.TCGETS}, allowed},
 		{auditArch, unix.SYS_IOCTL, [6]uint64{3, unix.NS_GET_USERNS}, allowed},
 		{auditArch, unix.SYS_IOCTL, [6]uint64{3, unix.NS_GET_PID_IN_PIDNS}, allowed},

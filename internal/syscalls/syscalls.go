@@ -46,6 +46,16 @@ func join(all, here map[string]uint32) map[string]uint32 {
 	return all
 }
 
+// Name is the name in Numbers of the number, or else the number.
+func Name(number uint32) string {
+	for name, n := range Numbers {
+		if n == number {
+			return name
+		}
+	}
+	return fmt.Sprintf("#%d", number)
+}
+
 // Last is the last one that the kernel has, as far as this program knows.
 const Last = unix.SYS_RSEQ_SLICE_YIELD
 

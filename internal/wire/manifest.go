@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/intercede/intercede/internal/device"
 	"github.com/intercede/intercede/internal/syscalls"
+	"github.com/moby/sys/capability"
 )
 
 const (
@@ -21,7 +23,6 @@ const (
 
 var (
 	pluginName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	capName    = regexp.MustCompile(`^CAP_[A-Z_]+$`)
 )
 
 // CheckPluginName says why name cannot be a plugin's.
@@ -30,6 +31,16 @@ func CheckPluginName(name string) error {
 		return fmt.Errorf("plugin name %q: want a lower-case letter, then lower-case letters, digits and underscores", name)
 	}
 	return nil
+}
+
+// CheckCapability says why there is no capability of the name.
+func CheckCapability(name string) error {
+	for _, c := range capability.ListKnown() {
+		if name == "CAP_"+strings.ToUpper(c.String()) {
+			return nil
+		}
+	}
+	return fmt.Errorf("capability %q: there is none of that name: want one such as CAP_MKNOD (capabilities(7))", name)
 }
 
 // CheckManifest says everything that is wrong with a manifest. Both ends call it: the plugin before it serves, the
@@ -43,6 +54,11 @@ func CheckManifest(m *Manifest) error {
 	}
 	if m.GetVersion() == "" {
 		fault("no version")
+	}
+	for what, text := range map[string]string{"version": m.GetVersion(), "description": m.GetDescription()} {
+		if err := checkOneLine(what, text); err != nil {
+			fault("%w", err)
+		}
 	}
 	if len(m.GetSyscalls()) == 0 {
 		fault("no syscalls")
@@ -58,9 +74,12 @@ func CheckManifest(m *Manifest) error {
 		}
 	}
 	for _, c := range m.GetCapabilities() {
-		if !capName.MatchString(c) {
-			fault("capability %q: want a name such as CAP_MKNOD", c)
+		if err := CheckCapability(c); err != nil {
+			fault("%w", err)
 		}
+	}
+	for _, err := range checkPlace(m) {
+		fault("%w", err)
 	}
 	for _, err := range usesFaults(m.GetUses(), len(m.GetCapabilities()) > 0) {
 		if err != nil {
@@ -68,11 +87,15 @@ func CheckManifest(m *Manifest) error {
 		}
 	}
 	keys := map[string]bool{}
+	lists := map[string]bool{}
 	for _, s := range m.GetSettings() {
 		if keys[s.GetKey()] {
 			fault("setting %s: given twice", s.GetKey())
 		}
-		keys[s.GetKey()] = true
+		keys[s.GetKey()], lists[s.GetKey()] = true, s.GetType() == Setting_TYPE_STRING_LIST
+		if err := checkDeclaration(s); err != nil {
+			fault("setting %s: %w", s.GetKey(), err)
+		}
 		if err := CheckSetting(s, json.RawMessage(s.GetDefaultJson())); err != nil {
 			fault("default of setting %s: %w", s.GetKey(), err)
 		}
@@ -81,6 +104,19 @@ func CheckManifest(m *Manifest) error {
 		for _, key := range s.GetIfSettings() {
 			if !keys[key] {
 				fault("syscall %q: there is no setting %q to switch it on", s.GetName(), key)
+			}
+		}
+		for _, match := range s.GetWhen() {
+			for _, c := range match.GetSettings() {
+				if !keys[c.GetKey()] {
+					fault("syscall %q: a condition on the setting %q, which does not exist", s.GetName(), c.GetKey())
+				}
+				if c.GetPattern() != "" && keys[c.GetKey()] && !lists[c.GetKey()] {
+					fault("syscall %q: a pattern for the setting %s, which is not a list", s.GetName(), c.GetKey())
+				}
+				if _, err := regexp.Compile(c.GetPattern()); err != nil {
+					fault("syscall %q: a condition on the setting %s: %w", s.GetName(), c.GetKey(), err)
+				}
 			}
 		}
 	}
@@ -99,7 +135,11 @@ func usesFaults(u *Uses, privileged bool) []error {
 		faults = append(faults, syscalls.Check(name))
 	}
 	for _, path := range u.GetHost() {
-		faults = append(faults, checkHostPath(path, privileged))
+		faults = append(faults, CheckHostPath(path))
+		if path == "/proc" && privileged {
+			// Without capabilities it reads there what every user of the host does.
+			faults = append(faults, fmt.Errorf("path %q of the host: only a process without capabilities may have it", path))
+		}
 	}
 	_, err := device.ParseRules(u.GetDevices())
 	return append(faults, err)
@@ -108,14 +148,10 @@ func usesFaults(u *Uses, privileged bool) []error {
 // ownPaths are never the host's: the process's root, the processes that it sees, its socket.
 var ownPaths = regexp.MustCompile(`^/$|^/proc/(self|thread-self|[0-9]+)(/.*)?$|^` + OwnDir + `(/.*)?$`)
 
-// checkHostPath allows the host's procfs as a whole to a process that has no capability: it reads there what every
-// user of the host does.
-func checkHostPath(path string, privileged bool) error {
-	if !strings.HasPrefix(path, "/") || filepath.Clean(path) != path {
-		return fmt.Errorf("path %q of the host: want an absolute one without \"..\", doubled or trailing slashes", path)
-	}
-	if path == "/proc" && privileged {
-		return fmt.Errorf("path %q of the host: only a process without capabilities may have it", path)
+// CheckHostPath says why a plugin's process cannot have the path of the host.
+func CheckHostPath(path string) error {
+	if !strings.HasPrefix(path, "/") || filepath.Clean(path) != path || strings.ContainsFunc(path, unicode.IsControl) {
+		return fmt.Errorf("path %q of the host: want an absolute one without \"..\", doubled or trailing slashes, and control characters", path)
 	}
 	if ownPaths.MatchString(path) {
 		return fmt.Errorf("path %q of the host: the process has one of its own there", path)
@@ -128,6 +164,9 @@ func syscallFaults(s *Syscall) []string {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if s.GetName() == "" {
 		fault("no name")
+	}
+	if reason, ok := never[s.GetName()]; ok {
+		fault("it cannot be intercepted: %s", reason)
 	}
 	for _, match := range s.GetWhen() {
 		if len(match.GetAll()) == 0 {
@@ -178,6 +217,9 @@ func syscallFaults(s *Syscall) []string {
 			size = kind.Bytes.GetMax()
 			if kind.Bytes.GetLengthArg() > 5 {
 				fault("length argument %d: arguments are 0 to 5", kind.Bytes.GetLengthArg())
+			}
+			if kind.Bytes.GetLengthArg() == r.GetArg() {
+				fault("argument %d is both a pointer and the length of what it points to", r.GetArg())
 			}
 		case *Read_Struct:
 			size = kind.Struct.GetSize()

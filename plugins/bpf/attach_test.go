@@ -104,7 +104,7 @@ func TestGetByID(t *testing.T) {
 	if flags := got.Lines(t)[1].Ret; flags != unix.FD_CLOEXEC {
 		t.Errorf("the descriptor's flags are %d", flags)
 	}
-	if got := got.Kinds(); got != "addfd value continue continue continue continue" {
+	if got := got.Kinds(); got != "addfd value next next next next" {
 		t.Errorf("answered by %s", got)
 	}
 }

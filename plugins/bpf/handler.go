@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk"
@@ -66,7 +67,8 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 		return s, nil // it gets no calls
 	}
 	own, err := openCgroup(container)
-	if err != nil {
+	// Without its cgroup the container has ended.
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		hclog.Default().Warn("the container can attach no device programs", "container", container.ID, "error", err)
 	}
 	s.own = own
@@ -95,14 +97,14 @@ var asksForCapabilities = map[uint32]bool{cmdLoad: true, cmdQuery: true, cmdGetB
 
 // Handle implements sdk.Session.
 //
-// Continue is sent for three commands alone. It is safe there since the kernel reads the whole attr again, and asks for
-// the caller's own capabilities (kernel/bpf/syscall.c). For BPF_PROG_LOAD, CAP_BPF or a BPF token (bpf_prog_load), but
+// Next, after which the kernel may get the call, and Continue are sent for three commands alone. They are safe there
+// since the kernel reads the whole attr again, and asks for the caller's own capabilities (kernel/bpf/syscall.c). For BPF_PROG_LOAD, CAP_BPF or a BPF token (bpf_prog_load), but
 // for the types socket filter and cgroup_skb, which it lets everybody load where kernel.unprivileged_bpf_disabled is 0;
 // for BPF_PROG_QUERY, CAP_NET_ADMIN (bpf_prog_query); for BPF_PROG_GET_FD_BY_ID, CAP_SYS_ADMIN (bpf_prog_get_fd_by_id).
 //
 // To attach a program and to detach it, the kernel asks for nothing but its descriptor (BPF_LINK_CREATE, and on newer
 // kernels BPF_PROG_ATTACH too). Containers have such descriptors from this plugin. So those commands are never
-// continued, else a caller could exchange its attr meanwhile.
+// left to others, else a caller could exchange its attr meanwhile.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	command := req.Uint32(0)
 	kernelAsks := asksForCapabilities[command&commandMask]
@@ -115,7 +117,7 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	case err != nil:
 		return sdk.Response{}, err
 	case kernelAsks && (fault != 0 || !privileged || command > commandMask):
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	case fault != 0:
 		return sdk.Errno(fault), nil
 	case !privileged:

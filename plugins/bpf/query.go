@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// query answers BPF_PROG_QUERY. See Handle for why Continue is safe.
+// query answers BPF_PROG_QUERY. See Handle for why Next is safe.
 func (c call) query() (sdk.Response, error) {
 	q, ok := parseQuery(c.attr)
 	if !ok {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	place, errno, err := c.place(q.target)
 	if errno != 0 || err != nil {
@@ -69,12 +69,12 @@ func words(numbers []uint32) []byte {
 }
 
 // getByID answers BPF_PROG_GET_FD_BY_ID for programs that were loaded for the container: runc and crun find them by a
-// query, to replace them. See Handle for why Continue is safe.
+// query, to replace them. See Handle for why Next is safe.
 func (c call) getByID() (sdk.Response, error) {
 	const progID, after = 0, 4
 	id := c.attr.u32(progID)
 	if !c.attr.zero(after) || !c.programs.has(id) {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	fd, errno := programByID(id)
 	if errno != 0 {

@@ -85,13 +85,13 @@ type session struct {
 
 // Handle implements sdk.Session.
 //
-// Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
-// CAP_MKNOD in the initial user namespace (vfs_mknod, fs/namei.c), which no caller has: whatever the caller changed in
-// its memory meanwhile, it gets EPERM, or the whiteout that everybody may make.
+// What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
+// privileges, and asks for CAP_MKNOD in the initial user namespace (vfs_mknod, fs/namei.c), which no caller has: whatever
+// the caller changed in its memory meanwhile, it gets EPERM, or the whiteout that everybody may make.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	n := decode(req)
 	if !s.policy.takes(n.device) {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	path, fault := req.Path(n.pathArg)
 	if fault != 0 {
@@ -103,7 +103,7 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return sdk.Response{}, err
 	}
 	if !privileged {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	errno, err := s.make(ctx, req, n)
 	switch {

@@ -90,7 +90,7 @@ func TestExecutedMeanwhile(t *testing.T) {
 			}
 		}
 		response, err := next.Handle(context.WithoutCancel(ctx), req)
-		if err != nil || response.String() != "continue" {
+		if err != nil || response.String() != "next" {
 			t.Errorf("the caller's own privileges are %v, %v", response, err)
 		}
 		return response, err

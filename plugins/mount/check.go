@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/intercede/intercede/sdk"
@@ -15,76 +17,95 @@ import (
 // intent is what the broker keeps of a mount(2) before its mount is attached, for a process that has to tell whether it
 // was.
 type intent struct {
-	Mount uint64    `json:"mount,omitempty"` // id of the one that is to be attached
-	Dev   uint64    `json:"dev,omitempty"`   // its st_dev
-	FUSE  bool      `json:"fuse,omitempty"`  // a handler is to mount
-	Below uint64    `json:"below,omitempty"` // of FUSE: the mount that the target was on
-	Time  time.Time `json:"time"`
+	Mount uint64 // id of the mount that is to be attached; of FUSE of the one that the target was on
+	Dev   uint64 // st_dev of that to be attached; of FUSE 0
+	FUSE  bool   // a handler is to mount
+	Time  int64  // in ns since 1970
 }
 
 const (
-	// intentKey is the key of an intent, with the ID of the notification.
-	intentKey = "mounting %x"
+	// intentKey begins the key of an intent. The ID of its notification follows.
+	intentKey = "i"
 	// intentLife is how long an intent is kept at least. No call takes as long.
-	intentLife = time.Minute
+	intentLife = 10 * time.Minute
+	// overLife is how long the intent of a call that is over is kept at least, since its answer is on its way.
+	overLife = time.Second
 )
 
-// parseIntents gives the intents that are kept, by the IDs of their notifications.
-func parseIntents(entries map[string][]byte) map[uint64]intent {
-	intents := map[uint64]intent{}
+func keyOfIntent(id uint64) string {
+	return intentKey + string(binary.NativeEndian.AppendUint64(nil, id))
+}
+
+// intents are those that the broker keeps for a container, also of earlier processes, by the IDs of notifications.
+type intents struct {
+	mu   sync.Mutex
+	kept map[uint64]intent
+	over map[uint64]time.Time // when their calls were over
+}
+
+func newIntents(entries map[string][]byte) *intents {
+	is := &intents{kept: map[uint64]intent{}, over: map[uint64]time.Time{}}
 	for key, value := range entries {
-		var id uint64
+		id, ok := strings.CutPrefix(key, intentKey)
 		var i intent
-		if n, _ := fmt.Sscanf(key, intentKey, &id); n == 1 && json.Unmarshal(value, &i) == nil {
-			intents[id] = i
+		if _, err := binary.Decode(value, binary.NativeEndian, &i); ok && len(id) == 8 && err == nil {
+			is.kept[binary.NativeEndian.Uint64([]byte(id))] = i
 		}
 	}
-	return intents
+	return is
 }
 
-// intend keeps what the call is about to do.
-func (s *session) intend(ctx context.Context, req *sdk.Request, i intent) error {
-	i.Time = time.Now()
-	value, err := json.Marshal(i)
+// keep keeps what the call is about to do. The returned function is called when it is over.
+func (is *intents) keep(ctx context.Context, req *sdk.Request, i intent) (over func(), err error) {
+	is.mu.Lock()
+	defer is.mu.Unlock()
+	is.clean(ctx, req)
+	i.Time = time.Now().UnixNano()
+	value, err := binary.Append(nil, binary.NativeEndian, i)
+	if err == nil {
+		err = req.Keep(ctx, keyOfIntent(req.ID), value)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.forgetIntents(ctx, req)
-	if err := req.Keep(ctx, fmt.Sprintf(intentKey, req.ID), value); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.intents[req.ID] = i
-	return nil
+	is.kept[req.ID] = i
+	return func() {
+		is.mu.Lock()
+		defer is.mu.Unlock()
+		is.over[req.ID] = time.Now()
+	}, nil
 }
 
-// forgetIntent has the call's intent forgotten, which came to nothing: another process may try again.
-func (s *session) forgetIntent(ctx context.Context, req *sdk.Request) {
-	req.Forget(ctx, fmt.Sprintf(intentKey, req.ID))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.intents, req.ID)
-}
-
-// forgetIntents has those forgotten whose calls do not come again. A call that is over has not got its answer yet, so
-// that it cannot forget its own.
-func (s *session) forgetIntents(ctx context.Context, req *sdk.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, i := range s.intents {
-		if time.Since(i.Time) > intentLife {
-			req.Forget(ctx, fmt.Sprintf(intentKey, id))
-			delete(s.intents, id)
+// clean has those forgotten whose calls do not come again. The intents are locked.
+func (is *intents) clean(ctx context.Context, req *sdk.Request) {
+	for id, i := range is.kept {
+		over, isOver := is.over[id]
+		if isOver && time.Since(over) > overLife || time.Since(time.Unix(0, i.Time)) > intentLife {
+			is.drop(ctx, req, id)
 		}
 	}
 }
 
-// intended gives what an earlier process was about to do for the call.
-func (s *session) intended(req *sdk.Request) (intent, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, ok := s.intents[req.ID]
+// drop has an intent forgotten. The intents are locked.
+func (is *intents) drop(ctx context.Context, req *sdk.Request, id uint64) {
+	if req.Forget(ctx, keyOfIntent(id)) == nil {
+		delete(is.kept, id)
+		delete(is.over, id)
+	}
+}
+
+// forget has the call's intent forgotten, which came to nothing: another process may try again.
+func (is *intents) forget(ctx context.Context, req *sdk.Request) {
+	is.mu.Lock()
+	defer is.mu.Unlock()
+	is.drop(ctx, req, req.ID)
+}
+
+// of gives what an earlier process was about to do for the call.
+func (is *intents) of(req *sdk.Request) (intent, bool) {
+	is.mu.Lock()
+	defer is.mu.Unlock()
+	i, ok := is.kept[req.ID]
 	return i, ok
 }
 
@@ -107,7 +128,7 @@ func (s *session) Check(ctx context.Context, req *sdk.Request) (response sdk.Res
 }
 
 func (s *session) checkMount(ctx context.Context, req *sdk.Request) (done bool, err error) {
-	i, ok := s.intended(req)
+	i, ok := s.intents.of(req)
 	name, fault := req.Path(1)
 	if !ok || fault != 0 {
 		return false, nil
@@ -117,7 +138,7 @@ func (s *session) checkMount(ctx context.Context, req *sdk.Request) (done bool, 
 		return false, err
 	}
 	if i.FUSE {
-		return true, s.awaitFUSE(ctx, caller, name, i.Below)
+		return true, s.awaitFUSE(ctx, caller, name, i.Mount)
 	}
 	line, err := findMountOf(ctx, caller, i.Mount)
 	return line.dev == devText(i.Dev), err

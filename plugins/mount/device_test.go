@@ -404,7 +404,7 @@ func TestWithoutExclusive(t *testing.T) {
 		mount.Close()
 		free(t, device)
 		c := guardedBy(t, sdktest.InProcess(handler{}), g, device, "rw")
-		expect(t, c, "ok EBUSY EPERM ok ok", "value errno continue value", mountDisk, "mkdir n", "sys mount s:/dev/disk s:n s:ext4 0 null",
+		expect(t, c, "ok EBUSY EPERM ok ok", "value errno next value", mountDisk, "mkdir n", "sys mount s:/dev/disk s:n s:ext4 0 null",
 			"sys mount null s:m null MS_REMOUNT|MS_RDONLY null", "sys umount2 s:m 0", mountDisk)
 	})
 }

@@ -145,7 +145,7 @@ func expect(t *testing.T, c *sdktest.Container, errors, answers string, script .
 	if got := sdktest.Errnos(result.Lines(t)); got != errors {
 		t.Errorf("%q: got %s, want %s", script, got, errors)
 	}
-	if got := strings.TrimSpace(strings.TrimPrefix(result.Kinds(), "continue")); got != answers {
+	if got := strings.TrimSpace(strings.TrimPrefix(result.Kinds(), "next")); got != answers {
 		t.Errorf("%q: answered by %q, want %q: %v", script, got, answers, result.Calls)
 	}
 }

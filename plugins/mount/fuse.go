@@ -98,13 +98,15 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 		return err
 	}
 	r := &fuseRun{session: s, caller: caller, place: place, target: c.target, before: before}
-	if err := s.intend(ctx, req, intent{FUSE: true, Below: before}); err != nil {
+	over, err := s.intents.keep(ctx, req, intent{FUSE: true, Mount: before})
+	if err != nil {
 		s.leaveHandler()
 		return err
 	}
+	defer over()
 	name := s.policy.fuse[*c.fstype]
 	if err := r.start(ctx, name, []string{path.Base(name), argument(*c.source), argument(c.target), "-o", fuseOptions(c.flags, c.data)}); err != nil {
-		s.forgetIntent(ctx, req)
+		s.intents.forget(ctx, req)
 		s.leaveHandler()
 		return err
 	}
@@ -112,7 +114,7 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 	gone := req.CheckValid(ctx)
 	if errno != 0 || gone != nil {
 		r.undo()
-		s.forgetIntent(ctx, req)
+		s.intents.forget(ctx, req)
 	}
 	r.release()
 	switch {

@@ -147,9 +147,9 @@ exit 1`)
 	expect(t, c, "ENOENT EINVAL EFAULT ENOENT", "errno errno errno errno",
 		"sys mount s:x s:nowhere s:exits 0 null", "sys mount null s:m s:exits 0 null",
 		"sys mount bad s:m s:exits 0 null", "sys mount s:x s: s:exits 0 null")
-	expect(t, c, "EPERM", "continue", "dropcap 21", "sys mount s:x s:m s:exits 0 null")
+	expect(t, c, "EPERM", "next", "dropcap 21", "sys mount s:x s:m s:exits 0 null")
 	// A FUSE daemon's own mount goes to the kernel, which finds no descriptor 99.
-	expect(t, c, "ENODEV", "continue", "sys mount s:x s:m s:exits 0 s:fd=99,rootmode=40000,user_id=0,group_id=0")
+	expect(t, c, "ENODEV", "next", "sys mount s:x s:m s:exits 0 s:fd=99,rootmode=40000,user_id=0,group_id=0")
 }
 
 // TestHandlerHangs ends with the time of the call, or with the caller.

@@ -112,7 +112,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err != nil {
 		return nil, err
 	}
-	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: parseIntents(container.Kept)}, nil
+	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept)}, nil
 }
 
 // session is a container's use of the plugin.
@@ -122,9 +122,9 @@ type session struct {
 	lines     lineCount
 
 	mu       sync.Mutex
-	handlers int               // FUSE handlers that are waited for
-	intents  map[uint64]intent // that are kept, also of earlier processes, by notifications
+	handlers int // FUSE handlers that are waited for
 
+	intents  *intents
 	left     map[uint64]keptSuperblock // what earlier processes made, by st_dev; it is not changed
 	mounted  superblocks
 	contexts contexts
@@ -138,8 +138,8 @@ func (s *session) Close() error {
 
 // Handle implements sdk.Session.
 //
-// Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
-// CAP_SYS_ADMIN in the initial user namespace, which no caller has, for all but the filesystems that everybody may
+// What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
+// privileges, and asks for CAP_SYS_ADMIN in the initial user namespace, which no caller has, for all but the filesystems that everybody may
 // mount in a user namespace (mount_capable, fs/super.c), and in the superblock's user namespace for a remount
 // (do_remount, fs/namespace.c). So it does for the newer calls: of fsopen, in fsconfig that creates (mount_capable); of
 // fspick, in fsconfig that changes (vfs_cmd_reconfigure, fs/fsopen.c). fsmount and move_mount need no more than the
@@ -170,7 +170,7 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	flags := decodeFlags(req.Args[3])
 	switch {
 	case flags.isInvalid():
-		return sdk.Continue(), nil // the kernel says EINVAL, or what comes before that
+		return sdk.Next(), nil // the kernel says EINVAL, or what comes before that
 	case flags.isRemount():
 		return s.remount(ctx, req, flags)
 	default:

@@ -18,27 +18,27 @@ import (
 func (s *session) mount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
 	fstype, fault := optionalString(req, 2)
 	if fault != 0 || fstype == nil {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	perform := s.mountSuperblock
 	if s.policy.fuse[*fstype] != "" {
 		perform = s.mountFUSE
 	} else if s.policy.allowed[*fstype] == nil {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !privileged {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	c, err := decode(ctx, req, flags)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if s.policy.fuse[*fstype] != "" && isFUSE(parseOptions(c.data)) {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	if err := perform(ctx, req, c); err != nil {
 		return sdk.Response{}, err
@@ -68,12 +68,14 @@ func (s *session) mountSuperblock(ctx context.Context, req *sdk.Request, c call)
 	defer m.close()
 	s.keepMount(ctx, req, m)
 	id, err := mountID(m.mount)
-	if err == nil {
-		err = s.intend(ctx, req, intent{Mount: id, Dev: m.dev})
-	}
 	if err != nil {
 		return err
 	}
+	over, err := s.intents.keep(ctx, req, intent{Mount: id, Dev: m.dev})
+	if err != nil {
+		return err
+	}
+	defer over()
 	return s.attach(ctx, req, m, at)
 }
 

@@ -16,7 +16,7 @@ import (
 func (s *session) fsopen(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	name, fault := req.String(0)
 	if fault != 0 || s.policy.allowed[name] == nil && s.policy.fuse[name] == "" {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
 	if err != nil {
@@ -24,7 +24,7 @@ func (s *session) fsopen(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	}
 	flags := req.Uint32(1)
 	if !privileged || flags&^unix.FSOPEN_CLOEXEC != 0 {
-		return sdk.Continue(), nil // EPERM; EINVAL
+		return sdk.Next(), nil // EPERM; EINVAL
 	}
 	f := s.policy.allowed[name]
 	if f == nil || !tellsFiles() {
@@ -45,14 +45,14 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	path, fault := req.String(1)
 	flags := req.Uint32(2)
 	if s.mounted.none() && len(s.left) == 0 || !tellsFiles() || fault != 0 || flags&^fspickFlags != 0 {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !privileged {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -60,7 +60,8 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	}
 	at, err := openFrom(ctx, caller, req.FD(0), path, flags)
 	if isRefusal(err) {
-		return sdk.Continue(), nil // the kernel says so too
+		// The kernel says so too, and asks for CAP_SYS_ADMIN as Handle says where the path leads to something by now.
+		return sdk.Continue(), nil
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -71,7 +72,7 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return sdk.Response{}, err
 	}
 	if sb == nil || !isRoot {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	shown, err := unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
 	if err != nil {
@@ -123,7 +124,7 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 		return sdk.Response{}, err
 	}
 	if f == nil {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	defer release()
 	if errno := checkParameters(req); errno != 0 {
@@ -337,7 +338,7 @@ func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, 
 		return sdk.Response{}, err
 	}
 	if f == nil {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	defer release()
 	flags, attributes := req.Uint32(1), attributes(req.Uint32(2))
@@ -386,11 +387,14 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 	to, toFault := req.String(3)
 	flags := req.Uint32(4)
 	if fault != 0 || toFault != 0 || from != "" || flags&^moveFlags != 0 || s.contexts.none() {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
-	if err != nil || !privileged {
-		return sdk.Continue(), err
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !privileged {
+		return sdk.Next(), nil
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -398,7 +402,7 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 	}
 	moved, err := caller.OpenDescriptor(req.FD(0))
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -406,8 +410,11 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 	mount := moved.File
 	defer mount.Close()
 	f, err := s.contexts.mountOf(mount)
-	if err != nil || f == nil {
-		return sdk.Continue(), err
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if f == nil {
+		return sdk.Next(), nil
 	}
 	at, err := openFrom(ctx, caller, req.FD(2), to, pickFlags(flags))
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 // every other itself.
 func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
 	if s.mounted.none() && len(s.left) == 0 {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	privileged, err := s.mayMount(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !privileged {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	c, err := decode(ctx, req, flags)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 		return sdk.Response{}, err
 	}
 	if sb == nil {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	if !isRoot {
 		return sdk.Errno(unix.EINVAL), nil // do_remount: the target is not the root of a mount

@@ -109,14 +109,14 @@ func TestDecisions(t *testing.T) {
 		call sdktest.Call
 		want string
 	}{
-		"no parameter":            {unreadable("sched_setscheduler", 2, 0, unix.SCHED_FIFO), "continue"},
-		"no parameter, setparam":  {unreadable("sched_setparam", 1), "continue"},
-		"no attr":                 {unreadable("sched_setattr", 1), "continue"},
-		"small attr":              {attr(47, nil), "continue"},
-		"large attr":              {attr(4097, nil), "continue"},
-		"largest size":            {attr(1<<32-1, nil), "continue"},
-		"the rest is not there":   {attr(56, nil), "continue"},
-		"something in the rest":   {attr(64, map[uint64][]byte{at + 48: bytes.Repeat([]byte{1}, 16)}), "continue"},
+		"no parameter":            {unreadable("sched_setscheduler", 2, 0, unix.SCHED_FIFO), "next"},
+		"no parameter, setparam":  {unreadable("sched_setparam", 1), "next"},
+		"no attr":                 {unreadable("sched_setattr", 1), "next"},
+		"small attr":              {attr(47, nil), "next"},
+		"large attr":              {attr(4097, nil), "next"},
+		"largest size":            {attr(1<<32-1, nil), "next"},
+		"the rest is not there":   {attr(56, nil), "next"},
+		"something in the rest":   {attr(64, map[uint64][]byte{at + 48: bytes.Repeat([]byte{1}, 16)}), "next"},
 		"gone while rest is read": {func() sdktest.Call { c := attr(56, nil); c.Gone = true; return c }(), "gone"},
 	} {
 		t.Run(name, func(t *testing.T) {

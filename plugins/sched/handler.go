@@ -91,27 +91,30 @@ type session struct {
 
 // Handle implements sdk.Session.
 //
-// Every Continue here is safe since the kernel does the whole call again with the caller's own privileges, and asks for
-// CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler, kernel/sched/syscalls.c; can_nice there
-// for nice values), which no caller has. It also gives the errors of a call that is wrong in itself.
+// What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
+// privileges, and asks for CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler,
+// kernel/sched/syscalls.c; can_nice there for nice values), which no caller has. It also gives the errors of a call that
+// is wrong in itself.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	c, ok, err := decode(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !ok {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_NICE)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !privileged {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	response, err := s.make(ctx, req, c)
 	if isGone(err) {
-		return sdk.Continue(), nil // if it is the caller that is gone, nobody gets this
+		// The kernel looks for the thread itself (find_process_by_pid, kernel/sched/syscalls.c: ESRCH), and for another
+		// that has its id by now it asks for CAP_SYS_NICE as above. If it is the caller that is gone, nobody gets this.
+		return sdk.Continue(), nil
 	}
 	return response, err
 }
@@ -129,14 +132,14 @@ func (s session) make(ctx context.Context, req *sdk.Request, c change) (sdk.Resp
 	}
 	c.settle(now)
 	if !s.limits.allow(c, now) {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	own, err := t.InUserNamespace(req.Container.UserNamespace)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !own {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	// The last checks: the kernel can change a thread by its id alone, which is its own as long as it lives.
 	if err := t.Alive(); err != nil {

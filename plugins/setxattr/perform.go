@@ -33,7 +33,8 @@ type job struct {
 	credentials *target.Credentials
 }
 
-// perform performs the call on the file that the caller names, or continues where it is not for the caller to do.
+// perform performs the call on the file that the caller names, or leaves it to others where it is not for the caller to
+// do.
 func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Response, error) {
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -49,7 +50,7 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 	}
 	start, release, err := caller.OpenStart(j.file.dirFD, j.file.path)
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -72,14 +73,14 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 func (j job) performOnDescriptor(ctx context.Context) (sdk.Response, error) {
 	d, err := j.caller.OpenDescriptor(j.file.dirFD)
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
 	}
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	defer d.File.Close()
 	if d.Flags&unix.O_PATH != 0 {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // EBADF, as above
 	}
 	return j.performOn(d.File)
 }
@@ -131,7 +132,7 @@ func (j job) performOn(file *os.File) (response sdk.Response, err error) {
 func refusal(err error) (sdk.Response, error) {
 	var errno unix.Errno
 	if errors.As(err, &errno) && !errors.Is(err, os.ErrProcessDone) {
-		return sdk.Continue(), nil
+		return sdk.Continue(), nil // the path's errno; xattr_permission (fs/xattr.c) if it leads to a file by now
 	}
 	return sdk.Response{}, err
 }
@@ -139,7 +140,7 @@ func refusal(err error) (sdk.Response, error) {
 // act performs the operation on the file, on a thread that is in the caller's place and has the lent capability.
 func (j job) act(file *os.File) (sdk.Response, error) {
 	if !j.owns(file) {
-		return sdk.Continue(), nil
+		return sdk.Next(), nil
 	}
 	if err := unix.Fchdir(j.descriptors); err != nil {
 		return sdk.Response{}, fmt.Errorf("fchdir to /proc/self/fd: %w", err)
@@ -147,13 +148,15 @@ func (j job) act(file *os.File) (sdk.Response, error) {
 	link := strconv.Itoa(int(file.Fd()))
 	if j.done != nil {
 		*j.done = j.isDone(file, link)
-		return sdk.Continue(), nil
+		return sdk.Response{}, nil
 	}
 	switch j.operation {
 	case set:
-		return answer(unix.Setxattr(link, j.name, []byte(j.value), j.flags)), nil
+		return j.set(file, link), nil
 	case get:
 		return j.get(link), nil
+	case list:
+		return j.list(link), nil
 	default:
 		return j.remove(link), nil
 	}
@@ -166,7 +169,7 @@ func (j job) isDone(file *os.File, link string) bool {
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil || !j.req.ChangedSince(st.Ctim) {
 		return false
 	}
-	value, errno := j.current(link)
+	value, errno := j.current(link, j.name)
 	if j.operation == remove {
 		return errno == unix.ENODATA
 	}
@@ -186,39 +189,6 @@ func (j job) owns(file *os.File) bool {
 		return false
 	}
 	return st.Uid == j.credentials.UIDs.Filesystem || j.credentials.Effective.Has(unix.CAP_FOWNER)
-}
-
-// get reads an attribute that has a listed value. One with another is hidden by the kernel, as it is without the
-// plugin.
-func (j job) get(link string) sdk.Response {
-	value, errno := j.current(link)
-	switch {
-	case errno != 0 && errno != unix.ERANGE:
-		return sdk.Errno(errno)
-	case !j.policy.allows(j.name, value):
-		return sdk.Continue()
-	case j.size == 0:
-		return sdk.Return(int64(len(value)))
-	}
-	return sdk.Return(int64(len(value))).Write(j.buffer, []byte(value))
-}
-
-// remove removes an attribute that has a listed value.
-func (j job) remove(link string) sdk.Response {
-	if value, errno := j.current(link); errno == unix.ERANGE || errno == 0 && !j.policy.allows(j.name, value) {
-		return sdk.Continue()
-	}
-	return answer(unix.Removexattr(link, j.name))
-}
-
-// current is the attribute's value; ERANGE if it is longer than a listed one can be.
-func (j job) current(link string) (string, unix.Errno) {
-	var value [1]byte
-	n, err := unix.Getxattr(link, j.name, value[:])
-	if err != nil {
-		return "", toErrno(err)
-	}
-	return string(value[:n]), 0
 }
 
 // answer is the kernel's own.

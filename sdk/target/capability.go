@@ -25,6 +25,17 @@ func CapabilitySet(capabilities ...Capability) Capabilities {
 // Has reports whether c is in the set.
 func (s Capabilities) Has(c Capability) bool { return s&(1<<c) != 0 }
 
+// String lists their names, "CAP_MKNOD, CAP_SYS_ADMIN".
+func (s Capabilities) String() string {
+	var names []string
+	for number, name := range capabilityNames {
+		if s.Has(Capability(number)) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // capabilityNames are in the order of their numbers (include/uapi/linux/capability.h).
 var capabilityNames = strings.Fields(`
 	CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP

@@ -101,7 +101,7 @@ func (p *Place) do(own *Thread, lent Capabilities, fn func() error) error {
 	visit := func() error {
 		pause.At(pause.Enter)
 		if err := p.enter(home, lent); err != nil {
-			return err
+			return home.explain(lent, err)
 		}
 		pause.At(pause.Act)
 		return fn()
@@ -194,6 +194,18 @@ func openHome() (*home, error) {
 		return nil, fmt.Errorf("open the own root: %w", err)
 	}
 	return h, nil
+}
+
+// entering is what entering a place needs.
+var entering = CapabilitySet(unix.CAP_SYS_ADMIN, unix.CAP_SYS_CHROOT, unix.CAP_SETUID, unix.CAP_SETGID)
+
+// explain adds to an error of the entry which capabilities this process lacks for it.
+func (h *home) explain(lent Capabilities, err error) error {
+	missing := (entering | lent) &^ h.permitted
+	if missing == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: this process lacks %v; a plugin declares what it needs in Manifest.Capabilities", err, missing)
 }
 
 // restore brings the calling thread home from the place, as far as it has got there.

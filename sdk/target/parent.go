@@ -15,12 +15,15 @@ import (
 
 // OpenParentHere, called inside Do, opens (O_PATH) the directory in which path names an entry, and returns its
 // descriptor, which the caller closes, and the entry's name with its trailing slashes, for a call such as mknodat(2)
-// that makes the entry. A relative path starts at dir, an own descriptor, or AT_FDCWD.
+// that makes the entry. A relative path starts at dir, an own descriptor, or AT_FDCWD. An empty path is ENOENT.
 //
 // It follows no magic link of procfs (/proc/1/root, /proc/self/fd/3): the error is then ELOOP. The kernel asks who
 // follows such a link, and that would be this process: where a target sees a procfs of this process's pid namespace,
 // /proc/self/root would be the root of the host. OpenParent follows them as the target.
 func OpenParentHere(dir int, path string) (parentDir int, entry string, err error) {
+	if path == "" {
+		return -1, "", &os.PathError{Op: "openat2", Path: path, Err: unix.ENOENT} // path_resolution(7)
+	}
 	parent, name := splitLast(path)
 	fd, err := unix.Openat2(dir, parent, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
@@ -36,6 +39,9 @@ func OpenParentHere(dir int, path string) (parentDir int, entry string, err erro
 // access is what the directory must allow it. Paths through /proc/self and /proc/thread-self lead where they lead for
 // the target.
 func (t *Target) OpenParent(ctx context.Context, dir int, path string, access uint32) (*os.File, string, error) {
+	if path == "" {
+		return nil, "", &os.PathError{Op: "open", Path: path, Err: unix.ENOENT}
+	}
 	path, err := t.resolveSelf(ctx, dir, path)
 	if err != nil {
 		return nil, "", err

@@ -132,7 +132,7 @@ func TestOpenParentHere(t *testing.T) {
 	for path, want := range map[string]error{
 		"n": nil, "../d/n": nil, "/tmp/d/n": nil, "k/n": nil, "k/k/n/": nil,
 		"/proc/1/root/tmp/d/n": unix.ELOOP, "/proc/1/cwd/n": unix.ELOOP, "l/tmp/n": unix.ELOOP,
-		"no/n": unix.ENOENT, "f/n": unix.ENOTDIR, "e/f/n": unix.EACCES,
+		"": unix.ENOENT, "no/n": unix.ENOENT, "f/n": unix.ENOTDIR, "e/f/n": unix.EACCES,
 	} {
 		dir := -1
 		var opened error

@@ -161,7 +161,7 @@ func count(d *stage.Daemon) leftovers {
 	return leftovers{
 		descriptors: entries(filepath.Join(own, "fd")),
 		plugins:     processes(func(cmdline string) bool { return strings.HasPrefix(cmdline, stage.Production+"/intercede-plugin-") }),
-		abandoned:   abandoned(),
+		abandoned:   abandoned(pid),
 		children:    children(pid),
 	}
 }
@@ -199,21 +199,29 @@ func children(parent int) (n int) {
 	return n
 }
 
-// abandoned counts the cgroups of plugins that no broker has: a broker locks its own.
-func abandoned() (n int) {
-	filepath.WalkDir("/sys/fs/cgroup", func(path string, entry os.DirEntry, err error) error {
-		if err != nil || !entry.IsDir() || !strings.HasPrefix(entry.Name(), "intercede-plugin-") {
-			return nil
+// abandoned counts the cgroups of plugins below the daemon's own that no broker has: a broker locks its own.
+func abandoned(daemon int) (n int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", daemon))
+	for line := range strings.Lines(string(text)) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3) // cgroups(7)
+		for _, hierarchy := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			dirs, _ := filepath.Glob(filepath.Join(hierarchy, parts[2], "intercede-plugin-*"))
+			for _, dir := range dirs {
+				if !locked(dir) {
+					n++
+				}
+			}
 		}
-		dir, err := os.Open(path)
-		if err != nil {
-			return nil
-		}
-		defer dir.Close()
-		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			n++
-		}
-		return nil
-	})
+	}
 	return n
+}
+
+// locked reports whether somebody has locked a folder, or it is gone.
+func locked(dir string) bool {
+	file, err := os.Open(dir)
+	if err != nil {
+		return true
+	}
+	defer file.Close()
+	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }

@@ -30,7 +30,14 @@ func count(t *testing.T) int {
 	return n
 }
 
-const config = "[plugins.mknod]\n[plugins.sysinfo]\n[plugins.setxattr]\n"
+const config = `
+[plugins.mknod]
+grant = "manifest"
+[plugins.sysinfo]
+grant = "manifest"
+[plugins.setxattr]
+grant = "manifest"
+`
 
 // kept is a daemon that `intercede keep` starts again whenever it ends.
 type kept struct {

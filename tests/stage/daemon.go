@@ -37,17 +37,23 @@ type Setup struct {
 // Everything enables every plugin. sched and bpf are off by default.
 const Everything = `
 [plugins.mknod]
+grant = "manifest"
 [plugins.sysinfo]
+grant = "manifest"
 [plugins.setxattr]
+grant = "manifest"
 [plugins.setxattr.config]
 read = true
 [plugins.sched]
+grant = "manifest"
 [plugins.sched.config]
 min_nice = -10
 [plugins.bpf]
+grant = "manifest"
 [plugins.bpf.config]
 devices = true
 [plugins.mount]
+grant = "manifest"
 [plugins.mount.config]
 allowed = ["ext4"]
 shift = true

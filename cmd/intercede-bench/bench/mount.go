@@ -90,8 +90,8 @@ func (b *bench) openMount(ctx context.Context, pluginDir string, log zerolog.Log
 
 func mountSetup(ctx context.Context, dir, pluginDir string, d disk.Disk) (*daemon.Setup, error) {
 	path := filepath.Join(dir, "config.toml")
-	text := fmt.Sprintf("[broker]\nplugin_dir = %q\nrate = 0\n[plugins.mknod.config]\ndevices = [%q]\n"+
-		"[plugins.mount.config]\nallowed = [\"ext4\"]\nshift = true\n", pluginDir, d.Node())
+	text := fmt.Sprintf("[broker]\nplugin_dir = %q\nrate = 0\n[plugins.mknod]\ngrant = \"manifest\"\n[plugins.mknod.config]\ndevices = [%q]\n"+
+		"[plugins.mount]\ngrant = \"manifest\"\n[plugins.mount.config]\nallowed = [\"ext4\"]\nshift = true\n", pluginDir, d.Node())
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -202,7 +202,7 @@ func missing(setup *daemon.Setup, name string) string {
 	i := slices.IndexFunc(setup.Policy.Plugins, func(p policy.Plugin) bool { return p.Name == name && p.Enabled })
 	switch {
 	case i < 0:
-		return fmt.Sprintf("the config does not enable it: add [plugins.%s]", name)
+		return fmt.Sprintf("the config does not enable it: add [plugins.%s] with grant = \"manifest\"", name)
 	case len(setup.Manifests[i].GetSyscalls()) == 0:
 		return fmt.Sprintf("the config leaves it nothing to do: see [plugins.%s.config]", name)
 	default:

@@ -38,7 +38,7 @@ func writeConfig(path, pluginDir string, found map[string]bool, settings map[str
 	fmt.Fprintf(&text, "[broker]\nplugin_dir = %q\n", pluginDir)
 	for name, values := range settings {
 		if found[name] {
-			fmt.Fprintf(&text, "[plugins.%s.config]\n%s\n", name, values)
+			fmt.Fprintf(&text, "[plugins.%s]\ngrant = \"manifest\"\n[plugins.%[1]s.config]\n%s\n", name, values)
 		}
 	}
 	return os.WriteFile(path, []byte(text.String()), 0o600)

@@ -50,10 +50,8 @@ const (
 const (
 	prefix = wire.BinaryPrefix
 
-	// transportEnv, set to "grpc" for a test, makes the plugins take no lanes.
+	// transportEnv, set to "grpc" for a test, has calls go over gRPC, see WithoutLanes.
 	transportEnv = "INTERCEDE_TEST_TRANSPORT"
-	// withoutLanes begins the names of the folders of such plugins' binaries.
-	withoutLanes = "grpcplugin"
 )
 
 // Init becomes the plugin if this process was started as one, and does not return then. TestMain calls it after
@@ -66,11 +64,11 @@ func Init() {
 	if strings.HasPrefix(name, "bad") {
 		misbehave(name)
 	}
-	if strings.HasPrefix(filepath.Base(filepath.Dir(os.Args[0])), withoutLanes) {
-		os.Unsetenv(wire.LanesEnv) // as a plugin in another language
-	}
 	sdk.Serve(&handler{name: name})
 }
+
+// WithoutLanes reports whether calls are to go over gRPC in this run of the tests, as to a plugin in another language.
+func WithoutLanes() bool { return os.Getenv(transportEnv) == "grpc" }
 
 // Install makes a binary of the plugin, named so, and gives its path. A name that begins with "bad" is that of a
 // program that is none, see misbehave.
@@ -80,11 +78,7 @@ func Install(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pattern := "plugin"
-	if os.Getenv(transportEnv) == "grpc" {
-		pattern = withoutLanes
-	}
-	dir, err := os.MkdirTemp("", pattern)
+	dir, err := os.MkdirTemp("", "plugin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,4 +88,48 @@ func Install(t testing.TB, name string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Upgrade replaces the plugin's binary by one that says something else in its manifest.
+func Upgrade(t testing.TB, path string, change Change) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(text, change...), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Change is what another binary says. It is the binary's last bytes, all of which have the same length.
+type Change string
+
+const (
+	NewVersion Change = "\x00new version\x00" // it has version 2
+	AsksMore   Change = "\x00asks more  \x00" // and asks for CAP_CHOWN
+)
+
+// change is what this binary says; empty: what Install made it say.
+func change() Change {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	defer self.Close()
+	last := make([]byte, len(NewVersion))
+	info, err := self.Stat()
+	if err != nil {
+		return ""
+	}
+	if _, err := self.ReadAt(last, info.Size()-int64(len(last))); err != nil {
+		return ""
+	}
+	if c := Change(last); c == NewVersion || c == AsksMore {
+		return c
+	}
+	return ""
 }

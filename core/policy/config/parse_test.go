@@ -47,7 +47,7 @@ var parseProblems = map[string]struct {
 		`config.toml:1:39: plugins.mknod.timout: unknown key; did you mean "timeout"?`}},
 	"dotted and quoted keys": {"broker . \"rat\" = 1\nplugins.'mknod'.\"sha\".x = 1\n", []string{
 		`config.toml:1:1: broker.rat: unknown key; did you mean "rate"?`,
-		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, memory_max, config"}},
+		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, memory_max, grant, config"}},
 	"a key that needs quotes": {"[broker]\n\"a b\\n\" = 1\n", []string{
 		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, lxc_socket, control, plugin_dir, deadline, max_inflight, rate, ` +
 			`burst, priority, log_level, log_format, order`}},
@@ -107,6 +107,19 @@ var parseProblems = map[string]struct {
 	"digest": {"[plugins.a]\nsha256 = \"abcd\"\n[plugins.b]\nsha256 = \"" + strings.Repeat("0", 62) + "zz\"\n", []string{
 		`config.toml:2:1: plugins.a.sha256: "abcd": want 64 hex digits, as sha256sum prints them`,
 		`config.toml:4:1: plugins.b.sha256: "` + strings.Repeat("0", 62) + `zz": want 64 hex digits, as sha256sum prints them`}},
+	"grants": {"[plugins.a]\ngrant = \"manifset\"\n[plugins.b]\ngrant = true\n[plugins.c]\ngrant.capability = []\n" +
+		"grant.capabilities = [\"CAP_SYS_ADMIM\", 1]\ngrant.syscalls = \"bpf\"\ngrant.host = [\"proc\"]\ngrant.devices = [\"c 1:3\"]\n", []string{
+		`config.toml:2:1: plugins.a.grant: unknown value "manifset"; did you mean "manifest"?`,
+		`config.toml:4:1: plugins.b.grant: true: want "manifest", or a table such as { capabilities = ["CAP_MKNOD"], syscalls = ["mount"] }`,
+		`config.toml:6:1: plugins.c.grant.capability: unknown key; did you mean "capabilities"?`,
+		`config.toml:7:23: plugins.c.grant.capabilities[0]: capability "CAP_SYS_ADMIM": there is none of that name: ` +
+			"want one such as CAP_MKNOD (capabilities(7))",
+		"config.toml:7:40: plugins.c.grant.capabilities[1]: 1: want a string",
+		`config.toml:8:1: plugins.c.grant.syscalls: "bpf": want a list of strings`,
+		`config.toml:9:15: plugins.c.grant.host[0]: path "proc" of the host: want an absolute one without "..", ` +
+			"doubled or trailing slashes, and control characters",
+		`config.toml:10:18: plugins.c.grant.devices[0]: device rule "c 1:3": want TYPE MAJOR:MINOR ACCESS, such as "c 10:229 rw": ` +
+			"TYPE is c or b, a number may be *, ACCESS has r, w, m"}},
 	"failure verdicts": {"[plugins.a]\non_failure = \"eperm\"\n[plugins.b]\non_failure = 1\n[plugins.c]\non_failure = \"contine\"\n" +
 		"[plugins.d]\non_failure = \"fail\"\n", []string{
 		`config.toml:2:1: plugins.a.on_failure: "eperm": want "continue" or the name of an errno, such as "EPERM"; did you mean "EPERM"?`,

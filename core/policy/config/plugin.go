@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -18,6 +19,7 @@ type Plugin struct {
 	SHA256    string         // 64 lower-case hex digits; empty: not pinned
 	Timeout   time.Duration  // the broker's deadline where the table has none
 	MemoryMax int            // MiB; 0: the sandbox's default
+	Grant     *grant.Grant   // what its process may have
 	OnFailure *wire.Verdict  // nil: the manifest's
 	At        Key            // where the config first wants it
 	Settings  map[string]any // as toml.Decode gives them
@@ -44,6 +46,7 @@ func readPlugin(t *table, name string, broker *Broker) Plugin {
 	t.deadline("timeout", &p.Timeout)
 	t.verdict("on_failure", &p.OnFailure)
 	t.int("memory_max", &p.MemoryMax, 32, 1<<20)
+	p.Grant = t.grant("grant")
 	p.Settings = t.table("config").values
 	t.finish()
 
