@@ -4,12 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/launcher"
 	"golang.org/x/sys/unix"
 )
 
@@ -183,4 +185,28 @@ func TestKeepLXC(t *testing.T) {
 	want("Operation not permitted")
 	s.keep(t)
 	want("made\n")
+}
+
+// TestSignalToProcessGroup ends a daemon together with its process group, as a shell or a service manager does: a call
+// that a plugin is at is finished.
+func TestSignalToProcessGroup(t *testing.T) {
+	s := newSite(t, both)
+	d := &daemonProcess{cmd: program("serve", "--config", s.config()), exited: make(chan struct{})}
+	d.cmd.Stderr = &d.log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.start(t, d)
+	m := s.startMaker(t)
+	m.want(t, "made\n")
+	stopPlugin(t, s, "mknod", unix.SIGSTOP)
+	if _, err := m.in.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the plugin has a call", func() bool { return s.status(t).Containers[0].Inflight == 1 })
+	plugin := slices.IndexFunc(s.status(t).Plugins, func(p launcher.Status) bool { return p.Name == "mknod" })
+	pid := s.status(t).Plugins[plugin].PID
+	unix.Kill(-d.cmd.Process.Pid, unix.SIGTERM)
+	unix.Kill(pid, unix.SIGCONT)
+	if line, err := m.out.ReadString('\n'); err != nil || line != "made\n" {
+		t.Errorf("the call: %q, %v", line, err)
+	}
 }

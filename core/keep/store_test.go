@@ -252,3 +252,42 @@ func TestWatchdogInterval(t *testing.T) {
 		}
 	}
 }
+
+// TestShelf keeps what fits, once each, and closes the rest.
+func TestShelf(t *testing.T) {
+	s := &shelf{log: testLog(), size: 3}
+	copied := func() int {
+		fd, err := unix.Dup(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	if n := openDescriptors(t, func() {
+		s.put("a", copied())
+		s.put("a", copied()) // the same file under the same name
+		s.put("b", copied())
+		s.put("", copied())
+		s.put("c", copied())
+		s.put("d", copied()) // one too many
+	}); n != 3 {
+		t.Errorf("%d descriptors are kept", n)
+	}
+	if n := openDescriptors(t, func() { s.remove("b"); s.remove("nothing") }); n != -1 {
+		t.Errorf("%d descriptors more after one was removed", n)
+	}
+	s.clear()
+	s.size = maxDescriptors
+	long := strings.Repeat("x", maxName-8)
+	for i := range 2 * maxNames / maxName {
+		s.put(fmt.Sprintf("%s%d", long, i), copied())
+	}
+	names := 0
+	for _, k := range s.kept {
+		names += len(k.name) + 1
+	}
+	if names > maxNames || names < maxNames-maxName {
+		t.Errorf("the names have %d bytes", names)
+	}
+	s.clear()
+}
