@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
 )
@@ -67,7 +66,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	}
 	own, err := openCgroup(container)
 	if err != nil {
-		hclog.Default().Warn("the container can attach no device programs", "container", container.ID, "error", err)
+		container.Log().Warn("the container can attach no device programs", "error", err)
 	}
 	s.own = own
 	return s, nil

@@ -41,7 +41,7 @@ type plugin struct {
 	rpc      wire.PluginClient
 	manifest *wire.Manifest
 	lanes    *lane.Pool
-	pid      int                                    // of its process
+	pid      int // of its process
 	sessions atomic.Uint64
 	meeting  atomic.Int64 // of test and handler, see ordered
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -232,6 +234,11 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 			return sdk.Errno(syscall.ENODATA), nil
 		}
 		return sdk.Return(int64(len(value))), nil
+	case Speak:
+		for range a {
+			speak(req)
+		}
+		return sdk.Return(0), nil
 	case Identify:
 		return sdk.Return(int64(os.Getpid())), nil
 	}
@@ -247,6 +254,18 @@ func (s *session) addFD(closeOnExec bool) (sdk.Response, error) {
 	defer conn.Close()
 	file, err := conn.(*net.UnixConn).File()
 	return sdk.AddFD(file, closeOnExec), err
+}
+
+// speak logs at all levels, and as what knows nothing of the log does.
+func speak(req *sdk.Request) {
+	slog.Debug("says debug")
+	slog.Info("says info", "key", slog.GroupValue(slog.Int("a", 1)))
+	slog.Warn("says warn")
+	slog.Error("says error")
+	log.Print("says by log")
+	req.Log().Info("says of the call")
+	fmt.Fprintln(os.Stderr, "says on standard error")
+	unix.Write(2, []byte("says on the descriptor\n"))
 }
 
 func allocate(n int) error {

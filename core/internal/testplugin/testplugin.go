@@ -45,6 +45,7 @@ const (
 	Keep                      // register 2 bytes under the key that is register 1 in decimal, and value 0, or EDQUOT
 	Forget                    // that key, and value 0
 	Kept                      // value: how many bytes are kept under the key, or ENODATA
+	Speak                     // in every way into the log, register 1 times, and value 0
 )
 
 const (
