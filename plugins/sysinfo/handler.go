@@ -15,7 +15,7 @@ type handler struct{}
 
 // settings are the keys of [plugins.sysinfo.config].
 type settings struct {
-	Loads string `json:"loads"`
+	Loads string `json:"loads" help:"whose load averages a caller sees: \"host\" or \"container\"" pattern:"host|container" example:"container"`
 }
 
 // Values of the setting loads.
@@ -36,15 +36,8 @@ func (handler) Manifest() sdk.Manifest {
 		}},
 		// It reads limits and usage of cgroups, when processes began and what their threads do, as anybody on the
 		// host may.
-		Uses: sdk.Uses{Host: []string{"/proc", "/sys/fs/cgroup"}},
-		Settings: []sdk.Setting{{
-			Key:     "loads",
-			Type:    sdk.String,
-			Default: loadsHost,
-			Help:    `whose load averages a caller sees: "host" or "container"`,
-			Pattern: loadsHost + "|" + loadsContainer,
-			Example: loadsContainer,
-		}},
+		Uses:      sdk.Uses{Host: []string{"/proc", "/sys/fs/cgroup"}},
+		Settings:  sdk.SettingsOf(settings{Loads: loadsHost}),
 		OnFailure: sdk.FailContinue(),
 	}
 }
