@@ -18,15 +18,15 @@ import (
 )
 
 type handler struct {
-	name    string
-	version string
+	name   string
+	change Change
 }
 
 // Manifest implements sdk.Handler. A name with "errno" in it fails with EIO, others continue; one with "mknod" has
 // CAP_MKNOD; with "safe" or "check" getppid is repeated so.
 func (h *handler) Manifest() sdk.Manifest {
 	m := sdk.Manifest{
-		Name: h.name, Version: "1" + h.version, Description: "a plugin for tests",
+		Name: h.name, Version: "1", Description: "a plugin for tests",
 		Syscalls: []sdk.Syscall{
 			{Name: "getppid", When: []sdk.Match{{{Arg: 5, Mask: ^uint64(0), Value: Magic}}}},
 			{
@@ -58,7 +58,9 @@ func (h *handler) Manifest() sdk.Manifest {
 	if strings.Contains(h.name, "mknod") {
 		m.Capabilities = []string{"CAP_MKNOD"}
 	}
-	switch change() {
+	switch h.change {
+	case OtherTakes:
+		m.Syscalls = append(m.Syscalls, sdk.Syscall{Name: "sync"})
 	case AsksMore:
 		m.Capabilities = append(m.Capabilities, "CAP_CHOWN")
 		fallthrough
