@@ -27,6 +27,9 @@ type Manifest struct {
 	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
 	// the call to a caller without privilege.
 	OnFailure Verdict
+	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers may be
+	// root of the host. Calls of such containers are left to the kernel otherwise.
+	AnyContainer bool
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
@@ -132,6 +135,11 @@ type Condition struct {
 	Arg   int
 	Mask  uint64
 	Value uint64
+	// Setting is the key of a setting that the condition is about instead of a register: it holds when the setting has not
+	// the zero value of its type. With a Pattern, RE2, the setting is a list, and the condition holds when that matches all
+	// of one of its elements. A match has a condition on a register too.
+	Setting string
+	Pattern string
 }
 
 // Read declares memory that an argument points to; made by ReadPath, ReadString, ReadBytes and ReadStruct.
@@ -215,6 +223,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Capabilities: m.Capabilities,
 		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
+		AnyContainer: m.AnyContainer,
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())
@@ -250,6 +259,10 @@ func (s Syscall) wire() *wire.Syscall {
 	for _, match := range s.When {
 		m := &wire.Match{}
 		for _, c := range match {
+			if c.Setting != "" {
+				m.Settings = append(m.Settings, &wire.SettingCondition{Key: c.Setting, Pattern: c.Pattern})
+				continue
+			}
 			m.All = append(m.All, &wire.Condition{Arg: number(c.Arg), Mask: c.Mask, Value: c.Value})
 		}
 		w.When = append(w.When, m)

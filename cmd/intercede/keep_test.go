@@ -2,8 +2,9 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,22 +134,22 @@ func TestKeepWithoutBroker(t *testing.T) {
 	m := s.startMaker(t)
 	m.want(t, "made\n")
 	s.write(t, "[plugins.mknot]\n")
-	unix.Kill(s.statusOf(t), unix.SIGKILL)
+	unix.Kill(s.daemonPID(t), unix.SIGKILL)
 	eventually(t, "a call goes on in the kernel", func() bool { return strings.Contains(m.try(t), "Operation not permitted") })
 	s.write(t, both)
 	eventually(t, "the daemon is back", func() bool { return m.try(t) == "made\n" })
 }
 
-// statusOf is the daemon's process ID, by the log: a config with problems keeps status from asking.
-func (s *site) statusOf(t *testing.T) int {
+// daemonPID is the daemon's process ID, by the log: a config with problems keeps status from asking.
+func (s *site) daemonPID(t *testing.T) int {
 	t.Helper()
-	out, err := exec.Command("sh", "-c", `grep -o '"broker started","pid":[0-9]*' "$1" | tail -1 | grep -o '[0-9]*$'`, "sh", s.dir+"/log").Output()
+	started := regexp.MustCompile(`"broker started","pid":(\d+)`).FindAllStringSubmatch(s.log(t), -1)
+	if len(started) == 0 {
+		t.Fatal("the keeper has started no daemon")
+	}
+	pid, err := strconv.Atoi(started[len(started)-1][1])
 	if err != nil {
 		t.Fatal(err)
-	}
-	pid := 0
-	for _, c := range strings.TrimSpace(string(out)) {
-		pid = pid*10 + int(c-'0')
 	}
 	return pid
 }
@@ -168,11 +169,11 @@ func TestKeepLXC(t *testing.T) {
 	}
 	want("made\n")
 	for range 5 {
-		unix.Kill(s.statusOf(t), unix.SIGKILL)
+		unix.Kill(s.daemonPID(t), unix.SIGKILL)
 		eventually(t, "the daemon is back", func() bool { return c.sh(t, line) == "made\n" })
 	}
 	s.write(t, "[plugins.mknot]\n")
-	unix.Kill(s.statusOf(t), unix.SIGKILL)
+	unix.Kill(s.daemonPID(t), unix.SIGKILL)
 	eventually(t, "a call goes on in the kernel", func() bool { return strings.Contains(c.sh(t, line), "Operation not permitted") })
 	want("Operation not permitted")
 	s.write(t, both)

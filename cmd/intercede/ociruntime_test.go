@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -308,6 +309,31 @@ func TestWrapperLeavesPrivileged(t *testing.T) {
 	if log := readText(t, b.dir+"/log"); strings.Count(log, "no user namespace of its own") != 1 || !strings.Contains(log, `"level":"info"`) {
 		t.Errorf("log: %s", log)
 	}
+}
+
+// Where the daemon runs, sysinfo serves such a container, and nothing else is notified.
+func TestWrapperServesPrivileged(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		s := newSite(t, both)
+		s.serve(t)
+		b := s.newWrappedBundle(t, runtime, "free | grep Mem:; rm -f /tmp/null; mknod /tmp/null c 1 3 && echo made")
+		b.edit(t, func(spec map[string]any) {
+			linux := spec["linux"].(map[string]any)
+			linux["namespaces"] = slices.DeleteFunc(linux["namespaces"].([]any), func(n any) bool { return n.(map[string]any)["type"] == "user" })
+			delete(linux, "uidMappings")
+			delete(linux, "gidMappings")
+		})
+		out := mustRun(t, b.cmd("run", b.id))
+		wantText(t, out, "made\n")
+		// The next column may be glued to it: what is used, with the host's cache in /proc/meminfo, is less than nothing.
+		if limit := strconv.FormatInt(memory>>10, 10); !strings.HasPrefix(strings.Fields(out)[1], limit) {
+			t.Errorf("the container sees another memory than its limit: %s", out)
+		}
+		spec := b.spec(t)
+		if !strings.Contains(spec, `"sysinfo"`) || strings.Contains(spec, `"mknod"`) {
+			t.Errorf("config.json has the filter of another plugin than sysinfo: %s", spec)
+		}
+	})
 }
 
 // A bundle that was started before, or that has a profile of intercede, is started as it is.

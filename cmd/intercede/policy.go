@@ -169,7 +169,8 @@ func printPolicy(out io.Writer, p broker.ContainerPolicy) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	printDescription(w, p.Description)
 	if p.Privileged {
-		fmt.Fprintln(w, "\nThe container has no user namespace of its own: its calls are left to the kernel.")
+		served := cmp.Or(strings.Join(p.Served, ", "), "none")
+		fmt.Fprintf(w, "\nThe container has no user namespace of its own. Plugins that serve it: %s. All other calls are left to the kernel.\n", served)
 	}
 	if len(p.Rules) > 0 {
 		fmt.Fprintln(w, "\nRULE\tMATCHES")

@@ -8,23 +8,25 @@ import (
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/ociruntime"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/spf13/cobra"
 )
 
 // profileFormats make a profile of a base, which may be empty. waitKillable: the runtime takes the filter flag of that
 // name.
-var profileFormats = map[string]func(base []byte, setup *daemon.Setup, waitKillable bool) ([]byte, error){
-	"oci": func(base []byte, setup *daemon.Setup, waitKillable bool) ([]byte, error) {
-		return filter.OCI(base, setup.Manifests, filter.Listener{Path: setup.Policy.Broker.Socket, WaitKillable: waitKillable})
+var profileFormats = map[string]func(base []byte, setup *daemon.Setup, manifests []*wire.Manifest, waitKillable bool) ([]byte, error){
+	"oci": func(base []byte, setup *daemon.Setup, manifests []*wire.Manifest, waitKillable bool) ([]byte, error) {
+		return filter.OCI(base, manifests, filter.Listener{Path: setup.Policy.Broker.Socket, WaitKillable: waitKillable})
 	},
-	"lxc": func(base []byte, setup *daemon.Setup, _ bool) ([]byte, error) {
-		return filter.LXC(base, setup.Manifests)
+	"lxc": func(base []byte, _ *daemon.Setup, manifests []*wire.Manifest, _ bool) ([]byte, error) {
+		return filter.LXC(base, manifests)
 	},
 }
 
 func profileCommand() *cobra.Command {
 	var config cli.ConfigFlags
 	var format, base, runtime string
+	var privileged bool
 	c := &cobra.Command{
 		Use:   "profile --format FORMAT",
 		Short: "Print the seccomp profile that makes a runtime notify",
@@ -37,7 +39,10 @@ the profile with --runtime: if it takes SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (
 profile has that flag. Without it a call that a signal interrupts can be performed twice; a runtime that does not take it
 refuses the profile.
 
-Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/common.seccomp.`,
+Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/share/lxc/config/common.seccomp.
+
+Containers without a user namespace of their own are served by few plugins, such as sysinfo: give their profile with
+--privileged, which leaves the others out.`,
 		Example: `  intercede profile --format oci --runtime crun > notify.json
   intercede profile --format oci --base /usr/share/containers/seccomp.json > notify.json
   podman run --security-opt seccomp=notify.json --userns=auto ...
@@ -64,7 +69,11 @@ Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/sha
 					return fmt.Errorf("base profile: %w", err)
 				}
 			}
-			if profile, err = merge(profile, setup, waitKillable); err != nil {
+			manifests := setup.Manifests
+			if privileged {
+				manifests = setup.ManifestsForAny()
+			}
+			if profile, err = merge(profile, setup, manifests, waitKillable); err != nil {
 				return err
 			}
 			_, err = c.OutOrStdout().Write(profile)
@@ -75,6 +84,7 @@ Format lxc is for lxc.seccomp.profile; the base is such a file, such as /usr/sha
 	c.Flags().StringVar(&format, "format", "", "`FORMAT` of the profile: oci or lxc")
 	c.Flags().StringVar(&base, "base", "", "profile `FILE` that decides on all other calls")
 	c.Flags().StringVar(&runtime, runtimeFlag, "", "`NAME` or path of the OCI runtime that will get the profile")
+	c.Flags().BoolVar(&privileged, "privileged", false, "notify only what plugins take that serve containers without a user namespace")
 	return c
 }
 

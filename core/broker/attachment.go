@@ -73,11 +73,11 @@ func (a *attachment) prepare(ctx context.Context) {
 // prepareWith gives the container what it is assigned, and its plugins what they have kept about it, by their names.
 func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, kept map[string]map[string][]byte) {
 	if a.container.Privileged {
-		a.broker.log.Warn().Str("container", a.container.ID).
-			Msg("the container has no user namespace of its own: its calls are left to the kernel")
-	} else {
-		a.attachPlugins(ctx, assignment.Bindings, kept)
+		assignment.Bindings = servingAny(assignment.Bindings)
+		a.broker.log.Warn().Str("container", a.container.ID).Strs("plugins", pluginNames(assignment.Bindings)).
+			Msg("the container has no user namespace of its own: all calls but those of these plugins are left to the kernel")
 	}
+	a.attachPlugins(ctx, assignment.Bindings, kept)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.assignment = assignment

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -223,6 +224,23 @@ func TestHostProcess(t *testing.T) {
 	}
 	want(t, ask(t, c, testplugin.Return, 1), realPPID, 0)
 	b.log.await(t, 1, "no user namespace of its own")
+}
+
+// TestHostProcessServed has a plugin beside it that serves any container: it is asked, and no other.
+func TestHostProcessServed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno", "trial_any"}})
+	c := testcaller.Start(t, 0)
+	claim := container.Claim{ID: "host", Runtime: "test", PID: os.Getpid()}
+	if err := b.Attach(context.Background(), c.Listener(t, unix.SYS_GETPPID), claim); err != nil {
+		t.Fatal(err)
+	}
+	want(t, ask(t, c, testplugin.Return, 7), 7, 0)
+	if got := b.Status()[0].Plugins; !slices.Equal(got, []string{"trial_any"}) {
+		t.Errorf("served by %q, want trial_any alone", got)
+	}
+	b.stopPlugin(t, "trial_errno")
+	want(t, ask(t, c, testplugin.Return, 8), 8, 0)
 }
 
 // TestOtherContainersPID claims another container's process. The calls are served as those of a container of that user

@@ -35,9 +35,7 @@ func (b *Broker) Status() []ContainerStatus {
 			Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
 			Quarantines: a.quarantines(),
 		}
-		for _, binding := range a.assigned().Bindings {
-			s.Plugins = append(s.Plugins, binding.Plugin.Name())
-		}
+		s.Plugins = pluginNames(a.assigned().Bindings)
 		list = append(list, s)
 	}
 	slices.SortFunc(list, func(x, y ContainerStatus) int { return x.Attached.Compare(y.Attached) })
@@ -47,8 +45,10 @@ func (b *Broker) Status() []ContainerStatus {
 // ContainerPolicy explains to an operator what an attached container got of the policy.
 type ContainerPolicy struct {
 	*policy.Effective
-	// Privileged means that the container has no user namespace of its own: its calls are left to the kernel.
-	Privileged bool `json:"privileged"`
+	// Privileged means that the container has no user namespace of its own: its calls are left to the kernel, but for those
+	// of the plugins in Served.
+	Privileged bool     `json:"privileged"`
+	Served     []string `json:"served,omitempty"`
 }
 
 // LostContainer is a container whose listeners ended with an earlier daemon: its calls get ENOSYS until it is created
@@ -88,7 +88,11 @@ func (b *Broker) Policies(id string) []ContainerPolicy {
 	list := []ContainerPolicy{}
 	for _, a := range attached {
 		if effective := a.explain(); effective != nil {
-			list = append(list, ContainerPolicy{effective, a.container.Privileged})
+			p := ContainerPolicy{Effective: effective, Privileged: a.container.Privileged}
+			if p.Privileged {
+				p.Served = pluginNames(a.assigned().Bindings)
+			}
+			list = append(list, p)
 		}
 	}
 	return list

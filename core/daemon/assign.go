@@ -23,6 +23,11 @@ func (s *Setup) ManifestsFor(d policy.Description) []*wire.Manifest {
 	return manifests
 }
 
+// ManifestsForAny returns those of Manifests whose plugins serve containers without a user namespace of their own.
+func (s *Setup) ManifestsForAny() []*wire.Manifest {
+	return slices.DeleteFunc(slices.Clone(s.Manifests), func(m *wire.Manifest) bool { return !m.GetAnyContainer() })
+}
+
 // assign finds which of the bindings a container gets, and with which settings.
 func (e *Engine) assign(p *policy.Policy, bindings []broker.Binding, c *container.Container) broker.Assignment {
 	explain := func() *policy.Effective { return p.For(describe(c)) }

@@ -242,7 +242,8 @@ func TestWatchdogInterval(t *testing.T) {
 		µs, pid string
 		want    time.Duration
 	}{
-		{"", "", 0}, {"5000000", self, 5 * time.Second}, {"5000000", "", 5 * time.Second}, {"5000000", "1", 0}, {"0", self, 0}, {"-1", self, 0}, {"x", self, 0},
+		{"", "", 0}, {"5000000", self, 5 * time.Second}, {"5000000", "", 5 * time.Second}, {"5000000", "1", 0},
+		{"0", self, 0}, {"-1", self, 0}, {"x", self, 0},
 	} {
 		t.Setenv(watchdogTime, test.µs)
 		t.Setenv(watchdogPID, test.pid)

@@ -77,7 +77,8 @@ func (f *configFile) read() error {
 	return json.Unmarshal(f.text, &f.spec)
 }
 
-// privileged says that the container will be in the host's user namespace, where it needs no interception.
+// privileged reports whether the container will be in the host's user namespace, where the kernel itself does what most
+// plugins do.
 func (f *configFile) privileged() (bool, error) {
 	if f.spec.Linux == nil {
 		return true, nil

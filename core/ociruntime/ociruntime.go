@@ -6,16 +6,19 @@
 package ociruntime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/wire"
 )
 
 // Options are what the command line of intercede itself says.
@@ -61,24 +64,50 @@ func (s settings) prepare(ctx context.Context, c command) error {
 	if err != nil {
 		return s.missing(c, err)
 	}
-	if privileged, err := file.privileged(); err != nil || privileged {
-		if privileged {
-			c.log("info", "intercede: the container has no user namespace of its own: it is left as it is")
-		}
+	privileged, err := file.privileged()
+	switch {
+	case err != nil:
 		return err
+	case privileged:
+		s.preparePrivileged(ctx, c, file)
+		return nil
 	}
 	wanted, err := s.ask(ctx, file, c.id)
 	if err == nil {
-		err = file.intercept(wanted, func() bool {
-			path, err := FindRuntime(s.runtime)
-			return err == nil && TakesWaitKillable(ctx, path) // what is wrong with the runtime, executing it says
-		})
+		err = file.intercept(wanted, s.waitKillable(ctx))
 		if !errors.Is(err, errUnchangeable) {
 			return err
 		}
 	}
 	return s.missing(c, err)
 }
+
+// waitKillable asks whether the real runtime takes the flag.
+func (s settings) waitKillable(ctx context.Context) func() bool {
+	return func() bool {
+		path, err := FindRuntime(s.runtime)
+		return err == nil && TakesWaitKillable(ctx, path) // what is wrong with the runtime, executing it says
+	}
+}
+
+// preparePrivileged makes a container without a user namespace of its own notify what plugins take that serve such
+// containers. They only add to what the container has: it is created without them whatever goes wrong, as the daemon
+// itself may be such a container.
+func (s settings) preparePrivileged(ctx context.Context, c command, file *configFile) {
+	wanted, err := &control.Interception{}, error(nil)
+	if file.spec.Linux != nil {
+		wanted, err = s.ask(ctx, file, c.id)
+	}
+	if err == nil {
+		wanted.Manifests = slices.DeleteFunc(wanted.Manifests, func(m *wire.Manifest) bool { return !m.GetAnyContainer() })
+		err = file.intercept(wanted, s.waitKillable(ctx))
+	}
+	if err != nil || len(wanted.Manifests) == 0 {
+		c.log("info", fmt.Sprintf("intercede: the container has no user namespace of its own: it is left as it is (%v)", cmp.Or(err, errNoPlugin)))
+	}
+}
+
+var errNoPlugin = errors.New("no plugin that it has serves such containers")
 
 // ask gives what the daemon says of the container.
 func (s settings) ask(ctx context.Context, file *configFile, id string) (*control.Interception, error) {

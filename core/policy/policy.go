@@ -34,7 +34,7 @@ type Plugin struct {
 	Grant        *grant.Grant  // what its process may have: all that its manifest asks for is in it
 	Enabled      bool          // where no rule says otherwise
 	SettingsJSON string        // likewise: every setting of the manifest
-	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container
+	WidestJSON   string        // for wire.Narrow: no setting is its type's zero unless it is so for every container; lists have the elements of all
 
 	state PluginState // where no rule says otherwise
 }

@@ -133,8 +133,11 @@ func (r *resolver) checkAccept(rule config.Rule, a config.Annotation) bool {
 func widest(base PluginState, rules []resolvedRule) string {
 	base.Settings = slices.Clone(base.Settings)
 	widen := func(key string, value json.RawMessage) {
-		if s := base.setting(key); slices.Contains(zeros, string(s.Value)) {
+		switch s := base.setting(key); {
+		case slices.Contains(zeros, string(s.Value)):
 			s.Value = value
+		case !slices.Contains(zeros, string(value)):
+			s.Value = joined(s.Value, value)
 		}
 	}
 	for _, r := range rules {
@@ -153,6 +156,16 @@ func widest(base PluginState, rules []resolvedRule) string {
 		}
 	}
 	return base.SettingsJSON()
+}
+
+// joined has the elements of both lists, and is the first value of other types.
+func joined(a, b json.RawMessage) json.RawMessage {
+	var first, second []string
+	if json.Unmarshal(a, &first) != nil || json.Unmarshal(b, &second) != nil {
+		return a
+	}
+	text, _ := json.Marshal(append(first, second...)) // strings
+	return text
 }
 
 // zeros are the zero values of the settings' types, in canonical form.

@@ -191,16 +191,6 @@ func (s *Set) read(tid int, name string, h *wire.Handle, most int) unix.Errno {
 	return s.goneOr(tid, errno)
 }
 
-// readTimeOffsets reads timens_offsets, unless the thread is in this process's time namespace: looking at that takes
-// less than half of the time.
-func (s *Set) readTimeOffsets(tid int, h *wire.Handle) unix.Errno {
-	theirs, err := StatNamespace(procPath(tid, "ns/time"))
-	if own, ownErr := ownTimeNamespace(); err == nil && ownErr == nil && theirs == own {
-		return 0
-	}
-	return s.read(tid, "timens_offsets", h, 256)
-}
-
 func procPath(tid int, name string) string { return "/proc/" + strconv.Itoa(tid) + "/" + name }
 
 // openFile is open(2), close-on-exec.

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -109,6 +110,9 @@ func CgroupShared(cgroups map[string]string) string {
 		return ""
 	}
 	processes, err := os.ReadFile(filepath.Join(folder.Path, "cgroup.procs"))
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		return "" // the container has ended, and its cgroup with it
+	}
 	if err != nil {
 		return err.Error()
 	}

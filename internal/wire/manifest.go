@@ -87,11 +87,12 @@ func CheckManifest(m *Manifest) error {
 		}
 	}
 	keys := map[string]bool{}
+	lists := map[string]bool{}
 	for _, s := range m.GetSettings() {
 		if keys[s.GetKey()] {
 			fault("setting %s: given twice", s.GetKey())
 		}
-		keys[s.GetKey()] = true
+		keys[s.GetKey()], lists[s.GetKey()] = true, s.GetType() == Setting_TYPE_STRING_LIST
 		if err := checkDeclaration(s); err != nil {
 			fault("setting %s: %w", s.GetKey(), err)
 		}
@@ -103,6 +104,19 @@ func CheckManifest(m *Manifest) error {
 		for _, key := range s.GetIfSettings() {
 			if !keys[key] {
 				fault("syscall %q: there is no setting %q to switch it on", s.GetName(), key)
+			}
+		}
+		for _, match := range s.GetWhen() {
+			for _, c := range match.GetSettings() {
+				if !keys[c.GetKey()] {
+					fault("syscall %q: a condition on the setting %q, which does not exist", s.GetName(), c.GetKey())
+				}
+				if c.GetPattern() != "" && keys[c.GetKey()] && !lists[c.GetKey()] {
+					fault("syscall %q: a pattern for the setting %s, which is not a list", s.GetName(), c.GetKey())
+				}
+				if _, err := regexp.Compile(c.GetPattern()); err != nil {
+					fault("syscall %q: a condition on the setting %s: %w", s.GetName(), c.GetKey(), err)
+				}
 			}
 		}
 	}

@@ -50,6 +50,42 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
+func TestNarrowMatches(t *testing.T) {
+	m := &Manifest{
+		Name: "p", Version: "1",
+		Syscalls: []*Syscall{{Name: "setxattr", When: []*Match{
+			{All: []*Condition{{Arg: 3, Mask: 1, Value: 1}}, Settings: []*SettingCondition{{Key: "list", Pattern: "a.?"}}},
+			{All: []*Condition{{Arg: 3, Mask: 2, Value: 2}}, Settings: []*SettingCondition{{Key: "list", Pattern: "b"}, {Key: "on"}}},
+		}}},
+		Settings: []*Setting{
+			{Key: "list", Type: Setting_TYPE_STRING_LIST, DefaultJson: "[]"}, {Key: "on", Type: Setting_TYPE_BOOL, DefaultJson: "false"},
+		},
+		OnFailure: &Verdict{Kind: &Verdict_Continue{Continue: true}},
+	}
+	if err := CheckManifest(m); err != nil {
+		t.Fatal(err)
+	}
+	for settings, want := range map[string][]uint64{
+		`{"list":["ab"],"on":false}`: {1}, `{"list":["a","b"],"on":true}`: {1, 2}, `{"list":["b"],"on":true}`: {2},
+		`{"list":["b"],"on":false}`: nil, `{"list":["abc","xa"],"on":true}`: nil, `{"list":[]}`: nil, `{"list":"a"}`: nil,
+	} {
+		var got []uint64
+		for _, s := range Narrow(m, settings).GetSyscalls() {
+			for _, match := range s.GetWhen() {
+				got = append(got, match.GetAll()[0].GetMask())
+			}
+		}
+		if !slices.Equal(got, want) || len(m.Syscalls[0].When) != 2 {
+			t.Errorf("%s leaves %v, want %v", settings, got, want)
+		}
+	}
+	m.Syscalls[0].When[0].Settings[0].Key = "other"
+	m.Syscalls[0].When[1].Settings[0].Pattern = "("
+	if err := CheckManifest(m); err == nil || !strings.Contains(err.Error(), `"other"`) || !strings.Contains(err.Error(), "missing closing") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCheckManifestSwitch(t *testing.T) {
 	m := switched(Setting_TYPE_BOOL, "true")
 	m.Syscalls[1].IfSettings = []string{"kei"}

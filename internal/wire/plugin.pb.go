@@ -317,7 +317,7 @@ func (x Setting_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Setting_Type.Descriptor instead.
 func (Setting_Type) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // OpenLane is a new lane.
@@ -602,15 +602,17 @@ func (*ManifestRequest) Descriptor() ([]byte, []int) {
 }
 
 type Manifest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Description   string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"` // one line
-	Syscalls      []*Syscall             `protobuf:"bytes,4,rep,name=syscalls,proto3" json:"syscalls,omitempty"`
-	Capabilities  []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"` // Linux capabilities that the process needs, "CAP_MKNOD"
-	Settings      []*Setting             `protobuf:"bytes,7,rep,name=settings,proto3" json:"settings,omitempty"`
-	OnFailure     *Verdict               `protobuf:"bytes,8,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"` // what the caller gets when the plugin fails
-	Uses          *Uses                  `protobuf:"bytes,9,opt,name=uses,proto3" json:"uses,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
+	Version      string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Description  string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"` // one line
+	Syscalls     []*Syscall             `protobuf:"bytes,4,rep,name=syscalls,proto3" json:"syscalls,omitempty"`
+	Capabilities []string               `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"` // Linux capabilities that the process needs, "CAP_MKNOD"
+	Settings     []*Setting             `protobuf:"bytes,7,rep,name=settings,proto3" json:"settings,omitempty"`
+	OnFailure    *Verdict               `protobuf:"bytes,8,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"` // what the caller gets when the plugin fails
+	Uses         *Uses                  `protobuf:"bytes,9,opt,name=uses,proto3" json:"uses,omitempty"`
+	// The plugin serves containers without a user namespace of their own too: their callers may be root of the host.
+	AnyContainer  bool `protobuf:"varint,10,opt,name=any_container,json=anyContainer,proto3" json:"any_container,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -699,6 +701,13 @@ func (x *Manifest) GetUses() *Uses {
 		return x.Uses
 	}
 	return nil
+}
+
+func (x *Manifest) GetAnyContainer() bool {
+	if x != nil {
+		return x.AnyContainer
+	}
+	return false
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. What is not in it is refused to the process: docs/security.md.
@@ -982,6 +991,7 @@ func (x *Argument) GetFormat() Argument_Format {
 type Match struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	All           []*Condition           `protobuf:"bytes,1,rep,name=all,proto3" json:"all,omitempty"`
+	Settings      []*SettingCondition    `protobuf:"bytes,2,rep,name=settings,proto3" json:"settings,omitempty"` // where they do not hold the match is left out of the filter
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1023,6 +1033,67 @@ func (x *Match) GetAll() []*Condition {
 	return nil
 }
 
+func (x *Match) GetSettings() []*SettingCondition {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// SettingCondition holds when the setting has not the zero value of its type. With a pattern, RE2, the setting is a list,
+// and the condition holds when that matches all of one of its elements.
+type SettingCondition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Pattern       string                 `protobuf:"bytes,2,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingCondition) Reset() {
+	*x = SettingCondition{}
+	mi := &file_plugin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingCondition) ProtoMessage() {}
+
+func (x *SettingCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingCondition.ProtoReflect.Descriptor instead.
+func (*SettingCondition) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SettingCondition) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SettingCondition) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
 // Condition compares a register: args[arg] & mask == value.
 type Condition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1035,7 +1106,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1118,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1131,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{11}
+	return file_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Condition) GetArg() uint32 {
@@ -1100,7 +1171,7 @@ type Read struct {
 
 func (x *Read) Reset() {
 	*x = Read{}
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1183,7 @@ func (x *Read) String() string {
 func (*Read) ProtoMessage() {}
 
 func (x *Read) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1196,7 @@ func (x *Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Read.ProtoReflect.Descriptor instead.
 func (*Read) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{12}
+	return file_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Read) GetArg() uint32 {
@@ -1201,7 +1272,7 @@ type StringRead struct {
 
 func (x *StringRead) Reset() {
 	*x = StringRead{}
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1284,7 @@ func (x *StringRead) String() string {
 func (*StringRead) ProtoMessage() {}
 
 func (x *StringRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1297,7 @@ func (x *StringRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringRead.ProtoReflect.Descriptor instead.
 func (*StringRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{13}
+	return file_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StringRead) GetMax() uint32 {
@@ -1247,7 +1318,7 @@ type BytesRead struct {
 
 func (x *BytesRead) Reset() {
 	*x = BytesRead{}
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1330,7 @@ func (x *BytesRead) String() string {
 func (*BytesRead) ProtoMessage() {}
 
 func (x *BytesRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1343,7 @@ func (x *BytesRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BytesRead.ProtoReflect.Descriptor instead.
 func (*BytesRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{14}
+	return file_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BytesRead) GetLengthArg() uint32 {
@@ -1299,7 +1370,7 @@ type StructRead struct {
 
 func (x *StructRead) Reset() {
 	*x = StructRead{}
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1382,7 @@ func (x *StructRead) String() string {
 func (*StructRead) ProtoMessage() {}
 
 func (x *StructRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1395,7 @@ func (x *StructRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StructRead.ProtoReflect.Descriptor instead.
 func (*StructRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{15}
+	return file_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StructRead) GetSize() uint32 {
@@ -1350,7 +1421,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1433,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1446,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16}
+	return file_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Setting) GetKey() string {
@@ -1448,7 +1519,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1531,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1544,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{17}
+	return file_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Verdict) GetKind() isVerdict_Kind {
@@ -1529,7 +1600,7 @@ type IDMapping struct {
 
 func (x *IDMapping) Reset() {
 	*x = IDMapping{}
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1612,7 @@ func (x *IDMapping) String() string {
 func (*IDMapping) ProtoMessage() {}
 
 func (x *IDMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1625,7 @@ func (x *IDMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDMapping.ProtoReflect.Descriptor instead.
 func (*IDMapping) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18}
+	return file_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *IDMapping) GetInside() uint32 {
@@ -1599,7 +1670,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1682,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1695,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{19}
+	return file_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Container) GetId() string {
@@ -1709,7 +1780,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1792,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1805,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{20}
+	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AttachRequest) GetSession() uint64 {
@@ -1774,7 +1845,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +1857,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +1870,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{21}
+	return file_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AttachResponse) GetRefused() string {
@@ -1820,7 +1891,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1832,7 +1903,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1845,7 +1916,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Entry) GetKey() []byte {
@@ -1871,7 +1942,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +1954,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +1967,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DetachRequest) GetSession() uint64 {
@@ -1914,7 +1985,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +1997,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2010,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 type BrokerMessage struct {
@@ -1958,7 +2029,7 @@ type BrokerMessage struct {
 
 func (x *BrokerMessage) Reset() {
 	*x = BrokerMessage{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2041,7 @@ func (x *BrokerMessage) String() string {
 func (*BrokerMessage) ProtoMessage() {}
 
 func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2054,7 @@ func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerMessage.ProtoReflect.Descriptor instead.
 func (*BrokerMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BrokerMessage) GetMessage() isBrokerMessage_Message {
@@ -2090,7 +2161,7 @@ type PluginMessage struct {
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2173,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2186,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -2239,7 +2310,7 @@ type Keep struct {
 
 func (x *Keep) Reset() {
 	*x = Keep{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +2322,7 @@ func (x *Keep) String() string {
 func (*Keep) ProtoMessage() {}
 
 func (x *Keep) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2335,7 @@ func (x *Keep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keep.ProtoReflect.Descriptor instead.
 func (*Keep) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Keep) GetKey() []byte {
@@ -2298,7 +2369,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2381,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2394,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Kept) GetRefused() string {
@@ -2344,7 +2415,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +2427,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2440,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Failure) GetGone() bool {
@@ -2412,7 +2483,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +2495,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +2508,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{30}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Notification) GetId() uint64 {
@@ -2536,7 +2607,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2619,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2632,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{31}
+	return file_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Capture) GetWants() []*Want {
@@ -2589,7 +2660,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2672,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2685,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{32}
+	return file_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Want) GetPart() Part {
@@ -2653,7 +2724,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2736,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2749,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{33}
+	return file_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Captured) GetErrno() int32 {
@@ -2731,7 +2802,7 @@ type Handle struct {
 
 func (x *Handle) Reset() {
 	*x = Handle{}
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2814,7 @@ func (x *Handle) String() string {
 func (*Handle) ProtoMessage() {}
 
 func (x *Handle) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2827,7 @@ func (x *Handle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handle.ProtoReflect.Descriptor instead.
 func (*Handle) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{34}
+	return file_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Handle) GetPart() Part {
@@ -2821,7 +2892,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +2904,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +2917,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{35}
+	return file_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Credentials) GetTgid() int32 {
@@ -2937,7 +3008,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3020,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3033,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{36}
+	return file_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Memory) GetData() []byte {
@@ -2991,7 +3062,7 @@ type ReadMemory struct {
 
 func (x *ReadMemory) Reset() {
 	*x = ReadMemory{}
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3074,7 @@ func (x *ReadMemory) String() string {
 func (*ReadMemory) ProtoMessage() {}
 
 func (x *ReadMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3087,7 @@ func (x *ReadMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMemory.ProtoReflect.Descriptor instead.
 func (*ReadMemory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{37}
+	return file_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReadMemory) GetAddress() uint64 {
@@ -3050,7 +3121,7 @@ type CheckValid struct {
 
 func (x *CheckValid) Reset() {
 	*x = CheckValid{}
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3133,7 @@ func (x *CheckValid) String() string {
 func (*CheckValid) ProtoMessage() {}
 
 func (x *CheckValid) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3146,7 @@ func (x *CheckValid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckValid.ProtoReflect.Descriptor instead.
 func (*CheckValid) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{38}
+	return file_plugin_proto_rawDescGZIP(), []int{39}
 }
 
 type Validity struct {
@@ -3087,7 +3158,7 @@ type Validity struct {
 
 func (x *Validity) Reset() {
 	*x = Validity{}
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3170,7 @@ func (x *Validity) String() string {
 func (*Validity) ProtoMessage() {}
 
 func (x *Validity) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3183,7 @@ func (x *Validity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validity.ProtoReflect.Descriptor instead.
 func (*Validity) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{39}
+	return file_plugin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Validity) GetValid() bool {
@@ -3139,7 +3210,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_plugin_proto_msgTypes[40]
+	mi := &file_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3151,7 +3222,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[40]
+	mi := &file_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3164,7 +3235,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{40}
+	return file_plugin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Response) GetKind() isResponse_Kind {
@@ -3272,7 +3343,7 @@ type AddFD struct {
 
 func (x *AddFD) Reset() {
 	*x = AddFD{}
-	mi := &file_plugin_proto_msgTypes[41]
+	mi := &file_plugin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3284,7 +3355,7 @@ func (x *AddFD) String() string {
 func (*AddFD) ProtoMessage() {}
 
 func (x *AddFD) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[41]
+	mi := &file_plugin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3297,7 +3368,7 @@ func (x *AddFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFD.ProtoReflect.Descriptor instead.
 func (*AddFD) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{41}
+	return file_plugin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AddFD) GetDescriptors() uint64 {
@@ -3325,7 +3396,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_plugin_proto_msgTypes[42]
+	mi := &file_plugin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +3408,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[42]
+	mi := &file_plugin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +3421,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{42}
+	return file_plugin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Write) GetAddress() uint64 {
@@ -3383,7 +3454,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xf0\x02\n" +
+	"\x0fManifestRequest\"\x95\x03\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3393,7 +3464,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\bsettings\x18\a \x03(\v2\x1c.intercede.plugin.v1.SettingR\bsettings\x12;\n" +
 	"\n" +
 	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\x12-\n" +
-	"\x04uses\x18\t \x01(\v2\x19.intercede.plugin.v1.UsesR\x04usesJ\x04\b\x06\x10\aR\n" +
+	"\x04uses\x18\t \x01(\v2\x19.intercede.plugin.v1.UsesR\x04uses\x12#\n" +
+	"\rany_container\x18\n" +
+	" \x01(\bR\fanyContainerJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"m\n" +
 	"\x04Uses\x12\x1a\n" +
 	"\bsyscalls\x18\x01 \x03(\tR\bsyscalls\x12\x12\n" +
@@ -3424,9 +3497,13 @@ const file_plugin_proto_rawDesc = "" +
 	"\tFORMAT_FD\x10\x03\x12\x0f\n" +
 	"\vFORMAT_MODE\x10\x04\x12\x0e\n" +
 	"\n" +
-	"FORMAT_DEV\x10\x05\"9\n" +
+	"FORMAT_DEV\x10\x05\"|\n" +
 	"\x05Match\x120\n" +
-	"\x03all\x18\x01 \x03(\v2\x1e.intercede.plugin.v1.ConditionR\x03all\"G\n" +
+	"\x03all\x18\x01 \x03(\v2\x1e.intercede.plugin.v1.ConditionR\x03all\x12A\n" +
+	"\bsettings\x18\x02 \x03(\v2%.intercede.plugin.v1.SettingConditionR\bsettings\">\n" +
+	"\x10SettingCondition\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
+	"\apattern\x18\x02 \x01(\tR\apattern\"G\n" +
 	"\tCondition\x12\x10\n" +
 	"\x03arg\x18\x01 \x01(\rR\x03arg\x12\x12\n" +
 	"\x04mask\x18\x02 \x01(\x04R\x04mask\x12\x14\n" +
@@ -3658,7 +3735,7 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_plugin_proto_goTypes = []any{
 	(Repeat)(0),               // 0: intercede.plugin.v1.Repeat
 	(Part)(0),                 // 1: intercede.plugin.v1.Part
@@ -3675,100 +3752,102 @@ var file_plugin_proto_goTypes = []any{
 	(*Declared)(nil),          // 12: intercede.plugin.v1.Declared
 	(*Argument)(nil),          // 13: intercede.plugin.v1.Argument
 	(*Match)(nil),             // 14: intercede.plugin.v1.Match
-	(*Condition)(nil),         // 15: intercede.plugin.v1.Condition
-	(*Read)(nil),              // 16: intercede.plugin.v1.Read
-	(*StringRead)(nil),        // 17: intercede.plugin.v1.StringRead
-	(*BytesRead)(nil),         // 18: intercede.plugin.v1.BytesRead
-	(*StructRead)(nil),        // 19: intercede.plugin.v1.StructRead
-	(*Setting)(nil),           // 20: intercede.plugin.v1.Setting
-	(*Verdict)(nil),           // 21: intercede.plugin.v1.Verdict
-	(*IDMapping)(nil),         // 22: intercede.plugin.v1.IDMapping
-	(*Container)(nil),         // 23: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),     // 24: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),    // 25: intercede.plugin.v1.AttachResponse
-	(*Entry)(nil),             // 26: intercede.plugin.v1.Entry
-	(*DetachRequest)(nil),     // 27: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),    // 28: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),     // 29: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),     // 30: intercede.plugin.v1.PluginMessage
-	(*Keep)(nil),              // 31: intercede.plugin.v1.Keep
-	(*Kept)(nil),              // 32: intercede.plugin.v1.Kept
-	(*Failure)(nil),           // 33: intercede.plugin.v1.Failure
-	(*Notification)(nil),      // 34: intercede.plugin.v1.Notification
-	(*Capture)(nil),           // 35: intercede.plugin.v1.Capture
-	(*Want)(nil),              // 36: intercede.plugin.v1.Want
-	(*Captured)(nil),          // 37: intercede.plugin.v1.Captured
-	(*Handle)(nil),            // 38: intercede.plugin.v1.Handle
-	(*Credentials)(nil),       // 39: intercede.plugin.v1.Credentials
-	(*Memory)(nil),            // 40: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),        // 41: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),        // 42: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),          // 43: intercede.plugin.v1.Validity
-	(*Response)(nil),          // 44: intercede.plugin.v1.Response
-	(*AddFD)(nil),             // 45: intercede.plugin.v1.AddFD
-	(*Write)(nil),             // 46: intercede.plugin.v1.Write
-	nil,                       // 47: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                       // 48: intercede.plugin.v1.Container.CgroupsEntry
+	(*SettingCondition)(nil),  // 15: intercede.plugin.v1.SettingCondition
+	(*Condition)(nil),         // 16: intercede.plugin.v1.Condition
+	(*Read)(nil),              // 17: intercede.plugin.v1.Read
+	(*StringRead)(nil),        // 18: intercede.plugin.v1.StringRead
+	(*BytesRead)(nil),         // 19: intercede.plugin.v1.BytesRead
+	(*StructRead)(nil),        // 20: intercede.plugin.v1.StructRead
+	(*Setting)(nil),           // 21: intercede.plugin.v1.Setting
+	(*Verdict)(nil),           // 22: intercede.plugin.v1.Verdict
+	(*IDMapping)(nil),         // 23: intercede.plugin.v1.IDMapping
+	(*Container)(nil),         // 24: intercede.plugin.v1.Container
+	(*AttachRequest)(nil),     // 25: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),    // 26: intercede.plugin.v1.AttachResponse
+	(*Entry)(nil),             // 27: intercede.plugin.v1.Entry
+	(*DetachRequest)(nil),     // 28: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),    // 29: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),     // 30: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),     // 31: intercede.plugin.v1.PluginMessage
+	(*Keep)(nil),              // 32: intercede.plugin.v1.Keep
+	(*Kept)(nil),              // 33: intercede.plugin.v1.Kept
+	(*Failure)(nil),           // 34: intercede.plugin.v1.Failure
+	(*Notification)(nil),      // 35: intercede.plugin.v1.Notification
+	(*Capture)(nil),           // 36: intercede.plugin.v1.Capture
+	(*Want)(nil),              // 37: intercede.plugin.v1.Want
+	(*Captured)(nil),          // 38: intercede.plugin.v1.Captured
+	(*Handle)(nil),            // 39: intercede.plugin.v1.Handle
+	(*Credentials)(nil),       // 40: intercede.plugin.v1.Credentials
+	(*Memory)(nil),            // 41: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),        // 42: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),        // 43: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),          // 44: intercede.plugin.v1.Validity
+	(*Response)(nil),          // 45: intercede.plugin.v1.Response
+	(*AddFD)(nil),             // 46: intercede.plugin.v1.AddFD
+	(*Write)(nil),             // 47: intercede.plugin.v1.Write
+	nil,                       // 48: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                       // 49: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
 	4,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
 	11, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
-	20, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
-	21, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
+	21, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
+	22, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
 	10, // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
 	14, // 5: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
-	16, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
+	17, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
 	13, // 7: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
 	12, // 8: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
 	0,  // 9: intercede.plugin.v1.Syscall.repeat:type_name -> intercede.plugin.v1.Repeat
 	1,  // 10: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
 	2,  // 11: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
-	15, // 12: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
-	17, // 13: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
-	18, // 14: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
-	19, // 15: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
-	3,  // 16: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	47, // 17: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
-	22, // 18: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
-	22, // 19: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	48, // 20: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	23, // 21: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	26, // 22: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
-	34, // 23: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	40, // 24: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	43, // 25: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	37, // 26: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
-	32, // 27: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
-	41, // 28: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	42, // 29: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	44, // 30: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	33, // 31: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
-	35, // 32: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
-	31, // 33: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
-	40, // 34: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	37, // 35: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
-	36, // 36: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
-	1,  // 37: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
-	39, // 38: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
-	38, // 39: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
-	1,  // 40: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
-	45, // 41: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	46, // 42: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	8,  // 43: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	24, // 44: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	27, // 45: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	29, // 46: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	5,  // 47: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
-	9,  // 48: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	25, // 49: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	28, // 50: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	30, // 51: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	6,  // 52: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
-	48, // [48:53] is the sub-list for method output_type
-	43, // [43:48] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	16, // 12: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
+	15, // 13: intercede.plugin.v1.Match.settings:type_name -> intercede.plugin.v1.SettingCondition
+	18, // 14: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
+	19, // 15: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
+	20, // 16: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
+	3,  // 17: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
+	48, // 18: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	23, // 19: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
+	23, // 20: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
+	49, // 21: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	24, // 22: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	27, // 23: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
+	35, // 24: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	41, // 25: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	44, // 26: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	38, // 27: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
+	33, // 28: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
+	42, // 29: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	43, // 30: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	45, // 31: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	34, // 32: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
+	36, // 33: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
+	32, // 34: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
+	41, // 35: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	38, // 36: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
+	37, // 37: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
+	1,  // 38: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
+	40, // 39: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
+	39, // 40: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
+	1,  // 41: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
+	46, // 42: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	47, // 43: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	8,  // 44: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	25, // 45: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	28, // 46: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	30, // 47: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	5,  // 48: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
+	9,  // 49: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	26, // 50: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	29, // 51: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	31, // 52: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	6,  // 53: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
+	49, // [49:54] is the sub-list for method output_type
+	44, // [44:49] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -3781,24 +3860,24 @@ func file_plugin_proto_init() {
 		(*LaneControl_Cancel)(nil),
 		(*LaneControl_Descriptors)(nil),
 	}
-	file_plugin_proto_msgTypes[12].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[13].OneofWrappers = []any{
 		(*Read_String_)(nil),
 		(*Read_Bytes)(nil),
 		(*Read_Struct)(nil),
 	}
-	file_plugin_proto_msgTypes[16].OneofWrappers = []any{}
-	file_plugin_proto_msgTypes[17].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[17].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[18].OneofWrappers = []any{
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),
 	}
-	file_plugin_proto_msgTypes[25].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[26].OneofWrappers = []any{
 		(*BrokerMessage_Notification)(nil),
 		(*BrokerMessage_Memory)(nil),
 		(*BrokerMessage_Validity)(nil),
 		(*BrokerMessage_Captured)(nil),
 		(*BrokerMessage_Kept)(nil),
 	}
-	file_plugin_proto_msgTypes[26].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[27].OneofWrappers = []any{
 		(*PluginMessage_ReadMemory)(nil),
 		(*PluginMessage_CheckValid)(nil),
 		(*PluginMessage_Response)(nil),
@@ -3806,7 +3885,7 @@ func file_plugin_proto_init() {
 		(*PluginMessage_Capture)(nil),
 		(*PluginMessage_Keep)(nil),
 	}
-	file_plugin_proto_msgTypes[40].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[41].OneofWrappers = []any{
 		(*Response_Value)(nil),
 		(*Response_Errno)(nil),
 		(*Response_Continue)(nil),
@@ -3819,7 +3898,7 @@ func file_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

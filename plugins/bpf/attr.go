@@ -45,6 +45,7 @@ const (
 
 // loadAttr is the attr of BPF_PROG_LOAD.
 type loadAttr struct {
+	progType    uint32
 	insnCnt     uint32
 	insns       uint64
 	license     uint64
@@ -61,8 +62,9 @@ type loadAttr struct {
 // loadFlags are those that only make the verifier stricter or laxer in what alignment it wants.
 const loadFlags = unix.BPF_F_STRICT_ALIGNMENT | unix.BPF_F_ANY_ALIGNMENT
 
-// parseLoad reads a device program's attr. It is not ok if the program is of another type, or if the attr has what this
-// plugin gives no program: type information (BTF), maps, a network device, a program to extend, a token, a signature.
+// parseLoad reads the attr of a device program, or of one that may be probeInsns. It is not ok if the program is of
+// another type, or if the attr has what this plugin gives no program: type information (BTF), maps, a network device, a
+// program to extend, a token, a signature.
 func parseLoad(a attr) (l loadAttr, ok bool) {
 	const (
 		progIfindex, progBTF        = 64, 72
@@ -71,7 +73,7 @@ func parseLoad(a attr) (l loadAttr, ok bool) {
 		coreReloCnt, fdArray, after = 116, 120, 144
 	)
 	l = loadAttr{
-		insnCnt: a.u32(4), insns: a.u64(8), license: a.u64(16),
+		progType: a.u32(0), insnCnt: a.u32(4), insns: a.u64(8), license: a.u64(16),
 		logLevel: a.u32(24), logSize: a.u32(28), logBuf: a.u64(32),
 		kernVersion: a.u32(40), flags: a.u32(44), name: [unix.BPF_OBJ_NAME_LEN]byte(a.data[48:64]),
 		attachType: a.u32(68), logTrueSize: a.u32(loadLogTrueSize),
@@ -81,9 +83,13 @@ func parseLoad(a attr) (l loadAttr, ok bool) {
 			return l, false
 		}
 	}
-	ok = a.u32(0) == unix.BPF_PROG_TYPE_CGROUP_DEVICE && a.u64(fdArray) == 0 && a.zero(after) &&
-		l.flags&^loadFlags == 0 && (l.attachType == 0 || l.attachType == unix.BPF_CGROUP_DEVICE)
-	return l, ok
+	switch l.progType {
+	case unix.BPF_PROG_TYPE_CGROUP_DEVICE:
+		ok = l.attachType == 0 || l.attachType == unix.BPF_CGROUP_DEVICE
+	case unix.BPF_PROG_TYPE_CGROUP_SKB:
+		ok = l.attachType == unix.BPF_CGROUP_INET_INGRESS && int(l.insnCnt)*insnSize == len(probeInsns)
+	}
+	return l, ok && a.u64(fdArray) == 0 && a.zero(after) && l.flags&^loadFlags == 0
 }
 
 // attachAttr is the attr of BPF_PROG_ATTACH, BPF_PROG_DETACH or BPF_LINK_CREATE.

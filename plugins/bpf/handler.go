@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -65,7 +66,8 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 		return s, nil // it gets no calls
 	}
 	own, err := openCgroup(container)
-	if err != nil {
+	// Without its cgroup the container has ended.
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		container.Log().Warn("the container can attach no device programs", "error", err)
 	}
 	s.own = own

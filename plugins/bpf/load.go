@@ -40,7 +40,7 @@ func (c call) load(ctx context.Context) (sdk.Response, error) {
 	if errno != 0 || err != nil {
 		return answer(errno, err)
 	}
-	if err := checkProgram(p.insns); err != nil {
+	if err := p.check(); err != nil {
 		c.req.Log().Debug("not loaded", "reason", err)
 		return sdk.Continue(), nil // bpf_prog_load reads the program again, and asks for CAP_BPF or a token
 	}
@@ -83,6 +83,17 @@ type program struct {
 	loadAttr
 	insns   []byte
 	license []byte // with its NUL
+}
+
+// check says what of the program the plugin does not load.
+func (p program) check() error {
+	if p.progType == unix.BPF_PROG_TYPE_CGROUP_DEVICE {
+		return checkProgram(p.insns)
+	}
+	if !bytes.Equal(p.insns, probeInsns) {
+		return errors.New("of network programs only the one with which libraries look for BPF_PROG_ATTACH is loaded")
+	}
+	return nil
 }
 
 // copyProgram copies what the attr points to, within the limits of the container and the kernel.
@@ -206,7 +217,7 @@ func (o output) free() { unix.Munmap(o.memory) }
 // order is the attr by which the kernel loads the program and logs to the buffer.
 func (p program) order(log []byte) progLoad {
 	a := progLoad{
-		progType: unix.BPF_PROG_TYPE_CGROUP_DEVICE, insnCnt: p.insnCnt,
+		progType: p.progType, insnCnt: p.insnCnt,
 		insns: unsafe.Pointer(&p.insns[0]), license: unsafe.Pointer(&p.license[0]),
 		logLevel: p.logLevel, logSize: uint32(len(log)),
 		kernVersion: p.kernVersion, flags: p.flags, name: p.name, attachType: p.attachType, logTrueSize: p.logTrueSize,

@@ -10,6 +10,15 @@ import (
 // insnSize is the size of struct bpf_insn, in bytes: opcode, registers (source in the high bits), offset, immediate.
 const insnSize = 8
 
+// probeInsns are r0 = 0; exit: the program of type CGROUP_SKB by which the library of runc finds out whether the kernel
+// has BPF_PROG_ATTACH (haveProgAttach, github.com/cilium/ebpf/link). If it cannot load that, it attaches no device
+// program. To attach it to a cgroup the kernel asks for CAP_NET_ADMIN in the initial user namespace
+// (bpf_prog_attach_check_attach_type, kernel/bpf/syscall.c).
+var probeInsns = []byte{
+	unix.BPF_ALU64 | unix.BPF_MOV | unix.BPF_K, 0, 0, 0, 0, 0, 0, 0,
+	unix.BPF_JMP | unix.BPF_EXIT, 0, 0, 0, 0, 0, 0, 0,
+}
+
 // Opcodes, and what the source register of some means (include/uapi/linux/bpf.h).
 const (
 	opLoad64  = unix.BPF_LD | unix.BPF_IMM | unix.BPF_DW // a constant of two instructions, or the address of something

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,10 +16,12 @@ type config struct {
 	MaxCovers int      `json:"max_covers"`
 }
 
-// defaultDevices are those that a container engine gives every container, and the overlayfs whiteout.
+// defaultDevices are those that a container engine gives every container, and those without a driver.
 var defaultDevices = []string{
+	"b 0:0",
 	"c 0:0", // overlayfs whiteout
 	"c 5:1", // console
+	"c 5:2", // ptmx
 	"c 1:7", // full
 	"c 1:3", // null
 	"c 1:8", // random
@@ -31,8 +34,8 @@ var settings = []sdk.Setting{{
 	Key:     "devices",
 	Type:    sdk.StringList,
 	Default: defaultDevices,
-	Help:    "device nodes that may be made, as TYPE MAJOR:MINOR; TYPE is c or b",
-	Pattern: `[cb] [0-9]{1,4}:[0-9]{1,7}`,
+	Help:    "device nodes that may be made, as TYPE MAJOR:MINOR; TYPE is c or b, MINOR may be a range, such as 0-63, or *",
+	Pattern: `[cb] [0-9]{1,4}:([0-9]{1,7}(-[0-9]{1,7})?|\*)`,
 	Example: "c 1:3",
 }, {
 	Key:     "max_covers",
@@ -43,31 +46,53 @@ var settings = []sdk.Setting{{
 	Max:     new(int64(maxCovers)),
 }}
 
-// parseDevice reads "c 1:3".
-func parseDevice(text string) (device, error) {
+// dev_t has 12 bits for the major and 20 for the minor number (MINORBITS, include/linux/kdev_t.h).
+const (
+	majorBits = 12
+	minorBits = 20
+)
+
+// parseDevices reads "c 1:3", "b 7:0-63" or "b 7:*".
+func parseDevices(text string) (devices, error) {
 	letter, number, _ := strings.Cut(text, " ")
-	major, minor, _ := strings.Cut(number, ":")
-	// dev_t has 12 bits for the major and 20 for the minor number (MINORBITS, include/linux/kdev_t.h).
-	majorNumber, majorErr := strconv.ParseUint(major, 10, 12)
-	minorNumber, minorErr := strconv.ParseUint(minor, 10, 20)
-	d := device{types[letter], uint32(majorNumber), uint32(minorNumber)}
+	major, minors, _ := strings.Cut(number, ":")
+	majorNumber, majorErr := strconv.ParseUint(major, 10, majorBits)
+	first, last, minorErr := parseMinors(minors)
+	d := devices{types[letter], uint32(majorNumber), first, last}
 	if d.kind == 0 || majorErr != nil || minorErr != nil {
-		return device{}, fmt.Errorf("device %q: want TYPE MAJOR:MINOR, for example \"c 1:3\"; TYPE is c or b, MAJOR below %d, MINOR below %d", text, 1<<12, 1<<20)
+		return devices{}, fmt.Errorf("device %q: want TYPE MAJOR:MINOR, for example \"c 1:3\"; TYPE is c or b, MAJOR below %d, MINOR below %d, "+
+			"a range such as 0-63, or *", text, 1<<majorBits, 1<<minorBits)
 	}
 	return d, nil
+}
+
+func parseMinors(text string) (first, last uint32, err error) {
+	if text == "*" {
+		return 0, 1<<minorBits - 1, nil
+	}
+	low, high, isRange := strings.Cut(text, "-")
+	if !isRange {
+		high = low
+	}
+	from, fromErr := strconv.ParseUint(low, 10, minorBits)
+	to, toErr := strconv.ParseUint(high, 10, minorBits)
+	if from > to {
+		return 0, 0, fmt.Errorf("range %q is empty", text)
+	}
+	return uint32(from), uint32(to), errors.Join(fromErr, toErr)
 }
 
 // types are the file types, by their letter.
 var types = map[string]uint32{"c": unix.S_IFCHR, "b": unix.S_IFBLK}
 
 func (c config) policy() (policy, error) {
-	p := policy{}
+	var p policy
 	for _, text := range c.Devices {
-		d, err := parseDevice(text)
+		d, err := parseDevices(text)
 		if err != nil {
 			return nil, err
 		}
-		p[d] = true
+		p = append(p, d)
 	}
 	return p, nil
 }

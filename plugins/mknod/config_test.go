@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"maps"
+	"slices"
 	"testing"
 
 	"github.com/intercede/intercede/sdk"
@@ -10,55 +10,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestParseDevice(t *testing.T) {
-	for text, want := range map[string]device{
-		"c 1:3":          {unix.S_IFCHR, 1, 3},
-		"b 8:0":          {unix.S_IFBLK, 8, 0},
-		"c 0:0":          whiteout,
-		"c 4095:1048575": {unix.S_IFCHR, 4095, 1048575},
+func TestParseDevices(t *testing.T) {
+	for text, want := range map[string]devices{
+		"c 1:3":          {unix.S_IFCHR, 1, 3, 3},
+		"b 8:0":          {unix.S_IFBLK, 8, 0, 0},
+		"c 0:0":          {unix.S_IFCHR, 0, 0, 0},
+		"c 4095:1048575": {unix.S_IFCHR, 4095, 1048575, 1048575},
+		"b 7:*":          {unix.S_IFBLK, 7, 0, 1048575},
+		"b 7:0-63":       {unix.S_IFBLK, 7, 0, 63},
+		"c 4:5-5":        {unix.S_IFCHR, 4, 5, 5},
 	} {
-		if got, err := parseDevice(text); err != nil || got != want {
+		if got, err := parseDevices(text); err != nil || got != want {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "c", "c 1", "c 1:", "c :3", "1:3", "p 1:3", "cc 1:3", "C 1:3", "c -1:3", "c 1:-3", "c 4096:0",
-		"c 0:1048576",
+		"c 0:1048576", "c *:3", "c *:*", "c *", "c 1:**", "c 1:3-", "c 1:3-2", "c 1:3-*", "c 1:1-1048576", "c 1:1-2-3", "c 1-2:3",
 		"c 99999999999:0", "c 1:3 x", "c 1:3x", "c 0x1:3", "c 1:3:4", "c  1:3", "c\n1:3", " c 1:3", "c +1:3"} {
-		if got, err := parseDevice(text); err == nil {
+		if got, err := parseDevices(text); err == nil {
 			t.Errorf("%q is %v, want an error", text, got)
 		}
 	}
 }
 
-// FuzzParseDevice holds a device that was read against its own text.
-func FuzzParseDevice(f *testing.F) {
+// FuzzParseDevices holds what was read against its own text.
+func FuzzParseDevices(f *testing.F) {
 	for _, d := range defaultDevices {
 		f.Add(d)
 	}
-	for _, text := range []string{"b 8:16", "c 4096:0", "c 1:3x", "", "c 01:3"} {
+	for _, text := range []string{"b 8:16", "c 4096:0", "c 1:3x", "", "c 01:3", "b 7:*", "b 7:1-2"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		d, err := parseDevice(text)
+		d, err := parseDevices(text)
 		if err != nil {
 			return
 		}
 		letter := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[d.kind]
-		again, err := parseDevice(fmt.Sprintf("%s %d:%d", letter, d.major, d.minor))
-		if err != nil || again != d || d.major >= 1<<12 || d.minor >= 1<<20 {
+		again, err := parseDevices(fmt.Sprintf("%s %d:%d-%d", letter, d.major, d.first, d.last))
+		if err != nil || again != d || d.major >= 1<<12 || d.last >= 1<<20 || d.first > d.last {
 			t.Errorf("%q is %v, which is read as %v, %v", text, d, again, err)
 		}
 	})
 }
 
 func TestPolicy(t *testing.T) {
-	p, err := config{Devices: []string{"c 1:3", "b 7:0", "c 0:0"}}.policy()
+	p, err := config{Devices: []string{"c 1:3", "b 7:0-2", "c 0:*"}}.policy()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for d, want := range map[device]bool{
 		{unix.S_IFCHR, 1, 3}: true,
 		{unix.S_IFBLK, 7, 0}: true,
+		{unix.S_IFBLK, 7, 2}: true,
+		{unix.S_IFBLK, 7, 3}: false,
+		{unix.S_IFCHR, 0, 9}: true,
 		{unix.S_IFBLK, 1, 3}: false,
 		{unix.S_IFCHR, 7, 0}: false,
 		{unix.S_IFCHR, 3, 1}: false,
@@ -72,17 +78,17 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestDefaults are those of Incus.
+// TestDefaults are those of Incus, the terminals' multiplexer and the block device without a driver.
 func TestDefaults(t *testing.T) {
 	got, err := config{Devices: defaultDevices}.policy()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := policy{}
-	for _, n := range [][2]uint32{{0, 0}, {5, 1}, {1, 7}, {1, 3}, {1, 8}, {5, 0}, {1, 9}, {1, 5}} {
-		want[device{unix.S_IFCHR, n[0], n[1]}] = true
+	want := policy{{unix.S_IFBLK, 0, 0, 0}}
+	for _, n := range [][2]uint32{{0, 0}, {5, 1}, {5, 2}, {1, 7}, {1, 3}, {1, 8}, {5, 0}, {1, 9}, {1, 5}} {
+		want = append(want, devices{unix.S_IFCHR, n[0], n[1], n[1]})
 	}
-	if !maps.Equal(got, want) {
+	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/intercede/intercede/sdk"
@@ -10,6 +13,7 @@ import (
 // config are the plugin's settings.
 type config struct {
 	Attributes []string `json:"attributes"`
+	MaxSize    int      `json:"max_size"`
 	Read       bool     `json:"read"`
 }
 
@@ -17,49 +21,103 @@ type config struct {
 // that may have whiteouts in extended attributes (Documentation/filesystems/overlayfs.rst).
 var defaultAttributes = []string{"trusted.overlay.opaque=y", "trusted.overlay.opaque=x"}
 
-// readSetting switches the calls on that read and remove.
-const readSetting = "read"
+// Keys of settings.
+const (
+	attributesSetting = "attributes"
+	readSetting       = "read" // switches the calls on that read, list and remove
+)
+
+// Limits of the kernel's (linux/limits.h), in bytes.
+const (
+	maxName  = 255      // XATTR_NAME_MAX
+	maxValue = 64 << 10 // XATTR_SIZE_MAX
+	maxNames = 64 << 10 // XATTR_LIST_MAX
+)
+
+// attributePattern is what the broker checks: printable ASCII, names without "=" and "*".
+const attributePattern = `(?:trusted\.[!-)+-<>-~]{1,247}|security\.[!-)+-<>-~]{1,246})(?:=(?:[!-)+-~]|[!-~]{2,255}))?|` +
+	`(?:trusted\.[!-)+-<>-~]{0,246}|security\.[!-)+-<>-~]{0,245})\*|overlay\.(?:redirect|metacopy|origin)`
+
+// Patterns of entries that need calls of these sizes notified: one character, and any other.
+const (
+	oneCharacter = `[^=]+=.`
+	otherSizes   = `[^=]+|[^=]+=..+`
+)
+
+func bound(n int64) *int64 { return &n }
 
 var settings = []sdk.Setting{{
-	Key:     "attributes",
+	Key:     attributesSetting,
 	Type:    sdk.StringList,
 	Default: defaultAttributes,
-	Help:    "attributes that may be set, as trusted.NAME=VALUE; VALUE is one character",
-	Pattern: `trusted\.[!-<>-~]{1,247}=[!-~]`,
+	Help:    `attributes that may be set: NAME=VALUE; NAME, or PREFIX*, with any value; or "overlay.redirect", "overlay.metacopy", "overlay.origin"`,
+	Pattern: attributePattern,
 	Example: "trusted.overlay.opaque=y",
+}, {
+	Key:     "max_size",
+	Type:    sdk.Int,
+	Default: 4096,
+	Help:    "the longest value, in bytes, of an attribute that is listed without one",
+	Min:     bound(0),
+	Max:     bound(maxValue),
 }, {
 	Key:     readSetting,
 	Type:    sdk.Bool,
 	Default: false,
-	Help:    "whether the same attributes may be read and removed; getxattr and its kin then cost more, whatever they read",
+	Help:    "whether the same attributes may be read, listed and removed; getxattr, listxattr and their kin then cost more, whatever they read",
 }}
 
-// maxName is the length of the longest name, in bytes (XATTR_NAME_MAX, linux/limits.h).
-const maxName = 255
+// maxOverlayValue is more than overlayfs writes into an attribute: OVL_REDIRECT_MAX is 256 (fs/overlayfs/overlayfs.h).
+const maxOverlayValue = 256
 
-// parseAttribute reads "trusted.overlay.opaque=y".
-func parseAttribute(text string) (name, value string, err error) {
-	name, value, _ = strings.Cut(text, "=")
-	rest, trusted := strings.CutPrefix(name, "trusted.")
-	if !trusted || rest == "" || len(name) > maxName || !printable(name) || len(value) != 1 || !printable(value) {
-		return "", "", fmt.Errorf("attribute %q: want trusted.NAME=VALUE, for example \"trusted.overlay.opaque=y\"; VALUE is one character, all are printable", text)
+var wholePattern = regexp.MustCompile(`^(?:` + attributePattern + `)$`)
+
+// parseAttribute reads an entry of the setting attributes. maxSize is for entries without a value.
+func parseAttribute(text string, maxSize int) (rule, error) {
+	if !wholePattern.MatchString(text) {
+		err := fmt.Errorf("attribute %q: want NAME=VALUE, NAME or PREFIX*, where NAME begins with trusted. or security., "+
+			"for example \"trusted.overlay.opaque=y\"; all is printable", text)
+		if strings.HasSuffix(text, "=*") {
+			err = fmt.Errorf("attribute %q: list the name alone to allow any value: %q", text, strings.TrimSuffix(text, "=*"))
+		}
+		return rule{}, err
 	}
-	return name, value, nil
+	if strings.HasPrefix(text, "overlay.") {
+		return rule{name: "trusted." + text, limit: maxOverlayValue}, nil
+	}
+	name, value, hasValue := strings.Cut(text, "=")
+	r := rule{name: name, value: value, hasValue: hasValue, limit: maxSize}
+	if hasValue {
+		r.limit = len(value)
+	}
+	r.name, r.isPrefix = strings.CutSuffix(name, "*")
+	if r.coversLSM() {
+		return rule{}, fmt.Errorf("attribute %q: %w", text, errLSM)
+	}
+	return r, nil
 }
 
-// printable reports whether all is ASCII, without spaces and control characters.
-func printable(text string) bool {
-	return !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+var errLSM = errors.New("the host's security modules obey security.capability, security.ima, security.evm, security.selinux, " +
+	"security.apparmor and security.SMACK64*: they cannot be listed, nor a prefix of them")
+
+// lsmNames are the attributes that say what a file may do on the host (linux/xattr.h).
+var lsmNames = []string{"security.capability", "security.ima", "security.evm", "security.selinux", "security.apparmor", smackPrefix}
+
+const smackPrefix = "security.SMACK64"
+
+// coversLSM reports whether the rule is about an attribute of the host's security modules.
+func (r rule) coversLSM() bool {
+	return strings.HasPrefix(r.name, smackPrefix) || slices.ContainsFunc(lsmNames, r.matches)
 }
 
 func (c config) policy() (policy, error) {
-	p := policy{}
+	var p policy
 	for _, text := range c.Attributes {
-		name, value, err := parseAttribute(text)
+		r, err := parseAttribute(text, c.MaxSize)
 		if err != nil {
 			return nil, err
 		}
-		p[name] += value
+		p = append(p, r)
 	}
 	return p, nil
 }

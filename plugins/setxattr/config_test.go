@@ -1,7 +1,6 @@
 package main
 
 import (
-	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,59 +11,81 @@ import (
 
 func TestParseAttribute(t *testing.T) {
 	longest := "trusted." + strings.Repeat("n", maxName-len("trusted."))
-	for text, want := range map[string][2]string{
-		"trusted.overlay.opaque=y": {"trusted.overlay.opaque", "y"},
-		"trusted.overlay.opaque=x": {"trusted.overlay.opaque", "x"},
-		"trusted.a==":              {"trusted.a", "="},
-		"trusted..=.":              {"trusted..", "."},
-		longest + "=1":             {longest, "1"},
+	const size = 77
+	for text, want := range map[string]rule{
+		"trusted.overlay.opaque=y": {name: "trusted.overlay.opaque", value: "y", hasValue: true, limit: 1},
+		"trusted.a==":              {name: "trusted.a", value: "=", hasValue: true, limit: 1},
+		"trusted.a=x=*":            {name: "trusted.a", value: "x=*", hasValue: true, limit: 3},
+		"trusted..=.":              {name: "trusted..", value: ".", hasValue: true, limit: 1},
+		longest + "=1":             {name: longest, value: "1", hasValue: true, limit: 1},
+		longest:                    {name: longest, limit: size},
+		"trusted.*":                {name: "trusted.", isPrefix: true, limit: size},
+		"trusted.glusterfs.*":      {name: "trusted.glusterfs.", isPrefix: true, limit: size},
+		"trusted.md*":              {name: "trusted.md", isPrefix: true, limit: size},
+		"security.NTACL":           {name: "security.NTACL", limit: size},
+		"security.NT*":             {name: "security.NT", isPrefix: true, limit: size},
+		"security.sel":             {name: "security.sel", limit: size},
+		"overlay.redirect":         {name: "trusted.overlay.redirect", limit: maxOverlayValue},
 	} {
-		if name, value, err := parseAttribute(text); err != nil || name != want[0] || value != want[1] {
-			t.Errorf("%q is %q and %q, %v", text, name, value, err)
+		if got, err := parseAttribute(text, size); err != nil || got != want {
+			t.Errorf("%q is %+v, %v; want %+v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "=", "y", "trusted.overlay.opaque", "trusted.overlay.opaque=", "trusted.overlay.opaque=yy",
-		"trusted.=y", "trusted=y", "user.a=y", "security.capability=y", "system.posix_acl_access=y", "Trusted.a=y",
-		" trusted.a=y", "trusted.a =y", "trusted.a= y", "trusted.a= ", "trusted.a=\x00", "trusted.a=é", "trusted.é=y",
-		"trusted.a\x00=y", "trusted.a=y\n", longest + "n=1"} {
-		if name, value, err := parseAttribute(text); err == nil {
-			t.Errorf("%q is %q and %q, want an error", text, name, value)
+	for _, text := range []string{"", "=", "y", "*", "trusted.overlay.opaque=", "trusted.a=*", "trusted.=y", "trusted=y", "user.a=y",
+		"user.a", "user.*", "trusted", "trusted.", "trusted*", "trusted.*.a", "trusted.a*b", "trusted.a*=y", "Trusted.a=y", "overlay.opaque",
+		"overlay.*", "security.*", "security.capability", "security.cap*", "security.selinux", "security.s*", "security.ima=x",
+		"security.apparmor", "security.evm", "security.SMACK64", "security.SMACK64EXEC", "security.SMACK64X*", "security.SM*",
+		"system.posix_acl_access=y", "system.a", " trusted.a=y", "trusted.a =y", "trusted.a= y", "trusted.a= ", "trusted.a=\x00",
+		"trusted.a=é", "trusted.é=y", "trusted.a\x00=y", "trusted.a=y\n", longest + "n=1", longest + "n", longest + "*"} {
+		if got, err := parseAttribute(text, size); err == nil {
+			t.Errorf("%q is %+v, want an error", text, got)
 		}
+	}
+	if _, err := parseAttribute("trusted.a=*", size); err == nil || !strings.Contains(err.Error(), "list the name alone") {
+		t.Errorf("an asterisk as value: %v", err)
 	}
 }
 
-// FuzzParseAttribute holds what was read against its own text, and against the pattern that the broker checks.
+// FuzzParseAttribute holds what was read against its own text, and against the patterns that the broker checks.
 func FuzzParseAttribute(f *testing.F) {
-	for _, text := range append(defaultAttributes, "trusted.a==", "trusted.=y", "user.a=y", "trusted.a=\xff", "trusted.a=yy", "") {
+	for _, text := range append(defaultAttributes, "trusted.a==", "trusted.=y", "user.a=y", "trusted.a=\xff", "trusted.a=yy", "trusted.a", "security.*", "") {
 		f.Add(text)
 	}
-	pattern := regexp.MustCompile(`^(?:` + settings[0].Pattern + `)$`)
+	one, other := regexp.MustCompile(`^(?:`+oneCharacter+`)$`), regexp.MustCompile(`^(?:`+otherSizes+`)$`)
 	f.Fuzz(func(t *testing.T, text string) {
-		name, value, err := parseAttribute(text)
-		if (err == nil) != pattern.MatchString(text) {
-			t.Errorf("%q: %v, and the pattern says %v", text, err, pattern.MatchString(text))
+		r, err := parseAttribute(text, 9)
+		if err != nil {
+			if wholePattern.MatchString(text) && !strings.Contains(err.Error(), "security modules") {
+				t.Errorf("%q: %v, and the pattern takes it", text, err)
+			}
+			return
 		}
-		if err == nil && (name+"="+value != text || len(value) != 1 || len(name) > maxName || !strings.HasPrefix(name, "trusted.")) {
-			t.Errorf("%q is %q and %q", text, name, value)
+		if one.MatchString(text) != (r.hasValue && len(r.value) == 1) || other.MatchString(text) == one.MatchString(text) {
+			t.Errorf("%q is %+v, and needs other sizes", text, r)
+		}
+		if len(r.name) > maxName || !strings.HasPrefix(r.name, "trusted.") && !strings.HasPrefix(r.name, "security.") || r.matches("security.capability") {
+			t.Errorf("%q is %+v", text, r)
 		}
 	})
 }
 
 func TestPolicy(t *testing.T) {
-	p, err := config{Attributes: []string{"trusted.a=1", "trusted.a=2", "trusted.b=3"}}.policy()
-	if err != nil || !maps.Equal(p, policy{"trusted.a": "12", "trusted.b": "3"}) {
-		t.Fatalf("%v, %v", p, err)
+	p, err := config{Attributes: []string{"trusted.a=1", "trusted.a=22", "trusted.b", "trusted.g.*"}, MaxSize: 3}.policy()
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, test := range []struct {
 		name, value   string
 		lists, allows bool
+		longest       int
 	}{
-		{"trusted.a", "1", true, true}, {"trusted.a", "2", true, true}, {"trusted.b", "3", true, true},
-		{"trusted.a", "3", true, false}, {"trusted.a", "12", true, false}, {"trusted.a", "", true, false},
-		{"trusted.c", "1", false, false}, {"trusted.", "1", false, false}, {"", "", false, false},
+		{"trusted.a", "1", true, true, 2}, {"trusted.a", "22", true, true, 2}, {"trusted.a", "2", true, false, 2}, {"trusted.a", "", true, false, 2},
+		{"trusted.b", "", true, true, 3}, {"trusted.b", "333", true, true, 3}, {"trusted.b", "4444", true, false, 3},
+		{"trusted.g.", "x", true, true, 3}, {"trusted.g.x", "\x00", true, true, 3}, {"trusted.g", "x", false, false, -1},
+		{"trusted.c", "1", false, false, -1}, {"trusted.", "1", false, false, -1}, {"", "", false, false, -1},
 	} {
-		if p.lists(test.name) != test.lists || p.allows(test.name, test.value) != test.allows {
-			t.Errorf("%q = %q: %v, %v", test.name, test.value, p.lists(test.name), p.allows(test.name, test.value))
+		if p.lists(test.name) != test.lists || p.allows(test.name, test.value) != test.allows || p.longest(test.name) != test.longest {
+			t.Errorf("%q = %q: %v, %v, %d", test.name, test.value, p.lists(test.name), p.allows(test.name, test.value), p.longest(test.name))
 		}
 	}
 }
@@ -75,8 +96,9 @@ func TestSettings(t *testing.T) {
 		"unknown key":    {"attribute": []string{"trusted.a=1"}},
 		"no list":        {"attributes": "trusted.a=1"},
 		"another kind":   {"attributes": []string{"trusted.a=1", "user.a=1"}},
-		"no value":       {"attributes": []string{"trusted.a"}},
-		"longer value":   {"attributes": []string{"trusted.a=12"}},
+		"any value":      {"attributes": []string{"trusted.a=*"}},
+		"file's powers":  {"attributes": []string{"security.capability"}},
+		"too large":      {"max_size": 65537},
 		"read is a list": {"read": []string{"trusted.a"}},
 	} {
 		if err := h.Refusal(sdk.Container{ID: "c"}, settings); err == nil {
@@ -85,6 +107,7 @@ func TestSettings(t *testing.T) {
 	}
 	for name, settings := range map[string]map[string]any{
 		"defaults": nil, "an empty list": {"attributes": []string{}}, "reading": {"read": true},
+		"names and values": {"attributes": []string{"trusted.a", "trusted.a=12", "trusted.glusterfs.*", "overlay.origin"}, "max_size": 65536},
 	} {
 		if err := h.Refusal(sdk.Container{ID: "c"}, settings); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -19,7 +19,7 @@ type call struct {
 	name  string
 	value string // of set
 	flags int    // of set: XATTR_CREATE, XATTR_REPLACE
-	// Of get: where the value goes, and how much there is room for; 0: only its size is wanted.
+	// Of get and list: where the result goes, and how much there is room for; 0: only its size is wanted.
 	buffer, size uint64
 }
 
@@ -35,16 +35,21 @@ type file struct {
 func (p policy) decode(ctx context.Context, req *sdk.Request) (c call, mine bool, err error) {
 	f := formOf(req.Syscall)
 	c.operation = f.operation
-	var fault unix.Errno
-	if c.name, fault = req.String(f.nameArg()); fault != 0 || !p.lists(c.name) {
-		return c, false, nil
+	if f.operation != list {
+		var fault unix.Errno
+		if c.name, fault = req.String(f.nameArg()); fault != 0 || !p.lists(c.name) {
+			return c, false, nil
+		}
 	}
 	if c.file, mine = f.file(req); !mine || !c.file.settle(c.operation) {
 		return c, false, nil
 	}
-	if f.naming == at {
+	switch {
+	case f.operation == list:
+		c.buffer, c.size = req.Pointer(f.nameArg()), req.Pointer(f.nameArg()+1)
+	case f.naming == at:
 		mine, err = c.readArgs(ctx, req)
-	} else {
+	default:
 		mine = c.readRegisters(req)
 	}
 	if c.operation == set {
@@ -133,10 +138,10 @@ func (c *call) readArgs(ctx context.Context, req *sdk.Request) (sound bool, err 
 		c.buffer, c.size = value, uint64(size)
 		return flags == 0, nil
 	}
-	if size != 1 || !c.setFlags(flags) {
+	if size > maxValue || !c.setFlags(flags) {
 		return false, nil
 	}
-	text, fault, err := req.Read(ctx, value, 1)
+	text, fault, err := req.Read(ctx, value, int(size))
 	c.value = string(text)
 	return fault == 0, err
 }

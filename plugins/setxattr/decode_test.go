@@ -44,6 +44,8 @@ func TestDecisions(t *testing.T) {
 		"flags":            {sdktest.Call{Syscall: "setxattr", Args: [6]uint64{4: 3}, Reads: map[int]any{0: "/x", 1: opaqueName, 2: "y"}}, true},
 		"unknown flags": {sdktest.Call{Syscall: "setxattr", Args: [6]uint64{4: 4},
 			Reads: map[int]any{0: "/x", 1: opaqueName, 2: "y"}}, false},
+		"list":         {sdktest.Call{Syscall: "listxattr", Reads: map[int]any{0: "/x"}}, true},
+		"list no path": {sdktest.Call{Syscall: "llistxattr", Reads: map[int]any{0: ""}}, false},
 		"garbage above": {sdktest.Call{Syscall: "setxattr", Args: [6]uint64{4: 0xdead << 32},
 			Reads: map[int]any{0: "/x", 1: opaqueName, 2: "y"}}, true},
 		"descriptor": {sdktest.Call{Syscall: "fsetxattr", Args: [6]uint64{0xdead00000000},
@@ -81,6 +83,9 @@ func TestDecisions(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			test.call.TID = 1 << 30
+			if _, hasValue := test.call.Reads[2]; hasValue {
+				test.call.Args[3] = 1
+			}
 			want := map[bool]string{true: "gone", false: "next"}[test.mine]
 			if got := s.Handle(t.Context(), test.call).String(); got != want {
 				t.Errorf("got %s, want %s", got, want)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ func (handler) Manifest() sdk.Manifest {
 	m := sdk.Manifest{
 		Name:        "setxattr",
 		Version:     "0.1.0",
-		Description: "sets approved trusted.* attributes",
+		Description: "sets approved trusted.* and security.* attributes",
 		Capabilities: []string{
 			"CAP_SYS_ADMIN", // which the kernel asks for, and to enter the caller's namespaces
 			"CAP_SYS_CHROOT",
@@ -52,20 +53,22 @@ func (handler) Attach(_ context.Context, _ sdk.Container, s sdk.Settings) (sdk.S
 	if err != nil {
 		return nil, err
 	}
-	return session{p, descriptors}, nil
+	return session{p, descriptors, &atomic.Int64{}}, nil
 }
 
 // session is a container's use of the plugin.
 type session struct {
 	policy      policy
-	descriptors int // this process's /proc/self/fd
+	descriptors int           // this process's /proc/self/fd
+	inMemory    *atomic.Int64 // see job.affords
 }
 
 // Handle implements sdk.Session.
 //
 // What is not for this plugin is Next. After Next, if no other plugin takes the call, and after Continue, the kernel does
 // the whole call with the caller's own privileges, and asks for CAP_SYS_ADMIN in the initial user namespace for trusted.*
-// (xattr_permission, fs/xattr.c), which no caller has. For an attribute of another kind that the caller
+// (xattr_permission, fs/xattr.c), and in that of the filesystem for security.* (cap_inode_setxattr,
+// security/commoncap.c), which no caller has. For an attribute of another kind that the caller
 // puts into its memory meanwhile, it asks what it always asks. So errors that come before that question (EINVAL, ERANGE,
 // E2BIG, EFAULT, EBADF, those of the path, EROFS) are left to the kernel too.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
@@ -84,7 +87,7 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 // that is not there to removing: see job.done.
 func (s session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, bool, error) {
 	c, mine, err := s.policy.decode(ctx, req)
-	if err != nil || !mine || c.operation == set && c.flags&unix.XATTR_CREATE == 0 {
+	if err != nil || !mine || c.operation == get || c.operation == list || c.operation == set && c.flags&unix.XATTR_CREATE == 0 {
 		return sdk.Response{}, false, err
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)

@@ -152,9 +152,11 @@ func (j job) act(file *os.File) (sdk.Response, error) {
 	}
 	switch j.operation {
 	case set:
-		return answer(unix.Setxattr(link, j.name, []byte(j.value), j.flags)), nil
+		return j.set(file, link), nil
 	case get:
 		return j.get(link), nil
+	case list:
+		return j.list(link), nil
 	default:
 		return j.remove(link), nil
 	}
@@ -167,7 +169,7 @@ func (j job) isDone(file *os.File, link string) bool {
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil || !j.req.ChangedSince(st.Ctim) {
 		return false
 	}
-	value, errno := j.current(link)
+	value, errno := j.current(link, j.name)
 	if j.operation == remove {
 		return errno == unix.ENODATA
 	}
@@ -187,39 +189,6 @@ func (j job) owns(file *os.File) bool {
 		return false
 	}
 	return st.Uid == j.credentials.UIDs.Filesystem || j.credentials.Effective.Has(unix.CAP_FOWNER)
-}
-
-// get reads an attribute that has a listed value. One with another is hidden by the kernel, as it is without the
-// plugin.
-func (j job) get(link string) sdk.Response {
-	value, errno := j.current(link)
-	switch {
-	case errno != 0 && errno != unix.ERANGE:
-		return sdk.Errno(errno)
-	case !j.policy.allows(j.name, value):
-		return sdk.Next()
-	case j.size == 0:
-		return sdk.Return(int64(len(value)))
-	}
-	return sdk.Return(int64(len(value))).Write(j.buffer, []byte(value))
-}
-
-// remove removes an attribute that has a listed value.
-func (j job) remove(link string) sdk.Response {
-	if value, errno := j.current(link); errno == unix.ERANGE || errno == 0 && !j.policy.allows(j.name, value) {
-		return sdk.Next()
-	}
-	return answer(unix.Removexattr(link, j.name))
-}
-
-// current is the attribute's value; ERANGE if it is longer than a listed one can be.
-func (j job) current(link string) (string, unix.Errno) {
-	var value [1]byte
-	n, err := unix.Getxattr(link, j.name, value[:])
-	if err != nil {
-		return "", toErrno(err)
-	}
-	return string(value[:n]), 0
 }
 
 // answer is the kernel's own.

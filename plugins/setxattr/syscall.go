@@ -12,6 +12,7 @@ type operation int
 const (
 	set operation = iota
 	get
+	list
 	remove
 )
 
@@ -32,7 +33,7 @@ type form struct {
 	naming
 }
 
-// forms are all of them. Those behind the first four are for reading and removing.
+// forms are all of them. Those after the first four are for reading, listing and removing.
 var forms = []form{
 	{"setxattr", set, byPath},
 	{"lsetxattr", set, byLink},
@@ -42,6 +43,10 @@ var forms = []form{
 	{"lgetxattr", get, byLink},
 	{"fgetxattr", get, byDescriptor},
 	{"getxattrat", get, at},
+	{"listxattr", list, byPath},
+	{"llistxattr", list, byLink},
+	{"flistxattr", list, byDescriptor},
+	{"listxattrat", list, at},
 	{"removexattr", remove, byPath},
 	{"lremovexattr", remove, byLink},
 	{"fremovexattr", remove, byDescriptor},
@@ -60,7 +65,8 @@ func (f form) pathArg() int {
 	return 0
 }
 
-// nameArg is the argument with the attribute's name; those behind it say the value.
+// nameArg is the argument with the attribute's name; those behind it say the value. Of a call that lists it is the
+// buffer for the names.
 func (f form) nameArg() int {
 	if f.naming == at {
 		return 3
@@ -71,12 +77,22 @@ func (f form) nameArg() int {
 // argsSize is the size of struct xattr_args in bytes (include/uapi/linux/xattr.h).
 const argsSize = 16
 
+// sizes are those of values for which a call is notified: a value of another size never leaves the kernel. The size is
+// an argument.
+var sizes = []sdk.Match{
+	{{Setting: attributesSetting, Pattern: oneCharacter}, {Arg: 3, Mask: ^uint64(0), Value: 1}},
+	{{Setting: attributesSetting, Pattern: otherSizes}, {Arg: 3, Mask: ^uint64(maxValue - 1)}},
+	{{Setting: attributesSetting, Pattern: otherSizes}, {Arg: 3, Mask: ^uint64(0), Value: maxValue}},
+}
+
 func (f form) manifest() sdk.Syscall {
 	s := sdk.Syscall{
 		Name:      f.syscall,
 		Arguments: append(f.fileArguments(), f.valueArguments()...),
-		Reads:     []sdk.Read{sdk.ReadString(f.nameArg(), maxName+1)},
 		Captures:  []sdk.Capture{sdk.CaptureCredentials, sdk.CapturePlace},
+	}
+	if f.operation != list {
+		s.Reads = append(s.Reads, sdk.ReadString(f.nameArg(), maxName+1))
 	}
 	if f.naming == byDescriptor || f.naming == at {
 		s.Captures = append(s.Captures, sdk.CaptureDescriptor(0))
@@ -87,16 +103,16 @@ func (f form) manifest() sdk.Syscall {
 	if f.operation != set {
 		s.If = []string{readSetting}
 	}
-	if s.Repeat = sdk.RepeatCheck; f.operation == get {
+	if s.Repeat = sdk.RepeatCheck; f.operation == get || f.operation == list {
 		s.Repeat = sdk.RepeatSafe
 	}
 	switch {
-	case f.operation == remove:
+	case f.operation == remove || f.operation == list:
 	case f.naming == at:
 		s.Reads = append(s.Reads, sdk.ReadStruct(4, argsSize))
 	case f.operation == set:
-		s.When = []sdk.Match{{{Arg: 3, Mask: ^uint64(0), Value: 1}}} // the size
-		s.Reads = append(s.Reads, sdk.ReadStruct(2, 1))
+		s.When = sizes
+		s.Reads = append(s.Reads, sdk.ReadBytes(2, 3, maxValue))
 	}
 	return s
 }
@@ -113,6 +129,9 @@ func (f form) fileArguments() []sdk.Argument {
 }
 
 func (f form) valueArguments() []sdk.Argument {
+	if f.operation == list {
+		return []sdk.Argument{{Name: "list"}, {Name: "size", Format: sdk.Size}}
+	}
 	arguments := []sdk.Argument{{Name: "name"}}
 	switch {
 	case f.operation == remove:

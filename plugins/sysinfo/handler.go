@@ -15,13 +15,14 @@ type handler struct{}
 
 // settings are the keys of [plugins.sysinfo.config].
 type settings struct {
-	Loads string `json:"loads" help:"whose load averages a caller sees: \"host\" or \"container\"" pattern:"host|container" example:"container"`
+	Uptime string `json:"uptime" help:"whose uptime a caller sees: \"host\" or \"container\"" pattern:"host|container" example:"container"`
+	Loads  string `json:"loads" help:"whose load averages a caller sees: \"host\" or \"container\"" pattern:"host|container" example:"container"`
 }
 
-// Values of the setting loads.
+// Values of the settings uptime and loads.
 const (
-	loadsHost      = "host"
-	loadsContainer = "container"
+	ofHost      = "host"
+	ofContainer = "container"
 )
 
 // Manifest implements sdk.Handler. On failure the kernel answers: sysinfo(2) needs no privilege, so a caller learns
@@ -37,8 +38,10 @@ func (handler) Manifest() sdk.Manifest {
 		// It reads limits and usage of cgroups, when processes began and what their threads do, as anybody on the
 		// host may.
 		Uses:      sdk.Uses{Host: []string{"/proc", "/sys/fs/cgroup"}},
-		Settings:  sdk.SettingsOf(settings{Loads: loadsHost}),
+		Settings:  sdk.SettingsOf(settings{Uptime: ofHost, Loads: ofHost}),
 		OnFailure: sdk.FailContinue(),
+		// It tells and does nothing that needs a privilege.
+		AnyContainer: true,
 	}
 }
 
@@ -48,8 +51,10 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	if err := given.Decode(&s); err != nil {
 		return nil, err
 	}
-	if s.Loads != loadsHost && s.Loads != loadsContainer {
-		return nil, fmt.Errorf("loads = %q: want %q or %q", s.Loads, loadsHost, loadsContainer)
+	for key, value := range map[string]string{"uptime": s.Uptime, "loads": s.Loads} {
+		if value != ofHost && value != ofContainer {
+			return nil, fmt.Errorf("%s = %q: want %q or %q", key, value, ofHost, ofContainer)
+		}
 	}
 	folders, err := container.CgroupFolders()
 	if err != nil {
@@ -66,7 +71,7 @@ type session struct {
 	host   *host
 	memory *memoryCgroup // nil: the container has no memory cgroup that can be seen
 	tasks  *tasks
-	start  startTime
+	start  startTime    // not known: the uptime is the host's
 	loads  *loadAverage // nil: the host's
 }
 
@@ -75,10 +80,12 @@ func newSession(h *host, container sdk.Container, folders cgroupFolders, s setti
 		host:   h,
 		memory: openMemory(h, container, folders),
 		tasks:  openTasks(h, container, folders),
-		start:  h.startOf(container.InitPID),
 	}
-	if s.Loads == loadsContainer {
-		session.loads = newLoadAverage(h.now())
+	if s.Uptime == ofContainer {
+		session.start = h.startOf(container.InitPID)
+	}
+	if s.Loads == ofContainer {
+		session.loads = keepLoad(h, session.tasks)
 	}
 	return session
 }
@@ -103,7 +110,8 @@ func bootOffset(ctx context.Context, req *sdk.Request) (time.Duration, error) {
 		return 0, err
 	}
 	offsets, err := caller.TimeOffsets()
-	if errors.Is(err, unix.ENOENT) { // the kernel has no time namespaces
+	// The kernel has no time namespaces, or does not tell the offsets of this one.
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODATA) {
 		return 0, nil
 	}
 	return parseBootOffset(offsets), err
@@ -115,24 +123,26 @@ func (s *session) sysinfo(ctx context.Context, offset time.Duration) (sysinfo, e
 	if err != nil {
 		return sysinfo{}, err
 	}
-	now := s.host.now()
 	usage := s.memory.read(info.memory.total, info.swap.total)
 	info.memory = limitMemory(info.memory, usage)
 	info.swap = limitSwap(info.swap, usage)
-	if s.start.known {
-		info.uptime = uptime(now, s.start.at, offset)
+	if s.start.known || offset != 0 {
+		info.uptime = uptime(s.host.now(), s.start.at, offset)
 	}
 	if n, ok := s.tasks.count(ctx); ok {
 		info.procs = n
 	}
 	if s.loads != nil {
-		info.loads = s.loads.update(now, func() (int, time.Duration) { return s.tasks.active(ctx) })
+		info.loads = s.loads.fixed()
 	}
 	return info, nil
 }
 
 // Close implements sdk.Session.
 func (s *session) Close() error {
+	if s.loads != nil {
+		s.loads.close()
+	}
 	s.memory.close()
 	s.tasks.close()
 	return nil

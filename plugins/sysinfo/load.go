@@ -1,45 +1,82 @@
 package main
 
 import (
+	"context"
 	"math"
 	"sync"
 	"time"
 )
 
-// loadInterval is the shortest time between two samples (LOAD_FREQ, linux/sched/loadavg.h).
+// loadInterval is the time between two samples (LOAD_FREQ, linux/sched/loadavg.h).
 const loadInterval = 5 * time.Second
 
 // loadPeriods are what the three averages decay over.
 var loadPeriods = [3]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute}
 
 // loadAverage is the container's load: exponentially decaying averages of its active tasks, as the kernel's are of
-// the host's. Nothing runs between calls: the number of tasks that a call finds is taken for the whole time since the
-// sample before.
+// the host's.
 type loadAverage struct {
+	end context.CancelFunc // of its samples; nil: none are taken
+
 	mu       sync.Mutex
 	averages [3]float64
 	sampled  time.Duration // on the boot-time clock
-	next     time.Duration
 }
 
-func newLoadAverage(now time.Duration) *loadAverage {
-	return &loadAverage{sampled: now, next: now + loadInterval}
+// sampling is held while a sample is taken, and for reuse times as long: so the samples of all containers together take
+// a bounded part of one processor's time.
+var sampling sync.Mutex
+
+// keepLoad takes samples of the tasks until the averages are closed.
+func keepLoad(h *host, t *tasks) *loadAverage {
+	ctx, end := context.WithCancel(context.Background())
+	l := &loadAverage{end: end, sampled: h.now()}
+	go func() {
+		for wait(ctx, loadInterval) {
+			l.sample(ctx, h, t)
+		}
+	}()
+	return l
 }
 
-// update takes a sample if the last is old enough, and gives the averages as sysinfo(2) has them. A sample that costs
-// much makes the next wait longer.
-func (l *loadAverage) update(now time.Duration, sample func() (active int, cost time.Duration)) [3]uint64 {
+func (l *loadAverage) close() { l.end() }
+
+func (l *loadAverage) sample(ctx context.Context, h *host, t *tasks) {
+	sampling.Lock()
+	defer sampling.Unlock()
+	active, cost := t.active(ctx)
+	if ctx.Err() == nil {
+		l.add(h.now(), active)
+	}
+	time.Sleep(reuse * cost)
+}
+
+// wait reports whether the time has passed, and the context has not ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// add takes the number of active tasks for that of the whole time since the sample before.
+func (l *loadAverage) add(now time.Duration, active int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now >= l.next {
-		active, cost := sample()
-		for i, period := range loadPeriods {
-			l.averages[i] = decay(l.averages[i], float64(active), now-l.sampled, period)
-		}
-		l.sampled = now
-		l.next = now + max(loadInterval, reuse*cost)
+	for i, period := range loadPeriods {
+		l.averages[i] = decay(l.averages[i], float64(active), now-l.sampled, period)
 	}
-	var fixed [3]uint64
+	l.sampled = now
+}
+
+// fixed gives the averages as sysinfo(2) has them.
+func (l *loadAverage) fixed() (fixed [3]uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for i, average := range l.averages {
 		fixed[i] = uint64(average*(1<<loadShift) + 0.5)
 	}

@@ -150,7 +150,7 @@ func TestMemoryLimits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := fakeHost(c.files.write(t))
-			session := fakeSession(h, sdk.Container{Cgroups: c.cgroups}, settings{Loads: loadsHost})
+			session := fakeSession(h, sdk.Container{Cgroups: c.cgroups}, settings{Uptime: ofHost, Loads: ofHost})
 			defer session.Close()
 			for _, when := range []string{"first", "second"} {
 				got, err := session.sysinfo(t.Context(), 0)

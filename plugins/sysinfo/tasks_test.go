@@ -121,7 +121,7 @@ func TestCostlyCountIsReused(t *testing.T) {
 
 func TestUptimeOfContainer(t *testing.T) {
 	files := containerTree().with("proc/42/stat", stat(42, "S", 41, 355_000))
-	session := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42}, settings{})
+	session := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 42}, settings{Uptime: ofContainer})
 	defer session.Close()
 	for offsets, want := range map[string]uint64{
 		"monotonic           0         0\nboottime            0         0\n": 50,
@@ -136,9 +136,9 @@ func TestUptimeOfContainer(t *testing.T) {
 			t.Errorf("%q: up %d s, want %d", offsets, info.uptime, want)
 		}
 	}
-	unknown := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 7}, settings{})
+	unknown := fakeSession(fakeHost(files.write(t)), sdk.Container{InitPID: 7}, settings{Uptime: ofContainer})
 	defer unknown.Close()
-	if info, _ := unknown.sysinfo(t.Context(), 50); info.uptime != 777 {
+	if info, _ := unknown.sysinfo(t.Context(), 0); info.uptime != 777 {
 		t.Errorf("without an init: up %d s, want the host's", info.uptime)
 	}
 }

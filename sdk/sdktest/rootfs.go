@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"testing"
 )
 
@@ -51,6 +53,24 @@ func (c *Container) Install(t testing.TB, program string) string {
 		t.Fatalf("sdktest: install %s: %v", program, err)
 	}
 	return name
+}
+
+// InstallFromHost copies a program of the host, found in PATH, into the container's /bin, and the libraries that it needs to
+// where they are on the host. It returns the program's path in the container. The test is skipped if there is no such
+// program, or fails if INTERCEDE_TEST_STRICT=1.
+func (c *Container) InstallFromHost(t testing.TB, name string) string {
+	t.Helper()
+	program, err := exec.LookPath(name)
+	if err != nil {
+		Lacking(t, "needs %s: %v", name, err)
+	}
+	libraries, _ := exec.Command("ldd", program).Output() // it fails for a program that is linked statically
+	for _, library := range regexp.MustCompile(`/\S+`).FindAllString(string(libraries), -1) {
+		if err := copyProgram(library, filepath.Join(c.rootfs, library)); err != nil {
+			t.Fatalf("sdktest: install %s: %v", library, err)
+		}
+	}
+	return c.Install(t, program)
 }
 
 // copyProgram puts the copy in place at once: one that is being executed cannot be written.

@@ -23,7 +23,7 @@ type handler struct {
 }
 
 // Manifest implements sdk.Handler. A name with "errno" in it fails with EIO, others continue; one with "mknod" has
-// CAP_MKNOD; with "safe" or "check" getppid is repeated so.
+// CAP_MKNOD; one with "any" in it serves any container; with "safe" or "check" getppid is repeated so.
 func (h *handler) Manifest() sdk.Manifest {
 	m := sdk.Manifest{
 		Name: h.name, Version: "1", Description: "a plugin for tests",
@@ -43,8 +43,9 @@ func (h *handler) Manifest() sdk.Manifest {
 			{Key: "switch", Type: sdk.String, Default: "", Help: "switches getsid on, which gives its length"},
 		},
 		// The gates are there; what it says of itself are the test's numbers.
-		Uses:      sdk.Uses{Host: []string{"/tmp"}, HostPIDs: true},
-		OnFailure: sdk.FailContinue(),
+		Uses:         sdk.Uses{Host: []string{"/tmp"}, HostPIDs: true},
+		OnFailure:    sdk.FailContinue(),
+		AnyContainer: strings.Contains(h.name, "any"),
 	}
 	if strings.Contains(h.name, "errno") {
 		m.OnFailure = sdk.FailErrno(syscall.EIO)
