@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
@@ -66,7 +66,7 @@ func (l *lanes) accept(control *lane.End) {
 		fds, err := control.Receive(&message)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				hclog.Default().Error("no more lanes", "error", err)
+				slog.Error("no more lanes", "error", err)
 			}
 			return
 		}
@@ -119,7 +119,7 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	unix.SchedSetaffinity(0, &processor) // where it is not allowed, the thread is served elsewhere
 	thread, err := target.NewThread()
 	if err != nil {
-		hclog.Default().Error("no lane", "error", err)
+		slog.Error("no lane", "error", err)
 		return
 	}
 	var d dialogue

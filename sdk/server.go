@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
@@ -77,7 +77,7 @@ func (s *server) Manifest(context.Context, *wire.ManifestRequest) (*wire.Manifes
 
 func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.AttachResponse, error) {
 	container := containerFromWire(req.GetContainer())
-	container.Kept = keptFromWire(req.GetKept())
+	container.Kept, container.log = keptFromWire(req.GetKept()), newContainerLog(container.ID)
 	var session Session
 	err := recovered(func() (err error) {
 		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))
@@ -119,7 +119,7 @@ func (s *server) Detach(_ context.Context, req *wire.DetachRequest) (*wire.Detac
 	}
 	a.running.Wait()
 	if err := recovered(func() error { return closeSession(a.session) }); err != nil {
-		hclog.Default().Error("closing a session", "container", a.container.ID, "error", err)
+		slog.Error("closing a session", "container", a.container.ID, "error", err)
 	}
 	return &wire.DetachResponse{}, nil
 }
@@ -276,7 +276,7 @@ func (s *server) request(t transport, a *attached, n *wire.Notification) (*Reque
 func recovered(fn func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			hclog.Default().Error("panic in the handler", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			slog.Error("panic in the handler", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()

@@ -172,6 +172,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		StartTimeout:     StartTimeout,
 		Logger:           spec.Log,
 		Stderr:           &words,
+		SyncStderr:       &lines{log: spec.Log.Named("stderr")},
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
 			grpc.WithMaxHeaderListSize(maxHeader),

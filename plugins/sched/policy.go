@@ -1,13 +1,10 @@
 package main
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
 
-// limits are what the operator lets containers have.
-type limits struct {
-	policies    map[uint32]bool // SCHED_*
-	maxPriority uint32
-	minNice     int32 // 0: no nice value is lent
-}
+	"golang.org/x/sys/unix"
+)
 
 // state is how a thread is scheduled.
 type state struct {
@@ -18,14 +15,14 @@ type state struct {
 
 // allow reports whether a thread in this state may be changed so. Every other change is the kernel's to make or to
 // refuse.
-func (l limits) allow(c change, now state) bool {
+func (l *config) allow(c change, now state) bool {
 	switch {
 	case c.call == setPriority:
 		return l.allowNice(c.attr.Nice, now)
-	case !l.policies[c.attr.Policy]:
+	case !slices.Contains(l.Policies, policy(c.attr.Policy)):
 		return false
 	case realTime(c.attr.Policy):
-		return c.attr.Priority <= l.maxPriority
+		return c.attr.Priority <= l.MaxPriority
 	case c.call == setAttr && fair(c.attr.Policy):
 		return l.allowNice(c.attr.Nice, now)
 	}
@@ -33,8 +30,8 @@ func (l limits) allow(c change, now state) bool {
 }
 
 // allowNice lets a thread have every nice value that it has, or that is no lower.
-func (l limits) allowNice(nice int32, now state) bool {
-	return nice >= now.nice || l.minNice != 0 && nice >= l.minNice
+func (l *config) allowNice(nice int32, now state) bool {
+	return nice >= now.nice || l.MinNice != 0 && nice >= l.MinNice
 }
 
 // realTime reports whether the policy has priorities from 1 to 99.
