@@ -4,7 +4,6 @@ go 1.26.0
 
 require (
 	github.com/cilium/ebpf v0.22.0
-	github.com/hashicorp/go-hclog v1.6.3
 	github.com/intercede/intercede/sdk v0.1.0
 	golang.org/x/sys v0.49.0
 )
@@ -12,6 +11,7 @@ require (
 require (
 	github.com/fatih/color v1.13.0 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
+	github.com/hashicorp/go-hclog v1.6.3 // indirect
 	github.com/hashicorp/go-plugin v1.8.0 // indirect
 	github.com/hashicorp/yamux v0.1.2 // indirect
 	github.com/intercede/intercede/internal v0.1.0 // indirect

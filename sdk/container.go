@@ -1,6 +1,8 @@
 package sdk
 
 import (
+	"log/slog"
+
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 )
@@ -23,6 +25,8 @@ type Container struct {
 	CgroupShared string
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte
+
+	log *slog.Logger // nil: not from the broker
 }
 
 // Maps reports whether the container's user namespace maps both ids of the host. Only then does a capability that a

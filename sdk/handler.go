@@ -1,12 +1,13 @@
 // Package sdk is what a plugin author imports: a plugin answers one family of system calls for unprivileged containers.
 //
 // A plugin is a program whose main function is sdk.Serve(handler). The broker starts it, reads its Manifest, attaches
-// the containers that use it and hands it their notifications; see Handler for who answers the kernel, and when.
+// the containers that use it and hands it their notifications; see Handler for who answers the kernel, and when. Where
+// settings are all that a container needs, sdk.Func makes a handler of a function.
 package sdk
 
 import "context"
 
-// Handler is what a plugin implements.
+// Handler is what a plugin implements. Func makes one of a function.
 //
 // The broker alone answers the kernel, exactly once for each notification, whatever the plugin does:
 //

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
@@ -28,6 +28,7 @@ func (s *server) OpenLanes(context.Context, *wire.OpenLanesRequest) (*wire.OpenL
 func (s *server) receiveLanes() error {
 	text, ok := os.LookupEnv(wire.LanesEnv)
 	if !ok {
+		s.added.use(nil)
 		return nil
 	}
 	fd, err := strconv.Atoi(text)
@@ -42,6 +43,8 @@ func (s *server) receiveLanes() error {
 // ServeLanes serves the lanes that the broker opens on the socket, until it has closed that, and them.
 func (s *server) ServeLanes(control *lane.End) {
 	l := &lanes{server: s, cancels: map[uint64]func(){}}
+	s.added.use(control)
+	defer s.added.close()
 	l.accept(control)
 	l.open.Wait()
 }
@@ -63,7 +66,7 @@ func (l *lanes) accept(control *lane.End) {
 		fds, err := control.Receive(&message)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				hclog.Default().Error("no more lanes", "error", err)
+				slog.Error("no more lanes", "error", err)
 			}
 			return
 		}
@@ -116,7 +119,7 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	unix.SchedSetaffinity(0, &processor) // where it is not allowed, the thread is served elsewhere
 	thread, err := target.NewThread()
 	if err != nil {
-		hclog.Default().Error("no lane", "error", err)
+		slog.Error("no lane", "error", err)
 		return
 	}
 	var d dialogue
@@ -188,11 +191,8 @@ func (d *dialogue) send(end *lane.End, id uint64, response Response) error {
 	err := response.put(&d.response)
 	var fds []int
 	if err == nil && response.kind == kindAddFD {
-		fd := int(response.file.Fd())
-		fds = []int{fd}
-		if _, err = unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			err = fmt.Errorf("the descriptor of the response: %w", err)
-		}
+		fds = []int{int(response.file.Fd())}
+		err = checkOpen(fds[0])
 	}
 	if err != nil {
 		return sendFailure(end, id, err)

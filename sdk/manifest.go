@@ -199,7 +199,7 @@ const (
 	StringMap
 )
 
-// Setting is a key of [plugins.NAME.config]. The broker checks type, pattern and range when it reads the config, so
+// Setting is a key of [plugins.NAME.config]; SettingsOf makes them of a struct. The broker checks type, pattern and range when it reads the config, so
 // that `intercede check` needs no running plugin.
 type Setting struct {
 	Key     string
@@ -210,6 +210,8 @@ type Setting struct {
 	Example string // of strings: a value that Pattern accepts, shown in error messages
 	Min     *int64 // Int
 	Max     *int64 // Int
+
+	fault error // of the struct that it was made of
 }
 
 // wire turns the manifest into its wire form and checks it; the error names every fault.
@@ -227,6 +229,9 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		w.Syscalls = append(w.Syscalls, s.wire())
 	}
 	for _, s := range m.Settings {
+		if s.fault != nil {
+			return nil, fmt.Errorf("manifest of %q: setting %q: %w", m.Name, s.Key, s.fault)
+		}
 		value, err := json.Marshal(s.Default)
 		if err != nil {
 			return nil, fmt.Errorf("manifest of %q: default of setting %q: %w", m.Name, s.Key, err)

@@ -136,7 +136,7 @@ func (r Response) put(w *wire.Response) error {
 	case r.kind == kindNext:
 		w.Kind = &wire.Response_Next{Next: true}
 	case r.kind == kindAddFD:
-		w.Kind = &wire.Response_AddFd{AddFd: &wire.AddFD{Fd: int32(r.file.Fd()), CloseOnExec: r.cloexec}}
+		w.Kind = &wire.Response_AddFd{AddFd: &wire.AddFD{CloseOnExec: r.cloexec}}
 	default:
 		return fmt.Errorf("invalid response (%v): build it with Return, Errno, Continue, Next or AddFD", r)
 	}

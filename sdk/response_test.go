@@ -23,7 +23,7 @@ func TestResponseWire(t *testing.T) {
 		"continue": {Continue(), &wire.Response{Kind: &wire.Response_Continue{Continue: true}}, "continue"},
 		"next":     {Next(), &wire.Response{Kind: &wire.Response_Next{Next: true}}, "next"},
 		"add fd": {AddFD(os.Stdin, true),
-			&wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{Fd: 0, CloseOnExec: true}}}, "addfd"},
+			&wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{CloseOnExec: true}}}, "addfd"},
 		"writes": {Return(0).Write(1, []byte{2}).Write(3, nil), &wire.Response{Kind: &wire.Response_Value{},
 			Writes: []*wire.Write{{Address: 1, Data: []byte{2}}, {Address: 3}}}, "value 0"},
 		"zero":            {Response{}, nil, "invalid"},

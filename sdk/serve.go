@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -23,7 +24,8 @@ const gcPercent = 50
 // Serve is a plugin's main function. As `PLUGIN manifest` it prints the manifest as JSON; started by the broker it
 // serves until the broker stops it or is gone. It does not return.
 //
-// Log with hclog's default logger, or to standard error: the broker has it in its own log, under the plugin's name.
+// Log with log/slog's default logger, and with Request.Log what containers can cause: the broker has it in its own log, at
+// the same level, under the plugin's name. Other lines on standard error arrive as warnings.
 func Serve(h Handler) {
 	if err := serve(h); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -55,6 +57,7 @@ func serve(h Handler) error {
 		return err
 	}
 	debug.SetGCPercent(gcPercent)
+	slog.SetDefault(slog.New(newLogHandler(os.Stderr))) // before go-plugin takes os.Stderr away
 	hclog.SetDefault(hclog.New(&hclog.LoggerOptions{Name: manifest.GetName(), Level: hclog.Debug, JSONFormat: true, Output: os.Stderr}))
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: wire.Handshake,

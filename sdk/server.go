@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
@@ -27,6 +27,7 @@ type server struct {
 	manifest *wire.Manifest
 	syscalls map[string]*wire.Syscall
 	brought  brought
+	added    added
 
 	mu       sync.Mutex
 	sessions map[uint64]*attached
@@ -63,6 +64,7 @@ func newServer(h Handler) (*server, error) {
 		return nil, err
 	}
 	s := &server{handler: h, manifest: manifest, syscalls: map[string]*wire.Syscall{}, sessions: map[uint64]*attached{}}
+	s.added.open = make(chan struct{})
 	for _, sc := range manifest.GetSyscalls() {
 		s.syscalls[sc.GetName()] = sc
 	}
@@ -75,7 +77,7 @@ func (s *server) Manifest(context.Context, *wire.ManifestRequest) (*wire.Manifes
 
 func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.AttachResponse, error) {
 	container := containerFromWire(req.GetContainer())
-	container.Kept = keptFromWire(req.GetKept())
+	container.Kept, container.log = keptFromWire(req.GetKept()), newContainerLog(container.ID)
 	var session Session
 	err := recovered(func() (err error) {
 		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))
@@ -117,7 +119,7 @@ func (s *server) Detach(_ context.Context, req *wire.DetachRequest) (*wire.Detac
 	}
 	a.running.Wait()
 	if err := recovered(func() error { return closeSession(a.session) }); err != nil {
-		hclog.Default().Error("closing a session", "container", a.container.ID, "error", err)
+		slog.Error("closing a session", "container", a.container.ID, "error", err)
 	}
 	return &wire.DetachResponse{}, nil
 }
@@ -222,19 +224,17 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 	return response, nil
 }
 
-// send sends the response and keeps its descriptor open until the broker has it: the broker then closes the stream.
+// send sends the response, and before it the descriptor that it adds.
 func (s *server) send(stream wire.Plugin_HandleServer, response Response) error {
 	answer := &wire.Response{}
-	if err := response.put(answer); err != nil {
+	err := response.put(answer)
+	if added := answer.GetAddFd(); err == nil && added != nil {
+		added.Descriptors, err = s.added.send(stream.Context(), response.file)
+	}
+	if err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
-	if err := stream.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: answer}}); err != nil {
-		return err
-	}
-	if response.kind == kindAddFD {
-		stream.Recv()
-	}
-	return nil
+	return stream.Send(&wire.PluginMessage{Message: &wire.PluginMessage_Response{Response: answer}})
 }
 
 func (r Response) close() {
@@ -276,7 +276,7 @@ func (s *server) request(t transport, a *attached, n *wire.Notification) (*Reque
 func recovered(fn func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			hclog.Default().Error("panic in the handler", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			slog.Error("panic in the handler", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()

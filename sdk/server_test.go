@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -65,16 +66,12 @@ type stream struct {
 	ctx      context.Context
 	incoming []*wire.BrokerMessage
 	sent     []*wire.PluginMessage
-	ended    func() // the broker has the response and closes the stream
 }
 
 func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *stream) Recv() (*wire.BrokerMessage, error) {
 	if len(s.incoming) == 0 {
-		if s.ended != nil {
-			s.ended()
-		}
 		return nil, io.EOF
 	}
 	next := s.incoming[0]
@@ -276,18 +273,12 @@ func TestServerRefusesNotification(t *testing.T) {
 	})
 }
 
-// TestServerClosesFile has the handler give a descriptor in every outcome: it is open until the broker has it, and
-// closed afterwards.
+// TestServerClosesFile has the handler give a descriptor in every outcome: the broker has got it by the answer, under the
+// answer's number, and it is closed here.
 func TestServerClosesFile(t *testing.T) {
 	for name, err := range map[string]error{"response": nil, "error": errors.New("no luck"), "gone": ErrGone} {
 		t.Run(name, func(t *testing.T) {
 			var file *os.File
-			stream := newStream(t, notification())
-			stream.ended = func() {
-				if _, err := unix.FcntlInt(uintptr(stream.sent[0].GetResponse().GetAddFd().GetFd()), unix.F_GETFD, 0); err != nil {
-					t.Errorf("closed before the broker had it: %v", err)
-				}
-			}
 			s := serveTrial(t, &trial{handle: func(context.Context, *Request) (Response, error) {
 				var openErr error
 				if file, openErr = os.Open(os.DevNull); openErr != nil {
@@ -295,9 +286,31 @@ func TestServerClosesFile(t *testing.T) {
 				}
 				return AddFD(file, true), err
 			}})
+			ours, theirs, pairErr := lane.Pair()
+			if pairErr != nil {
+				t.Fatal(pairErr)
+			}
+			broker, control := lane.New(ours), lane.New(theirs)
+			defer broker.Close()
+			defer control.Close()
+			s.added.use(control)
+			defer s.added.close()
+			stream := newStream(t, notification())
 			s.Handle(stream)
 			if err := file.Close(); !errors.Is(err, os.ErrClosed) {
 				t.Errorf("left open: %v", err)
+			}
+			if err != nil {
+				return
+			}
+			var message wire.LaneControl
+			fds, receiveErr := broker.Receive(&message)
+			if receiveErr != nil || len(fds) != 1 {
+				t.Fatalf("%d descriptors, %v", len(fds), receiveErr)
+			}
+			unix.Close(fds[0])
+			if got, want := message.GetDescriptors(), stream.sent[0].GetResponse().GetAddFd().GetDescriptors(); got != want || want == 0 {
+				t.Errorf("it came under %d, and the answer has %d", got, want)
 			}
 		})
 	}

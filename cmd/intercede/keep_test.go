@@ -2,13 +2,16 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/launcher"
 	"golang.org/x/sys/unix"
 )
 
@@ -133,22 +136,22 @@ func TestKeepWithoutBroker(t *testing.T) {
 	m := s.startMaker(t)
 	m.want(t, "made\n")
 	s.write(t, "[plugins.mknot]\n")
-	unix.Kill(s.statusOf(t), unix.SIGKILL)
+	unix.Kill(s.daemonPID(t), unix.SIGKILL)
 	eventually(t, "a call goes on in the kernel", func() bool { return strings.Contains(m.try(t), "Operation not permitted") })
 	s.write(t, both)
 	eventually(t, "the daemon is back", func() bool { return m.try(t) == "made\n" })
 }
 
-// statusOf is the daemon's process ID, by the log: a config with problems keeps status from asking.
-func (s *site) statusOf(t *testing.T) int {
+// daemonPID is the daemon's process ID, by the log: a config with problems keeps status from asking.
+func (s *site) daemonPID(t *testing.T) int {
 	t.Helper()
-	out, err := exec.Command("sh", "-c", `grep -o '"broker started","pid":[0-9]*' "$1" | tail -1 | grep -o '[0-9]*$'`, "sh", s.dir+"/log").Output()
+	started := regexp.MustCompile(`"broker started","pid":(\d+)`).FindAllStringSubmatch(s.log(t), -1)
+	if len(started) == 0 {
+		t.Fatal("the keeper has started no daemon")
+	}
+	pid, err := strconv.Atoi(started[len(started)-1][1])
 	if err != nil {
 		t.Fatal(err)
-	}
-	pid := 0
-	for _, c := range strings.TrimSpace(string(out)) {
-		pid = pid*10 + int(c-'0')
 	}
 	return pid
 }
@@ -168,11 +171,11 @@ func TestKeepLXC(t *testing.T) {
 	}
 	want("made\n")
 	for range 5 {
-		unix.Kill(s.statusOf(t), unix.SIGKILL)
+		unix.Kill(s.daemonPID(t), unix.SIGKILL)
 		eventually(t, "the daemon is back", func() bool { return c.sh(t, line) == "made\n" })
 	}
 	s.write(t, "[plugins.mknot]\n")
-	unix.Kill(s.statusOf(t), unix.SIGKILL)
+	unix.Kill(s.daemonPID(t), unix.SIGKILL)
 	eventually(t, "a call goes on in the kernel", func() bool { return strings.Contains(c.sh(t, line), "Operation not permitted") })
 	want("Operation not permitted")
 	s.write(t, both)
@@ -182,4 +185,28 @@ func TestKeepLXC(t *testing.T) {
 	want("Operation not permitted")
 	s.keep(t)
 	want("made\n")
+}
+
+// TestSignalToProcessGroup ends a daemon together with its process group, as a shell or a service manager does: a call
+// that a plugin is at is finished.
+func TestSignalToProcessGroup(t *testing.T) {
+	s := newSite(t, both)
+	d := &daemonProcess{cmd: program("serve", "--config", s.config()), exited: make(chan struct{})}
+	d.cmd.Stderr = &d.log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.start(t, d)
+	m := s.startMaker(t)
+	m.want(t, "made\n")
+	stopPlugin(t, s, "mknod", unix.SIGSTOP)
+	if _, err := m.in.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the plugin has a call", func() bool { return s.status(t).Containers[0].Inflight == 1 })
+	plugin := slices.IndexFunc(s.status(t).Plugins, func(p launcher.Status) bool { return p.Name == "mknod" })
+	pid := s.status(t).Plugins[plugin].PID
+	unix.Kill(-d.cmd.Process.Pid, unix.SIGTERM)
+	unix.Kill(pid, unix.SIGCONT)
+	if line, err := m.out.ReadString('\n'); err != nil || line != "made\n" {
+		t.Errorf("the call: %q, %v", line, err)
+	}
 }

@@ -135,7 +135,10 @@ func (c *lxcContainer) try(line string) (string, error) {
 		if err != nil || strings.HasPrefix(line, "[") {
 			return said.String(), err
 		}
-		said.WriteString(line)
+		// LXC's own word on a call that was answered without it.
+		if !strings.HasPrefix(line, "lxc-execute: ") || !strings.Contains(line, "Failed to send seccomp notification") {
+			said.WriteString(line)
+		}
 	}
 }
 
@@ -390,8 +393,10 @@ func TestLXCReboot(t *testing.T) {
 			}
 		}
 		c.out.ReadString('\n') // that it has done so
-		if strings.Contains(d.log.String(), `"warn"`) {
-			t.Error("something went wrong")
+		for line := range strings.Lines(d.log.String()) {
+			if strings.Contains(line, `"warn"`) && !strings.Contains(line, "no descriptor store") {
+				t.Errorf("the daemon warns: %s", line)
+			}
 		}
 	}
 	wantText(t, c.sh(t, mknod), "made\n")

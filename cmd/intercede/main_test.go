@@ -159,7 +159,9 @@ func (s *site) write(t *testing.T, plugins string) {
 	plugins = granted(plugins)
 	text := fmt.Sprintf("[broker]\nsocket = %q\nlxc_socket = %q\ncontrol = %q\nplugin_dir = %q\n%s", s.socket(), s.lxcSocket(),
 		s.dir+"/control", binaries, plugins)
-	if err := os.WriteFile(s.config(), []byte(text), 0o644); err != nil {
+	// In one step: a daemon that reads half of it would take the defaults for the rest.
+	err := errors.Join(os.WriteFile(s.config()+".new", []byte(text), 0o644), os.Rename(s.config()+".new", s.config()))
+	if err != nil {
 		t.Fatal(err)
 	}
 }

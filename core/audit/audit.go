@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/intercede/intercede/core/loglimit"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"

@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/intercede/intercede/core/loglimit"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"

@@ -15,8 +15,8 @@ import (
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/listener"
-	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
 )
 

@@ -7,8 +7,8 @@ import (
 	"math"
 	"sync"
 
-	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/internal/lane"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )

@@ -14,10 +14,10 @@ import (
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/keep"
-	"github.com/intercede/intercede/core/loglimit"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )

@@ -22,7 +22,8 @@ func init() { roles["fallback"] = fallbackAlone }
 // fallbackAlone is a fallback that nobody has left anything yet, as systemd starts it.
 func fallbackAlone() {
 	after, _ := time.ParseDuration(os.Getenv(answerVariable))
-	if err := RunFallback(FallbackOptions{Path: testPath("fallback"), AnswerAfter: after, Journal: testPath("journal"), Log: testLog()}); err != nil {
+	options := FallbackOptions{Path: testPath("fallback"), AnswerAfter: after, Journal: testPath("journal"), Log: testLog()}
+	if err := RunFallback(options); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -52,7 +52,7 @@ func TestInherited(t *testing.T) {
 		want      string
 	}{
 		"nothing":               {"", ""},
-		"two":                   {"LISTEN_PID=SELF LISTEN_FDS=2 LISTEN_FDNAMES=record.1:a", "record.1 3 cloexec=true pipe\na 4 cloexec=true pipe\n"},
+		"two":                   {"LISTEN_PID=SELF LISTEN_FDS=2 LISTEN_FDNAMES=r.1:a", "r.1 3 cloexec=true pipe\na 4 cloexec=true pipe\n"},
 		"without names":         {"LISTEN_PID=SELF LISTEN_FDS=1", "unknown 3 cloexec=true pipe\n"},
 		"another process's":     {"LISTEN_PID=1 LISTEN_FDS=2 LISTEN_FDNAMES=a:b", ""},
 		"none":                  {"LISTEN_PID=SELF LISTEN_FDS=0 LISTEN_FDNAMES=", ""},

@@ -372,7 +372,9 @@ func TestNoBroker(t *testing.T) {
 			}
 			before := descriptorsOf(t, h.cmd.Process.Pid, "seccomp")
 			h.caller.Kill()
-			h.eventually(t, "the dead container's listener is closed", func() bool { return descriptorsOf(t, h.cmd.Process.Pid, "seccomp") < before })
+			h.eventually(t, "the dead container's listener is closed", func() bool {
+				return descriptorsOf(t, h.cmd.Process.Pid, "seccomp") < before
+			})
 		})
 	}
 }

@@ -51,6 +51,13 @@ func (s *shelf) check(name string) error {
 	if len(s.kept) >= s.size {
 		return fmt.Errorf("%w: it takes %d descriptors (RLIMIT_NOFILE)", ErrFull, s.size)
 	}
+	names := len(name) + 1
+	for _, k := range s.kept {
+		names += len(k.name) + 1
+	}
+	if names > maxNames { // no broker could be started any more
+		return fmt.Errorf("%w: the names of its descriptors would have %d bytes, and may have %d", ErrFull, names, maxNames)
+	}
 	return nil
 }
 

@@ -242,7 +242,8 @@ func TestWatchdogInterval(t *testing.T) {
 		µs, pid string
 		want    time.Duration
 	}{
-		{"", "", 0}, {"5000000", self, 5 * time.Second}, {"5000000", "", 5 * time.Second}, {"5000000", "1", 0}, {"0", self, 0}, {"-1", self, 0}, {"x", self, 0},
+		{"", "", 0}, {"5000000", self, 5 * time.Second}, {"5000000", "", 5 * time.Second}, {"5000000", "1", 0},
+		{"0", self, 0}, {"-1", self, 0}, {"x", self, 0},
 	} {
 		t.Setenv(watchdogTime, test.µs)
 		t.Setenv(watchdogPID, test.pid)
@@ -250,4 +251,43 @@ func TestWatchdogInterval(t *testing.T) {
 			t.Errorf("%q of %q: %v, want %v", test.µs, test.pid, got, test.want)
 		}
 	}
+}
+
+// TestShelf keeps what fits, once each, and closes the rest.
+func TestShelf(t *testing.T) {
+	s := &shelf{log: testLog(), size: 3}
+	copied := func() int {
+		fd, err := unix.Dup(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	if n := openDescriptors(t, func() {
+		s.put("a", copied())
+		s.put("a", copied()) // the same file under the same name
+		s.put("b", copied())
+		s.put("", copied())
+		s.put("c", copied())
+		s.put("d", copied()) // one too many
+	}); n != 3 {
+		t.Errorf("%d descriptors are kept", n)
+	}
+	if n := openDescriptors(t, func() { s.remove("b"); s.remove("nothing") }); n != -1 {
+		t.Errorf("%d descriptors more after one was removed", n)
+	}
+	s.clear()
+	s.size = maxDescriptors
+	long := strings.Repeat("x", maxName-8)
+	for i := range 2 * maxNames / maxName {
+		s.put(fmt.Sprintf("%s%d", long, i), copied())
+	}
+	names := 0
+	for _, k := range s.kept {
+		names += len(k.name) + 1
+	}
+	if names > maxNames || names < maxNames-maxName {
+		t.Errorf("the names have %d bytes", names)
+	}
+	s.clear()
 }

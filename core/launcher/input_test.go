@@ -248,7 +248,7 @@ func TestStartRefused(t *testing.T) {
 		"bad_link":     {"connect"},
 		"bad_tcp":      {"127.0.0.1:1", "want a socket in its own folder"},
 		"bad_silent":   {"plugin"},
-		"bad_changing": {"another manifest", "restart intercede"},
+		"bad_changing": {"another manifest", "intercede reload"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/intercede/intercede/core/loglimit"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
 )
 
@@ -29,9 +29,22 @@ type zerologSink struct {
 var levels = map[hclog.Level]zerolog.Level{
 	hclog.Trace: zerolog.TraceLevel,
 	hclog.Debug: zerolog.DebugLevel,
-	hclog.Info:  zerolog.DebugLevel, // go-plugin reports the coming and going of processes at info
+	hclog.Info:  zerolog.InfoLevel,
 	hclog.Warn:  zerolog.WarnLevel,
 	hclog.Error: zerolog.ErrorLevel,
+}
+
+// levelOf is the level at which a message is logged. Of those that are go-plugin's own, it reports the coming and going
+// of processes at info. Of the plugin's, it has lines on standard error that are no records at debug (logStderr,
+// go-plugin): they are what something that does not know of our log has to say, and have no arguments, as records do.
+func levelOf(own bool, level hclog.Level, message string, args int) zerolog.Level {
+	switch {
+	case own && level == hclog.Info:
+		return zerolog.DebugLevel
+	case !own && level == hclog.Debug && args == 0 && !strings.HasPrefix(message, "[DEBUG]"):
+		return zerolog.WarnLevel
+	}
+	return levels[level]
 }
 
 const (
@@ -46,7 +59,9 @@ const (
 // Accept implements hclog.SinkAdapter. Message and arguments may be a plugin's: they must not pass for fields of ours,
 // nor reach the operator's terminal as they are, nor fill the log.
 func (s *zerologSink) Accept(name string, level hclog.Level, message string, args ...any) {
-	if levels[level] < s.log.GetLevel() {
+	own := name == s.name
+	logged := levelOf(own, level, message, len(args))
+	if logged < s.log.GetLevel() {
 		return
 	}
 	detail := ""
@@ -54,14 +69,14 @@ func (s *zerologSink) Accept(name string, level hclog.Level, message string, arg
 		detail = fmt.Sprint(args...)
 	}
 	suppressed := 0
-	if name != s.name {
+	if !own {
 		var ok bool
 		size := min(len(message), maxMessageText) + min(len(detail), maxMessageText) + recordSize
 		if suppressed, ok = s.limit.Take(size); !ok {
 			return
 		}
 	}
-	event := s.log.WithLevel(levels[level])
+	event := s.log.WithLevel(logged)
 	if suppressed > 0 {
 		event = event.Int("suppressed", suppressed)
 	}

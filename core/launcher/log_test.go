@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/intercede/intercede/core/loglimit"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
 )
 
@@ -42,6 +42,26 @@ func TestLogLevels(t *testing.T) {
 		got = append(got, line["level"].(string)+" "+line["message"].(string))
 	}
 	if text := strings.Join(got, ", "); text != "debug b, debug c, warn d, error e" {
+		t.Errorf("got %s", text)
+	}
+}
+
+// TestPluginLogLevels has what a plugin logs, as go-plugin reads it, at the plugin's level.
+func TestPluginLogLevels(t *testing.T) {
+	lines := logged(t, zerolog.DebugLevel, func(l hclog.Logger) {
+		plugin := l.Named("intercede-plugin-trial")
+		plugin.Debug("record", "timestamp", "now")
+		plugin.Info("record", "timestamp", "now")
+		plugin.Debug("Traceback (most recent call last):")
+		plugin.Debug("[DEBUG] line")
+		plugin.Info("[INFO] line")
+		plugin.Error("panic: ouch")
+	})
+	var got []string
+	for _, line := range lines {
+		got = append(got, line["level"].(string))
+	}
+	if text := strings.Join(got, " "); text != "debug info warn debug info error" {
 		t.Errorf("got %s", text)
 	}
 }

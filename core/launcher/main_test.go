@@ -85,7 +85,7 @@ func brokerMain(path string) {
 
 // specOf names the plugin at path as its binary says.
 func specOf(path string) launcher.Spec {
-	return launcher.Spec{Name: path[strings.LastIndex(path, "-")+1:], Path: path, Grant: grant.Everything()}
+	return launcher.Spec{Name: path[strings.LastIndex(path, "-")+1:], Path: path, Grant: grant.Everything(), GRPC: testplugin.WithoutLanes()}
 }
 
 // start starts a plugin that ends with the test.

@@ -365,7 +365,7 @@ func (p *Plugin) Status() Status {
 	case p.end != nil:
 		s.State = Stopped
 	case p.current != nil:
-		s.State, s.PID, s.Weaker = Running, p.current.PID, p.current.Weaker
+		s.State, s.PID, s.Weaker, s.Version = Running, p.current.PID, p.current.Weaker, p.current.version
 	case !p.nextStart.IsZero() || p.lingering >= maxLingering:
 		s.State = BackingOff
 	}

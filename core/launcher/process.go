@@ -29,6 +29,7 @@ type process struct {
 	*sandbox.Process
 	log       zerolog.Logger
 	started   time.Time
+	version   string
 	health    time.Duration // see Times
 	answers   atomic.Uint64 // over gRPC
 	suspected atomic.Bool
@@ -86,10 +87,24 @@ func (p *process) compareManifest(ctx context.Context, want *wire.Manifest) erro
 	if err != nil {
 		return fmt.Errorf("manifest of the running plugin: %w", err)
 	}
-	if !protobuf.Equal(got, want) {
-		return errors.New("the running plugin has another manifest than its binary had when the config was read: restart intercede")
+	p.version = got.GetVersion()
+	// The file was changed in place, where it differs: what serves the containers must do what their filters, settings
+	// and grants were made for. A version and a description say nothing of that.
+	if !protobuf.Equal(substance(got), substance(want)) {
+		return errors.New("the plugin has another manifest than its binary had when the config was read; `intercede reload` reads it anew, " +
+			"for the containers to come")
 	}
 	return nil
+}
+
+// substance is a manifest without what says nothing of what the plugin does.
+func substance(m *wire.Manifest) *wire.Manifest {
+	m = protobuf.Clone(m).(*wire.Manifest)
+	m.Version, m.Description = "", ""
+	for _, s := range m.GetSettings() {
+		s.Help = ""
+	}
+	return m
 }
 
 // learn notes what the end of a gRPC call says of the process: that it answers, if only with an error, or may not.

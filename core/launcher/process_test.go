@@ -15,6 +15,7 @@ import (
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -293,5 +294,44 @@ func checkNamespaces(t *testing.T, pid int) {
 		if err1 != nil || err2 != nil || ours == theirs {
 			t.Errorf("%s: ours %s, the plugin's %s, %v, %v", name, ours, theirs, err1, err2)
 		}
+	}
+}
+
+// TestChangedInPlace changes the binary in place while the plugin is down: one that is new in its version alone goes on,
+// any other does not run until the config is read anew.
+func TestChangedInPlace(t *testing.T) {
+	sdktest.RequireRoot(t)
+	for change, want := range map[testplugin.Change]string{
+		testplugin.NewVersion: "", testplugin.OtherTakes: "intercede reload", testplugin.AsksMore: "intercede reload",
+	} {
+		path := testplugin.Install(t, "trial")
+		testplugin.Upgrade(t, path, "")
+		spec := specOf(path)
+		manifest, err := launcher.ReadManifest(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := launcher.Start(t.Context(), spec, manifest, zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Stop)
+		eventually(t, "no process executes it", func() bool {
+			if pid := p.Status().PID; pid != 0 {
+				unix.Kill(pid, unix.SIGKILL)
+			}
+			err := testplugin.ChangeInPlace(path, change)
+			if err != nil && !errors.Is(err, unix.ETXTBSY) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+		eventually(t, "it is told what to do", func() bool {
+			s := p.Status()
+			if want == "" {
+				return s.State == launcher.Running && s.Version == "2"
+			}
+			return s.State == launcher.BackingOff && strings.Contains(s.Error, want)
+		})
 	}
 }

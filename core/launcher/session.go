@@ -250,7 +250,7 @@ func (s *Session) handleByStream(
 
 	run.streams.Add(1)
 	defer run.streams.Add(-1)
-	stream := lane.Stream{Plugin: run.RPC, Pool: &run.Lanes, Take: run.Descriptor}
+	stream := lane.Stream{Plugin: run.RPC, Pool: &run.Lanes}
 	response, added, err := stream.Handle(ctx, d, caller)
 	run.learn(ctx, err)
 	if err == nil {

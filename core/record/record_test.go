@@ -93,7 +93,9 @@ func TestBadRecords(t *testing.T) {
 	if err := f.Write(example()); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"1.json": "{", "2.json": `{"number":1}`, "3.json": `{"number":3,"version":2}`, "4.json.new": "x"} {
+	for name, text := range map[string]string{
+		"1.json": "{", "2.json": `{"number":1}`, "3.json": `{"number":3,"version":2}`, "4.json.new": "x",
+	} {
 		if err := os.WriteFile(filepath.Join(path, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

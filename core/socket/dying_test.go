@@ -34,7 +34,10 @@ func TestIsDying(t *testing.T) {
 		threads []string
 		want    bool
 	}{
-		"gone": {nil, false}, "hangs": {[]string{zombie, hung}, true}, "one lives": {[]string{zombie, alive}, false}, "zombie": {[]string{zombie}, true},
+		"gone":      {nil, false},
+		"hangs":     {[]string{zombie, hung}, true},
+		"one lives": {[]string{zombie, alive}, false},
+		"zombie":    {[]string{zombie}, true},
 	} {
 		proc := t.TempDir()
 		for i, status := range test.threads {

@@ -49,6 +49,15 @@ func New(fd int) *End {
 	return &End{socket: linux.NewSocket(fd, maxDescriptors), packet: make([]byte, maxPacket)}
 }
 
+// Clone makes another end of the same socket, for the other direction: one sends, and the other receives.
+func (e *End) Clone() (*End, error) {
+	fd, err := unix.FcntlInt(uintptr(e.socket.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("the socket of the lanes: %w", err)
+	}
+	return New(fd), nil
+}
+
 // Pair makes both ends' sockets, close-on-exec.
 func Pair() (ours, theirs int, err error) { return linux.Socketpair(unix.SOCK_SEQPACKET) }
 

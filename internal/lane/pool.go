@@ -31,6 +31,7 @@ type Pool struct {
 	Late func()
 
 	received atomic.Uint64 // messages
+	sent     sent
 	closed   atomic.Bool
 
 	mu       sync.Mutex
@@ -59,6 +60,9 @@ type Keeper interface {
 	// process is dead.
 	Keep(deadline time.Time) (back func())
 }
+
+// errDeaf means that the plugin has not received what was sent to it on the socket of the lanes.
+var errDeaf = errors.New("the plugin does not receive descriptors, see LaneControl in plugin.proto")
 
 // errPanic is how a call ends that does not return.
 var errPanic = errors.New("a panic")
@@ -262,7 +266,7 @@ func (p *Pool) bring(fds []int) (number uint64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.control == nil {
-		return 0, errors.New("the plugin does not receive descriptors, see LaneControl in plugin.proto")
+		return 0, errDeaf
 	}
 	p.last++
 	return p.last, p.say(&wire.LaneControl{Control: &wire.LaneControl_Descriptors{Descriptors: p.last}}, fds...)
@@ -273,7 +277,7 @@ func (p *Pool) Control(control *End) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.control = control
-	return control.SetTimeouts(0, sendTimeout)
+	return control.SetTimeouts(arrivalTimeout, sendTimeout)
 }
 
 // Accept says that the plugin takes lanes.
@@ -288,6 +292,7 @@ func (p *Pool) Accept() {
 // sockets stay open.
 func (p *Pool) Close() {
 	p.closed.Store(true)
+	p.sent.close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.idle {

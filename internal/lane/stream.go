@@ -3,19 +3,21 @@ package lane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	protobuf "google.golang.org/protobuf/proto"
 )
 
 // Stream carries notifications over gRPC, each over a stream of its own, for plugins that take no lanes.
 type Stream struct {
 	Plugin wire.PluginClient
-	Pool   *Pool                             // brings descriptors, which gRPC cannot
-	Take   func(fd int) (*Descriptor, error) // copies the plugin's descriptor of this number while the plugin keeps it open
+	Pool   *Pool // brings descriptors, which gRPC cannot
 }
 
 // Handle carries one notification. The stream ends with the context, which tells the plugin that the broker has what it
@@ -51,16 +53,29 @@ func (s Stream) Handle(ctx context.Context, d *Dialogue, caller Caller) (*wire.R
 			return nil, nil, err
 		}
 		if response := message.GetResponse(); response != nil {
-			if response.GetAddFd() == nil {
-				return response, nil, nil
-			}
-			added, err := s.Take(int(response.GetAddFd().GetFd()))
-			return response, added, err
+			return s.end(ctx, stream, response)
 		}
 		if next, err = s.reply(message, caller); err != nil {
 			return nil, nil, err
 		}
 	}
+}
+
+// end makes sure that the plugin's only answer is this one, and takes its descriptor.
+func (s Stream) end(ctx context.Context, stream wire.Plugin_HandleClient, response *wire.Response) (*wire.Response, *Descriptor, error) {
+	stream.CloseSend()
+	// How the stream ends does not matter, as long as the plugin ends it.
+	switch _, err := stream.Recv(); {
+	case err == nil:
+		return nil, nil, errors.New("the plugin sent something after its response")
+	case ctx.Err() != nil, status.Code(err) == codes.DeadlineExceeded:
+		return nil, nil, fmt.Errorf("the plugin did not end the stream after its response: %w", err)
+	}
+	if response.GetAddFd() == nil {
+		return response, nil, nil
+	}
+	added, err := s.Pool.takeSent(response.GetAddFd().GetDescriptors())
+	return response, added, err
 }
 
 // unsent is an error before the notification was sent.

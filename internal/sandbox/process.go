@@ -172,6 +172,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		StartTimeout:     StartTimeout,
 		Logger:           spec.Log,
 		Stderr:           &words,
+		SyncStderr:       &lines{log: spec.Log.Named("stderr")},
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
 			grpc.WithMaxHeaderListSize(maxHeader),
@@ -374,18 +375,6 @@ func (p *Process) stopClient() {
 			p.Kill()
 		}
 	}
-}
-
-// Descriptor takes the plugin's descriptor fd, to be put into a caller.
-func (p *Process) Descriptor(fd int) (*lane.Descriptor, error) {
-	copied, errno := -1, error(nil)
-	if err := p.withPidfd(func(pidfd int) { copied, errno = unix.PidfdGetfd(pidfd, fd, 0) }); err != nil {
-		return nil, err
-	}
-	if errno != nil {
-		return nil, fmt.Errorf("descriptor %d of the plugin: %w", fd, errno)
-	}
-	return lane.NewDescriptor(copied), nil
 }
 
 // grpcClient glues the client to go-plugin.

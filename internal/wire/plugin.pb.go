@@ -553,6 +553,9 @@ type LaneControl_Descriptors struct {
 	// The descriptors of a Captured on a stream of gRPC, which cannot carry any: that has the same number in descriptors.
 	// They may come before it or after it. A plugin whose calls go over streams receives from this socket whether it takes
 	// lanes or not, unless it declares no captures and asks for none.
+	//
+	// In the other direction, from the plugin: the one descriptor of an AddFD on a stream, which has the same number in
+	// descriptors. It comes before that. The plugin chooses the numbers, each of them once.
 	Descriptors uint64 `protobuf:"varint,3,opt,name=descriptors,proto3,oneof"`
 }
 
@@ -3328,11 +3331,11 @@ func (*Response_Next) isResponse_Kind() {}
 
 func (*Response_AddFd) isResponse_Kind() {}
 
-// AddFD puts a descriptor of the plugin into the caller's table; the call returns its number. On a stream the plugin keeps
-// the descriptor open until the broker closes the stream; on a lane the descriptor comes with the message.
+// AddFD puts a descriptor of the plugin into the caller's table; the call returns its number. On a lane the descriptor comes
+// with the message. For a stream the plugin sends it before, by a LaneControl message with the same number.
 type AddFD struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Fd            int32                  `protobuf:"varint,1,opt,name=fd,proto3" json:"fd,omitempty"`                                        // in the plugin; not used on a lane
+	Descriptors   uint64                 `protobuf:"varint,1,opt,name=descriptors,proto3" json:"descriptors,omitempty"`                      // the number of that message; not used on a lane
 	CloseOnExec   bool                   `protobuf:"varint,2,opt,name=close_on_exec,json=closeOnExec,proto3" json:"close_on_exec,omitempty"` // in the caller
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3368,9 +3371,9 @@ func (*AddFD) Descriptor() ([]byte, []int) {
 	return file_plugin_proto_rawDescGZIP(), []int{42}
 }
 
-func (x *AddFD) GetFd() int32 {
+func (x *AddFD) GetDescriptors() uint64 {
 	if x != nil {
-		return x.Fd
+		return x.Descriptors
 	}
 	return 0
 }
@@ -3675,9 +3678,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04next\x18\x04 \x01(\bH\x00R\x04next\x123\n" +
 	"\x06add_fd\x18\x05 \x01(\v2\x1a.intercede.plugin.v1.AddFDH\x00R\x05addFd\x122\n" +
 	"\x06writes\x18\x06 \x03(\v2\x1a.intercede.plugin.v1.WriteR\x06writesB\x06\n" +
-	"\x04kind\";\n" +
-	"\x05AddFD\x12\x0e\n" +
-	"\x02fd\x18\x01 \x01(\x05R\x02fd\x12\"\n" +
+	"\x04kind\"M\n" +
+	"\x05AddFD\x12 \n" +
+	"\vdescriptors\x18\x01 \x01(\x04R\vdescriptors\x12\"\n" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +

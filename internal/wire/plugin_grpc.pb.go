@@ -47,7 +47,7 @@ type PluginClient interface {
 	Detach(ctx context.Context, in *DetachRequest, opts ...grpc.CallOption) (*DetachResponse, error)
 	// Handle is one stream for each notification: the broker sends the notification, the plugin may ask about it
 	// (Capture, ReadMemory, CheckValid, Keep; one question at a time, each answered before the next), and ends with exactly one
-	// Response.
+	// Response, after which the plugin ends the stream: the caller is answered then, and a second Response is an error.
 	// What a plugin can ask is bound to the notification at hand: there is no way to name another caller.
 	// A gRPC error instead of a Response means that the plugin failed: the broker applies the failure verdict.
 	Handle(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BrokerMessage, PluginMessage], error)
@@ -132,7 +132,7 @@ type PluginServer interface {
 	Detach(context.Context, *DetachRequest) (*DetachResponse, error)
 	// Handle is one stream for each notification: the broker sends the notification, the plugin may ask about it
 	// (Capture, ReadMemory, CheckValid, Keep; one question at a time, each answered before the next), and ends with exactly one
-	// Response.
+	// Response, after which the plugin ends the stream: the caller is answered then, and a second Response is an error.
 	// What a plugin can ask is bound to the notification at hand: there is no way to name another caller.
 	// A gRPC error instead of a Response means that the plugin failed: the broker applies the failure verdict.
 	Handle(grpc.BidiStreamingServer[BrokerMessage, PluginMessage]) error

@@ -2953,8 +2953,8 @@ func (m *AddFD) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x10
 	}
-	if m.Fd != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Fd))
+	if m.Descriptors != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Descriptors))
 		i--
 		dAtA[i] = 0x8
 	}
@@ -4237,8 +4237,8 @@ func (m *AddFD) SizeVT() (n int) {
 	}
 	var l int
 	_ = l
-	if m.Fd != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.Fd))
+	if m.Descriptors != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Descriptors))
 	}
 	if m.CloseOnExec {
 		n += 2
@@ -10862,9 +10862,9 @@ func (m *AddFD) UnmarshalVT(dAtA []byte) error {
 		switch fieldNum {
 		case 1:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Fd", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Descriptors", wireType)
 			}
-			m.Fd = 0
+			m.Descriptors = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -10874,7 +10874,7 @@ func (m *AddFD) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Fd |= int32(b&0x7F) << shift
+				m.Descriptors |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

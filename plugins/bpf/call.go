@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"syscall"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -36,7 +35,7 @@ func readAttr(ctx context.Context, req *sdk.Request) (attr, syscall.Errno, error
 // refuse is the errno for what the kernel would do for the host's root, and the plugin does not. Err is why that is so,
 // where it is not the plugin's own decision.
 func (c call) refuse(reason string, err error) syscall.Errno {
-	hclog.Default().Debug("refused", "container", c.req.Container.ID, "tid", c.req.TID, "reason", reason, "error", err)
+	c.req.Log().Debug("refused", "reason", reason, "error", err)
 	return unix.EPERM
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +68,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, given sdk.Sett
 	own, err := openCgroup(container)
 	// Without its cgroup the container has ended.
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		hclog.Default().Warn("the container can attach no device programs", "container", container.ID, "error", err)
+		container.Log().Warn("the container can attach no device programs", "error", err)
 	}
 	s.own = own
 	return s, nil

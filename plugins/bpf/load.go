@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"unsafe"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -42,7 +41,7 @@ func (c call) load(ctx context.Context) (sdk.Response, error) {
 		return answer(errno, err)
 	}
 	if err := p.check(); err != nil {
-		hclog.Default().Debug("not loaded", "container", c.req.Container.ID, "tid", c.req.TID, "reason", err)
+		c.req.Log().Debug("not loaded", "reason", err)
 		return sdk.Continue(), nil // bpf_prog_load reads the program again, and asks for CAP_BPF or a token
 	}
 	v, err := c.loadWithinRoom(ctx, p)

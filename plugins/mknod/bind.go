@@ -133,7 +133,7 @@ func isEmptyFile(st unix.Stat_t) bool {
 func (j job) cover(ctx context.Context, m *made) (errno unix.Errno, err error) {
 	tree, err := j.detachedNode(ctx, m)
 	if errors.Is(err, errTooMany) {
-		j.covers.warn(j.req.Container.ID)
+		j.covers.warn(j.req.Log())
 		return unix.ENOSPC, nil
 	}
 	if err != nil {

@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 
-	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 )
 
@@ -94,9 +94,9 @@ func superblockIsGone(dev uint64) bool {
 }
 
 // warn logs, the first time, that the container has as many as it may.
-func (c *covers) warn(container string) {
+func (c *covers) warn(log *slog.Logger) {
 	c.logged.Do(func() {
-		hclog.Default().Warn("the container has as many nodes mounted over others as it may (max_covers)", "container", container, "covers", c.max)
+		log.Warn("the container has as many nodes mounted over others as it may (max_covers)", "covers", c.max)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
@@ -315,18 +314,5 @@ func TestHandlerPaths(t *testing.T) {
 		if got := strings.Join(handlerPaths(name), " "); got != want {
 			t.Errorf("%q is looked for in %q", name, got)
 		}
-	}
-}
-
-func TestLineCount(t *testing.T) {
-	var c lineCount
-	now := time.Unix(1, 0)
-	for i := range 3 * maxLines {
-		if leftOut, ok := c.next(now); ok != (i < maxLines) || leftOut != 0 {
-			t.Errorf("line %d: %v, %d left out", i, ok, leftOut)
-		}
-	}
-	if leftOut, ok := c.next(now.Add(time.Second)); !ok || leftOut != 2*maxLines {
-		t.Errorf("a second later: %v, %d left out", ok, leftOut)
 	}
 }

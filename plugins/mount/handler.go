@@ -119,7 +119,6 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 type session struct {
 	policy    *policy
 	container sdk.Container
-	lines     lineCount
 
 	mu       sync.Mutex
 	handlers int // FUSE handlers that are waited for
@@ -134,6 +133,11 @@ type session struct {
 func (s *session) Close() error {
 	s.contexts.forgetAll()
 	return nil
+}
+
+// warn logs a warning about the container. What a container chose is to be quoted (%q).
+func (s *session) warn(format string, args ...any) {
+	s.container.Log().Warn(fmt.Sprintf(format, args...))
 }
 
 // Handle implements sdk.Session.

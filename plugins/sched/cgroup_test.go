@@ -48,7 +48,7 @@ func TestRealTimeGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	intercepted, realRoot := sdktest.NewContainer(t, handler{}), sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
+	intercepted, realRoot := sdktest.NewContainer(t, plugin), sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
 	for _, test := range []struct {
 		runtime     int // µs of each second
 		want, kinds string

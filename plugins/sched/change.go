@@ -18,7 +18,7 @@ type change struct {
 	attr unix.SchedAttr
 	// keepsPolicy: the thread keeps its policy and SCHED_FLAG_RESET_ON_FORK, whatever attr says.
 	keepsPolicy bool
-	ioPriority  uint32 // of setIOPriority
+	ioPriority  ioPriority // of setIOPriority
 }
 
 // call is the system call that makes a change.
@@ -62,7 +62,7 @@ func decode(ctx context.Context, req *sdk.Request) (c change, ok bool, err error
 		c.attr.Nice = clampNice(req.Int32(2))
 	case "ioprio_set":
 		c.call, c.tid, ok = setIOPriority, int(req.Int32(1)), true
-		c.ioPriority = req.Uint32(2)
+		c.ioPriority = ioPriority(req.Uint32(2))
 	}
 	return c, ok, err
 }

@@ -94,7 +94,7 @@ func FuzzParseAttr(f *testing.F) {
 
 // TestDecisions need no caller: the kernel decides.
 func TestDecisions(t *testing.T) {
-	s := sdktest.Serve(t, handler{}).Attach(sdk.Container{ID: "c"}, nil)
+	s := sdktest.Serve(t, plugin).Attach(sdk.Container{ID: "c"}, nil)
 	const at = 0x1000
 	attr := func(size uint32, tail map[uint64][]byte) sdktest.Call {
 		head := memory(48, unix.SchedAttr{Size: size})

@@ -11,7 +11,7 @@ import (
 )
 
 func TestRefusedSettings(t *testing.T) {
-	h := sdktest.Serve(t, handler{})
+	h := sdktest.Serve(t, plugin)
 	for name, settings := range map[string]map[string]any{
 		"unknown key":       {"policy": []string{"fifo"}},
 		"no list":           {"policies": "fifo"},
@@ -40,23 +40,9 @@ func TestRefusedSettings(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
-	got, err := config{Policies: []string{"other", "rr", "deadline"}, MaxPriority: 7, MinNice: -3}.limits()
-	if err != nil {
-		t.Fatal(err)
-	}
-	policies := map[uint32]bool{unix.SCHED_NORMAL: true, unix.SCHED_RR: true, unix.SCHED_DEADLINE: true}
-	if !maps.Equal(got.policies, policies) || got.maxPriority != 7 || got.minNice != -3 {
-		t.Errorf("got %+v", got)
-	}
-	if _, err := (config{Policies: []string{"ext"}}).limits(); err == nil {
-		t.Error("an unknown policy is accepted")
-	}
-}
-
 func TestAllow(t *testing.T) {
-	l := limits{policies: map[uint32]bool{unix.SCHED_NORMAL: true, unix.SCHED_IDLE: true, unix.SCHED_FIFO: true}, maxPriority: 50}
-	lower := limits{policies: l.policies, minNice: -5}
+	l := &config{Policies: []policy{unix.SCHED_NORMAL, unix.SCHED_IDLE, unix.SCHED_FIFO}, MaxPriority: 50}
+	lower := &config{Policies: l.Policies, MinNice: -5}
 	scheduler := func(policy, priority uint32) change {
 		return change{call: setScheduler, attr: unix.SchedAttr{Policy: policy, Priority: priority}}
 	}
@@ -65,7 +51,7 @@ func TestAllow(t *testing.T) {
 	}
 	priority := func(nice int32) change { return change{call: setPriority, attr: unix.SchedAttr{Nice: nice}} }
 	for name, test := range map[string]struct {
-		limits limits
+		limits *config
 		change change
 		now    state
 		want   bool

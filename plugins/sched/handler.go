@@ -7,18 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handler answers sched_setscheduler(2), sched_setparam(2), sched_setattr(2), setpriority(2) and ioprio_set(2).
-type handler struct{}
-
-var (
-	_ sdk.Handler = handler{}
-	_ sdk.Session = session{}
-)
+// plugin answers sched_setscheduler(2), sched_setparam(2), sched_setattr(2), setpriority(2) and ioprio_set(2).
+var plugin = sdk.Func(manifest(), defaults, handle)
 
 // all32 is the mask of an int.
 const all32 = 1<<32 - 1
 
-func (handler) Manifest() sdk.Manifest {
+func manifest() sdk.Manifest {
 	tid := sdk.Argument{Name: "pid", Format: sdk.Decimal}
 	captures := []sdk.Capture{sdk.CaptureCredentials}
 	return sdk.Manifest{
@@ -62,7 +57,6 @@ func (handler) Manifest() sdk.Manifest {
 		}},
 		Capabilities: []string{"CAP_SYS_NICE"},
 		Uses:         sdk.Uses{HostPIDs: true}, // it names threads of containers
-		Settings:     settings,
 		// The kernel asks for CAP_SYS_NICE in the initial user namespace, and refuses.
 		OnFailure: sdk.FailContinue(),
 	}
@@ -79,36 +73,19 @@ func knownPolicies(arg int) []sdk.Match {
 	return matches
 }
 
-func (handler) Attach(_ context.Context, _ sdk.Container, s sdk.Settings) (sdk.Session, error) {
-	var c config
-	if err := s.Decode(&c); err != nil {
-		return nil, err
-	}
-	l, err := c.limits()
-	if err != nil {
-		return nil, err
-	}
-	return session{l}, nil
-}
-
-// session is a container's use of the plugin.
-type session struct {
-	limits limits
-}
-
-// Handle implements sdk.Session.
+// handle is sdk.Session's Handle.
 //
 // What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
 // privileges, and asks for CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler,
 // kernel/sched/syscalls.c; can_nice there for nice values; ioprio_check_cap and set_task_ioprio, block/ioprio.c and
 // block/blk-ioc.c), which no caller has. It also gives the errors of a call that
 // is wrong in itself.
-func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
+func handle(ctx context.Context, req *sdk.Request, limits *config) (sdk.Response, error) {
 	c, ok, err := decode(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	if !ok || c.call == setIOPriority && !s.limits.allowIO(c.ioPriority) {
+	if !ok || c.call == setIOPriority && !limits.allowIO(c.ioPriority) {
 		return sdk.Next(), nil
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_NICE)
@@ -118,7 +95,7 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	if !privileged {
 		return sdk.Next(), nil
 	}
-	response, err := s.make(ctx, req, c)
+	response, err := c.make(ctx, req, limits)
 	if isGone(err) && c.call == setIOPriority {
 		return sdk.Errno(unix.ESRCH), nil // the kernel asks for the capability before it looks for the thread
 	}
@@ -131,7 +108,7 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 }
 
 // make makes the change if it is within the limits and the thread is the container's.
-func (s session) make(ctx context.Context, req *sdk.Request, c change) (sdk.Response, error) {
+func (c change) make(ctx context.Context, req *sdk.Request, limits *config) (sdk.Response, error) {
 	t, err := find(ctx, req, c.tid)
 	if err != nil {
 		return sdk.Response{}, err
@@ -142,7 +119,7 @@ func (s session) make(ctx context.Context, req *sdk.Request, c change) (sdk.Resp
 		return sdk.Response{}, err
 	}
 	c.settle(now)
-	if !s.limits.allow(c, now) {
+	if !limits.allow(c, now) {
 		return sdk.Next(), nil
 	}
 	own, err := t.InUserNamespace(req.Container.UserNamespace)

@@ -7,14 +7,14 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-func TestMain(m *testing.M) { sdktest.Main(m, handler{}) }
+func TestMain(m *testing.M) { sdktest.Main(m, plugin) }
 
-func TestScripts(t *testing.T) { sdktest.RunScripts(t, handler{}, "testdata", sdktest.Scripts{}) }
+func TestScripts(t *testing.T) { sdktest.RunScripts(t, plugin, "testdata", sdktest.Scripts{}) }
 
 // TestDependsOnMachine has calls whose answer depends on the machine. Real root must get the same.
 func TestDependsOnMachine(t *testing.T) {
 	settings := sdktest.WithSettings(map[string]any{"policies": []string{"deadline", "fifo"}})
-	intercepted, realRoot := sdktest.NewContainer(t, handler{}, settings), sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
+	intercepted, realRoot := sdktest.NewContainer(t, plugin, settings), sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
 	for name, script := range map[string][]string{
 		// A thread that may not use all processors gets EPERM, if there is more than one.
 		"deadline and affinity": {

@@ -3,4 +3,4 @@ package main
 
 import "github.com/intercede/intercede/sdk"
 
-func main() { sdk.Serve(handler{}) }
+func main() { sdk.Serve(plugin) }

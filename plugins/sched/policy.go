@@ -1,15 +1,10 @@
 package main
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
 
-// limits are what the operator lets containers have.
-type limits struct {
-	policies    map[uint32]bool // SCHED_*
-	maxPriority uint32
-	minNice     int32 // 0: no nice value is lent
-	// The highest I/O priority; class 0: none is lent.
-	ioClass, ioLevel uint32
-}
+	"golang.org/x/sys/unix"
+)
 
 // state is how a thread is scheduled.
 type state struct {
@@ -20,16 +15,16 @@ type state struct {
 
 // allow reports whether a thread in this state may be changed so. Every other change is the kernel's to make or to
 // refuse.
-func (l limits) allow(c change, now state) bool {
+func (l *config) allow(c change, now state) bool {
 	switch {
 	case c.call == setIOPriority:
 		return l.allowIO(c.ioPriority)
 	case c.call == setPriority:
 		return l.allowNice(c.attr.Nice, now)
-	case !l.policies[c.attr.Policy]:
+	case !slices.Contains(l.Policies, policy(c.attr.Policy)):
 		return false
 	case realTime(c.attr.Policy):
-		return c.attr.Priority <= l.maxPriority
+		return c.attr.Priority <= l.MaxPriority
 	case c.call == setAttr && fair(c.attr.Policy):
 		return l.allowNice(c.attr.Nice, now)
 	}
@@ -37,21 +32,21 @@ func (l limits) allow(c change, now state) bool {
 }
 
 // allowNice lets a thread have every nice value that it has, or that is no lower.
-func (l limits) allowNice(nice int32, now state) bool {
-	return nice >= now.nice || l.minNice != 0 && nice >= l.minNice
+func (l *config) allowNice(nice int32, now state) bool {
+	return nice >= now.nice || l.MinNice != 0 && nice >= l.MinNice
 }
 
 // allowIO reports whether the I/O priority is one that is lent: classes with a smaller number come first, as do levels. What
 // the kernel knows as no priority at all is for the kernel to refuse.
-func (l limits) allowIO(priority uint32) bool {
-	class, level := priority>>ioprioClassShift, priority&(1<<ioprioClassShift-1)
-	switch {
-	case l.ioClass == 0 || level >= ioprioLevels:
+func (l *config) allowIO(priority ioPriority) bool {
+	ceiling := l.MaxIOPriority
+	switch class := priority.class(); {
+	case ceiling == 0 || priority.level() >= ioprioLevels:
 		return false
 	case class == ioprioClassIdle:
 		return true
 	case class == ioprioClassRT, class == ioprioClassBE:
-		return class > l.ioClass || class == l.ioClass && level >= l.ioLevel
+		return class > ceiling.class() || class == ceiling.class() && priority.level() >= ceiling.level()
 	}
 	return false
 }

@@ -41,7 +41,7 @@ func install(t *testing.T, c *sdktest.Container, name string) string {
 // TestPrograms are those of util-linux and coreutils.
 func TestPrograms(t *testing.T) {
 	realRoot := sdktest.NewContainer(t, nil, sdktest.WithRealRoot())
-	intercepted := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{
+	intercepted := sdktest.NewContainer(t, plugin, sdktest.WithSettings(map[string]any{
 		"policies": []string{"other", "batch", "idle", "fifo", "rr", "deadline"},
 		"min_nice": -10,
 	}))

@@ -13,7 +13,7 @@ import (
 
 func TestManyThreads(t *testing.T) {
 	const threads, each = 16, 8
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -10}))
+	c := sdktest.NewContainer(t, plugin, sdktest.WithSettings(map[string]any{"min_nice": -10}))
 	for _, test := range []struct {
 		call string
 		want unix.Errno
@@ -34,7 +34,7 @@ func TestManyThreads(t *testing.T) {
 
 // TestNoDescriptorsLeft counts what the plugin, in this process, leaves open.
 func TestNoDescriptorsLeft(t *testing.T) {
-	c := sdktest.NewContainer(t, handler{})
+	c := sdktest.NewContainer(t, plugin)
 	count := func() int {
 		open, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -58,7 +58,7 @@ func TestNoDescriptorsLeft(t *testing.T) {
 }
 
 func TestManyProcesses(t *testing.T) {
-	c := sdktest.NewContainer(t, handler{})
+	c := sdktest.NewContainer(t, plugin)
 	program := c.Install(t, sdktest.Caller(t))
 	var processes []*sdktest.Process
 	for i := range 16 {
@@ -76,7 +76,7 @@ func TestManyProcesses(t *testing.T) {
 func TestCallerKilled(t *testing.T) {
 	for when, want := range map[sdktest.Moment]int64{sdktest.BeforeWork: unix.SCHED_NORMAL, sdktest.AfterWork: unix.SCHED_FIFO} {
 		t.Run(string(when), func(t *testing.T) {
-			hold := sdktest.NewHold(handler{}, when, nil)
+			hold := sdktest.NewHold(plugin, when, nil)
 			c := sdktest.NewContainer(t, hold)
 			hold.KillCaller(t, c, scheduler(1, "SCHED_FIFO", 1))
 			if lines := c.Call(t, "sys sched_getscheduler 1").Lines(t); lines[0].Ret != want {
@@ -95,7 +95,7 @@ func TestTargetKilled(t *testing.T) {
 		waitReaped(t, p.PID)
 		return next.Handle(ctx, req)
 	}
-	c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: kill})
+	c := sdktest.NewContainer(t, sdktest.Around{Handler: plugin, Handle: kill})
 	c.Call(t, "do mknod s:/tmp/never S_IFIFO|0666 0").Lines(t)
 	program := c.Install(t, sdktest.Caller(t))
 	for _, call := range []func(int) string{

@@ -43,7 +43,7 @@ func waitCalls(t *testing.T, p *sdktest.Process, n int) {
 
 // TestNestedUserNamespace names a thread whose user namespace lies below the container's, and is named from there.
 func TestNestedUserNamespace(t *testing.T) {
-	c := sdktest.NewContainer(t, handler{})
+	c := sdktest.NewContainer(t, plugin)
 	c.Call(t, "do mknod s:/tmp/release S_IFIFO|0666 0").Lines(t)
 	p := c.Start(t, c.Install(t, sdktest.Caller(t)), script(numbered(5000, "fork"), []string{"unshare user", scheduler(1, "SCHED_FIFO", 5),
 		scheduler(0, "SCHED_FIFO", 5), "open /tmp/release O_RDONLY"}, show(0))...)
@@ -99,7 +99,7 @@ func (v victim) check(t *testing.T) {
 // of its own.
 func TestSameNumberOnHost(t *testing.T) {
 	v := newVictim(t, "sleep", "1000")
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
+	c := sdktest.NewContainer(t, plugin, sdktest.WithSettings(map[string]any{"min_nice": -20}))
 	calls := []string{
 		scheduler(v.pid, "SCHED_FIFO", 9), param(v.pid, 10), attr(v.pid, "SCHED_RR", 0, 11),
 		fmt.Sprintf("sys setpriority PRIO_PROCESS %d -3", v.pid),
@@ -117,12 +117,12 @@ func TestSameNumberOnHost(t *testing.T) {
 
 // TestSameNumberInOtherContainer has a thread of the same number in two containers.
 func TestSameNumberInOtherContainer(t *testing.T) {
-	other := sdktest.NewContainer(t, handler{})
+	other := sdktest.NewContainer(t, plugin)
 	other.Call(t, "do mknod s:/tmp/release S_IFIFO|0666 0").Lines(t)
 	p := other.Start(t, other.Install(t, sdktest.Caller(t)), script(numbered(5000, "fork"),
 		[]string{param(0, 0), "open /tmp/release O_RDONLY"}, show(5000))...)
 	waitCalls(t, p, 1)
-	c := sdktest.NewContainer(t, handler{})
+	c := sdktest.NewContainer(t, plugin)
 	calls := []string{scheduler(5000, "SCHED_FIFO", 9), attr(5000, "SCHED_BATCH", 5, 0)}
 	if got := sdktest.Errnos(c.Call(t, calls...).Lines(t)); got != "ESRCH ESRCH" {
 		t.Errorf("without a thread of that number the caller gets %s", got)
@@ -139,7 +139,7 @@ func TestSameNumberInOtherContainer(t *testing.T) {
 // TestHostThreadInContainer names a process of the host that is in the container's pid namespace, as an administrator's
 // can be: its user namespace is the host's.
 func TestHostThreadInContainer(t *testing.T) {
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"min_nice": -20}))
+	c := sdktest.NewContainer(t, plugin, sdktest.WithSettings(map[string]any{"min_nice": -20}))
 	v := newVictim(t, "nsenter", "--target", strconv.Itoa(c.Identity().InitPID), "--pid", "sh", "-c", "exec sleep 1000")
 	child := childOf(t, v.pid)
 	inside := numberOf(t, child)
@@ -192,7 +192,7 @@ func numberOf(t *testing.T, pid int) int {
 
 // prober runs a function in the place of the plugin's work.
 type prober struct {
-	handler
+	sdk.Handler
 	probe func(context.Context, *sdk.Request)
 }
 
@@ -211,7 +211,7 @@ func (p prober) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, err
 // change is made: the last check must see that.
 func TestReusedNumber(t *testing.T) {
 	caller := sdktest.Caller(t)
-	c := sdktest.NewContainer(t, sdktest.InProcess(prober{probe: func(ctx context.Context, req *sdk.Request) {
+	c := sdktest.NewContainer(t, sdktest.InProcess(prober{Handler: plugin, probe: func(ctx context.Context, req *sdk.Request) {
 		if req.Int32(0) == 0 {
 			return
 		}

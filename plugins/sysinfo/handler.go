@@ -15,8 +15,8 @@ type handler struct{}
 
 // settings are the keys of [plugins.sysinfo.config].
 type settings struct {
-	Uptime string `json:"uptime"`
-	Loads  string `json:"loads"`
+	Uptime string `json:"uptime" help:"whose uptime a caller sees: \"host\" or \"container\"" pattern:"host|container" example:"container"`
+	Loads  string `json:"loads" help:"whose load averages a caller sees: \"host\" or \"container\"" pattern:"host|container" example:"container"`
 }
 
 // Values of the settings uptime and loads.
@@ -37,20 +37,11 @@ func (handler) Manifest() sdk.Manifest {
 		}},
 		// It reads limits and usage of cgroups, when processes began and what their threads do, as anybody on the
 		// host may.
-		Uses: sdk.Uses{Host: []string{"/proc", "/sys/fs/cgroup"}},
-		Settings: []sdk.Setting{
-			choice("uptime", `whose uptime a caller sees: "host" or "container"`),
-			choice("loads", `whose load averages a caller sees: "host" or "container"`),
-		},
+		Uses:      sdk.Uses{Host: []string{"/proc", "/sys/fs/cgroup"}},
+		Settings:  sdk.SettingsOf(settings{Uptime: ofHost, Loads: ofHost}),
 		OnFailure: sdk.FailContinue(),
 		// It tells and does nothing that needs a privilege.
 		AnyContainer: true,
-	}
-}
-
-func choice(key, help string) sdk.Setting {
-	return sdk.Setting{
-		Key: key, Type: sdk.String, Default: ofHost, Help: help, Pattern: ofHost + "|" + ofContainer, Example: ofContainer,
 	}
 }
 

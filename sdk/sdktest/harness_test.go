@@ -19,7 +19,7 @@ func TestHarnessOutcomes(t *testing.T) {
 		handle func(context.Context, *sdk.Request) (sdk.Response, error)
 		want   string
 	}{
-		"value":    {always(sdk.Return(-7)), "value -7"},
+		"value":    {always(sdk.Return(-4100)), "value -4100"},
 		"errno":    {always(sdk.Errno(unix.EPERM)), "errno EPERM (1)"},
 		"continue": {always(sdk.Continue()), "continue"},
 		"next":     {always(sdk.Next()), "next"},

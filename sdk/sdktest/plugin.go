@@ -21,7 +21,6 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/internal/serving"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -42,8 +41,7 @@ type plugin struct {
 	rpc      wire.PluginClient
 	manifest *wire.Manifest
 	lanes    *lane.Pool
-	pid      int                                    // of its process
-	take     func(fd int) (*lane.Descriptor, error) // its descriptor of this number, for gRPC
+	pid      int // of its process
 	sessions atomic.Uint64
 	meeting  atomic.Int64 // of test and handler, see ordered
 }
@@ -192,7 +190,7 @@ func (p *processes) start() {
 	if p.err != nil {
 		return
 	}
-	p.plugin = &plugin{rpc: p.process.RPC, lanes: &p.process.Lanes, pid: p.process.PID, take: p.process.Descriptor}
+	p.plugin = &plugin{rpc: p.process.RPC, lanes: &p.process.Lanes, pid: p.process.PID}
 	if p.err = p.plugin.askManifest(); p.err == nil && os.Getenv(transportEnv) != "grpc" {
 		p.err = p.process.OpenLanes(context.Background())
 	}
@@ -217,7 +215,7 @@ func stopPlugins() {
 // serveHere serves the handler in this process until the end of the test.
 func serveHere(t testing.TB, h sdk.Handler) *plugin {
 	t.Helper()
-	p := &plugin{lanes: &lane.Pool{}, pid: os.Getpid(), take: takeHere}
+	p := &plugin{lanes: &lane.Pool{}, pid: os.Getpid()}
 	service, err := serving.New(ordered{h, &p.meeting})
 	if err != nil {
 		t.Fatalf("sdktest: %v", err)
@@ -269,15 +267,6 @@ func serveLanes(t testing.TB, service serving.Server, p *plugin) {
 	}
 }
 
-// takeHere copies a descriptor of this process.
-func takeHere(fd int) (*lane.Descriptor, error) {
-	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("descriptor %d of the response: %w", fd, err)
-	}
-	return lane.NewDescriptor(copied), nil
-}
-
 func (p *plugin) askManifest() (err error) {
 	if p.manifest, err = p.rpc.Manifest(context.Background(), &wire.ManifestRequest{}); err != nil {
 		return fmt.Errorf("manifest: %w", err)
@@ -321,7 +310,7 @@ func (p *plugin) handle(ctx context.Context, d *lane.Dialogue, caller lane.Calle
 	defer cancel()
 	ctx, release := lane.WhileWaiting(ctx, caller)
 	defer release()
-	response, added, err := lane.Stream{Plugin: p.rpc, Pool: p.lanes, Take: p.take}.Handle(ctx, d, caller)
+	response, added, err := lane.Stream{Plugin: p.rpc, Pool: p.lanes}.Handle(ctx, d, caller)
 	switch {
 	case err == nil:
 		return response, added, nil

@@ -45,14 +45,19 @@ func kills(t *testing.T) int {
 // every tenth of a second, and a mount whose plugin dies is made again.
 const config = `
 [plugins.mknod]
+grant = "manifest"
 [plugins.sysinfo]
+grant = "manifest"
 [plugins.setxattr]
+grant = "manifest"
 [plugins.setxattr.config]
 read = true
 [plugins.sched]
+grant = "manifest"
 [plugins.sched.config]
 min_nice = -10
 [plugins.mount]
+grant = "manifest"
 timeout = "60s"
 [plugins.mount.config]
 allowed = ["ext4"]

@@ -61,7 +61,9 @@ func oci(runtime string, named bool) func(d *stage.Daemon, prepare stage.Prepare
 
 const config = `
 [plugins.mknod]
+grant = "manifest"
 [plugins.mount]
+grant = "manifest"
 [plugins.mount.config]
 allowed = ["ext4"]
 shift = true

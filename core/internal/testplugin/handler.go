@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -16,15 +18,15 @@ import (
 )
 
 type handler struct {
-	name    string
-	version string
+	name   string
+	change Change
 }
 
 // Manifest implements sdk.Handler. A name with "errno" in it fails with EIO, others continue; one with "mknod" has
 // CAP_MKNOD; one with "any" in it serves any container; with "safe" or "check" getppid is repeated so.
 func (h *handler) Manifest() sdk.Manifest {
 	m := sdk.Manifest{
-		Name: h.name, Version: "1" + h.version, Description: "a plugin for tests",
+		Name: h.name, Version: "1", Description: "a plugin for tests",
 		Syscalls: []sdk.Syscall{
 			{Name: "getppid", When: []sdk.Match{{{Arg: 5, Mask: ^uint64(0), Value: Magic}}}},
 			{
@@ -57,7 +59,9 @@ func (h *handler) Manifest() sdk.Manifest {
 	if strings.Contains(h.name, "mknod") {
 		m.Capabilities = []string{"CAP_MKNOD"}
 	}
-	switch change() {
+	switch h.change {
+	case OtherTakes:
+		m.Syscalls = append(m.Syscalls, sdk.Syscall{Name: "sync"})
 	case AsksMore:
 		m.Capabilities = append(m.Capabilities, "CAP_CHOWN")
 		fallthrough
@@ -233,6 +237,11 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 			return sdk.Errno(syscall.ENODATA), nil
 		}
 		return sdk.Return(int64(len(value))), nil
+	case Speak:
+		for range a {
+			speak(req)
+		}
+		return sdk.Return(0), nil
 	case Identify:
 		return sdk.Return(int64(os.Getpid())), nil
 	}
@@ -248,6 +257,18 @@ func (s *session) addFD(closeOnExec bool) (sdk.Response, error) {
 	defer conn.Close()
 	file, err := conn.(*net.UnixConn).File()
 	return sdk.AddFD(file, closeOnExec), err
+}
+
+// speak logs at all levels, and as what knows nothing of the log does.
+func speak(req *sdk.Request) {
+	slog.Debug("says debug")
+	slog.Info("says info", "key", slog.GroupValue(slog.Int("a", 1)))
+	slog.Warn("says warn")
+	slog.Error("says error")
+	log.Print("says by log")
+	req.Log().Info("says of the call")
+	fmt.Fprintln(os.Stderr, "says on standard error")
+	unix.Write(2, []byte("says on the descriptor\n"))
 }
 
 func allocate(n int) error {

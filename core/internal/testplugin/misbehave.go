@@ -62,7 +62,7 @@ func misbehave(name string) {
 	case name == "bad_silent" && !manifest:
 		os.Exit(0)
 	case name == "bad_changing" && !manifest:
-		sdk.Serve(&handler{name: name, version: "2"})
+		sdk.Serve(&handler{name: name, change: OtherTakes})
 	case name == "bad_descriptors":
 		entries, _ := os.ReadDir("/proc/self/fd")
 		for _, entry := range entries {

@@ -45,15 +45,14 @@ const (
 	Keep                      // register 2 bytes under the key that is register 1 in decimal, and value 0, or EDQUOT
 	Forget                    // that key, and value 0
 	Kept                      // value: how many bytes are kept under the key, or ENODATA
+	Speak                     // in every way into the log, register 1 times, and value 0
 )
 
 const (
 	prefix = wire.BinaryPrefix
 
-	// transportEnv, set to "grpc" for a test, makes the plugins take no lanes.
+	// transportEnv, set to "grpc" for a test, has calls go over gRPC, see WithoutLanes.
 	transportEnv = "INTERCEDE_TEST_TRANSPORT"
-	// withoutLanes begins the names of the folders of such plugins' binaries.
-	withoutLanes = "grpcplugin"
 )
 
 // Init becomes the plugin if this process was started as one, and does not return then. TestMain calls it after
@@ -66,11 +65,11 @@ func Init() {
 	if strings.HasPrefix(name, "bad") {
 		misbehave(name)
 	}
-	if strings.HasPrefix(filepath.Base(filepath.Dir(os.Args[0])), withoutLanes) {
-		os.Unsetenv(wire.LanesEnv) // as a plugin in another language
-	}
-	sdk.Serve(&handler{name: name})
+	sdk.Serve(&handler{name: name, change: change()})
 }
+
+// WithoutLanes reports whether calls are to go over gRPC in this run of the tests, as to a plugin in another language.
+func WithoutLanes() bool { return os.Getenv(transportEnv) == "grpc" }
 
 // Install makes a binary of the plugin, named so, and gives its path. A name that begins with "bad" is that of a
 // program that is none, see misbehave.
@@ -80,11 +79,7 @@ func Install(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pattern := "plugin"
-	if os.Getenv(transportEnv) == "grpc" {
-		pattern = withoutLanes
-	}
-	dir, err := os.MkdirTemp("", pattern)
+	dir, err := os.MkdirTemp("", "plugin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,9 +109,21 @@ func Upgrade(t testing.TB, path string, change Change) {
 // Change is what another binary says. It is the binary's last bytes, all of which have the same length.
 type Change string
 
+// ChangeInPlace changes a binary that Upgrade has made, when no process executes it.
+func ChangeInPlace(path string, change Change) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err // ETXTBSY: a process does
+	}
+	defer file.Close()
+	_, err = file.WriteString(string(change))
+	return err
+}
+
 const (
 	NewVersion Change = "\x00new version\x00" // it has version 2
 	AsksMore   Change = "\x00asks more  \x00" // and asks for CAP_CHOWN
+	OtherTakes Change = "\x00takes other\x00" // and takes one syscall more
 )
 
 // change is what this binary says; empty: what Install made it say.
@@ -134,7 +141,7 @@ func change() Change {
 	if _, err := self.ReadAt(last, info.Size()-int64(len(last))); err != nil {
 		return ""
 	}
-	if c := Change(last); c == NewVersion || c == AsksMore {
+	if c := Change(last); c == NewVersion || c == AsksMore || c == OtherTakes {
 		return c
 	}
 	return ""
