@@ -201,7 +201,10 @@ func syscallName(arch uint32, nr int32) (string, bool) {
 func startPlugin(t testing.TB, name string, o options, log zerolog.Logger) *launcher.Plugin {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	spec := launcher.Spec{Name: name, Path: testplugin.Install(t, name), Times: o.times, Rooms: o.rooms, Grant: grant.Everything(), GRPC: testplugin.WithoutLanes()}
+	spec := launcher.Spec{
+		Name: name, Path: testplugin.Install(t, name), Times: o.times, Rooms: o.rooms, Grant: grant.Everything(),
+		GRPC: testplugin.WithoutLanes(),
+	}
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func TestCheckResponse(t *testing.T) {
 		"errno, behind other bits":   {unix.AUDIT_ARCH_I386, value(5<<32 - 1), false},
 		"address of 32 bits":         {unix.AUDIT_ARCH_I386, value(0xf7000000), true},
 		"continue":                   {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: &wire.Response_Continue{Continue: true}}, true},
-		"continue with write":        {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: &wire.Response_Continue{Continue: true}, Writes: write}, false},
+		"continue with writes":       {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: continueResponse.Kind, Writes: write}, false},
 		"next with write":            {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: &wire.Response_Next{Next: true}, Writes: write}, false},
 		"errno 0":                    {unix.AUDIT_ARCH_X86_64, errnoResponse(0), false},
 		"descriptor that is missing": {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{}}}, false},

@@ -12,7 +12,9 @@ func TestLint(t *testing.T) {
 	setting := func(s *wire.Setting) *wire.Manifest {
 		m := manifest(nil)
 		if s.Key = "key"; s.DefaultJson == "" {
-			s.DefaultJson = map[wire.Setting_Type]string{wire.Setting_TYPE_BOOL: "false", wire.Setting_TYPE_INT: "1", wire.Setting_TYPE_STRING: `"a"`}[s.Type]
+			s.DefaultJson = map[wire.Setting_Type]string{
+				wire.Setting_TYPE_BOOL: "false", wire.Setting_TYPE_INT: "1", wire.Setting_TYPE_STRING: `"a"`,
+			}[s.Type]
 		}
 		m.Settings = []*wire.Setting{s}
 		return m
@@ -34,12 +36,16 @@ func TestLint(t *testing.T) {
 		manifest *wire.Manifest
 		want     string // empty: nothing is wrong
 	}{
-		"capability":        {capable("CAP_SYS_ADMIM"), `capability "CAP_SYS_ADMIM": there is none of that name`},
-		"place":             {capable("CAP_SYS_ADMIN", "CAP_SETUID"), `"mknod": the place is captured to act there, which needs CAP_SYS_CHROOT, CAP_SETGID`},
-		"place, can":        {capable("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT"), ""},
-		"description":       {described, `description "two\nlines": want one line`},
-		"help":              {setting(&wire.Setting{Type: bool, Help: "a\x1b[2J"}), "help"},
-		"example":           {setting(&wire.Setting{Type: text, Pattern: "[a-z]", Example: "ab"}), `setting key: the example: "ab": does not match [a-z]`},
+		"capability": {capable("CAP_SYS_ADMIM"), `capability "CAP_SYS_ADMIM": there is none of that name`},
+		"place": {
+			capable("CAP_SYS_ADMIN", "CAP_SETUID"), `"mknod": the place is captured to act there, which needs CAP_SYS_CHROOT, CAP_SETGID`,
+		},
+		"place, can":  {capable("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT"), ""},
+		"description": {described, `description "two\nlines": want one line`},
+		"help":        {setting(&wire.Setting{Type: bool, Help: "a\x1b[2J"}), "help"},
+		"example": {
+			setting(&wire.Setting{Type: text, Pattern: "[a-z]", Example: "ab"}), `setting key: the example: "ab": does not match [a-z]`,
+		},
 		"example that fits": {setting(&wire.Setting{Type: text, Pattern: "[a-z]", Example: "b"}), ""},
 		"pattern":           {setting(&wire.Setting{Type: bool, Pattern: "true"}), "setting key: a pattern and an example are for strings"},
 		"bad pattern":       {setting(&wire.Setting{Type: text, Pattern: "("}), "pattern of the setting"},

@@ -71,7 +71,8 @@ func TestInstalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(config)
-	if want := "[broker]\nplugin_dir = \"/plugins\"\n[plugins.sched]\ngrant = \"manifest\"\n[plugins.sched.config]\n\n"; string(text) != want || err != nil {
+	want := "[broker]\nplugin_dir = \"/plugins\"\n[plugins.sched]\ngrant = \"manifest\"\n[plugins.sched.config]\n\n"
+	if string(text) != want || err != nil {
 		t.Errorf("config %q, %v", text, err)
 	}
 }
