@@ -38,14 +38,11 @@ var ordinary = map[string][][]condition{
 	},
 }
 
-// withDeclaration are the uses that need a declaration of calls that otherwise need none: those for which one of the
-// conditions holds. Who has the host's root as its filesystem user owns whatever of the host it can name, in a sysfs for
-// example.
-var withDeclaration = map[string][]condition{
-	"setfsuid":  {{0, int32Bits, 0}},
-	"setfsgid":  {{0, int32Bits, 0}},
-	"setresuid": {{0, int32Bits, 0}, {1, int32Bits, 0}, {2, int32Bits, 0}},
-	"setresgid": {{0, int32Bits, 0}, {1, int32Bits, 0}, {2, int32Bits, 0}},
+// withDeclaration are the uses that need a declaration of calls that otherwise need none. Who has the host's root as
+// its filesystem user owns whatever of the host it can name, in a sysfs for example.
+var withDeclaration = map[string]condition{
+	"setfsuid": {0, int32Bits, 0},
+	"setfsgid": {0, int32Bits, 0},
 }
 
 // As in asm-generic/ioctls.h, which all architectures of the project have.
@@ -94,9 +91,7 @@ func filterProgram(declared []string, binary int, refused uint32) *cbpf.Program 
 	}
 	for _, name := range slices.Sorted(maps.Keys(withDeclaration)) {
 		if number, ok := undeclared[name]; ok {
-			for _, use := range withDeclaration[name] {
-				returnWhen(p, refused, number, use)
-			}
+			returnWhen(p, refused, number, withDeclaration[name])
 			delete(undeclared, name)
 		}
 	}

@@ -14,8 +14,7 @@ import (
 )
 
 // parkOnFUSE parks a target that has mounted a filesystem on /tmp/f, which the test serves by the file.
-// Options are those of the mount.
-func parkOnFUSE(t *testing.T, options string) (*target.Target, *os.File) {
+func parkOnFUSE(t *testing.T) (*target.Target, *os.File) {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	mount := sdktest.Tmpfs(t, 0)
@@ -31,7 +30,7 @@ func parkOnFUSE(t *testing.T, options string) (*target.Target, *os.File) {
 		unix.Close(fd)
 	}
 	_, _, parked := parkWith(t, []sdktest.Option{sdktest.WithMount(mount, "/mnt/host")}, "mkdir /tmp/f", "open /mnt/host/fuse O_RDWR",
-		"mount fuse none /tmp/f 0 fd=3,rootmode=40000,user_id=0,group_id=0"+options)
+		"mount fuse none /tmp/f 0 fd=3,rootmode=40000,user_id=0,group_id=0,allow_other")
 	pidfd, err := unix.PidfdOpen(parked.TID(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +106,7 @@ func cancelInside(t *testing.T, server *os.File, fn func(context.Context) error)
 // TestFUSE has a filesystem whose server, the target, takes a request and never answers: whoever asked waits, and
 // cannot be killed. Do is not let in; OpenParent does not wait for the one that is stuck.
 func TestFUSE(t *testing.T) {
-	parked, server := parkOnFUSE(t, ",allow_other")
+	parked, server := parkOnFUSE(t)
 	answerInit(t, server)
 	if err := parked.CaptureAll(); err != nil {
 		t.Fatal(err)
@@ -126,22 +125,9 @@ func TestFUSE(t *testing.T) {
 	})
 }
 
-// TestFUSEForOne has such a filesystem that lets in nobody but processes all of whose ids are the target's.
-func TestFUSEForOne(t *testing.T) {
-	parked, server := parkOnFUSE(t, "")
-	answerInit(t, server)
-	if err := parked.CaptureAll(); err != nil {
-		t.Fatal(err)
-	}
-	cancelInside(t, server, func(ctx context.Context) error {
-		_, _, err := parked.OpenParent(ctx, unix.AT_FDCWD, "/tmp/f/d/n", 0)
-		return err
-	})
-}
-
 // TestStepsLinger has a process that such a filesystem holds up: of this process it keeps nothing open.
 func TestStepsLinger(t *testing.T) {
-	parked, server := parkOnFUSE(t, ",allow_other")
+	parked, server := parkOnFUSE(t)
 	answerInit(t, server)
 	s := &target.Steps{}
 	s.Add("setfsgid", unix.SYS_SETFSGID, sdktest.HostID)

@@ -72,21 +72,11 @@ func (s *Steps) addPlace(p *Place) {
 }
 
 // addPower gives the process what the kernel asks about access to files. The ids come before the user namespace, so
-// that they are those of this process's. They are all of the target's: a filesystem that a process serves (FUSE) compares
-// the real, effective and saved ones (fuse_permissible_uidgid, fs/fuse/dir.c). A process of the target's that has the
-// same ids gains nothing by it: the kernel lets it trace none whose memory is that of the host's user namespace. Joining
-// the user namespace gives all capabilities in it, of which the target's own are kept.
+// that they are those of this process's. Joining it gives all capabilities in it, of which the target's own are kept.
 func (s *Steps) addPower(user int, c *Credentials) {
 	s.KeepOpen(user)
 	s.addGroups(c.Groups)
-	s.Add("setresgid", unix.SYS_SETRESGID, uintptr(c.GIDs.Real), uintptr(c.GIDs.Effective), uintptr(c.GIDs.Saved))
 	s.Add("setfsgid", unix.SYS_SETFSGID, uintptr(c.GIDs.Filesystem))
-	if os.Geteuid() == 0 { // the capabilities would go with that (capabilities(7)); a plugin is never root
-		s.Add("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
-	}
-	s.Add("setresuid", unix.SYS_SETRESUID, uintptr(c.UIDs.Real), uintptr(c.UIDs.Effective), uintptr(c.UIDs.Saved))
-	needed := CapabilitySet(unix.CAP_SYS_ADMIN, unix.CAP_SETUID)
-	s.SetCapabilities(needed, needed, 0)
 	s.Add("setfsuid", unix.SYS_SETFSUID, uintptr(c.UIDs.Filesystem))
 	s.Add("setns to the user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
 	s.SetCapabilities(c.Effective, c.Permitted, 0)
