@@ -89,8 +89,9 @@ func TestSettingsOfFaults(t *testing.T) {
 			A int `json:"a" min:"1"`
 		}{},
 	} {
-		m := Manifest{Name: "trial", Version: "1", Syscalls: []Syscall{{Name: "getppid"}}, OnFailure: FailContinue()}
-		m.Settings = SettingsOf(defaults)
+		m := Manifest{
+			Name: "trial", Version: "1", Syscalls: []Syscall{{Name: "getppid"}}, OnFailure: FailContinue(), Settings: SettingsOf(defaults),
+		}
 		if _, err := m.wire(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}

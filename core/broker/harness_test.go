@@ -202,7 +202,8 @@ func startPlugin(t testing.TB, name string, o options, log zerolog.Logger) *laun
 	t.Helper()
 	sdktest.RequireRoot(t)
 	spec := launcher.Spec{
-		Name: name, Path: testplugin.Install(t, name), Times: o.times, Rooms: o.rooms, Grant: grant.Everything(), GRPC: testplugin.WithoutLanes(),
+		Name: name, Path: testplugin.Install(t, name), Times: o.times, Rooms: o.rooms, Grant: grant.Everything(),
+		GRPC: testplugin.WithoutLanes(),
 	}
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {

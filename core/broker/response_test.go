@@ -11,7 +11,6 @@ import (
 func TestCheckResponse(t *testing.T) {
 	value := func(v int64) *wire.Response { return &wire.Response{Kind: &wire.Response_Value{Value: v}} }
 	write := []*wire.Write{{Address: 1}}
-	goOn := &wire.Response_Continue{Continue: true}
 	for name, test := range map[string]struct {
 		arch     uint32
 		response *wire.Response
@@ -24,8 +23,8 @@ func TestCheckResponse(t *testing.T) {
 		"errno to 32 bits":           {unix.AUDIT_ARCH_I386, value(1<<32 - 1), false},
 		"errno, behind other bits":   {unix.AUDIT_ARCH_I386, value(5<<32 - 1), false},
 		"address of 32 bits":         {unix.AUDIT_ARCH_I386, value(0xf7000000), true},
-		"continue":                   {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: goOn}, true},
-		"continue with write":        {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: goOn, Writes: write}, false},
+		"continue":                   {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: &wire.Response_Continue{Continue: true}}, true},
+		"continue with writes":       {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: continueResponse.Kind, Writes: write}, false},
 		"next with write":            {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: &wire.Response_Next{Next: true}, Writes: write}, false},
 		"errno 0":                    {unix.AUDIT_ARCH_X86_64, errnoResponse(0), false},
 		"descriptor that is missing": {unix.AUDIT_ARCH_X86_64, &wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{}}}, false},

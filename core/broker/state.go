@@ -72,6 +72,13 @@ func ParseName(name, prefix string, count int) ([]uint64, bool) {
 	return found, true
 }
 
+// IsContainers reports whether a descriptor in the store is of a container, of which a record tells.
+func IsContainers(name string) bool {
+	_, namespace := ParseName(name, namespacePrefix, 1)
+	_, listener := ParseName(name, listenerPrefix, 2)
+	return namespace || listener
+}
+
 // KeepDescriptor has the store keep a descriptor, and says in the log if it does not: the container then gets ENOSYS
 // after the broker's end.
 func (b *Broker) KeepDescriptor(name string, fd int) {

@@ -26,6 +26,7 @@ const journalSlots = 8192
 // Remains is what a daemon before this one has left.
 type Remains struct {
 	records []*record.Record
+	bad     bool // a record cannot be read
 	calls   []*journal.Slot
 	files   []keep.Descriptor
 }
@@ -48,8 +49,23 @@ func OpenState(folder string, store broker.Store, log zerolog.Logger) (broker.St
 	if err != nil {
 		log.Error().Err(err).Msg("calls of containers that another version of the daemon had received are not answered")
 	}
-	remains.records, remains.calls = left, unfinished
+	remains.records, remains.bad, remains.calls = left, len(errs) > 0, unfinished
 	return broker.State{Journal: calls, Records: records, Store: store}, remains, nil
+}
+
+// checkKept returns an error if the descriptor store has containers and the folder tells of none: the daemon that left
+// them has had another folder, and all of them would be lost.
+func (r *Remains) checkKept(folder string, inherited []keep.Descriptor) error {
+	if len(r.records) > 0 || r.bad {
+		return nil
+	}
+	for _, d := range inherited {
+		if broker.IsContainers(d.Name) {
+			return fmt.Errorf("the descriptor store has containers (%q), of which %q tells nothing: "+
+				"give [broker] control the path that it had before, or end the containers and stop the unit", d.Name, folder)
+		}
+	}
+	return nil
 }
 
 // Adopt goes on where the daemon before has ended: with its containers, as they were, and its calls. ctx is for the

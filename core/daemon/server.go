@@ -75,6 +75,9 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	if err != nil {
 		return nil, err
 	}
+	if err := remains.checkKept(filepath.Dir(s.sockets.control), s.manager.Inherited); err != nil {
+		return nil, err
+	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -36,7 +37,33 @@ func apply(a config.Annotation, p *PluginState, text string, origin Origin) erro
 		p.withoutAnnotations = slices.Clone(p.Settings)
 	}
 	*p.setting(a.Setting) = SettingState{a.Setting, canonical, origin}
+	for _, from := range a.Moves {
+		p.takeOut(from, value.(map[string]string), origin)
+	}
 	return nil
+}
+
+// takeOut takes the keys of a table out of another setting, a list or a table.
+func (p *PluginState) takeOut(key string, moved map[string]string, origin Origin) {
+	if p.declared[key] == nil {
+		return
+	}
+	s := p.setting(key)
+	var list []string
+	var table map[string]string
+	var left any
+	if json.Unmarshal(s.Value, &list) == nil {
+		left = slices.DeleteFunc(list, func(name string) bool { _, is := moved[name]; return is })
+	} else if json.Unmarshal(s.Value, &table) == nil {
+		maps.DeleteFunc(table, func(name, _ string) bool { _, is := moved[name]; return is })
+		left = table
+	}
+	if canonical, err := json.Marshal(left); err == nil && string(canonical) != string(s.Value) {
+		if s.Origin.Annotation == "" {
+			s.Origin = origin
+		}
+		s.Value = canonical
+	}
 }
 
 // parse reads a value of an annotation. A bool is true, 1, yes or on; false, 0, no or off, in any case; a list is

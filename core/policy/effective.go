@@ -92,7 +92,8 @@ func (e *Effective) FallBack(plugin, reason string) {
 		return
 	}
 	for _, s := range p.Settings {
-		if s.Origin.Annotation != "" {
+		ignored := func(a IgnoredAnnotation) bool { return a.Name == s.Origin.Annotation }
+		if s.Origin.Annotation != "" && !slices.ContainsFunc(e.Ignored, ignored) { // one may have changed several
 			e.Ignored = append(e.Ignored, IgnoredAnnotation{Name: s.Origin.Annotation, Reason: firstFault(reason), Bad: true})
 		}
 	}

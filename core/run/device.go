@@ -9,7 +9,7 @@ import (
 )
 
 // usualDevices are those that every container may open, as OCI runtimes have it: null, zero, full, random, urandom,
-// tty, ptmx, and terminals of devpts. Making nodes is not limited: user namespaces and plugins decide that.
+// tty, console, ptmx, and terminals of devpts. Making nodes is not limited: user namespaces and plugins decide that.
 var usualDevices = []device.Rule{
 	{Major: device.Any, Minor: device.Any, Access: device.Make},
 	{Major: device.Any, Minor: device.Any, Access: device.Make, Block: true},
@@ -19,6 +19,7 @@ var usualDevices = []device.Rule{
 	{Major: 1, Minor: 8, Access: device.Read | device.Write},
 	{Major: 1, Minor: 9, Access: device.Read | device.Write},
 	{Major: 5, Minor: 0, Access: device.Read | device.Write},
+	{Major: 5, Minor: 1, Access: device.Read | device.Write},
 	{Major: 5, Minor: 2, Access: device.Read | device.Write},
 	{Major: 136, Minor: device.Any, Access: device.Read | device.Write},
 }

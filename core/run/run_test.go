@@ -265,6 +265,61 @@ func TestDevicesAreLimited(t *testing.T) {
 	}
 }
 
+// TestConsoleMayBeOpened has the node of the console as other runtimes do: whether there is a console is not the device
+// cgroup's business.
+func TestConsoleMayBeOpened(t *testing.T) {
+	sdktest.RequireRoot(t)
+	root := t.TempDir()
+	if err := unix.Mknod(filepath.Join(root, "console"), unix.S_IFCHR|0o600, int(unix.Mkdev(5, 1))); err != nil {
+		t.Fatal(err)
+	}
+	got := output(t, run.Options{Args: shell("(: <" + root + "/console) 2>&1; true")})
+	if strings.Contains(got, "not permitted") {
+		t.Errorf("the container gets %q", got)
+	}
+}
+
+// TestCgroupIsDelegated has the container's root make cgroups in its own one of version 2, deep ones too, and
+// leave them behind.
+func TestCgroupIsDelegated(t *testing.T) {
+	container := start(t, run.Options{Args: shell(`
+		mkdir /tmp/c && mount -t cgroup2 none /tmp/c && cd /tmp/c || exit 1
+		mkdir a a/b && echo 0 >a/b/cgroup.procs || exit 2
+		(: >cgroup.max.depth) 2>/dev/null && exit 3
+		name=$(printf %0200d 0)
+		for i in $(seq 15); do mkdir $name && cd $name || exit 4; done
+		exit 7`)})
+	status, err := container.Wait()
+	if err != nil || status != 7 {
+		t.Errorf("exit status %d, %v; want 7", status, err)
+	}
+	dirs := cgroupsNamed(t, container.ID())
+	if err := container.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("cgroup %s after Close: %v", dir, err)
+		}
+	}
+}
+
+// cgroupsNamed finds the container's cgroups.
+func cgroupsNamed(t *testing.T, id string) (dirs []string) {
+	t.Helper()
+	filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
+		if entry != nil && entry.Name() == "intercede-"+id {
+			dirs = append(dirs, path)
+			return filepath.SkipDir
+		}
+		return nil // cgroups of others come and go
+	})
+	if len(dirs) == 0 {
+		t.Fatalf("no cgroup of container %s", id)
+	}
+	return dirs
+}
+
 func TestMemory(t *testing.T) {
 	const limit = 64 << 20
 	container := start(t, run.Options{Args: []string{"sleep", "1000"}, Memory: limit})

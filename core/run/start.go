@@ -80,7 +80,7 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if err != nil {
 		return err
 	}
-	if c.cgroups, err = newCgroups(c.id, options.Memory, devices); err != nil {
+	if c.cgroups, err = newCgroups(c.id, options.Memory, devices, options.HostID); err != nil {
 		return err
 	}
 	socket, err := c.spawn(options)

@@ -36,12 +36,16 @@ func TestLint(t *testing.T) {
 		manifest *wire.Manifest
 		want     string // empty: nothing is wrong
 	}{
-		"capability":        {capable("CAP_SYS_ADMIM"), `capability "CAP_SYS_ADMIM": there is none of that name`},
-		"place":             {capable("CAP_SYS_ADMIN", "CAP_SETUID"), "to act there, which needs CAP_SYS_CHROOT, CAP_SETGID"},
-		"place, can":        {capable("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT"), ""},
-		"description":       {described, `description "two\nlines": want one line`},
-		"help":              {setting(&wire.Setting{Type: bool, Help: "a\x1b[2J"}), "help"},
-		"example":           {setting(&wire.Setting{Type: text, Pattern: "[a-z]", Example: "ab"}), `key: the example: "ab": does not match`},
+		"capability": {capable("CAP_SYS_ADMIM"), `capability "CAP_SYS_ADMIM": there is none of that name`},
+		"place": {
+			capable("CAP_SYS_ADMIN", "CAP_SETUID"), `"mknod": the place is captured to act there, which needs CAP_SYS_CHROOT, CAP_SETGID`,
+		},
+		"place, can":  {capable("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT"), ""},
+		"description": {described, `description "two\nlines": want one line`},
+		"help":        {setting(&wire.Setting{Type: bool, Help: "a\x1b[2J"}), "help"},
+		"example": {
+			setting(&wire.Setting{Type: text, Pattern: "[a-z]", Example: "ab"}), `setting key: the example: "ab": does not match [a-z]`,
+		},
 		"example that fits": {setting(&wire.Setting{Type: text, Pattern: "[a-z]", Example: "b"}), ""},
 		"pattern":           {setting(&wire.Setting{Type: bool, Pattern: "true"}), "setting key: a pattern and an example are for strings"},
 		"bad pattern":       {setting(&wire.Setting{Type: text, Pattern: "("}), "pattern of the setting"},

@@ -89,8 +89,8 @@ func TestChangedMemory(t *testing.T) {
 		t.Fatalf("the client: %s%s", got.Stdout, got.Stderr)
 	}
 	for _, call := range got.Calls {
-		kind, command := call.Outcome.Kind, uint32(call.Args[0])
-		if (kind == sdktest.Continue || kind == sdktest.Next) && command != cmdLoad && command != cmdQuery {
+		left := call.Outcome.Kind == sdktest.Continue || call.Outcome.Kind == sdktest.Next
+		if command := uint32(call.Args[0]); left && command != cmdLoad && command != cmdQuery {
 			t.Errorf("command %d is continued", command)
 		}
 	}

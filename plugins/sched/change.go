@@ -18,6 +18,7 @@ type change struct {
 	attr unix.SchedAttr
 	// keepsPolicy: the thread keeps its policy and SCHED_FLAG_RESET_ON_FORK, whatever attr says.
 	keepsPolicy bool
+	ioPriority  ioPriority // of setIOPriority
 }
 
 // call is the system call that makes a change.
@@ -27,6 +28,17 @@ const (
 	setScheduler call = iota // sched_setparam(2) too
 	setAttr
 	setPriority
+	setIOPriority
+)
+
+// Values of ioprio_set(2) (include/uapi/linux/ioprio.h).
+const (
+	ioprioWhoProcess = 1
+	ioprioClassShift = 13
+	ioprioClassRT    = 1
+	ioprioClassBE    = 2
+	ioprioClassIdle  = 3
+	ioprioLevels     = 8
 )
 
 // decode reads a call. It is not ok if the kernel refuses the call whoever makes it (EINVAL, EFAULT, E2BIG), or if it
@@ -48,6 +60,9 @@ func decode(ctx context.Context, req *sdk.Request) (c change, ok bool, err error
 	case "setpriority":
 		c.call, c.tid, ok = setPriority, int(req.Int32(1)), true
 		c.attr.Nice = clampNice(req.Int32(2))
+	case "ioprio_set":
+		c.call, c.tid, ok = setIOPriority, int(req.Int32(1)), true
+		c.ioPriority = ioPriority(req.Uint32(2))
 	}
 	return c, ok, err
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plugin answers sched_setscheduler(2), sched_setparam(2), sched_setattr(2) and setpriority(2).
+// plugin answers sched_setscheduler(2), sched_setparam(2), sched_setattr(2), setpriority(2) and ioprio_set(2).
 var plugin = sdk.Func(manifest(), defaults, handle)
 
 // all32 is the mask of an int.
@@ -47,6 +47,13 @@ func manifest() sdk.Manifest {
 			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "prio", Format: sdk.Decimal}},
 			Captures:  captures,
 			Repeat:    sdk.RepeatSafe,
+		}, {
+			Name:      "ioprio_set",
+			If:        []string{maxIOPriorityKey},
+			When:      []sdk.Match{{{Arg: 0, Mask: all32, Value: ioprioWhoProcess}}},
+			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "ioprio"}},
+			Captures:  captures,
+			Repeat:    sdk.RepeatSafe,
 		}},
 		Capabilities: []string{"CAP_SYS_NICE"},
 		Uses:         sdk.Uses{HostPIDs: true}, // it names threads of containers
@@ -70,14 +77,15 @@ func knownPolicies(arg int) []sdk.Match {
 //
 // What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
 // privileges, and asks for CAP_SYS_NICE in the initial user namespace (user_check_sched_setscheduler,
-// kernel/sched/syscalls.c; can_nice there for nice values), which no caller has. It also gives the errors of a call that
+// kernel/sched/syscalls.c; can_nice there for nice values; ioprio_check_cap and set_task_ioprio, block/ioprio.c and
+// block/blk-ioc.c), which no caller has. It also gives the errors of a call that
 // is wrong in itself.
 func handle(ctx context.Context, req *sdk.Request, limits *config) (sdk.Response, error) {
 	c, ok, err := decode(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	if !ok {
+	if !ok || c.call == setIOPriority && !limits.allowIO(c.ioPriority) {
 		return sdk.Next(), nil
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_NICE)
@@ -88,6 +96,9 @@ func handle(ctx context.Context, req *sdk.Request, limits *config) (sdk.Response
 		return sdk.Next(), nil
 	}
 	response, err := c.make(ctx, req, limits)
+	if isGone(err) && c.call == setIOPriority {
+		return sdk.Errno(unix.ESRCH), nil // the kernel asks for the capability before it looks for the thread
+	}
 	if isGone(err) {
 		// The kernel looks for the thread itself (find_process_by_pid, kernel/sched/syscalls.c: ESRCH), and for another
 		// that has its id by now it asks for CAP_SYS_NICE as above. If it is the caller that is gone, nobody gets this.

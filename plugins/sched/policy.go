@@ -17,6 +17,8 @@ type state struct {
 // refuse.
 func (l *config) allow(c change, now state) bool {
 	switch {
+	case c.call == setIOPriority:
+		return l.allowIO(c.ioPriority)
 	case c.call == setPriority:
 		return l.allowNice(c.attr.Nice, now)
 	case !slices.Contains(l.Policies, policy(c.attr.Policy)):
@@ -32,6 +34,21 @@ func (l *config) allow(c change, now state) bool {
 // allowNice lets a thread have every nice value that it has, or that is no lower.
 func (l *config) allowNice(nice int32, now state) bool {
 	return nice >= now.nice || l.MinNice != 0 && nice >= l.MinNice
+}
+
+// allowIO reports whether the I/O priority is one that is lent: classes with a smaller number come first, as do levels. What
+// the kernel knows as no priority at all is for the kernel to refuse.
+func (l *config) allowIO(priority ioPriority) bool {
+	ceiling := l.MaxIOPriority
+	switch class := priority.class(); {
+	case ceiling == 0 || priority.level() >= ioprioLevels:
+		return false
+	case class == ioprioClassIdle:
+		return true
+	case class == ioprioClassRT, class == ioprioClassBE:
+		return class > ceiling.class() || class == ceiling.class() && priority.level() >= ceiling.level()
+	}
+	return false
 }
 
 // realTime reports whether the policy has priorities from 1 to 99.

@@ -63,6 +63,9 @@ func (t thread) apply(c change) unix.Errno {
 		return toErrno(unix.SchedSetAttr(t.TID(), &c.attr, 0))
 	case setPriority:
 		return toErrno(unix.Setpriority(unix.PRIO_PROCESS, t.TID(), int(c.attr.Nice)))
+	case setIOPriority:
+		_, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(t.TID()), uintptr(c.ioPriority))
+		return errno
 	default:
 		return setscheduler(t.TID(), c.attr)
 	}

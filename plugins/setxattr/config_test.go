@@ -48,7 +48,8 @@ func TestParseAttribute(t *testing.T) {
 
 // FuzzParseAttribute holds what was read against its own text, and against the patterns that the broker checks.
 func FuzzParseAttribute(f *testing.F) {
-	for _, text := range append(defaultAttributes, "trusted.a==", "trusted.=y", "user.a=y", "trusted.a=\xff", "trusted.a=yy", "trusted.a", "security.*", "") {
+	for _, text := range append(defaultAttributes, "trusted.a==", "trusted.=y", "user.a=y",
+		"trusted.a=\xff", "trusted.a=yy", "trusted.a", "security.*", "") {
 		f.Add(text)
 	}
 	one, other := regexp.MustCompile(`^(?:`+oneCharacter+`)$`), regexp.MustCompile(`^(?:`+otherSizes+`)$`)
@@ -63,7 +64,8 @@ func FuzzParseAttribute(f *testing.F) {
 		if one.MatchString(text) != (r.hasValue && len(r.value) == 1) || other.MatchString(text) == one.MatchString(text) {
 			t.Errorf("%q is %+v, and needs other sizes", text, r)
 		}
-		if len(r.name) > maxName || !strings.HasPrefix(r.name, "trusted.") && !strings.HasPrefix(r.name, "security.") || r.matches("security.capability") {
+		if len(r.name) > maxName || !strings.HasPrefix(r.name, "trusted.") && !strings.HasPrefix(r.name, "security.") ||
+			r.matches("security.capability") {
 			t.Errorf("%q is %+v", text, r)
 		}
 	})
@@ -79,7 +81,8 @@ func TestPolicy(t *testing.T) {
 		lists, allows bool
 		longest       int
 	}{
-		{"trusted.a", "1", true, true, 2}, {"trusted.a", "22", true, true, 2}, {"trusted.a", "2", true, false, 2}, {"trusted.a", "", true, false, 2},
+		{"trusted.a", "1", true, true, 2}, {"trusted.a", "22", true, true, 2},
+		{"trusted.a", "2", true, false, 2}, {"trusted.a", "", true, false, 2},
 		{"trusted.b", "", true, true, 3}, {"trusted.b", "333", true, true, 3}, {"trusted.b", "4444", true, false, 3},
 		{"trusted.g.", "x", true, true, 3}, {"trusted.g.x", "\x00", true, true, 3}, {"trusted.g", "x", false, false, -1},
 		{"trusted.c", "1", false, false, -1}, {"trusted.", "1", false, false, -1}, {"", "", false, false, -1},

@@ -43,7 +43,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	c := sdktest.NewContainer(t, handler{}, sdktest.WithMount(sdktest.Tmpfs(t, 0), "/mnt/host"), sdktest.WithSettings(map[string]any{
 		"attributes": []string{"trusted.a.*", "trusted.b=1"}, "max_size": maxValue,
 	}))
-	counts := sdktest.Tally(c.Call(t, "write /mnt/host/f x", "repeat 520", "sys setxattr s:/mnt/host/f s:trusted.a.%i buf:65536 65536 0").Lines(t))
+	counts := sdktest.Tally(c.Call(t, "write /mnt/host/f x", "repeat 520",
+		"sys setxattr s:/mnt/host/f s:trusted.a.%i buf:65536 65536 0").Lines(t))
 	if most := maxInMemory / maxValue; counts[0] == 0 || counts[0] > most || counts[0]+counts[unix.ENOSPC] != 520 {
 		t.Errorf("got %v, want at most %d to succeed, and ENOSPC", counts, most)
 	}

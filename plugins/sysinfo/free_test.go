@@ -86,7 +86,8 @@ func TestFreeWithMeminfo(t *testing.T) {
 	if f := runFree(t, c, busybox, "free", "-k"); f.total != limit>>10 || f.cache != int64(cached>>10) || !f.addsUp() {
 		t.Errorf("busybox free prints %+v", f)
 	}
-	if f := runFree(t, c, c.InstallFromHost(t, "toybox"), "free", "-b"); f.total != limit || !(free{f.total, f.used, f.free, f.shared, 0}).addsUp() {
+	f := runFree(t, c, c.InstallFromHost(t, "toybox"), "free", "-b")
+	if f.total != limit || !(free{f.total, f.used, f.free, f.shared, 0}).addsUp() {
 		t.Errorf("toybox free prints %+v", f)
 	}
 	if f := runFree(t, c, c.InstallFromHost(t, "free"), "-k"); f.total != limit>>10 || f.used < 0 || f.used > f.total {
@@ -102,7 +103,8 @@ func TestFreeAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlimited, limited := sdktest.NewContainer(t, handler{}), sdktest.NewContainer(t, handler{}, newLimited(t, limit).option(t))
-	if f := runFree(t, unlimited, unlimited.InstallFromHost(t, "busybox"), "free", "-k"); f.total != int64(host.memory.total>>10) || !f.addsUp() {
+	f := runFree(t, unlimited, unlimited.InstallFromHost(t, "busybox"), "free", "-k")
+	if f.total != int64(host.memory.total>>10) || !f.addsUp() {
 		t.Errorf("busybox free prints %+v", f)
 	}
 	for c, total := range map[*sdktest.Container]int64{unlimited: int64(host.memory.total), limited: limit} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
 )
 
 // memoryFiles names what the memory controller calls its files, and a key of its memory.stat. All count a cgroup
@@ -53,6 +54,9 @@ func openMemory(h *host, container sdk.Container, folders cgroupFolders) *memory
 		c.names = memoryV2
 	}
 	levels := own.Upwards()
+	if top := len(levels) - 1; isRoot(levels[top], c.names) {
+		levels = levels[:top]
+	}
 	c.levels = make([]memoryLevel, len(levels))
 	for i, folder := range levels {
 		c.levels[i] = memoryLevel{
@@ -67,6 +71,13 @@ func openMemory(h *host, container sdk.Container, folders cgroupFolders) *memory
 		c.keep(info)
 	}
 	return c
+}
+
+// isRoot reports whether the folder is the root of its hierarchy, whose memory cannot be limited: version 1 has a file
+// there alone (cgroup.sane_behavior, kernel/cgroup/cgroup-v1.c), version 2 lacks some there.
+func isRoot(folder string, names memoryFiles) bool {
+	has := func(name string) bool { return unix.Access(folder+"/"+name, unix.F_OK) == nil }
+	return has("cgroup.sane_behavior") || !has(names.limit) && !has("cgroup.type")
 }
 
 // keep keeps open what each read needs as long as the smallest limits stay where they are now.

@@ -13,6 +13,8 @@ type Annotation struct {
 	Plugin  string
 	Setting string            // empty: the plugin's switch, a bool
 	Type    wire.Setting_Type // of the setting
+	// Moves are lists and tables of the plugin from which the keys of this one, a table, are taken out.
+	Moves []string
 }
 
 const (
@@ -25,16 +27,17 @@ const (
 
 // Annotations are in the order in which they are applied.
 var Annotations = []Annotation{
-	{incusPrefix + "mknod", "mknod", "", isBool},
-	{incusPrefix + "setxattr", "setxattr", "", isBool},
-	{incusPrefix + "sched_setscheduler", "sched", "", isBool},
-	{incusPrefix + "sysinfo", "sysinfo", "", isBool},
-	{incusPrefix + "bpf", "bpf", "", isBool},
-	{incusPrefix + "bpf.devices", "bpf", "devices", isBool},
-	{incusPrefix + "mount", "mount", "", isBool},
-	{incusPrefix + "mount.allowed", "mount", "allowed", isList},
-	{incusPrefix + "mount.fuse", "mount", "fuse", isMap},
-	{incusPrefix + "mount.shift", "mount", "shift", isBool},
+	{incusPrefix + "mknod", "mknod", "", isBool, nil},
+	{incusPrefix + "setxattr", "setxattr", "", isBool, nil},
+	{incusPrefix + "sched_setscheduler", "sched", "", isBool, nil},
+	{incusPrefix + "sysinfo", "sysinfo", "", isBool, nil},
+	{incusPrefix + "bpf", "bpf", "", isBool, nil},
+	{incusPrefix + "bpf.devices", "bpf", "devices", isBool, nil},
+	{incusPrefix + "mount", "mount", "", isBool, nil},
+	{incusPrefix + "mount.allowed", "mount", "allowed", isList, nil},
+	// A filesystem is mounted by the kernel or by a handler: who asks for a handler means that.
+	{incusPrefix + "mount.fuse", "mount", "fuse", isMap, []string{"allowed", "options"}},
+	{incusPrefix + "mount.shift", "mount", "shift", isBool, nil},
 }
 
 // readAnnotations reads which of them a rule accepts.

@@ -123,16 +123,41 @@ func (g *Group) write(name, text string) error {
 	return errors.Join(err, file.Close())
 }
 
-// Remove waits for the last tasks to leave; the kernel says EBUSY until then.
+// Remove waits for the last tasks to leave; the kernel says EBUSY until then. It removes the cgroups that were made below,
+// which keep the kernel from removing the cgroup too.
 func (g *Group) Remove() error {
 	for deadline := time.Now().Add(emptyTimeout); ; time.Sleep(emptyPoll) {
 		err := unix.Rmdir(g.Dir)
+		if errors.Is(err, unix.EBUSY) {
+			if dir, openErr := os.Open(g.Dir); openErr == nil {
+				removeBelow(dir)
+				err = unix.Rmdir(g.Dir)
+			}
+		}
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil
 		}
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return fmt.Errorf("remove cgroup %s: %w", g.Dir, err)
 		}
+	}
+}
+
+// removeBelow removes the cgroups below one, as far as they are empty, and closes it. Paths could be longer than the
+// kernel takes.
+func removeBelow(dir *os.File) {
+	defer dir.Close()
+	entries, _ := dir.ReadDir(-1)
+	for _, entry := range entries {
+		if !entry.IsDir() || unix.Unlinkat(int(dir.Fd()), entry.Name(), unix.AT_REMOVEDIR) == nil {
+			continue
+		}
+		fd, err := unix.Openat(int(dir.Fd()), entry.Name(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		removeBelow(os.NewFile(uintptr(fd), entry.Name()))
+		unix.Unlinkat(int(dir.Fd()), entry.Name(), unix.AT_REMOVEDIR)
 	}
 }
 

@@ -68,7 +68,7 @@ static const struct name syscalls[] = {
 	NR(setxattr) NR(lsetxattr) NR(fsetxattr) NR(getxattr) NR(lgetxattr) NR(fgetxattr)
 	NR(removexattr) NR(lremovexattr) NR(fremovexattr) NR(listxattr) NR(llistxattr) NR(flistxattr)
 	NR(sched_setscheduler) NR(sched_getscheduler) NR(sched_setparam) NR(sched_getparam) NR(sched_setattr)
-	NR(sched_getattr) NR(sched_setaffinity) NR(setpriority) NR(getpriority)
+	NR(sched_getattr) NR(sched_setaffinity) NR(setpriority) NR(getpriority) NR(ioprio_set) NR(ioprio_get)
 	NR(mount) NR(umount2) NR(chroot) NR(bpf) NR(sysinfo) NR(getppid) NR(getpid) NR(gettid) NR(dup) NR(read) NR(write)
 	NR(fcntl) NR(prctl) NR(unshare) NR(memfd_create) NR(quotactl) NR(finit_module) NR(setfsuid) NR(setfsgid)
 	{"fsopen", 430}, {"fsconfig", 431}, {"fsmount", 432}, {"move_mount", 429}, {"open_tree", 428}, {"fspick", 433},
