@@ -1,6 +1,5 @@
 # make demo and make test install what they need (scripts/install-packages).
 MODULES := $(shell go list -m -f '{{.Dir}}')
-PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/main.go))))
 TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
@@ -13,8 +12,7 @@ INSTALLED := --config bin/config.toml --plugin-dir bin
 
 build:
 	@mkdir -p bin
-	go build -o bin/ ./cmd/... ./cmd/intercede-bench/...
-	@set -e; for p in $(PLUGINS); do go build -o bin/intercede-plugin-$$p ./plugins/$$p; done
+	go build -o bin/ ./cmd/... ./cmd/intercede-bench/... ./plugins/...
 
 packages:
 	@scripts/install-packages

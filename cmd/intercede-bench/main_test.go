@@ -37,14 +37,13 @@ func testMain(m *testing.M) int {
 // build makes the programs from the sources, as `make build` does. With the race detector, under which these tests may
 // run, what is measured would take many times as long.
 func build() error {
-	sources, err := filepath.Glob("../../plugins/*/main.go")
+	sources, err := filepath.Glob("../../plugins/*/intercede-plugin-*")
 	if err != nil {
 		return err
 	}
 	folders := map[string]string{"intercede-bench": ".", "intercede-plugin-noop": "./intercede-plugin-noop"}
 	for _, source := range sources {
-		dir := filepath.Dir(source)
-		folders["intercede-plugin-"+filepath.Base(dir)] = dir
+		folders[filepath.Base(source)] = source
 	}
 	for name, dir := range folders {
 		if output, err := exec.Command("go", "build", "-o", filepath.Join(binaries, name), dir).CombinedOutput(); err != nil {

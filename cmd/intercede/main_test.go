@@ -37,7 +37,7 @@ func testMain(m *testing.M) int {
 
 // build makes the programs from the sources, as `make build` does.
 func build() error {
-	mains, err := filepath.Glob("../../plugins/*/main.go")
+	mains, err := filepath.Glob("../../plugins/*/intercede-plugin-*")
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func build() error {
 		return err
 	}
 	for _, main := range mains {
-		if err := goBuild("intercede-plugin-"+filepath.Base(filepath.Dir(main)), "./"+filepath.Dir(main)); err != nil {
+		if err := goBuild(filepath.Base(main), "./"+main); err != nil {
 			return err
 		}
 	}

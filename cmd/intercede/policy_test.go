@@ -50,10 +50,11 @@ func TestPolicyExplainDescribed(t *testing.T) {
 
 		PLUGIN SETTING VALUE FROM
 		mknod enabled true CONFIG:14: container[0].plugins.mknod.enabled
-		mknod devices ["c 0:0","c 5:1","c 1:7","c 1:3","c 1:8","c 5:0","c 1:9","c 1:5"] default
+		mknod devices ["b 0:0","c 0:0","c 5:1","c 5:2","c 1:7","c 1:3","c 1:8","c 5:0","c 1:9","c 1:5"] default
 		mknod max_covers 1024 default
 		sysinfo enabled true CONFIG:6: plugins.sysinfo
 		sysinfo loads "container" CONFIG:18: container[1].plugins.sysinfo.config.loads
+		sysinfo uptime "host" default
 
 		IGNORED ANNOTATION WHY
 		security.syscalls.intercept.mknod "\x1b[31m": want true or false`)
@@ -75,7 +76,8 @@ func TestPolicyExplainDescribed(t *testing.T) {
 		PLUGIN SETTING VALUE FROM
 		mknod enabled false CONFIG:10: plugins.mknod.enabled
 		sysinfo enabled true CONFIG:6: plugins.sysinfo
-		sysinfo loads "host" default`)
+		sysinfo loads "host" default
+		sysinfo uptime "host" default`)
 }
 
 // wantRows compares text, but for how far its columns are apart.

@@ -49,13 +49,13 @@ func buildAll(kinds Kinds) error {
 
 // build makes the programs from the sources, as `make build` does.
 func build(dir string, flags ...string) error {
-	mains, err := filepath.Glob("../../plugins/*/main.go")
+	mains, err := filepath.Glob("../../plugins/*/intercede-plugin-*")
 	if err != nil {
 		return err
 	}
 	packages := map[string]string{"intercede": "../../cmd/intercede"}
 	for _, main := range mains {
-		packages["intercede-plugin-"+filepath.Base(filepath.Dir(main))] = filepath.Dir(main)
+		packages[filepath.Base(main)] = main
 	}
 	for name, source := range packages {
 		if err := goBuild(filepath.Join(dir, name), source, flags...); err != nil {
