@@ -23,7 +23,7 @@ func findCgroups(proc, ofRuntime string) (map[string]string, error) {
 	}
 	for hierarchy, p := range cgroups {
 		// crun can make a cgroup below that of its config, of which the namespace's root tells.
-		own, _ := cutAfter(p, runtimePath(ofRuntime))
+		own := cutAfter(p, runtimePath(ofRuntime))
 		if lower := roots[hierarchy]; len(lower) > len(own) {
 			own = lower
 		}
@@ -60,13 +60,12 @@ func runtimePath(cgroupsPath string) string {
 	}
 }
 
-// cutAfter cuts the path after the first place at which it has the components of end; ok is false if it has them
-// nowhere.
-func cutAfter(p, end string) (cut string, ok bool) {
+// cutAfter cuts the path after the first place at which it has the components of end; empty: it has them nowhere.
+func cutAfter(p, end string) string {
 	end = strings.Trim(path.Clean("/"+end), "/")
-	if end == "" {
-		return "", false
+	before, _, found := strings.Cut(p+"/", "/"+end+"/")
+	if end == "" || !found {
+		return ""
 	}
-	before, _, ok := strings.Cut(p+"/", "/"+end+"/")
-	return before + "/" + end, ok
+	return before + "/" + end
 }

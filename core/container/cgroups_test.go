@@ -24,9 +24,8 @@ func TestCutAfterRuntimePath(t *testing.T) {
 		{"/a/b", "/", ""},
 		{"/a/b", "../b", "/a/b"},
 	} {
-		got, ok := cutAfter(test.path, runtimePath(test.cgroupsPath))
-		if ok != (test.want != "") || ok && got != test.want {
-			t.Errorf("%s of %s: %q %v, want %q", test.path, test.cgroupsPath, got, ok, test.want)
+		if got := cutAfter(test.path, runtimePath(test.cgroupsPath)); got != test.want {
+			t.Errorf("%s of %s: %q, want %q", test.path, test.cgroupsPath, got, test.want)
 		}
 	}
 }
@@ -69,8 +68,10 @@ func TestMovedProcess(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(inner, "cgroup.procs"), []byte(strconv.Itoa(c.Process.Pid)), 0); err != nil {
 		t.Fatal(err)
 	}
-	got := inspectContainer(t, Claim{PID: c.Process.Pid}).Cgroups()[""]
-	if filepath.Base(got) != filepath.Base(group) {
-		t.Errorf("the container's cgroup is %s, want %s", got, group)
+	for _, config := range []string{"", "/another", filepath.Base(group)} {
+		got := inspectContainer(t, Claim{PID: c.Process.Pid, CgroupsPath: config}).Cgroups()[""]
+		if filepath.Base(got) != filepath.Base(group) {
+			t.Errorf("with cgroupsPath %q the container's cgroup is %s, want %s", config, got, group)
+		}
 	}
 }
