@@ -29,7 +29,7 @@ func TestRunAnswersCalls(t *testing.T) {
 
 func TestRunShowsMemoryLimit(t *testing.T) {
 	require(t, "busybox")
-	s := newSite(t, both)
+	s := newSite(t, both+"[plugins.sysinfo.config]\nuptime = \"container\"\n")
 	r := intercede(t, "run", "--config", s.config(), "--memory", fmt.Sprint(64<<20), "--", "sh", "-c", "busybox free -k; busybox uptime")
 	wantText(t, r.stdout, "Mem:          65536", "up 0 min")
 }
