@@ -6,17 +6,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 // systemd in an unprivileged container, as the page about LXC has it. debootstrap needs a Debian mirror.
 func TestEngineLXCSystemd(t *testing.T) {
 	require(t, append(lxcPrograms, "lxc-start", "lxc-stop", "debootstrap")...)
 	blocks := systemdBlocks(t)
-	s := newSite(t, blocks["toml"])
+	s := newSite(t, "[plugins.bpf]\nenabled = false\n"+blocks["toml"]) // as config.toml has it
 	s.serve(t)
 	dir, err := os.MkdirTemp("", "ic")
 	if err != nil {
@@ -68,11 +70,47 @@ func TestEngineLXCPatience(t *testing.T) {
 	for range 3 {
 		wantText(t, c.sh(t, mknod), "made\n") // by a lane, in the end
 	}
-	stopPlugin(t, s, "mknod", unix.SIGSTOP)
+	thaw := freezePlugin(t, s, "mknod")
 	wantText(t, c.sh(t, mknod), "Input/output error")
-	stopPlugin(t, s, "mknod", unix.SIGCONT)
+	thaw()
 	wantText(t, c.sh(t, mknod), "made\n")
 	if log := c.log(t); strings.Contains(log, "seccomp proxy") {
 		t.Errorf("LXC did not get its answer:\n%s", log)
 	}
+}
+
+// freezePlugin freezes a plugin's process, which is slow then, and not stopped: a stopped one is replaced.
+func freezePlugin(t *testing.T, s *site, name string) (thaw func()) {
+	t.Helper()
+	const freezer = "/sys/fs/cgroup/freezer"
+	if _, err := os.Stat(freezer); err != nil {
+		sdktest.Lacking(t, "the freezer of cgroup version 1: %v", err)
+	}
+	group, err := os.MkdirTemp(freezer, "ic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(group, name), []byte(text), 0); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	thaw = sync.OnceFunc(func() {
+		write("freezer.state", "THAWED")
+		text, _ := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+		for pid := range strings.FieldsSeq(string(text)) {
+			os.WriteFile(filepath.Join(freezer, "cgroup.procs"), []byte(pid), 0) // it may have ended
+		}
+		if err := os.Remove(group); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(thaw)
+	for _, p := range s.status(t).Plugins {
+		if p.Name == name {
+			write("cgroup.procs", strconv.Itoa(p.PID))
+		}
+	}
+	write("freezer.state", "FROZEN")
+	return thaw
 }
