@@ -204,13 +204,19 @@ func TestUnanswered(t *testing.T) {
 	result := m.caller.Go(unix.SYS_GETPPID)
 	n := m.forward(t)
 	s.receive(t)
-	go s.Receive()
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		s.Receive()
+	}()
 	if err := m.reply(t, n); err != nil {
 		t.Error(err)
 	}
 	if got := testcaller.Await(t, result); got.Errno != unix.ENOSYS {
 		t.Errorf("the caller got %+v", got)
 	}
+	m.conn.Close()
+	<-received
 }
 
 func TestMonitorGone(t *testing.T) {
