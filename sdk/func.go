@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Func makes a handler of a function, for a plugin that keeps nothing about a container but its settings. They are a C, a
-// struct (see SettingsOf) whose values in defaults are the settings' own; struct{} for none. The function is
+// Func makes a handler of a function, for a plugin that keeps nothing about a container but its settings. They are a
+// C, a struct (see SettingsOf) whose values in defaults are the settings' own; struct{} for none. The function is
 // Session.Handle with the container's settings, which it must not change.
 //
 //	type config struct {

@@ -44,7 +44,8 @@ type Handler interface {
 // gone and no Handle is running; its error is logged.
 type Session interface {
 	// Handle answers one notification. It is called concurrently. The context ends at the deadline, and when the
-	// caller was killed: not when a signal interrupts it, since the answer is then for the call that it makes again. The Request is not to be kept after Handle returns.
+	// caller was killed: not when a signal interrupts it, since the answer is then for the call that it makes again.
+	// The Request is not to be kept after Handle returns.
 	//
 	// Its goroutine may be locked to a thread that keeps to one processor. What takes long, and a process that is
 	// started (which has its thread's processors for good), belong on another goroutine.

@@ -80,8 +80,8 @@ func (l limited) WithGroup(name string) slog.Handler {
 	return limited{l.Handler.WithGroup(name), l.limit}
 }
 
-// Log is the plugin's log for what concerns the container, whose ID each record has. It takes ten records a second of the
-// container, also those of Request.Log: the next one says how many are missing before it, as "suppressed".
+// Log is the plugin's log for what concerns the container, whose ID each record has. It takes ten records a second of
+// the container, also those of Request.Log: the next one says how many are missing before it, as "suppressed".
 func (c *Container) Log() *slog.Logger {
 	if c.log == nil { // not from the broker
 		return slog.Default().With("container", c.ID)

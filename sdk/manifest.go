@@ -27,8 +27,8 @@ type Manifest struct {
 	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
 	// the call to a caller without privilege.
 	OnFailure Verdict
-	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers may be
-	// root of the host. Calls of such containers are left to the kernel otherwise.
+	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
+	// may be root of the host. Calls of such containers are left to the kernel otherwise.
 	AnyContainer bool
 }
 
@@ -135,9 +135,9 @@ type Condition struct {
 	Arg   int
 	Mask  uint64
 	Value uint64
-	// Setting is the key of a setting that the condition is about instead of a register: it holds when the setting has not
-	// the zero value of its type. With a Pattern, RE2, the setting is a list, and the condition holds when that matches all
-	// of one of its elements. A match has a condition on a register too.
+	// Setting is the key of a setting that the condition is about instead of a register: it holds when the setting
+	// has not the zero value of its type. With a Pattern, RE2, the setting is a list, and the condition holds when
+	// that matches all of one of its elements. A match has a condition on a register too.
 	Setting string
 	Pattern string
 }
@@ -199,8 +199,8 @@ const (
 	StringMap
 )
 
-// Setting is a key of [plugins.NAME.config]; SettingsOf makes them of a struct. The broker checks type, pattern and range when it reads the config, so
-// that `intercede check` needs no running plugin.
+// Setting is a key of [plugins.NAME.config]; SettingsOf makes them of a struct. The broker checks type, pattern and
+// range when it reads the config, so that `intercede check` needs no running plugin.
 type Setting struct {
 	Key     string
 	Type    SettingType

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone means that nobody waits for the answer any more: the caller was killed, or a signal interrupted its call, which
-// it has not made again. A Handle that returns it has not failed.
+// ErrGone means that nobody waits for the answer any more: the caller was killed, or a signal interrupted its call,
+// which it has not made again. A Handle that returns it has not failed.
 var ErrGone = errors.New("the caller no longer waits for an answer")
 
 // Request is one notification. It is valid until Handle returns.

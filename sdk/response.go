@@ -40,17 +40,17 @@ const (
 	kindAddFD
 )
 
-// Return makes the call return value. Those from -4095 to -1 are errors to the caller: a Response with one is invalid, see
-// Errno.
+// Return makes the call return value. Those from -4095 to -1 are errors to the caller: a Response with one is
+// invalid, see Errno.
 func Return(value int64) Response { return Response{kind: kindReturn, value: value} }
 
 // Errno makes the call fail with errno, 1 to 4095. A Response with another is invalid: see Return for success.
 func Errno(errno syscall.Errno) Response { return Response{kind: kindErrno, errno: errno} }
 
 // Continue ends the chain of plugins: the kernel performs the call itself, with the caller's own privileges
-// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)), and no plugin after this one is asked. It is for a call that
-// this plugin has taken on, where the kernel's own answer is the right one. For a call that is not the plugin's, there is
-// Next.
+// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, seccomp_unotify(2)), and no plugin after this one is asked. It is for a call
+// that this plugin has taken on, where the kernel's own answer is the right one. For a call that is not the plugin's,
+// there is Next.
 //
 // The caller can change its memory after the plugin looked at it, so Continue is safe only where the kernel checks the
 // whole call again: name the check beside each use. It takes no Write.

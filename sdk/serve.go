@@ -24,8 +24,8 @@ const gcPercent = 50
 // Serve is a plugin's main function. As `PLUGIN manifest` it prints the manifest as JSON; started by the broker it
 // serves until the broker stops it or is gone. It does not return.
 //
-// Log with log/slog's default logger, and with Request.Log what containers can cause: the broker has it in its own log, at
-// the same level, under the plugin's name. Other lines on standard error arrive as warnings.
+// Log with log/slog's default logger, and with Request.Log what containers can cause: the broker has it in its own
+// log, at the same level, under the plugin's name. Other lines on standard error arrive as warnings.
 func Serve(h Handler) {
 	if err := serve(h); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -273,8 +273,8 @@ func TestServerRefusesNotification(t *testing.T) {
 	})
 }
 
-// TestServerClosesFile has the handler give a descriptor in every outcome: the broker has got it by the answer, under the
-// answer's number, and it is closed here.
+// TestServerClosesFile has the handler give a descriptor in every outcome: the broker has got it by the answer, under
+// the answer's number, and it is closed here.
 func TestServerClosesFile(t *testing.T) {
 	for name, err := range map[string]error{"response": nil, "error": errors.New("no luck"), "gone": ErrGone} {
 		t.Run(name, func(t *testing.T) {

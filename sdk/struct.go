@@ -10,19 +10,19 @@ import (
 	"strings"
 )
 
-// SettingsOf makes the settings of a manifest of a struct, which Settings.Decode fills later. Its fields are the settings,
-// and their values the defaults:
+// SettingsOf makes the settings of a manifest of a struct, which Settings.Decode fills later. Its fields are the
+// settings, and their values the defaults:
 //
 //	type config struct {
 //		Devices []device `json:"devices" help:"devices that may be made" pattern:"[cb] [0-9]+:[0-9]+" example:"c 1:3"`
 //		Most    int      `json:"most" help:"how many of them" min:"1" max:"1000"`
 //	}
 //
-// The json tag is the key. The other tags are the fields of Setting; an integer has the bounds of its Go type where it has
-// no others. Types are those of SettingType: bool, the integer types, string, lists of strings and maps of strings to
-// strings. What has UnmarshalText (encoding.TextUnmarshaler) stands for a string; it needs MarshalText for its default. An
-// error of UnmarshalText refuses a container, so that the pattern should say what it takes: the broker checks that when
-// it reads the config.
+// The json tag is the key. The other tags are the fields of Setting; an integer has the bounds of its Go type where
+// it has no others. Types are those of SettingType: bool, the integer types, string, lists of strings and maps of
+// strings to strings. What has UnmarshalText (encoding.TextUnmarshaler) stands for a string; it needs MarshalText for
+// its default. An error of UnmarshalText refuses a container, so that the pattern should say what it takes: the
+// broker checks that when it reads the config.
 //
 // What is wrong with the struct is an error of the manifest.
 func SettingsOf(defaults any) []Setting {

@@ -19,13 +19,13 @@ func keepCommand() *cobra.Command {
 	var knows int
 	c := &cobra.Command{
 		Use:   "keep [flags] -- COMMAND [ARG...]",
-		Short: "Run a broker and keep its descriptors when it ends, where there is no systemd",
+		Short: "Run a broker, and keep its descriptors when it ends, on hosts without systemd",
 		Long: `Keep starts COMMAND, which is intercede serve, and starts it again whenever it ends. It keeps the descriptors that the
 broker stores by systemd's protocol (NOTIFY_SOCKET, LISTEN_FDS), so that containers wait for the next broker instead of
 getting ENOSYS. While no broker is ready for the time of --answer-after, keep answers: calls go on in the kernel, as if
 they were not intercepted.
 
-SIGTERM and SIGINT end the broker and then keep, which leaves a process behind that answers until the last container has
+SIGTERM and SIGINT end the broker and then keep, after it has started a process that answers until the last container has
 ended, or until the next keep takes over; SIGHUP and SIGUSR1 go to the broker; SIGUSR2 has keep execute its own program
 anew. With systemd, use the units of deploy/systemd instead.`,
 		Example: "  intercede keep -- intercede serve\n  intercede keep --answer-after 30s -- intercede serve --config /etc/intercede/config.toml",
@@ -58,9 +58,9 @@ anew. With systemd, use the units of deploy/systemd instead.`,
 	flags := c.Flags()
 	flags.DurationVar(&options.AnswerAfter, "answer-after", 10*time.Second, "`TIME` without a broker that is ready, after which calls go on in the kernel")
 	flags.DurationVar(&options.Watchdog, "watchdog", 30*time.Second, "`TIME` without a sign of life, after which the broker is ended; 0: none")
-	flags.StringVar(&options.Fallback, "fallback", "/run/intercede/fallback.sock", "`PATH` of the socket of the process that is left behind; empty: none is")
+	flags.StringVar(&options.Fallback, "fallback", "/run/intercede/fallback.sock", "`PATH` of the socket of the process that answers after the end of keep; empty: none is started")
 	flags.StringVar(&options.Journal, "journal", "/run/intercede/journal", "`FILE` of the broker's journal: it is beside the admin socket")
-	flags.BoolVar(&answer, "answer", false, "be the process that answers while there is no broker: intercede-fallback.service runs it")
+	flags.BoolVar(&answer, "answer", false, "answer calls while there is no broker, as intercede-fallback.service does")
 	flags.StringVar(&fallback.Unit, "unit", "", "systemd `UNIT` of the broker, with --answer: answer at once when it is stopped")
 	flags.IntVar(&knows, "knows-state", 0, "report whether keep can go on with a state of this `VERSION`")
 	flags.MarkHidden("knows-state")

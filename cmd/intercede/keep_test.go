@@ -20,7 +20,7 @@ func (s *site) keep(t *testing.T, flags ...string) *daemonProcess {
 	t.Helper()
 	args := append([]string{"keep", "--fallback", s.dir + "/fallback", "--journal", s.dir + "/journal"}, flags...)
 	cmd := program(append(args, "--", filepath.Join(binaries, "intercede"), "serve", "--config", s.config())...)
-	// What is left behind keeps its standard error: it is a file.
+	// The process that answers after keep holds the standard error open: it is a file.
 	log, err := os.OpenFile(s.dir+"/log", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)

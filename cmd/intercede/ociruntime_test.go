@@ -325,7 +325,8 @@ func TestWrapperServesPrivileged(t *testing.T) {
 		})
 		out := mustRun(t, b.cmd("run", b.id))
 		wantText(t, out, "made\n")
-		// The next column may be glued to it: what is used, with the host's cache in /proc/meminfo, is less than nothing.
+		// The next column may be glued to it: what is used, with the host's cache in /proc/meminfo, is less than
+		// nothing.
 		if limit := strconv.FormatInt(memory>>10, 10); !strings.HasPrefix(strings.Fields(out)[1], limit) {
 			t.Errorf("the container sees another memory than its limit: %s", out)
 		}

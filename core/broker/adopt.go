@@ -206,9 +206,9 @@ func (b *Broker) adoptListener(s source, file *os.File) (*listener.Listener, err
 	return l, nil
 }
 
-// sift returns the calls whose callers wait, and gives the other slots back. A signal may have taken a caller out of its
-// call, and it may have made that again, which is another notification (again.go): this one has then come as far as the
-// one before.
+// sift returns the calls whose callers wait, and gives the other slots back. A signal may have taken a caller out of
+// its call, and it may have made that again, which is another notification (again.go): this one has then come as far
+// as the one before.
 func (b *Broker) sift(calls []*journal.Slot, sources map[uint64]*listener.Listener) (waiting []*journal.Slot) {
 	var others []*journal.Slot
 	type key struct{ source, id uint64 }
@@ -297,8 +297,8 @@ func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
 	return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), err: errInterrupted}, true
 }
 
-// SendDecided sends the answer that another broker has found, unless it has sent it already. It reports whether there is
-// one: a descriptor has ended with that broker, so that the call goes on as one that the plugin had.
+// SendDecided sends the answer that another broker has found, unless it has sent it already. It reports whether there
+// is one: a descriptor has ended with that broker, so that the call goes on as one that the plugin had.
 func SendDecided(answers Answers, call *journal.Slot) bool {
 	if call.State() != journal.Decided {
 		return false

@@ -7,8 +7,8 @@ import "golang.org/x/sys/unix"
 type Answers interface {
 	Valid(id uint64) bool
 	SendValue(id uint64, value int64) error
-	// SendValueDoubting returns notify.ErrGone whenever the kernel finds nobody who waits, and reports whether the answer
-	// may be lost although it found somebody: see notify.FD.
+	// SendValueDoubting returns notify.ErrGone whenever the kernel finds nobody who waits, and reports whether the
+	// answer may be lost although it found somebody: see notify.FD.
 	SendValueDoubting(id uint64, value int64) (doubtful bool, err error)
 	SendErrno(id uint64, errno unix.Errno) error
 	SendContinue(id uint64) error

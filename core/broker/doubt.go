@@ -16,8 +16,8 @@ import (
 // doubtTime is how long a doubtful answer is kept: as long as a signal's handler may take.
 const doubtTime = 100 * time.Millisecond
 
-// sendValue answers the call, and looks whether the answer is lost if the call must not be done twice. The monitor of LXC
-// asks whether the caller waits before it answers, and does not tell what came of that: it is not left to it.
+// sendValue answers the call, and looks whether the answer is lost if the call must not be done twice. The monitor of
+// LXC asks whether the caller waits before it answers, and does not tell what came of that: it is not left to it.
 func (c *call) sendValue(id uint64, value int64) (err error) {
 	relayed := !c.end.IsZero()
 	if !c.known || c.declared.GetRepeat() == wire.Repeat_REPEAT_SAFE || !relayed && !c.attachment.again.interrupted.Load() {

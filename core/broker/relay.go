@@ -23,8 +23,8 @@ type Relay struct {
 	close      func()
 }
 
-// Inbox is where the notifications of a connection are received, so that the next broker finds one that this one has not
-// answered.
+// Inbox is where the notifications of a connection are received, so that the next broker finds one that this one has
+// not answered.
 type Inbox struct {
 	Number  uint64 // no other source of notifications has it, of this broker's or those before it
 	broker  *Broker

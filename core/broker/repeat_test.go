@@ -128,8 +128,8 @@ func TestKilledFromOutside(t *testing.T) {
 	}
 }
 
-// TestMemoryIsUsedUp has a call that uses up the memory of its plugin, which the kernel kills for that: the container is
-// to blame, though the signal is the one that somebody outside would send.
+// TestMemoryIsUsedUp has a call that uses up the memory of its plugin, which the kernel kills for that: the container
+// is to blame, though the signal is the one that somebody outside would send.
 func TestMemoryIsUsedUp(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}, rooms: launcher.NewRooms(4)})

@@ -45,8 +45,8 @@ func (b *Broker) Status() []ContainerStatus {
 // ContainerPolicy explains to an operator what an attached container got of the policy.
 type ContainerPolicy struct {
 	*policy.Effective
-	// Privileged means that the container has no user namespace of its own: its calls are left to the kernel, but for those
-	// of the plugins in Served.
+	// Privileged means that the container has no user namespace of its own: its calls are left to the kernel, but for
+	// those of the plugins in Served.
 	Privileged bool     `json:"privileged"`
 	Served     []string `json:"served,omitempty"`
 }

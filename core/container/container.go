@@ -20,8 +20,8 @@ type Container struct {
 	InitPID int
 
 	UserNamespace target.NamespaceID
-	// Privileged says that the container's user namespace is the broker's own: only plugins that serve any container have a
-	// use there.
+	// Privileged says that the container's user namespace is the broker's own: only plugins that serve any container
+	// have a use there.
 	Privileged bool
 
 	key            string

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Saved is a container for the next broker, as JSON: what the kernel said of it when it was attached, and what cannot be
-// asked later. The container's processes may have moved to other cgroups by then.
+// Saved is a container for the next broker, as JSON: what the kernel said of it when it was attached, and what cannot
+// be asked later. The container's processes may have moved to other cgroups by then.
 type Saved struct {
 	Claim         Claim              `json:"claim"`
 	Key           string             `json:"key"`

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestNewProgramAsksForMore replaces a plugin's program by one that asks for more than is granted: the config is refused
-// until that is granted, and the plugin that runs is the earlier one, also after its death.
+// TestNewProgramAsksForMore replaces a plugin's program by one that asks for more than is granted: the config is
+// refused until that is granted, and the plugin that runs is the earlier one, also after its death.
 func TestNewProgramAsksForMore(t *testing.T) {
 	sdktest.RequireRoot(t)
 	path, file := testplugin.Install(t, "trial"), filepath.Join(t.TempDir(), "config.toml")

@@ -17,8 +17,8 @@ type Manager struct {
 	Inherited []keep.Descriptor
 }
 
-// sockets gives the listening sockets among what was inherited, and takes them from there. Those that are bound are kept
-// from then on.
+// sockets gives the listening sockets among what was inherited, and takes them from there. Those that are bound are
+// kept from then on.
 func (m *Manager) sockets() *socket.Kept {
 	kept := &socket.Kept{}
 	var others []keep.Descriptor

@@ -146,8 +146,8 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) error {
 	return nil
 }
 
-// HandOver ends the daemon for the next one, and reports whether it could: if nothing keeps its descriptors, Close has to
-// end it. The process must end then, without Close: see [broker.Broker.HandOver].
+// HandOver ends the daemon for the next one, and reports whether it could: if nothing keeps its descriptors, Close
+// has to end it. The process must end then, without Close: see [broker.Broker.HandOver].
 func (s *Server) HandOver() bool {
 	s.tell(keep.Stopping)
 	if !s.manager.Store.Available() {

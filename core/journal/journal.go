@@ -101,7 +101,8 @@ func (s *Slot) Follow(id uint64) { s.follower.Store(id) }
 // ID is that of the notification to answer.
 func (s *Slot) ID() uint64 { return cmp.Or(s.follower.Load(), s.Packet.Notification.ID) }
 
-// IsAgain reports whether the slot's call is that of an earlier slot, made again by a caller that a signal took out of it.
+// IsAgain reports whether the slot's call is that of an earlier slot, made again by a caller that a signal took out
+// of it.
 func (s *Slot) IsAgain(before *Slot) bool {
 	mine, other := s.Packet.Notification, before.Packet.Notification
 	mine.ID, other.ID = 0, 0
@@ -193,8 +194,8 @@ func open(path string, count int) (*Journal, []*Slot, error) {
 	return j, left, unknown
 }
 
-// Read returns the slots with calls of a broker that has ended, as they are in the file at path now: they are to be read
-// only.
+// Read returns the slots with calls of a broker that has ended, as they are in the file at path now: they are to be
+// read only.
 func Read(path string) ([]*Slot, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -39,10 +39,10 @@ const (
 	peerTimeout = 5 * time.Second
 )
 
-// fallback answers for a broker that has ended for good, or does not start. It has a socket of type SOCK_SEQPACKET. On a
-// connection come the messages of the descriptor store; X_INTERCEDE_TAKE=1 asks for all descriptors. While the broker
-// that has said X_INTERCEDE_TAKEOVER=1 is connected, the fallback does not answer. One that has said READY=1 has them
-// from then on, and the fallback gives them up.
+// fallback answers for a broker that has ended for good, or does not start. It has a socket of type SOCK_SEQPACKET.
+// On a connection come the messages of the descriptor store; X_INTERCEDE_TAKE=1 asks for all descriptors. While the
+// broker that has said X_INTERCEDE_TAKEOVER=1 is connected, the fallback does not answer. One that has said READY=1
+// has them from then on, and the fallback gives them up.
 type fallback struct {
 	FallbackOptions
 	loop     *loop
@@ -63,8 +63,8 @@ type fallback struct {
 	over    bool
 }
 
-// RunFallback answers for a broker, as [fallback] says, until the last container has ended or SIGTERM comes. What it has
-// is lost then.
+// RunFallback answers for a broker, as [fallback] says, until the last container has ended or SIGTERM comes. What it
+// has is lost then.
 func RunFallback(options FallbackOptions) (err error) {
 	f := &fallback{FallbackOptions: options, buffer: make([]byte, maxMessage), conn: -1}
 	if f.loop, err = newLoop(); err != nil {

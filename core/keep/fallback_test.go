@@ -90,8 +90,8 @@ func answerOne(t *testing.T, l notify.FD, value int64) {
 	}
 }
 
-// TestFallback has a fallback answer for a broker that stops and for one that does not become ready, and give up what it
-// has to one that does.
+// TestFallback has a fallback answer for a broker that stops and for one that does not become ready, and give up what
+// it has to one that does.
 func TestFallback(t *testing.T) {
 	ended := startFallback(t, "100ms")
 	caller := testcaller.Start(t, 0)

@@ -19,9 +19,10 @@ const (
 // unknownName is the name of a descriptor that came without one, as sd_listen_fds_with_names(3) has it.
 const unknownName = "unknown"
 
-// Inherited returns the descriptors that this process was started with: the sockets of .socket units and what a broker
-// before it has put into the store. They are close-on-exec and the caller's to close. There are none where the variables
-// of the environment are missing, or are another process's. It unsets them, so that nobody takes the descriptors twice.
+// Inherited returns the descriptors that this process was started with: the sockets of .socket units and what a
+// broker before it has put into the store. They are close-on-exec and the caller's to close. There are none where the
+// variables of the environment are missing, or are another process's. It unsets them, so that nobody takes the
+// descriptors twice.
 //
 // It is called before the process opens files of its own. The error names a variable that is not as sd_listen_fds(3)
 // says, or a descriptor that is not open; there are no descriptors with it.

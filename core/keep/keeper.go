@@ -38,7 +38,8 @@ const (
 	// reserve is how many descriptors the keeper leaves free for itself.
 	reserve = 64
 
-	// keeperOOMScoreAdj is of a process that the OOM killer never chooses: all containers depend on it, and it is small.
+	// keeperOOMScoreAdj is of a process that the OOM killer never chooses: all containers depend on it, and it is
+	// small.
 	keeperOOMScoreAdj = -1000
 )
 
@@ -68,9 +69,9 @@ type keeper struct {
 	status    syscall.WaitStatus
 }
 
-// Run starts the command and keeps its descriptors, and starts it again when it ends, until SIGTERM or SIGINT comes. The
-// command gets these and SIGHUP and SIGUSR1; at SIGUSR2 the keeper executes its own program anew. It returns the exit
-// status: that of the broker if the first one could not start.
+// Run starts the command and keeps its descriptors, and starts it again when it ends, until SIGTERM or SIGINT comes.
+// The command gets these and SIGHUP and SIGUSR1; at SIGUSR2 the keeper executes its own program anew. It returns the
+// exit status: that of the broker if the first one could not start.
 //
 // Calls that need an answer after that are left to a process that answers them: see [RunFallback].
 func Run(options Options) (status int, err error) {

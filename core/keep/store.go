@@ -52,9 +52,9 @@ const (
 	// sendTimeout bounds how long a message waits for room in the manager's queue.
 	sendTimeout = 5 * time.Second
 
-	// maxNames bounds the names of all descriptors together, in bytes, each with its colon: they are given to the next
-	// broker in one variable, and execve(2) fails if that has more than MAX_ARG_STRLEN bytes (include/uapi/linux/binfmts.h).
-	// There is room for the sockets of units besides.
+	// maxNames bounds the names of all descriptors together, in bytes, each with its colon: they are given to the
+	// next broker in one variable, and execve(2) fails if that has more than MAX_ARG_STRLEN bytes
+	// (include/uapi/linux/binfmts.h). There is room for the sockets of units besides.
 	maxNames = 128<<10 - 4<<10
 )
 
@@ -78,7 +78,8 @@ type Store struct {
 }
 
 // Open returns the store of the manager that started this process; nil if there is none. Stored are those that it has
-// already: what Inherited returned. The error says that NOTIFY_SOCKET has an address of another kind than a Unix socket's.
+// already: what Inherited returned. The error says that NOTIFY_SOCKET has an address of another kind than a Unix
+// socket's.
 //
 // Where the environment names a fallback (INTERCEDE_FALLBACK, the path of its socket), that gets copies of what is
 // stored: it answers should this process end, or take long, before it is ready.
@@ -128,10 +129,10 @@ func (s *Store) Count() int {
 }
 
 // Put stores a copy of the descriptor. The name has 1 to 255 lower-case letters, digits, dots and hyphens. It returns
-// when the message is in the manager's queue; see Barrier. The manager says nothing about a descriptor that it does not
-// take, so that Put checks what it can know: the error wraps [ErrFull] if there are as many as Size says, or if the names
-// of all would not fit into the environment of the next broker. It wraps unix.EAGAIN if the queue stays full for 5
-// seconds.
+// when the message is in the manager's queue; see Barrier. The manager says nothing about a descriptor that it does
+// not take, so that Put checks what it can know: the error wraps [ErrFull] if there are as many as Size says, or if
+// the names of all would not fit into the environment of the next broker. It wraps unix.EAGAIN if the queue stays
+// full for 5 seconds.
 func (s *Store) Put(name string, fd int) error {
 	if s == nil {
 		return nil
@@ -188,8 +189,8 @@ func (s *Store) Remove(name string) error {
 }
 
 // TakeOver has whoever answers in this process's stead stop. When it returns this process alone receives from the
-// listeners, and not before. It returns what was inherited and what else a fallback had; with an error too: somebody who
-// does not answer this in time answers no calls either.
+// listeners, and not before. It returns what was inherited and what else a fallback had; with an error too: somebody
+// who does not answer this in time answers no calls either.
 func (s *Store) TakeOver(ctx context.Context, inherited []Descriptor) ([]Descriptor, error) {
 	if s == nil {
 		return inherited, nil
@@ -201,7 +202,8 @@ func (s *Store) TakeOver(ctx context.Context, inherited []Descriptor) ([]Descrip
 	return all, errors.Join(stopped, taken)
 }
 
-// Notify tells the manager a state: [Ready], [Reloading], [Stopping], [Watchdog], or "STATUS=" with one line for people.
+// Notify tells the manager a state: [Ready], [Reloading], [Stopping], [Watchdog], or "STATUS=" with one line for
+// people.
 func (s *Store) Notify(state string) error {
 	if s == nil {
 		return nil

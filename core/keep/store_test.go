@@ -221,9 +221,6 @@ func TestBarrier(t *testing.T) {
 
 // TestQueueIsFull has a manager that does not read.
 func TestQueueIsFull(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes five seconds")
-	}
 	newQueue(t)
 	s := open(t)
 	for {

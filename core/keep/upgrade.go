@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stateVariable has the number of a descriptor, in a keeper that another one has become or has left behind: a memfd with
-// its state in JSON.
+// stateVariable has the number of a descriptor, in a keeper that another one has become or has left behind: a memfd
+// with its state in JSON.
 const stateVariable = "INTERCEDE_KEEP_STATE"
 
 // StateVersion is that of the state that a keeper hands on. A new program is asked whether it knows it.

@@ -297,8 +297,8 @@ func checkNamespaces(t *testing.T, pid int) {
 	}
 }
 
-// TestChangedInPlace changes the binary in place while the plugin is down: one that is new in its version alone goes on,
-// any other does not run until the config is read anew.
+// TestChangedInPlace changes the binary in place while the plugin is down: one that is new in its version alone goes
+// on, any other does not run until the config is read anew.
 func TestChangedInPlace(t *testing.T) {
 	sdktest.RequireRoot(t)
 	for change, want := range map[testplugin.Change]string{

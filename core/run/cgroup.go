@@ -16,8 +16,8 @@ type cgroups []*limit.Group
 // newCgroups makes cgroups named after the container, below this process's own. They limit which device nodes it can
 // open, and, as podman does, memory to so many bytes (0: no limit) and memory and swap together to twice that, where
 // swap is accounted for. Where v1 has the pids controller it counts the container's tasks, as other runtimes have it
-// do: that is what the plugin sysinfo asks. The cgroup of version 2 is delegated to the container's root, whose id on the
-// host is given, so that systemd and engines work in the container.
+// do: that is what the plugin sysinfo asks. The cgroup of version 2 is delegated to the container's root, whose id on
+// the host is given, so that systemd and engines work in the container.
 func newCgroups(id string, memoryLimit int64, devices []device.Rule, hostID uint32) (groups cgroups, err error) {
 	defer func() {
 		if err != nil {

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Roots finds the root of a cgroup namespace (cgroup_namespaces(7)) in each hierarchy, as Read names cgroups, if it is one
-// of these cgroups or above it: those of a process in the namespace. The others are left out, and those that are the
-// root of this process's own namespace too.
+// Roots finds the root of a cgroup namespace (cgroup_namespaces(7)) in each hierarchy, as Read names cgroups, if it
+// is one of these cgroups or above it: those of a process in the namespace. The others are left out, and those that
+// are the root of this process's own namespace too.
 //
 // The kernel does not tell the root's path. It tells how this thread's own cgroup is seen from there, and so how far
 // down the root is.

@@ -24,7 +24,8 @@ type Caller interface {
 	ReadMemory(question *wire.ReadMemory) *wire.Memory
 	// Capture captures what is asked for. The set is closed when it has been sent.
 	Capture(question *wire.Capture) *capture.Set
-	// Valid reports whether the answer is of use: the caller waits, or may make a call again that a signal has interrupted.
+	// Valid reports whether the answer is of use: the caller waits, or may make a call again that a signal has
+	// interrupted.
 	Valid() bool
 	// Keep stores something for the plugin, or says why not.
 	Keep(question *wire.Keep) *wire.Kept

@@ -193,8 +193,8 @@ func (m groupMaker) make(parent string) (*limit.Group, error) {
 	return limit.MakeLocked(parent, m.prefix)
 }
 
-// starved reports whether the kernel has killed tasks of the cgroups since memory, theirs or the host's, was used up, or
-// nothing tells.
+// starved reports whether the kernel has killed tasks of the cgroups since memory, theirs or the host's, was used up,
+// or nothing tells.
 func (gs *cgroups) starved() bool {
 	if gs == nil || gs.memory == nil {
 		return true

@@ -33,9 +33,10 @@ func (r Refusal) String() string {
 // broker busy.
 const refusalPause = time.Millisecond
 
-// A refused call is a notification: its caller waits for the broker, which notes it and answers with EPERM. So the broker
-// knows of it, however the process takes the error, and calls that are allowed cost what they would cost otherwise. The
-// filter's listener comes over the lifeline, before the process becomes the plugin, and closes by the exec.
+// A refused call is a notification: its caller waits for the broker, which notes it and answers with EPERM. So the
+// broker knows of it, however the process takes the error, and calls that are allowed cost what they would cost
+// otherwise. The filter's listener comes over the lifeline, before the process becomes the plugin, and closes by the
+// exec.
 
 // sendListener gives the broker the filter's listener.
 func sendListener(listener notify.FD) error {

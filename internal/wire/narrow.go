@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Narrow is the manifest without the syscalls, and the matches of syscalls, that the settings leave switched off: the same
-// one if none is, else one that shares all else with it. Settings are a JSON object that has every key of the manifest, each with a value that
-// CheckSetting accepts.
+// Narrow is the manifest without the syscalls, and the matches of syscalls, that the settings leave switched off: the
+// same one if none is, else one that shares all else with it. Settings are a JSON object that has every key of the
+// manifest, each with a value that CheckSetting accepts.
 func Narrow(m *Manifest, settings string) *Manifest {
 	var values map[string]json.RawMessage
 	json.Unmarshal([]byte(settings), &values) // what is no object switches nothing on

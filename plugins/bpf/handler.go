@@ -97,9 +97,10 @@ var asksForCapabilities = map[uint32]bool{cmdLoad: true, cmdQuery: true, cmdGetB
 // Handle implements sdk.Session.
 //
 // Next, after which the kernel may get the call, and Continue are sent for three commands alone. They are safe there
-// since the kernel reads the whole attr again, and asks for the caller's own capabilities (kernel/bpf/syscall.c). For BPF_PROG_LOAD, CAP_BPF or a BPF token (bpf_prog_load), but
-// for the types socket filter and cgroup_skb, which it lets everybody load where kernel.unprivileged_bpf_disabled is 0;
-// for BPF_PROG_QUERY, CAP_NET_ADMIN (bpf_prog_query); for BPF_PROG_GET_FD_BY_ID, CAP_SYS_ADMIN (bpf_prog_get_fd_by_id).
+// since the kernel reads the whole attr again, and asks for the caller's own capabilities (kernel/bpf/syscall.c). For
+// BPF_PROG_LOAD, CAP_BPF or a BPF token (bpf_prog_load), but for the types socket filter and cgroup_skb, which it
+// lets everybody load where kernel.unprivileged_bpf_disabled is 0; for BPF_PROG_QUERY, CAP_NET_ADMIN
+// (bpf_prog_query); for BPF_PROG_GET_FD_BY_ID, CAP_SYS_ADMIN (bpf_prog_get_fd_by_id).
 //
 // To attach a program and to detach it, the kernel asks for nothing but its descriptor (BPF_LINK_CREATE, and on newer
 // kernels BPF_PROG_ATTACH too). Containers have such descriptors from this plugin. So those commands are never

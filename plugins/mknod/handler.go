@@ -86,8 +86,8 @@ type session struct {
 // Handle implements sdk.Session.
 //
 // What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
-// privileges, and asks for CAP_MKNOD in the initial user namespace (vfs_mknod, fs/namei.c), which no caller has: whatever
-// the caller changed in its memory meanwhile, it gets EPERM, or the whiteout that everybody may make.
+// privileges, and asks for CAP_MKNOD in the initial user namespace (vfs_mknod, fs/namei.c), which no caller has:
+// whatever the caller changed in its memory meanwhile, it gets EPERM, or the whiteout that everybody may make.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	n := decode(req)
 	if !s.policy.takes(n.device) {

@@ -7,8 +7,8 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-// TestUnmountAtOnce has containers mount at the same time, each of which unmounts at once what it has mounted: no helper
-// process that the plugin forked for another holds a mount.
+// TestUnmountAtOnce has containers mount at the same time, each of which unmounts at once what it has mounted: no
+// helper process that the plugin forked for another holds a mount.
 func TestUnmountAtOnce(t *testing.T) {
 	const containers, rounds = 6, 40
 	var running []*sdktest.Process

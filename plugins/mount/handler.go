@@ -143,12 +143,12 @@ func (s *session) warn(format string, args ...any) {
 // Handle implements sdk.Session.
 //
 // What is not for this plugin is Next. If no other takes it the kernel does the whole call with the caller's own
-// privileges, and asks for CAP_SYS_ADMIN in the initial user namespace, which no caller has, for all but the filesystems that everybody may
-// mount in a user namespace (mount_capable, fs/super.c), and in the superblock's user namespace for a remount
-// (do_remount, fs/namespace.c). So it does for the newer calls: of fsopen, in fsconfig that creates (mount_capable); of
-// fspick, in fsconfig that changes (vfs_cmd_reconfigure, fs/fsopen.c). fsmount and move_mount need no more than the
-// caller has over its own mount namespace (may_mount), and the contexts that this plugin gives a caller are good for
-// nothing there.
+// privileges, and asks for CAP_SYS_ADMIN in the initial user namespace, which no caller has, for all but the
+// filesystems that everybody may mount in a user namespace (mount_capable, fs/super.c), and in the superblock's user
+// namespace for a remount (do_remount, fs/namespace.c). So it does for the newer calls: of fsopen, in fsconfig that
+// creates (mount_capable); of fspick, in fsconfig that changes (vfs_cmd_reconfigure, fs/fsopen.c). fsmount and
+// move_mount need no more than the caller has over its own mount namespace (may_mount), and the contexts that this
+// plugin gives a caller are good for nothing there.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	response, err := s.answer(ctx, req)
 	var refused refusal

@@ -36,8 +36,8 @@ func (l *config) allowNice(nice int32, now state) bool {
 	return nice >= now.nice || l.MinNice != 0 && nice >= l.MinNice
 }
 
-// allowIO reports whether the I/O priority is one that is lent: classes with a smaller number come first, as do levels. What
-// the kernel knows as no priority at all is for the kernel to refuse.
+// allowIO reports whether the I/O priority is one that is lent: classes with a smaller number come first, as do
+// levels. What the kernel knows as no priority at all is for the kernel to refuse.
 func (l *config) allowIO(priority ioPriority) bool {
 	ceiling := l.MaxIOPriority
 	switch class := priority.class(); {

@@ -65,12 +65,12 @@ type session struct {
 
 // Handle implements sdk.Session.
 //
-// What is not for this plugin is Next. After Next, if no other plugin takes the call, and after Continue, the kernel does
-// the whole call with the caller's own privileges, and asks for CAP_SYS_ADMIN in the initial user namespace for trusted.*
-// (xattr_permission, fs/xattr.c), and in that of the filesystem for security.* (cap_inode_setxattr,
-// security/commoncap.c), which no caller has. For an attribute of another kind that the caller
-// puts into its memory meanwhile, it asks what it always asks. So errors that come before that question (EINVAL, ERANGE,
-// E2BIG, EFAULT, EBADF, those of the path, EROFS) are left to the kernel too.
+// What is not for this plugin is Next. After Next, if no other plugin takes the call, and after Continue, the kernel
+// does the whole call with the caller's own privileges, and asks for CAP_SYS_ADMIN in the initial user namespace for
+// trusted.* (xattr_permission, fs/xattr.c), and in that of the filesystem for security.* (cap_inode_setxattr,
+// security/commoncap.c), which no caller has. For an attribute of another kind that the caller puts into its memory
+// meanwhile, it asks what it always asks. So errors that come before that question (EINVAL, ERANGE, E2BIG, EFAULT,
+// EBADF, those of the path, EROFS) are left to the kernel too.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	c, mine, err := s.policy.decode(ctx, req)
 	if err != nil || !mine {

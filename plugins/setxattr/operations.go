@@ -76,8 +76,8 @@ func (j job) give(result string) sdk.Response {
 	return sdk.Return(int64(len(result))).Write(j.buffer, []byte(result))
 }
 
-// list lists the file's attributes without those of trusted.* that get hides. The kernel hides none but these: where none
-// is to be seen, it answers itself.
+// list lists the file's attributes without those of trusted.* that get hides. The kernel hides none but these: where
+// none is to be seen, it answers itself.
 func (j job) list(link string) sdk.Response {
 	all := make([]byte, maxNames)
 	n, err := unix.Listxattr(link, all)

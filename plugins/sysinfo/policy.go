@@ -62,10 +62,10 @@ func limitSwap(host swap, u usage) swap {
 // without is a - b, and never below zero.
 func without(a, b uint64) uint64 { return a - min(a, b) }
 
-// uptime is the time since start, in seconds rounded up as the kernel does (do_sysinfo, kernel/sys.c). Now and start are
-// on the host's boot-time clock; a start of 0 is the host's own. Offset is what the caller's time namespace adds to that clock: a positive
-// one lengthens the uptime; a negative one puts the namespace's zero after the host's boot, and the uptime counts from
-// there if that is later than start.
+// uptime is the time since start, in seconds rounded up as the kernel does (do_sysinfo, kernel/sys.c). Now and start
+// are on the host's boot-time clock; a start of 0 is the host's own. Offset is what the caller's time namespace adds
+// to that clock: a positive one lengthens the uptime; a negative one puts the namespace's zero after the host's boot,
+// and the uptime counts from there if that is later than start.
 func uptime(now, start, offset time.Duration) uint64 {
 	if offset >= 0 {
 		start -= offset

@@ -64,7 +64,8 @@
 // # Environment
 //
 // INTERCEDE_TEST_TRANSPORT=grpc has calls go over gRPC, as those of a plugin in another language.
-// INTERCEDE_TEST_AGAIN=1 has each call of a container handled twice that may be repeated, the second time by a new session,
-// as if the plugin died with the first answer: the caller is to see no difference. Tests of threads that race see one.
-// INTERCEDE_TEST_PROCESS=own serves every handler in the test's process, where a debugger and go test -cover reach it.
+// INTERCEDE_TEST_AGAIN=1 has each call of a container handled twice that may be repeated, the second time by a new
+// session, as if the plugin died with the first answer: the caller is to see no difference. Tests of threads that
+// race see one. INTERCEDE_TEST_PROCESS=own serves every handler in the test's process, where a debugger and go test
+// -cover reach it.
 package sdktest

@@ -55,9 +55,9 @@ func (c *Container) Install(t testing.TB, program string) string {
 	return name
 }
 
-// InstallFromHost copies a program of the host, found in PATH, into the container's /bin, and the libraries that it needs to
-// where they are on the host. It returns the program's path in the container. The test is skipped if there is no such
-// program, or fails if INTERCEDE_TEST_STRICT=1.
+// InstallFromHost copies a program of the host, found in PATH, into the container's /bin, and the libraries that it
+// needs to where they are on the host. It returns the program's path in the container. The test is skipped if there
+// is no such program, or fails if INTERCEDE_TEST_STRICT=1.
 func (c *Container) InstallFromHost(t testing.TB, name string) string {
 	t.Helper()
 	program, err := exec.LookPath(name)

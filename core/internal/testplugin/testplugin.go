@@ -15,8 +15,8 @@ import (
 	"github.com/intercede/intercede/sdk"
 )
 
-// Op is what the plugin does with a getppid call; the other registers are its parameters. Unless register 3 is 0 it waits
-// at the gate first.
+// Op is what the plugin does with a getppid call; the other registers are its parameters. Unless register 3 is 0 it
+// waits at the gate first.
 type Op uint64
 
 const (

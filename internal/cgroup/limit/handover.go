@@ -18,8 +18,8 @@ const (
 // delegateFile has the names of the files that go with a delegated cgroup (Documentation/admin-guide/cgroup-v2.rst).
 const delegateFile = "/sys/kernel/cgroup/delegate"
 
-// Delegate lets the user, by its ID, make cgroups below this one of version 2, and move its processes there. The limits of
-// the cgroup itself are not for the user to change.
+// Delegate lets the user, by its ID, make cgroups below this one of version 2, and move its processes there. The
+// limits of the cgroup itself are not for the user to change.
 func (g *Group) Delegate(uid, gid int) error {
 	for name, bound := range map[string]string{"cgroup.max.depth": maxDepth, "cgroup.max.descendants": maxDescendants} {
 		if err := g.write(name, bound); err != nil {

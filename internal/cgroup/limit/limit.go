@@ -56,8 +56,8 @@ func (g *Group) LimitMemory(version int, limit int64) error {
 	return nil
 }
 
-// OOMKills is how many of the cgroup's tasks the kernel has killed since memory was used up, be it the cgroup's, that of
-// one above, or the host's (memory.events of version 2, memory.oom_control of version 1).
+// OOMKills is how many of the cgroup's tasks the kernel has killed since memory was used up, be it the cgroup's, that
+// of one above, or the host's (memory.events of version 2, memory.oom_control of version 1).
 func (g *Group) OOMKills() (int, error) {
 	for _, name := range []string{"memory.events", "memory.oom_control"} {
 		text, err := os.ReadFile(filepath.Join(g.Dir, name))
@@ -123,8 +123,8 @@ func (g *Group) write(name, text string) error {
 	return errors.Join(err, file.Close())
 }
 
-// Remove waits for the last tasks to leave; the kernel says EBUSY until then. It removes the cgroups that were made below,
-// which keep the kernel from removing the cgroup too.
+// Remove waits for the last tasks to leave; the kernel says EBUSY until then. It removes the cgroups that were made
+// below, which keep the kernel from removing the cgroup too.
 func (g *Group) Remove() error {
 	for deadline := time.Now().Add(emptyTimeout); ; time.Sleep(emptyPoll) {
 		err := unix.Rmdir(g.Dir)

@@ -1,4 +1,5 @@
-// Command intercede-plugin-setxattr sets approved trusted.* and security.* attributes for unprivileged containers; see README.md.
+// Command intercede-plugin-setxattr sets approved trusted.* and security.* attributes for unprivileged containers;
+// see README.md.
 package main
 
 import (

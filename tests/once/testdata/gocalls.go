@@ -1,5 +1,5 @@
-// Gocalls CALLS SECONDS PERIOD makes nodes as testdata/calls.c does, in goroutines beside one that keeps the
-// garbage collector busy. If PERIOD is not 0 each thread of the process gets SIGURG every so many ns. It prints the same.
+// Gocalls CALLS SECONDS PERIOD makes nodes as testdata/calls.c does, in goroutines beside one that keeps the garbage
+// collector busy. If PERIOD is not 0 each thread of the process gets SIGURG every so many ns. It prints the same.
 package main
 
 import (
