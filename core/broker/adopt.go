@@ -73,6 +73,7 @@ func (b *Broker) Sort(records []*record.Record, files []keep.Descriptor) []Left 
 		if left := found[r.Number]; left.Namespace != nil {
 			sorted = append(sorted, *left)
 		} else {
+			b.abandon(left)
 			b.lose(r)
 		}
 	}
@@ -130,7 +131,8 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 	}
 	a, err := b.restore(generation, left)
 	if err != nil {
-		left.close()
+		b.abandon(&left)
+		b.lose(left.Record)
 		return nil, err
 	}
 	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment, left.Record.Kept()) })
@@ -144,11 +146,14 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 	return listeners, nil
 }
 
-func (left *Left) close() {
+// abandon closes what is left of a container, in the store too: its callers would wait for ever otherwise.
+func (b *Broker) abandon(left *Left) {
 	if left.Namespace != nil {
+		b.ForgetDescriptor(NameOf(namespacePrefix, left.Record.Number))
 		left.Namespace.Close()
 	}
-	for _, file := range left.Listeners {
+	for number, file := range left.Listeners {
+		b.ForgetDescriptor(NameOf(listenerPrefix, left.Record.Number, number))
 		file.Close()
 	}
 }

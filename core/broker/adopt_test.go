@@ -303,3 +303,22 @@ func TestAdoptEnded(t *testing.T) {
 		t.Errorf("records %v are left of containers that have ended", files)
 	}
 }
+
+// TestAdoptWithoutNamespace has the store keep a listener and not the user namespace: the container cannot be adopted,
+// and its callers do not wait for ever.
+func TestAdoptWithoutNamespace(t *testing.T) {
+	l := newLineage(t, options{})
+	l.next(t)
+	c := l.attach(t)
+	l.Broker.poller.Close()
+	l.Broker.workers.Wait()
+	if err := l.shelf.Remove(NameOf(namespacePrefix, 1)); err != nil {
+		t.Fatal(err)
+	}
+	l.next(t)
+	l.log.await(t, 1, "error", "the container is lost")
+	if n := l.shelf.count(); n > 0 {
+		t.Errorf("%d descriptors are left in the store", n)
+	}
+	c.Kill()
+}
