@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
@@ -261,7 +262,7 @@ func (s *server) request(t transport, a *attached, n *wire.Notification) (*Reque
 	}
 	req.target = target.New(req.TID, req.broker)
 	req.target.UseThread(t.thread)
-	if err := req.target.Adopt(n.GetCaptured(), t.descriptors); err != nil {
+	if err := req.target.Adopt(lane.Captured(n.GetCaptured()), t.descriptors); err != nil {
 		req.close()
 		return nil, err
 	}

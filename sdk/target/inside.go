@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"unsafe"
 
-	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/internal/capture"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,9 +21,9 @@ type inside struct {
 }
 
 // otherNamespaces are all but those of users and mounts.
-var otherNamespaces = []wire.Part{
-	wire.Part_PART_NET_NAMESPACE, wire.Part_PART_IPC_NAMESPACE, wire.Part_PART_UTS_NAMESPACE,
-	wire.Part_PART_CGROUP_NAMESPACE, wire.Part_PART_PID_NAMESPACE, wire.Part_PART_TIME_NAMESPACE,
+var otherNamespaces = []capture.Part{
+	capture.PartNetNamespace, capture.PartIPCNamespace, capture.PartUTSNamespace,
+	capture.PartCgroupNamespace, capture.PartPIDNamespace, capture.PartTimeNamespace,
 }
 
 func (t *Target) openInside() (*inside, error) {
