@@ -8,7 +8,7 @@ KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes test-systemd attacks kills chaos once lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes test-systemd attacks kills chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -62,6 +62,9 @@ lint: packages
 
 alone: packages
 	@scripts/each-module-alone
+
+examples: packages
+	@INTERCEDE_TEST_STRICT=1 scripts/examples
 
 # What benchstat compares: make bench > old; ...; make bench > new; benchstat old new
 bench: build bin/config.toml
