@@ -263,7 +263,7 @@ func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 		d.cpu = d.thread.begin()
 		d.begin(attachmentOf(l), l).resume()
 		d.thread.end()
-		b.rearm(l, admission.leave())
+		admission.leave(d.post.takeSlow())
 	}()
 }
 

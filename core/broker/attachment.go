@@ -52,7 +52,7 @@ func newAttachment(b *Broker, c *container.Container, generation *Generation) *a
 	ctx, cancel := context.WithCancelCause(context.Background())
 	a := &attachment{
 		broker: b, container: c, generation: generation.hold(), ctx: ctx, cancel: cancel,
-		admission: newAdmission(generation.Limits, b.crew.max),
+		admission: newAdmission(generation.Limits, b.crew.max, len(b.processors.numbers), b.pacer),
 		audit:     audit.New(b.log),
 		attached:  time.Now(),
 		number:    b.numbers.next(),

@@ -57,6 +57,7 @@ type Broker struct {
 	crew        crew
 	workers     sync.WaitGroup // those that are not held up
 	watchdog    *watchdog
+	pacer       *pacer
 	panics      *loglimit.Limit
 	descriptors *descriptors
 	state       State
@@ -99,6 +100,7 @@ func New(config Config) (*Broker, error) {
 		b.state.Journal = &journal.Journal{}
 	}
 	b.watchdog = startWatchdog(b)
+	b.pacer = &pacer{watchdog: b.watchdog}
 	b.startWorker()
 	return b, nil
 }
