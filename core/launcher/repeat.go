@@ -125,3 +125,19 @@ func (p *process) awaitDead(ctx context.Context) bool {
 		return p.IsDead()
 	}
 }
+
+// LoseNextAnswer has the process that gives the next answer killed before the answer is used, as if it had died just
+// before it could give it: what the class of the call is worth, a test of the plugin can so find out.
+func (p *Plugin) LoseNextAnswer() { p.lose.Store(true) }
+
+// losesAnswer reports whether an answer is to be lost, which it is then.
+func (p *Plugin) losesAnswer() bool { return p.lose.Load() && p.lose.CompareAndSwap(true, false) }
+
+// lose kills the process, with an answer that nobody gets.
+func (p *process) lose(added *lane.Descriptor) error {
+	if added != nil {
+		added.Close()
+	}
+	p.Kill()
+	return lane.ErrDied
+}
