@@ -61,7 +61,7 @@ func TestLoseNextAnswer(t *testing.T) {
 			b := newBench(t, options{plugins: []string{plugin}})
 			c := b.attach(t)
 			for i := range 3 {
-				b.plugins[plugin].LoseNextAnswer()
+				b.plugins[plugin].LoseNextAnswer(true)
 				want(t, ask(t, c, testplugin.Return, 5), result.Value, result.Errno)
 				recovered(t, c)
 				if s := b.plugins[plugin].Status(); s.Restarts != i+1 || s.Isolated != 0 {

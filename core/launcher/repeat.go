@@ -126,9 +126,9 @@ func (p *process) awaitDead(ctx context.Context) bool {
 	}
 }
 
-// LoseNextAnswer has the process that gives the next answer killed before the answer is used, as if it had died just
-// before it could give it: what the class of the call is worth, a test of the plugin can so find out.
-func (p *Plugin) LoseNextAnswer() { p.lose.Store(true) }
+// LoseNextAnswer says whether the process that gives the next answer is killed before that is used, as if it had died
+// just before it could give it. So a test finds out what becomes of a call of each class.
+func (p *Plugin) LoseNextAnswer(lose bool) { p.lose.Store(lose) }
 
 // losesAnswer reports whether an answer is to be lost, which it is then.
 func (p *Plugin) losesAnswer() bool { return p.lose.Load() && p.lose.CompareAndSwap(true, false) }

@@ -85,20 +85,34 @@ func (c Call) String() string {
 type Result struct {
 	Value int64
 	Errno syscall.Errno
+	// Ended, if it is not empty, says why there is no result: the call ended its caller, or held it up. The kernel may
+	// have done that, to which a call is left.
+	Ended string `json:",omitempty"`
+}
+
+// prepared is a call whose memory is there.
+type prepared struct {
+	*Call
+	registers [6]uintptr
+	err       error // why the memory is not there
+}
+
+func prepare(call *Call) prepared {
+	registers, err := call.registers()
+	return prepared{call, registers, err}
 }
 
 // make makes the call. One of a 32-bit architecture keeps a processor of the Go runtime while it waits.
-func (c *Call) make() (Result, error) {
-	registers, err := c.registers()
-	if err != nil {
-		return Result{}, err
+func (p prepared) make() Result {
+	switch r := p.registers; {
+	case p.err != nil:
+		return Result{Ended: p.err.Error()}
+	case p.Compat:
+		return makeCompat(p.Number, r)
+	default:
+		value, _, errno := syscall.Syscall6(uintptr(p.Number), r[0], r[1], r[2], r[3], r[4], r[5])
+		return Result{Value: int64(value), Errno: errno}
 	}
-	if c.Compat {
-		return makeCompat(c.Number, registers)
-	}
-	r := registers
-	value, _, errno := syscall.Syscall6(uintptr(c.Number), r[0], r[1], r[2], r[3], r[4], r[5])
-	return Result{int64(value), errno}, nil
 }
 
 func (c *Call) registers() (registers [6]uintptr, err error) {

@@ -22,14 +22,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const patience = 30 * time.Second
+const limit = 30 * time.Second
 
 // start starts a container, whose listener, if there is one, nobody has.
 func start(t *testing.T, filter []unix.SockFilter) (*Container, *os.File) {
 	t.Helper()
 	require.Root(t)
 	var listener *os.File
-	c, err := Start(t.Context(), filter, patience, func(started *run.Container) error {
+	c, err := Start(t.Context(), filter, limit, func(started *run.Container) error {
 		listener = started.Listener()
 		return nil
 	})
@@ -43,6 +43,16 @@ func start(t *testing.T, filter []unix.SockFilter) (*Container, *os.File) {
 		listener.Close()
 	})
 	return c, listener
+}
+
+// call has one call made.
+func call(t *testing.T, made func(...Call) ([]Result, error), c Call) Result {
+	t.Helper()
+	results, err := made(c)
+	if err != nil || len(results) != 1 {
+		t.Fatalf("%v: %v, %v", c, results, err)
+	}
+	return results[0]
 }
 
 func number(n uint64) Argument { return Argument{Value: n} }
@@ -76,8 +86,8 @@ func TestMemory(t *testing.T) {
 		"bytes read-only": {sysinfo(Argument{Kind: ReadOnly}), unix.EFAULT},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, err := c.Call(test.call); err != nil || got.Errno != test.want {
-				t.Errorf("%v: got %v, %v, want %v", test.call, got, err, test.want)
+			if got := call(t, c.Calls, test.call); got.Errno != test.want || got.Ended != "" {
+				t.Errorf("%v: got %+v, want %v", test.call, got, test.want)
 			}
 		})
 	}
@@ -115,8 +125,8 @@ func TestCompat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.call.Compat = true
-			if got, err := c.Child(test.call); err != nil || got.Errno != test.want {
-				t.Errorf("got %v, %v, want %v", got, err, test.want)
+			if got := call(t, c.Calls, test.call); got.Errno != test.want || got.Ended != "" {
+				t.Errorf("got %+v, want %v", got, test.want)
 			}
 		})
 	}
@@ -125,12 +135,35 @@ func TestCompat(t *testing.T) {
 // TestNested has the container's root, and that of a user namespace in the container, set the hostname.
 func TestNested(t *testing.T) {
 	c, _ := start(t, nil)
-	call := Call{Number: unix.SYS_SETHOSTNAME, Args: [6]Argument{{Kind: Text, Text: "x"}, number(1)}}
-	if got, err := c.Child(call); err != nil || got.Errno != 0 {
-		t.Errorf("root: %v, %v", got, err)
+	set := Call{Number: unix.SYS_SETHOSTNAME, Args: [6]Argument{{Kind: Text, Text: "x"}, number(1)}}
+	if got := call(t, c.Calls, set); got.Errno != 0 {
+		t.Errorf("root: %+v", got)
 	}
-	if got, err := c.Nested(call); err != nil || got.Errno != unix.EPERM {
-		t.Errorf("nested root: %v, %v", got, err)
+	if got := call(t, c.Nested, set); got.Errno != unix.EPERM {
+		t.Errorf("nested root: %+v", got)
+	}
+}
+
+// TestEnds has calls that end their caller, or hold it up, among others.
+func TestEnds(t *testing.T) {
+	c, _ := start(t, nil)
+	c.limit = time.Second
+	getpid, exit := Call{Number: unix.SYS_GETPID}, Call{Number: unix.SYS_EXIT_GROUP, Args: [6]Argument{number(3)}}
+	calls := []Call{getpid, exit, getpid, {Number: unix.SYS_PPOLL}, getpid, {Number: unix.SYS_CLOSE, Args: [6]Argument{number(childPipe)}}}
+	for range perChild {
+		calls = append(calls, getpid)
+	}
+	results, err := c.Calls(calls...)
+	if err != nil || len(results) != len(calls) {
+		t.Fatalf("%d results, %v", len(results), err)
+	}
+	for i, ended := range map[int]string{
+		0: "", 1: "the caller ended: exit status 3", 2: "", 3: "no result within 1s", 4: "", 5: "the caller ended: exit status 1", 6: "",
+		len(calls) - 1: "",
+	} {
+		if got := results[i]; got.Ended != ended || ended == "" && got.Value <= 1 {
+			t.Errorf("%d: %+v, want %q", i, got, ended)
+		}
 	}
 }
 
@@ -141,8 +174,8 @@ func TestParked(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, listener := start(t, filter)
-	call := Call{Name: "getpgid", Number: unix.SYS_GETPGID}
-	if err := c.Park(call); err != nil {
+	getpgid := Call{Name: "getpgid", Number: unix.SYS_GETPGID}
+	if err := errors.Join(c.Prepare(getpgid), c.Park(getpgid)); err != nil {
 		t.Fatal(err)
 	}
 	var n notify.Notification
@@ -155,12 +188,8 @@ func TestParked(t *testing.T) {
 	if notify.FD(listener.Fd()).Valid(n.ID) {
 		t.Error("the caller lives")
 	}
-	if err := c.Kill(call, []time.Duration{0, time.Millisecond}); err != nil {
+	if err := c.Kill(getpgid, []time.Duration{0, time.Millisecond}); err != nil {
 		t.Error(err)
-	}
-	c.patience = 100 * time.Millisecond
-	if _, err := c.Call(call); !errors.Is(err, ErrHangs) {
-		t.Errorf("got %v, want that the call hangs", err)
 	}
 }
 

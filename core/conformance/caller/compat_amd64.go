@@ -16,10 +16,10 @@ const getpid32 = 20
 // arch/x86/entry/entry_64_compat.S). The Go runtime does not know that the thread waits.
 func int80(number, a1, a2, a3, a4, a5, a6 uintptr) uintptr
 
-func makeCompat(number int32, r [6]uintptr) (Result, error) {
+func makeCompat(number int32, r [6]uintptr) Result {
 	value := int32(int80(uintptr(number), r[0], r[1], r[2], r[3], r[4], r[5]))
 	if value < 0 && value >= -4095 {
-		return Result{-1, syscall.Errno(-value)}, nil
+		return Result{Value: -1, Errno: syscall.Errno(-value)}
 	}
-	return Result{Value: int64(value)}, nil
+	return Result{Value: int64(value)}
 }

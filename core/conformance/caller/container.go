@@ -14,9 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHangs means that a call had no result for long after every plugin's deadline: the container is of no use any more.
-var ErrHangs = errors.New("a call has no result")
-
 // wordsMax bounds what of the program's standard error is shown, in bytes.
 const wordsMax = 4096
 
@@ -27,13 +24,13 @@ type Container struct {
 	answers   *os.File
 	decoder   *json.Decoder
 	words     *os.File // standard error
-	patience  time.Duration
+	limit     time.Duration
 }
 
-// Start starts a container with the filter. attach is to take its listener over. What the container is asked for may
-// take as long as patience.
-func Start(ctx context.Context, filter []unix.SockFilter, patience time.Duration, attach func(*run.Container) error) (*Container, error) {
-	c := &Container{patience: patience}
+// Start starts a container with the filter. attach is to take its listener over. The limit is for each call: what
+// takes longer is not waited for.
+func Start(ctx context.Context, filter []unix.SockFilter, limit time.Duration, attach func(*run.Container) error) (*Container, error) {
+	c := &Container{limit: limit}
 	if err := c.start(ctx, filter); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -69,37 +66,40 @@ func (c *Container) start(ctx context.Context, filter []unix.SockFilter) error {
 	return err
 }
 
-// Threads has so many threads make the call at the same time.
+// Calls has the calls made, one after the other.
+func (c *Container) Calls(calls ...Call) ([]Result, error) {
+	return c.ask(request{Do: doCalls, Calls: calls})
+}
+
+// Nested has the calls made by root of a user namespace that lies in the container's.
+func (c *Container) Nested(calls ...Call) ([]Result, error) {
+	return c.ask(request{Do: doNested, Calls: calls})
+}
+
+// Threads has so many threads make the call at the same time. There are fewer results if one has none.
 func (c *Container) Threads(call Call, threads int) ([]Result, error) {
-	return c.ask(request{Do: doThreads, Call: call, Times: threads})
-}
-
-// Call has a thread make the call.
-func (c *Container) Call(call Call) (Result, error) { return only(c.Threads(call, 1)) }
-
-// Child has a child make the call.
-func (c *Container) Child(call Call) (Result, error) {
-	return only(c.ask(request{Do: doChild, Call: call}))
-}
-
-// Nested has a child make the call that is root of a user namespace of its own, which lies in the container's.
-func (c *Container) Nested(call Call) (Result, error) {
-	return only(c.ask(request{Do: doNested, Call: call}))
+	return c.ask(request{Do: doThreads, Calls: []Call{call}, Times: threads})
 }
 
 // Kill has children make the call, one after the other, each of which is killed so long after it has begun.
 func (c *Container) Kill(call Call, delays []time.Duration) error {
-	_, err := c.ask(request{Do: doKill, Call: call, Delays: delays})
+	_, err := c.ask(request{Do: doKill, Calls: []Call{call}, Delays: delays})
 	return err
 }
 
-// Park has a child make the call, and returns when it waits for the result. Unpark kills it.
+// Prepare starts a child that is to make the call.
+func (c *Container) Prepare(call Call) error {
+	_, err := c.ask(request{Do: doPrepare, Calls: []Call{call}})
+	return err
+}
+
+// Park has that child make the call, and returns when it waits for the result.
 func (c *Container) Park(call Call) error {
-	_, err := c.ask(request{Do: doPark, Call: call})
+	_, err := c.ask(request{Do: doPark, Calls: []Call{call}})
 	return err
 }
 
-// Unpark kills the child that Park has left in its call.
+// Unpark kills that child.
 func (c *Container) Unpark() error {
 	_, err := c.ask(request{Do: doUnpark})
 	return err
@@ -107,27 +107,20 @@ func (c *Container) Unpark() error {
 
 // CheckCompat returns why there can be no 32-bit callers here; nil: there can.
 func (c *Container) CheckCompat() error {
-	_, err := c.Child(Call{Name: "getpid", Number: getpid32, Compat: true})
-	if err != nil {
-		return fmt.Errorf("the machine has no 32-bit callers: %w", err)
+	results, err := c.Calls(Call{Name: "getpid", Number: getpid32, Compat: true})
+	if err == nil && results[0].Ended != "" {
+		err = fmt.Errorf("this machine has no 32-bit callers: %s", results[0].Ended)
 	}
-	return nil
-}
-
-func only(results []Result, err error) (Result, error) {
-	if err != nil {
-		return Result{}, err
-	}
-	return results[0], nil
+	return err
 }
 
 func (c *Container) ask(asked request) ([]Result, error) {
+	asked.Limit = c.limit
 	// A program that has ended is noticed by its missing answer.
 	if err := json.NewEncoder(c.requests).Encode(asked); err != nil && !errors.Is(err, unix.EPIPE) {
 		return nil, fmt.Errorf("ask the caller: %w", err)
 	}
 	var got answer
-	c.answers.SetReadDeadline(time.Now().Add(c.patience))
 	if err := c.decoder.Decode(&got); err != nil {
 		return nil, c.explain(err)
 	}
@@ -139,9 +132,6 @@ func (c *Container) ask(asked request) ([]Result, error) {
 
 // explain is for an answer that did not come.
 func (c *Container) explain(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("%w after %v", ErrHangs, c.patience)
-	}
 	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("the answer of the caller: %w", err)
 	}

@@ -26,29 +26,32 @@ import (
 // What this program is when it is executed again: its first argument.
 const (
 	programName = "intercede-conformance-caller"
-	childName   = "intercede-conformance-child" // its second argument is the call
+	childName   = "intercede-conformance-child" // its second argument is the task
 )
 
-// childPipe is the descriptor by which a child says that it is about to make its call, and then what came of it.
+// childPipe is the descriptor by which a child says that it is about to make its first call, and then what came of each.
 const childPipe = 3
 
 // environment has no signal of the Go runtime interrupt a call, and its collector not wait for the end of one.
 var environment = []string{"GODEBUG=asyncpreemptoff=1", "GOGC=off"}
 
+// request asks for something to be done by children of the program: a call can end, or hold up, whoever makes it.
 type request struct {
 	Do     string
-	Call   Call
-	Times  int             // threads
-	Delays []time.Duration // kill: one child for each
+	Calls  []Call          // one, but for doCalls and doNested
+	Times  int             // doThreads
+	Delays []time.Duration // doKill: one child for each
+	Limit  time.Duration   // for the result of a call
 }
 
 // What can be asked for.
 const (
-	doThreads = "threads" // the call, by so many threads at once
-	doChild   = "child"   // by a child
-	doNested  = "nested"  // by a child that is root of a user namespace of its own
+	doCalls   = "calls"   // one after the other
+	doNested  = "nested"  // the same, as root of a user namespace of its own
+	doThreads = "threads" // by so many threads at once
 	doKill    = "kill"    // by children, each of which is killed so long after it has begun
-	doPark    = "park"    // by a child, and answer when that waits for the call's result
+	doPrepare = "prepare" // by a child, when doPark says so
+	doPark    = "park"    // and answer when the child waits for the result
 	doUnpark  = "unpark"  // kill that child
 )
 
@@ -104,16 +107,23 @@ func serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-func (p *program) do(asked *request) ([]Result, error) {
+func (p *program) do(asked *request) (results []Result, err error) {
 	switch asked.Do {
+	case doCalls, doNested:
+		return makeAll(asked)
 	case doThreads:
-		return atOnce(asked.Call, asked.Times)
-	case doChild, doNested:
-		return inChild(asked.Call, asked.Do == doNested)
+		c, err := startChild(task{Calls: asked.Calls, Threads: asked.Times}, false)
+		if err != nil {
+			return nil, err
+		}
+		return c.results(asked.Times, asked.Limit), nil
 	case doKill:
-		return nil, killChildren(asked.Call, asked.Delays)
+		return nil, killChildren(asked.Calls, asked.Delays)
+	case doPrepare:
+		p.parked, err = startChild(task{Calls: asked.Calls, Held: true}, false)
+		return nil, err
 	case doPark:
-		return nil, p.park(asked.Call)
+		return nil, p.parked.park(asked.Calls[0])
 	case doUnpark:
 		p.parked.kill()
 		return nil, nil
@@ -122,34 +132,39 @@ func (p *program) do(asked *request) ([]Result, error) {
 	}
 }
 
-// atOnce has threads make the call at the same time.
-func atOnce(call Call, threads int) ([]Result, error) {
-	results, errs := make([]Result, threads), make([]error, threads)
-	begin := make(chan struct{})
-	var ready, making sync.WaitGroup
-	ready.Add(threads)
-	for i := range threads {
-		making.Go(func() {
-			ready.Done()
-			<-begin
-			results[i], errs[i] = call.make()
-		})
+// perChild bounds the calls of a child, which it has in an argument (MAX_ARG_STRLEN, 128 KiB).
+const perChild = 64
+
+// makeAll has the calls made, by another child after each that ends one.
+func makeAll(asked *request) (results []Result, err error) {
+	for left := asked.Calls; len(left) > 0; left = asked.Calls[len(results):] {
+		left = left[:min(len(left), perChild)]
+		c, err := startChild(task{Calls: left}, asked.Do == doNested)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, c.results(len(left), asked.Limit)...)
 	}
-	ready.Wait()
-	close(begin)
-	making.Wait()
-	return results, errors.Join(errs...)
+	return results, nil
 }
 
-// child is a process that makes one call.
+// task is what a child is to do: the calls one after the other, or one of them by threads.
+type task struct {
+	Calls   []Call
+	Threads int
+	Held    bool // until its standard input ends
+}
+
+// child is a process that makes calls.
 type child struct {
 	command *exec.Cmd
 	pipe    *os.File
+	hold    io.Closer // its standard input; nil: it is not held
 }
 
-// startChild starts a child, and returns when it is about to make the call.
-func startChild(call Call, nested bool) (*child, error) {
-	text, err := json.Marshal(call)
+// startChild starts a child, and returns when it is about to make its first call.
+func startChild(work task, nested bool) (*child, error) {
+	text, err := json.Marshal(work)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +177,11 @@ func startChild(call Call, nested bool) (*child, error) {
 	c.command.Env = append(os.Environ(), environment...)
 	c.command.Stderr = os.Stderr
 	c.command.ExtraFiles = []*os.File{theirs}
+	if work.Held {
+		if c.hold, err = c.command.StdinPipe(); err != nil {
+			return nil, err
+		}
+	}
 	if nested {
 		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		groups := []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
@@ -169,7 +189,7 @@ func startChild(call Call, nested bool) (*child, error) {
 	}
 	if err := c.command.Start(); err != nil {
 		ours.Close()
-		return nil, err
+		return nil, fmt.Errorf("start a child: %w", err)
 	}
 	if _, err := ours.Read(make([]byte, 1)); err != nil {
 		c.kill()
@@ -185,52 +205,88 @@ func (c *child) kill() {
 	c.pipe.Close()
 }
 
-// result waits for what came of the child's call.
-func (c *child) result() (Result, error) {
+// results waits for the results of so many calls, or for the first of them that ends the child, or has none in time.
+func (c *child) results(n int, limit time.Duration) (results []Result) {
 	defer c.kill()
-	var told answer
-	if err := json.NewDecoder(c.pipe).Decode(&told); err != nil {
-		c.command.Wait()
-		return Result{}, fmt.Errorf("a child ended in its call: %v", c.command.ProcessState)
+	decoder := json.NewDecoder(c.pipe)
+	for len(results) < n {
+		var result Result
+		c.pipe.SetReadDeadline(time.Now().Add(limit))
+		err := decoder.Decode(&result)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return append(results, Result{Ended: fmt.Sprintf("no result within %v", limit)})
+		}
+		if err != nil {
+			c.command.Wait()
+			return append(results, Result{Ended: fmt.Sprintf("the caller ended: %v", c.command.ProcessState)})
+		}
+		results = append(results, result)
 	}
-	if told.Error != "" {
-		return Result{}, errors.New(told.Error)
-	}
-	return told.Results[0], nil
+	return results
 }
 
-// beChild makes the call.
+// beChild makes the calls.
 func beChild(text string) error {
-	runtime.LockOSThread()
-	var call Call
-	if err := json.Unmarshal([]byte(text), &call); err != nil {
+	var work task
+	if err := json.Unmarshal([]byte(text), &work); err != nil {
 		return err
 	}
+	var calls []prepared
+	for i := range work.Calls {
+		calls = append(calls, prepare(&work.Calls[i]))
+	}
+	runtime.LockOSThread()
 	pipe := os.NewFile(childPipe, "pipe")
+	encoder := json.NewEncoder(pipe)
 	if _, err := pipe.Write([]byte{'r'}); err != nil {
 		return err
 	}
-	var told answer
-	result, err := call.make()
-	if err != nil {
-		told.Error = err.Error()
+	if work.Held {
+		io.Copy(io.Discard, os.Stdin)
 	}
-	told.Results = []Result{result}
-	return json.NewEncoder(pipe).Encode(told)
+	if work.Threads > 0 {
+		return encodeAll(encoder, atOnce(&work.Calls[0], work.Threads))
+	}
+	for _, call := range calls {
+		if err := encoder.Encode(call.make()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func inChild(call Call, nested bool) ([]Result, error) {
-	c, err := startChild(call, nested)
-	if err != nil {
-		return nil, err
+func encodeAll(encoder *json.Encoder, results []Result) error {
+	for _, result := range results {
+		if err := encoder.Encode(result); err != nil {
+			return err
+		}
 	}
-	result, err := c.result()
-	return []Result{result}, err
+	return nil
 }
 
-func killChildren(call Call, delays []time.Duration) error {
+// atOnce has threads make the call at the same time, each with memory of its own.
+func atOnce(call *Call, threads int) []Result {
+	results := make([]Result, threads)
+	begin := make(chan struct{})
+	var ready, making sync.WaitGroup
+	ready.Add(threads)
+	for i := range threads {
+		making.Go(func() {
+			own := prepare(call)
+			ready.Done()
+			<-begin
+			results[i] = own.make()
+		})
+	}
+	ready.Wait()
+	close(begin)
+	making.Wait()
+	return results
+}
+
+func killChildren(calls []Call, delays []time.Duration) error {
 	for _, delay := range delays {
-		c, err := startChild(call, false)
+		c, err := startChild(task{Calls: calls}, false)
 		if err != nil {
 			return err
 		}
@@ -241,21 +297,18 @@ func killChildren(call Call, delays []time.Duration) error {
 	return nil
 }
 
-// parkTime is how long a child may take to reach its call.
-const parkTime = 10 * time.Second
+// parkTime is how long a child may take to reach its call: whatever keeps it there is stopped for a moment only.
+const parkTime = time.Second
 
-// park starts a child and returns when it is in its call.
-func (p *program) park(call Call) (err error) {
-	if p.parked, err = startChild(call, false); err != nil {
-		return err
-	}
+// park lets the child go on, and returns when it is in its call.
+func (c *child) park(call Call) error {
+	c.hold.Close()
 	for began := time.Now(); time.Since(began) < parkTime; time.Sleep(time.Millisecond) {
-		if p.parked.isIn(call.Number) {
+		if c.isIn(call.Number) {
 			return nil
 		}
 	}
-	p.parked.kill()
-	return errors.New("a child does not reach its call, or has its result although the plugin is stopped")
+	return errors.New("a child does not wait in its call")
 }
 
 // isIn reports whether a thread of the child waits in the call with this number (proc_pid_syscall(5)).
