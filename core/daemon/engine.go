@@ -117,7 +117,7 @@ func (e *Engine) newGeneration(setup *Setup, routes filter.Routes) *broker.Gener
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
 	wanted := setup.Policy.Plugins[i]
 	spec := e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax)
-	spec.Grant = wanted.Grant
+	spec.Grant, spec.GRPC = wanted.Grant, setup.GRPC
 	return e.acquirePlugin(ctx, spec, setup.installed[i])
 }
 
@@ -175,12 +175,21 @@ func (e *Engine) remove(gone *sharedPlugin) {
 
 // Status returns the state of the plugins and of the containers.
 func (e *Engine) Status() ([]launcher.Status, []broker.ContainerStatus) {
-	e.mu.Lock()
-	running := slices.Clone(e.plugins)
-	e.mu.Unlock()
+	running := e.Plugins()
 	plugins := make([]launcher.Status, 0, len(running))
 	for _, p := range running {
-		plugins = append(plugins, p.Plugin.Status())
+		plugins = append(plugins, p.Status())
 	}
 	return plugins, e.Broker.Status()
+}
+
+// Plugins returns the running plugins.
+func (e *Engine) Plugins() []*launcher.Plugin {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var running []*launcher.Plugin
+	for _, p := range e.plugins {
+		running = append(running, p.Plugin)
+	}
+	return running
 }
