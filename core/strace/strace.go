@@ -44,11 +44,14 @@ type Memory struct {
 	Errno  unix.Errno // why nothing was copied; 0: Data was
 }
 
-// Of is the call of a record, but for what a record does not have: Comm and Reason.
+// Of is the call of a record, but for what a record does not have: Comm, and the Reason of a plugin that did not fail.
 func Of(r audit.Record) Call {
 	c := Call{
 		TID: r.Notification.TID, Arch: r.Notification.Arch, Syscall: r.Syscall, Args: r.Notification.Args,
 		Plugin: r.Outcome.Plugin, Kind: r.Outcome.Kind, Value: r.Outcome.Value, Errno: r.Outcome.Errno, Duration: r.Duration,
+	}
+	if r.Outcome.Err != nil {
+		c.Reason = r.Outcome.Err.Error()
 	}
 	for _, a := range r.Declared.GetArguments() {
 		c.Declared = append(c.Declared, Argument{a.GetName(), a.GetFormat()})
