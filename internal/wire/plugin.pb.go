@@ -28,6 +28,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Compat says what calls of the machine's other ABIs get: of i386 and x32 on x86_64, of 32-bit Arm on arm64. They have other
+// numbers, and other layouts of structs. On i386 sockets and System V IPC are also reached through socketcall(2) and ipc(2),
+// which hide the arguments, so that a plugin cannot take these calls.
+type Compat int32
+
+const (
+	Compat_COMPAT_TAKE     Compat = 0 // the plugin takes them too; not for what is reached through socketcall or ipc
+	Compat_COMPAT_REFUSE   Compat = 1 // they fail with EPERM, where `when` holds; those through socketcall and ipc in any case
+	Compat_COMPAT_CONTINUE Compat = 2 // the plugin is passed over, as if it had answered `next`
+)
+
+// Enum value maps for Compat.
+var (
+	Compat_name = map[int32]string{
+		0: "COMPAT_TAKE",
+		1: "COMPAT_REFUSE",
+		2: "COMPAT_CONTINUE",
+	}
+	Compat_value = map[string]int32{
+		"COMPAT_TAKE":     0,
+		"COMPAT_REFUSE":   1,
+		"COMPAT_CONTINUE": 2,
+	}
+)
+
+func (x Compat) Enum() *Compat {
+	p := new(Compat)
+	*p = x
+	return p
+}
+
+func (x Compat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Compat) Descriptor() protoreflect.EnumDescriptor {
+	return file_plugin_proto_enumTypes[0].Descriptor()
+}
+
+func (Compat) Type() protoreflect.EnumType {
+	return &file_plugin_proto_enumTypes[0]
+}
+
+func (x Compat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Compat.Descriptor instead.
+func (Compat) EnumDescriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{0}
+}
+
 // Repeat says what becomes of a call whose plugin died while it had the call: the plugin may have done it, or a part of it.
 // A call that the plugin never received is always shown to its next process.
 type Repeat int32
@@ -63,11 +115,11 @@ func (x Repeat) String() string {
 }
 
 func (Repeat) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[0].Descriptor()
+	return file_plugin_proto_enumTypes[1].Descriptor()
 }
 
 func (Repeat) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[0]
+	return &file_plugin_proto_enumTypes[1]
 }
 
 func (x Repeat) Number() protoreflect.EnumNumber {
@@ -76,7 +128,7 @@ func (x Repeat) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Repeat.Descriptor instead.
 func (Repeat) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{0}
+	return file_plugin_proto_rawDescGZIP(), []int{1}
 }
 
 // Part is something of a thread that can be captured: copied, or opened as a descriptor for the plugin. All parts of one
@@ -188,11 +240,11 @@ func (x Part) String() string {
 }
 
 func (Part) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[1].Descriptor()
+	return file_plugin_proto_enumTypes[2].Descriptor()
 }
 
 func (Part) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[1]
+	return &file_plugin_proto_enumTypes[2]
 }
 
 func (x Part) Number() protoreflect.EnumNumber {
@@ -201,7 +253,7 @@ func (x Part) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Part.Descriptor instead.
 func (Part) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{1}
+	return file_plugin_proto_rawDescGZIP(), []int{2}
 }
 
 type Argument_Format int32
@@ -246,11 +298,11 @@ func (x Argument_Format) String() string {
 }
 
 func (Argument_Format) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[2].Descriptor()
+	return file_plugin_proto_enumTypes[3].Descriptor()
 }
 
 func (Argument_Format) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[2]
+	return &file_plugin_proto_enumTypes[3]
 }
 
 func (x Argument_Format) Number() protoreflect.EnumNumber {
@@ -304,11 +356,11 @@ func (x Setting_Type) String() string {
 }
 
 func (Setting_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[3].Descriptor()
+	return file_plugin_proto_enumTypes[4].Descriptor()
 }
 
 func (Setting_Type) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[3]
+	return &file_plugin_proto_enumTypes[4]
 }
 
 func (x Setting_Type) Number() protoreflect.EnumNumber {
@@ -798,6 +850,7 @@ type Syscall struct {
 	// at the cost of a question.
 	Captures      []*Declared `protobuf:"bytes,6,rep,name=captures,proto3" json:"captures,omitempty"`
 	Repeat        Repeat      `protobuf:"varint,7,opt,name=repeat,proto3,enum=intercede.plugin.v1.Repeat" json:"repeat,omitempty"`
+	Compat        Compat      `protobuf:"varint,8,opt,name=compat,proto3,enum=intercede.plugin.v1.Compat" json:"compat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -879,6 +932,13 @@ func (x *Syscall) GetRepeat() Repeat {
 		return x.Repeat
 	}
 	return Repeat_REPEAT_NEVER
+}
+
+func (x *Syscall) GetCompat() Compat {
+	if x != nil {
+		return x.Compat
+	}
+	return Compat_COMPAT_TAKE
 }
 
 // Declared is something that the broker captures for each notification of a syscall.
@@ -3472,7 +3532,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\bsyscalls\x18\x01 \x03(\tR\bsyscalls\x12\x12\n" +
 	"\x04host\x18\x02 \x03(\tR\x04host\x12\x18\n" +
 	"\adevices\x18\x03 \x03(\tR\adevices\x12\x1b\n" +
-	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\xcc\x02\n" +
+	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\x81\x03\n" +
 	"\aSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04when\x18\x02 \x03(\v2\x1a.intercede.plugin.v1.MatchR\x04when\x12/\n" +
@@ -3481,7 +3541,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\vif_settings\x18\x05 \x03(\tR\n" +
 	"ifSettings\x129\n" +
 	"\bcaptures\x18\x06 \x03(\v2\x1d.intercede.plugin.v1.DeclaredR\bcaptures\x123\n" +
-	"\x06repeat\x18\a \x01(\x0e2\x1b.intercede.plugin.v1.RepeatR\x06repeat\"K\n" +
+	"\x06repeat\x18\a \x01(\x0e2\x1b.intercede.plugin.v1.RepeatR\x06repeat\x123\n" +
+	"\x06compat\x18\b \x01(\x0e2\x1b.intercede.plugin.v1.CompatR\x06compat\"K\n" +
 	"\bDeclared\x12-\n" +
 	"\x04part\x18\x01 \x01(\x0e2\x19.intercede.plugin.v1.PartR\x04part\x12\x10\n" +
 	"\x03arg\x18\x02 \x01(\rR\x03arg\"\xc7\x01\n" +
@@ -3684,7 +3745,11 @@ const file_plugin_proto_rawDesc = "" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*=\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data*A\n" +
+	"\x06Compat\x12\x0f\n" +
+	"\vCOMPAT_TAKE\x10\x00\x12\x11\n" +
+	"\rCOMPAT_REFUSE\x10\x01\x12\x13\n" +
+	"\x0fCOMPAT_CONTINUE\x10\x02*=\n" +
 	"\x06Repeat\x12\x10\n" +
 	"\fREPEAT_NEVER\x10\x00\x12\x0f\n" +
 	"\vREPEAT_SAFE\x10\x01\x12\x10\n" +
@@ -3734,120 +3799,122 @@ func file_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_proto_rawDescData
 }
 
-var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_plugin_proto_goTypes = []any{
-	(Repeat)(0),               // 0: intercede.plugin.v1.Repeat
-	(Part)(0),                 // 1: intercede.plugin.v1.Part
-	(Argument_Format)(0),      // 2: intercede.plugin.v1.Argument.Format
-	(Setting_Type)(0),         // 3: intercede.plugin.v1.Setting.Type
-	(*OpenLane)(nil),          // 4: intercede.plugin.v1.OpenLane
-	(*OpenLanesRequest)(nil),  // 5: intercede.plugin.v1.OpenLanesRequest
-	(*OpenLanesResponse)(nil), // 6: intercede.plugin.v1.OpenLanesResponse
-	(*LaneControl)(nil),       // 7: intercede.plugin.v1.LaneControl
-	(*ManifestRequest)(nil),   // 8: intercede.plugin.v1.ManifestRequest
-	(*Manifest)(nil),          // 9: intercede.plugin.v1.Manifest
-	(*Uses)(nil),              // 10: intercede.plugin.v1.Uses
-	(*Syscall)(nil),           // 11: intercede.plugin.v1.Syscall
-	(*Declared)(nil),          // 12: intercede.plugin.v1.Declared
-	(*Argument)(nil),          // 13: intercede.plugin.v1.Argument
-	(*Match)(nil),             // 14: intercede.plugin.v1.Match
-	(*SettingCondition)(nil),  // 15: intercede.plugin.v1.SettingCondition
-	(*Condition)(nil),         // 16: intercede.plugin.v1.Condition
-	(*Read)(nil),              // 17: intercede.plugin.v1.Read
-	(*StringRead)(nil),        // 18: intercede.plugin.v1.StringRead
-	(*BytesRead)(nil),         // 19: intercede.plugin.v1.BytesRead
-	(*StructRead)(nil),        // 20: intercede.plugin.v1.StructRead
-	(*Setting)(nil),           // 21: intercede.plugin.v1.Setting
-	(*Verdict)(nil),           // 22: intercede.plugin.v1.Verdict
-	(*IDMapping)(nil),         // 23: intercede.plugin.v1.IDMapping
-	(*Container)(nil),         // 24: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),     // 25: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),    // 26: intercede.plugin.v1.AttachResponse
-	(*Entry)(nil),             // 27: intercede.plugin.v1.Entry
-	(*DetachRequest)(nil),     // 28: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),    // 29: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),     // 30: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),     // 31: intercede.plugin.v1.PluginMessage
-	(*Keep)(nil),              // 32: intercede.plugin.v1.Keep
-	(*Kept)(nil),              // 33: intercede.plugin.v1.Kept
-	(*Failure)(nil),           // 34: intercede.plugin.v1.Failure
-	(*Notification)(nil),      // 35: intercede.plugin.v1.Notification
-	(*Capture)(nil),           // 36: intercede.plugin.v1.Capture
-	(*Want)(nil),              // 37: intercede.plugin.v1.Want
-	(*Captured)(nil),          // 38: intercede.plugin.v1.Captured
-	(*Handle)(nil),            // 39: intercede.plugin.v1.Handle
-	(*Credentials)(nil),       // 40: intercede.plugin.v1.Credentials
-	(*Memory)(nil),            // 41: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),        // 42: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),        // 43: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),          // 44: intercede.plugin.v1.Validity
-	(*Response)(nil),          // 45: intercede.plugin.v1.Response
-	(*AddFD)(nil),             // 46: intercede.plugin.v1.AddFD
-	(*Write)(nil),             // 47: intercede.plugin.v1.Write
-	nil,                       // 48: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                       // 49: intercede.plugin.v1.Container.CgroupsEntry
+	(Compat)(0),               // 0: intercede.plugin.v1.Compat
+	(Repeat)(0),               // 1: intercede.plugin.v1.Repeat
+	(Part)(0),                 // 2: intercede.plugin.v1.Part
+	(Argument_Format)(0),      // 3: intercede.plugin.v1.Argument.Format
+	(Setting_Type)(0),         // 4: intercede.plugin.v1.Setting.Type
+	(*OpenLane)(nil),          // 5: intercede.plugin.v1.OpenLane
+	(*OpenLanesRequest)(nil),  // 6: intercede.plugin.v1.OpenLanesRequest
+	(*OpenLanesResponse)(nil), // 7: intercede.plugin.v1.OpenLanesResponse
+	(*LaneControl)(nil),       // 8: intercede.plugin.v1.LaneControl
+	(*ManifestRequest)(nil),   // 9: intercede.plugin.v1.ManifestRequest
+	(*Manifest)(nil),          // 10: intercede.plugin.v1.Manifest
+	(*Uses)(nil),              // 11: intercede.plugin.v1.Uses
+	(*Syscall)(nil),           // 12: intercede.plugin.v1.Syscall
+	(*Declared)(nil),          // 13: intercede.plugin.v1.Declared
+	(*Argument)(nil),          // 14: intercede.plugin.v1.Argument
+	(*Match)(nil),             // 15: intercede.plugin.v1.Match
+	(*SettingCondition)(nil),  // 16: intercede.plugin.v1.SettingCondition
+	(*Condition)(nil),         // 17: intercede.plugin.v1.Condition
+	(*Read)(nil),              // 18: intercede.plugin.v1.Read
+	(*StringRead)(nil),        // 19: intercede.plugin.v1.StringRead
+	(*BytesRead)(nil),         // 20: intercede.plugin.v1.BytesRead
+	(*StructRead)(nil),        // 21: intercede.plugin.v1.StructRead
+	(*Setting)(nil),           // 22: intercede.plugin.v1.Setting
+	(*Verdict)(nil),           // 23: intercede.plugin.v1.Verdict
+	(*IDMapping)(nil),         // 24: intercede.plugin.v1.IDMapping
+	(*Container)(nil),         // 25: intercede.plugin.v1.Container
+	(*AttachRequest)(nil),     // 26: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),    // 27: intercede.plugin.v1.AttachResponse
+	(*Entry)(nil),             // 28: intercede.plugin.v1.Entry
+	(*DetachRequest)(nil),     // 29: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),    // 30: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),     // 31: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),     // 32: intercede.plugin.v1.PluginMessage
+	(*Keep)(nil),              // 33: intercede.plugin.v1.Keep
+	(*Kept)(nil),              // 34: intercede.plugin.v1.Kept
+	(*Failure)(nil),           // 35: intercede.plugin.v1.Failure
+	(*Notification)(nil),      // 36: intercede.plugin.v1.Notification
+	(*Capture)(nil),           // 37: intercede.plugin.v1.Capture
+	(*Want)(nil),              // 38: intercede.plugin.v1.Want
+	(*Captured)(nil),          // 39: intercede.plugin.v1.Captured
+	(*Handle)(nil),            // 40: intercede.plugin.v1.Handle
+	(*Credentials)(nil),       // 41: intercede.plugin.v1.Credentials
+	(*Memory)(nil),            // 42: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),        // 43: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),        // 44: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),          // 45: intercede.plugin.v1.Validity
+	(*Response)(nil),          // 46: intercede.plugin.v1.Response
+	(*AddFD)(nil),             // 47: intercede.plugin.v1.AddFD
+	(*Write)(nil),             // 48: intercede.plugin.v1.Write
+	nil,                       // 49: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                       // 50: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
-	4,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
-	11, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
-	21, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
-	22, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
-	10, // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
-	14, // 5: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
-	17, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
-	13, // 7: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
-	12, // 8: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
-	0,  // 9: intercede.plugin.v1.Syscall.repeat:type_name -> intercede.plugin.v1.Repeat
-	1,  // 10: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
-	2,  // 11: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
-	16, // 12: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
-	15, // 13: intercede.plugin.v1.Match.settings:type_name -> intercede.plugin.v1.SettingCondition
-	18, // 14: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
-	19, // 15: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
-	20, // 16: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
-	3,  // 17: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	48, // 18: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
-	23, // 19: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
-	23, // 20: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	49, // 21: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	24, // 22: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	27, // 23: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
-	35, // 24: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	41, // 25: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	44, // 26: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	38, // 27: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
-	33, // 28: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
-	42, // 29: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	43, // 30: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	45, // 31: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	34, // 32: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
-	36, // 33: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
-	32, // 34: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
-	41, // 35: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	38, // 36: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
-	37, // 37: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
-	1,  // 38: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
-	40, // 39: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
-	39, // 40: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
-	1,  // 41: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
-	46, // 42: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	47, // 43: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	8,  // 44: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	25, // 45: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	28, // 46: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	30, // 47: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	5,  // 48: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
-	9,  // 49: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	26, // 50: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	29, // 51: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	31, // 52: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	6,  // 53: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
-	49, // [49:54] is the sub-list for method output_type
-	44, // [44:49] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	5,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
+	12, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
+	22, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
+	23, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
+	11, // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
+	15, // 5: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
+	18, // 6: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
+	14, // 7: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
+	13, // 8: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
+	1,  // 9: intercede.plugin.v1.Syscall.repeat:type_name -> intercede.plugin.v1.Repeat
+	0,  // 10: intercede.plugin.v1.Syscall.compat:type_name -> intercede.plugin.v1.Compat
+	2,  // 11: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
+	3,  // 12: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
+	17, // 13: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
+	16, // 14: intercede.plugin.v1.Match.settings:type_name -> intercede.plugin.v1.SettingCondition
+	19, // 15: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
+	20, // 16: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
+	21, // 17: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
+	4,  // 18: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
+	49, // 19: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	24, // 20: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
+	24, // 21: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
+	50, // 22: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	25, // 23: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	28, // 24: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
+	36, // 25: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	42, // 26: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	45, // 27: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	39, // 28: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
+	34, // 29: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
+	43, // 30: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	44, // 31: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	46, // 32: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	35, // 33: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
+	37, // 34: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
+	33, // 35: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
+	42, // 36: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	39, // 37: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
+	38, // 38: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
+	2,  // 39: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
+	41, // 40: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
+	40, // 41: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
+	2,  // 42: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
+	47, // 43: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	48, // 44: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	9,  // 45: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	26, // 46: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	29, // 47: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	31, // 48: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	6,  // 49: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
+	10, // 50: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	27, // 51: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	30, // 52: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	32, // 53: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	7,  // 54: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
+	50, // [50:55] is the sub-list for method output_type
+	45, // [45:50] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -3897,7 +3964,7 @@ func file_plugin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -476,6 +476,11 @@ func (m *Syscall) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Compat != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Compat))
+		i--
+		dAtA[i] = 0x40
+	}
 	if m.Repeat != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Repeat))
 		i--
@@ -3225,6 +3230,9 @@ func (m *Syscall) SizeVT() (n int) {
 	if m.Repeat != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Repeat))
 	}
+	if m.Compat != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Compat))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -5408,6 +5416,25 @@ func (m *Syscall) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.Repeat |= Repeat(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Compat", wireType)
+			}
+			m.Compat = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Compat |= Compat(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
