@@ -14,7 +14,7 @@ import (
 // take those whose arguments nobody sees.
 func (c *capture) checkNative(compat wire.Compat) error {
 	if _, native := c.numbers[architectures[0]]; !native && compat != wire.Compat_COMPAT_TAKE {
-		return fmt.Errorf("64-bit programs have no such call: leave compat out")
+		return errors.New("64-bit programs have no such call: leave compat out")
 	}
 	if m, ok := wire.MultiplexerOf(c.name); ok && compat == wire.Compat_COMPAT_TAKE {
 		return fmt.Errorf("i386 programs reach it through %s(2) too, which hides the arguments: set compat", m.Name)

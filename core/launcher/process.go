@@ -50,7 +50,7 @@ func (p *Plugin) newProcess(ctx context.Context) (*process, error) {
 	}
 	defer reportSlow(p.log, "its start")()
 	run, err := sandbox.Start(ctx, sandbox.Plugin{
-		Name: p.spec.Name, Path: p.spec.Path, Binary: p.binary.File, Capabilities: p.manifest.GetCapabilities(), Uses: p.manifest.GetUses(),
+		Name: p.spec.Name, Path: p.spec.Path, Binary: p.binary.File, Interpreter: p.binary.script.how(), Capabilities: p.manifest.GetCapabilities(), Uses: p.manifest.GetUses(),
 		Limits: p.spec.Limits, Log: p.hclog, Refused: p.refused.add,
 	})
 	if err != nil {
