@@ -30,6 +30,8 @@ var recent = map[string]int32{
 	"open_tree_attr":    unix.SYS_OPEN_TREE_ATTR,
 	"file_getattr":      unix.SYS_FILE_GETATTR,
 	"file_setattr":      unix.SYS_FILE_SETATTR,
+	"listns":            unix.SYS_LISTNS,
+	"rseq_slice_yield":  unix.SYS_RSEQ_SLICE_YIELD,
 }
 
 // direct are i386's own numbers of calls that are behind socketcall(2) or ipc(2) too: libseccomp says the latter alone
