@@ -25,6 +25,9 @@ type Container struct {
 	CgroupShared string
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte
+	// Features are what this broker has beyond the first state of the protocol, by name: docs/plugins/versioning.md has
+	// the table. Of what the manifest needs, nothing is to be looked for here: a broker without it refuses the plugin.
+	Features []string
 
 	log *slog.Logger // nil: not from the broker
 }

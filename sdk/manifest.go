@@ -241,6 +241,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
 		})
 	}
+	wire.DeclareProtocol(w)
 	if err := wire.CheckManifest(w); err != nil {
 		return nil, err
 	}

@@ -78,6 +78,7 @@ func (s *server) Manifest(context.Context, *wire.ManifestRequest) (*wire.Manifes
 func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.AttachResponse, error) {
 	container := containerFromWire(req.GetContainer())
 	container.Kept, container.log = keptFromWire(req.GetKept()), newContainerLog(container.ID)
+	container.Features = req.GetFeatures()
 	var session Session
 	err := recovered(func() (err error) {
 		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))

@@ -22,6 +22,7 @@ type Setup struct {
 	// leave switched off.
 	Manifests []*wire.Manifest
 	installed []*wire.Manifest // the same, as the binaries print them
+	path      string           // of the config
 	routes    filter.Routes
 }
 
@@ -38,7 +39,7 @@ func Load(ctx context.Context, path string, options config.Options) (*Setup, con
 	if problems = append(problems, more...); len(problems) > 0 {
 		return nil, problems
 	}
-	setup := &Setup{Policy: resolved}
+	setup := &Setup{Policy: resolved, path: path}
 	for _, p := range resolved.Plugins {
 		manifest := manifests.Read[p.Name]
 		setup.installed = append(setup.installed, manifest)
