@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/internal/acting"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -188,5 +189,5 @@ func gone(err error) error {
 // close closes what was captured. A caller that is answered after it can unmount what that was on.
 func (r *Request) close() {
 	r.target.Close()
-	target.AwaitCopies()
+	acting.AwaitCopies()
 }
