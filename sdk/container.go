@@ -7,10 +7,12 @@ import (
 	"github.com/intercede/intercede/sdk/target"
 )
 
-// Container is who is behind a notification, as the broker found out when its listener was attached.
+// Container is who is behind a notification, as the broker found out when its listener was attached. It does not change
+// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word, all
+// else is what the kernel says.
 type Container struct {
 	ID          string
-	Runtime     string // how it arrived: "oci", "run"
+	Runtime     string // how it arrived: "oci", "lxc", "run"
 	Annotations map[string]string
 	InitPID     int // in the broker's pid namespace
 	// UserNamespace is the container's own user namespace: what privilege in the container means.
