@@ -616,9 +616,9 @@ type Manifest struct {
 	AnyContainer bool `protobuf:"varint,10,opt,name=any_container,json=anyContainer,proto3" json:"any_container,omitempty"`
 	// The versions of this protocol that the plugin speaks, as in its handshake; none: version 1. `intercede check` refuses a
 	// plugin that does not speak the broker's.
-	Protocols []uint32 `protobuf:"varint,11,rep,packed,name=protocols,proto3" json:"protocols,omitempty"`
+	Protocols []uint32 `protobuf:"varint,12,rep,packed,name=protocols,proto3" json:"protocols,omitempty"`
 	// What the broker must have for this plugin. One that lacks something refuses the plugin, and says what to install.
-	Needs         []*Feature `protobuf:"bytes,12,rep,name=needs,proto3" json:"needs,omitempty"`
+	Needs         []*Feature `protobuf:"bytes,13,rep,name=needs,proto3" json:"needs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3548,8 +3548,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04uses\x18\t \x01(\v2\x19.intercede.plugin.v1.UsesR\x04uses\x12#\n" +
 	"\rany_container\x18\n" +
 	" \x01(\bR\fanyContainer\x12\x1c\n" +
-	"\tprotocols\x18\v \x03(\rR\tprotocols\x122\n" +
-	"\x05needs\x18\f \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needsJ\x04\b\x06\x10\aR\n" +
+	"\tprotocols\x18\f \x03(\rR\tprotocols\x122\n" +
+	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needsJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"3\n" +
 	"\aFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +

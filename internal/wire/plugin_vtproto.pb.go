@@ -298,7 +298,7 @@ func (m *Manifest) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			i -= size
 			i = protohelpers.EncodeVarint(dAtA, i, uint64(size))
 			i--
-			dAtA[i] = 0x62
+			dAtA[i] = 0x6a
 		}
 	}
 	if len(m.Protocols) > 0 {
@@ -319,7 +319,7 @@ func (m *Manifest) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		}
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(pksize2))
 		i--
-		dAtA[i] = 0x5a
+		dAtA[i] = 0x62
 	}
 	if m.AnyContainer {
 		i--
@@ -5100,7 +5100,7 @@ func (m *Manifest) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.AnyContainer = bool(v != 0)
-		case 11:
+		case 12:
 			if wireType == 0 {
 				var v uint32
 				for shift := uint(0); ; shift += 7 {
@@ -5176,7 +5176,7 @@ func (m *Manifest) UnmarshalVT(dAtA []byte) error {
 			} else {
 				return fmt.Errorf("proto: wrong wireType = %d for field Protocols", wireType)
 			}
-		case 12:
+		case 13:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Needs", wireType)
 			}
