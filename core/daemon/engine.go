@@ -125,6 +125,7 @@ func (s *Setup) spec(i int) launcher.Spec {
 	wanted := s.Policy.Plugins[i]
 	return launcher.Spec{
 		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax}, Grant: wanted.Grant,
+		GRPC: s.GRPC,
 	}
 }
 

@@ -10,18 +10,26 @@ import (
 )
 
 // ReadManifest runs the plugin's binary as `PLUGIN manifest`, in a sandbox without any capability, and checks what it
-// prints. The context's log (zerolog) says if that takes long.
+// prints. A spec without a name takes a plugin of any. The context's log (zerolog) says if that takes long.
 func ReadManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
+	manifest, err := readManifest(ctx, spec)
+	if err != nil && spec.Name != "" {
+		err = fmt.Errorf("plugin %s: %w", spec.Name, err)
+	}
+	return manifest, err
+}
+
+func readManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
 	text, err := runManifest(ctx, spec)
 	if err != nil {
-		return nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
+		return nil, err
 	}
 	manifest, err := wire.ParseManifest(text)
 	if err != nil {
-		return nil, fmt.Errorf("plugin %s: %s: %w", spec.Name, spec.Path, err)
+		return nil, fmt.Errorf("%s: %w", spec.Path, err)
 	}
-	if manifest.GetName() != spec.Name {
-		return nil, fmt.Errorf("plugin %s: %s is the plugin %q: name it so in the config", spec.Name, spec.Path, manifest.GetName())
+	if spec.Name != "" && manifest.GetName() != spec.Name {
+		return nil, fmt.Errorf("%s is the plugin %q: name it so in the config", spec.Path, manifest.GetName())
 	}
 	return manifest, nil
 }
