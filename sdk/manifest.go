@@ -16,7 +16,7 @@ const PathMax = 4096
 // privilege at all, and builds the seccomp filter, the sandbox of the process and the checks on its settings from it.
 type Manifest struct {
 	Name        string // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
-	Version     string
+	Version     string // the plugin's own, one line: the log, `intercede status` and `plugin list` show it
 	Description string // one line, without control characters
 	Syscalls    []Syscall
 	// Capabilities are those that the process needs, "CAP_MKNOD". It has them permitted and effective, and no others.
@@ -24,8 +24,8 @@ type Manifest struct {
 	// Uses is what the process needs besides.
 	Uses     Uses
 	Settings []Setting
-	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
-	// the call to a caller without privilege.
+	// OnFailure is what the caller gets when the plugin fails: FailContinue or FailErrno. Continue is right only where the
+	// kernel itself refuses the call to a caller without privilege. The operator can set another (`on_failure`).
 	OnFailure Verdict
 	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
 	// may be root of the host. Calls of such containers are left to the kernel otherwise.
@@ -260,6 +260,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
 		})
 	}
+	wire.DeclareProtocol(w)
 	if err := wire.CheckManifest(w); err != nil {
 		return nil, err
 	}

@@ -115,15 +115,18 @@ func (e *Engine) newGeneration(setup *Setup, routes filter.Routes) *broker.Gener
 
 // acquire finds the running plugin for entry i of the setup, or starts it.
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
-	wanted := setup.Policy.Plugins[i]
-	spec := e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax)
-	spec.Grant, spec.GRPC = wanted.Grant, setup.GRPC
+	spec := setup.spec(i)
+	spec.Rooms = e.rooms
 	return e.acquirePlugin(ctx, spec, setup.installed[i])
 }
 
-// spec is what a plugin is started with; memory in bytes.
-func (e *Engine) spec(name, path, sha256 string, memory int64) launcher.Spec {
-	return launcher.Spec{Name: name, Path: path, SHA256: sha256, Limits: sandbox.Limits{Memory: memory}, Rooms: e.rooms}
+// spec is what entry i of the setup is started with.
+func (s *Setup) spec(i int) launcher.Spec {
+	wanted := s.Policy.Plugins[i]
+	return launcher.Spec{
+		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax}, Grant: wanted.Grant,
+		GRPC: s.GRPC,
+	}
 }
 
 // acquirePlugin finds the running plugin, or starts it.
