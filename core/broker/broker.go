@@ -59,6 +59,7 @@ type Broker struct {
 	watchdog    *watchdog
 	panics      *loglimit.Limit
 	descriptors *descriptors
+	claims      claims
 	state       State
 	numbers     numbers
 	handingOver atomic.Bool // see HandOver
