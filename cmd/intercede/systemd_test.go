@@ -11,15 +11,19 @@ import (
 )
 
 // TestSystemd runs the units of deploy/systemd under a real systemd, the first process of a machine of its own: a
-// container's calls are answered whatever ends the daemon. The script runs as a unit.
-func TestSystemd(t *testing.T) {
+// container's calls are answered whatever ends the daemon.
+func TestSystemd(t *testing.T) { underSystemd(t, "systemd-test") }
+
+// underSystemd has systemd run a script of testdata as a unit, which finds the programs and units in /src.
+func underSystemd(t *testing.T, script string) {
+	t.Helper()
 	require(t, "busybox")
 	sources := newSources(t)
 	units, err := filepath.Glob("../../deploy/systemd/*")
 	if err != nil || len(units) == 0 {
 		t.Fatalf("the units: %v", err)
 	}
-	mustRun(t, exec.Command("cp", append(units, sources)...))
-	mustRun(t, exec.Command("cp", "testdata/systemd-test", sources+"/test"))
-	t.Log(machine.Systemd(t, sources, machinePatience))
+	mustRun(t, exec.Command("cp", append(units, "testdata/box", "../../deploy/kubernetes/intercede-node", sources)...))
+	mustRun(t, exec.Command("cp", "testdata/"+script, sources+"/test"))
+	machine.Systemd(t, sources, machinePatience)
 }

@@ -61,23 +61,19 @@ func Run(t testing.TB, sources, script string, atMost time.Duration) string {
 }
 
 // Systemd has the first process of a machine be systemd, which runs the file test of the folder sources with bash, as a
-// unit. It gives what that printed, and fails the test if it fails.
-func Systemd(t testing.TB, sources string, atMost time.Duration) string {
+// unit. It logs what that prints, and fails the test if it fails.
+func Systemd(t testing.TB, sources string, atMost time.Duration) {
 	t.Helper()
 	needs(t, "systemctl")
-	console := Run(t, sources, systemd, atMost)
 	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(sources, name))
-		if err != nil {
-			t.Logf("%v\n%s", err, console)
-		}
+		text, _ := os.ReadFile(filepath.Join(sources, name)) // there is none if systemd did not come so far
 		return string(text)
 	}
-	printed := read("output")
+	defer func() { t.Log(read("output")) }()
+	console := Run(t, sources, systemd, atMost)
 	if result := strings.TrimSpace(read("result")); result != "success" {
-		t.Errorf("the test failed: %s\n%s", result, read("journal"))
+		t.Errorf("the test failed: %s\n%s\n%s", result, console, read("journal"))
 	}
-	return printed
 }
 
 func needs(t testing.TB, programs ...string) {
