@@ -60,7 +60,8 @@ func TestAttachClaims(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{})
 	caller := testcaller.Start(t, 0)
-	claim := container.Claim{ID: "long", Runtime: "test", PID: caller.PID, Annotations: map[string]string{"a": strings.Repeat("<", maxClaim/6)}}
+	long := map[string]string{"a": strings.Repeat("<", maxClaim/6)}
+	claim := container.Claim{ID: "long", Runtime: "test", PID: caller.PID, Annotations: long}
 	if err := b.CheckRoom(claim); !errors.Is(err, ErrClaims) {
 		t.Errorf("CheckRoom: %v", err)
 	}
