@@ -60,6 +60,7 @@ type Broker struct {
 	pacer       *pacer
 	panics      *loglimit.Limit
 	descriptors *descriptors
+	claims      claims
 	state       State
 	numbers     numbers
 	handingOver atomic.Bool // see HandOver
