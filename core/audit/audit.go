@@ -31,6 +31,14 @@ type Outcome struct {
 	Value  int64
 	Errno  unix.Errno
 	Err    error // the plugin failed, and the caller got its failure verdict
+	Reason Reason
+}
+
+// Reason is why a call ended so. The zero Reason: there is nothing to explain.
+type Reason struct {
+	Plugin string // that gave it; empty: the broker did
+	Code   string // of the plugin's manifest, or the broker's
+	Text   string // for people, on one line; empty: the code says it all
 }
 
 // Record is one intercepted call.
@@ -115,6 +123,9 @@ func (l *Log) Call(r Record) {
 		event = event.Int64("value", r.Outcome.Value)
 	case Errno:
 		event = event.Str("errno", errnoName(r.Outcome.Errno))
+	}
+	if reason := r.Outcome.Reason; reason.Code != "" {
+		event = event.Str("reason", reason.Code).Str("because", reason.Text)
 	}
 	event.Msg("call")
 }

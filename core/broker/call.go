@@ -132,6 +132,7 @@ func (c *call) claim() bool {
 type decision struct {
 	plugin   string // that decided; empty: none did
 	response *wire.Response
+	reason   audit.Reason
 	added    *lane.Descriptor // by an ADDFD response
 	err      error            // why a plugin failed, if it did: the response is then the failure verdict
 	gone     bool             // nobody waits for an answer any more
@@ -142,13 +143,13 @@ type decision struct {
 // intercepted.
 func (c *call) decide() decision {
 	if !c.findName() {
-		return decision{response: continueResponse}
+		return decision{response: continueResponse, reason: audit.Reason{Code: codeNotTaken}}
 	}
 	switch foreign, gone := c.locate(); {
 	case gone:
 		return decision{gone: true}
 	case foreign:
-		return decision{response: continueResponse}
+		return decision{response: continueResponse, reason: audit.Reason{Code: codeOutside}}
 	default:
 		return c.route()
 	}
@@ -177,8 +178,10 @@ func (c *call) findName() (taken bool) {
 	return taken
 }
 
-// route asks the plugins that take the call, one after the other, until one decides.
+// route asks the plugins that take the call, one after the other, until one decides. If none does, the reason is the
+// last one that a plugin gave.
 func (c *call) route() decision {
+	reason := audit.Reason{Code: codeNotTaken}
 	for _, r := range c.attachment.routes[c.name] {
 		if !r.syscall.Wants(c.notification.Arch, &c.notification.Args) {
 			continue
@@ -189,12 +192,13 @@ func (c *call) route() decision {
 		}
 		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
+			reason = handedBack(reason, d.reason)
 			continue
 		}
 		d.plugin = p.binding.Plugin.Name()
 		return d
 	}
-	return decision{response: continueResponse}
+	return decision{response: continueResponse, reason: reason}
 }
 
 // ask lets one plugin decide. If the plugin fails, its failure verdict decides.
@@ -210,7 +214,7 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 	}
 	switch {
 	case err == nil:
-		return decision{response: response, added: added}
+		return decision{response: response, reason: reasonOf(p, response), added: added}
 	case errors.Is(err, errAgain):
 		return decision{again: true}
 	case meansGone(err) && c.abandon():
@@ -218,7 +222,7 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
-	return decision{response: failureResponse(p.binding.OnFailure), err: err}
+	return decision{response: failureResponse(p.binding.OnFailure), reason: failureReason(err), err: err}
 }
 
 // meansGone reports whether an error means that the caller is gone. The plugin may be wrong, or lie: the kernel knows.
@@ -251,7 +255,7 @@ func (c *call) checkAskable(p *boundPlugin, declared *wire.Syscall) error {
 	case p.session == nil:
 		return p.refused
 	case c.notification.TID == 0:
-		return errors.New("the caller is in a pid namespace that the broker does not see")
+		return errForeignPID
 	case len(declared.GetReads()) > 0:
 		return c.attachment.checkHangs()
 	}
@@ -278,7 +282,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 	}
 	if err := capture.Err(set.GetErrno()); err != nil {
 		set.Close()
-		return fmt.Errorf("the caller: %w", err)
+		return fmt.Errorf("%w: %w", errCapture, err)
 	}
 	return nil
 }
@@ -347,11 +351,14 @@ func (c *call) answer(d decision) audit.Outcome {
 		}
 	}()
 	response := c.settleDoubt(d)
+	if response != d.response {
+		d.reason = audit.Reason{}
+	}
 	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
-		response = errnoResponse(int32(errno))
+		response, d.reason = errnoResponse(int32(errno)), audit.Reason{Code: codeNotWritten}
 	}
-	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err, Kind: audit.Gone}
+	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err, Kind: audit.Gone, Reason: d.reason}
 	if !c.claim() || d.gone {
 		return outcome
 	}
@@ -375,6 +382,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	default:
 		outcome.Err = errors.Join(outcome.Err, err)
 		outcome.Kind, outcome.Errno = audit.Errno, unix.ENOSYS
+		outcome.Reason = audit.Reason{Code: codeNotAnswered, Text: wire.Plain(err.Error(), wire.MaxReasonText)}
 		c.answers.SendErrno(c.id.Load(), unix.ENOSYS) // otherwise the caller would wait for ever
 	}
 	return outcome
@@ -428,6 +436,7 @@ func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Ou
 		return err
 	}
 	outcome.Kind, outcome.Value, outcome.Errno = audit.Errno, 0, errno
+	outcome.Reason = audit.Reason{Code: codeNotAdded}
 	return c.answers.SendErrno(id, errno)
 }
 

@@ -238,7 +238,8 @@ func (p *post) answer() audit.Record {
 	c, binding := p.call, p.plugin.binding
 	c.lose()
 	notification := *c.notification
-	outcome := audit.Outcome{Plugin: binding.Plugin.Name(), Err: fmt.Errorf("no answer within %v: %w", p.allowed, errHang)}
+	err := fmt.Errorf("no answer within %v: %w", p.allowed, errHang)
+	outcome := audit.Outcome{Plugin: binding.Plugin.Name(), Err: err, Reason: failureReason(err)}
 	if err := c.send(failureResponse(binding.OnFailure), nil, &outcome); errors.Is(err, notify.ErrGone) {
 		outcome.Kind = audit.Gone
 	}
