@@ -117,7 +117,7 @@ func (e *Engine) newGeneration(setup *Setup, routes filter.Routes) *broker.Gener
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
 	wanted := setup.Policy.Plugins[i]
 	spec := e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax)
-	spec.Grant = wanted.Grant
+	spec.Grant, spec.GRPC = wanted.Grant, setup.GRPC
 	return e.acquirePlugin(ctx, spec, setup.installed[i])
 }
 

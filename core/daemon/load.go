@@ -21,6 +21,7 @@ type Setup struct {
 	// Manifests are those of Policy.Plugins, in their order, without the syscalls that the settings of every container
 	// leave switched off.
 	Manifests []*wire.Manifest
+	GRPC      bool             // all calls go over gRPC, also those of plugins that have lanes
 	installed []*wire.Manifest // the same, as the binaries print them
 	routes    filter.Routes
 }

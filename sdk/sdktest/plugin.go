@@ -159,7 +159,8 @@ func registeredTypes() string {
 // becomePlugin serves a registered handler if this process was started to be its plugin, and does not return then.
 func becomePlugin() {
 	name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), wire.BinaryPrefix)
-	if !ok {
+	// The test binary of a package in a folder intercede-plugin-NAME is intercede-plugin-NAME.test.
+	if !ok || wire.CheckPluginName(name) != nil {
 		return
 	}
 	for _, p := range registered {
