@@ -43,7 +43,8 @@ type Reason struct {
 
 // Record is one intercepted call.
 type Record struct {
-	Container    string
+	Container    *Container
+	Caller       *Caller // nil: nobody asked for it while it waited
 	Syscall      string
 	Declared     *wire.Syscall  // by the last plugin that was asked; nil: none was
 	Reads        []*wire.Memory // what it declared to read
@@ -115,7 +116,7 @@ func (l *Log) Call(r Record) {
 		return
 	}
 	n := r.Notification
-	event = event.Str("container", r.Container).Str("syscall", r.Syscall).Str("arch", archName(n.Arch)).
+	event = event.Str("container", r.Container.ID).Str("syscall", r.Syscall).Str("arch", ArchName(n.Arch)).
 		Uint64("notif_id", n.ID).Uint32("tid", n.TID).Str("args", arguments(r)).
 		Str("plugin", r.Outcome.Plugin).Str("outcome", string(r.Outcome.Kind)).Float64("dur_s", r.Duration.Seconds())
 	switch r.Outcome.Kind {

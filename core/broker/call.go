@@ -37,6 +37,7 @@ type call struct {
 	inPlugin     time.Duration
 	armed        bool // its source, for the next call
 	lost         bool // the watchdog has answered it
+	witness      witness
 	resumed      resumed
 
 	// See again.go.
@@ -130,7 +131,8 @@ func (c *call) claim() bool {
 
 // decision is what the caller gets.
 type decision struct {
-	plugin   string // that decided; empty: none did
+	plugin   string       // that decided; empty: none did
+	by       *boundPlugin // likewise
 	response *wire.Response
 	reason   audit.Reason
 	added    *lane.Descriptor // by an ADDFD response
@@ -195,7 +197,7 @@ func (c *call) route() decision {
 			reason = handedBack(reason, d.reason)
 			continue
 		}
-		d.plugin = p.binding.Plugin.Name()
+		d.plugin, d.by = p.binding.Plugin.Name(), p
 		return d
 	}
 	return decision{response: continueResponse, reason: reason}
@@ -366,6 +368,7 @@ func (c *call) answer(d decision) audit.Outcome {
 		outcome.Kind = audit.Again
 		return outcome
 	}
+	c.witness = c.attachment.witnesses(c.notification.TID, d.by, response, &d.reason)
 	c.settle()
 	err := c.send(response, d.added, &outcome)
 	switch {
@@ -443,13 +446,13 @@ func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Ou
 // record records the call.
 func (c *call) record(outcome audit.Outcome, took time.Duration) {
 	c.attachment.record(audit.Record{
-		Container: c.attachment.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
+		Container: &c.attachment.about, Caller: c.witness.caller, Syscall: c.name, Declared: c.declared, Reads: c.reads,
 		Notification: c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
-	})
+	}, c.witness)
 }
 
-// record counts a failure, writes the audit record, and shows it to the observer.
-func (a *attachment) record(record audit.Record) {
+// record counts a failure, writes the audit record, and shows it to the observer and the witnesses.
+func (a *attachment) record(record audit.Record, w witness) {
 	if record.Outcome.Err != nil {
 		a.failures.Add(1)
 	}
@@ -457,4 +460,5 @@ func (a *attachment) record(record audit.Record) {
 	if a.broker.observe != nil {
 		a.broker.observe(record)
 	}
+	a.show(&record, w)
 }
