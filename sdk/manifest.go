@@ -30,6 +30,14 @@ type Manifest struct {
 	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
 	// may be root of the host. Calls of such containers are left to the kernel otherwise.
 	AnyContainer bool
+	// Reasons are the codes that Response.Because takes, 64 at most. A plugin's page lists them.
+	Reasons []Reason
+}
+
+// Reason is a code for why a call was answered as it was.
+type Reason struct {
+	Code string // [a-z][a-z0-9_]*, at most 40 bytes
+	Help string // one line: what it means, and what an operator can do
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
@@ -246,6 +254,9 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())
+	}
+	for _, r := range m.Reasons {
+		w.Reasons = append(w.Reasons, &wire.ReasonCode{Code: r.Code, Help: r.Help})
 	}
 	for _, s := range m.Settings {
 		if s.fault != nil {

@@ -251,28 +251,30 @@ func (w *watchdog) end(a *attachment) {
 func (w *watchdog) giveUp(p *post) {
 	c, source := p.call, p.unarmed
 	p.givenUp, p.unarmed = true, nil
-	record := p.answer()
+	record, witness := p.answer()
 	c.attachment.admission.lose()
 	if p.worker {
 		w.broker.workers.Done() // nobody waits for it
 	}
 	p.mu.Unlock()
-	c.attachment.record(record)
+	c.attachment.record(record, witness)
 	w.broker.armNext(c.attachment, source)
 }
 
 // answer gives the caller the failure verdict of the plugin that is asked. What it reads of the call does not change
 // any more once the call's thread has asked.
-func (p *post) answer() audit.Record {
+func (p *post) answer() (audit.Record, witness) {
 	c, binding := p.call, p.plugin.binding
 	c.lose()
 	notification := *c.notification
-	outcome := audit.Outcome{Plugin: binding.Plugin.Name(), Err: fmt.Errorf("no answer within %v: %w", p.allowed, errHang)}
+	err := fmt.Errorf("no answer within %v: %w", p.allowed, errHang)
+	outcome := audit.Outcome{Plugin: binding.Plugin.Name(), Err: err, Reason: failureReason(err)}
+	w := c.attachment.witnesses(notification.TID, p.plugin, nil, &outcome.Reason)
 	if err := c.send(failureResponse(binding.OnFailure), nil, &outcome); errors.Is(err, notify.ErrGone) {
 		outcome.Kind = audit.Gone
 	}
 	return audit.Record{
-		Container: c.attachment.container.ID, Syscall: c.name, Notification: &notification, Outcome: outcome,
+		Container: &c.attachment.about, Caller: w.caller, Syscall: c.name, Notification: &notification, Outcome: outcome,
 		Duration: time.Since(c.began),
-	}
+	}, w
 }
