@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/core/single"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -184,8 +185,8 @@ func (s *subject) asked(p *probe) Finding {
 	return Finding{Status: OK, Text: summary(calls)}
 }
 
-// killAttempts is how often a caller is killed before the plugin looks at its call, until that works: on a busy machine
-// one that is stopped meanwhile can be stopped for too long.
+// killAttempts is how often a caller is to be killed before the plugin looks at its call, until that works: on a busy
+// machine the plugin can be stopped for too long meanwhile.
 const killAttempts = 5
 
 // checkKilledBefore has the caller killed before the plugin, which is stopped meanwhile, looks at its call.
@@ -194,9 +195,6 @@ func (s *subject) checkKilledBefore(c *caller.Container, p *probe) (Finding, err
 	for range killAttempts {
 		if err = s.killBefore(c, p.bases()[0]); err == nil {
 			return s.goesOn(c, p)
-		}
-		if !errors.Is(err, errTooLate) {
-			break
 		}
 	}
 	return Finding{}, err
@@ -212,7 +210,8 @@ func (s *subject) killBefore(c *caller.Container, call caller.Call) error {
 	if err := c.Prepare(call); err != nil {
 		return err
 	}
-	plugin, err := unix.PidfdOpen(s.status().PID, 0)
+	pid := s.status().PID
+	plugin, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return fmt.Errorf("pidfd_open: %w", err)
 	}
@@ -220,6 +219,7 @@ func (s *subject) killBefore(c *caller.Container, call caller.Call) error {
 	if err := unix.PidfdSendSignal(plugin, unix.SIGSTOP, nil, 0); err != nil {
 		return fmt.Errorf("stop the plugin: %w", err)
 	}
+	s.within(stopTime, func() bool { return linux.IsStopped(pid) })
 	if err = c.Park(call); err == nil {
 		s.within(stopTime, func() bool { return s.inflight() > 0 })
 	}
