@@ -82,17 +82,13 @@ func testTransport(ctx context.Context, p *single.Plugin, transport string, opti
 var native, compat = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}[runtime.GOARCH],
 	map[string]uint32{"amd64": unix.AUDIT_ARCH_I386, "arm64": unix.AUDIT_ARCH_ARM}[runtime.GOARCH]
 
-// x32Bit marks the calls of x32 (asm/unistd.h).
-const x32Bit = 0x40000000
-
 // probeOf makes a probe; nil: the architecture does not have the call.
 func probeOf(declared *wire.Syscall, routes filter.Routes, arch uint32) *probe {
-	for number, name := range routes {
-		if name == declared.GetName() && number.Arch == arch && number.NR&x32Bit == 0 {
-			return &probe{declared, number.NR, arch == compat}
-		}
+	nr, ok := routes.Number(declared.GetName(), arch)
+	if !ok {
+		return nil
 	}
-	return nil
+	return &probe{declared, nr, arch == compat}
 }
 
 // testSyscall makes all checks with one syscall.

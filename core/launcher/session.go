@@ -139,7 +139,7 @@ func (s *Session) attachTo(p *process) (*attempt, <-chan struct{}) {
 
 func (s *Session) attach(ctx context.Context, a *attempt, done chan<- struct{}) {
 	defer s.finish(a)
-	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings, Kept: s.kept()}
+	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings, Kept: s.kept(), Features: wire.Features()}
 	response, err := a.process.RPC.Attach(ctx, request)
 	a.process.learn(ctx, err)
 	switch {
