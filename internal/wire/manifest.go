@@ -120,6 +120,9 @@ func CheckManifest(m *Manifest) error {
 			}
 		}
 	}
+	for _, err := range checkReasons(m) {
+		fault("%w", err)
+	}
 	if err := checkVerdict(m.GetOnFailure()); err != nil {
 		fault("on_failure: %w", err)
 	}
