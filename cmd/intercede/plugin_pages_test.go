@@ -101,5 +101,6 @@ func compilable(piece string) string {
 	if declares {
 		return text.String() + piece
 	}
-	return text.String() + "func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n" + piece + "\nreturn sdk.Next(), nil\n}\n"
+	text.WriteString("func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n")
+	return text.String() + piece + "\nreturn sdk.Next(), nil\n}\n"
 }
