@@ -30,6 +30,8 @@ import "context"
 // performed the caller gets EFAULT instead of the answer. Continue and Next take none: such a Response is a failure,
 // since the kernel, or the next plugin, would read what was written.
 //
+// A reason (Response.Because) changes nothing of all this: it is for the operator.
+//
 // An errno for the caller is a Response (Errno), never an error.
 type Handler interface {
 	// Manifest says what the plugin takes and needs. It is static: every call returns the same.

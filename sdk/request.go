@@ -182,6 +182,15 @@ func (r *Request) Privileged(ctx context.Context, capability target.Capability) 
 	return credentials.Effective.Has(capability) && credentials.UserNamespace == r.Container.UserNamespace, nil
 }
 
+// Lacks says, as the text of a reason, what a caller lacks that is not Privileged.
+func (r *Request) Lacks(capability target.Capability) string {
+	credentials, err := r.target.Credentials()
+	if err == nil && credentials.UserNamespace != r.Container.UserNamespace {
+		return "the caller is in a user namespace of its own within the container, where it has no power over the container's"
+	}
+	return fmt.Sprintf("the caller has no %v effective", target.CapabilitySet(capability))
+}
+
 // gone makes the error of a target whose thread has died wrap ErrGone too.
 func gone(err error) error {
 	if errors.Is(err, os.ErrProcessDone) && !errors.Is(err, ErrGone) {

@@ -98,6 +98,9 @@ func followLifeline() error {
 		return fmt.Errorf("%s=%q: want the number of a descriptor", wire.LifelineEnv, text)
 	}
 	unix.CloseOnExec(fd)
+	if err := unix.SetNonblock(fd, true); err != nil { // for os.NewFile to have the Go runtime poll it
+		return fmt.Errorf("%s=%d: %w", wire.LifelineEnv, fd, err)
+	}
 	lifeline := os.NewFile(uintptr(fd), "lifeline")
 	go func() {
 		io.Copy(io.Discard, lifeline)

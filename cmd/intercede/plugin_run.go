@@ -57,7 +57,7 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 	f := c.Flags()
 	f.StringArrayVar(&settings, "set", nil, "setting `KEY=VALUE` of the plugin, may be repeated")
 	f.BoolVar(&plugin.GRPC, "grpc", false, "have all calls go over gRPC, also those of a plugin built on the SDK for Go")
-	registerContainer(f, &options)
+	registerContainer(c, &options)
 	return c
 }
 

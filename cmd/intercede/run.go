@@ -19,7 +19,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // runFlags are the flags of run that are not of the container.
@@ -55,12 +54,13 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 	f.SetInterspersed(false)
 	f.StringArrayVar(&flags.annotations, "annotation", nil, "annotation `K=V` of the container, may be repeated")
 	f.StringVar(&flags.socket, "socket", "", "runtime `SOCKET` of a running daemon that answers the container's calls")
-	registerContainer(f, &options)
+	registerContainer(c, &options)
 	return c
 }
 
 // registerContainer adds the flags of the container.
-func registerContainer(f *pflag.FlagSet, options *run.Options) {
+func registerContainer(c *cobra.Command, options *run.Options) {
+	f := c.Flags()
 	f.StringVar(&options.Rootfs, "rootfs", "", "`DIR` that becomes the root; without it the host's files, changes discarded")
 	f.BoolVar(&options.Ephemeral, "ephemeral", false, "discard changes to the rootfs")
 	f.StringVar(&options.Name, "name", "", "host name of the container")

@@ -41,5 +41,5 @@ func runManifest(ctx context.Context, spec Spec) ([]byte, error) {
 	}
 	defer binary.Close()
 	defer reportSlow(zerolog.Ctx(ctx).With().Str("plugin", spec.Name).Logger(), "its manifest")()
-	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary.File)
+	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary.File, binary.script.how())
 }

@@ -174,6 +174,9 @@ func (s *Session) Handle(
 ) (*wire.Response, *lane.Descriptor, error) {
 	deadline := time.Now().Add(timeout)
 	response, added, run, err := s.try(ctx, d, caller, deadline, cpu)
+	if err == nil && s.plugin.losesAnswer() {
+		err = run.lose(added)
+	}
 	switch {
 	case err == nil:
 		return response, added, nil

@@ -2,6 +2,7 @@
 package strace
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"strings"
@@ -44,11 +45,19 @@ type Memory struct {
 	Errno  unix.Errno // why nothing was copied; 0: Data was
 }
 
-// Of is the call of a record, but for what a record does not have: Comm, and the Reason of a plugin that did not fail.
+// Of is the call of a record.
 func Of(r audit.Record) Call {
+	reason := r.Outcome.Reason
 	c := Call{
 		TID: r.Notification.TID, Arch: r.Notification.Arch, Syscall: r.Syscall, Args: r.Notification.Args,
-		Plugin: r.Outcome.Plugin, Kind: r.Outcome.Kind, Value: r.Outcome.Value, Errno: r.Outcome.Errno, Duration: r.Duration,
+		Plugin: cmp.Or(r.Outcome.Plugin, reason.Plugin), Kind: r.Outcome.Kind, Value: r.Outcome.Value, Errno: r.Outcome.Errno,
+		Reason: reason.Code, Duration: r.Duration,
+	}
+	if reason.Text != "" {
+		c.Reason += ": " + reason.Text
+	}
+	if r.Caller != nil {
+		c.Comm = r.Caller.Comm
 	}
 	if r.Outcome.Err != nil {
 		c.Reason = r.Outcome.Err.Error()
@@ -82,7 +91,7 @@ func (c Call) String() string {
 	if name := foreignArch(c.Arch); name != "" {
 		line.WriteString(" " + name)
 	}
-	fmt.Fprintf(&line, "] %s(%s)", escape(c.Syscall, maxString), strings.Join(c.arguments(), ", "))
+	line.WriteString("] " + c.Invocation())
 	if c.Kind == "" {
 		return line.String() + " <unfinished ...>"
 	}
@@ -92,6 +101,11 @@ func (c Call) String() string {
 	}
 	fmt.Fprintf(&line, " <%.6f>", c.Duration.Seconds())
 	return line.String()
+}
+
+// Invocation shows the call alone: mknodat(AT_FDCWD, "/dev/null", S_IFCHR|0666, makedev(1, 3)).
+func (c Call) Invocation() string {
+	return escape(c.Syscall, maxString) + "(" + strings.Join(c.arguments(), ", ") + ")"
 }
 
 // arguments shows the arguments: as strace does, or else by what was declared of them, or else as registers.

@@ -29,6 +29,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Compat says what calls of the machine's other ABIs get: of i386 and x32 on x86_64, of 32-bit Arm on arm64. They have other
+// numbers, and other layouts of structs. On i386 sockets and System V IPC are also reached through socketcall(2) and ipc(2),
+// which hide the arguments, so that a plugin cannot take these calls.
+type Compat int32
+
+const (
+	Compat_COMPAT_TAKE     Compat = 0 // the plugin takes them too; not for what is reached through socketcall or ipc
+	Compat_COMPAT_REFUSE   Compat = 1 // they fail with EPERM, where `when` holds; those through socketcall and ipc in any case
+	Compat_COMPAT_CONTINUE Compat = 2 // the plugin is passed over, as if it had answered `next`
+)
+
+// Enum value maps for Compat.
+var (
+	Compat_name = map[int32]string{
+		0: "COMPAT_TAKE",
+		1: "COMPAT_REFUSE",
+		2: "COMPAT_CONTINUE",
+	}
+	Compat_value = map[string]int32{
+		"COMPAT_TAKE":     0,
+		"COMPAT_REFUSE":   1,
+		"COMPAT_CONTINUE": 2,
+	}
+)
+
+func (x Compat) Enum() *Compat {
+	p := new(Compat)
+	*p = x
+	return p
+}
+
+func (x Compat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Compat) Descriptor() protoreflect.EnumDescriptor {
+	return file_plugin_proto_enumTypes[0].Descriptor()
+}
+
+func (Compat) Type() protoreflect.EnumType {
+	return &file_plugin_proto_enumTypes[0]
+}
+
+func (x Compat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Compat.Descriptor instead.
+func (Compat) EnumDescriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{0}
+}
+
 // Repeat says what becomes of a call whose plugin died while it had the call: the plugin may have done it, or a part of it.
 // A call that the plugin never received is always shown to its next process.
 type Repeat int32
@@ -64,11 +116,11 @@ func (x Repeat) String() string {
 }
 
 func (Repeat) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[0].Descriptor()
+	return file_plugin_proto_enumTypes[1].Descriptor()
 }
 
 func (Repeat) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[0]
+	return &file_plugin_proto_enumTypes[1]
 }
 
 func (x Repeat) Number() protoreflect.EnumNumber {
@@ -77,7 +129,7 @@ func (x Repeat) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Repeat.Descriptor instead.
 func (Repeat) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{0}
+	return file_plugin_proto_rawDescGZIP(), []int{1}
 }
 
 // Part is something of a thread that can be captured: copied, or opened as a descriptor for the plugin. All parts of one
@@ -189,11 +241,11 @@ func (x Part) String() string {
 }
 
 func (Part) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[1].Descriptor()
+	return file_plugin_proto_enumTypes[2].Descriptor()
 }
 
 func (Part) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[1]
+	return &file_plugin_proto_enumTypes[2]
 }
 
 func (x Part) Number() protoreflect.EnumNumber {
@@ -202,7 +254,7 @@ func (x Part) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Part.Descriptor instead.
 func (Part) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{1}
+	return file_plugin_proto_rawDescGZIP(), []int{2}
 }
 
 type Argument_Format int32
@@ -247,11 +299,11 @@ func (x Argument_Format) String() string {
 }
 
 func (Argument_Format) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[2].Descriptor()
+	return file_plugin_proto_enumTypes[3].Descriptor()
 }
 
 func (Argument_Format) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[2]
+	return &file_plugin_proto_enumTypes[3]
 }
 
 func (x Argument_Format) Number() protoreflect.EnumNumber {
@@ -260,7 +312,7 @@ func (x Argument_Format) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Argument_Format.Descriptor instead.
 func (Argument_Format) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{10, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type Setting_Type int32
@@ -305,11 +357,11 @@ func (x Setting_Type) String() string {
 }
 
 func (Setting_Type) Descriptor() protoreflect.EnumDescriptor {
-	return file_plugin_proto_enumTypes[3].Descriptor()
+	return file_plugin_proto_enumTypes[4].Descriptor()
 }
 
 func (Setting_Type) Type() protoreflect.EnumType {
-	return &file_plugin_proto_enumTypes[3]
+	return &file_plugin_proto_enumTypes[4]
 }
 
 func (x Setting_Type) Number() protoreflect.EnumNumber {
@@ -318,7 +370,7 @@ func (x Setting_Type) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Setting_Type.Descriptor instead.
 func (Setting_Type) EnumDescriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18, 0}
+	return file_plugin_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // OpenLane is a new lane.
@@ -613,7 +665,8 @@ type Manifest struct {
 	OnFailure    *Verdict               `protobuf:"bytes,8,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"` // what the caller gets when the plugin fails
 	Uses         *Uses                  `protobuf:"bytes,9,opt,name=uses,proto3" json:"uses,omitempty"`
 	// The plugin serves containers without a user namespace of their own too: their callers may be root of the host.
-	AnyContainer bool `protobuf:"varint,10,opt,name=any_container,json=anyContainer,proto3" json:"any_container,omitempty"`
+	AnyContainer bool          `protobuf:"varint,10,opt,name=any_container,json=anyContainer,proto3" json:"any_container,omitempty"`
+	Reasons      []*ReasonCode `protobuf:"bytes,11,rep,name=reasons,proto3" json:"reasons,omitempty"` // the codes that its reasons have: at most 64
 	// The versions of this protocol that the plugin speaks, as in its handshake; none: version 1. `intercede check` refuses a
 	// plugin that does not speak the broker's.
 	Protocols []uint32 `protobuf:"varint,12,rep,packed,name=protocols,proto3" json:"protocols,omitempty"`
@@ -716,6 +769,13 @@ func (x *Manifest) GetAnyContainer() bool {
 	return false
 }
 
+func (x *Manifest) GetReasons() []*ReasonCode {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 func (x *Manifest) GetProtocols() []uint32 {
 	if x != nil {
 		return x.Protocols
@@ -730,6 +790,59 @@ func (x *Manifest) GetNeeds() []*Feature {
 	return nil
 }
 
+// ReasonCode is a code that a plugin's reasons have.
+type ReasonCode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"` // [a-z][a-z0-9_]*, at most 40 bytes
+	Help          string                 `protobuf:"bytes,2,opt,name=help,proto3" json:"help,omitempty"` // one line: what it means, and what an operator can do
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReasonCode) Reset() {
+	*x = ReasonCode{}
+	mi := &file_plugin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReasonCode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReasonCode) ProtoMessage() {}
+
+func (x *ReasonCode) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReasonCode.ProtoReflect.Descriptor instead.
+func (*ReasonCode) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReasonCode) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ReasonCode) GetHelp() string {
+	if x != nil {
+		return x.Help
+	}
+	return ""
+}
+
 // Feature is something that the protocol has gained, by name. The broker says in AttachRequest which it has.
 type Feature struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -741,7 +854,7 @@ type Feature struct {
 
 func (x *Feature) Reset() {
 	*x = Feature{}
-	mi := &file_plugin_proto_msgTypes[6]
+	mi := &file_plugin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +866,7 @@ func (x *Feature) String() string {
 func (*Feature) ProtoMessage() {}
 
 func (x *Feature) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[6]
+	mi := &file_plugin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +879,7 @@ func (x *Feature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feature.ProtoReflect.Descriptor instead.
 func (*Feature) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{6}
+	return file_plugin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Feature) GetName() string {
@@ -800,7 +913,7 @@ type Uses struct {
 
 func (x *Uses) Reset() {
 	*x = Uses{}
-	mi := &file_plugin_proto_msgTypes[7]
+	mi := &file_plugin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +925,7 @@ func (x *Uses) String() string {
 func (*Uses) ProtoMessage() {}
 
 func (x *Uses) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[7]
+	mi := &file_plugin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +938,7 @@ func (x *Uses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Uses.ProtoReflect.Descriptor instead.
 func (*Uses) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{7}
+	return file_plugin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Uses) GetSyscalls() []string {
@@ -871,13 +984,14 @@ type Syscall struct {
 	// at the cost of a question.
 	Captures      []*Declared `protobuf:"bytes,6,rep,name=captures,proto3" json:"captures,omitempty"`
 	Repeat        Repeat      `protobuf:"varint,7,opt,name=repeat,proto3,enum=intercede.plugin.v1.Repeat" json:"repeat,omitempty"`
+	Compat        Compat      `protobuf:"varint,8,opt,name=compat,proto3,enum=intercede.plugin.v1.Compat" json:"compat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Syscall) Reset() {
 	*x = Syscall{}
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1003,7 @@ func (x *Syscall) String() string {
 func (*Syscall) ProtoMessage() {}
 
 func (x *Syscall) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[8]
+	mi := &file_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1016,7 @@ func (x *Syscall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Syscall.ProtoReflect.Descriptor instead.
 func (*Syscall) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{8}
+	return file_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Syscall) GetName() string {
@@ -954,6 +1068,13 @@ func (x *Syscall) GetRepeat() Repeat {
 	return Repeat_REPEAT_NEVER
 }
 
+func (x *Syscall) GetCompat() Compat {
+	if x != nil {
+		return x.Compat
+	}
+	return Compat_COMPAT_TAKE
+}
+
 // Declared is something that the broker captures for each notification of a syscall.
 type Declared struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -965,7 +1086,7 @@ type Declared struct {
 
 func (x *Declared) Reset() {
 	*x = Declared{}
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1098,7 @@ func (x *Declared) String() string {
 func (*Declared) ProtoMessage() {}
 
 func (x *Declared) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[9]
+	mi := &file_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1111,7 @@ func (x *Declared) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Declared.ProtoReflect.Descriptor instead.
 func (*Declared) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{9}
+	return file_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Declared) GetPart() Part {
@@ -1018,7 +1139,7 @@ type Argument struct {
 
 func (x *Argument) Reset() {
 	*x = Argument{}
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1151,7 @@ func (x *Argument) String() string {
 func (*Argument) ProtoMessage() {}
 
 func (x *Argument) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[10]
+	mi := &file_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1164,7 @@ func (x *Argument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Argument.ProtoReflect.Descriptor instead.
 func (*Argument) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{10}
+	return file_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Argument) GetName() string {
@@ -1071,7 +1192,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1204,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[11]
+	mi := &file_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1217,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{11}
+	return file_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Match) GetAll() []*Condition {
@@ -1125,7 +1246,7 @@ type SettingCondition struct {
 
 func (x *SettingCondition) Reset() {
 	*x = SettingCondition{}
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1258,7 @@ func (x *SettingCondition) String() string {
 func (*SettingCondition) ProtoMessage() {}
 
 func (x *SettingCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[12]
+	mi := &file_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1271,7 @@ func (x *SettingCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingCondition.ProtoReflect.Descriptor instead.
 func (*SettingCondition) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{12}
+	return file_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SettingCondition) GetKey() string {
@@ -1179,7 +1300,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1312,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[13]
+	mi := &file_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1325,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{13}
+	return file_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Condition) GetArg() uint32 {
@@ -1244,7 +1365,7 @@ type Read struct {
 
 func (x *Read) Reset() {
 	*x = Read{}
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1377,7 @@ func (x *Read) String() string {
 func (*Read) ProtoMessage() {}
 
 func (x *Read) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[14]
+	mi := &file_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1390,7 @@ func (x *Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Read.ProtoReflect.Descriptor instead.
 func (*Read) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{14}
+	return file_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Read) GetArg() uint32 {
@@ -1345,7 +1466,7 @@ type StringRead struct {
 
 func (x *StringRead) Reset() {
 	*x = StringRead{}
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1478,7 @@ func (x *StringRead) String() string {
 func (*StringRead) ProtoMessage() {}
 
 func (x *StringRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[15]
+	mi := &file_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1491,7 @@ func (x *StringRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringRead.ProtoReflect.Descriptor instead.
 func (*StringRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{15}
+	return file_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StringRead) GetMax() uint32 {
@@ -1391,7 +1512,7 @@ type BytesRead struct {
 
 func (x *BytesRead) Reset() {
 	*x = BytesRead{}
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1524,7 @@ func (x *BytesRead) String() string {
 func (*BytesRead) ProtoMessage() {}
 
 func (x *BytesRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[16]
+	mi := &file_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1537,7 @@ func (x *BytesRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BytesRead.ProtoReflect.Descriptor instead.
 func (*BytesRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{16}
+	return file_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BytesRead) GetLengthArg() uint32 {
@@ -1443,7 +1564,7 @@ type StructRead struct {
 
 func (x *StructRead) Reset() {
 	*x = StructRead{}
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1576,7 @@ func (x *StructRead) String() string {
 func (*StructRead) ProtoMessage() {}
 
 func (x *StructRead) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[17]
+	mi := &file_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1589,7 @@ func (x *StructRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StructRead.ProtoReflect.Descriptor instead.
 func (*StructRead) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{17}
+	return file_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StructRead) GetSize() uint32 {
@@ -1494,7 +1615,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1627,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[18]
+	mi := &file_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1640,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{18}
+	return file_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Setting) GetKey() string {
@@ -1592,7 +1713,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1725,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[19]
+	mi := &file_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1738,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{19}
+	return file_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Verdict) GetKind() isVerdict_Kind {
@@ -1673,7 +1794,7 @@ type IDMapping struct {
 
 func (x *IDMapping) Reset() {
 	*x = IDMapping{}
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1806,7 @@ func (x *IDMapping) String() string {
 func (*IDMapping) ProtoMessage() {}
 
 func (x *IDMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[20]
+	mi := &file_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1819,7 @@ func (x *IDMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDMapping.ProtoReflect.Descriptor instead.
 func (*IDMapping) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{20}
+	return file_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *IDMapping) GetInside() uint32 {
@@ -1743,7 +1864,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1876,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[21]
+	mi := &file_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1889,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{21}
+	return file_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Container) GetId() string {
@@ -1854,7 +1975,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +1987,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[22]
+	mi := &file_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +2000,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{22}
+	return file_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AttachRequest) GetSession() uint64 {
@@ -1926,7 +2047,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2059,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2072,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AttachResponse) GetRefused() string {
@@ -1972,7 +2093,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2105,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2118,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Entry) GetKey() []byte {
@@ -2023,7 +2144,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2156,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2169,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DetachRequest) GetSession() uint64 {
@@ -2066,7 +2187,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2199,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2212,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 type BrokerMessage struct {
@@ -2110,7 +2231,7 @@ type BrokerMessage struct {
 
 func (x *BrokerMessage) Reset() {
 	*x = BrokerMessage{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2243,7 @@ func (x *BrokerMessage) String() string {
 func (*BrokerMessage) ProtoMessage() {}
 
 func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2256,7 @@ func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerMessage.ProtoReflect.Descriptor instead.
 func (*BrokerMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *BrokerMessage) GetMessage() isBrokerMessage_Message {
@@ -2242,7 +2363,7 @@ type PluginMessage struct {
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2375,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2388,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -2391,7 +2512,7 @@ type Keep struct {
 
 func (x *Keep) Reset() {
 	*x = Keep{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2524,7 @@ func (x *Keep) String() string {
 func (*Keep) ProtoMessage() {}
 
 func (x *Keep) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2537,7 @@ func (x *Keep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keep.ProtoReflect.Descriptor instead.
 func (*Keep) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Keep) GetKey() []byte {
@@ -2450,7 +2571,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2583,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2596,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{30}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Kept) GetRefused() string {
@@ -2496,7 +2617,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2508,7 +2629,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2521,7 +2642,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{31}
+	return file_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Failure) GetGone() bool {
@@ -2564,7 +2685,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2697,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2710,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{32}
+	return file_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Notification) GetId() uint64 {
@@ -2688,7 +2809,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2821,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2834,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{33}
+	return file_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Capture) GetWants() []*Want {
@@ -2741,7 +2862,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +2874,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +2887,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{34}
+	return file_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Want) GetPart() Part {
@@ -2805,7 +2926,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2938,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +2951,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{35}
+	return file_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Captured) GetErrno() int32 {
@@ -2883,7 +3004,7 @@ type Handle struct {
 
 func (x *Handle) Reset() {
 	*x = Handle{}
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3016,7 @@ func (x *Handle) String() string {
 func (*Handle) ProtoMessage() {}
 
 func (x *Handle) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3029,7 @@ func (x *Handle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handle.ProtoReflect.Descriptor instead.
 func (*Handle) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{36}
+	return file_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Handle) GetPart() Part {
@@ -2973,7 +3094,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3106,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3119,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{37}
+	return file_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Credentials) GetTgid() int32 {
@@ -3089,7 +3210,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3222,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3235,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{38}
+	return file_plugin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Memory) GetData() []byte {
@@ -3143,7 +3264,7 @@ type ReadMemory struct {
 
 func (x *ReadMemory) Reset() {
 	*x = ReadMemory{}
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3155,7 +3276,7 @@ func (x *ReadMemory) String() string {
 func (*ReadMemory) ProtoMessage() {}
 
 func (x *ReadMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3168,7 +3289,7 @@ func (x *ReadMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMemory.ProtoReflect.Descriptor instead.
 func (*ReadMemory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{39}
+	return file_plugin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReadMemory) GetAddress() uint64 {
@@ -3202,7 +3323,7 @@ type CheckValid struct {
 
 func (x *CheckValid) Reset() {
 	*x = CheckValid{}
-	mi := &file_plugin_proto_msgTypes[40]
+	mi := &file_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3335,7 @@ func (x *CheckValid) String() string {
 func (*CheckValid) ProtoMessage() {}
 
 func (x *CheckValid) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[40]
+	mi := &file_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3348,7 @@ func (x *CheckValid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckValid.ProtoReflect.Descriptor instead.
 func (*CheckValid) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{40}
+	return file_plugin_proto_rawDescGZIP(), []int{41}
 }
 
 type Validity struct {
@@ -3239,7 +3360,7 @@ type Validity struct {
 
 func (x *Validity) Reset() {
 	*x = Validity{}
-	mi := &file_plugin_proto_msgTypes[41]
+	mi := &file_plugin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3372,7 @@ func (x *Validity) String() string {
 func (*Validity) ProtoMessage() {}
 
 func (x *Validity) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[41]
+	mi := &file_plugin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3385,7 @@ func (x *Validity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validity.ProtoReflect.Descriptor instead.
 func (*Validity) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{41}
+	return file_plugin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Validity) GetValid() bool {
@@ -3285,13 +3406,14 @@ type Response struct {
 	//	*Response_AddFd
 	Kind          isResponse_Kind `protobuf_oneof:"kind"`
 	Writes        []*Write        `protobuf:"bytes,6,rep,name=writes,proto3" json:"writes,omitempty"`
+	Reason        *Reason         `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"` // absent: there is nothing to explain
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_plugin_proto_msgTypes[42]
+	mi := &file_plugin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3425,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[42]
+	mi := &file_plugin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3438,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{42}
+	return file_plugin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Response) GetKind() isResponse_Kind {
@@ -3378,6 +3500,13 @@ func (x *Response) GetWrites() []*Write {
 	return nil
 }
 
+func (x *Response) GetReason() *Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
 type isResponse_Kind interface {
 	isResponse_Kind()
 }
@@ -3412,6 +3541,59 @@ func (*Response_Next) isResponse_Kind() {}
 
 func (*Response_AddFd) isResponse_Kind() {}
 
+// Reason says why a call was answered so. It changes nothing of the answer.
+type Reason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"` // of Manifest.reasons; any other is recorded as "undeclared"
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"` // for people: the broker cuts it after 256 bytes and escapes what cannot be printed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reason) Reset() {
+	*x = Reason{}
+	mi := &file_plugin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reason) ProtoMessage() {}
+
+func (x *Reason) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reason.ProtoReflect.Descriptor instead.
+func (*Reason) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Reason) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Reason) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // AddFD puts a descriptor of the plugin into the caller's table; the call returns its number. On a lane the descriptor comes
 // with the message. For a stream the plugin sends it before, by a LaneControl message with the same number.
 type AddFD struct {
@@ -3424,7 +3606,7 @@ type AddFD struct {
 
 func (x *AddFD) Reset() {
 	*x = AddFD{}
-	mi := &file_plugin_proto_msgTypes[43]
+	mi := &file_plugin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3436,7 +3618,7 @@ func (x *AddFD) String() string {
 func (*AddFD) ProtoMessage() {}
 
 func (x *AddFD) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[43]
+	mi := &file_plugin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3631,7 @@ func (x *AddFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFD.ProtoReflect.Descriptor instead.
 func (*AddFD) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{43}
+	return file_plugin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AddFD) GetDescriptors() uint64 {
@@ -3477,7 +3659,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_plugin_proto_msgTypes[44]
+	mi := &file_plugin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +3671,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[44]
+	mi := &file_plugin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +3684,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{44}
+	return file_plugin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Write) GetAddress() uint64 {
@@ -3535,7 +3717,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xe7\x03\n" +
+	"\x0fManifestRequest\"\xa2\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3547,10 +3729,15 @@ const file_plugin_proto_rawDesc = "" +
 	"on_failure\x18\b \x01(\v2\x1c.intercede.plugin.v1.VerdictR\tonFailure\x12-\n" +
 	"\x04uses\x18\t \x01(\v2\x19.intercede.plugin.v1.UsesR\x04uses\x12#\n" +
 	"\rany_container\x18\n" +
-	" \x01(\bR\fanyContainer\x12\x1c\n" +
+	" \x01(\bR\fanyContainer\x129\n" +
+	"\areasons\x18\v \x03(\v2\x1f.intercede.plugin.v1.ReasonCodeR\areasons\x12\x1c\n" +
 	"\tprotocols\x18\f \x03(\rR\tprotocols\x122\n" +
 	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needsJ\x04\b\x06\x10\aR\n" +
-	"namespaces\"3\n" +
+	"namespaces\"4\n" +
+	"\n" +
+	"ReasonCode\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04help\x18\x02 \x01(\tR\x04help\"3\n" +
 	"\aFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05since\x18\x02 \x01(\tR\x05since\"m\n" +
@@ -3558,7 +3745,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\bsyscalls\x18\x01 \x03(\tR\bsyscalls\x12\x12\n" +
 	"\x04host\x18\x02 \x03(\tR\x04host\x12\x18\n" +
 	"\adevices\x18\x03 \x03(\tR\adevices\x12\x1b\n" +
-	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\xcc\x02\n" +
+	"\thost_pids\x18\x04 \x01(\bR\bhostPids\"\x81\x03\n" +
 	"\aSyscall\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04when\x18\x02 \x03(\v2\x1a.intercede.plugin.v1.MatchR\x04when\x12/\n" +
@@ -3567,7 +3754,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\vif_settings\x18\x05 \x03(\tR\n" +
 	"ifSettings\x129\n" +
 	"\bcaptures\x18\x06 \x03(\v2\x1d.intercede.plugin.v1.DeclaredR\bcaptures\x123\n" +
-	"\x06repeat\x18\a \x01(\x0e2\x1b.intercede.plugin.v1.RepeatR\x06repeat\"K\n" +
+	"\x06repeat\x18\a \x01(\x0e2\x1b.intercede.plugin.v1.RepeatR\x06repeat\x123\n" +
+	"\x06compat\x18\b \x01(\x0e2\x1b.intercede.plugin.v1.CompatR\x06compat\"K\n" +
 	"\bDeclared\x12-\n" +
 	"\x04part\x18\x01 \x01(\x0e2\x19.intercede.plugin.v1.PartR\x04part\x12\x10\n" +
 	"\x03arg\x18\x02 \x01(\rR\x03arg\"\xc7\x01\n" +
@@ -3757,21 +3945,29 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"CheckValid\" \n" +
 	"\bValidity\x12\x14\n" +
-	"\x05valid\x18\x01 \x01(\bR\x05valid\"\xdf\x01\n" +
+	"\x05valid\x18\x01 \x01(\bR\x05valid\"\x94\x02\n" +
 	"\bResponse\x12\x16\n" +
 	"\x05value\x18\x01 \x01(\x03H\x00R\x05value\x12\x16\n" +
 	"\x05errno\x18\x02 \x01(\x05H\x00R\x05errno\x12\x1c\n" +
 	"\bcontinue\x18\x03 \x01(\bH\x00R\bcontinue\x12\x14\n" +
 	"\x04next\x18\x04 \x01(\bH\x00R\x04next\x123\n" +
 	"\x06add_fd\x18\x05 \x01(\v2\x1a.intercede.plugin.v1.AddFDH\x00R\x05addFd\x122\n" +
-	"\x06writes\x18\x06 \x03(\v2\x1a.intercede.plugin.v1.WriteR\x06writesB\x06\n" +
-	"\x04kind\"M\n" +
+	"\x06writes\x18\x06 \x03(\v2\x1a.intercede.plugin.v1.WriteR\x06writes\x123\n" +
+	"\x06reason\x18\a \x01(\v2\x1b.intercede.plugin.v1.ReasonR\x06reasonB\x06\n" +
+	"\x04kind\"0\n" +
+	"\x06Reason\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"M\n" +
 	"\x05AddFD\x12 \n" +
 	"\vdescriptors\x18\x01 \x01(\x04R\vdescriptors\x12\"\n" +
 	"\rclose_on_exec\x18\x02 \x01(\bR\vcloseOnExec\"5\n" +
 	"\x05Write\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\x04R\aaddress\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data*=\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data*A\n" +
+	"\x06Compat\x12\x0f\n" +
+	"\vCOMPAT_TAKE\x10\x00\x12\x11\n" +
+	"\rCOMPAT_REFUSE\x10\x01\x12\x13\n" +
+	"\x0fCOMPAT_CONTINUE\x10\x02*=\n" +
 	"\x06Repeat\x12\x10\n" +
 	"\fREPEAT_NEVER\x10\x00\x12\x0f\n" +
 	"\vREPEAT_SAFE\x10\x01\x12\x10\n" +
@@ -3821,122 +4017,128 @@ func file_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_proto_rawDescData
 }
 
-var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_plugin_proto_goTypes = []any{
-	(Repeat)(0),               // 0: intercede.plugin.v1.Repeat
-	(Part)(0),                 // 1: intercede.plugin.v1.Part
-	(Argument_Format)(0),      // 2: intercede.plugin.v1.Argument.Format
-	(Setting_Type)(0),         // 3: intercede.plugin.v1.Setting.Type
-	(*OpenLane)(nil),          // 4: intercede.plugin.v1.OpenLane
-	(*OpenLanesRequest)(nil),  // 5: intercede.plugin.v1.OpenLanesRequest
-	(*OpenLanesResponse)(nil), // 6: intercede.plugin.v1.OpenLanesResponse
-	(*LaneControl)(nil),       // 7: intercede.plugin.v1.LaneControl
-	(*ManifestRequest)(nil),   // 8: intercede.plugin.v1.ManifestRequest
-	(*Manifest)(nil),          // 9: intercede.plugin.v1.Manifest
-	(*Feature)(nil),           // 10: intercede.plugin.v1.Feature
-	(*Uses)(nil),              // 11: intercede.plugin.v1.Uses
-	(*Syscall)(nil),           // 12: intercede.plugin.v1.Syscall
-	(*Declared)(nil),          // 13: intercede.plugin.v1.Declared
-	(*Argument)(nil),          // 14: intercede.plugin.v1.Argument
-	(*Match)(nil),             // 15: intercede.plugin.v1.Match
-	(*SettingCondition)(nil),  // 16: intercede.plugin.v1.SettingCondition
-	(*Condition)(nil),         // 17: intercede.plugin.v1.Condition
-	(*Read)(nil),              // 18: intercede.plugin.v1.Read
-	(*StringRead)(nil),        // 19: intercede.plugin.v1.StringRead
-	(*BytesRead)(nil),         // 20: intercede.plugin.v1.BytesRead
-	(*StructRead)(nil),        // 21: intercede.plugin.v1.StructRead
-	(*Setting)(nil),           // 22: intercede.plugin.v1.Setting
-	(*Verdict)(nil),           // 23: intercede.plugin.v1.Verdict
-	(*IDMapping)(nil),         // 24: intercede.plugin.v1.IDMapping
-	(*Container)(nil),         // 25: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),     // 26: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),    // 27: intercede.plugin.v1.AttachResponse
-	(*Entry)(nil),             // 28: intercede.plugin.v1.Entry
-	(*DetachRequest)(nil),     // 29: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),    // 30: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),     // 31: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),     // 32: intercede.plugin.v1.PluginMessage
-	(*Keep)(nil),              // 33: intercede.plugin.v1.Keep
-	(*Kept)(nil),              // 34: intercede.plugin.v1.Kept
-	(*Failure)(nil),           // 35: intercede.plugin.v1.Failure
-	(*Notification)(nil),      // 36: intercede.plugin.v1.Notification
-	(*Capture)(nil),           // 37: intercede.plugin.v1.Capture
-	(*Want)(nil),              // 38: intercede.plugin.v1.Want
-	(*Captured)(nil),          // 39: intercede.plugin.v1.Captured
-	(*Handle)(nil),            // 40: intercede.plugin.v1.Handle
-	(*Credentials)(nil),       // 41: intercede.plugin.v1.Credentials
-	(*Memory)(nil),            // 42: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),        // 43: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),        // 44: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),          // 45: intercede.plugin.v1.Validity
-	(*Response)(nil),          // 46: intercede.plugin.v1.Response
-	(*AddFD)(nil),             // 47: intercede.plugin.v1.AddFD
-	(*Write)(nil),             // 48: intercede.plugin.v1.Write
-	nil,                       // 49: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                       // 50: intercede.plugin.v1.Container.CgroupsEntry
+	(Compat)(0),               // 0: intercede.plugin.v1.Compat
+	(Repeat)(0),               // 1: intercede.plugin.v1.Repeat
+	(Part)(0),                 // 2: intercede.plugin.v1.Part
+	(Argument_Format)(0),      // 3: intercede.plugin.v1.Argument.Format
+	(Setting_Type)(0),         // 4: intercede.plugin.v1.Setting.Type
+	(*OpenLane)(nil),          // 5: intercede.plugin.v1.OpenLane
+	(*OpenLanesRequest)(nil),  // 6: intercede.plugin.v1.OpenLanesRequest
+	(*OpenLanesResponse)(nil), // 7: intercede.plugin.v1.OpenLanesResponse
+	(*LaneControl)(nil),       // 8: intercede.plugin.v1.LaneControl
+	(*ManifestRequest)(nil),   // 9: intercede.plugin.v1.ManifestRequest
+	(*Manifest)(nil),          // 10: intercede.plugin.v1.Manifest
+	(*ReasonCode)(nil),        // 11: intercede.plugin.v1.ReasonCode
+	(*Feature)(nil),           // 12: intercede.plugin.v1.Feature
+	(*Uses)(nil),              // 13: intercede.plugin.v1.Uses
+	(*Syscall)(nil),           // 14: intercede.plugin.v1.Syscall
+	(*Declared)(nil),          // 15: intercede.plugin.v1.Declared
+	(*Argument)(nil),          // 16: intercede.plugin.v1.Argument
+	(*Match)(nil),             // 17: intercede.plugin.v1.Match
+	(*SettingCondition)(nil),  // 18: intercede.plugin.v1.SettingCondition
+	(*Condition)(nil),         // 19: intercede.plugin.v1.Condition
+	(*Read)(nil),              // 20: intercede.plugin.v1.Read
+	(*StringRead)(nil),        // 21: intercede.plugin.v1.StringRead
+	(*BytesRead)(nil),         // 22: intercede.plugin.v1.BytesRead
+	(*StructRead)(nil),        // 23: intercede.plugin.v1.StructRead
+	(*Setting)(nil),           // 24: intercede.plugin.v1.Setting
+	(*Verdict)(nil),           // 25: intercede.plugin.v1.Verdict
+	(*IDMapping)(nil),         // 26: intercede.plugin.v1.IDMapping
+	(*Container)(nil),         // 27: intercede.plugin.v1.Container
+	(*AttachRequest)(nil),     // 28: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),    // 29: intercede.plugin.v1.AttachResponse
+	(*Entry)(nil),             // 30: intercede.plugin.v1.Entry
+	(*DetachRequest)(nil),     // 31: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),    // 32: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),     // 33: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),     // 34: intercede.plugin.v1.PluginMessage
+	(*Keep)(nil),              // 35: intercede.plugin.v1.Keep
+	(*Kept)(nil),              // 36: intercede.plugin.v1.Kept
+	(*Failure)(nil),           // 37: intercede.plugin.v1.Failure
+	(*Notification)(nil),      // 38: intercede.plugin.v1.Notification
+	(*Capture)(nil),           // 39: intercede.plugin.v1.Capture
+	(*Want)(nil),              // 40: intercede.plugin.v1.Want
+	(*Captured)(nil),          // 41: intercede.plugin.v1.Captured
+	(*Handle)(nil),            // 42: intercede.plugin.v1.Handle
+	(*Credentials)(nil),       // 43: intercede.plugin.v1.Credentials
+	(*Memory)(nil),            // 44: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),        // 45: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),        // 46: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),          // 47: intercede.plugin.v1.Validity
+	(*Response)(nil),          // 48: intercede.plugin.v1.Response
+	(*Reason)(nil),            // 49: intercede.plugin.v1.Reason
+	(*AddFD)(nil),             // 50: intercede.plugin.v1.AddFD
+	(*Write)(nil),             // 51: intercede.plugin.v1.Write
+	nil,                       // 52: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                       // 53: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
-	4,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
-	12, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
-	22, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
-	23, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
-	11, // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
-	10, // 5: intercede.plugin.v1.Manifest.needs:type_name -> intercede.plugin.v1.Feature
-	15, // 6: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
-	18, // 7: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
-	14, // 8: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
-	13, // 9: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
-	0,  // 10: intercede.plugin.v1.Syscall.repeat:type_name -> intercede.plugin.v1.Repeat
-	1,  // 11: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
-	2,  // 12: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
-	17, // 13: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
-	16, // 14: intercede.plugin.v1.Match.settings:type_name -> intercede.plugin.v1.SettingCondition
-	19, // 15: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
-	20, // 16: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
-	21, // 17: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
-	3,  // 18: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	49, // 19: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
-	24, // 20: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
-	24, // 21: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	50, // 22: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	25, // 23: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	28, // 24: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
-	36, // 25: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	42, // 26: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	45, // 27: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	39, // 28: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
-	34, // 29: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
-	43, // 30: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	44, // 31: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	46, // 32: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	35, // 33: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
-	37, // 34: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
-	33, // 35: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
-	42, // 36: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	39, // 37: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
-	38, // 38: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
-	1,  // 39: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
-	41, // 40: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
-	40, // 41: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
-	1,  // 42: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
-	47, // 43: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	48, // 44: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	8,  // 45: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	26, // 46: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	29, // 47: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	31, // 48: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	5,  // 49: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
-	9,  // 50: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	27, // 51: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	30, // 52: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	32, // 53: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	6,  // 54: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
-	50, // [50:55] is the sub-list for method output_type
-	45, // [45:50] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	5,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
+	14, // 1: intercede.plugin.v1.Manifest.syscalls:type_name -> intercede.plugin.v1.Syscall
+	24, // 2: intercede.plugin.v1.Manifest.settings:type_name -> intercede.plugin.v1.Setting
+	25, // 3: intercede.plugin.v1.Manifest.on_failure:type_name -> intercede.plugin.v1.Verdict
+	13, // 4: intercede.plugin.v1.Manifest.uses:type_name -> intercede.plugin.v1.Uses
+	11, // 5: intercede.plugin.v1.Manifest.reasons:type_name -> intercede.plugin.v1.ReasonCode
+	12, // 6: intercede.plugin.v1.Manifest.needs:type_name -> intercede.plugin.v1.Feature
+	17, // 7: intercede.plugin.v1.Syscall.when:type_name -> intercede.plugin.v1.Match
+	20, // 8: intercede.plugin.v1.Syscall.reads:type_name -> intercede.plugin.v1.Read
+	16, // 9: intercede.plugin.v1.Syscall.arguments:type_name -> intercede.plugin.v1.Argument
+	15, // 10: intercede.plugin.v1.Syscall.captures:type_name -> intercede.plugin.v1.Declared
+	1,  // 11: intercede.plugin.v1.Syscall.repeat:type_name -> intercede.plugin.v1.Repeat
+	0,  // 12: intercede.plugin.v1.Syscall.compat:type_name -> intercede.plugin.v1.Compat
+	2,  // 13: intercede.plugin.v1.Declared.part:type_name -> intercede.plugin.v1.Part
+	3,  // 14: intercede.plugin.v1.Argument.format:type_name -> intercede.plugin.v1.Argument.Format
+	19, // 15: intercede.plugin.v1.Match.all:type_name -> intercede.plugin.v1.Condition
+	18, // 16: intercede.plugin.v1.Match.settings:type_name -> intercede.plugin.v1.SettingCondition
+	21, // 17: intercede.plugin.v1.Read.string:type_name -> intercede.plugin.v1.StringRead
+	22, // 18: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
+	23, // 19: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
+	4,  // 20: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
+	52, // 21: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	26, // 22: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
+	26, // 23: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
+	53, // 24: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	27, // 25: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	30, // 26: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
+	38, // 27: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	44, // 28: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	47, // 29: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	41, // 30: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
+	36, // 31: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
+	45, // 32: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	46, // 33: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	48, // 34: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	37, // 35: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
+	39, // 36: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
+	35, // 37: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
+	44, // 38: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	41, // 39: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
+	40, // 40: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
+	2,  // 41: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
+	43, // 42: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
+	42, // 43: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
+	2,  // 44: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
+	50, // 45: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	51, // 46: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	49, // 47: intercede.plugin.v1.Response.reason:type_name -> intercede.plugin.v1.Reason
+	9,  // 48: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	28, // 49: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	31, // 50: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	33, // 51: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	6,  // 52: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
+	10, // 53: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	29, // 54: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	32, // 55: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	34, // 56: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	7,  // 57: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
+	53, // [53:58] is the sub-list for method output_type
+	48, // [48:53] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -3949,24 +4151,24 @@ func file_plugin_proto_init() {
 		(*LaneControl_Cancel)(nil),
 		(*LaneControl_Descriptors)(nil),
 	}
-	file_plugin_proto_msgTypes[14].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[15].OneofWrappers = []any{
 		(*Read_String_)(nil),
 		(*Read_Bytes)(nil),
 		(*Read_Struct)(nil),
 	}
-	file_plugin_proto_msgTypes[18].OneofWrappers = []any{}
-	file_plugin_proto_msgTypes[19].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[19].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[20].OneofWrappers = []any{
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),
 	}
-	file_plugin_proto_msgTypes[27].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[28].OneofWrappers = []any{
 		(*BrokerMessage_Notification)(nil),
 		(*BrokerMessage_Memory)(nil),
 		(*BrokerMessage_Validity)(nil),
 		(*BrokerMessage_Captured)(nil),
 		(*BrokerMessage_Kept)(nil),
 	}
-	file_plugin_proto_msgTypes[28].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[29].OneofWrappers = []any{
 		(*PluginMessage_ReadMemory)(nil),
 		(*PluginMessage_CheckValid)(nil),
 		(*PluginMessage_Response)(nil),
@@ -3974,7 +4176,7 @@ func file_plugin_proto_init() {
 		(*PluginMessage_Capture)(nil),
 		(*PluginMessage_Keep)(nil),
 	}
-	file_plugin_proto_msgTypes[42].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[43].OneofWrappers = []any{
 		(*Response_Value)(nil),
 		(*Response_Errno)(nil),
 		(*Response_Continue)(nil),
@@ -3986,8 +4188,8 @@ func file_plugin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   47,
+			NumEnums:      5,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

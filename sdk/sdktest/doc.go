@@ -34,7 +34,8 @@
 // After = stands what is expected: ok or the name of an error, and for a call that the plugin is asked about the Kind
 // of its answer (value, errno, continue, addfd ...). No kind: the plugin must not be asked. The commands sys, stat and
 // openfile need an expectation. All others must succeed and need one only if the plugin is asked: do mknod ... = ok
-// value. Commands for races (repeat, threads) and print are for Go tests.
+// value. The code of the answer's reason may follow the kind: = EPERM next device_not_listed. Commands for races
+// (repeat, threads) and print are for Go tests.
 //
 // Each case runs twice: where its calls are intercepted, and as real root. Both must get the same errors, return values
 // and buffers; see Scripts.Alike. A case has at least one command. Its options stand before the first:
