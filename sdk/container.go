@@ -28,7 +28,7 @@ type Container struct {
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte
 	// Features are what this broker has beyond the first state of the protocol, by name: docs/plugins/versioning.md has
-	// the table. Of what the manifest needs, nothing is to be looked for here: a broker without it refuses the plugin.
+	// the table. What the manifest needs is always there: a broker without it refuses the plugin.
 	Features []string
 
 	log *slog.Logger // nil: not from the broker

@@ -20,7 +20,9 @@ type feature struct {
 }
 
 // features are all of them: the broker has these, and a plugin that the SDK was built into needs some of them.
-var features = []feature{}
+var features = []feature{
+	{"reasons", "0.1.0", func(m *Manifest) bool { return len(m.GetReasons()) > 0 }},
+}
 
 // What a plugin may say of what it needs: an error for people has it.
 const maxNeeds = 32
