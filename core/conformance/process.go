@@ -66,7 +66,7 @@ func (s *subject) round(ctx context.Context, routes filter.Routes) error {
 		if _, err := c.Threads(p.bases()[0], atOnce); err != nil {
 			return err
 		}
-		if err := c.Kill(p.bases()[0], killDelays); err != nil {
+		if err := c.Kill(p.bases()[0], killDelays[:4]); err != nil {
 			return err
 		}
 	}
