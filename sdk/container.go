@@ -8,8 +8,8 @@ import (
 )
 
 // Container is who is behind a notification, as the broker found out when its listener was attached. It does not change
-// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word, all
-// else is what the kernel says.
+// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word,
+// all else is what the kernel says.
 type Container struct {
 	ID          string
 	Runtime     string // how it arrived: "oci", "lxc", "run"
