@@ -33,9 +33,10 @@ func TestNeedsOfManifest(t *testing.T) {
 	if err != nil || len(plain.GetNeeds()) != 0 || len(plain.GetProtocols()) != 1 {
 		t.Errorf("needs %v, speaks %v, %v", plain.GetNeeds(), plain.GetProtocols(), err)
 	}
-	m.Reasons = []Reason{{Code: "why", Help: "Because."}}
-	if w, err := m.wire(); err != nil || len(w.GetNeeds()) != 1 || w.GetNeeds()[0].GetName() != "reasons" {
-		t.Errorf("needs %v, %v", w.GetNeeds(), err)
+	m.Reasons, m.Syscalls[0].Compat = []Reason{{Code: "why", Help: "Because."}}, CompatRefuse
+	w, err := m.wire()
+	if needs := w.GetNeeds(); err != nil || len(needs) != 2 || needs[0].GetName() != "compat" || needs[1].GetName() != "reasons" {
+		t.Errorf("needs %v, %v", needs, err)
 	}
 }
 

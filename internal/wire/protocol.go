@@ -21,6 +21,9 @@ type feature struct {
 
 // features are all of them: the broker has these, and a plugin that the SDK was built into needs some of them.
 var features = []feature{
+	{"compat", "0.1.0", func(m *Manifest) bool {
+		return slices.ContainsFunc(m.GetSyscalls(), func(s *Syscall) bool { return s.GetCompat() != Compat_COMPAT_TAKE })
+	}},
 	{"reasons", "0.1.0", func(m *Manifest) bool { return len(m.GetReasons()) > 0 }},
 }
 
