@@ -88,7 +88,7 @@ func probeOf(declared *wire.Syscall, routes filter.Routes, arch uint32) *probe {
 	if !ok {
 		return nil
 	}
-	return &probe{declared, nr, arch == compat}
+	return &probe{syscall: declared, number: nr, compat: arch == compat}
 }
 
 // testSyscall makes all checks with one syscall.
@@ -151,14 +151,19 @@ func (s *subject) make(ctx context.Context, p *probe, check func(*caller.Contain
 
 // checkPointers gives the call every kind of pointer.
 func (s *subject) checkPointers(c *caller.Container, p *probe) (Finding, error) {
-	_, err := c.Calls(p.variants()...)
+	calls := p.variants()
+	results, err := c.Calls(calls...)
+	p.learn(calls, results)
 	return s.asked(p), err
 }
 
 // checkCompat has a 32-bit caller do the same.
 func (s *subject) checkCompat(c *caller.Container, p *probe) (Finding, error) {
-	if p == nil {
-		return Finding{Status: Skip, Text: "32-bit programs do not have the call"}, nil
+	switch {
+	case p == nil:
+		return Finding{Status: Skip, Text: "32-bit programs do not have the call, or the manifest leaves it to the kernel"}, nil
+	case p.syscall.GetCompat() != wire.Compat_COMPAT_TAKE:
+		return Finding{Status: Skip, Text: "the manifest takes the call of 64-bit programs alone"}, nil
 	}
 	if err := c.CheckCompat(); err != nil {
 		return Finding{}, err
