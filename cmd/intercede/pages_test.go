@@ -13,6 +13,8 @@ import (
 
 const pages = "../../docs/runtimes"
 
+const blockMark = "=== block %d ==="
+
 // block is a block of commands (sh) of a page, and the lines that its output has: those of the block of text right
 // behind it.
 type block struct {
@@ -60,15 +62,24 @@ func TestRuntimePages(t *testing.T) {
 
 func runPage(t *testing.T, blocks []block) {
 	t.Helper()
-	const mark = "=== block %d ==="
+	checkBlocks(t, blocks, onMachine(t, scriptOf(blocks)))
+}
+
+// scriptOf runs the blocks one after the other.
+func scriptOf(blocks []block) string {
 	var script strings.Builder
 	for i, b := range blocks {
-		fmt.Fprintf(&script, "echo '"+mark+"'\n%s", i, b.script)
+		fmt.Fprintf(&script, "echo '"+blockMark+"'\n%s", i, b.script)
 	}
-	rest := onMachine(t, script.String())
+	return script.String()
+}
+
+// checkBlocks checks what scriptOf has printed.
+func checkBlocks(t *testing.T, blocks []block, rest string) {
+	t.Helper()
 	for i, b := range blocks {
-		_, rest, _ = strings.Cut(rest, fmt.Sprintf(mark, i)+"\n")
-		output, _, _ := strings.Cut(rest, fmt.Sprintf(mark, i+1)+"\n")
+		_, rest, _ = strings.Cut(rest, fmt.Sprintf(blockMark, i)+"\n")
+		output, _, _ := strings.Cut(rest, fmt.Sprintf(blockMark, i+1)+"\n")
 		for _, line := range b.want {
 			if !strings.Contains(output, line) {
 				t.Errorf("%s:\n%swant %q, got:\n%s", b.page, b.script, line, output)
