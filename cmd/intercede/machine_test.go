@@ -43,8 +43,10 @@ func newSources(t *testing.T) string {
 func installed(t *testing.T) string {
 	t.Helper()
 	var script strings.Builder
-	for _, b := range readPage(t, "README.md") {
-		script.WriteString(b.script)
+	for _, b := range readPage(t, pages+"/README.md") {
+		if b.kind == "sh" {
+			script.WriteString(b.body)
+		}
 	}
 	return script.String()
 }

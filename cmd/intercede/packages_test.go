@@ -50,13 +50,13 @@ func TestPackages(t *testing.T) {
 		})
 	}
 	t.Run("page", func(t *testing.T) {
-		blocks := readPage(t, "../install.md")
+		blocks := readPage(t, "../../docs/install.md")
 		script := filepath.Join(t.TempDir(), "script")
 		text := "exec 2>&1\nrm -f /usr/sbin/policy-rc.d\nfor n in 1 2; do cp /src/$n.deb /tmp/intercede_0.$n.0_amd64.deb; done\ncd /tmp\n"
-		if err := os.WriteFile(script, []byte(text+scriptOf(blocks)), 0o644); err != nil {
+		if err := os.WriteFile(script, []byte(text+pageScript(blocks)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		checkBlocks(t, blocks, underSystemd(t, script, deb1, deb2))
+		checkOutput(t, blocks, underSystemd(t, script, deb1, deb2))
 	})
 	t.Run("bytes", func(t *testing.T) {
 		copied := t.TempDir()

@@ -2,15 +2,21 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // sections are those of every plugin's page, in their order.
-var sections = []string{"Name", "Description", "Syscalls", "Syntax", "Responses", "Privileges", "Security",
-	"Metrics", "Examples", "See Also"}
+var sections = []string{"Name", "Description", "Syscalls", "Syntax", "Responses", "Reasons", "Privileges",
+	"Security", "Metrics", "Examples", "See Also"}
 
 func readmes(t *testing.T) []string {
 	t.Helper()
@@ -59,6 +65,42 @@ func TestPluginPagesExamples(t *testing.T) {
 				if r := intercede(t, "check", "--config", s.config()); r.status != 0 {
 					t.Errorf("%s\n%s", example[1], r.stderr)
 				}
+			}
+		})
+	}
+}
+
+// TestPluginPagesReasons compares the reasons of each page with those of the plugin's manifest.
+func TestPluginPagesReasons(t *testing.T) {
+	sdktest.RequireRoot(t)
+	listed := regexp.MustCompile("(?m)^- `([a-z0-9_]+)` - (.*)$")
+	for _, file := range readmes(t) {
+		t.Run(file, func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, section, _ := strings.Cut(string(text), "\n## Reasons\n")
+			section, _, _ = strings.Cut(section, "\n## ")
+			var got []string
+			for _, found := range listed.FindAllStringSubmatch(section, -1) {
+				got = append(got, found[1]+": "+found[2])
+			}
+			var manifest wire.Manifest
+			name := filepath.Base(filepath.Dir(file))
+			out, err := exec.Command(filepath.Join(binaries, wire.BinaryPrefix+name), "manifest").Output()
+			if err == nil {
+				err = protojson.Unmarshal(out, &manifest)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for _, r := range manifest.GetReasons() {
+				want = append(want, r.GetCode()+": "+r.GetHelp())
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("the page has the reasons %q, the manifest %q", got, want)
 			}
 		})
 	}

@@ -265,7 +265,7 @@ func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 		d.cpu = d.thread.begin()
 		d.begin(attachmentOf(l), l).resume()
 		d.thread.end()
-		b.rearm(l, admission.leave())
+		admission.leave(d.post.takeSlow())
 	}()
 }
 
@@ -301,7 +301,9 @@ func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
 	if !had || c.resumed.again {
 		return decision{}, false
 	}
-	return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), err: errInterrupted}, true
+	return decision{
+		plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), reason: failureReason(errInterrupted), err: errInterrupted,
+	}, true
 }
 
 // SendDecided sends the answer that another broker has found, unless it has sent it already. It reports whether there

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/core/auditsink"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/internal/testcaller"
@@ -186,13 +187,14 @@ type options struct {
 	settings map[string]string
 	times    launcher.Times
 	rooms    *launcher.Rooms
+	audit    *auditsink.Sink
 }
 
 var syscallNames = map[int32]string{
 	unix.SYS_GETPPID: "getppid", unix.SYS_SETHOSTNAME: "sethostname", unix.SYS_CHDIR: "chdir", unix.SYS_GETSID: "getsid",
 }
 
-func syscallName(arch uint32, nr int32) (string, bool) {
+func syscallName(_ uint32, nr int32, _ uint64) (string, bool) {
 	name, ok := syscallNames[nr]
 	return name, ok
 }
@@ -227,7 +229,7 @@ func newBench(t testing.TB, o options) *bench {
 		b.plugins[name] = startPlugin(t, name, o, b.log.logger())
 	}
 	b.generation = b.newGeneration(o)
-	broker, err := New(Config{Generation: b.generation, Log: b.log.logger()})
+	broker, err := New(Config{Generation: b.generation, Log: b.log.logger(), Audit: o.audit})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,6 +120,9 @@ func CheckManifest(m *Manifest) error {
 			}
 		}
 	}
+	for _, err := range checkReasons(m) {
+		fault("%w", err)
+	}
 	if err := checkVerdict(m.GetOnFailure()); err != nil {
 		fault("on_failure: %w", err)
 	}
@@ -185,6 +188,9 @@ func syscallFaults(s *Syscall) []string {
 				fault("condition on argument %d never holds: value %#x has bits outside mask %#x", c.GetArg(), c.GetValue(), c.GetMask())
 			}
 		}
+	}
+	if err := checkCompat(s); err != nil {
+		fault("%v", err)
 	}
 	if n := len(s.GetArguments()); n > 6 {
 		fault("%d arguments: a system call has six at most", n)

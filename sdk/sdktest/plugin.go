@@ -159,7 +159,8 @@ func registeredTypes() string {
 // becomePlugin serves a registered handler if this process was started to be its plugin, and does not return then.
 func becomePlugin() {
 	name, ok := strings.CutPrefix(filepath.Base(os.Args[0]), wire.BinaryPrefix)
-	if !ok {
+	// The test binary of a package in a folder intercede-plugin-NAME is intercede-plugin-NAME.test.
+	if !ok || wire.CheckPluginName(name) != nil {
 		return
 	}
 	for _, p := range registered {
@@ -279,7 +280,7 @@ func (p *plugin) attach(t testing.TB, container sdk.Container, settings string, 
 	t.Helper()
 	id := p.sessions.Add(1)
 	request := &wire.AttachRequest{
-		Session: id, Container: containerToWire(container), SettingsJson: settings, Kept: kept.Entries(),
+		Session: id, Container: containerToWire(container), SettingsJson: settings, Kept: kept.Entries(), Features: wire.Features(),
 	}
 	reply, err := p.rpc.Attach(context.Background(), request)
 	if err != nil {

@@ -46,6 +46,7 @@ func (h *handler) Manifest() sdk.Manifest {
 		Uses:         sdk.Uses{Host: []string{"/tmp"}, HostPIDs: true},
 		OnFailure:    sdk.FailContinue(),
 		AnyContainer: strings.Contains(h.name, "any"),
+		Reasons:      []sdk.Reason{{Code: "trial", Help: "A test asked for it: ask otherwise."}},
 	}
 	if strings.Contains(h.name, "errno") {
 		m.OnFailure = sdk.FailErrno(syscall.EIO)
@@ -175,6 +176,10 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 		return sdk.Continue(), nil // the kernel's getppid needs no check
 	case Next:
 		return sdk.Next(), nil
+	case Explain:
+		return sdk.Next().Because("trial", strings.Repeat("\n", int(a))), nil
+	case ExplainOther:
+		return sdk.Errno(syscall.EXDEV).Because("other", "it is not declared"), nil
 	case Error:
 		return sdk.Response{}, errors.New("it did not work")
 	case LieGone:

@@ -32,7 +32,7 @@ func TestLoad(t *testing.T) {
 			[]string{"group: mode 0664 lets others than its owner decide what runs as root: chmod go-w group"}},
 		"world-writable, and a problem": {file("world", []byte("x = 1\n"), 0o606), []string{
 			"world: mode 0606 lets others than its owner decide what runs as root: chmod go-w world",
-			"world:1:1: x: unknown key; accepted: broker, plugins, oci_runtime, container"}},
+			"world:1:1: x: unknown key; accepted: broker, plugins, oci_runtime, audit, container"}},
 		"empty and group-writable": {file("empty", nil, 0o620), []string{
 			"empty: mode 0620 lets others than its owner decide what runs as root: chmod go-w empty"}},
 		"missing":   {"missing", []string{"missing: there is no such file: name the config file with --config"}},
