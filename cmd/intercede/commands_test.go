@@ -22,7 +22,7 @@ func TestUsage(t *testing.T) {
 		"check extra", "serve extra", "profile", "profile --format lxc2", "status extra", "plugin", "plugin nonsense", "policy",
 		"policy nonsense", "policy explain", "policy explain a b", "policy explain a --id b",
 		"oci-runtime --nonsense", "oci-runtime --runtime bin/runc -- list", "policy explain --annotation k", "policy explain --label =v",
-		"policy explain --peer-uid -1",
+		"policy explain --peer-uid -1", "trace a b", "trace --outcome maybe",
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := intercede(t, strings.Fields(line)...)

@@ -612,10 +612,13 @@ type Manifest struct {
 	OnFailure    *Verdict               `protobuf:"bytes,8,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"` // what the caller gets when the plugin fails
 	Uses         *Uses                  `protobuf:"bytes,9,opt,name=uses,proto3" json:"uses,omitempty"`
 	// The plugin serves containers without a user namespace of their own too: their callers may be root of the host.
-	AnyContainer  bool          `protobuf:"varint,10,opt,name=any_container,json=anyContainer,proto3" json:"any_container,omitempty"`
-	Reasons       []*ReasonCode `protobuf:"bytes,11,rep,name=reasons,proto3" json:"reasons,omitempty"` // the codes that its reasons have: at most 64
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AnyContainer bool          `protobuf:"varint,10,opt,name=any_container,json=anyContainer,proto3" json:"any_container,omitempty"`
+	Reasons      []*ReasonCode `protobuf:"bytes,11,rep,name=reasons,proto3" json:"reasons,omitempty"` // the codes that its reasons have: at most 64
+	// Linux capabilities that the plugin asks of a caller, effective in the container's user namespace, before it acts. They
+	// are for operators, who learn which one is missing; the broker does not look at them.
+	CallerCapabilities []string `protobuf:"bytes,12,rep,name=caller_capabilities,json=callerCapabilities,proto3" json:"caller_capabilities,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Manifest) Reset() {
@@ -714,6 +717,13 @@ func (x *Manifest) GetAnyContainer() bool {
 func (x *Manifest) GetReasons() []*ReasonCode {
 	if x != nil {
 		return x.Reasons
+	}
+	return nil
+}
+
+func (x *Manifest) GetCallerCapabilities() []string {
+	if x != nil {
+		return x.CallerCapabilities
 	}
 	return nil
 }
@@ -3576,7 +3586,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xd0\x03\n" +
+	"\x0fManifestRequest\"\x81\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3589,7 +3599,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04uses\x18\t \x01(\v2\x19.intercede.plugin.v1.UsesR\x04uses\x12#\n" +
 	"\rany_container\x18\n" +
 	" \x01(\bR\fanyContainer\x129\n" +
-	"\areasons\x18\v \x03(\v2\x1f.intercede.plugin.v1.ReasonCodeR\areasonsJ\x04\b\x06\x10\aR\n" +
+	"\areasons\x18\v \x03(\v2\x1f.intercede.plugin.v1.ReasonCodeR\areasons\x12/\n" +
+	"\x13caller_capabilities\x18\f \x03(\tR\x12callerCapabilitiesJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"4\n" +
 	"\n" +
 	"ReasonCode\x12\x12\n" +
