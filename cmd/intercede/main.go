@@ -28,7 +28,7 @@ func execute() int {
 		Use:   "intercede",
 		Short: "System call interception for unprivileged containers",
 	}
-	root.AddCommand(runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(), upgradeCommand(), traceCommand(), policyCommand(), pluginCommand(),
+	root.AddCommand(runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(), upgradeCommand(), traceCommand(), whyCommand(), policyCommand(), pluginCommand(),
 		ociRuntimeCommand())
 	return cli.Execute(root)
 }

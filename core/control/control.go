@@ -2,6 +2,7 @@
 //
 //	GET /v1/status          a [Status]
 //	GET /v1/trace           [TracedCall] after [TracedCall]; container, syscall, plugin and outcome say which
+//	GET /v1/why?who=WHO     a list of [why.Report]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Description]; an [Interception]
 //	POST /v1/reload         a [Reloaded]
@@ -26,6 +27,7 @@ import (
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/core/socket"
+	"github.com/intercede/intercede/core/why"
 )
 
 const (
@@ -69,6 +71,7 @@ type Source struct {
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
 	Watch        Watch
+	Why          func(who string) ([]why.Report, error)
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
 }
 
@@ -91,6 +94,7 @@ func (s Source) routes() *http.ServeMux {
 	routes.HandleFunc("GET "+policyPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, s.Policies(r.URL.Query().Get("id")))
 	})
+	routes.HandleFunc("GET "+whyPath, s.answerWhy)
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
 	s.Orders.register(routes)
 	return routes

@@ -109,7 +109,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	go serve(func() error {
 		return s.control.Serve(control.Source{
 			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception,
-			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched},
+			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why,
 		})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
