@@ -8,7 +8,7 @@ KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes test-systemd attacks kills chaos once lint bench fuzz alone packages clean
+.PHONY: build demo test test-runtimes test-systemd attacks kills kills-systemd chaos once lint bench fuzz alone packages clean
 
 build:
 	@mkdir -p bin
@@ -46,7 +46,11 @@ attacks: packages
 
 # The daemon is ended KILLS_COUNT times by SIGKILL, and as often by an upgrade, while containers check their calls.
 kills: packages
-	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h ./tests/kills
+	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h -run 'TestKill|TestUpgrade' ./tests/kills
+
+# The same with the units of deploy/systemd under a real systemd, in a machine made of namespaces.
+kills-systemd: packages
+	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 4h -run TestSystemd ./tests/kills
 
 # The plugins' processes are killed or stopped CHAOS_KILLS times, while containers check their calls: about 20 minutes.
 chaos: packages

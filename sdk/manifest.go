@@ -16,7 +16,7 @@ const PathMax = 4096
 // privilege at all, and builds the seccomp filter, the sandbox of the process and the checks on its settings from it.
 type Manifest struct {
 	Name        string // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
-	Version     string
+	Version     string // the plugin's own, one line: the log, `intercede status` and `plugin list` show it
 	Description string // one line, without control characters
 	Syscalls    []Syscall
 	// Capabilities are those that the process needs, "CAP_MKNOD". It has them permitted and effective, and no others.
@@ -24,8 +24,8 @@ type Manifest struct {
 	// Uses is what the process needs besides.
 	Uses     Uses
 	Settings []Setting
-	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
-	// the call to a caller without privilege.
+	// OnFailure is what the caller gets when the plugin fails: FailContinue or FailErrno. Continue is right only where the
+	// kernel itself refuses the call to a caller without privilege. The operator can set another (`on_failure`).
 	OnFailure Verdict
 	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
 	// may be root of the host. Calls of such containers are left to the kernel otherwise.
@@ -85,7 +85,26 @@ type Syscall struct {
 	Captures []Capture
 	// Repeat says what becomes of a call whose plugin dies.
 	Repeat Repeat
+	// Compat says what callers of the machine's other ABIs get.
+	Compat Compat
 }
+
+// Compat says what calls get that are not native: those of i386 and x32 programs on x86_64, and of 32-bit Arm programs on
+// arm64, which have other numbers and other layouts of structs. On i386 sockets and System V IPC are also reached through
+// socketcall(2) and ipc(2), which hide the arguments from the filter and from plugins: so of these calls (connect(2),
+// sendmsg(2), semop(2), shmat(2) and their kin) a plugin can take the native ones alone, and has to say CompatRefuse or
+// CompatContinue.
+type Compat int32
+
+const (
+	// CompatTake gives the plugin these calls too: Request.Arch tells them apart.
+	CompatTake Compat = iota
+	// CompatRefuse has them fail with EPERM where When holds, and in any case those through socketcall and ipc.
+	CompatRefuse
+	// CompatContinue passes the plugin over, as Next does: nobody looks at these calls, if no other plugin does. It is
+	// not for a plugin that restricts what callers may do.
+	CompatContinue
+)
 
 // Capture declares something of the caller that the broker captures: CaptureCredentials, CapturePlace,
 // CaptureMountinfo, CaptureTimeOffsets, or a CaptureDescriptor.
@@ -255,6 +274,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
 		})
 	}
+	wire.DeclareProtocol(w)
 	if err := wire.CheckManifest(w); err != nil {
 		return nil, err
 	}
@@ -269,7 +289,7 @@ func (u Uses) wire() *wire.Uses {
 }
 
 func (s Syscall) wire() *wire.Syscall {
-	w := &wire.Syscall{Name: s.Name, IfSettings: s.If, Repeat: wire.Repeat(s.Repeat)}
+	w := &wire.Syscall{Name: s.Name, IfSettings: s.If, Repeat: wire.Repeat(s.Repeat), Compat: wire.Compat(s.Compat)}
 	for _, match := range s.When {
 		m := &wire.Match{}
 		for _, c := range match {

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/conformance/caller"
 	"github.com/intercede/intercede/core/doctor"
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/run"
@@ -17,6 +18,7 @@ func main() {
 	run.Init()
 	sandbox.Init()
 	doctor.Init()
+	caller.Init()
 	if calledAsRuntime() {
 		os.Exit(executeRuntime(os.Args[1:]))
 	}

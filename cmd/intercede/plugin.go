@@ -25,7 +25,7 @@ func pluginCommand() *cobra.Command {
 			return cli.Usagef("a subcommand is missing\nTry '%s --help'", c.CommandPath())
 		},
 	}
-	c.AddCommand(pluginListCommand(), pluginNewCommand())
+	c.AddCommand(pluginListCommand(), pluginNewCommand(), pluginRunCommand(), pluginTestCommand())
 	return c
 }
 

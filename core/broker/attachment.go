@@ -22,6 +22,7 @@ type attachment struct {
 	broker     *Broker
 	number     uint64 // no other container has it, of this broker's or those before it
 	container  *container.Container
+	said       saidBy
 	generation *Generation
 	plugins    []boundPlugin
 	routes     routes // to plugins
@@ -53,11 +54,11 @@ type attachment struct {
 	samples    map[sampleKind]*loglimit.Limit
 }
 
-func newAttachment(b *Broker, c *container.Container, generation *Generation) *attachment {
+func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Generation) *attachment {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	a := &attachment{
-		broker: b, container: c, generation: generation.hold(), ctx: ctx, cancel: cancel,
-		admission: newAdmission(generation.Limits, b.crew.max),
+		broker: b, container: c, said: s, generation: generation.hold(), ctx: ctx, cancel: cancel,
+		admission: newAdmission(generation.Limits, b.crew.max, len(b.processors.numbers), b.pacer),
 		audit:     audit.New(b.log),
 		about:     describe(c, generation),
 		attached:  time.Now(),
@@ -184,6 +185,7 @@ func (a *attachment) end(cause error) {
 	a.endAgain()
 	a.container.Close()
 	a.broker.descriptors.free(descriptorsPerContainer)
+	a.broker.claims.free(a.said)
 	a.generation.release()
 }
 

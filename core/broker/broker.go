@@ -62,8 +62,10 @@ type Broker struct {
 	crew        crew
 	workers     sync.WaitGroup // those that are not held up
 	watchdog    *watchdog
+	pacer       *pacer
 	panics      *loglimit.Limit
 	descriptors *descriptors
+	claims      claims
 	state       State
 	numbers     numbers
 	handingOver atomic.Bool // see HandOver
@@ -105,6 +107,7 @@ func New(config Config) (*Broker, error) {
 		b.state.Journal = &journal.Journal{}
 	}
 	b.watchdog = startWatchdog(b)
+	b.pacer = &pacer{watchdog: b.watchdog}
 	b.startWorker()
 	return b, nil
 }

@@ -173,7 +173,7 @@ func (c *call) locate() (foreign, gone bool) {
 // findName names the syscall, and reports whether some plugin takes it.
 func (c *call) findName() (taken bool) {
 	n := c.notification
-	c.name, taken = c.attachment.generation.SyscallName(n.Arch, n.NR)
+	c.name, taken = c.attachment.generation.SyscallName(n.Arch, n.NR, n.Args[0])
 	if !taken {
 		c.name = fmt.Sprintf("#%d", n.NR)
 	}
@@ -185,10 +185,13 @@ func (c *call) findName() (taken bool) {
 func (c *call) route() decision {
 	reason := audit.Reason{Code: codeNotTaken}
 	for _, r := range c.attachment.routes[c.name] {
-		if !r.syscall.Wants(c.notification.Arch, &c.notification.Args) {
-			continue
-		}
 		p := &c.attachment.plugins[r.plugin]
+		switch r.admits(c.notification) {
+		case wire.Compat_COMPAT_CONTINUE:
+			continue
+		case wire.Compat_COMPAT_REFUSE:
+			return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EPERM))}
+		}
 		if d, over := c.askAgain(p, r); over {
 			return d
 		}

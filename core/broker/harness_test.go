@@ -194,7 +194,7 @@ var syscallNames = map[int32]string{
 	unix.SYS_GETPPID: "getppid", unix.SYS_SETHOSTNAME: "sethostname", unix.SYS_CHDIR: "chdir", unix.SYS_GETSID: "getsid",
 }
 
-func syscallName(arch uint32, nr int32) (string, bool) {
+func syscallName(_ uint32, nr int32, _ uint64) (string, bool) {
 	name, ok := syscallNames[nr]
 	return name, ok
 }

@@ -1,6 +1,9 @@
 package broker
 
-import "github.com/intercede/intercede/internal/wire"
+import (
+	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/wire"
+)
 
 // routes lead from a syscall's name to the plugins that take it, in the order in which they are asked.
 type routes map[string][]route
@@ -20,4 +23,20 @@ func newRoutes(bindings []Binding) routes {
 		}
 	}
 	return rs
+}
+
+// admits says whether the plugin is shown the call, is passed over, or does not let it happen. Of a call that came
+// through a multiplexer the arguments are not known.
+func (r route) admits(n *notify.Notification) wire.Compat {
+	compat := r.syscall.GetCompat()
+	if compat != wire.Compat_COMPAT_TAKE && wire.IsMultiplexed(n.Arch, n.NR) {
+		return compat
+	}
+	if !r.syscall.Wants(n.Arch, &n.Args) {
+		return wire.Compat_COMPAT_CONTINUE
+	}
+	if wire.IsNative(n.Arch, n.NR) {
+		return wire.Compat_COMPAT_TAKE
+	}
+	return compat
 }

@@ -55,6 +55,7 @@ type post struct {
 	end     time.Time     // when the watchdog answers
 	givenUp bool          // the watchdog has answered
 	hangs   bool          // and the thread has not come back since: it counts in attachment.hangs
+	slow    bool          // the call counts in admission.slow
 }
 
 // open begins a call. source is armed by arm, or by the watchdog.
@@ -100,6 +101,25 @@ func (p *post) claim() bool {
 	}
 	p.call, p.hangs = nil, false
 	return !p.givenUp
+}
+
+// markSlow has the call counted as a slow one, if it is.
+func (p *post) markSlow(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.call != nil && !p.slow && now.Sub(p.call.began) >= slowAfter {
+		p.slow = true
+		p.call.attachment.admission.slowDown()
+	}
+}
+
+// takeSlow reports whether the call that has ended was counted as a slow one.
+func (p *post) takeSlow() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slow := p.slow
+	p.slow = false
+	return slow
 }
 
 // asked returns the plugin that was asked last; nil: none.
@@ -179,6 +199,15 @@ func (w *watchdog) look(now time.Time) (any bool) {
 		}
 	}
 	return any
+}
+
+// markSlow has the calls counted that are slow.
+func (w *watchdog) markSlow(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p := range w.posts {
+		p.markSlow(now)
+	}
 }
 
 func (w *watchdog) all() []*post {

@@ -142,15 +142,18 @@ func (e *Engine) newGeneration(setup *Setup, routes filter.Routes) *broker.Gener
 
 // acquire finds the running plugin for entry i of the setup, or starts it.
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
-	wanted := setup.Policy.Plugins[i]
-	spec := e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax)
-	spec.Grant, spec.GRPC = wanted.Grant, setup.GRPC
+	spec := setup.spec(i)
+	spec.Rooms = e.rooms
 	return e.acquirePlugin(ctx, spec, setup.installed[i])
 }
 
-// spec is what a plugin is started with; memory in bytes.
-func (e *Engine) spec(name, path, sha256 string, memory int64) launcher.Spec {
-	return launcher.Spec{Name: name, Path: path, SHA256: sha256, Limits: sandbox.Limits{Memory: memory}, Rooms: e.rooms}
+// spec is what entry i of the setup is started with.
+func (s *Setup) spec(i int) launcher.Spec {
+	wanted := s.Policy.Plugins[i]
+	return launcher.Spec{
+		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax}, Grant: wanted.Grant,
+		GRPC: s.GRPC,
+	}
 }
 
 // acquirePlugin finds the running plugin, or starts it.
@@ -202,12 +205,21 @@ func (e *Engine) remove(gone *sharedPlugin) {
 
 // Status returns the state of the plugins and of the containers.
 func (e *Engine) Status() ([]launcher.Status, []broker.ContainerStatus) {
-	e.mu.Lock()
-	running := slices.Clone(e.plugins)
-	e.mu.Unlock()
+	running := e.Plugins()
 	plugins := make([]launcher.Status, 0, len(running))
 	for _, p := range running {
-		plugins = append(plugins, p.Plugin.Status())
+		plugins = append(plugins, p.Status())
 	}
 	return plugins, e.Broker.Status()
+}
+
+// Plugins returns the running plugins.
+func (e *Engine) Plugins() []*launcher.Plugin {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var running []*launcher.Plugin
+	for _, p := range e.plugins {
+		running = append(running, p.Plugin)
+	}
+	return running
 }

@@ -18,6 +18,13 @@ type capture struct {
 	plugins []string
 	matches []match // none: every call
 	numbers map[architecture]int32
+	// What the plugins say of calls that are not native: see multiplex.go.
+	compat []wire.Compat
+	// Of a multiplexer that no plugin takes itself: the calls that it stands for and that are refused, by what says which
+	// one, the first argument and mask.
+	behind map[uint32]string
+	mask   uint32
+	whole  bool // the others are notified too: see notifyWhole
 }
 
 // match holds when all its conditions, in the order of their arguments, hold.
@@ -43,6 +50,7 @@ func collect(manifests []*wire.Manifest) ([]*capture, error) {
 			}
 		}
 	}
+	faults = append(faults, multiplex(captures))
 	ordered := slices.SortedFunc(maps.Values(captures), func(a, b *capture) int { return strings.Compare(a.name, b.name) })
 	return ordered, errors.Join(faults...)
 }
@@ -51,27 +59,24 @@ func collect(manifests []*wire.Manifest) ([]*capture, error) {
 func add(captures map[string]*capture, plugin string, s *wire.Syscall) error {
 	matches := normalize(s.GetWhen())
 	if c, taken := captures[s.GetName()]; taken {
-		c.plugins = append(c.plugins, plugin)
-		c.matches = union(c.matches, matches)
-		return nil
+		matches = union(c.matches, matches)
+	} else {
+		numbers, err := resolve(s.GetName())
+		if err != nil {
+			return err
+		}
+		captures[s.GetName()] = &capture{name: s.GetName(), numbers: numbers}
 	}
-	numbers, err := resolve(s.GetName())
-	if err != nil {
-		return err
-	}
-	captures[s.GetName()] = &capture{s.GetName(), []string{plugin}, matches, numbers}
-	return nil
+	c := captures[s.GetName()]
+	c.plugins, c.compat, c.matches = append(c.plugins, plugin), append(c.compat, s.GetCompat()), matches
+	return c.checkNative(s.GetCompat())
 }
 
 // resolve gives a call's number on each architecture that has it.
 func resolve(name string) (map[architecture]int32, error) {
 	numbers := map[architecture]int32{}
 	for _, a := range architectures {
-		nr, ok, err := a.number(name)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
+		if nr, ok := a.number(name); ok {
 			numbers[a] = nr
 		}
 	}

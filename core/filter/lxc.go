@@ -29,6 +29,9 @@ func LXC(base []byte, manifests []*wire.Manifest) ([]byte, error) {
 	if err := refuse(captures, lxcStartup, "LXC makes it itself before its monitor hands on anything"); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(checkMultiplexed(captures), refuseIPC(captures)); err != nil {
+		return nil, err
+	}
 	groups := groupByMatches(captures)
 	notify, err := lxcNotifyLines(groups)
 	if err != nil {

@@ -55,6 +55,9 @@ func OCI(base []byte, manifests []*wire.Manifest, listener Listener) ([]byte, er
 	if err := refuse(captures, startup, "runtimes make it themselves before they hand over the listener"); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(notifyWhole(captures, p), checkMultiplexed(captures)); err != nil {
+		return nil, err
+	}
 	groups := groupByMatches(captures)
 	notify, err := notifyRules(groups)
 	if err != nil {
@@ -85,10 +88,13 @@ type profile struct {
 	raw object
 }
 
+// earlierName stands for the plugins that a base has the rules of.
+const earlierName = "(earlier)"
+
 // readProfile reads a base. The manifest is of what it notifies over the listener itself, and must go on to.
 func readProfile(base []byte, listener string) (*profile, *wire.Manifest, error) {
 	p, err := parseProfile(base)
-	earlier := &wire.Manifest{Name: "(earlier)"}
+	earlier := &wire.Manifest{Name: earlierName}
 	if err != nil || p.ListenerPath == "" {
 		return p, earlier, err
 	}
@@ -97,7 +103,11 @@ func readProfile(base []byte, listener string) (*profile, *wire.Manifest, error)
 	}
 	still, err := p.undo()
 	for _, name := range still {
-		earlier.Syscalls = append(earlier.Syscalls, &wire.Syscall{Name: name})
+		s := &wire.Syscall{Name: name}
+		if _, ok := wire.MultiplexerOf(name); ok { // a profile has it for all architectures alike
+			s.Compat = wire.Compat_COMPAT_CONTINUE
+		}
+		earlier.Syscalls = append(earlier.Syscalls, s)
 	}
 	return p, earlier, err
 }

@@ -75,8 +75,11 @@ type rule struct {
 }
 
 type limits struct {
-	Caps []string `json:"caps"`
+	Caps   []string `json:"caps"`
+	Arches []string `json:"arches"`
 }
+
+func (l limits) none() bool { return len(l.Caps)+len(l.Arches) == 0 }
 
 func readRule(text json.RawMessage) (*rule, error) {
 	r := &rule{text: text}

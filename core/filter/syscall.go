@@ -1,10 +1,10 @@
 package filter
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/agext/levenshtein"
+	"github.com/intercede/intercede/internal/wire"
 	"github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 )
@@ -30,25 +30,32 @@ var recent = map[string]int32{
 	"open_tree_attr":    unix.SYS_OPEN_TREE_ATTR,
 	"file_getattr":      unix.SYS_FILE_GETATTR,
 	"file_setattr":      unix.SYS_FILE_SETATTR,
+	"listns":            unix.SYS_LISTNS,
+	"rseq_slice_yield":  unix.SYS_RSEQ_SLICE_YIELD,
 }
 
-// errMultiplexed means that i386 programs also reach a call through socketcall(2) or ipc(2), whose arguments are in
-// memory, where neither a filter nor a plugin's conditions see them.
-var errMultiplexed = errors.New("i386 callers also reach it through socketcall or ipc, which hide the arguments; it cannot be intercepted")
+// direct are i386's own numbers of calls that are behind socketcall(2) or ipc(2) too: libseccomp says the latter alone
+// (arch/x86/entry/syscalls/syscall_32.tbl).
+var direct = map[string]int32{
+	"recvmmsg": 337, "sendmmsg": 345,
+	"socket": 359, "socketpair": 360, "bind": 361, "connect": 362, "listen": 363, "accept4": 364, "getsockopt": 365,
+	"setsockopt": 366, "getsockname": 367, "getpeername": 368, "sendto": 369, "sendmsg": 370, "recvfrom": 371, "recvmsg": 372,
+	"shutdown": 373, "semget": 393, "semctl": 394, "shmget": 395, "shmctl": 396, "shmat": 397, "shmdt": 398, "msgget": 399,
+	"msgsnd": 400, "msgrcv": 401, "msgctl": 402,
+}
 
 // number is the call's number on the architecture; ok is false if the architecture lacks it.
-func (a architecture) number(name string) (nr int32, ok bool, err error) {
+func (a architecture) number(name string) (nr int32, ok bool) {
+	if _, multiplexed := wire.MultiplexerOf(name); multiplexed && a.scmp == seccomp.ArchX86 {
+		nr, ok := direct[name]
+		return nr, ok
+	}
 	n, err := seccomp.GetSyscallFromNameByArch(name, a.scmp)
 	if err != nil {
 		nr, ok := recent[name]
-		return nr | a.flag, ok, nil
+		return nr | a.flag, ok
 	}
-	// libseccomp names a call that the architecture lacks by a negative number; -101 to -120 are behind socketcall and
-	// -201 to -224 behind ipc (seccomp-syscalls.h).
-	if a.scmp == seccomp.ArchX86 && n <= -101 && n >= -224 {
-		return 0, false, errMultiplexed
-	}
-	return int32(n), n >= 0, nil
+	return int32(n), n >= 0 // a negative number stands for a call that the architecture lacks
 }
 
 // unknown is the error for a name that no architecture has, with the nearest name that one has.

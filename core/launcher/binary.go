@@ -3,6 +3,7 @@ package launcher
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -19,11 +20,25 @@ type binary struct {
 	*os.File
 	path   string
 	opened os.FileInfo // as the file was then
+	script *script     // nil: it is not one
 }
 
-// openBinary opens a plugin's binary if it may be trusted: a regular executable file that, like every folder above it,
-// only root or the broker's own user can change, with the wanted SHA-256 (in hex; empty: any).
+// openBinary opens a plugin's binary, and the interpreter of a script, if they may be trusted, see openFile.
 func openBinary(path, wantSHA256 string) (*binary, error) {
+	b, err := openFile(path, wantSHA256)
+	if err != nil {
+		return nil, err
+	}
+	if b.script, err = openScript(b); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("plugin binary %s: %w", path, err)
+	}
+	return b, nil
+}
+
+// openFile opens a regular executable file that, like every folder above it, only root or the broker's own user can
+// change, with the wanted SHA-256 (in hex; empty: any).
+func openFile(path, wantSHA256 string) (*binary, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for its writer
 	if err != nil {
 		return nil, fmt.Errorf("plugin binary: %w; build and install it, or set its path in the config", err)
@@ -34,6 +49,11 @@ func openBinary(path, wantSHA256 string) (*binary, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// Close closes the file, and that of a script's interpreter.
+func (b *binary) Close() error {
+	return errors.Join(b.File.Close(), b.script.close())
 }
 
 // checkOpened checks a binary that was just opened, with the folders on the way to it.
@@ -55,13 +75,14 @@ func (b *binary) check(wantSHA256 string) error {
 	if err := checkFile(b.File, wantSHA256); err != nil {
 		return fmt.Errorf("plugin binary %s: %w", b.path, err)
 	}
-	return nil
+	return b.script.check()
 }
 
 // isCurrent reports whether the open file is still what is at its path, unchanged.
 func (b *binary) isCurrent() bool {
 	now, err := os.Stat(b.path)
-	return err == nil && os.SameFile(now, b.opened) && now.Size() == b.opened.Size() && now.ModTime().Equal(b.opened.ModTime())
+	return err == nil && os.SameFile(now, b.opened) && now.Size() == b.opened.Size() && now.ModTime().Equal(b.opened.ModTime()) &&
+		b.script.isCurrent()
 }
 
 func checkFile(file *os.File, wantSHA256 string) error {

@@ -7,7 +7,6 @@ import (
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
-	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // ReadManifest runs the plugin's binary as `PLUGIN manifest`, in a sandbox without any capability, and checks what it
@@ -25,12 +24,8 @@ func readManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifest := &wire.Manifest{}
-	if err := protojson.Unmarshal(text, manifest); err != nil {
-		return nil, fmt.Errorf("%s does not print a manifest (is it an intercede plugin of protocol version %d?): %w",
-			spec.Path, wire.ProtocolVersion, err)
-	}
-	if err := wire.CheckManifest(manifest); err != nil {
+	manifest, err := wire.ParseManifest(text)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", spec.Path, err)
 	}
 	if spec.Name != "" && manifest.GetName() != spec.Name {
@@ -46,5 +41,5 @@ func runManifest(ctx context.Context, spec Spec) ([]byte, error) {
 	}
 	defer binary.Close()
 	defer reportSlow(zerolog.Ctx(ctx).With().Str("plugin", spec.Name).Logger(), "its manifest")()
-	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary.File)
+	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary.File, binary.script.how())
 }

@@ -50,7 +50,7 @@ func (p *Plugin) newProcess(ctx context.Context) (*process, error) {
 	}
 	defer reportSlow(p.log, "its start")()
 	run, err := sandbox.Start(ctx, sandbox.Plugin{
-		Name: p.spec.Name, Path: p.spec.Path, Binary: p.binary.File, Capabilities: p.manifest.GetCapabilities(), Uses: p.manifest.GetUses(),
+		Name: p.spec.Name, Path: p.spec.Path, Binary: p.binary.File, Interpreter: p.binary.script.how(), Capabilities: p.manifest.GetCapabilities(), Uses: p.manifest.GetUses(),
 		Limits: p.spec.Limits, Log: p.hclog, Refused: p.refused.add,
 	})
 	if err != nil {
@@ -97,10 +97,10 @@ func (p *process) compareManifest(ctx context.Context, want *wire.Manifest) erro
 	return nil
 }
 
-// substance is a manifest without what says nothing of what the plugin does.
+// substance is a manifest without what says nothing of what the plugin does. The handshake says which protocol it speaks.
 func substance(m *wire.Manifest) *wire.Manifest {
 	m = protobuf.Clone(m).(*wire.Manifest)
-	m.Version, m.Description, m.Reasons, m.CallerCapabilities = "", "", nil, nil
+	m.Version, m.Description, m.Protocols, m.Reasons, m.CallerCapabilities = "", "", nil, nil, nil
 	for _, s := range m.GetSettings() {
 		s.Help = ""
 	}

@@ -50,15 +50,24 @@ func (o Options) Check() error {
 	if !slices.Contains(Languages, o.Language) {
 		return fmt.Errorf("language %q: want one of %s", o.Language, strings.Join(Languages, ", "))
 	}
-	manifest := &wire.Manifest{
-		Name: o.Name, Version: "0", Syscalls: []*wire.Syscall{{Name: o.Syscall}},
-		OnFailure: &wire.Verdict{Kind: &wire.Verdict_Continue{Continue: true}},
-	}
+	manifest := o.manifest()
 	if err := wire.CheckManifest(manifest); err != nil {
 		return err
 	}
 	_, err := filter.Program([]*wire.Manifest{manifest}, run.ReservedSyscalls())
 	return err
+}
+
+// manifest is what there is of the plugin's own for this.
+func (o Options) manifest() *wire.Manifest {
+	s := &wire.Syscall{Name: o.Syscall}
+	if _, multiplexed := wire.MultiplexerOf(o.Syscall); multiplexed {
+		s.Compat = wire.Compat_COMPAT_CONTINUE
+	}
+	return &wire.Manifest{
+		Name: o.Name, Version: "0", Syscalls: []*wire.Syscall{s},
+		OnFailure: &wire.Verdict{Kind: &wire.Verdict_Continue{Continue: true}},
+	}
 }
 
 // Write makes the folder dir, which must not be there, with the plugin in it. If that fails, nothing is left.
@@ -120,20 +129,17 @@ type words struct {
 	Marked bool
 	// Narrow: only 32-bit programs can make it.
 	Narrow bool
+	// Multiplexed: only 64-bit programs' calls can be taken (sdk.Compat).
+	Multiplexed bool
 }
 
 func (o Options) words() (*words, error) {
 	w := &words{Name: o.Name, Syscall: o.Syscall, Version: o.Version, Marked: slices.Contains(everyProgram, o.Syscall)}
-	routes, err := filter.Resolve([]*wire.Manifest{{Syscalls: []*wire.Syscall{{Name: o.Syscall}}}})
-	if err != nil {
-		return nil, err
-	}
-	w.Narrow = true
-	for number := range routes {
-		if number.Arch&is64Bit != 0 {
-			w.Narrow = false
-		}
-	}
+	_, w.Multiplexed = wire.MultiplexerOf(o.Syscall)
+	native := o.manifest()
+	native.Syscalls[0].Compat = wire.Compat_COMPAT_CONTINUE
+	_, err := filter.Resolve([]*wire.Manifest{native})
+	w.Narrow = err != nil
 	if o.Checkout == "" && o.Version == "" {
 		return nil, errors.New("this intercede is not a release, so that the version of its SDK cannot be fetched: " +
 			"say with --sdk where its sources are")
@@ -147,9 +153,6 @@ func (o Options) words() (*words, error) {
 	w.Version, err = checkoutVersion(w.Checkout)
 	return w, err
 }
-
-// is64Bit is a bit of AUDIT_ARCH_* (__AUDIT_ARCH_64BIT, linux/audit.h).
-const is64Bit = 0x80000000
 
 var requiresInternal = regexp.MustCompile(`(?m)^\s*github\.com/intercede/intercede/internal (v\S+)$`)
 

@@ -41,7 +41,7 @@ func read(t *testing.T, file string) string {
 
 // Go code is as gofmt leaves it, the handler's file a first plugin's, and no template has anything left in it.
 func TestFiles(t *testing.T) {
-	for _, syscall := range []string{"sethostname", "write", "stat64"} {
+	for _, syscall := range []string{"sethostname", "write", "stat64", "connect"} {
 		t.Run(syscall, func(t *testing.T) {
 			dir := write(t, options(t, syscall))
 			err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
@@ -165,5 +165,25 @@ func TestExisting(t *testing.T) {
 		if err := os.Remove(filepath.Join(dir, "mine")); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What of a call depends on who can make it.
+func TestCallers(t *testing.T) {
+	for syscall, want := range map[string]struct{ script, handler string }{
+		"sethostname": {"\tsys sethostname = EPERM errno\n", ""},
+		"write":       {"\tsys write 4242 = EPERM errno\n", "Value: 4242"},
+		"stat64":      {"\nabi 32\n", ""},
+		"connect":     {"\tsys connect = EPERM errno\n", "sdk.CompatContinue"},
+	} {
+		t.Run(syscall, func(t *testing.T) {
+			dir := write(t, options(t, syscall))
+			if text := read(t, filepath.Join(dir, "testdata", "calls.script")); !strings.Contains(text, want.script) {
+				t.Errorf("%q is not in\n%s", want.script, text)
+			}
+			if text := read(t, filepath.Join(dir, "main.go")); !strings.Contains(text, want.handler) {
+				t.Errorf("%q is not in\n%s", want.handler, text)
+			}
+		})
 	}
 }

@@ -138,7 +138,7 @@ func (p *Plugin) configText(settings map[string]string) ([]byte, config.Problems
 	for key, text := range settings {
 		value, err := settingValue(typeOf(p.Manifest, key), text)
 		if err != nil {
-			problems = append(problems, config.Problem{File: settingFlag, Key: key, Message: err.Error()})
+			problems = append(problems, config.Problem{File: SettingFlag, Key: key, Message: err.Error()})
 		}
 		values[key] = value
 	}
@@ -148,13 +148,13 @@ func (p *Plugin) configText(settings map[string]string) ([]byte, config.Problems
 		p.Manifest.GetName(): map[string]any{"enabled": true, "path": p.copied, "grant": "manifest", "config": values},
 	}})
 	if err != nil {
-		problems = append(problems, config.Problem{File: settingFlag, Message: err.Error()})
+		problems = append(problems, config.Problem{File: SettingFlag, Message: err.Error()})
 	}
 	return out.Bytes(), problems
 }
 
-// settingFlag stands where a problem of a config has its file.
-const settingFlag = "--set"
+// SettingFlag stands where a problem of a config has its file.
+const SettingFlag = "--set"
 
 // typeOf is a string for keys that the manifest does not have: the config finds out that it has not.
 func typeOf(m *wire.Manifest, key string) wire.Setting_Type {
@@ -184,7 +184,7 @@ func (p *Plugin) explain(problems config.Problems, binary string) config.Problem
 		problem := &problems[i]
 		problem.File, problem.Line, problem.Column = binary, 0, 0
 		if key, ok := strings.CutPrefix(problem.Key, prefix); ok {
-			problem.File, problem.Key = settingFlag, key
+			problem.File, problem.Key = SettingFlag, key
 		}
 		problem.Message = strings.ReplaceAll(problem.Message, p.copied, binary)
 	}

@@ -59,6 +59,9 @@ func Of(r audit.Record) Call {
 	if r.Caller != nil {
 		c.Comm = r.Caller.Comm
 	}
+	if r.Outcome.Err != nil {
+		c.Reason = r.Outcome.Err.Error()
+	}
 	for _, a := range r.Declared.GetArguments() {
 		c.Declared = append(c.Declared, Argument{a.GetName(), a.GetFormat()})
 	}

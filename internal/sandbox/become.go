@@ -20,7 +20,7 @@ const sandboxName = "intercede-sandbox"
 
 // Descriptors of a process that is to become a plugin.
 const (
-	binaryFD   = 3 // the plugin's binary, opened and checked by the broker
+	binaryFD   = 3 // the plugin's binary, or a script's interpreter, opened and checked by the broker
 	lifelineFD = 4
 	lanesFD    = 5
 	socketFD   = 6 // a detached mount, for socketDir
@@ -28,8 +28,8 @@ const (
 
 // restrictions are what a plugin process may be. They travel as JSON in argv[1].
 type restrictions struct {
-	Name         string   // argv[0] of the plugin
-	Args         []string // the plugin's arguments
+	Args         []string // the plugin's arguments, the zeroth included
+	Script       int      // the descriptor of a mount of the script that the binary interprets; 0: there is none
 	ID           int      // user and group id
 	Capabilities []string // bounding, permitted, effective, inheritable and ambient: these and no others
 	Syscalls     []string // that it declares
@@ -92,12 +92,15 @@ func (r *restrictions) closeDoors() error {
 	if err := endInput(); err != nil {
 		return err
 	}
-	last := binaryFD
+	last := max(binaryFD, r.Script)
 	if r.Served {
-		last = socketFD
+		last = max(socketFD, r.Script)
 	}
 	if err := unix.CloseRange(uint(last)+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
+	}
+	if r.Script != 0 {
+		unix.CloseOnExec(r.Script)
 	}
 	unix.CloseOnExec(socketFD)
 	return os.Chdir("/")
@@ -202,7 +205,7 @@ func setIDs(id int) error {
 
 // exec executes the binary that the broker opened and checked, whatever stands at its path by now.
 func (r *restrictions) exec(binary int) error {
-	argv, err := syscall.SlicePtrFromStrings(append([]string{r.Name}, r.Args...))
+	argv, err := syscall.SlicePtrFromStrings(r.Args)
 	if err != nil {
 		return err
 	}
@@ -213,8 +216,8 @@ func (r *restrictions) exec(binary int) error {
 	empty := [1]byte{}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(binary), uintptr(unsafe.Pointer(&empty[0])),
 		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])), unix.AT_EMPTY_PATH, 0)
-	if errno == unix.ENOENT { // execveat(2), BUGS: the interpreter could not open a close-on-exec descriptor
-		return fmt.Errorf("execute %s: it is a script, or lacks its dynamic loader; a plugin is a binary: %w", r.Name, errno)
+	if errno == unix.ENOENT { // of a script too: execveat(2), BUGS
+		return fmt.Errorf("execute %s: its dynamic loader is missing, or it is a script, which can interpret no other: %w", r.Args[0], errno)
 	}
-	return fmt.Errorf("execute %s: %w", r.Name, errno)
+	return fmt.Errorf("execute %s: %w", r.Args[0], errno)
 }

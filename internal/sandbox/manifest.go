@@ -10,8 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"time"
-
-	"github.com/intercede/intercede/internal/linux"
 )
 
 const (
@@ -19,20 +17,26 @@ const (
 	maxManifest     = 1 << 20          // bytes
 )
 
-// PrintManifest runs the plugin's binary as `PLUGIN manifest`, without any capability and declared use, and returns
-// what it prints.
-func PrintManifest(ctx context.Context, name, path string, binary *os.File) ([]byte, error) {
+// PrintManifest runs the plugin's binary, or a script by its interpreter, as `PLUGIN manifest`, without any capability
+// and declared use, and returns what it prints.
+func PrintManifest(ctx context.Context, name, path string, binary *os.File, interpreter *Interpreter) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
 	defer cancel()
-	clone, err := linux.CloneReadOnly(binary)
+	files, err := cloneFiles(binary, interpreter)
 	if err != nil {
 		return nil, err
 	}
-	defer clone.Close()
-	r := restrictions{Name: path, Args: []string{"manifest"}, ID: UserID(name), Tasks: maxThreads}
-	cmd, err := command(ctx, r, clone)
+	defer files.close()
+	r := restrictions{Args: files.arguments(path, "manifest"), ID: UserID(name), Tasks: maxThreads}
+	if files.script != nil {
+		r.Script = binaryFD + 1
+	}
+	cmd, err := command(ctx, r, files.executed)
 	if err != nil {
 		return nil, err
+	}
+	if files.script != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, files.script)
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &bounded{&stdout}, &bounded{&stderr}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,11 +37,12 @@ const (
 
 // Plugin is what Start needs to know.
 type Plugin struct {
-	Name         string     // its user ID comes of it
-	Path         string     // argv[0]
-	Binary       *os.File   // opened and checked; it is the caller's to close
-	Capabilities []string   // "CAP_MKNOD": these and no others
-	Uses         *wire.Uses // what its manifest says
+	Name         string       // its user ID comes of it
+	Path         string       // argv[0]
+	Binary       *os.File     // opened and checked; it is the caller's to close
+	Interpreter  *Interpreter // of a script, its file opened and checked as well; nil: Binary is not a script
+	Capabilities []string     // "CAP_MKNOD": these and no others
+	Uses         *wire.Uses   // what its manifest says
 	Limits       Limits
 	Env          []string     // beyond the ordinary
 	Log          hclog.Logger // go-plugin's, and what the plugin logs
@@ -57,13 +59,14 @@ type Process struct {
 	// Weaker says what does not confine the process as elsewhere, since this host lacks it.
 	Weaker []string
 
-	client  *plugin.Client
-	command *exec.Cmd
-	pidfd   *os.File // of the very process that was started
-	sockets *os.File // a mount that is the folder of the plugin's socket
-	address string   // of its socket; empty until it is known to be in that folder
-	cgroups *cgroups
-	ending  ending
+	client   *plugin.Client
+	command  *exec.Cmd
+	lifeline *os.File // the broker's end
+	pidfd    *os.File // of the very process that was started
+	sockets  *os.File // a mount that is the folder of the plugin's socket
+	address  string   // of its socket; empty until it is known to be in that folder
+	cgroups  *cgroups
+	ending   ending
 
 	gone     chan struct{} // closed when the process is gone
 	cleaned  chan struct{} // closed when its cgroups are gone too
@@ -74,13 +77,12 @@ type Process struct {
 
 // Start starts the plugin in its sandbox and connects to it, unless ctx ends before.
 func Start(ctx context.Context, plugin Plugin) (*Process, error) {
-	// Who reads end of file from its end has lost the other.
-	ours, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM|unix.SOCK_NONBLOCK, "lifeline")
+	ours, theirs, err := newLifeline()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &Process{gone: make(chan struct{}), cleaned: make(chan struct{}), dead: make(chan struct{})}
+	p := &Process{lifeline: ours, gone: make(chan struct{}), cleaned: make(chan struct{}), dead: make(chan struct{})}
 	p.ending.known = make(chan struct{})
 	p.die = sync.OnceFunc(func() { close(p.dead) })
 	starting, giveUp := context.WithCancel(context.WithoutCancel(ctx))
@@ -131,12 +133,16 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 	if err != nil {
 		return err
 	}
-	binary, err := linux.CloneReadOnly(spec.Binary)
+	files, err := cloneFiles(spec.Binary, spec.Interpreter)
 	if err != nil {
 		return err
 	}
-	defer binary.Close()
-	cmd, err := command(ctx, r, binary)
+	defer files.close()
+	r.Args = files.arguments(spec.Path)
+	if files.script != nil {
+		r.Script = servedScriptFD
+	}
+	cmd, err := command(ctx, r, files.executed)
 	if err != nil {
 		return err
 	}
@@ -156,6 +162,9 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		return err
 	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, lifeline, lanesFile, p.sockets)
+	if files.script != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, files.script)
+	}
 	cmd.Env = append(append(cmd.Env, spec.Env...),
 		fmt.Sprintf("%s=%d", wire.LanesEnv, lanesFD),
 		fmt.Sprintf("%s=%d", wire.LifelineEnv, lifelineFD),
@@ -177,6 +186,7 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
 			grpc.WithMaxHeaderListSize(maxHeader),
 			grpc.WithContextDialer(p.dial),
+			grpc.WithUnaryInterceptor(p.endQuietly),
 		},
 	})
 	address, err := p.client.Start()
@@ -231,7 +241,7 @@ func (p *Process) restrict(spec Plugin) (restrictions, error) {
 	p.Weaker = p.cgroups.weaknesses()
 	logOnce(spec.Log, p.Weaker)
 	r := restrictions{
-		Name: spec.Path, ID: UserID(spec.Name), Capabilities: spec.Capabilities, Syscalls: uses.GetSyscalls(), Host: uses.GetHost(),
+		ID: UserID(spec.Name), Capabilities: spec.Capabilities, Syscalls: uses.GetSyscalls(), Host: uses.GetHost(),
 		HostPIDs: uses.GetHostPids(), Served: true, Joins: p.cgroups.joined(), Tasks: maxThreads,
 	}
 	if p.cgroups.tasksFree != nil {
@@ -247,6 +257,12 @@ func (p *Process) restrict(spec Plugin) (restrictions, error) {
 // of its end.
 func (p *Process) startError(ctx context.Context, path string, words *lastWords, err error) error {
 	p.stopClient() // waits for its last words
+	var spoken uint32
+	if _, text, found := strings.Cut(err.Error(), "incompatible API version with plugin. Plugin version: "); found {
+		if _, scan := fmt.Sscan(text, &spoken); scan == nil {
+			return fmt.Errorf("%s: %w", path, wire.ProtocolError(spoken))
+		}
+	}
 	if said := words.String(); said != "" && ctx.Err() == nil {
 		return fmt.Errorf("%s ended before it served: %s", path, said)
 	}

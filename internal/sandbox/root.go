@@ -57,6 +57,9 @@ func (r *restrictions) enterRoot() error {
 	if err := made.addLibraries(); err != nil {
 		return err
 	}
+	if r.Script != 0 {
+		made.mounts = append(made.mounts, place{os.NewFile(uintptr(r.Script), "script"), scriptPath})
+	}
 	if r.Served {
 		made.mounts = append(made.mounts, place{os.NewFile(socketFD, "socket folder"), socketDir})
 	}

@@ -53,9 +53,14 @@ func TestLint(t *testing.T) {
 		"min above max":     {setting(&wire.Setting{Type: int, Min: protobuf.Int64(1), Max: protobuf.Int64(0)}), "min 1 is above max 0"},
 		"length is pointer": {call(&wire.Syscall{Name: "write", Reads: []*wire.Read{
 			{Arg: 1, Kind: &wire.Read_Bytes{Bytes: &wire.BytesRead{LengthArg: 1, Max: 10}}}}}), "argument 1 is both a pointer and the length"},
-		"exit_group":   {call(&wire.Syscall{Name: "exit_group"}), `"exit_group": it cannot be intercepted: it does not return`},
-		"execve":       {call(&wire.Syscall{Name: "execve"}), "it cannot be intercepted"},
-		"rt_sigreturn": {call(&wire.Syscall{Name: "rt_sigreturn"}), "it cannot be intercepted"},
+		"multiplexed":            {call(&wire.Syscall{Name: "connect"}), `"connect": i386 programs reach it through socketcall(2) too`},
+		"multiplexed, refused":   {call(&wire.Syscall{Name: "connect", Compat: wire.Compat_COMPAT_REFUSE}), ""},
+		"multiplexed, continues": {call(&wire.Syscall{Name: "shmat", Compat: wire.Compat_COMPAT_CONTINUE}), ""},
+		"another's compat":       {call(&wire.Syscall{Name: "mknod", Compat: wire.Compat_COMPAT_REFUSE}), ""},
+		"unknown compat":         {call(&wire.Syscall{Name: "mknod", Compat: 3}), `"mknod": compat 3: want take, refuse or continue`},
+		"exit_group":             {call(&wire.Syscall{Name: "exit_group"}), `"exit_group": it cannot be intercepted: it does not return`},
+		"execve":                 {call(&wire.Syscall{Name: "execve"}), "it cannot be intercepted"},
+		"rt_sigreturn":           {call(&wire.Syscall{Name: "rt_sigreturn"}), "it cannot be intercepted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := wire.CheckManifest(test.manifest)

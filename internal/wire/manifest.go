@@ -190,6 +190,9 @@ func syscallFaults(s *Syscall) []string {
 			}
 		}
 	}
+	if err := checkCompat(s); err != nil {
+		fault("%v", err)
+	}
 	if n := len(s.GetArguments()); n > 6 {
 		fault("%d arguments: a system call has six at most", n)
 	}

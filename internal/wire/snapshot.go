@@ -53,12 +53,14 @@ func (m *Memory) take(tid int, r *Read, arch uint32, args *[6]uint64) {
 
 // register is an argument as wide as the caller's long.
 func register(arch uint32, value uint64) uint64 {
-	const is64Bit = 0x80000000 // __AUDIT_ARCH_64BIT, include/uapi/linux/audit.h
-	if arch&is64Bit == 0 {
+	if !is64Bit(arch) {
 		return uint64(uint32(value))
 	}
 	return value
 }
+
+// is64Bit reports whether registers have 64 bits (__AUDIT_ARCH_64BIT, include/uapi/linux/audit.h).
+func is64Bit(arch uint32) bool { return arch&0x80000000 != 0 }
 
 // Ask copies what a plugin asks for in the midst of a call, at most MaxRead bytes.
 func Ask(tid int, question *ReadMemory) *Memory {

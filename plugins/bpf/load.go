@@ -121,7 +121,7 @@ func (c call) copyProgram(ctx context.Context, l loadAttr) (program, *refusal, e
 type verdict struct {
 	fd          int      // if it is not refused
 	refused     *refusal // nil: it is loaded
-	log         []byte // with its NUL
+	log         []byte   // with its NUL
 	logTrueSize uint32
 }
 

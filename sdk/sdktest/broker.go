@@ -102,8 +102,12 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 		record.Outcome = o
 		r.add(record)
 	}
-	s := syscallOf(n.broker.manifest, sdk.Arch(n.Arch), n.NR)
+	s := syscallOf(n.broker.manifest, sdk.Arch(n.Arch), n.NR, n.Args[0])
 	record.Syscall = s.GetName()
+	if s.GetCompat() == wire.Compat_COMPAT_REFUSE && !wire.IsNative(n.Arch, n.NR) {
+		n.finish(Outcome{Kind: Errno, Errno: unix.EPERM}, func(id uint64) error { return n.fd.SendErrno(id, unix.EPERM) })
+		return
+	}
 	d := &lane.Dialogue{}
 	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session.Load(), s.GetName()
 	d.Notification.Tid, d.Notification.Arch, d.Notification.Nr, d.Notification.Args = int32(n.TID), n.Arch, n.NR, n.Args[:]

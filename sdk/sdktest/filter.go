@@ -17,9 +17,12 @@ func buildFilter(manifest *wire.Manifest) ([]unix.SockFilter, error) {
 		program.JumpUnless(uint32(arch), next)
 		program.LoadNumber()
 		for _, s := range manifest.GetSyscalls() {
-			if nr, ok := numbers[arch][s.GetName()]; ok {
+			if nr, ok := numbers[arch][s.GetName()]; ok && (arch == native() || s.GetCompat() != wire.Compat_COMPAT_CONTINUE) {
 				notifyWhen(&program, s.GetWhen(), nr, arch)
 			}
+		}
+		for nr, matches := range multiplexed(manifest, arch) {
+			notifyWhen(&program, matches, nr, arch)
 		}
 		program.Place(next)
 	}
@@ -46,10 +49,29 @@ func notifyWhen(program *cbpf.Program, matches []*wire.Match, nr int32, arch sdk
 	program.Place(other)
 }
 
-// syscallOf finds the declaration of a notified number.
-func syscallOf(manifest *wire.Manifest, arch sdk.Arch, nr int32) *wire.Syscall {
+// multiplexed are what socketcall(2) and ipc(2) stand for of the calls that the manifest has refused to i386 programs, by
+// their numbers.
+func multiplexed(manifest *wire.Manifest, arch sdk.Arch) map[int32][]*wire.Match {
+	all := map[int32][]*wire.Match{}
+	for _, s := range manifest.GetSyscalls() {
+		m, ok := wire.MultiplexerOf(s.GetName())
+		if !ok || arch != sdk.ArchI386 || s.GetCompat() != wire.Compat_COMPAT_REFUSE {
+			continue
+		}
+		nr := numbers[arch][m.Name]
+		all[nr] = append(all[nr], &wire.Match{All: []*wire.Condition{{Mask: uint64(m.Mask), Value: uint64(m.Value)}}})
+	}
+	return all
+}
+
+// syscallOf finds the declaration of a notified call.
+func syscallOf(manifest *wire.Manifest, arch sdk.Arch, nr int32, first uint64) *wire.Syscall {
 	for _, s := range manifest.GetSyscalls() {
 		if known, ok := numbers[arch][s.GetName()]; ok && known == nr {
+			return s
+		}
+		m, ok := wire.MultiplexerOf(s.GetName())
+		if ok && wire.IsMultiplexed(uint32(arch), nr) && numbers[arch][m.Name] == nr && uint32(first)&m.Mask == m.Value {
 			return s
 		}
 	}

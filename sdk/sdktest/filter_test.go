@@ -27,7 +27,7 @@ func TestSyscallOf(t *testing.T) {
 		"unknown architecture": {1, 133, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := syscallOf(manifest, test.arch, test.nr).GetName(); got != test.want {
+			if got := syscallOf(manifest, test.arch, test.nr, 0).GetName(); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
