@@ -19,11 +19,11 @@ type follower struct {
 	lines chan string
 }
 
+// newFollower starts the command.
 func newFollower(t *testing.T, cmd *exec.Cmd) *follower {
 	t.Helper()
-	out, err1 := cmd.StdoutPipe()
-	messages, err2 := cmd.StderrPipe()
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+	out, err := cmd.StdoutPipe()
+	if err := errors.Join(err, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
 	f := &follower{cmd, make(chan string, 1000)}
@@ -37,6 +37,17 @@ func newFollower(t *testing.T, cmd *exec.Cmd) *follower {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+	return f
+}
+
+// newTracer starts the command and waits until it watches.
+func newTracer(t *testing.T, cmd *exec.Cmd) *follower {
+	t.Helper()
+	messages, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFollower(t, cmd)
 	began, err := bufio.NewReader(messages).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -70,8 +81,8 @@ func (f *follower) end(t *testing.T) {
 func TestTrace(t *testing.T) {
 	s := newSite(t, "[plugins.mknod]\n")
 	s.serve(t)
-	all := newFollower(t, program("trace", "--config", s.config()))
-	refused := newFollower(t, program("trace", "--control", s.dir+"/control", "--plugin", "mknod", "--outcome", "continue", "--json"))
+	all := newTracer(t, program("trace", "--config", s.config()))
+	refused := newTracer(t, program("trace", "--control", s.dir+"/control", "--plugin", "mknod", "--outcome", "continue", "--json"))
 	r := intercede(t, "run", "--config", s.config(), "--socket", s.socket(), "--",
 		"sh", "-c", "mknod /tmp/a c 1 3; mknod /tmp/b c 1 1; mknod /tmp/c b 8 0")
 	wantText(t, r.stderr, "b: Operation not permitted")
