@@ -7,10 +7,12 @@ import (
 	"github.com/intercede/intercede/sdk/target"
 )
 
-// Container is who is behind a notification, as the broker found out when its listener was attached.
+// Container is who is behind a notification, as the broker found out when its listener was attached. It does not change
+// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word,
+// all else is what the kernel says.
 type Container struct {
 	ID          string
-	Runtime     string // how it arrived: "oci", "run"
+	Runtime     string // how it arrived: "oci", "lxc", "run"
 	Annotations map[string]string
 	InitPID     int // in the broker's pid namespace
 	// UserNamespace is the container's own user namespace: what privilege in the container means.
@@ -25,6 +27,9 @@ type Container struct {
 	CgroupShared string
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte
+	// Features are what this broker has beyond the first state of the protocol, by name: docs/plugins/versioning.md has
+	// the table. What the manifest needs is always there: a broker without it refuses the plugin.
+	Features []string
 
 	log *slog.Logger // nil: not from the broker
 }

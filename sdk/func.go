@@ -9,14 +9,6 @@ import (
 // C, a struct (see SettingsOf) whose values in defaults are the settings' own; struct{} for none. The function is
 // Session.Handle with the container's settings, which it must not change.
 //
-//	type config struct {
-//		Suffix string `json:"suffix" help:"what host names have to end with" example:".test"`
-//	}
-//
-//	var plugin = sdk.Func(sdk.Manifest{...}, config{}, func(ctx context.Context, req *sdk.Request, c *config) (sdk.Response, error) {
-//		...
-//	})
-//
 // A syscall with RepeatCheck needs a Handler of its own, with Sessions that are Checkers.
 func Func[C any](manifest Manifest, defaults C, handle func(ctx context.Context, req *Request, settings *C) (Response, error)) Handler {
 	manifest.Settings = append(slices.Clip(manifest.Settings), SettingsOf(defaults)...)

@@ -30,22 +30,35 @@ import "context"
 // performed the caller gets EFAULT instead of the answer. Continue and Next take none: such a Response is a failure,
 // since the kernel, or the next plugin, would read what was written.
 //
+// A reason (Response.Because) changes nothing of all this: it is for the operator.
+//
 // An errno for the caller is a Response (Errno), never an error.
 type Handler interface {
 	// Manifest says what the plugin takes and needs. It is static: every call returns the same.
 	Manifest() Manifest
-	// Attach is called when a container starts to use the plugin, before its first notification, and again for each
-	// container after a restart of the plugin. It is called concurrently for different containers. An error refuses the
-	// container: the operator reads it, and the container's calls get Manifest.OnFailure.
+	// Attach is called once for each container that uses the plugin, before its first notification, and again for each
+	// after a restart of the plugin's process. It is called concurrently for different containers.
+	//
+	// The context ends when Attach returns, and after 10 s. What the session does in the background needs a context of
+	// its own, which Close ends. An error refuses the container: the operator reads it, and the container's calls get
+	// Manifest.OnFailure.
 	Attach(ctx context.Context, container Container, settings Settings) (Session, error)
 }
 
-// Session is a container's use of a plugin. If it implements io.Closer too, Close is called once, when the container is
-// gone and no Handle is running; its error is logged.
+// Session is a container's use of a plugin. A Session may implement these too:
+//
+//   - io.Closer: Close is called once, when the container is gone and no Handle is running. Its error is logged. It is
+//     not called when the process ends otherwise: see Request.Keep for what the next process must know.
+//   - Checker: for syscalls with RepeatCheck.
 type Session interface {
-	// Handle answers one notification. It is called concurrently. The context ends at the deadline, and when the
-	// caller was killed: not when a signal interrupts it, since the answer is then for the call that it makes again.
-	// The Request is not to be kept after Handle returns.
+	// Handle answers one notification. It is called concurrently, also for one container: its threads make calls at
+	// once.
+	//
+	// The context ends at the deadline (10 s, unless the operator sets another), and when the caller was killed. It
+	// does not end when a signal interrupts the caller, since the answer is then for the call that it makes again.
+	//
+	// The Request, its Target and the memory that it gives are valid until Handle returns: keep copies of what is
+	// needed later. Request.Container stays valid until Close.
 	//
 	// Its goroutine may be locked to a thread that keeps to one processor. What takes long, and a process that is
 	// started (which has its thread's processors for good), belong on another goroutine.

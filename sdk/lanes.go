@@ -14,6 +14,7 @@ import (
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/internal/acting"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/status"
@@ -117,7 +118,7 @@ func (l *lanes) serve(ctx context.Context, cpu int, end *lane.End) {
 	var processor unix.CPUSet
 	processor.Set(cpu)
 	unix.SchedSetaffinity(0, &processor) // where it is not allowed, the thread is served elsewhere
-	thread, err := target.NewThread()
+	thread, err := acting.NewThread()
 	if err != nil {
 		slog.Error("no lane", "error", err)
 		return

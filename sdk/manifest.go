@@ -16,7 +16,7 @@ const PathMax = 4096
 // privilege at all, and builds the seccomp filter, the sandbox of the process and the checks on its settings from it.
 type Manifest struct {
 	Name        string // [a-z][a-z0-9_]*; the binary is intercede-plugin-NAME
-	Version     string
+	Version     string // the plugin's own, one line: the log, `intercede status` and `plugin list` show it
 	Description string // one line, without control characters
 	Syscalls    []Syscall
 	// Capabilities are those that the process needs, "CAP_MKNOD". It has them permitted and effective, and no others.
@@ -24,12 +24,23 @@ type Manifest struct {
 	// Uses is what the process needs besides.
 	Uses     Uses
 	Settings []Setting
-	// OnFailure is what the caller gets when the plugin fails. Continue is right only where the kernel itself refuses
-	// the call to a caller without privilege.
+	// OnFailure is what the caller gets when the plugin fails: FailContinue or FailErrno. Continue is right only where the
+	// kernel itself refuses the call to a caller without privilege. The operator can set another (`on_failure`).
 	OnFailure Verdict
 	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
 	// may be root of the host. Calls of such containers are left to the kernel otherwise.
 	AnyContainer bool
+	// CallerCapabilities are those that the plugin asks of a caller (Request.Privileged), "CAP_MKNOD". `intercede why`
+	// tells an operator which one is missing.
+	CallerCapabilities []string
+	// Reasons are the codes that Response.Because takes, 64 at most. A plugin's page lists them.
+	Reasons []Reason
+}
+
+// Reason is a code for why a call was answered as it was.
+type Reason struct {
+	Code string // [a-z][a-z0-9_]*, at most 40 bytes
+	Help string // one line: what it means, and what an operator can do
 }
 
 // Uses is what the plugin's process needs beyond the ordinary. All else is refused to it: it sees nothing of the host's
@@ -242,10 +253,13 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Capabilities: m.Capabilities,
 		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
-		AnyContainer: m.AnyContainer,
+		AnyContainer: m.AnyContainer, CallerCapabilities: m.CallerCapabilities,
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())
+	}
+	for _, r := range m.Reasons {
+		w.Reasons = append(w.Reasons, &wire.ReasonCode{Code: r.Code, Help: r.Help})
 	}
 	for _, s := range m.Settings {
 		if s.fault != nil {
@@ -260,6 +274,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
 		})
 	}
+	wire.DeclareProtocol(w)
 	if err := wire.CheckManifest(w); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/internal/acting"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -85,7 +86,7 @@ func (r *Request) Pointer(i int) uint64 {
 }
 
 // String is the declared string that argument i points to, without its NUL. The fault is 0, or what the kernel would
-// say: EFAULT, ENAMETOOLONG. Asking for an argument that the manifest declares no read of is a bug and panics.
+// say: EFAULT, ENAMETOOLONG. It panics, and the plugin fails, if the manifest declares no read of the argument.
 func (r *Request) String(i int) (string, syscall.Errno) {
 	data, fault := r.Bytes(i)
 	return string(data), fault
@@ -100,7 +101,8 @@ func (r *Request) Path(i int) (string, syscall.Errno) {
 	return path, fault
 }
 
-// Bytes is the declared memory that argument i points to. The fault is 0, EFAULT, or E2BIG.
+// Bytes is the declared memory that argument i points to. The fault is 0, EFAULT, or E2BIG for a length above the
+// declared most. It panics, and the plugin fails, if the manifest declares no read of the argument.
 func (r *Request) Bytes(i int) ([]byte, syscall.Errno) {
 	for _, read := range r.reads {
 		if read.arg == i {
@@ -154,8 +156,8 @@ func (r *Request) CheckValid(ctx context.Context) error {
 	return r.broker.Alive()
 }
 
-// Target is the calling thread: its credentials, namespaces and descriptors, as they were when it made the call. It is
-// closed when Handle returns. The error is ctx's.
+// Target is the calling thread: its credentials, namespaces and descriptors, as they were when it made the call. The
+// SDK closes it when Handle returns. The error is ctx's.
 func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -165,6 +167,9 @@ func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 
 // Privileged reports whether the caller has the capability effective in the container's own user namespace. A caller in
 // a user namespace nested deeper has none there, whatever it has in its own.
+//
+// It rests on the credentials: declare CaptureCredentials, or it costs a question to the broker. The plugin needs no
+// capability for it. The error is ctx's, or wraps ErrGone: return it from Handle.
 func (r *Request) Privileged(ctx context.Context, capability target.Capability) (bool, error) {
 	t, err := r.Target(ctx)
 	if err != nil {
@@ -175,6 +180,15 @@ func (r *Request) Privileged(ctx context.Context, capability target.Capability) 
 		return false, gone(err)
 	}
 	return credentials.Effective.Has(capability) && credentials.UserNamespace == r.Container.UserNamespace, nil
+}
+
+// Lacks says, as the text of a reason, what a caller lacks that is not Privileged.
+func (r *Request) Lacks(capability target.Capability) string {
+	credentials, err := r.target.Credentials()
+	if err == nil && credentials.UserNamespace != r.Container.UserNamespace {
+		return "the caller is in a user namespace of its own within the container, where it has no power over the container's"
+	}
+	return fmt.Sprintf("the caller has no %v effective", target.CapabilitySet(capability))
 }
 
 // gone makes the error of a target whose thread has died wrap ErrGone too.
@@ -188,5 +202,5 @@ func gone(err error) error {
 // close closes what was captured. A caller that is answered after it can unmount what that was on.
 func (r *Request) close() {
 	r.target.Close()
-	target.AwaitCopies()
+	acting.AwaitCopies()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/internal/acting"
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
@@ -129,7 +130,11 @@ func (f *fakeBroker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []i
 // requestTo is a request whose questions the broker answers.
 func requestTo(broker *fakeBroker) *Request {
 	r := &Request{TID: os.Getpid(), broker: &source{asker: broker}, Container: &Container{}}
-	r.target = target.New(r.TID, r.broker)
+	made, err := acting.NewTarget(acting.Call{TID: r.TID, Source: r.broker})
+	if err != nil {
+		panic(err)
+	}
+	r.target = made.(*target.Target)
 	return r
 }
 

@@ -18,7 +18,8 @@ type Response struct {
 	errno   syscall.Errno
 	file    *os.File
 	cloexec bool
-	writes  *write // the last one
+	writes  *write       // the last one
+	reason  *wire.Reason // nil: none
 }
 
 // write is one of a response's, with those before it: so that responses that are built on a common one share what it
@@ -69,10 +70,20 @@ func AddFD(file *os.File, closeOnExec bool) Response {
 	return Response{kind: kindAddFD, file: file, cloexec: closeOnExec}
 }
 
-// Write adds memory of the caller that the broker writes just before it answers. If an address cannot be written, the
-// call fails with EFAULT.
+// Write adds memory of the caller that the broker writes just before it answers, in the order of the Writes. If the
+// caller could not write one of them itself, none is written, and the call fails with EFAULT. Return, Errno and AddFD
+// take Writes; Continue and Next do not. The data is not to be changed after Handle has returned it.
 func (r Response) Write(address uint64, data []byte) Response {
 	r.writes = &write{Write: wire.Write{Address: address, Data: data}, before: r.writes, number: r.count() + 1}
+	return r
+}
+
+// Because says why the call is answered so, for the operator's log, `intercede trace` and `intercede why`: the kernel's
+// answer and the caller do not have it. The code is one of Manifest.Reasons. The text has what the code leaves open:
+// which device, which option. It is cut after 256 bytes, and what cannot be printed is escaped, so that it may have the
+// caller's own words. Give a reason with each refusal, and with each call that is left to others.
+func (r Response) Because(code, text string) Response {
+	r.reason = &wire.Reason{Code: code, Text: wire.Plain(text, wire.MaxReasonText)}
 	return r
 }
 
@@ -118,6 +129,7 @@ func (r Response) put(w *wire.Response) error {
 		return fmt.Errorf("invalid response: %v with %d writes: the kernel, or the next plugin, would read them", r, r.count())
 	}
 	w.Writes = r.putWrites(w.Writes)
+	w.Reason = r.reason
 	switch {
 	case r.kind == kindReturn && r.value < 0 && r.value >= -wire.MaxErrno:
 		return fmt.Errorf("invalid response (%v): to the caller this is errno %d: build it with Errno", r, -r.value)

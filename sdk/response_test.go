@@ -26,6 +26,8 @@ func TestResponseWire(t *testing.T) {
 			&wire.Response{Kind: &wire.Response_AddFd{AddFd: &wire.AddFD{CloseOnExec: true}}}, "addfd"},
 		"writes": {Return(0).Write(1, []byte{2}).Write(3, nil), &wire.Response{Kind: &wire.Response_Value{},
 			Writes: []*wire.Write{{Address: 1, Data: []byte{2}}, {Address: 3}}}, "value 0"},
+		"reason": {Next().Because("not_listed", "c 1:1\nis not"), &wire.Response{Kind: &wire.Response_Next{Next: true},
+			Reason: &wire.Reason{Code: "not_listed", Text: `c 1:1\nis not`}}, "next"},
 		"zero":            {Response{}, nil, "invalid"},
 		"write, continue": {Continue().Write(1, nil), nil, "continue"},
 		"write, next":     {Next().Write(1, nil), nil, "next"},

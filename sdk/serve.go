@@ -1,7 +1,9 @@
 package sdk
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -73,11 +75,15 @@ func serve(h Handler) error {
 }
 
 func printManifest(manifest *wire.Manifest) error {
-	text, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(manifest)
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(manifest)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Println(string(text))
+	var out bytes.Buffer // the spaces of protojson differ from program to program
+	if err := json.Indent(&out, text, "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Println(out.String())
 	return err
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/internal/acting"
 	"github.com/intercede/intercede/sdk/internal/serving"
 	"github.com/intercede/intercede/sdk/target"
 	"google.golang.org/grpc/codes"
@@ -79,6 +80,7 @@ func (s *server) Manifest(context.Context, *wire.ManifestRequest) (*wire.Manifes
 func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.AttachResponse, error) {
 	container := containerFromWire(req.GetContainer())
 	container.Kept, container.log = keptFromWire(req.GetKept()), newContainerLog(container.ID)
+	container.Features = req.GetFeatures()
 	var session Session
 	err := recovered(func() (err error) {
 		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))
@@ -192,8 +194,8 @@ func streamError(err error) error {
 // transport is how a notification arrived.
 type transport struct {
 	asker
-	descriptors []int          // of what was captured
-	thread      *target.Thread // that handles it; nil: any
+	descriptors []int         // of what was captured
+	thread      acting.Thread // that handles it; nil: any
 }
 
 // answer lets the handler handle the notification.
@@ -204,14 +206,12 @@ func (s *server) answer(ctx context.Context, n *wire.Notification, t transport) 
 		return Response{}, err
 	}
 	defer leave()
-	req, err := s.request(t, a, n)
+	end, _ := ctx.Deadline()
+	req, err := s.request(t, a, n, end)
 	if err != nil {
 		return Response{}, err
 	}
 	defer req.close()
-	if end, ok := ctx.Deadline(); ok {
-		req.target.ActUntil(end)
-	}
 	pause.At(pause.Handle)
 	var response Response
 	err = recovered(func() (err error) {
@@ -246,7 +246,7 @@ func (r Response) close() {
 
 // request builds the Request of a notification. The broker is trusted, but a disagreement on the manifest must not pass
 // for empty memory.
-func (s *server) request(t transport, a *attached, n *wire.Notification) (*Request, error) {
+func (s *server) request(t transport, a *attached, n *wire.Notification, end time.Time) (*Request, error) {
 	sc := s.syscalls[n.GetSyscall()]
 	if sc == nil || len(n.GetReads()) != len(sc.GetReads()) || len(n.GetArgs()) != 6 {
 		linux.CloseAll(t.descriptors...)
@@ -260,12 +260,13 @@ func (s *server) request(t transport, a *attached, n *wire.Notification) (*Reque
 	if n.GetReceivedNs() != 0 {
 		req.Received = time.Unix(0, int64(n.GetReceivedNs()))
 	}
-	req.target = target.New(req.TID, req.broker)
-	req.target.UseThread(t.thread)
-	if err := req.target.Adopt(lane.Captured(n.GetCaptured()), t.descriptors); err != nil {
-		req.close()
+	made, err := acting.NewTarget(acting.Call{
+		TID: req.TID, Source: req.broker, Captured: lane.Captured(n.GetCaptured()), Descriptors: t.descriptors, Thread: t.thread, End: end,
+	})
+	if err != nil {
 		return nil, err
 	}
+	req.target = made.(*target.Target)
 	for i, declared := range sc.GetReads() {
 		got := n.GetReads()[i]
 		req.reads = append(req.reads, snapshot{int(declared.GetArg()), got.GetData(), syscall.Errno(got.GetErrno())})

@@ -16,7 +16,7 @@ func checkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "check",
 		Short:   "Print every problem in the config",
-		Long:    "Check reads the config, runs each enabled plugin for its manifest, and prints every problem with its place.\nIt exits 1 if there is any. Nothing is started.",
+		Long:    "Check reads the config, runs each enabled plugin for its manifest, and prints every problem with its place.\nIf there is none, it starts each of these plugins for a moment, to see that it serves. It exits 1 if there is any problem.",
 		Example: "  intercede check --config /etc/intercede/config.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -24,7 +24,10 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, problems := daemon.Load(c.Context(), flags.Path, options)
+			setup, problems := daemon.Load(c.Context(), flags.Path, options)
+			if len(problems) == 0 {
+				problems = setup.TryPlugins(c.Context())
+			}
 			if asJSON {
 				return checkJSON(c, problems)
 			}

@@ -22,7 +22,10 @@ func TestUsage(t *testing.T) {
 		"check extra", "serve extra", "profile", "profile --format lxc2", "status extra", "plugin", "plugin nonsense", "policy",
 		"policy nonsense", "policy explain", "policy explain a b", "policy explain a --id b",
 		"oci-runtime --nonsense", "oci-runtime --runtime bin/runc -- list", "policy explain --annotation k", "policy explain --label =v",
-		"policy explain --peer-uid -1",
+		"trace a b", "trace --outcome maybe", "why", "why a b",
+		"policy explain --peer-uid -1", "plugin new", "plugin new hello", "plugin new a/b --syscall mount", "plugin new hello --syscall nonsense",
+		"plugin new hello --syscall mount --lang c", "plugin run", "plugin run bin", "plugin run bin true", "plugin run bin more -- true",
+		"plugin run bin --", "plugin run bin --set k -- true",
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := intercede(t, strings.Fields(line)...)
@@ -36,7 +39,7 @@ func TestUsage(t *testing.T) {
 
 // Every command has a help text with an example.
 func TestHelp(t *testing.T) {
-	commands := [][]string{{"plugin", "list"}, {"policy", "explain"}, {"oci-runtime"}}
+	commands := [][]string{{"plugin", "list"}, {"plugin", "new"}, {"plugin", "run"}, {"policy", "explain"}, {"oci-runtime"}}
 	listed := regexp.MustCompile(`(?m)^  ([a-z]+) +[A-Z]`)
 	for _, found := range listed.FindAllStringSubmatch(mustRun(t, program("--help")), -1) {
 		if name := found[1]; name != "completion" && name != "help" {
@@ -179,7 +182,7 @@ func TestCheckPluginBinaries(t *testing.T) {
 			return os.Chmod(path, 0o777)
 		}, "", []string{"chmod"}},
 		{"script", script("#!/bin/sh\necho hello\n", 0o755), "", []string{"a script"}},
-		{"no plugin", program("/bin/echo"), "", []string{"does not print a manifest", "protocol version"}},
+		{"no plugin", program("/bin/echo"), "", []string{"does not print a manifest"}},
 		{"another plugin", program(filepath.Join(binaries, "intercede-plugin-sysinfo")), "", []string{`"sysinfo"`}},
 		{"fails", program("/bin/false"), "", []string{"exit status 1"}},
 		{"checksum", script("#!/bin/sh\n", 0o755), strings.Repeat("ab", 32), []string{strings.Repeat("ab", 32), "sha256"}},

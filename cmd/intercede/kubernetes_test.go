@@ -30,3 +30,6 @@ func TestKubernetesProfile(t *testing.T) {
 			"bin/intercede profile --config bin/config.toml --plugin-dir bin --format oci >deploy/kubernetes/intercede.json", file)
 	}
 }
+
+// TestKubernetesNode installs on a node with systemd, as the DaemonSet's containers do.
+func TestKubernetesNode(t *testing.T) { underSystemd(t, "testdata/kubernetes-test") }

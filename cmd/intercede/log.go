@@ -40,10 +40,20 @@ func (f *logFlags) open(broker config.Broker) (log zerolog.Logger, flush func(),
 	surviveBrokenPipes()
 	var out io.Writer = os.Stderr
 	if broker.LogFormat == "console" {
-		out = zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.RFC3339}
+		_, notTerminal := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
+		out = zerolog.ConsoleWriter{
+			Out: os.Stderr, TimeFormat: time.RFC3339, FormatMessage: printableMessage, NoColor: notTerminal != nil,
+		}
 	}
 	queue := logqueue.New(out, describeDropped)
 	return zerolog.New(queue).Level(level).With().Timestamp().Logger(), func() { queue.Close(flushTime) }, nil
+}
+
+// printableMessage is a record's message for a terminal. zerolog quotes all else, but no message, and that of a plugin
+// can have in it what a container chose.
+func printableMessage(message any) string {
+	text, _ := message.(string)
+	return printable(text)
 }
 
 // surviveBrokenPipes makes a write to standard output or error fail when its reader is gone, instead of ending the

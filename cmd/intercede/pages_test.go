@@ -3,45 +3,11 @@
 package main
 
 import (
-	"fmt"
-	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 )
 
 const pages = "../../docs/runtimes"
-
-// block is a block of commands (sh) of a page, and the lines that its output has: those of the block of text right
-// behind it.
-type block struct {
-	page, script string
-	want         []string
-}
-
-var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
-
-func readPage(t *testing.T, page string) []block {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(pages, page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var blocks []block
-	before := ""
-	for _, found := range fence.FindAllStringSubmatch(string(text), -1) {
-		kind, body := found[1], found[2]
-		switch {
-		case kind == "sh":
-			blocks = append(blocks, block{page: page, script: body})
-		case kind == "text" && before == "sh":
-			blocks[len(blocks)-1].want = strings.Split(strings.TrimSpace(body), "\n")
-		}
-		before = kind
-	}
-	return blocks
-}
 
 // Every page goes from an empty machine to working containers, after the first page's installation.
 func TestRuntimePages(t *testing.T) {
@@ -54,29 +20,14 @@ func TestRuntimePages(t *testing.T) {
 		if page == "README.md" {
 			continue
 		}
-		t.Run(page, func(t *testing.T) { runPage(t, append(readPage(t, "README.md"), readPage(t, page)...)) })
+		t.Run(page, func(t *testing.T) { runPage(t, append(readPage(t, pages+"/README.md"), readPage(t, path)...)) })
 	}
 }
 
 func runPage(t *testing.T, blocks []block) {
 	t.Helper()
-	const mark = "=== block %d ==="
-	var script strings.Builder
-	for i, b := range blocks {
-		fmt.Fprintf(&script, "echo '"+mark+"'\n%s", i, b.script)
+	checkOutput(t, blocks, onMachine(t, pageScript(blocks)))
+	if !t.Failed() {
+		t.Logf("%d blocks", len(blocks))
 	}
-	rest := onMachine(t, script.String())
-	for i, b := range blocks {
-		_, rest, _ = strings.Cut(rest, fmt.Sprintf(mark, i)+"\n")
-		output, _, _ := strings.Cut(rest, fmt.Sprintf(mark, i+1)+"\n")
-		for _, line := range b.want {
-			if !strings.Contains(output, line) {
-				t.Errorf("%s:\n%swant %q, got:\n%s", b.page, b.script, line, output)
-			}
-		}
-	}
-	if t.Failed() {
-		return
-	}
-	t.Logf("%d blocks of commands", len(blocks))
 }

@@ -18,14 +18,14 @@ import (
 func pluginCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "plugin",
-		Short:   "Installed plugins",
+		Short:   "Installed plugins, and those that you write",
 		Example: "  intercede plugin list",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return cli.Usagef("a subcommand is missing\nTry '%s --help'", c.CommandPath())
 		},
 	}
-	c.AddCommand(pluginListCommand())
+	c.AddCommand(pluginListCommand(), pluginNewCommand(), pluginRunCommand(), pluginTestCommand())
 	return c
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/broker"
@@ -19,6 +21,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // runFlags are the flags of run that are not of the container.
@@ -45,64 +48,67 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 		RunE: func(c *cobra.Command, args []string) error {
 			options.Args = args
 			options.Stdin, options.Stdout, options.Stderr = os.Stdin, os.Stdout, os.Stderr
-			return runContainer(c.Context(), &flags, options)
+			return exitWith(runContainer(c.Context(), &flags, options))
 		},
 	}
 	flags.config.Register(c)
 	flags.logging.register(c)
 	f := c.Flags()
 	f.SetInterspersed(false)
+	f.StringArrayVar(&flags.annotations, "annotation", nil, "annotation `K=V` of the container, may be repeated")
+	f.StringVar(&flags.socket, "socket", "", "runtime `SOCKET` of a running daemon that answers the container's calls")
+	registerContainer(c, &options)
+	return c
+}
+
+// registerContainer adds the flags of the container.
+func registerContainer(c *cobra.Command, options *run.Options) {
+	f := c.Flags()
 	f.StringVar(&options.Rootfs, "rootfs", "", "`DIR` that becomes the root; without it the host's files, changes discarded")
 	f.BoolVar(&options.Ephemeral, "ephemeral", false, "discard changes to the rootfs")
 	f.StringVar(&options.Name, "name", "", "host name of the container")
-	f.StringArrayVar(&flags.annotations, "annotation", nil, "annotation `K=V` of the container, may be repeated")
-	f.StringVar(&flags.socket, "socket", "", "runtime `SOCKET` of a running daemon that answers the container's calls")
 	f.Int64Var(&options.Memory, "memory", 0, "memory limit in `BYTES`")
 	f.StringArrayVar(&options.Devices, "device-cgroup-rule", nil, "let the container open a device node: `RULE` \"c 10:229 rw\", may be repeated")
 	f.StringSliceVar(&options.CapDrop, "cap-drop", nil, "drop the capability `CAP`, or all; may be repeated")
 	f.StringVarP(&options.User, "user", "u", "", "`USER[:GROUP]` that runs the command")
 	f.StringArrayVarP(&options.Env, "env", "e", nil, "environment variable `K=V`, may be repeated")
 	f.StringVarP(&options.Workdir, "workdir", "w", "", "working `DIR` of the command")
-	return c
 }
 
-func runContainer(ctx context.Context, flags *runFlags, options run.Options) error {
+func runContainer(ctx context.Context, flags *runFlags, options run.Options) (status int, err error) {
 	annotations, err := parsePairs("annotation", flags.annotations)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	setup, err := flags.config.Load(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if options.Filter, err = filter.Program(setup.Manifests, run.ReservedSyscalls()); err != nil {
-		return err
+		return 0, err
 	}
-	deliver := func(c *run.Container) error { return sendListener(ctx, c, flags.socket, annotations) }
-	if flags.socket == "" {
-		log, flush, err := flags.openLog(setup)
-		if err != nil {
-			return err
-		}
-		defer flush()
-		engine, err := daemon.Start(ctx, setup, broker.State{}, log)
-		if err != nil {
-			return err
-		}
-		defer engine.Close()
-		deliver = func(c *run.Container) error {
-			claim := container.Claim{ID: c.ID(), Runtime: config.RuntimeRun, Name: options.Name, Annotations: annotations, PID: c.InitPID()}
-			return engine.Attach(ctx, c.Listener(), claim)
-		}
+	if flags.socket != "" {
+		return runDelivered(ctx, options, func(c *run.Container) error { return sendListener(ctx, c, flags.socket, annotations) })
 	}
-	status, err := runDelivered(ctx, options, deliver)
+	log, flush, err := flags.openLog(setup)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if status != 0 {
-		return &cli.ExitError{Status: status}
+	defer flush()
+	engine, err := daemon.Start(ctx, setup, broker.State{}, log)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	defer engine.Close()
+	return runAttached(ctx, engine, options, annotations)
+}
+
+// runAttached runs a container whose calls go to the engine.
+func runAttached(ctx context.Context, engine *daemon.Engine, options run.Options, annotations map[string]string) (status int, err error) {
+	return runDelivered(ctx, options, func(c *run.Container) error {
+		claim := container.Claim{ID: c.ID(), Runtime: config.RuntimeRun, Name: options.Name, Annotations: annotations, PID: c.InitPID()}
+		return engine.Attach(ctx, c.Listener(), claim)
+	})
 }
 
 // openLog logs warnings, or what --log-level says: what the broker has to say else would disturb the command's output.
@@ -129,6 +135,8 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 
 // runDelivered runs a container whose listener goes where deliver brings it.
 func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Container) error) (status int, err error) {
+	ctx, forwarded := endedBySignal(ctx)
+	defer forwarded()
 	c, err := run.Start(ctx, options)
 	var command *run.CommandError
 	if errors.As(err, &command) {
@@ -138,12 +146,37 @@ func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Co
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	defer c.ForwardSignals()()
+	forwarded()
 	// A command that has ended already needs no interception any more.
 	if err := deliver(c); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, fmt.Errorf("container %s: %w", c.ID(), err)
 	}
-	defer c.ForwardSignals()()
 	return c.Wait()
+}
+
+// endedBySignal is a context that SIGINT and SIGTERM end until stop is called: they would end the program, and what it
+// has made for a container would be left. Later ones have no effect here, and do not end the program either.
+func endedBySignal(ctx context.Context) (until context.Context, stop func()) {
+	until, cancel := context.WithCancelCause(ctx)
+	signals, stopped := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(fmt.Errorf("ended by a signal: %v", s))
+		case <-stopped:
+		}
+	}()
+	return until, sync.OnceFunc(func() { close(stopped) })
+}
+
+// exitWith ends the program with the status of a container's command, unless something else went wrong.
+func exitWith(status int, err error) error {
+	if err == nil && status != 0 {
+		return &cli.ExitError{Status: status}
+	}
+	return err
 }
 
 // sendListener gives the container's listener to the daemon, as an OCI runtime would.

@@ -3,38 +3,30 @@
 package main
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/intercede/intercede/internal/machine"
 )
 
 // TestSystemd runs the units of deploy/systemd under a real systemd, the first process of a machine of its own: a
-// container's calls are answered whatever ends the daemon. The script is run by testdata/systemd as a unit.
-func TestSystemd(t *testing.T) {
-	require(t, "systemctl", "unshare", "busybox")
+// container's calls are answered whatever ends the daemon.
+func TestSystemd(t *testing.T) { underSystemd(t, "testdata/systemd-test") }
+
+// underSystemd has systemd run a script as a unit, which finds the programs and units in /src, and further
+// files. It gives what the script printed.
+func underSystemd(t *testing.T, script string, files ...string) string {
+	t.Helper()
+	require(t, "busybox")
 	sources := newSources(t)
 	units, err := filepath.Glob("../../deploy/systemd/*")
 	if err != nil || len(units) == 0 {
 		t.Fatalf("the units: %v", err)
 	}
-	mustRun(t, exec.Command("cp", append(units, sources)...))
-	mustRun(t, exec.Command("cp", "testdata/systemd-test", sources+"/test"))
-	boot, err := os.ReadFile("testdata/systemd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	printed := bootMachine(t, sources, string(boot))
-	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(sources, name))
-		if err != nil {
-			t.Logf("%v\n%s", err, printed)
-		}
-		return string(text)
-	}
-	t.Log(read("output"))
-	if result := strings.TrimSpace(read("result")); result != "success" {
-		t.Errorf("the script failed: %s\n%s", result, read("journal"))
-	}
+	files = append(append(files, units...), "testdata/box", "../../deploy/kubernetes/intercede-node")
+	mustRun(t, exec.Command("cp", append(files, sources)...))
+	mustRun(t, exec.Command("cp", script, sources+"/test"))
+	machine.Systemd(t, sources, machinePatience)
+	return mustRun(t, exec.Command("cat", sources+"/output"))
 }

@@ -88,7 +88,8 @@ var arches = map[uint32]string{
 	unix.AUDIT_ARCH_AARCH64: "aarch64", unix.AUDIT_ARCH_ARM: "arm",
 }
 
-func archName(arch uint32) string {
+// ArchName names an AUDIT_ARCH_*, one without a name by its number.
+func ArchName(arch uint32) string {
 	if name, known := arches[arch]; known {
 		return name
 	}

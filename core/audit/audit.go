@@ -2,6 +2,7 @@
 package audit
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,11 @@ const (
 	Again    Kind = "again" // a signal interrupted the call, and it came again: the first notification's record has the answer
 )
 
+// IsKnown reports whether calls end so.
+func (k Kind) IsKnown() bool {
+	return slices.Contains([]Kind{Return, Errno, Continue, AddFD, Gone, Again}, k)
+}
+
 // Outcome is how a call ended, and by whom.
 type Outcome struct {
 	Plugin string // that decided; empty: none did
@@ -31,11 +37,20 @@ type Outcome struct {
 	Value  int64
 	Errno  unix.Errno
 	Err    error // the plugin failed, and the caller got its failure verdict
+	Reason Reason
+}
+
+// Reason is why a call ended so. The zero Reason: there is nothing to explain.
+type Reason struct {
+	Plugin string // that gave it; empty: the broker did
+	Code   string // of the plugin's manifest, or the broker's
+	Text   string // for people, on one line; empty: the code says it all
 }
 
 // Record is one intercepted call.
 type Record struct {
-	Container    string
+	Container    *Container
+	Caller       *Caller // nil: nobody asked for it while it waited
 	Syscall      string
 	Declared     *wire.Syscall  // by the last plugin that was asked; nil: none was
 	Reads        []*wire.Memory // what it declared to read
@@ -107,7 +122,7 @@ func (l *Log) Call(r Record) {
 		return
 	}
 	n := r.Notification
-	event = event.Str("container", r.Container).Str("syscall", r.Syscall).Str("arch", archName(n.Arch)).
+	event = event.Str("container", r.Container.ID).Str("syscall", r.Syscall).Str("arch", ArchName(n.Arch)).
 		Uint64("notif_id", n.ID).Uint32("tid", n.TID).Str("args", arguments(r)).
 		Str("plugin", r.Outcome.Plugin).Str("outcome", string(r.Outcome.Kind)).Float64("dur_s", r.Duration.Seconds())
 	switch r.Outcome.Kind {
@@ -115,6 +130,9 @@ func (l *Log) Call(r Record) {
 		event = event.Int64("value", r.Outcome.Value)
 	case Errno:
 		event = event.Str("errno", errnoName(r.Outcome.Errno))
+	}
+	if reason := r.Outcome.Reason; reason.Code != "" {
+		event = event.Str("reason", reason.Code).Str("because", reason.Text)
 	}
 	event.Msg("call")
 }

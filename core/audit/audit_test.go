@@ -31,7 +31,7 @@ var mknodat = &wire.Syscall{
 func record(path *wire.Memory) Record {
 	cwd := -100
 	return Record{
-		Container: "box", Syscall: "mknodat", Declared: mknodat, Reads: []*wire.Memory{path}, Duration: 1500 * time.Millisecond,
+		Container: &Container{ID: "box"}, Syscall: "mknodat", Declared: mknodat, Reads: []*wire.Memory{path}, Duration: 1500 * time.Millisecond,
 		Notification: &notify.Notification{
 			ID: 7, TID: 8, Arch: unix.AUDIT_ARCH_X86_64, Args: [6]uint64{uint64(uint32(cwd)), 0x1000, unix.S_IFCHR | 0o666, 0x103},
 		},

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,17 +11,21 @@ import (
 // admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over
 // the limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
-	max  int
-	rate *rate.Limiter
+	max   int
+	rate  *rate.Limiter
+	quick int // calls that are not slow there may be: see pacer
+	pacer *pacer
 
 	mu      sync.Mutex
 	crew    *crew // which keeps a worker for the container; nil: none does, its calls have threads of their own
 	calls   int
-	lost    int // of them, whose threads do not come back: they have been answered
-	kept    int // calls that are over here, and may not be in a plugin
+	lost    int  // of them, whose threads do not come back: they have been answered
+	slow    int  // of them
+	paced   bool // the pacer will look at them
+	kept    int  // calls that are over here, and may not be in a plugin
 	closed  bool
 	over    bool       // the container has ended
-	paused  []armer    // each by a call that is still in: when the last call leaves, none is left
+	paused  []armer    // until calls leave, or turn out to be slow
 	refused []armer    // for which there was no worker
 	waits   bool       // in crew.waiting
 	idle    *sync.Cond // no call is left but lost ones
@@ -31,9 +36,9 @@ type armer interface {
 	Arm() error // asks for the next one
 }
 
-// newAdmission makes an admission that leaves other containers at least one worker.
-func newAdmission(limits Limits, workers int) *admission {
-	a := &admission{max: min(limits.MaxInflight, workers-1)}
+// newAdmission makes an admission that leaves other containers at least one worker, and so many quick calls.
+func newAdmission(limits Limits, workers, quick int, p *pacer) *admission {
+	a := &admission{max: min(limits.MaxInflight, workers-1), quick: quick, pacer: p}
 	a.idle = sync.NewCond(&a.mu)
 	if limits.Rate > 0 {
 		a.rate = rate.NewLimiter(rate.Limit(limits.Rate), max(limits.Burst, 1))
@@ -91,18 +96,61 @@ func (a *admission) resume() {
 }
 
 // next arms the listener of a call that has entered for the call after it: at once; later, if the rate is used up; when
-// a call leaves, if there are too many.
+// a call leaves or turns out to be slow, if there are too many.
 func (a *admission) next(l armer) error {
 	a.mu.Lock()
-	full := a.calls+a.kept >= a.max
+	full := a.full()
 	if full {
 		a.paused = append(a.paused, l)
+		a.pace()
 	}
 	a.mu.Unlock()
 	if full {
 		return nil
 	}
 	return a.arm(l)
+}
+
+// full reports whether no more calls may enter. The admission is locked.
+func (a *admission) full() bool { return a.calls+a.kept >= a.max || a.calls-a.slow >= a.quick }
+
+// pace has the pacer look at the calls, if another may enter should they be slow. The admission is locked.
+func (a *admission) pace() {
+	if !a.paced && len(a.paused) > 0 && a.calls+a.kept < a.max {
+		a.paced = true
+		a.pacer.add(a)
+	}
+}
+
+// slowDown counts a call as a slow one until it leaves.
+func (a *admission) slowDown() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.slow++
+}
+
+// goOn is called when the pacer has looked.
+func (a *admission) goOn() {
+	a.mu.Lock()
+	a.paced = false
+	next := a.unpause()
+	a.mu.Unlock()
+	a.armSome(next)
+}
+
+// unpause returns the listeners that may be armed: with no call left, all, since nothing else would arm them. It has the
+// pacer look if any is left. The admission is locked.
+func (a *admission) unpause() (next []armer) {
+	n := len(a.paused)
+	if a.calls > 0 {
+		n = max(min(n, a.max-a.calls-a.kept, a.quick-a.calls+a.slow), 0)
+	}
+	if n > 0 {
+		next = slices.Clone(a.paused[:n])
+		a.paused = slices.Delete(a.paused, 0, n)
+	}
+	a.pace()
+	return next
 }
 
 // Kept implements launcher.Counter: the call counts on. Where that leaves the container no more calls, it has one at a
@@ -115,19 +163,11 @@ func (a *admission) Kept() {
 
 // Returned implements launcher.Counter.
 func (a *admission) Returned() {
-	if l := a.unkeep(); l != nil {
-		a.arm(l) // fails for no listener that is in the poller
-	}
-}
-
-// unkeep counts a kept call out, and returns a listener that may be armed for it.
-func (a *admission) unkeep() (l armer) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.kept--; len(a.paused) > 0 && a.calls+a.kept < a.max {
-		l, a.paused = a.paused[0], a.paused[1:]
-	}
-	return l
+	a.kept--
+	next := a.unpause()
+	a.mu.Unlock()
+	a.armSome(next)
 }
 
 // shut lets no more calls enter.
@@ -137,29 +177,26 @@ func (a *admission) shut() {
 	a.closed = true
 }
 
-// leave counts a call out, arms one listener that waits for it, and gives its worker back.
-func (a *admission) leave() error {
-	next, freed, refused := a.countOut()
+// leave counts a call out, arms the listeners that wait for that, and gives its worker back.
+func (a *admission) leave(slow bool) {
+	next, freed, refused := a.countOut(slow)
 	if freed != nil {
 		freed.wake()
 	}
 	armAll(refused)
-	if next == nil {
-		return nil
-	}
-	return a.arm(next)
+	a.armSome(next)
 }
 
-// countOut counts a call out. It returns the listener that waits for that, the crew if that has a worker more, and the
+// countOut counts a call out. It returns the listeners that wait for that, the crew if that has a worker more, and the
 // listeners for which there was none: with no call left, the container has its own.
-func (a *admission) countOut() (next armer, freed *crew, refused []armer) {
+func (a *admission) countOut(slow bool) (next []armer, freed *crew, refused []armer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.calls--
-	if len(a.paused) > 0 {
-		next = a.paused[0]
-		a.paused = a.paused[1:]
+	if slow {
+		a.slow--
 	}
+	next = a.unpause()
 	if a.calls == 0 {
 		refused, a.refused = a.refused, nil
 	}
@@ -188,6 +225,13 @@ func armAll(listeners []armer) {
 	}
 }
 
+// armSome arms listeners of calls that are still to be counted.
+func (a *admission) armSome(listeners []armer) {
+	for _, l := range listeners {
+		a.arm(l) // fails for no listener that is in the poller
+	}
+}
+
 // arm arms a listener as soon as the rate allows it.
 func (a *admission) arm(l armer) error {
 	if a.rate == nil {
@@ -207,6 +251,13 @@ func (a *admission) inflight() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.calls
+}
+
+// countPaused returns the number of listeners that wait for a call to leave, or for a worker.
+func (a *admission) countPaused() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.paused) + len(a.refused)
 }
 
 // lose counts a call whose thread does not come back. It stays in until it does.

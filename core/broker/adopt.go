@@ -170,7 +170,9 @@ func (b *Broker) restore(generation *Generation, left Left) (*attachment, error)
 	if err := b.descriptors.use(descriptorsPerContainer); err != nil {
 		return nil, fmt.Errorf("container %q: %w", c.ID, err)
 	}
-	a := newAttachment(b, c, generation)
+	s := said(c.Claim)
+	b.claims.adopt(s)
+	a := newAttachment(b, c, s, generation)
 	a.number, a.attached, a.listenerCount = left.Record.Number, left.Record.Attached, 1
 	a.doubted.Store(left.Record.Doubted)
 	b.mu.Lock()
@@ -263,7 +265,7 @@ func (b *Broker) resume(slot *journal.Slot, l *listener.Listener) {
 		d.cpu = d.thread.begin()
 		d.begin(attachmentOf(l), l).resume()
 		d.thread.end()
-		b.rearm(l, admission.leave())
+		admission.leave(d.post.takeSlow())
 	}()
 }
 
@@ -299,7 +301,9 @@ func (c *call) askAgain(p *boundPlugin, r route) (d decision, over bool) {
 	if !had || c.resumed.again {
 		return decision{}, false
 	}
-	return decision{plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), err: errInterrupted}, true
+	return decision{
+		plugin: p.binding.Plugin.Name(), response: errnoResponse(int32(unix.EINTR)), reason: failureReason(errInterrupted), err: errInterrupted,
+	}, true
 }
 
 // SendDecided sends the answer that another broker has found, unless it has sent it already. It reports whether there

@@ -113,6 +113,7 @@ func (b *Broker) joinByID(claim container.Claim) (*attachment, error) {
 }
 
 func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
+	s := said(c.Claim)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -120,10 +121,14 @@ func (b *Broker) joinContainer(c *container.Container) (*attachment, error) {
 	}
 	a := b.containers[keyOf(c)]
 	if a == nil {
-		if err := b.descriptors.use(descriptorsPerContainer); err != nil {
+		if err := b.claims.use(s); err != nil {
 			return nil, fmt.Errorf("container %q: %w", c.ID, err)
 		}
-		a = newAttachment(b, c, b.generation)
+		if err := b.descriptors.use(descriptorsPerContainer); err != nil {
+			b.claims.free(s)
+			return nil, fmt.Errorf("container %q: %w", c.ID, err)
+		}
+		a = newAttachment(b, c, s, b.generation)
 		b.containers[keyOf(c)] = a
 	}
 	a.listenerCount++

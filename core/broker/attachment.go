@@ -11,7 +11,9 @@ import (
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/intercede/intercede/internal/notify"
 )
 
@@ -20,11 +22,14 @@ type attachment struct {
 	broker     *Broker
 	number     uint64 // no other container has it, of this broker's or those before it
 	container  *container.Container
+	said       saidBy
 	generation *Generation
 	plugins    []boundPlugin
 	routes     routes // to plugins
 	admission  *admission
 	audit      *audit.Log
+	about      audit.Container // for records
+	refusals   refusals
 	prepared   sync.Once
 	attached   time.Time
 	calls      atomic.Uint64
@@ -46,20 +51,30 @@ type attachment struct {
 	hangsSince time.Time // it is quarantined for them
 	listeners  map[*listener.Listener]struct{}
 	assignment Assignment // once prepared
+	samples    map[sampleKind]*loglimit.Limit
 }
 
-func newAttachment(b *Broker, c *container.Container, generation *Generation) *attachment {
+func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Generation) *attachment {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	a := &attachment{
-		broker: b, container: c, generation: generation.hold(), ctx: ctx, cancel: cancel,
-		admission: newAdmission(generation.Limits, b.crew.max),
+		broker: b, container: c, said: s, generation: generation.hold(), ctx: ctx, cancel: cancel,
+		admission: newAdmission(generation.Limits, b.crew.max, len(b.processors.numbers), b.pacer),
 		audit:     audit.New(b.log),
+		about:     describe(c, generation),
 		attached:  time.Now(),
 		number:    b.numbers.next(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
 	a.again.init(a.expire)
 	return a
+}
+
+// describe returns what records say of the container.
+func describe(c *container.Container, generation *Generation) audit.Container {
+	d := policy.Description{Name: c.Name, Annotations: c.Annotations}.Completed()
+	return audit.Container{
+		ID: c.ID, Runtime: c.Runtime, Name: d.Name, Image: d.Image, Generation: generation.Number, UIDs: c.Wire().GetUidMap(),
+	}
 }
 
 // prepare attaches the container to its plugins before its first listener is armed.
@@ -93,6 +108,7 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept
 	for i := range a.plugins {
 		p := &a.plugins[i]
 		p.binding, p.kept = &bindings[i], a.newStore(bindings[i].Plugin.Name(), kept)
+		p.privileged = len(p.binding.Plugin.Manifest().GetCapabilities()) > 0
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
 		attaching.Go(func() { p.attach(ctx, container, a.admission, log) })
 	}
@@ -169,6 +185,7 @@ func (a *attachment) end(cause error) {
 	a.endAgain()
 	a.container.Close()
 	a.broker.descriptors.free(descriptorsPerContainer)
+	a.broker.claims.free(a.said)
 	a.generation.release()
 }
 

@@ -11,11 +11,12 @@ import (
 
 // boundPlugin is a container's use of one plugin.
 type boundPlugin struct {
-	binding  *Binding
-	kept     *wire.Store       // by the plugin
-	session  *launcher.Session // nil: the plugin refused the container
-	refused  error             // why it did; its calls get the failure verdict
-	fellBack error             // why the plugin refused the settings, where it took the fallback, which binding then has
+	binding    *Binding
+	kept       *wire.Store       // by the plugin
+	session    *launcher.Session // nil: the plugin refused the container
+	refused    error             // why it did; its calls get the failure verdict
+	privileged bool              // its process has capabilities
+	fellBack   error             // why the plugin refused the settings, where it took the fallback, which binding then has
 }
 
 // attach attaches the container to the plugin. The counter is that of the container's calls.

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
+	"github.com/intercede/intercede/core/auditsink"
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/core/trace"
 	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
 )
@@ -45,20 +47,25 @@ type Config struct {
 	Rooms      int // that the plugins have for private processes, see MaxRooms
 	State      State
 	Log        zerolog.Logger
+	Audit      *auditsink.Sink // nil: there is none
 }
 
 // Broker handles the notifications of many containers. Its methods may be called concurrently.
 type Broker struct {
 	log     zerolog.Logger
 	observe func(audit.Record)
+	audit   *auditsink.Sink
+	trace   trace.Hub
 	poller  *listener.Poller
 
 	processors  *processors
 	crew        crew
 	workers     sync.WaitGroup // those that are not held up
 	watchdog    *watchdog
+	pacer       *pacer
 	panics      *loglimit.Limit
 	descriptors *descriptors
+	claims      claims
 	state       State
 	numbers     numbers
 	handingOver atomic.Bool // see HandOver
@@ -86,6 +93,7 @@ func New(config Config) (*Broker, error) {
 	workers := findMaxThreads(plugins, config.Rooms, limit)
 	b := &Broker{
 		log:         config.Log,
+		audit:       config.Audit,
 		poller:      poller,
 		processors:  processors,
 		crew:        crew{max: workers},
@@ -99,6 +107,7 @@ func New(config Config) (*Broker, error) {
 		b.state.Journal = &journal.Journal{}
 	}
 	b.watchdog = startWatchdog(b)
+	b.pacer = &pacer{watchdog: b.watchdog}
 	b.startWorker()
 	return b, nil
 }

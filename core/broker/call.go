@@ -37,6 +37,7 @@ type call struct {
 	inPlugin     time.Duration
 	armed        bool // its source, for the next call
 	lost         bool // the watchdog has answered it
+	witness      witness
 	resumed      resumed
 
 	// See again.go.
@@ -130,8 +131,10 @@ func (c *call) claim() bool {
 
 // decision is what the caller gets.
 type decision struct {
-	plugin   string // that decided; empty: none did
+	plugin   string       // that decided; empty: none did
+	by       *boundPlugin // likewise
 	response *wire.Response
+	reason   audit.Reason
 	added    *lane.Descriptor // by an ADDFD response
 	err      error            // why a plugin failed, if it did: the response is then the failure verdict
 	gone     bool             // nobody waits for an answer any more
@@ -142,13 +145,13 @@ type decision struct {
 // intercepted.
 func (c *call) decide() decision {
 	if !c.findName() {
-		return decision{response: continueResponse}
+		return decision{response: continueResponse, reason: audit.Reason{Code: codeNotTaken}}
 	}
 	switch foreign, gone := c.locate(); {
 	case gone:
 		return decision{gone: true}
 	case foreign:
-		return decision{response: continueResponse}
+		return decision{response: continueResponse, reason: audit.Reason{Code: codeOutside}}
 	default:
 		return c.route()
 	}
@@ -177,8 +180,10 @@ func (c *call) findName() (taken bool) {
 	return taken
 }
 
-// route asks the plugins that take the call, one after the other, until one decides.
+// route asks the plugins that take the call, one after the other, until one decides. If none does, the reason is the
+// last one that a plugin gave.
 func (c *call) route() decision {
+	reason := audit.Reason{Code: codeNotTaken}
 	for _, r := range c.attachment.routes[c.name] {
 		p := &c.attachment.plugins[r.plugin]
 		switch r.admits(c.notification) {
@@ -192,12 +197,13 @@ func (c *call) route() decision {
 		}
 		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
+			reason = handedBack(reason, d.reason)
 			continue
 		}
-		d.plugin = p.binding.Plugin.Name()
+		d.plugin, d.by = p.binding.Plugin.Name(), p
 		return d
 	}
-	return decision{response: continueResponse}
+	return decision{response: continueResponse, reason: reason}
 }
 
 // ask lets one plugin decide. If the plugin fails, its failure verdict decides.
@@ -213,7 +219,7 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 	}
 	switch {
 	case err == nil:
-		return decision{response: response, added: added}
+		return decision{response: response, reason: reasonOf(p, response), added: added}
 	case errors.Is(err, errAgain):
 		return decision{again: true}
 	case meansGone(err) && c.abandon():
@@ -221,7 +227,7 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
-	return decision{response: failureResponse(p.binding.OnFailure), err: err}
+	return decision{response: failureResponse(p.binding.OnFailure), reason: failureReason(err), err: err}
 }
 
 // meansGone reports whether an error means that the caller is gone. The plugin may be wrong, or lie: the kernel knows.
@@ -254,7 +260,7 @@ func (c *call) checkAskable(p *boundPlugin, declared *wire.Syscall) error {
 	case p.session == nil:
 		return p.refused
 	case c.notification.TID == 0:
-		return errors.New("the caller is in a pid namespace that the broker does not see")
+		return errForeignPID
 	case len(declared.GetReads()) > 0:
 		return c.attachment.checkHangs()
 	}
@@ -281,7 +287,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 	}
 	if err := capture.Err(set.Errno); err != nil {
 		set.Close()
-		return fmt.Errorf("the caller: %w", err)
+		return fmt.Errorf("%w: %w", errCapture, err)
 	}
 	return nil
 }
@@ -350,11 +356,14 @@ func (c *call) answer(d decision) audit.Outcome {
 		}
 	}()
 	response := c.settleDoubt(d)
+	if response != d.response {
+		d.reason = audit.Reason{}
+	}
 	pause.At(pause.Answer)
 	if errno := c.writeBack(response.GetWrites()); errno != 0 {
-		response = errnoResponse(int32(errno))
+		response, d.reason = errnoResponse(int32(errno)), audit.Reason{Code: codeNotWritten}
 	}
-	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err, Kind: audit.Gone}
+	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err, Kind: audit.Gone, Reason: d.reason}
 	if !c.claim() || d.gone {
 		return outcome
 	}
@@ -362,6 +371,7 @@ func (c *call) answer(d decision) audit.Outcome {
 		outcome.Kind = audit.Again
 		return outcome
 	}
+	c.witness = c.attachment.witnesses(c.notification.TID, d.by, response, &d.reason)
 	c.settle()
 	err := c.send(response, d.added, &outcome)
 	switch {
@@ -378,6 +388,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	default:
 		outcome.Err = errors.Join(outcome.Err, err)
 		outcome.Kind, outcome.Errno = audit.Errno, unix.ENOSYS
+		outcome.Reason = audit.Reason{Code: codeNotAnswered, Text: wire.Plain(err.Error(), wire.MaxReasonText)}
 		c.answers.SendErrno(c.id.Load(), unix.ENOSYS) // otherwise the caller would wait for ever
 	}
 	return outcome
@@ -431,19 +442,20 @@ func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Ou
 		return err
 	}
 	outcome.Kind, outcome.Value, outcome.Errno = audit.Errno, 0, errno
+	outcome.Reason = audit.Reason{Code: codeNotAdded}
 	return c.answers.SendErrno(id, errno)
 }
 
 // record records the call.
 func (c *call) record(outcome audit.Outcome, took time.Duration) {
 	c.attachment.record(audit.Record{
-		Container: c.attachment.container.ID, Syscall: c.name, Declared: c.declared, Reads: c.reads,
+		Container: &c.attachment.about, Caller: c.witness.caller, Syscall: c.name, Declared: c.declared, Reads: c.reads,
 		Notification: c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
-	})
+	}, c.witness)
 }
 
-// record counts a failure, writes the audit record, and shows it to the observer.
-func (a *attachment) record(record audit.Record) {
+// record counts a failure, writes the audit record, and shows it to the observer and the witnesses.
+func (a *attachment) record(record audit.Record, w witness) {
 	if record.Outcome.Err != nil {
 		a.failures.Add(1)
 	}
@@ -451,4 +463,5 @@ func (a *attachment) record(record audit.Record) {
 	if a.broker.observe != nil {
 		a.broker.observe(record)
 	}
+	a.show(&record, w)
 }

@@ -153,9 +153,8 @@ func (b *Broker) RelayRoom() *Room {
 	return &Room{b.descriptors, descriptorsPerRelay, "of LXC"}
 }
 
-// CheckRoom returns ErrFull if the descriptors do not suffice for another container.
-func (b *Broker) CheckRoom() error {
-	d := b.descriptors
+// checkArrival returns ErrFull if the descriptors do not suffice for another container.
+func (d *descriptors) checkArrival() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.used+d.promised+descriptorsPerArrival > d.most {

@@ -16,6 +16,7 @@ import (
 // reload makes the next generation. It is counted: the broker holds the one that new containers get, and each container
 // holds the one that it began with.
 type Generation struct {
+	Number   uint64    // of the config since the daemon started, from 1; 0: it is an earlier daemon's
 	Bindings []Binding // in the order in which the plugins are asked
 	Limits   Limits
 	// Assign finds what a container gets. It is called once for each container, concurrently. nil: each gets Bindings,

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/core/auditsink"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/internal/testcaller"
@@ -186,6 +187,7 @@ type options struct {
 	settings map[string]string
 	times    launcher.Times
 	rooms    *launcher.Rooms
+	audit    *auditsink.Sink
 }
 
 var syscallNames = map[int32]string{
@@ -227,7 +229,7 @@ func newBench(t testing.TB, o options) *bench {
 		b.plugins[name] = startPlugin(t, name, o, b.log.logger())
 	}
 	b.generation = b.newGeneration(o)
-	broker, err := New(Config{Generation: b.generation, Log: b.log.logger()})
+	broker, err := New(Config{Generation: b.generation, Log: b.log.logger(), Audit: o.audit})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/intercede/intercede/core/launcher"
 )
 
 // maxHangs is how many threads of the broker a container may hold up in reads and writes of its memory: then its calls
@@ -49,7 +51,7 @@ func hangReason(n int) string {
 // checkHangs returns an error if the container's memory must not be read.
 func (a *attachment) checkHangs() error {
 	if n := int(a.hangs.Load()); n >= maxHangs {
-		return fmt.Errorf("the container is quarantined: %s", hangReason(n))
+		return fmt.Errorf("%w: %s", launcher.ErrQuarantined, hangReason(n))
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func (r *Relay) Handle(n RelayedNotification) error {
 	}
 	c.handle(r)
 	r.desk.thread.endHere()
-	a.admission.leave() // Arm does not fail
+	a.admission.leave(r.desk.post.takeSlow())
 	select {
 	case <-r.armed:
 		return nil

@@ -50,6 +50,28 @@ func TestRepeat(t *testing.T) {
 	}
 }
 
+// TestLoseNextAnswer has answers lost with the processes that gave them.
+func TestLoseNextAnswer(t *testing.T) {
+	t.Parallel()
+	for plugin, result := range map[string]testcaller.Result{
+		"trial_errno": {Value: 0, Errno: syscall.EIO}, "trial_errno_safe": {Value: 5}, "trial_errno_check": {Value: 5},
+	} {
+		t.Run(plugin, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, options{plugins: []string{plugin}})
+			c := b.attach(t)
+			for i := range 3 {
+				b.plugins[plugin].LoseNextAnswer(true)
+				want(t, ask(t, c, testplugin.Return, 5), result.Value, result.Errno)
+				recovered(t, c)
+				if s := b.plugins[plugin].Status(); s.Restarts != i+1 || s.Isolated != 0 {
+					t.Errorf("status %+v", s)
+				}
+			}
+		})
+	}
+}
+
 // TestUnreadCalls has a plugin killed that has not received its calls: the next process does, whatever their class.
 func TestUnreadCalls(t *testing.T) {
 	if os.Getenv("INTERCEDE_TEST_TRANSPORT") == "grpc" {

@@ -55,6 +55,7 @@ type post struct {
 	end     time.Time     // when the watchdog answers
 	givenUp bool          // the watchdog has answered
 	hangs   bool          // and the thread has not come back since: it counts in attachment.hangs
+	slow    bool          // the call counts in admission.slow
 }
 
 // open begins a call. source is armed by arm, or by the watchdog.
@@ -100,6 +101,25 @@ func (p *post) claim() bool {
 	}
 	p.call, p.hangs = nil, false
 	return !p.givenUp
+}
+
+// markSlow has the call counted as a slow one, if it is.
+func (p *post) markSlow(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.call != nil && !p.slow && now.Sub(p.call.began) >= slowAfter {
+		p.slow = true
+		p.call.attachment.admission.slowDown()
+	}
+}
+
+// takeSlow reports whether the call that has ended was counted as a slow one.
+func (p *post) takeSlow() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slow := p.slow
+	p.slow = false
+	return slow
 }
 
 // asked returns the plugin that was asked last; nil: none.
@@ -181,6 +201,15 @@ func (w *watchdog) look(now time.Time) (any bool) {
 	return any
 }
 
+// markSlow has the calls counted that are slow.
+func (w *watchdog) markSlow(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p := range w.posts {
+		p.markSlow(now)
+	}
+}
+
 func (w *watchdog) all() []*post {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -222,28 +251,30 @@ func (w *watchdog) end(a *attachment) {
 func (w *watchdog) giveUp(p *post) {
 	c, source := p.call, p.unarmed
 	p.givenUp, p.unarmed = true, nil
-	record := p.answer()
+	record, witness := p.answer()
 	c.attachment.admission.lose()
 	if p.worker {
 		w.broker.workers.Done() // nobody waits for it
 	}
 	p.mu.Unlock()
-	c.attachment.record(record)
+	c.attachment.record(record, witness)
 	w.broker.armNext(c.attachment, source)
 }
 
 // answer gives the caller the failure verdict of the plugin that is asked. What it reads of the call does not change
 // any more once the call's thread has asked.
-func (p *post) answer() audit.Record {
+func (p *post) answer() (audit.Record, witness) {
 	c, binding := p.call, p.plugin.binding
 	c.lose()
 	notification := *c.notification
-	outcome := audit.Outcome{Plugin: binding.Plugin.Name(), Err: fmt.Errorf("no answer within %v: %w", p.allowed, errHang)}
+	err := fmt.Errorf("no answer within %v: %w", p.allowed, errHang)
+	outcome := audit.Outcome{Plugin: binding.Plugin.Name(), Err: err, Reason: failureReason(err)}
+	w := c.attachment.witnesses(notification.TID, p.plugin, nil, &outcome.Reason)
 	if err := c.send(failureResponse(binding.OnFailure), nil, &outcome); errors.Is(err, notify.ErrGone) {
 		outcome.Kind = audit.Gone
 	}
 	return audit.Record{
-		Container: c.attachment.container.ID, Syscall: c.name, Notification: &notification, Outcome: outcome,
+		Container: &c.attachment.about, Caller: w.caller, Syscall: c.name, Notification: &notification, Outcome: outcome,
 		Duration: time.Since(c.began),
-	}
+	}, w
 }

@@ -72,7 +72,7 @@ func (b *Broker) serve(l *listener.Listener, hangup bool, d *desk) {
 		return // it is armed later, or shutDown receives what is left
 	}
 	b.handleNext(l, d)
-	b.rearm(l, admission.leave())
+	admission.leave(d.post.takeSlow())
 }
 
 // handleNext receives one notification and handles it.

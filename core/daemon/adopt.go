@@ -16,6 +16,7 @@ import (
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
@@ -154,8 +155,10 @@ func (a *adopter) plugin(ctx context.Context, recorded *record.Plugin) *sharedPl
 }
 
 func (a *adopter) start(ctx context.Context, recorded *record.Plugin) (*sharedPlugin, error) {
-	spec := a.engine.spec(recorded.Name, recorded.Path, recorded.SHA256, recorded.MemoryMax)
-	spec.Grant = recorded.Grant
+	spec := launcher.Spec{
+		Name: recorded.Name, Path: recorded.Path, SHA256: recorded.SHA256, Grant: recorded.Grant,
+		Limits: sandbox.Limits{Memory: recorded.MemoryMax}, Rooms: a.engine.rooms,
+	}
 	for i, p := range a.setup.Policy.Plugins {
 		if p.Name == spec.Name && p.Path == spec.Path && p.SHA256 == spec.SHA256 {
 			spec.Grant = p.Grant // which the manifest that the setup has read was held against

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/intercede/intercede/core/auditsink"
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/filter"
@@ -25,6 +26,9 @@ type Engine struct {
 	log     zerolog.Logger
 	rooms   *launcher.Rooms
 	records *record.Folder // nil: there are none
+	audit   *auditsink.Sink
+
+	generations atomic.Uint64 // as many as were made of configs
 
 	mu      sync.Mutex
 	plugins []*sharedPlugin
@@ -60,15 +64,33 @@ func Start(ctx context.Context, setup *Setup, state broker.State, log zerolog.Lo
 	tuneRuntime()
 	rooms := broker.MaxRooms()
 	e := &Engine{log: log, rooms: launcher.NewRooms(rooms), records: state.Records}
-	first, err := e.start(ctx, setup)
-	if err != nil {
+	var err error
+	if e.audit, err = auditsink.Open(setup.Policy.Audit); err != nil {
 		return nil, err
 	}
-	if e.Broker, err = broker.New(broker.Config{Generation: first, Rooms: rooms, State: state, Log: log}); err != nil {
+	first, err := e.start(ctx, setup)
+	if err != nil {
+		e.audit.Close()
+		return nil, err
+	}
+	if e.Broker, err = broker.New(broker.Config{Generation: first, Rooms: rooms, State: state, Log: log, Audit: e.audit}); err != nil {
 		first.Released()
+		e.audit.Close()
 		return nil, err
 	}
 	return e, nil
+}
+
+// Close ends the broker and the plugins, and writes the rest of the audit.
+func (e *Engine) Close() {
+	e.Broker.Close()
+	e.audit.Close()
+}
+
+// HandOver is the broker's, and writes the rest of the audit.
+func (e *Engine) HandOver() {
+	e.Broker.HandOver()
+	e.audit.Close()
 }
 
 // Reload gives the containers that are attached from now on the new setup. The others keep theirs, and the plugins that
@@ -76,6 +98,10 @@ func Start(ctx context.Context, setup *Setup, state broker.State, log zerolog.Lo
 func (e *Engine) Reload(ctx context.Context, setup *Setup) error {
 	next, err := e.start(ctx, setup)
 	if err != nil {
+		return err
+	}
+	if err := e.audit.Reopen(setup.Policy.Audit); err != nil {
+		next.Released()
 		return err
 	}
 	e.SetGeneration(next)
@@ -92,6 +118,7 @@ func (e *Engine) start(ctx context.Context, setup *Setup) (*broker.Generation, e
 		return nil, err
 	}
 	generation := e.newGeneration(setup, setup.routes)
+	generation.Number = e.generations.Add(1)
 	generation.Released = func() { e.release(plugins) }
 	for i, p := range setup.Policy.Plugins {
 		generation.Bindings = append(generation.Bindings, broker.Binding{
@@ -115,15 +142,18 @@ func (e *Engine) newGeneration(setup *Setup, routes filter.Routes) *broker.Gener
 
 // acquire finds the running plugin for entry i of the setup, or starts it.
 func (e *Engine) acquire(ctx context.Context, setup *Setup, i int) (*sharedPlugin, error) {
-	wanted := setup.Policy.Plugins[i]
-	spec := e.spec(wanted.Name, wanted.Path, wanted.SHA256, wanted.MemoryMax)
-	spec.Grant = wanted.Grant
+	spec := setup.spec(i)
+	spec.Rooms = e.rooms
 	return e.acquirePlugin(ctx, spec, setup.installed[i])
 }
 
-// spec is what a plugin is started with; memory in bytes.
-func (e *Engine) spec(name, path, sha256 string, memory int64) launcher.Spec {
-	return launcher.Spec{Name: name, Path: path, SHA256: sha256, Limits: sandbox.Limits{Memory: memory}, Rooms: e.rooms}
+// spec is what entry i of the setup is started with.
+func (s *Setup) spec(i int) launcher.Spec {
+	wanted := s.Policy.Plugins[i]
+	return launcher.Spec{
+		Name: wanted.Name, Path: wanted.Path, SHA256: wanted.SHA256, Limits: sandbox.Limits{Memory: wanted.MemoryMax}, Grant: wanted.Grant,
+		GRPC: s.GRPC,
+	}
 }
 
 // acquirePlugin finds the running plugin, or starts it.
@@ -175,12 +205,21 @@ func (e *Engine) remove(gone *sharedPlugin) {
 
 // Status returns the state of the plugins and of the containers.
 func (e *Engine) Status() ([]launcher.Status, []broker.ContainerStatus) {
-	e.mu.Lock()
-	running := slices.Clone(e.plugins)
-	e.mu.Unlock()
+	running := e.Plugins()
 	plugins := make([]launcher.Status, 0, len(running))
 	for _, p := range running {
-		plugins = append(plugins, p.Plugin.Status())
+		plugins = append(plugins, p.Status())
 	}
 	return plugins, e.Broker.Status()
+}
+
+// Plugins returns the running plugins.
+func (e *Engine) Plugins() []*launcher.Plugin {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var running []*launcher.Plugin
+	for _, p := range e.plugins {
+		running = append(running, p.Plugin)
+	}
+	return running
 }

@@ -21,7 +21,9 @@ type Setup struct {
 	// Manifests are those of Policy.Plugins, in their order, without the syscalls that the settings of every container
 	// leave switched off.
 	Manifests []*wire.Manifest
+	GRPC      bool             // all calls go over gRPC, also those of plugins that have lanes
 	installed []*wire.Manifest // the same, as the binaries print them
+	path      string           // of the config
 	routes    filter.Routes
 }
 
@@ -38,7 +40,7 @@ func Load(ctx context.Context, path string, options config.Options) (*Setup, con
 	if problems = append(problems, more...); len(problems) > 0 {
 		return nil, problems
 	}
-	setup := &Setup{Policy: resolved}
+	setup := &Setup{Policy: resolved, path: path}
 	for _, p := range resolved.Plugins {
 		manifest := manifests.Read[p.Name]
 		setup.installed = append(setup.installed, manifest)

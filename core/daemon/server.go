@@ -107,7 +107,10 @@ func (s *Server) Serve(ctx context.Context) error {
 		failed <- err
 	}
 	go serve(func() error {
-		return s.control.Serve(control.Source{Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
+		return s.control.Serve(control.Source{
+			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception,
+			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why,
+		})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
 	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
@@ -245,7 +248,8 @@ func (s *Server) status() *control.Status {
 // interception returns what a filter for the described container must intercept. The container does not exist yet. If
 // the daemon cannot take another one, the error keeps the runtime from creating it.
 func (s *Server) interception(d policy.Description) (*control.Interception, error) {
-	if err := s.engine.CheckRoom(); err != nil {
+	claim := container.Claim{ID: d.ID, Name: d.Name, Runtime: d.Runtime, Annotations: d.Annotations, PeerUID: d.PeerUID}
+	if err := s.engine.CheckRoom(claim); err != nil {
 		return nil, err
 	}
 	return &control.Interception{Socket: s.sockets.runtime, Manifests: s.setup.Load().ManifestsFor(d)}, nil

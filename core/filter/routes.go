@@ -44,3 +44,15 @@ func (r Routes) Name(arch uint32, nr int32, first uint64) (name string, ok bool)
 	name, ok = c.behind[uint32(first)&c.mask]
 	return name, ok
 }
+
+// Number is the number of a call that a plugin takes; ok is false if the architecture has it behind another call alone,
+// or not at all. It is not that of x32.
+func (r Routes) Number(name string, arch uint32) (nr int32, ok bool) {
+	const x32 = 0x40000000 // asm/unistd.h
+	for n, c := range r {
+		if c.name == name && c.behind == nil && n.arch == arch && n.nr&x32 == 0 {
+			return n.nr, true
+		}
+	}
+	return 0, false
+}

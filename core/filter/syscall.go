@@ -30,6 +30,8 @@ var recent = map[string]int32{
 	"open_tree_attr":    unix.SYS_OPEN_TREE_ATTR,
 	"file_getattr":      unix.SYS_FILE_GETATTR,
 	"file_setattr":      unix.SYS_FILE_SETATTR,
+	"listns":            unix.SYS_LISTNS,
+	"rseq_slice_yield":  unix.SYS_RSEQ_SLICE_YIELD,
 }
 
 // direct are i386's own numbers of calls that are behind socketcall(2) or ipc(2) too: libseccomp says the latter alone
@@ -54,6 +56,14 @@ func (a architecture) number(name string) (nr int32, ok bool) {
 		return nr | a.flag, ok
 	}
 	return int32(n), n >= 0 // a negative number stands for a call that the architecture lacks
+}
+
+// Number is the call's number on the machine's own architecture; ok is false if that lacks it.
+func Number(name string) (nr int32, ok bool) {
+	if len(architectures) == 0 {
+		return 0, false
+	}
+	return architectures[0].number(name)
 }
 
 // unknown is the error for a name that no architecture has, with the nearest name that one has.

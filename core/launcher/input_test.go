@@ -141,7 +141,7 @@ func TestSumAccepted(t *testing.T) {
 func TestManifestRefused(t *testing.T) {
 	sdktest.RequireRoot(t)
 	for name, want := range map[string][]string{
-		"bad_garbage": {"does not print a manifest", "protocol version 1"},
+		"bad_garbage": {"does not print a manifest", "is it a plugin of intercede?"},
 		"bad_endless": {"manifest"},
 		"bad_status":  {"exit status 9", "no such luck"},
 		"bad_name":    {`is the plugin "another"`, "name it so in the config"},
@@ -245,7 +245,7 @@ func TestStartRefused(t *testing.T) {
 		})
 	}
 	for name, want := range map[string][]string{
-		"bad_version":  {"Plugin version: 99"},
+		"bad_version":  {"speaks version 99 of the plugin protocol, and this intercede version 1", "upgrade intercede"},
 		"bad_address":  {testplugin.ForeignSocket, "want a socket in its own folder"},
 		"bad_link":     {"connect"},
 		"bad_tcp":      {"127.0.0.1:1", "want a socket in its own folder"},

@@ -7,26 +7,29 @@ import (
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
-	"google.golang.org/protobuf/encoding/protojson"
 )
 
 // ReadManifest runs the plugin's binary as `PLUGIN manifest`, in a sandbox without any capability, and checks what it
-// prints. The context's log (zerolog) says if that takes long.
+// prints. A spec without a name takes a plugin of any. The context's log (zerolog) says if that takes long.
 func ReadManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
+	manifest, err := readManifest(ctx, spec)
+	if err != nil && spec.Name != "" {
+		err = fmt.Errorf("plugin %s: %w", spec.Name, err)
+	}
+	return manifest, err
+}
+
+func readManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
 	text, err := runManifest(ctx, spec)
 	if err != nil {
-		return nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
+		return nil, err
 	}
-	manifest := &wire.Manifest{}
-	if err := protojson.Unmarshal(text, manifest); err != nil {
-		return nil, fmt.Errorf("plugin %s: %s does not print a manifest (is it an intercede plugin of protocol version %d?): %w",
-			spec.Name, spec.Path, wire.ProtocolVersion, err)
+	manifest, err := wire.ParseManifest(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", spec.Path, err)
 	}
-	if err := wire.CheckManifest(manifest); err != nil {
-		return nil, fmt.Errorf("plugin %s: %s: %w", spec.Name, spec.Path, err)
-	}
-	if manifest.GetName() != spec.Name {
-		return nil, fmt.Errorf("plugin %s: %s is the plugin %q: name it so in the config", spec.Name, spec.Path, manifest.GetName())
+	if spec.Name != "" && manifest.GetName() != spec.Name {
+		return nil, fmt.Errorf("%s is the plugin %q: name it so in the config", spec.Path, manifest.GetName())
 	}
 	return manifest, nil
 }

@@ -91,6 +91,7 @@ type Status struct {
 	Lingering int       `json:"lingering,omitempty"` // killed processes that have not ended
 	Isolated  int       `json:"isolated,omitempty"`  // containers that have a process of their own
 	Error     string    `json:"error,omitempty"`     // why it last ended or could not start
+	Lanes     bool      `json:"lanes,omitempty"`     // calls go over lanes, and not over gRPC alone
 	Weaker    []string  `json:"weaker,omitempty"`    // what does not confine its process, since this host lacks it
 	// Refused are the system calls that the sandbox refused, by name, and how often.
 	Refused map[string]int `json:"refused,omitempty"`
@@ -110,6 +111,7 @@ type Plugin struct {
 	done     chan struct{}
 	ending   sync.WaitGroup // runs whose process is dead, and private plugins
 	privates atomic.Int32
+	lose     atomic.Bool // see LoseNextAnswer
 
 	mu        sync.Mutex
 	current   *process
@@ -366,6 +368,7 @@ func (p *Plugin) Status() Status {
 		s.State = Stopped
 	case p.current != nil:
 		s.State, s.PID, s.Weaker, s.Version = Running, p.current.PID, p.current.Weaker, p.current.version
+		s.Lanes = p.current.Lanes.Accepted()
 	case !p.nextStart.IsZero() || p.lingering >= maxLingering:
 		s.State = BackingOff
 	}

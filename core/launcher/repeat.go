@@ -125,3 +125,19 @@ func (p *process) awaitDead(ctx context.Context) bool {
 		return p.IsDead()
 	}
 }
+
+// LoseNextAnswer says whether the process that gives the next answer is killed before that is used, as if it had died
+// just before it could give it. So a test finds out what becomes of a call of each class.
+func (p *Plugin) LoseNextAnswer(lose bool) { p.lose.Store(lose) }
+
+// losesAnswer reports whether an answer is to be lost, which it is then.
+func (p *Plugin) losesAnswer() bool { return p.lose.Load() && p.lose.CompareAndSwap(true, false) }
+
+// lose kills the process, with an answer that nobody gets.
+func (p *process) lose(added *lane.Descriptor) error {
+	if added != nil {
+		added.Close()
+	}
+	p.Kill()
+	return lane.ErrDied
+}

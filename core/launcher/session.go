@@ -139,7 +139,7 @@ func (s *Session) attachTo(p *process) (*attempt, <-chan struct{}) {
 
 func (s *Session) attach(ctx context.Context, a *attempt, done chan<- struct{}) {
 	defer s.finish(a)
-	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings, Kept: s.kept()}
+	request := &wire.AttachRequest{Session: a.id, Container: s.container, SettingsJson: s.settings, Kept: s.kept(), Features: wire.Features()}
 	response, err := a.process.RPC.Attach(ctx, request)
 	a.process.learn(ctx, err)
 	switch {
@@ -174,6 +174,9 @@ func (s *Session) Handle(
 ) (*wire.Response, *lane.Descriptor, error) {
 	deadline := time.Now().Add(timeout)
 	response, added, run, err := s.try(ctx, d, caller, deadline, cpu)
+	if err == nil && s.plugin.losesAnswer() {
+		err = run.lose(added)
+	}
 	switch {
 	case err == nil:
 		return response, added, nil

@@ -35,8 +35,8 @@ var (
 	labelsAnnotation = "io.kubernetes.cri-o.Labels"
 )
 
-// completed adds what the annotations say.
-func (d Description) completed() Description {
+// Completed returns the description with what the annotations say.
+func (d Description) Completed() Description {
 	if d.Name == "" {
 		d.Name = d.annotation(nameAnnotations)
 	}

@@ -109,7 +109,7 @@ func (p *PluginState) setting(key string) *SettingState {
 // For is what the container gets: the [plugins] table, then what the rules that match it say, in their order, then its
 // own annotations, as far as the last of these rules with accept_annotations accepts them.
 func (p *Policy) For(d Description) *Effective {
-	d = d.completed()
+	d = d.Completed()
 	e := &Effective{Description: d, Rules: []RuleOutcome{}, Ignored: []IgnoredAnnotation{}, Plugins: []PluginState{}}
 	for _, plugin := range p.Plugins {
 		state := plugin.state

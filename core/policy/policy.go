@@ -18,6 +18,7 @@ import (
 // Policy is a config without problems.
 type Policy struct {
 	Broker  config.Broker
+	Audit   config.Audit
 	Plugins []Plugin // those that some container may have, in the order in which they are asked
 
 	rules []resolvedRule

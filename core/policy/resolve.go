@@ -24,7 +24,7 @@ type Manifests struct {
 // Policy is nil if this stage or [config.Parse] found problems.
 func Resolve(doc *config.Document, manifests Manifests) (*Policy, config.Problems) {
 	r := &resolver{doc: doc, manifests: manifests}
-	policy := &Policy{Broker: doc.Broker}
+	policy := &Policy{Broker: doc.Broker, Audit: doc.Audit}
 	for _, plugin := range doc.Plugins {
 		if plugin.Used && r.checkManifest(&plugin) {
 			policy.Plugins = append(policy.Plugins, r.plugin(plugin))

@@ -287,6 +287,13 @@ func (p *Pool) Accept() {
 	p.accepted = true
 }
 
+// Accepted reports whether the plugin takes lanes.
+func (p *Pool) Accepted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.accepted
+}
+
 // Close ends the lanes that no call has, and those whose calls were given up, and opens no more. The calls on the
 // others fail with ErrDied. The plugin's process is dead, but if a thread of it hangs in the kernel, all of its
 // sockets stay open.

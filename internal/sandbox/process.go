@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -256,6 +257,12 @@ func (p *Process) restrict(spec Plugin) (restrictions, error) {
 // of its end.
 func (p *Process) startError(ctx context.Context, path string, words *lastWords, err error) error {
 	p.stopClient() // waits for its last words
+	var spoken uint32
+	if _, text, found := strings.Cut(err.Error(), "incompatible API version with plugin. Plugin version: "); found {
+		if _, scan := fmt.Sscan(text, &spoken); scan == nil {
+			return fmt.Errorf("%s: %w", path, wire.ProtocolError(spoken))
+		}
+	}
 	if said := words.String(); said != "" && ctx.Err() == nil {
 		return fmt.Errorf("%s ended before it served: %s", path, said)
 	}

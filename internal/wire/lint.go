@@ -17,6 +17,9 @@ var never = map[string]string{
 	"sigreturn":       "it returns to where a signal came, whatever is answered",
 	"rt_sigreturn":    "it returns to where a signal came, whatever is answered",
 	"restart_syscall": "the kernel makes it for the caller, to go on with another call",
+	// arch/x86/kernel/uprobes.c; since 6.14 no filter sees them (__secure_computing, kernel/seccomp.c).
+	"uretprobe": "only code of the kernel's own makes it, where a function that is traced returns",
+	"uprobe":    "only code of the kernel's own makes it, where a function is traced",
 }
 
 // checkOneLine refuses text that would not stay on its line of a terminal or a log.

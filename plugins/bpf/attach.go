@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"syscall"
@@ -16,36 +17,36 @@ import (
 // attach answers BPF_PROG_ATTACH and BPF_LINK_CREATE.
 func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.Errno)) (sdk.Response, error) {
 	at, malformed := parse(c.attr)
-	program, errno, err := c.program(at.program)
-	if errno != 0 || err != nil {
-		return answer(errno, err)
+	program, refused, err := c.program(at.program)
+	if refused != nil || err != nil {
+		return answer(refused, err)
 	}
 	defer program.close()
 	if at.attachType != unix.BPF_CGROUP_DEVICE {
-		return answer(c.refuse("the program would be attached to something else than a cgroup's devices", nil), nil)
+		return answer(refuse(notOfDevices, nil), nil)
 	}
 	if malformed != 0 {
-		return answer(malformed, nil)
+		return answer(wrong(malformed), nil)
 	}
 	// What is attached is not to change between the look and the deed.
 	if err := enter(ctx, c.attaching); err != nil {
 		return sdk.Response{}, err
 	}
 	defer leave(c.attaching)
-	place, errno, err := c.place(at.target)
-	if errno != 0 || err != nil {
-		return answer(errno, err)
+	place, refused, err := c.place(at.target)
+	if refused != nil || err != nil {
+		return answer(refused, err)
 	}
 	defer place.close()
 	replaced := copied{fd: -1}
 	if at.flags&unix.BPF_F_REPLACE != 0 {
-		if replaced, errno, err = c.program(at.replaced); errno != 0 || err != nil {
-			return answer(errno, err)
+		if replaced, refused, err = c.program(at.replaced); refused != nil || err != nil {
+			return answer(refused, err)
 		}
 		defer replaced.close()
 	}
-	if errno := c.mayAttach(at, place, program.id, replaced.id); errno != 0 {
-		return answer(errno, nil)
+	if refused := c.mayAttach(at, place, program.id, replaced.id); refused != nil {
+		return answer(refused, nil)
 	}
 	// The last moment to notice a caller that is gone.
 	if err := c.req.CheckValid(ctx); err != nil {
@@ -59,46 +60,46 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 			return sdk.Response{}, err
 		}
 	}
-	_, errno = bpf(cmdAttach, &progAttach{
+	_, errno := bpf(cmdAttach, &progAttach{
 		target: uint32(place.dir), program: uint32(program.fd), attachType: unix.BPF_CGROUP_DEVICE,
 		flags: at.flags, replaced: uint32(replaced.fd),
 	})
-	return answer(errno, nil)
+	return answer(kernelSays(errno), nil)
 }
 
 // maxAttached is how many programs may be attached to a cgroup here. The kernel's limit is 64 (BPF_CGROUP_MAX_PROGS,
 // kernel/bpf/cgroup.c): the host keeps room for its own.
 const maxAttached = 32
 
-// mayAttach says why the program is not attached, or 0: what the host attached must stay in force, and the host must
+// mayAttach says why the program is not attached; nil: it is. What the host attached must stay in force, and the host must
 // be able to attach more.
-func (c call) mayAttach(at attachAttr, p place, program, replaced uint32) syscall.Errno {
+func (c call) mayAttach(at attachAttr, p place, program, replaced uint32) *refusal {
 	replace := at.flags&unix.BPF_F_REPLACE != 0
 	overridden, err := c.own.overridden(p.dir)
 	switch {
 	case err != nil:
-		return c.refuse("the programs above cannot be seen", err)
+		return refuse(unseenPrograms, err)
 	case overridden:
-		return c.refuse("a program attached above without BPF_F_ALLOW_MULTI would be overridden", nil)
+		return refuse(wouldOverride, nil)
 	case at.flags&unix.BPF_F_ALLOW_MULTI == 0:
-		return c.refuse("a program attached without BPF_F_ALLOW_MULTI would keep the host from attaching its own", nil)
+		return refuse(notMulti, nil)
 	case !c.programs.has(program):
-		return c.refuse("the program was not loaded for the container", nil)
+		return refuse(foreignProgram, nil)
 	case replace && !slices.Contains(p.programs, replaced):
-		return unix.ENOENT
+		return wrong(unix.ENOENT)
 	case replace && !c.programs.has(replaced):
-		return c.refuse("the program to replace is not the container's", nil)
+		return refuse(foreignProgram, nil)
 	case !replace && len(p.programs) >= maxAttached:
-		return unix.E2BIG
+		return &refusal{unix.E2BIG, tooManyAttached, fmt.Sprintf("%d are attached to the cgroup", maxAttached)}
 	}
-	return 0
+	return nil
 }
 
 // createLink attaches the program for as long as somebody has the link's descriptor.
 func createLink(program copied, p place) (sdk.Response, error) {
 	fd, errno := bpf(cmdLink, &linkCreate{target: uint32(p.dir), program: uint32(program.fd), attachType: unix.BPF_CGROUP_DEVICE})
 	if errno != 0 {
-		return answer(errno, nil)
+		return answer(kernelSays(errno), nil)
 	}
 	return sdk.AddFD(os.NewFile(uintptr(fd), "link"), true), nil
 }
@@ -107,27 +108,27 @@ func createLink(program copied, p place) (sdk.Response, error) {
 func (c call) detach(ctx context.Context) (sdk.Response, error) {
 	at, malformed := parseDetach(c.attr)
 	if at.attachType != unix.BPF_CGROUP_DEVICE {
-		return answer(c.refuse("the program would be detached from something else than a cgroup's devices", nil), nil)
+		return answer(refuse(notOfDevices, nil), nil)
 	}
 	if malformed != 0 {
-		return answer(malformed, nil)
+		return answer(wrong(malformed), nil)
 	}
 	if err := enter(ctx, c.attaching); err != nil {
 		return sdk.Response{}, err
 	}
 	defer leave(c.attaching)
-	place, errno, err := c.place(at.target)
-	if errno != 0 || err != nil {
-		return answer(errno, err)
+	place, refused, err := c.place(at.target)
+	if refused != nil || err != nil {
+		return answer(refused, err)
 	}
 	defer place.close()
-	program, errno, err := c.program(at.program)
+	program, refused, err := c.program(at.program)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	defer program.close()
-	if errno := c.mayDetach(place, program.id, errno == 0); errno != 0 {
-		return answer(errno, nil)
+	if refused := c.mayDetach(place, program.id, refused == nil); refused != nil {
+		return answer(refused, nil)
 	}
 	if err := c.req.CheckValid(ctx); err != nil {
 		return sdk.Response{}, err
@@ -135,24 +136,24 @@ func (c call) detach(ctx context.Context) (sdk.Response, error) {
 	if err := c.changing(ctx); err != nil {
 		return sdk.Response{}, err
 	}
-	_, errno = bpf(cmdDetach, &progDetach{target: uint32(place.dir), program: uint32(program.fd), attachType: unix.BPF_CGROUP_DEVICE})
-	return answer(errno, nil)
+	_, errno := bpf(cmdDetach, &progDetach{target: uint32(place.dir), program: uint32(program.fd), attachType: unix.BPF_CGROUP_DEVICE})
+	return answer(kernelSays(errno), nil)
 }
 
-// mayDetach says why the program is not detached, or 0. Where a program is attached in another mode than
+// mayDetach says why the program is not detached; nil: it is. Where a program is attached in another mode than
 // BPF_F_ALLOW_MULTI, the kernel would detach it whichever it was given, or none.
-func (c call) mayDetach(p place, program uint32, isProgram bool) syscall.Errno {
+func (c call) mayDetach(p place, program uint32, isProgram bool) *refusal {
 	switch {
 	case len(p.programs) == 0:
-		return unix.ENOENT
+		return wrong(unix.ENOENT)
 	case p.flags&unix.BPF_F_ALLOW_MULTI == 0:
-		return c.refuse("the container did not attach the program", nil)
+		return refuse(foreignProgram, nil)
 	case !isProgram:
-		return unix.EINVAL
+		return wrong(unix.EINVAL)
 	case !slices.Contains(p.programs, program):
-		return unix.ENOENT
+		return wrong(unix.ENOENT)
 	case !c.programs.has(program):
-		return c.refuse("the container did not attach the program", nil)
+		return refuse(foreignProgram, nil)
 	}
-	return 0
+	return nil
 }

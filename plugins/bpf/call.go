@@ -32,24 +32,6 @@ func readAttr(ctx context.Context, req *sdk.Request) (attr, syscall.Errno, error
 	return newAttr(data), fault, nil
 }
 
-// refuse is the errno for what the kernel would do for the host's root, and the plugin does not. Err is why that is so,
-// where it is not the plugin's own decision.
-func (c call) refuse(reason string, err error) syscall.Errno {
-	c.req.Log().Debug("refused", "reason", reason, "error", err)
-	return unix.EPERM
-}
-
-// answer is the response for an errno of the kernel's, or 0.
-func answer(errno syscall.Errno, err error) (sdk.Response, error) {
-	switch {
-	case err != nil:
-		return sdk.Response{}, err
-	case errno != 0:
-		return sdk.Errno(errno), nil
-	}
-	return sdk.Return(0), nil
-}
-
 // Descriptors of the caller are never copied: closing the copy of one that the caller exchanged meanwhile would wait
 // for a filesystem that it serves (FUSE), for ever if that wants it, in a way that not even SIGKILL ends.
 
@@ -65,27 +47,27 @@ func (p copied) close() {
 	}
 }
 
-// program opens the program of a caller's descriptor. The errno is EBADF if there is no such descriptor, or EINVAL if
-// it is of something else.
-func (c call) program(fd int) (copied, syscall.Errno, error) {
+// program opens the program of a caller's descriptor. It is refused with EBADF if there is no such descriptor, or with
+// EINVAL if it is of something else.
+func (c call) program(fd int) (copied, *refusal, error) {
 	p := copied{fd: -1}
 	d, err := c.caller.OpenDescriptor(fd)
 	if errors.Is(err, unix.EBADF) {
-		return p, unix.EBADF, nil
+		return p, wrong(unix.EBADF), nil
 	}
 	if err != nil {
-		return p, 0, err
+		return p, nil, err
 	}
 	defer d.File.Close()
 	id, errno := programOf(int(d.File.Fd()), string(d.Info))
 	if errno != 0 {
-		return p, errno, nil
+		return p, wrong(errno), nil
 	}
 	if p.id = id; !c.programs.has(id) {
-		return p, 0, nil
+		return p, nil, nil
 	}
 	p.fd, errno = programByID(id)
-	return p, errno, nil
+	return p, kernelSays(errno), nil
 }
 
 // place is the cgroup that a caller's descriptor is of, which is the container's own or below it, and what is
@@ -97,40 +79,42 @@ type place struct {
 
 func (p place) close() { unix.Close(p.dir) }
 
-// place opens the cgroup of a caller's descriptor. The errno is EBADF if it is of something else, and EPERM for a
-// cgroup that is not the container's.
-func (c call) place(fd int) (place, syscall.Errno, error) {
+// place opens the cgroup of a caller's descriptor. It is refused with EBADF if it is of something else, and with EPERM
+// if the cgroup is not the container's.
+func (c call) place(fd int) (place, *refusal, error) {
 	d, err := c.caller.OpenDescriptor(fd)
 	if errors.Is(err, unix.EBADF) {
-		return place{}, unix.EBADF, nil
+		return place{}, wrong(unix.EBADF), nil
 	}
 	if err != nil {
-		return place{}, 0, err
+		return place{}, nil, err
 	}
 	defer d.File.Close()
 	dir, err := unix.FcntlInt(d.File.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return place{}, 0, fmt.Errorf("copy a descriptor: %w", err)
+		return place{}, nil, fmt.Errorf("copy a descriptor: %w", err)
 	}
 	p := place{dir: dir}
 	// The kernel says first whether it is a cgroup: a filesystem that the container serves may never answer.
 	var errno syscall.Errno
-	if p.attached, errno = queryAttached(dir); errno == 0 {
-		errno = c.checkOwn(dir)
+	p.attached, errno = queryAttached(dir)
+	refused := wrong(errno)
+	if refused == nil {
+		refused = c.checkOwn(dir)
 	}
-	if errno != 0 {
+	if refused != nil {
 		p.close()
-		return place{}, errno, nil
+		return place{}, refused, nil
 	}
-	return p, 0, nil
+	return p, nil, nil
 }
 
-func (c call) checkOwn(dir int) syscall.Errno {
+func (c call) checkOwn(dir int) *refusal {
 	if c.own == nil {
-		return c.refuse("the container has no cgroup of its own", nil)
+		return refuse(noOwnCgroup, nil)
 	}
 	if inside, err := c.own.holds(dir); !inside {
-		return c.refuse("the cgroup is not the container's", err)
+		return refuse(foreignCgroup, err)
 	}
-	return 0
+	return nil
 }

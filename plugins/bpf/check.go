@@ -64,13 +64,13 @@ func (s *session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, bo
 
 // isAttached reports whether the program of the attr is attached to its cgroup.
 func (c call) isAttached(at attachAttr) (bool, error) {
-	program, errno, err := c.program(at.program)
-	if errno != 0 || err != nil {
+	program, refused, err := c.program(at.program)
+	if refused != nil || err != nil {
 		return false, err
 	}
 	defer program.close()
-	place, errno, err := c.place(at.target)
-	if errno != 0 || err != nil {
+	place, refused, err := c.place(at.target)
+	if refused != nil || err != nil {
 		return false, err
 	}
 	defer place.close()

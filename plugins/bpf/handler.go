@@ -38,7 +38,9 @@ func (handler) Manifest() sdk.Manifest {
 		Uses:     sdk.Uses{Syscalls: []string{"bpf"}, Host: []string{"/sys/fs/cgroup"}},
 		Settings: settings,
 		// Not continue: the kernel lets everybody attach a program that they have a descriptor of.
-		OnFailure: sdk.FailErrno(unix.EPERM),
+		OnFailure:          sdk.FailErrno(unix.EPERM),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}
 }
 
@@ -116,12 +118,16 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	switch {
 	case err != nil:
 		return sdk.Response{}, err
-	case kernelAsks && (fault != 0 || !privileged || command > commandMask):
-		return sdk.Next(), nil
+	case fault != 0 && kernelAsks:
+		return sdk.Next().Because(badArguments, ""), nil
 	case fault != 0:
-		return sdk.Errno(fault), nil
+		return sdk.Errno(fault).Because(badArguments, ""), nil
+	case !privileged && kernelAsks:
+		return sdk.Next().Because(noCapability, req.Lacks(unix.CAP_SYS_ADMIN)), nil
 	case !privileged:
-		return sdk.Errno(unix.EPERM), nil
+		return sdk.Errno(unix.EPERM).Because(noCapability, req.Lacks(unix.CAP_SYS_ADMIN)), nil
+	case command > commandMask && kernelAsks:
+		return sdk.Next().Because(badArguments, "a command with flags"), nil
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -142,6 +148,6 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	case cmdDetach:
 		return c.detach(ctx)
 	default:
-		return sdk.Errno(unix.EINVAL), nil // a known command with flags
+		return sdk.Errno(unix.EINVAL).Because(badArguments, "a command with flags"), nil
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"unsafe"
 
 	"github.com/intercede/intercede/sdk"
@@ -29,20 +28,19 @@ const (
 func (c call) load(ctx context.Context) (sdk.Response, error) {
 	l, ok := parseLoad(c.attr)
 	if !ok {
-		return sdk.Next(), nil
+		return sdk.Next().Because(notOfDevices, ""), nil
 	}
 	// One program of a container at a time, so that it has no more than it may.
 	if err := enter(ctx, c.loading); err != nil {
 		return sdk.Response{}, err
 	}
 	defer leave(c.loading)
-	p, errno, err := c.copyProgram(ctx, l)
-	if errno != 0 || err != nil {
-		return answer(errno, err)
+	p, refused, err := c.copyProgram(ctx, l)
+	if refused != nil || err != nil {
+		return answer(refused, err)
 	}
 	if err := p.check(); err != nil {
-		c.req.Log().Debug("not loaded", "reason", err)
-		return sdk.Continue(), nil // bpf_prog_load reads the program again, and asks for CAP_BPF or a token
+		return sdk.Continue().Because(programNotTaken, err.Error()), nil // bpf_prog_load reads the program again, and asks for CAP_BPF or a token
 	}
 	v, err := c.loadWithinRoom(ctx, p)
 	if err != nil {
@@ -65,8 +63,8 @@ func leave(turn chan struct{}) { <-turn }
 
 // loaded is the answer with what the verifier said.
 func (c call) loaded(p program, v verdict) sdk.Response {
-	response := sdk.Errno(v.errno)
-	if v.errno == 0 {
+	response := v.refused.response()
+	if v.refused == nil {
 		response = sdk.AddFD(os.NewFile(uintptr(v.fd), "program"), true)
 	}
 	if len(v.log) > 0 {
@@ -97,16 +95,17 @@ func (p program) check() error {
 }
 
 // copyProgram copies what the attr points to, within the limits of the container and the kernel.
-func (c call) copyProgram(ctx context.Context, l loadAttr) (program, syscall.Errno, error) {
+func (c call) copyProgram(ctx context.Context, l loadAttr) (program, *refusal, error) {
 	p := program{loadAttr: l}
 	if l.insnCnt == 0 || l.insnCnt > uint32(c.config.MaxInstructions) {
-		return p, unix.E2BIG, nil
+		text := fmt.Sprintf("%d instructions, max_instructions is %d", l.insnCnt, c.config.MaxInstructions)
+		return p, &refusal{unix.E2BIG, programSize, text}, nil
 	}
 	p.insns = make([]byte, 0, int(l.insnCnt)*insnSize)
 	for len(p.insns) < cap(p.insns) {
 		chunk, fault, err := c.req.Read(ctx, l.insns+uint64(len(p.insns)), min(cap(p.insns)-len(p.insns), sdk.MaxRead))
 		if fault != 0 || err != nil {
-			return p, fault, err
+			return p, wrong(fault), err
 		}
 		p.insns = append(p.insns, chunk...)
 	}
@@ -115,19 +114,19 @@ func (c call) copyProgram(ctx context.Context, l loadAttr) (program, syscall.Err
 		license, fault = "", 0 // no name of a license is that long: it is none that the kernel knows
 	}
 	p.license = append([]byte(license), 0)
-	return p, fault, err
+	return p, wrong(fault), err
 }
 
 // verdict is what the kernel said of a program.
 type verdict struct {
-	fd          int // if errno is 0
-	errno       syscall.Errno
-	log         []byte // with its NUL
+	fd          int      // if it is not refused
+	refused     *refusal // nil: it is loaded
+	log         []byte   // with its NUL
 	logTrueSize uint32
 }
 
 func (v verdict) close() {
-	if v.errno == 0 {
+	if v.refused == nil {
 		unix.Close(v.fd)
 	}
 }
@@ -139,10 +138,10 @@ func (c call) loadWithinRoom(ctx context.Context, p program) (verdict, error) {
 		return verdict{}, err
 	}
 	if !room {
-		return verdict{errno: unix.ENOMEM}, nil
+		return verdict{refused: &refusal{unix.ENOMEM, tooManyPrograms, fmt.Sprintf("max_programs is %d", c.config.MaxPrograms)}}, nil
 	}
 	v, err := c.verify(ctx, p)
-	if err != nil || v.errno != 0 {
+	if err != nil || v.refused != nil {
 		return v, err
 	}
 	id, errno := programID(v.fd)
@@ -187,7 +186,7 @@ func (c call) verify(ctx context.Context, p program) (verdict, error) {
 	var failed *target.StepError
 	switch {
 	case errors.As(err, &failed) && failed.What == stepLoad:
-		v.errno = failed.Errno
+		v.refused = &refusal{failed.Errno, verifierRefused, ""}
 	case err != nil:
 		return verdict{}, err
 	}

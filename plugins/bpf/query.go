@@ -13,11 +13,11 @@ import (
 func (c call) query() (sdk.Response, error) {
 	q, ok := parseQuery(c.attr)
 	if !ok {
-		return sdk.Next(), nil
+		return sdk.Next().Because(notOfDevices, ""), nil
 	}
-	place, errno, err := c.place(q.target)
-	if errno != 0 || err != nil {
-		return answer(errno, err)
+	place, refused, err := c.place(q.target)
+	if refused != nil || err != nil {
+		return answer(refused, err)
 	}
 	defer place.close()
 	ids, flags := make([]uint32, min(q.count, maxPrograms)+1), make([]uint32, min(q.count, maxPrograms)+1)
@@ -31,8 +31,8 @@ func (c call) query() (sdk.Response, error) {
 	if q.attachFlags != 0 {
 		a.progFlags = unsafe.Pointer(&flags[0])
 	}
-	_, errno = bpf(cmdQuery, &a)
-	response, err := answer(errno, nil)
+	_, errno := bpf(cmdQuery, &a)
+	response, err := answer(kernelSays(errno), nil)
 	if errno != 0 && errno != unix.ENOSPC {
 		return response, err
 	}
@@ -74,11 +74,11 @@ func (c call) getByID() (sdk.Response, error) {
 	const progID, after = 0, 4
 	id := c.attr.u32(progID)
 	if !c.attr.zero(after) || !c.programs.has(id) {
-		return sdk.Next(), nil
+		return sdk.Next().Because(foreignProgram, ""), nil
 	}
 	fd, errno := programByID(id)
 	if errno != 0 {
-		return answer(errno, nil)
+		return answer(kernelSays(errno), nil)
 	}
 	return sdk.AddFD(os.NewFile(uintptr(fd), "program"), true), nil
 }

@@ -53,24 +53,24 @@ func (j job) makeBelow(s spot) (covering, error) {
 }
 
 // finish covers what was made if that is needed, and takes it back if it fails.
-func (j job) finish(ctx context.Context, s spot, need covering) (unix.Errno, error) {
+func (j job) finish(ctx context.Context, s spot, need covering) (refusal, error) {
 	if need == coverNot || need == coverIfRefused && s.openable() {
-		return 0, nil
+		return refusal{}, nil
 	}
 	below := j.take(s)
 	if below == nil {
-		return 0, nil
+		return refusal{}, nil
 	}
 	defer below.close()
-	errno, err := j.cover(ctx, below)
-	if errno == 0 && err == nil {
-		return 0, nil
+	refused, err := j.cover(ctx, below)
+	if refused.errno == 0 && err == nil {
+		return refusal{}, nil
 	}
 	removeErr := j.remove(s)
 	if err != nil {
-		return 0, errors.Join(err, removeErr)
+		return refusal{}, errors.Join(err, removeErr)
 	}
-	return errno, nil
+	return refused, nil
 }
 
 // remove takes away what was made at the spot, also after the call's deadline.
@@ -127,27 +127,32 @@ func isEmptyFile(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0
 }
 
-// cover mounts a node with the owner and the permissions of m over m. The errno is for the caller: its mounts, or its
-// container's covers, are too many (ENOSPC), or it reached into another mount namespace (through /proc/1/root for
+// cover mounts a node with the owner and the permissions of m over m. It is refused to a caller whose mounts, or whose
+// container's covers, are too many (ENOSPC), or that reached into another mount namespace (through /proc/1/root for
 // example), where nothing is mounted (EPERM).
-func (j job) cover(ctx context.Context, m *made) (errno unix.Errno, err error) {
+func (j job) cover(ctx context.Context, m *made) (refusal, error) {
 	tree, err := j.detachedNode(ctx, m)
 	if errors.Is(err, errTooMany) {
 		j.covers.warn(j.req.Log())
-		return unix.ENOSPC, nil
+		return refusal{unix.ENOSPC, tooManyCovers, fmt.Sprintf("%d are there", j.covers.max)}, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("make a node to mount: %w", err)
+		return refusal{}, fmt.Errorf("make a node to mount: %w", err)
 	}
 	defer unix.Close(tree)
+	var errno unix.Errno
 	err = j.caller.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
 		errno = toErrno(unix.MoveMount(tree, "", m.fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 		return nil
 	})
-	if errno != 0 && errno != unix.ENOSPC {
-		errno = unix.EPERM
+	switch {
+	case err != nil || errno == 0:
+		return refusal{}, err
+	case errno == unix.ENOSPC:
+		return refusal{errno, tooManyMounts, ""}, nil
+	default:
+		return refusal{unix.EPERM, notCovered, "move_mount: " + unix.ErrnoName(errno)}, nil
 	}
-	return errno, err
 }
 
 // scratch is where a node's tmpfs is mounted for a moment, in a mount namespace of one thread.

@@ -18,7 +18,7 @@ import (
 func (s *session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, bool, error) {
 	n := decode(req)
 	var fault unix.Errno
-	if n.path, fault = req.Path(n.pathArg); fault != 0 || !s.policy.takes(n.device) {
+	if n.path, fault = req.Path(n.pathArg); fault != 0 || s.policy.refuses(n.device) != "" {
 		return sdk.Response{}, false, nil
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_MKNOD)
@@ -31,7 +31,7 @@ func (s *session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, bo
 	}
 	start, release, err := caller.OpenStart(n.dirFD, n.path)
 	if err != nil {
-		_, err = pathErrno(err)
+		_, err = refusedPath(err)
 		return sdk.Response{}, false, err
 	}
 	defer release()
@@ -45,7 +45,7 @@ func (j job) check(ctx context.Context, start int) (response sdk.Response, done 
 		return sdk.Response{}, false, err
 	}
 	if refused != nil {
-		_, err := pathErrno(refused)
+		_, err := refusedPath(refused)
 		return sdk.Response{}, false, err
 	}
 	defer unix.Close(at.dir)
@@ -53,11 +53,8 @@ func (j job) check(ctx context.Context, start int) (response sdk.Response, done 
 	if err != nil || !there {
 		return sdk.Response{}, false, err
 	}
-	errno, err := j.finish(ctx, at, need)
-	if err != nil || errno != 0 {
-		return sdk.Errno(errno), true, err
-	}
-	return sdk.Return(0), true, nil
+	outcome, err := j.finish(ctx, at, need)
+	return outcome.response(), true, err
 }
 
 // findSpot finds where the node is to be; refused is why the caller cannot make it there.

@@ -53,7 +53,9 @@ func (handler) Manifest() sdk.Manifest {
 		},
 		Settings: settings,
 		// The kernel asks for CAP_MKNOD in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_MKNOD"},
 	}
 }
 
@@ -90,12 +92,12 @@ type session struct {
 // whatever the caller changed in its memory meanwhile, it gets EPERM, or the whiteout that everybody may make.
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	n := decode(req)
-	if !s.policy.takes(n.device) {
-		return sdk.Next(), nil
+	if code := s.policy.refuses(n.device); code != "" {
+		return sdk.Next().Because(code, n.device.String()), nil
 	}
 	path, fault := req.Path(n.pathArg)
 	if fault != 0 {
-		return sdk.Errno(fault), nil
+		return sdk.Errno(fault).Because(badPath, ""), nil
 	}
 	n.path = path
 	privileged, err := req.Privileged(ctx, unix.CAP_MKNOD)
@@ -103,16 +105,13 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return sdk.Response{}, err
 	}
 	if !privileged {
-		return sdk.Next(), nil
+		return sdk.Next().Because(noCapability, req.Lacks(unix.CAP_MKNOD)), nil
 	}
-	errno, err := s.make(ctx, req, n)
-	switch {
-	case err != nil:
+	outcome, err := s.make(ctx, req, n)
+	if err != nil {
 		return sdk.Response{}, err
-	case errno != 0:
-		return sdk.Errno(errno), nil
 	}
-	return sdk.Return(0), nil
+	return outcome.response(), nil
 }
 
 // node is what the caller wants made.

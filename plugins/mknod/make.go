@@ -18,27 +18,27 @@ type job struct {
 	covers *covers // of its container
 }
 
-// make makes the node for the caller. The errno is what mknod(2) gives; an error means that the plugin failed.
-func (s *session) make(ctx context.Context, req *sdk.Request, n node) (unix.Errno, error) {
+// make makes the node for the caller. An error means that the plugin failed.
+func (s *session) make(ctx context.Context, req *sdk.Request, n node) (refusal, error) {
 	caller, err := req.Target(ctx)
 	if err != nil {
-		return 0, err
+		return refusal{}, err
 	}
 	start, release, err := caller.OpenStart(n.dirFD, n.path)
 	if err != nil {
-		return pathErrno(err)
+		return refusedPath(err)
 	}
 	defer release()
 	j := job{n, req, caller, s.covers}
-	errno, err := j.makeByName(ctx, start)
-	if err != nil || !target.MayNeedPower(errno) {
-		return errno, err
+	refused, err := j.makeByName(ctx, start)
+	if err != nil || !target.MayNeedPower(refused.errno) {
+		return refused, err
 	}
 	return j.makeByPower(ctx, start)
 }
 
 // makeByName makes the node where the caller's ids alone lead, in one visit to the caller's place.
-func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
+func (j job) makeByName(ctx context.Context, start int) (refusal, error) {
 	s := spot{dir: -1, lent: target.CapabilitySet(unix.CAP_MKNOD)}
 	var need covering
 	var refused error
@@ -54,9 +54,9 @@ func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
 	}
 	switch {
 	case err != nil:
-		return 0, err
+		return refusal{}, err
 	case refused != nil:
-		return pathErrno(refused)
+		return refusedPath(refused)
 	case j.setgid():
 		return j.makeIn(ctx, s.dir, s.name, 0)
 	}
@@ -65,7 +65,7 @@ func (j job) makeByName(ctx context.Context, start int) (unix.Errno, error) {
 
 // makeByPower is for what the caller's ids alone do not reach: a directory that it reaches by a capability in its own
 // user namespace, or through a link of procfs that is different for it.
-func (j job) makeByPower(ctx context.Context, start int) (unix.Errno, error) {
+func (j job) makeByPower(ctx context.Context, start int) (refusal, error) {
 	power := target.CapabilitySet(unix.CAP_DAC_OVERRIDE)
 	parent, name, err := j.caller.OpenParent(ctx, start, j.path, unix.W_OK|unix.X_OK)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS) {
@@ -74,20 +74,20 @@ func (j job) makeByPower(ctx context.Context, start int) (unix.Errno, error) {
 		parent, name, err = j.caller.OpenParent(ctx, start, j.path, unix.X_OK)
 	}
 	if err != nil {
-		return pathErrno(err)
+		return refusedPath(err)
 	}
 	defer parent.Close()
 	return j.makeIn(ctx, int(parent.Fd()), name, power)
 }
 
 // makeIn makes the node in a directory of the caller, with a capability that counts there.
-func (j job) makeIn(ctx context.Context, dir int, name string, power target.Capabilities) (unix.Errno, error) {
+func (j job) makeIn(ctx context.Context, dir int, name string, power target.Capabilities) (refusal, error) {
 	setgid, err := j.setgidPower(dir)
 	if err != nil {
-		return 0, err
+		return refusal{}, err
 	}
 	if err := j.req.CheckValid(ctx); err != nil {
-		return 0, err
+		return refusal{}, err
 	}
 	s := spot{dir, name, power | setgid | target.CapabilitySet(unix.CAP_MKNOD)}
 	var need covering
@@ -98,9 +98,9 @@ func (j job) makeIn(ctx context.Context, dir int, name string, power target.Capa
 	})
 	switch {
 	case err != nil:
-		return 0, err
+		return refusal{}, err
 	case refused != nil:
-		return pathErrno(refused)
+		return refusedPath(refused)
 	}
 	return j.finish(ctx, s, need)
 }
@@ -141,12 +141,12 @@ func (j job) setgidPower(dir int) (target.Capabilities, error) {
 	return credentials.Effective & target.CapabilitySet(unix.CAP_FSETID), nil
 }
 
-// pathErrno is what the kernel says of the caller's path, or else the plugin's failure.
-func pathErrno(err error) (unix.Errno, error) {
+// refusedPath is what the kernel says of the caller's path, or else the plugin's failure.
+func refusedPath(err error) (refusal, error) {
 	if errno := toErrno(err); errno != 0 && !errors.Is(err, os.ErrProcessDone) && !target.IsShortage(err) {
-		return errno, nil
+		return refusal{errno: errno, code: kernelRefused}, nil
 	}
-	return 0, err
+	return refusal{}, err
 }
 
 func toErrno(err error) unix.Errno {

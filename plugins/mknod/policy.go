@@ -1,6 +1,7 @@
 package mknod
 
 import (
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -10,6 +11,15 @@ import (
 type device struct {
 	kind         uint32
 	major, minor uint32
+}
+
+// String is the device as the settings have it: c 1:3.
+func (d device) String() string {
+	kind := 'c'
+	if d.kind == unix.S_IFBLK {
+		kind = 'b'
+	}
+	return fmt.Sprintf("%c %d:%d", kind, d.major, d.minor)
 }
 
 // whiteout is the overlayfs whiteout, which the kernel lets everybody make since 5.8.
@@ -28,7 +38,17 @@ func (r devices) has(d device) bool {
 // policy has the devices that may be made.
 type policy []devices
 
-// takes reports whether the plugin makes the device. Every other is the kernel's to make or to refuse.
-func (p policy) takes(d device) bool {
-	return d != whiteout && slices.ContainsFunc(p, func(r devices) bool { return r.has(d) })
+// refuses returns why the plugin does not make the device; "": it does. Every other is the kernel's to make or to
+// refuse.
+func (p policy) refuses(d device) (code string) {
+	switch {
+	case d == whiteout:
+		return whiteoutMade
+	case slices.ContainsFunc(p, func(r devices) bool { return r.has(d) }):
+		return ""
+	case d.kind == unix.S_IFBLK:
+		return blockDevice
+	default:
+		return deviceNotListed
+	}
 }

@@ -52,10 +52,10 @@ func (s *session) checkMountPoint(ctx context.Context, caller *target.Target, m 
 		return fmt.Errorf("statx of the target: %w", err)
 	}
 	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 && unix.Mkdev(st.Dev_major, st.Dev_minor) == m.dev {
-		return refusal{unix.EBUSY}
+		return refusal{unix.EBUSY, targetBusy, ""}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return refusal{unix.ENOTDIR}
+		return refusal{unix.ENOTDIR, badArguments, "the target is not a folder"}
 	}
 	return s.checkShared(ctx, caller, at)
 }
@@ -72,7 +72,7 @@ func (s *session) checkShared(ctx context.Context, caller *target.Target, at *os
 	}
 	if shared {
 		s.warn("a mount is refused: the host would see it, since it shares the mount that the target is on")
-		return refusal{unix.EPERM}
+		return refusal{unix.EPERM, hostSeesIt, ""}
 	}
 	return nil
 }

@@ -38,16 +38,16 @@ func decode(ctx context.Context, req *sdk.Request, flags msFlags) (c call, err e
 	c.flags = flags
 	var fault unix.Errno
 	if c.fstype, fault = optionalString(req, 2); fault != 0 {
-		return c, refusal{fault}
+		return c, refusal{fault, badArguments, ""}
 	}
 	if c.source, fault = optionalString(req, 0); fault != 0 {
-		return c, refusal{fault}
+		return c, refusal{fault, badArguments, ""}
 	}
 	if c.data, err = readData(ctx, req); err != nil {
 		return c, err
 	}
 	if c.target, fault = req.Path(1); fault != 0 {
-		return c, refusal{fault}
+		return c, refusal{fault, badArguments, ""}
 	}
 	return c, nil
 }
@@ -73,7 +73,7 @@ func readData(ctx context.Context, req *sdk.Request) (string, error) {
 		return "", err
 	}
 	if fault != 0 {
-		return "", refusal{fault}
+		return "", refusal{fault, badArguments, ""}
 	}
 	return cutData(data), nil
 }

@@ -122,7 +122,7 @@ func (s *session) Check(ctx context.Context, req *sdk.Request) (response sdk.Res
 	}
 	var refused refusal
 	if errors.As(err, &refused) {
-		return sdk.Errno(refused.errno), done, nil
+		return refused.response(), done, nil
 	}
 	return sdk.Return(0), done, err
 }
@@ -168,7 +168,7 @@ func (s *session) awaitFUSE(ctx context.Context, caller *target.Target, name str
 		case <-time.After(fusePoll):
 		}
 	}
-	return refusal{unix.ETIMEDOUT}
+	return refusal{unix.ETIMEDOUT, handlerTimeout, ""}
 }
 
 // checkMove reports whether the mount of the first descriptor is where the caller wants it.

@@ -25,7 +25,7 @@ func (s *session) findSource(ctx context.Context, caller *target.Target, f *file
 	defer node.Close()
 	if !s.policy.allowsDevice(dev) {
 		s.warn("mount of block device %d:%d is refused: it is not in devices", unix.Major(dev), unix.Minor(dev))
-		return nil, refusal{unix.EPERM}
+		return nil, refusal{unix.EPERM, deviceNotListed, deviceText(dev)}
 	}
 	if err := mayUse(ctx, caller, node, dev, f, readOnly); err != nil {
 		return nil, err
@@ -38,14 +38,14 @@ func (s *session) findSource(ctx context.Context, caller *target.Target, f *file
 func mayWrite(ctx context.Context, caller *target.Target, sb *superblock) error {
 	node, dev, err := openNode(ctx, caller, sb.source.name)
 	if isRefusal(err) {
-		return refusal{unix.EACCES}
+		return refusal{unix.EACCES, sourceGone, ""}
 	}
 	if err != nil {
 		return err
 	}
 	defer node.Close()
 	if dev != sb.source.dev {
-		return refusal{unix.EACCES}
+		return refusal{unix.EACCES, sourceGone, ""}
 	}
 	return mayUse(ctx, caller, node, dev, sb.filesystem, false)
 }
@@ -60,7 +60,7 @@ func openNode(ctx context.Context, caller *target.Target, name string) (node *os
 	if err = unix.Fstat(int(node.Fd()), &st); err != nil {
 		err = fmt.Errorf("fstat of the source: %w", err)
 	} else if st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		err = refusal{unix.ENOTBLK}
+		err = refusal{unix.ENOTBLK, badArguments, "the source is not a block device"}
 	}
 	if err != nil {
 		node.Close()
@@ -99,7 +99,7 @@ func openDevice(ctx context.Context, caller *target.Target, node *os.File, dev u
 		return false, nil
 	}
 	if err != nil {
-		return false, refuse(err)
+		return false, refuseAs(err, deviceNotOpened, deviceText(dev))
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t

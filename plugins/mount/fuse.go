@@ -79,7 +79,7 @@ func handlerPaths(name string) []string {
 // mountFUSE has a program of the container mount the filesystem. It returns when the filesystem is there.
 func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error {
 	if c.source == nil {
-		return refusal{unix.EINVAL}
+		return refusal{unix.EINVAL, badArguments, "no source"}
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 		return err
 	}
 	if !s.enterHandler() {
-		return refusal{unix.EAGAIN}
+		return refusal{unix.EAGAIN, tooManyHandlers, fmt.Sprintf("%d are waited for", maxHandlers)}
 	}
 	place, err := caller.Place()
 	if err != nil {
@@ -122,7 +122,11 @@ func (s *session) mountFUSE(ctx context.Context, req *sdk.Request, c call) error
 		return gone
 	case errno != 0:
 		s.warn("%s of the container did not mount %s (%v): %q", name, *c.fstype, errno, r.lastWords)
-		return refusal{errno}
+		code := handlerFailed
+		if errno == unix.ETIMEDOUT {
+			code = handlerTimeout
+		}
+		return refusal{errno, code, fmt.Sprintf("%s: %q", name, r.lastWords)}
 	}
 	return nil
 }
@@ -176,7 +180,7 @@ func (r *fuseRun) start(ctx context.Context, name string, args []string) error {
 	var failed *target.StepError
 	if errors.As(err, &failed) && failed.What == target.StepExecute {
 		r.session.warn("handler %s cannot be executed in the container: %v", name, failed.Errno)
-		return refusal{unix.ENODEV}
+		return refusal{unix.ENODEV, handlerMissing, fmt.Sprintf("%s: %v", name, failed.Errno)}
 	}
 	return err
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/intercede/intercede/sdk"
-	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,7 +94,9 @@ func (handler) Manifest() sdk.Manifest {
 		},
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}
 }
 
@@ -152,8 +153,12 @@ func (s *session) warn(format string, args ...any) {
 func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	response, err := s.answer(ctx, req)
 	var refused refusal
-	if errors.As(err, &refused) {
-		return sdk.Errno(refused.errno), nil
+	var back handBack
+	switch {
+	case errors.As(err, &refused):
+		return refused.response(), nil
+	case errors.As(err, &back):
+		return sdk.Next().Because(back.code, back.text), nil
 	}
 	return response, err
 }
@@ -174,7 +179,7 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	flags := decodeFlags(req.Args[3])
 	switch {
 	case flags.isInvalid():
-		return sdk.Next(), nil // the kernel says EINVAL, or what comes before that
+		return next(badArguments, "flags") // the kernel says EINVAL, or what comes before that
 	case flags.isRemount():
 		return s.remount(ctx, req, flags)
 	default:
@@ -182,45 +187,27 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	}
 }
 
-// refusal is an errno for the caller, where the plugin's own failures are errors too.
-type refusal struct {
-	errno unix.Errno
-}
-
-func (r refusal) Error() string { return r.errno.Error() }
-
-// Unwrap gives the errno.
-func (r refusal) Unwrap() error { return r.errno }
-
-func isRefusal(err error) bool {
-	var r refusal
-	return errors.As(err, &r)
-}
-
-// refuse turns the kernel's errno on what the caller gave into the caller's; other errors stay the plugin's failures.
-func refuse(err error) error {
-	var errno unix.Errno
-	if err == nil || isRefusal(err) || errors.Is(err, os.ErrProcessDone) || target.IsShortage(err) || !errors.As(err, &errno) {
+// mayMount hands the call back of a caller without the privilege that the kernel asks of root, or outside a mount
+// namespace of the container's own (may_mount, fs/namespace.c). In one that belongs to a user namespace nested deeper
+// nothing is mounted.
+func (s *session) mayMount(ctx context.Context, req *sdk.Request) error {
+	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
+	if err != nil {
 		return err
 	}
-	return refusal{errno}
-}
-
-// mayMount reports whether the caller has the privilege that the kernel asks of root, in a mount namespace of the
-// container's own (may_mount, fs/namespace.c). In one that belongs to a user namespace nested deeper nothing is
-// mounted.
-func (s *session) mayMount(ctx context.Context, req *sdk.Request) (bool, error) {
-	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
-	if err != nil || !privileged {
-		return false, err
+	if !privileged {
+		return handBack{noCapability, req.Lacks(unix.CAP_SYS_ADMIN)}
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	owner, err := caller.MountNamespaceOwner()
 	if err != nil {
-		return false, fmt.Errorf("the caller's mount namespace: %w", err)
+		return fmt.Errorf("the caller's mount namespace: %w", err)
 	}
-	return owner == s.container.UserNamespace, nil
+	if owner != s.container.UserNamespace {
+		return handBack{foreignNamespace, ""}
+	}
+	return nil
 }

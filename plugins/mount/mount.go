@@ -18,27 +18,23 @@ import (
 func (s *session) mount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
 	fstype, fault := optionalString(req, 2)
 	if fault != 0 || fstype == nil {
-		return sdk.Next(), nil
+		return next(badArguments, "no type")
 	}
 	perform := s.mountSuperblock
 	if s.policy.fuse[*fstype] != "" {
 		perform = s.mountFUSE
 	} else if s.policy.allowed[*fstype] == nil {
-		return sdk.Next(), nil
+		return next(filesystemNotListed, *fstype)
 	}
-	privileged, err := s.mayMount(ctx, req)
-	if err != nil {
+	if err := s.mayMount(ctx, req); err != nil {
 		return sdk.Response{}, err
-	}
-	if !privileged {
-		return sdk.Next(), nil
 	}
 	c, err := decode(ctx, req, flags)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if s.policy.fuse[*fstype] != "" && isFUSE(parseOptions(c.data)) {
-		return sdk.Next(), nil
+		return next(ownConnection, "")
 	}
 	if err := perform(ctx, req, c); err != nil {
 		return sdk.Response{}, err
@@ -112,7 +108,7 @@ func (s *session) newOrder(ctx context.Context, caller *target.Target, c call) (
 		given = slices.Delete(slices.Clone(given), i, i+1)
 	}
 	if hasKey(given, "source") {
-		return o, refusal{unix.EINVAL} // vfs_parse_fs_param_source: multiple sources
+		return o, refusal{unix.EINVAL, badArguments, "two sources"} // vfs_parse_fs_param_source: multiple sources
 	}
 	options, err := s.vetOptions(o.filesystem, append(c.flags.superblockOptions(), given...))
 	if err != nil {
@@ -125,7 +121,7 @@ func (s *session) newOrder(ctx context.Context, caller *target.Target, c call) (
 // complete finds the source, and adds the options that the caller did not give.
 func (s *session) complete(ctx context.Context, caller *target.Target, o *order, name *string, options []option) error {
 	if name == nil || *name == "" {
-		return refusal{unix.EINVAL}
+		return refusal{unix.EINVAL, badArguments, "no source"}
 	}
 	var err error
 	if o.source, err = s.findSource(ctx, caller, o.filesystem, *name, isReadOnly(options)); err != nil {
@@ -169,7 +165,7 @@ func (s *session) vetOption(f *filesystem, o option) (option, error) {
 	switch f.vet(o) {
 	case refused:
 		s.warn("%s", f.refusal(o))
-		return o, refusal{unix.EPERM}
+		return o, refusal{unix.EPERM, optionRefused, o.String()}
 	case unknown:
 		return o, s.refuseUnknown(f, o)
 	default:
@@ -186,7 +182,7 @@ func (s *session) refuseUnknown(f *filesystem, o option) error {
 	}
 	unix.Close(context)
 	s.warn("option %q of %s is refused: it is not known to be harmless", o, f.name)
-	return refusal{unix.EPERM}
+	return refusal{unix.EPERM, optionUnknown, o.String()}
 }
 
 // translate makes an id of the container one of the host, unless the mount's map does that.
@@ -204,11 +200,11 @@ func (s *session) translate(f *filesystem, o option) (option, error) {
 	}
 	id, err := strconv.ParseUint(o.value, 0, 32)
 	if err != nil { // also where the kernel has a number, "+0" for example
-		return o, refusal{unix.EINVAL}
+		return o, refusal{unix.EINVAL, badArguments, o.String()}
 	}
 	host, ok := mappings.Outside(uint32(id))
 	if !ok {
-		return o, refusal{unix.EINVAL}
+		return o, refusal{unix.EINVAL, badArguments, o.String()}
 	}
 	return option{o.key, strconv.FormatUint(uint64(host), 10), true}, nil
 }
@@ -244,7 +240,7 @@ func (s *session) checkOwn(m *made, o order) error {
 		return err
 	}
 	if own == nil {
-		return refusal{unix.EBUSY}
+		return refusal{unix.EBUSY, foreignSuperblock, ""}
 	}
 	return s.mounted.add(m.dev, *own, m.mount) // it may be another subvolume
 }

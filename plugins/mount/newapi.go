@@ -15,20 +15,22 @@ import (
 // kernel cannot tell whose context a descriptor is, there is no such call: libmount goes on with mount(2).
 func (s *session) fsopen(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	name, fault := req.String(0)
-	if fault != 0 || s.policy.allowed[name] == nil && s.policy.fuse[name] == "" {
-		return sdk.Next(), nil
+	if fault != 0 {
+		return next(badArguments, "")
 	}
-	privileged, err := s.mayMount(ctx, req)
-	if err != nil {
+	if s.policy.allowed[name] == nil && s.policy.fuse[name] == "" {
+		return next(filesystemNotListed, name)
+	}
+	if err := s.mayMount(ctx, req); err != nil {
 		return sdk.Response{}, err
 	}
 	flags := req.Uint32(1)
-	if !privileged || flags&^unix.FSOPEN_CLOEXEC != 0 {
-		return sdk.Next(), nil // EPERM; EINVAL
+	if flags&^unix.FSOPEN_CLOEXEC != 0 {
+		return next(badArguments, "flags")
 	}
 	f := s.policy.allowed[name]
 	if f == nil || !tellsFiles() {
-		return sdk.Errno(unix.ENOSYS), nil
+		return sdk.Errno(unix.ENOSYS).Because(olderInterface, name), nil
 	}
 	fd, err := unix.Fsopen(name, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -44,15 +46,14 @@ const fspickFlags = unix.FSPICK_CLOEXEC | unix.FSPICK_SYMLINK_NOFOLLOW | unix.FS
 func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	path, fault := req.String(1)
 	flags := req.Uint32(2)
-	if s.mounted.none() && len(s.left) == 0 || !tellsFiles() || fault != 0 || flags&^fspickFlags != 0 {
-		return sdk.Next(), nil
+	switch {
+	case s.mounted.none() && len(s.left) == 0, !tellsFiles():
+		return next(foreignSuperblock, "")
+	case fault != 0, flags&^fspickFlags != 0:
+		return next(badArguments, "")
 	}
-	privileged, err := s.mayMount(ctx, req)
-	if err != nil {
+	if err := s.mayMount(ctx, req); err != nil {
 		return sdk.Response{}, err
-	}
-	if !privileged {
-		return sdk.Next(), nil
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -61,7 +62,7 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	at, err := openFrom(ctx, caller, req.FD(0), path, flags)
 	if isRefusal(err) {
 		// The kernel says so too, and asks for CAP_SYS_ADMIN as Handle says where the path leads to something by now.
-		return sdk.Continue(), nil
+		return sdk.Continue().Because(badArguments, "the path leads to nothing"), nil
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -72,7 +73,7 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return sdk.Response{}, err
 	}
 	if sb == nil || !isRoot {
-		return sdk.Next(), nil
+		return next(foreignSuperblock, "")
 	}
 	shown, err := unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
 	if err != nil {
@@ -91,7 +92,7 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 // openFrom opens (O_PATH) what a directory's descriptor and a path name.
 func openFrom(ctx context.Context, caller *target.Target, dirFD int, path string, flags uint32) (*os.File, error) {
 	if path == "" && flags&unix.FSPICK_EMPTY_PATH == 0 {
-		return nil, refusal{unix.ENOENT}
+		return nil, refusal{unix.ENOENT, badArguments, "no path"}
 	}
 	if path == "" && dirFD != unix.AT_FDCWD {
 		d, err := caller.OpenDescriptor(dirFD)
@@ -123,12 +124,9 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	if f == nil {
-		return sdk.Next(), nil
-	}
 	defer release()
 	if errno := checkParameters(req); errno != 0 {
-		return sdk.Errno(errno), nil
+		return sdk.Errno(errno).Because(badArguments, ""), nil
 	}
 	switch command := req.Uint32(1); {
 	case command <= fsconfigSetFD:
@@ -144,8 +142,8 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 	return sdk.Return(0), nil
 }
 
-// takeContext gives the context of argument 0, if it is one that this plugin gave, and the caller still has the
-// privilege.
+// takeContext gives the context of argument 0. It hands the call back if that is none that this plugin gave, or the
+// caller does not have the privilege any more.
 func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Target, *fsContext, func(), error) {
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -154,16 +152,18 @@ func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Ta
 	f, release, err := s.contexts.take(ctx, caller, req.FD(0))
 	if errors.Is(err, errExchanged) {
 		s.warn("fsopen(2) is of no more use in the container: %v", err)
-		return nil, nil, nil, nil
+		return nil, nil, nil, handBack{foreignContext, err.Error()}
 	}
-	if err != nil || f == nil {
+	if err == nil && f == nil {
+		err = handBack{foreignContext, ""}
+	}
+	if err != nil {
 		return nil, nil, nil, err
 	}
-	privileged, err := s.mayMount(ctx, req)
-	if err == nil && privileged {
+	if err = s.mayMount(ctx, req); err == nil {
 		err = req.CheckValid(ctx)
 	}
-	if err != nil || !privileged {
+	if err != nil {
 		release()
 		return nil, nil, nil, err
 	}
@@ -204,7 +204,7 @@ func parameter(req *sdk.Request, arg int) (string, error) {
 		fault = unix.EINVAL
 	}
 	if fault != 0 {
-		return "", refusal{fault}
+		return "", refusal{fault, badArguments, ""}
 	}
 	return text, nil
 }
@@ -223,7 +223,7 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 		}
 	}
 	if f.phase != collecting {
-		return refusal{unix.EBUSY}
+		return refusal{unix.EBUSY, badArguments, "the context is used up"}
 	}
 	if f.picked >= 0 && s.isShown(o) {
 		return nil
@@ -243,7 +243,7 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 		return err
 	}
 	if command > fsconfigSetString {
-		return refusal{unix.EINVAL} // no option of the tables is a file or a blob
+		return refusal{unix.EINVAL, badArguments, key} // no option of the tables is a file or a blob
 	}
 	if err := configure(f.shown, o); err != nil {
 		return refuse(err)
@@ -255,7 +255,7 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 // createContext makes the superblock, from a context of this plugin's own.
 func (s *session) createContext(ctx context.Context, caller *target.Target, f *fsContext, command uint32) error {
 	if f.phase != collecting || f.picked >= 0 {
-		return refusal{unix.EBUSY}
+		return refusal{unix.EBUSY, badArguments, "the context is used up"}
 	}
 	f.phase = failed
 	f.order = order{filesystem: f.filesystem}
@@ -265,9 +265,9 @@ func (s *session) createContext(ctx context.Context, caller *target.Target, f *f
 	err := s.create(ctx, caller, f.order, func(how creation) error {
 		switch {
 		case command == fsconfigCreateExcl && how == createFree:
-			return refusal{unix.EOPNOTSUPP}
+			return refusal{unix.EOPNOTSUPP, kernelRefused, "no FSCONFIG_CMD_CREATE_EXCL"}
 		case command == fsconfigCreateExcl && how == createOwn:
-			return refusal{unix.EBUSY}
+			return refusal{unix.EBUSY, kernelRefused, "the superblock is there already"}
 		}
 		w, err := newWork(caller)
 		if err != nil {
@@ -294,7 +294,7 @@ func (s *session) createContext(ctx context.Context, caller *target.Target, f *f
 // reconfigureContext changes the superblock of a context from fspick(2), by a context of this plugin's own.
 func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, caller *target.Target, f *fsContext) error {
 	if f.picked < 0 || f.phase != collecting {
-		return refusal{unix.EBUSY}
+		return refusal{unix.EBUSY, badArguments, "the context is not of fspick(2), or used up"}
 	}
 	// Without a word on it some filesystems take it for read-write (__ext4_remount, fs/ext4/super.c): there is always
 	// one.
@@ -337,14 +337,11 @@ func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, 
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	if f == nil {
-		return sdk.Next(), nil
-	}
 	defer release()
 	flags, attributes := req.Uint32(1), attributes(req.Uint32(2))
 	switch {
 	case flags&^unix.FSMOUNT_CLOEXEC != 0, attributes&^fsmountAttributes != 0, f.phase != created:
-		return sdk.Errno(unix.EINVAL), nil
+		return sdk.Errno(unix.EINVAL).Because(badArguments, "flags, or a context without a superblock"), nil
 	}
 	f.order.attributes = attributes
 	m, err := s.mountContext(ctx, caller, f)
@@ -386,15 +383,14 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 	from, fault := req.String(1)
 	to, toFault := req.String(3)
 	flags := req.Uint32(4)
-	if fault != 0 || toFault != 0 || from != "" || flags&^moveFlags != 0 || s.contexts.none() {
-		return sdk.Next(), nil
+	switch {
+	case s.contexts.none(), from != "":
+		return next(foreignContext, "")
+	case fault != 0, toFault != 0, flags&^moveFlags != 0:
+		return next(badArguments, "")
 	}
-	privileged, err := s.mayMount(ctx, req)
-	if err != nil {
+	if err := s.mayMount(ctx, req); err != nil {
 		return sdk.Response{}, err
-	}
-	if !privileged {
-		return sdk.Next(), nil
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
@@ -402,7 +398,7 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 	}
 	moved, err := caller.OpenDescriptor(req.FD(0))
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Next(), nil
+		return next(badArguments, "")
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -414,7 +410,7 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 		return sdk.Response{}, err
 	}
 	if f == nil {
-		return sdk.Next(), nil
+		return next(foreignContext, "")
 	}
 	at, err := openFrom(ctx, caller, req.FD(2), to, pickFlags(flags))
 	if err != nil {

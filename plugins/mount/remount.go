@@ -14,14 +14,10 @@ import (
 // every other itself.
 func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) (sdk.Response, error) {
 	if s.mounted.none() && len(s.left) == 0 {
-		return sdk.Next(), nil
+		return next(foreignSuperblock, "")
 	}
-	privileged, err := s.mayMount(ctx, req)
-	if err != nil {
+	if err := s.mayMount(ctx, req); err != nil {
 		return sdk.Response{}, err
-	}
-	if !privileged {
-		return sdk.Next(), nil
 	}
 	c, err := decode(ctx, req, flags)
 	if err != nil {
@@ -41,10 +37,10 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 		return sdk.Response{}, err
 	}
 	if sb == nil {
-		return sdk.Next(), nil
+		return next(foreignSuperblock, "")
 	}
 	if !isRoot {
-		return sdk.Errno(unix.EINVAL), nil // do_remount: the target is not the root of a mount
+		return sdk.Errno(unix.EINVAL).Because(badArguments, "the target is not the root of a mount"), nil // do_remount: the target is not the root of a mount
 	}
 	options, err := s.vetRemount(ctx, caller, c, sb)
 	if err != nil {

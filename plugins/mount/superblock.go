@@ -88,7 +88,7 @@ func (s *session) create(ctx context.Context, caller *target.Target, o order, fn
 		return err
 	}
 	if own == nil {
-		return refusal{unix.EBUSY}
+		return refusal{unix.EBUSY, foreignSuperblock, deviceText(o.source.dev)}
 	}
 	return fn(createOwn)
 }
@@ -235,10 +235,10 @@ func (s *session) buildError(f *filesystem, err error) error {
 	}
 	switch failed.What {
 	case stepHold, stepCreate, stepMount:
-		return refusal{failed.Errno}
+		return refusal{failed.Errno, kernelRefused, f.name + ": " + failed.What}
 	case stepShift:
 		s.warn("%s cannot be mounted with shift, the kernel cannot map the ids of its files: %v", f.name, failed.Errno)
-		return refusal{failed.Errno}
+		return refusal{failed.Errno, notShifted, f.name}
 	}
 	return errors.New(err.Error())
 }
@@ -253,7 +253,7 @@ func (s *session) check(mount int, o order, how creation) (*made, error) {
 	if err == nil && m.dev != o.source.dev && !o.filesystem.anonymous {
 		s.warn("mount of %s is refused: it came from device %d:%d, not from the source's, %d:%d", o.filesystem.name,
 			unix.Major(m.dev), unix.Minor(m.dev), unix.Major(o.source.dev), unix.Minor(o.source.dev))
-		err = refusal{unix.EPERM}
+		err = refusal{unix.EPERM, sourceChanged, deviceText(m.dev)}
 	}
 	if err == nil && how == createOwn {
 		err = s.checkOwn(m, o)

@@ -49,6 +49,14 @@ func (p *policy) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String is its name, or its number.
+func (p policy) String() string {
+	if name, err := p.MarshalText(); err == nil {
+		return string(name)
+	}
+	return strconv.FormatUint(uint64(p), 10)
+}
+
 // MarshalText implements encoding.TextMarshaler.
 func (p policy) MarshalText() ([]byte, error) {
 	for name, number := range policyNames {
@@ -87,6 +95,14 @@ func (p ioPriority) MarshalText() ([]byte, error) {
 		}
 	}
 	return nil, nil
+}
+
+// String is the text, or the number of one that has none.
+func (p ioPriority) String() string {
+	if text, err := p.MarshalText(); err == nil && text != nil {
+		return string(text)
+	}
+	return fmt.Sprintf("%#x", uint32(p))
 }
 
 func (p ioPriority) class() uint32 { return uint32(p) >> ioprioClassShift }

@@ -79,7 +79,7 @@ func TestAllow(t *testing.T) {
 		"setpriority too low":          {lower, priority(-6), state{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := test.limits.allow(test.change, test.now); got != test.want {
+			if got, _ := test.limits.refuses(test.change, test.now); (got == "") != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})

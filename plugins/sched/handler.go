@@ -58,7 +58,9 @@ func manifest() sdk.Manifest {
 		Capabilities: []string{"CAP_SYS_NICE"},
 		Uses:         sdk.Uses{HostPIDs: true}, // it names threads of containers
 		// The kernel asks for CAP_SYS_NICE in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_NICE"},
 	}
 }
 
@@ -85,24 +87,27 @@ func handle(ctx context.Context, req *sdk.Request, limits *config) (sdk.Response
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	if !ok || c.call == setIOPriority && !limits.allowIO(c.ioPriority) {
-		return sdk.Next(), nil
+	if !ok {
+		return sdk.Next().Because(badArguments, ""), nil
+	}
+	if c.call == setIOPriority && !limits.allowIO(c.ioPriority) {
+		return sdk.Next().Because(ioPriorityNotAllowed, c.ioPriority.String()), nil
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_NICE)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !privileged {
-		return sdk.Next(), nil
+		return sdk.Next().Because(noCapability, req.Lacks(unix.CAP_SYS_NICE)), nil
 	}
 	response, err := c.make(ctx, req, limits)
 	if isGone(err) && c.call == setIOPriority {
-		return sdk.Errno(unix.ESRCH), nil // the kernel asks for the capability before it looks for the thread
+		return sdk.Errno(unix.ESRCH).Because(noThread, ""), nil // the kernel asks for the capability before it looks for the thread
 	}
 	if isGone(err) {
 		// The kernel looks for the thread itself (find_process_by_pid, kernel/sched/syscalls.c: ESRCH), and for another
 		// that has its id by now it asks for CAP_SYS_NICE as above. If it is the caller that is gone, nobody gets this.
-		return sdk.Continue(), nil
+		return sdk.Continue().Because(noThread, ""), nil
 	}
 	return response, err
 }
@@ -119,22 +124,22 @@ func (c change) make(ctx context.Context, req *sdk.Request, limits *config) (sdk
 		return sdk.Response{}, err
 	}
 	c.settle(now)
-	if !limits.allow(c, now) {
-		return sdk.Next(), nil
+	if code, text := limits.refuses(c, now); code != "" {
+		return sdk.Next().Because(code, text), nil
 	}
 	own, err := t.InUserNamespace(req.Container.UserNamespace)
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	if !own {
-		return sdk.Next(), nil
+		return sdk.Next().Because(notOfContainer, ""), nil
 	}
 	// The last checks: the kernel can change a thread by its id alone, which is its own as long as it lives.
 	if err := t.Alive(); err != nil {
 		return sdk.Response{}, err
 	}
 	if errno := t.apply(c); errno != 0 {
-		return sdk.Errno(errno), nil
+		return sdk.Errno(errno).Because(kernelRefused, ""), nil
 	}
 	return sdk.Return(0), nil
 }

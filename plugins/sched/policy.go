@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -13,22 +14,26 @@ type state struct {
 	nice        int32
 }
 
-// allow reports whether a thread in this state may be changed so. Every other change is the kernel's to make or to
-// refuse.
-func (l *config) allow(c change, now state) bool {
+// refuses returns why a thread in this state may not be changed so; an empty code: it may. Every other change is the
+// kernel's to make or to refuse.
+func (l *config) refuses(c change, now state) (code, text string) {
 	switch {
 	case c.call == setIOPriority:
-		return l.allowIO(c.ioPriority)
-	case c.call == setPriority:
-		return l.allowNice(c.attr.Nice, now)
-	case !slices.Contains(l.Policies, policy(c.attr.Policy)):
-		return false
-	case realTime(c.attr.Policy):
-		return c.attr.Priority <= l.MaxPriority
-	case c.call == setAttr && fair(c.attr.Policy):
-		return l.allowNice(c.attr.Nice, now)
+		if !l.allowIO(c.ioPriority) {
+			return ioPriorityNotAllowed, c.ioPriority.String()
+		}
+	case c.call != setPriority && !slices.Contains(l.Policies, policy(c.attr.Policy)):
+		return policyNotListed, policy(c.attr.Policy).String()
+	case c.call != setPriority && realTime(c.attr.Policy):
+		if c.attr.Priority > l.MaxPriority {
+			return priorityTooHigh, fmt.Sprintf("priority %d, max_priority is %d", c.attr.Priority, l.MaxPriority)
+		}
+	case c.call == setPriority, c.call == setAttr && fair(c.attr.Policy):
+		if !l.allowNice(c.attr.Nice, now) {
+			return niceTooLow, fmt.Sprintf("nice %d, min_nice is %d", c.attr.Nice, l.MinNice)
+		}
 	}
-	return true
+	return "", ""
 }
 
 // allowNice lets a thread have every nice value that it has, or that is no lower.

@@ -30,32 +30,39 @@ type file struct {
 	follow bool   // a symbolic link at the end of the path
 }
 
-// decode reads the arguments. mine is false for a call that the kernel is to answer: of an attribute that is not
-// listed, or one that it refuses whoever asks. What is wrong first is then for the kernel to say.
-func (p policy) decode(ctx context.Context, req *sdk.Request) (c call, mine bool, err error) {
+// decode reads the arguments. A call of an attribute that is not listed, or one that the kernel refuses whoever asks,
+// is not the plugin's. What is wrong first is then for the kernel to say.
+func (p policy) decode(ctx context.Context, req *sdk.Request) (c call, notMine foreign, err error) {
 	f := formOf(req.Syscall)
 	c.operation = f.operation
 	if f.operation != list {
 		var fault unix.Errno
-		if c.name, fault = req.String(f.nameArg()); fault != 0 || !p.lists(c.name) {
-			return c, false, nil
+		if c.name, fault = req.String(f.nameArg()); fault != 0 {
+			return c, unsound, nil
+		}
+		if !p.lists(c.name) {
+			return c, foreign{attributeNotListed, c.name}, nil
 		}
 	}
-	if c.file, mine = f.file(req); !mine || !c.file.settle(c.operation) {
-		return c, false, nil
+	var sound bool
+	if c.file, sound = f.file(req); !sound || !c.file.settle(c.operation) {
+		return c, unsound, nil
 	}
 	switch {
 	case f.operation == list:
 		c.buffer, c.size = req.Pointer(f.nameArg()), req.Pointer(f.nameArg()+1)
 	case f.naming == at:
-		mine, err = c.readArgs(ctx, req)
+		sound, err = c.readArgs(ctx, req)
 	default:
-		mine = c.readRegisters(req)
+		sound = c.readRegisters(req)
 	}
-	if c.operation == set {
-		mine = mine && p.allows(c.name, c.value)
+	switch {
+	case !sound:
+		return c, unsound, err
+	case c.operation == set && !p.allows(c.name, c.value):
+		return c, foreign{valueNotListed, c.name}, err
 	}
-	return c, mine, err
+	return c, foreign{}, err
 }
 
 func (f form) file(req *sdk.Request) (named file, sound bool) {

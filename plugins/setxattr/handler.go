@@ -32,7 +32,9 @@ func (handler) Manifest() sdk.Manifest {
 		Uses:     sdk.Uses{Syscalls: []string{"setns"}}, // the user namespace of a caller that reaches a file by its power
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}
 	for _, f := range forms {
 		m.Syscalls = append(m.Syscalls, f.manifest())
@@ -72,13 +74,16 @@ type session struct {
 // meanwhile, it asks what it always asks. So errors that come before that question (EINVAL, ERANGE, E2BIG, EFAULT,
 // EBADF, those of the path, EROFS) are left to the kernel too.
 func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	c, mine, err := s.policy.decode(ctx, req)
-	if err != nil || !mine {
-		return nextUnless(err)
+	c, notMine, err := s.policy.decode(ctx, req)
+	if err != nil || notMine.code != "" {
+		return notMine.next(), err
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
-	if err != nil || !privileged {
-		return nextUnless(err)
+	if err != nil {
+		return sdk.Response{}, err
+	}
+	if !privileged {
+		return sdk.Next().Because(noCapability, req.Lacks(unix.CAP_SYS_ADMIN)), nil
 	}
 	return s.perform(ctx, req, c)
 }
@@ -86,8 +91,8 @@ func (s session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, er
 // Check implements sdk.Checker. An attribute that is there already makes a difference to XATTR_CREATE alone, and one
 // that is not there to removing: see job.done.
 func (s session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, bool, error) {
-	c, mine, err := s.policy.decode(ctx, req)
-	if err != nil || !mine || c.operation == get || c.operation == list || c.operation == set && c.flags&unix.XATTR_CREATE == 0 {
+	c, notMine, err := s.policy.decode(ctx, req)
+	if err != nil || notMine.code != "" || c.operation == get || c.operation == list || c.operation == set && c.flags&unix.XATTR_CREATE == 0 {
 		return sdk.Response{}, false, err
 	}
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
@@ -98,11 +103,4 @@ func (s session) Check(ctx context.Context, req *sdk.Request) (sdk.Response, boo
 	c.done = &done
 	_, err = s.perform(ctx, req, c)
 	return sdk.Return(0), done, err
-}
-
-func nextUnless(err error) (sdk.Response, error) {
-	if err != nil {
-		return sdk.Response{}, err
-	}
-	return sdk.Next(), nil
 }

@@ -13,7 +13,7 @@ const trusted = "trusted."
 
 func (j job) set(file *os.File, link string) sdk.Response {
 	if !j.affords(file) {
-		return sdk.Errno(unix.ENOSPC)
+		return sdk.Errno(unix.ENOSPC).Because(tooMuchInMemory, "")
 	}
 	return answer(unix.Setxattr(link, j.name, []byte(j.value), j.flags))
 }
@@ -58,9 +58,9 @@ func (j job) get(link string) sdk.Response {
 	value, errno := j.current(link, j.name)
 	switch {
 	case errno != 0 && errno != unix.ERANGE:
-		return sdk.Errno(errno)
+		return sdk.Errno(errno).Because(kernelRefused, "")
 	case errno != 0 || !j.policy.allows(j.name, value):
-		return sdk.Next()
+		return sdk.Next().Because(valueNotListed, j.name)
 	}
 	return j.give(value)
 }
@@ -71,7 +71,7 @@ func (j job) give(result string) sdk.Response {
 	case j.size == 0:
 		return sdk.Return(int64(len(result)))
 	case j.size < uint64(len(result)):
-		return sdk.Errno(unix.ERANGE)
+		return sdk.Errno(unix.ERANGE).Because(kernelRefused, "")
 	}
 	return sdk.Return(int64(len(result))).Write(j.buffer, []byte(result))
 }
@@ -82,7 +82,7 @@ func (j job) list(link string) sdk.Response {
 	all := make([]byte, maxNames)
 	n, err := unix.Listxattr(link, all)
 	if err != nil {
-		return sdk.Next()
+		return sdk.Next().Because(kernelRefused, "")
 	}
 	var names strings.Builder
 	shown := false
@@ -96,7 +96,7 @@ func (j job) list(link string) sdk.Response {
 		names.WriteString(name)
 	}
 	if !shown {
-		return sdk.Next()
+		return sdk.Next().Because(nothingToShow, "")
 	}
 	return j.give(names.String())
 }
@@ -113,7 +113,7 @@ func (j job) shows(link, name string) bool {
 // remove removes an attribute that has a listed value.
 func (j job) remove(link string) sdk.Response {
 	if value, errno := j.current(link, j.name); errno == unix.ERANGE || errno == 0 && !j.policy.allows(j.name, value) {
-		return sdk.Next()
+		return sdk.Next().Because(valueNotListed, j.name)
 	}
 	return answer(unix.Removexattr(link, j.name))
 }

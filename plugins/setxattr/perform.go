@@ -50,7 +50,7 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 	}
 	start, release, err := caller.OpenStart(j.file.dirFD, j.file.path)
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Continue(), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
+		return sdk.Continue().Because(badFile, ""), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
 	}
 	if err != nil {
 		return sdk.Response{}, err
@@ -73,14 +73,14 @@ func (s session) perform(ctx context.Context, req *sdk.Request, c call) (sdk.Res
 func (j job) performOnDescriptor(ctx context.Context) (sdk.Response, error) {
 	d, err := j.caller.OpenDescriptor(j.file.dirFD)
 	if errors.Is(err, unix.EBADF) {
-		return sdk.Continue(), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
+		return sdk.Continue().Because(badFile, ""), nil // EBADF; xattr_permission (fs/xattr.c) if it is open by now
 	}
 	if err != nil {
 		return sdk.Response{}, err
 	}
 	defer d.File.Close()
 	if d.Flags&unix.O_PATH != 0 {
-		return sdk.Continue(), nil // EBADF, as above
+		return sdk.Continue().Because(badFile, ""), nil // EBADF, as above
 	}
 	return j.performOn(d.File)
 }
@@ -132,7 +132,7 @@ func (j job) performOn(file *os.File) (response sdk.Response, err error) {
 func refusal(err error) (sdk.Response, error) {
 	var errno unix.Errno
 	if errors.As(err, &errno) && !errors.Is(err, os.ErrProcessDone) {
-		return sdk.Continue(), nil // the path's errno; xattr_permission (fs/xattr.c) if it leads to a file by now
+		return sdk.Continue().Because(badFile, unix.ErrnoName(errno)), nil // the path's errno; xattr_permission (fs/xattr.c) if it leads to a file by now
 	}
 	return sdk.Response{}, err
 }
@@ -140,7 +140,7 @@ func refusal(err error) (sdk.Response, error) {
 // act performs the operation on the file, on a thread that is in the caller's place and has the lent capability.
 func (j job) act(file *os.File) (sdk.Response, error) {
 	if !j.owns(file) {
-		return sdk.Next(), nil
+		return sdk.Next().Because(notOwner, ""), nil
 	}
 	if err := unix.Fchdir(j.descriptors); err != nil {
 		return sdk.Response{}, fmt.Errorf("fchdir to /proc/self/fd: %w", err)
@@ -194,7 +194,7 @@ func (j job) owns(file *os.File) bool {
 // answer is the kernel's own.
 func answer(err error) sdk.Response {
 	if err != nil {
-		return sdk.Errno(toErrno(err))
+		return sdk.Errno(toErrno(err)).Because(kernelRefused, "")
 	}
 	return sdk.Return(0)
 }

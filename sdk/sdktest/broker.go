@@ -124,7 +124,7 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 		n.finish(failed(err), n.sendFailure)
 		return
 	}
-	n.answer(outcomeOf(n.broker.t, response, added))
+	n.answer(outcomeOf(n.broker.t, n.broker.manifest, response, added))
 }
 
 // againEnv, set to "1", has each call of a container handled twice that may be repeated: as if the plugin died with the

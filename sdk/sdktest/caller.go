@@ -17,8 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+//go:embed testdata/zsyscalls.h
+var callerSyscalls string
+
 //go:embed testdata/caller.c
-var callerSource string
+var callerProgram string
+
+var callerSource = callerSyscalls + "#line 1 \"caller.c\"\n" + callerProgram
 
 //go:embed testdata/race.c
 var raceSource string
@@ -42,8 +47,8 @@ var (
 )
 
 // Caller compiles the caller, a program that makes the system calls which its arguments say, and returns its path on
-// the host; it is linked statically and needs no file but itself. The script's language is described at the top of
-// testdata/caller.c. Where there is no C compiler the test is skipped, or fails if INTERCEDE_TEST_STRICT=1.
+// the host; it is linked statically and needs no file but itself. The package comment describes the language of its
+// arguments. Where there is no C compiler the test is skipped, or fails if INTERCEDE_TEST_STRICT=1.
 func Caller(t testing.TB) string {
 	t.Helper()
 	return caller64.path(t)

@@ -27,14 +27,15 @@
 //		sys mknod s:/tmp/no/n $null = ENOENT errno
 //		stat ../n                   = ok
 //
-// The indented lines of a case are commands of the caller, described at the top of testdata/caller.c, carried out in
-// order in a new directory /tmp/CASE with umask 022. Spaces and tabs separate words, and any number of them is as good
+// The indented lines of a case are commands of the caller, described below, carried out in order in a new directory
+// /tmp/CASE with umask 022. Spaces and tabs separate words, and any number of them is as good
 // as one. Lines that begin with # are comments.
 //
 // After = stands what is expected: ok or the name of an error, and for a call that the plugin is asked about the Kind
 // of its answer (value, errno, continue, addfd ...). No kind: the plugin must not be asked. The commands sys, stat and
 // openfile need an expectation. All others must succeed and need one only if the plugin is asked: do mknod ... = ok
-// value. Commands for races (repeat, threads) and print are for Go tests.
+// value. The code of the answer's reason may follow the kind: = EPERM next device_not_listed. Commands for races
+// (repeat, threads) and print are for Go tests.
 //
 // Each case runs twice: where its calls are intercepted, and as real root. Both must get the same errors, return values
 // and buffers; see Scripts.Alike. A case has at least one command. Its options stand before the first:
@@ -54,6 +55,51 @@
 //	include FILE            lets, parts and options of a file in the same folder, which several scripts share
 //
 // A word with a backslash is read as a Go string: \xff, \n.
+//
+// # The caller
+//
+// The caller is a program that carries out commands in order. Container.Call gives it one command an argument, its words
+// separated by single spaces. What a command prints is a Line.
+//
+//	sys NAME ARG...         make the call, and print what it returned, its error and its buffers
+//	do NAME ARG...          make the call, which must succeed; print nothing
+//	fd NAME ARG...          like do, and keep what it returns: @0 is the first such descriptor, @1 the second ...
+//	open PATH FLAGS         short for: fd openat AT_FDCWD s:PATH FLAGS 0
+//	repeat N                the next sys is made N times
+//	threads N               the next sys is made by N threads at once
+//	stat PATH               lstat(2); print mode, major, minor, uid, gid and error
+//	openfile PATH FLAGS     open(2) and close(2); print the error
+//	write PATH TEXT         make the file with this text
+//	umask MODE, chdir DIR, chroot DIR, mkdir DIR
+//	mount TYPE SRC DIR FLAGS DATA   - is an empty SRC or DATA
+//	setuid ID, setgid ID
+//	setgroups ID,ID,...     - is none
+//	dropcap CAPABILITY      from the effective, permitted and inheritable set of the thread
+//	unshare user            become root of a new user namespace in which nobody else is mapped
+//	unshare mount           enter a new mount namespace
+//	thread                  the rest on a second thread; the leader waits for it
+//	leader-exits            the rest on a second thread; the leader exits
+//	fork                    the rest in a child, whose exit status is the caller's
+//	print TEXT              print TEXT as it is
+//
+// NAME is any system call by the name that the kernel has for it on the caller's architecture (syscalls(2)), or a number.
+// So a script for more than one architecture names calls that all of them have: mknodat, and not mknod, which arm64
+// lacks. The calls of a 32-bit caller are those of its own table: stat64, _llseek.
+//
+// Up to six ARGs follow, the registers; those that are left out are 0:
+//
+//	N                       a number, decimal, 0x or 0; constants by name; several joined by |
+//	dev:MAJOR:MINOR         a device number
+//	@K                      a kept descriptor; @-1 is the last one
+//	null, bad, protnone     NULL; the address 1; a page that may not be read
+//	s:TEXT                  a string, in which %i is the number of this call among those of repeat and threads
+//	long:N, longpath:N      a string of N bytes: a single name; "././././x", which is x
+//	edge:TEXT               a string without its NUL at the end of the last page that may be read
+//	buf:N, hex:DIGITS       N zero bytes; these bytes: both are in Line.Bufs after the call
+//	struct:FIELD,...        a buffer; a field is SIZE=N, a number of 1, 2, 4 or 8 bytes, or p=ARG, a pointer of 8 bytes
+//
+// The constants are those of the flags that the project's own tests need (O_CREAT, S_IFCHR, MS_RDONLY, CAP_MKNOD,
+// SCHED_FIFO): the caller says which one it does not know, and takes its number instead.
 //
 // # Attacks
 //

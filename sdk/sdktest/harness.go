@@ -124,7 +124,7 @@ func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	if err != nil {
 		return failed(err)
 	}
-	return outcomeOf(s.t, response, added)
+	return outcomeOf(s.t, s.manifest, response, added)
 }
 
 // reads are the call's, in the order of the manifest's declarations.

@@ -38,6 +38,10 @@ type Outcome struct {
 	Err         error // of Failure and Gone: what the broker's log would say
 	// Writes is the memory that the answer wrote, or was to write, into the caller.
 	Writes []Write
+	// Reason is the code that the answer gives for itself, and Because its text. A code that the manifest does not have
+	// fails the test.
+	Reason  string
+	Because string
 }
 
 // Write is memory of the caller that an answer wrote.
@@ -66,8 +70,11 @@ func (o Outcome) String() string {
 }
 
 // outcomeOf is the plugin's response as an Outcome. Its descriptor is the test's, and is closed at the end of the test.
-func outcomeOf(t testing.TB, response *wire.Response, added *lane.Descriptor) Outcome {
-	o := Outcome{}
+func outcomeOf(t testing.TB, m *wire.Manifest, response *wire.Response, added *lane.Descriptor) Outcome {
+	o := Outcome{Reason: response.GetReason().GetCode(), Because: response.GetReason().GetText()}
+	if reason := response.GetReason(); reason != nil && !m.Declares(reason) {
+		t.Errorf("sdktest: the manifest does not have the reason %q (%s)", reason.GetCode(), reason.GetText())
+	}
 	for _, w := range response.GetWrites() {
 		o.Writes = append(o.Writes, Write{w.GetAddress(), w.GetData()})
 	}

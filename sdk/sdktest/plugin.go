@@ -280,7 +280,7 @@ func (p *plugin) attach(t testing.TB, container sdk.Container, settings string, 
 	t.Helper()
 	id := p.sessions.Add(1)
 	request := &wire.AttachRequest{
-		Session: id, Container: containerToWire(container), SettingsJson: settings, Kept: kept.Entries(),
+		Session: id, Container: containerToWire(container), SettingsJson: settings, Kept: kept.Entries(), Features: wire.Features(),
 	}
 	reply, err := p.rpc.Attach(context.Background(), request)
 	if err != nil {

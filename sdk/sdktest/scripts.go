@@ -267,6 +267,8 @@ func (o *observation) checkKinds(t testing.TB) {
 		default:
 			if answer := calls[0].Outcome; string(answer.Kind) != line.Kind {
 				t.Errorf("%s: %s: answered by %s, want %s", line.At, line.Text, answer, line.Kind)
+			} else if line.Reason != "" && answer.Reason != line.Reason {
+				t.Errorf("%s: %s: the reason is %q (%s), want %s", line.At, line.Text, answer.Reason, answer.Because, line.Reason)
 			}
 			calls = calls[1:]
 		}

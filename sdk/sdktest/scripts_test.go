@@ -52,8 +52,10 @@ func TestScriptFindsDifferences(t *testing.T) {
 		"setup": {always(sdk.Continue()), "sys getppid = ok continue\nchdir no\nsys getppid = ok continue", []string{
 			"trial.script:3: chdir no: the caller cannot go on: chdir no: No such file or directory",
 			"trial.script:3: chdir no: real root cannot go on: chdir no: No such file or directory"}},
-		"32 bits":    {always(sdk.Continue()), "abi 32\nsys getppid = ok continue", nil},
-		"descriptor": {added, "compare nothing\nfd getppid = ok addfd\nsys fcntl @-1 F_GETFD = ok", nil},
+		"32 bits":             {always(sdk.Continue()), "abi 32\nsys getppid = ok continue", nil},
+		"any call":            {always(sdk.Continue()), "sys statx AT_FDCWD null 0 0 bad = EFAULT\nsys timerfd_gettime -1 null = EBADF", nil},
+		"any call of 32 bits": {always(sdk.Continue()), "abi 32\nsys stat64 s:no null = ENOENT\nsys _llseek -1 0 0 null 0 = EBADF", nil},
+		"descriptor":          {added, "compare nothing\nfd getppid = ok addfd\nsys fcntl @-1 F_GETFD = ok", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &failures{TB: t}

@@ -1100,7 +1100,6 @@ var numbers = map[sdk.Arch]map[string]int32{
 		"perf_event_open":         241,
 		"accept4":                 242,
 		"recvmmsg":                243,
-		"arch_specific_syscall":   244,
 		"wait4":                   260,
 		"prlimit64":               261,
 		"fanotify_init":           262,

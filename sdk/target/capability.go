@@ -55,8 +55,8 @@ func ParseCapability(name string) (Capability, error) {
 	return 0, fmt.Errorf("unknown capability %q", name)
 }
 
-// SetThreadCapabilities sets the three sets of the calling OS thread, which the caller has locked (capset(2)).
-func SetThreadCapabilities(effective, permitted, inheritable Capabilities) error {
+// setThreadCapabilities sets the three sets of the calling OS thread, which the caller has locked (capset(2)).
+func setThreadCapabilities(effective, permitted, inheritable Capabilities) error {
 	return linux.SetThreadCapabilities(capabilitySets(effective, permitted, inheritable))
 }
 

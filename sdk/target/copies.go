@@ -42,9 +42,8 @@ func copying(r *report) (over func()) {
 	}
 }
 
-// AwaitCopies is for package sdk: it waits until no helper process has a copy of what this process has closed before.
-// It costs next to nothing where there is none.
-func AwaitCopies() {
+// awaitCopies is acting.AwaitCopies.
+func awaitCopies() {
 	if copies.some.Load() == 0 {
 		return
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do runs fn in the target's place: on an OS thread of its own (or on the calling one, see UseThread) that has joined
+// Do runs fn in the target's place: on an OS thread of its own (or on the one that handles the notification) that has joined
 // the target's mount namespace, has its root and working directory, filesystem user and group id, supplementary groups
 // and umask. So the kernel resolves paths and checks permissions as it would for the target.
 //
@@ -93,7 +93,7 @@ func closeAll(fds ...*int) {
 func (p *Place) Do(lent Capabilities, fn func() error) error { return p.do(nil, lent, fn) }
 
 // do runs fn in the place, on the own thread if that is the calling one.
-func (p *Place) do(own *Thread, lent Capabilities, fn func() error) error {
+func (p *Place) do(own *ownThread, lent Capabilities, fn func() error) error {
 	home, err := openHomeOnce()
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (p *Place) enter(from *home, lent Capabilities) error {
 	if err := from.ids.change(p.ids()); err != nil {
 		return err
 	}
-	return SetThreadCapabilities(lent, from.permitted, from.inheritable)
+	return setThreadCapabilities(lent, from.permitted, from.inheritable)
 }
 
 func (p *Place) ids() ids {
@@ -230,7 +230,7 @@ func (h *home) restore(from *Place) error {
 
 // raise makes all permitted capabilities effective.
 func (h *home) raise() error {
-	return SetThreadCapabilities(h.permitted, h.permitted, h.inheritable)
+	return setThreadCapabilities(h.permitted, h.permitted, h.inheritable)
 }
 
 // threads is the pool that Do works on.

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/intercede/intercede/internal/capture"
 )
@@ -42,3 +43,10 @@ func Raise() (undo func()) {
 	raised = true
 	return func() { raised = before }
 }
+
+// NewThread, UseThread and ActUntil are what package acting is for.
+func NewThread() (*ownThread, error) { return newThread() }
+
+func (t *Target) UseThread(th *ownThread) { t.own = th }
+
+func (t *Target) ActUntil(end time.Time) { t.end = end }

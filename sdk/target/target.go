@@ -22,8 +22,8 @@ import (
 type Target struct {
 	tid    int
 	source capture.Source
-	own    *Thread
-	end    time.Time // see ActUntil
+	own    *ownThread // that Do works on when it is called there; nil: on others alone
+	end    time.Time  // from which on Do does nothing; zero: never
 
 	mu          sync.Mutex
 	handles     []handle
@@ -50,28 +50,15 @@ func Open(tid int) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(tid, capture.Held(thread)), nil
+	return newTarget(tid, capture.Held(thread)), nil
 }
 
 // Waiting is the thread tid, which waits in a system call, for agents of their own: waits returns an error if it does
 // not, or not any more. What is captured, by this process's own power, counts if it still waits afterwards.
-func Waiting(tid int, waits func() error) *Target { return New(tid, capture.Waiting(tid, waits)) }
+func Waiting(tid int, waits func() error) *Target { return newTarget(tid, capture.Waiting(tid, waits)) }
 
-// New is for package sdk: the thread tid, whose parts the source captures.
-func New(tid int, source capture.Source) *Target { return &Target{tid: tid, source: source} }
-
-// ActUntil is for package sdk: at this time Do does nothing any more, since the caller has had its answer.
-func (t *Target) ActUntil(end time.Time) { t.end = end }
-
-// Adopt is for package sdk: it adds what was captured already, and takes the descriptors over.
-func (t *Target) Adopt(captured *capture.Captured, fds []int) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, err := t.adopt(captured, fds)
-	return err
-}
-
-// adopt adds what was captured, and returns the new handles.
+// adopt adds what was captured, whose descriptors it takes over, and returns the new handles. The Target is locked, or
+// nobody else has it yet.
 func (t *Target) adopt(captured *capture.Captured, fds []int) ([]handle, error) {
 	if captured.Credentials != nil {
 		credentials, err := credentialsOf(captured.Credentials)
@@ -195,7 +182,7 @@ func (t *Target) Thread(tid int) (*Target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("thread %d of the pid namespace of thread %d: %w", tid, t.tid, err)
 	}
-	named := New(int(captured.Tid), nil)
+	named := newTarget(int(captured.Tid), nil)
 	named.source = held{named}
 	handles, err := named.adopt(captured, fds)
 	if err != nil {

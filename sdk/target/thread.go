@@ -13,18 +13,16 @@ import (
 // It is never the first thread of the process: that one does not end, and it is the one that /proc/self shows.
 func GoOnThread(fn func()) { linux.GoOnThread(fn) }
 
-// Thread is an OS thread that Do can work on without handing over to another, which takes longer than most of what is
-// done there.
-type Thread struct {
+// ownThread is an OS thread that Do can work on without handing over to another, see acting.Thread.
+type ownThread struct {
 	home    *home
 	tid     int
 	busy    bool
 	spoiled bool
 }
 
-// NewThread makes one of the calling goroutine's thread, which is to end with the goroutine (see GoOnThread): it leaves
-// the process's filesystem context (CLONE_FS), and stands at its root.
-func NewThread() (*Thread, error) {
+// newThread is acting.NewThread.
+func newThread() (*ownThread, error) {
 	home, err := openHomeOnce()
 	if err != nil {
 		return nil, err
@@ -35,22 +33,19 @@ func NewThread() (*Thread, error) {
 	if err := unix.Fchdir(home.root); err != nil {
 		return nil, fmt.Errorf("fchdir to the own root: %w", err)
 	}
-	return &Thread{home: home, tid: unix.Gettid()}, nil
+	return &ownThread{home: home, tid: unix.Gettid()}, nil
 }
 
-// Spoiled reports whether the thread could not be brought home: nothing is to be done on it any more.
-func (th *Thread) Spoiled() bool { return th != nil && th.spoiled }
-
-// UseThread makes Do work on the thread when it is called there. nil: never.
-func (t *Target) UseThread(th *Thread) { t.own = th }
+// Spoiled implements acting.Thread.
+func (th *ownThread) Spoiled() bool { return th != nil && th.spoiled }
 
 // isHere reports whether the caller is on the thread, at home.
-func (th *Thread) isHere() bool {
+func (th *ownThread) isHere() bool {
 	return th != nil && th.tid == unix.Gettid() && !th.busy && !th.spoiled
 }
 
 // run runs fn, which goes to the place, and brings the thread home whatever becomes of it.
-func (th *Thread) run(place *Place, fn func() error) error {
+func (th *ownThread) run(place *Place, fn func() error) error {
 	th.busy = true
 	defer func() {
 		th.busy = false

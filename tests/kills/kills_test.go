@@ -39,14 +39,15 @@ grant = "manifest"
 grant = "manifest"
 `
 
-// kept is a daemon that `intercede keep` starts again whenever it ends.
+// kept is a daemon that is started again whenever it ends.
 type kept struct {
 	*stage.Daemon
 	test *stage.Test
 	last int // process of the daemon
 }
 
-func serve(t *testing.T) *kept {
+// keep has `intercede keep` start it.
+func keep(t *testing.T) *kept {
 	test := stage.New(t, nil)
 	dir, err := os.MkdirTemp("", "ic")
 	if err != nil {
@@ -76,8 +77,13 @@ type worker struct {
 	*stage.Process
 }
 
+// report is what a worker says of its calls.
+type report struct {
+	calls, longest, median, slow, wrong int // longest and median, of the slow ones, in ms
+}
+
 // finish ends the program and checks what it says.
-func (w *worker) finish(t *testing.T) {
+func (w *worker) finish(t *testing.T) (r report) {
 	t.Helper()
 	w.In.Close()
 	for {
@@ -87,11 +93,11 @@ func (w *worker) finish(t *testing.T) {
 			continue
 		}
 		t.Logf("%s: %s", w.name, line)
-		var calls, longest, median, slow, wrong int
-		if _, err := fmt.Sscanf(line, "calls %d longest %d median %d of %d wrong %d", &calls, &longest, &median, &slow, &wrong); err != nil {
+		const format = "calls %d longest %d median %d of %d wrong %d"
+		if _, err := fmt.Sscanf(line, format, &r.calls, &r.longest, &r.median, &r.slow, &r.wrong); err != nil {
 			t.Errorf("%s says %q: %v", w.name, line, err)
 		}
-		return
+		return r
 	}
 }
 
@@ -112,9 +118,29 @@ func (k *kept) start(t *testing.T) (workers []*worker) {
 	return workers
 }
 
-// TestKill ends the daemon by SIGKILL: no container notices anything but a pause.
-func TestKill(t *testing.T) {
-	k := serve(t)
+// The daemon is ended by SIGKILL: no container notices anything but a pause.
+func TestKill(t *testing.T) { keep(t).kill(t) }
+
+// The daemon's program is replaced by another build of it, again and again, and back.
+func TestUpgrade(t *testing.T) { keep(t).upgrade(t) }
+
+// Both with the units of deploy/systemd, by a real systemd.
+func TestSystemd(t *testing.T) {
+	// A kill takes half a second.
+	if !stage.OnMachine(t, 10*time.Minute+time.Duration(count(t))*5*time.Second, "KILLS_COUNT", "INTERCEDE_TEST_STRICT") {
+		return
+	}
+	for name, try := range map[string]func(*kept, *testing.T){"kill": (*kept).kill, "upgrade": (*kept).upgrade} {
+		t.Run(name, func(t *testing.T) {
+			test := stage.New(t, nil)
+			k := &kept{Daemon: test.Units(config), test: test}
+			try(k, t)
+			test.Eventually("systemd keeps no descriptor", func() bool { return test.Property("NFileDescriptorStore") == "0" })
+		})
+	}
+}
+
+func (k *kept) kill(t *testing.T) {
 	k.await()
 	workers := k.start(t)
 	for range count(t) {
@@ -127,6 +153,28 @@ func TestKill(t *testing.T) {
 	k.finish(t, workers)
 }
 
+func (k *kept) upgrade(t *testing.T) {
+	k.await()
+	workers := k.start(t)
+	text, err := os.ReadFile(k.Program())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range count(t) {
+		// Bytes at its end change nothing but the file.
+		next := k.Program() + ".next"
+		if err := os.WriteFile(next, append(text, byte(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, k.Program()); err != nil {
+			t.Fatal(err)
+		}
+		k.test.Command(k.Program(), "upgrade", "--config", k.Config())
+		k.await()
+	}
+	k.finish(t, workers)
+}
+
 // finish ends the workers, of which the daemon must know all, and looks for what is left of dead daemons.
 func (k *kept) finish(t *testing.T, workers []*worker) {
 	t.Helper()
@@ -134,14 +182,19 @@ func (k *kept) finish(t *testing.T, workers []*worker) {
 	if len(status.Containers) != len(workers) {
 		t.Errorf("the daemon has %d containers, want %d", len(status.Containers), len(workers))
 	}
+	var all report
 	for _, w := range workers {
-		w.finish(t)
+		r := w.finish(t)
+		all.calls += r.calls
+		all.wrong += r.wrong
+		all.longest, all.median = max(all.longest, r.longest), max(all.median, r.median)
 	}
+	t.Logf("%d containers, the daemon ended %d times: %d calls, %d wrong, the longest %d ms, the median of one's slow ones %d ms at most",
+		len(workers), count(t), all.calls, all.wrong, all.longest, all.median)
 	k.test.Eventually("the containers are gone", func() bool { return len(k.Status().Containers) == 0 })
-	for what, n := range map[string]int{"records": k.count("containers"), "plugins' processes": k.plugins() - len(status.Plugins)} {
-		if n > 0 {
-			t.Errorf("%d %s are left", n, what)
-		}
+	k.test.Eventually("their records are gone", func() bool { return k.count("containers") == 0 })
+	if n := k.plugins() - len(status.Plugins); n > 0 {
+		t.Errorf("%d plugins' processes are left", n)
 	}
 }
 
@@ -157,34 +210,9 @@ func (k *kept) plugins() (n int) {
 	for _, link := range links {
 		// A plugin is executed from a mount of its file alone: its link has no folder.
 		name, err := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
-		if err == nil && strings.HasPrefix(string(name), stage.Production+"/intercede-plugin-") {
+		if err == nil && strings.HasPrefix(string(name), k.Plugins()+"/intercede-plugin-") {
 			n++
 		}
 	}
 	return n
-}
-
-// TestUpgrade replaces the daemon's program by another build of it, again and again, and back.
-func TestUpgrade(t *testing.T) {
-	k := serve(t)
-	k.await()
-	workers := k.start(t)
-	program := filepath.Join(stage.Production, "intercede")
-	text, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range count(t) {
-		// Bytes at its end change nothing but the file.
-		next := program + ".next"
-		if err := os.WriteFile(next, append(text, byte(i)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(next, program); err != nil {
-			t.Fatal(err)
-		}
-		k.test.Command(program, "upgrade", "--config", k.Config())
-		k.await()
-	}
-	k.finish(t, workers)
 }

@@ -66,12 +66,17 @@ func (c *Container) Command(program string, args ...string) *exec.Cmd {
 	return c.daemon.Command("run", append(append(c.flags, "--", "/bin/"+program), args...)...)
 }
 
+// install copies a program, and gives the copy its name at last: another program of that name may run.
 func install(from, to string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(to, text, 0o755), os.Chmod(to, 0o755))
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	next := to + ".next"
+	return errors.Join(os.WriteFile(next, text, 0o755), os.Chmod(next, 0o755), os.Rename(next, to))
 }
 
 // Start starts a command with pipes, but for an input that it has.

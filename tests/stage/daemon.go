@@ -16,8 +16,11 @@ import (
 // Daemon is a running `intercede serve`, with a folder for its config and sockets.
 type Daemon struct {
 	test     *Test
-	programs string // production or delayed
-	dir      string
+	programs string // the folder of intercede
+	plugins  string // and of the plugins
+	config   string // the file
+	sockets  string // the folder of its sockets
+	dir      string // for what the tests make
 	process  *exec.Cmd
 	exited   chan struct{}
 	stopped  bool
@@ -74,13 +77,15 @@ func (t *Test) Serve(s Setup) *Daemon {
 	if s.Programs == "" {
 		s.Programs = Production
 	}
-	d := &Daemon{test: t, programs: s.Programs, dir: dir, exited: make(chan struct{})}
+	d := &Daemon{
+		test: t, programs: s.Programs, plugins: s.Programs, config: dir + "/config.toml", sockets: dir, dir: dir, exited: make(chan struct{}),
+	}
 	text := fmt.Sprintf("[broker]\nsocket = %q\nlxc_socket = %q\ncontrol = %q\nplugin_dir = %q\n%s\n%s", d.Socket(), d.lxcSocket(),
-		dir+"/control", s.Programs, s.Broker, s.Config)
+		dir+"/control.sock", s.Programs, s.Broker, s.Config)
 	if err := os.WriteFile(d.Config(), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	words := append(s.Wrapper, filepath.Join(s.Programs, "intercede"), "serve", "--config", d.Config())
+	words := append(s.Wrapper, d.Program(), "serve", "--config", d.Config())
 	d.process = exec.Command(words[0], words[1:]...)
 	d.process.Env = append(os.Environ(), "TMPDIR="+dir, "INTERCEDE_DELAYS="+s.Delays)
 	d.process.Stderr = &d.Log
@@ -110,16 +115,22 @@ func (t *Test) Serve(s Setup) *Daemon {
 }
 
 // Config is the path of the config.
-func (d *Daemon) Config() string { return filepath.Join(d.dir, "config.toml") }
+func (d *Daemon) Config() string { return d.config }
 
 // Socket is the path of the socket for OCI runtimes.
-func (d *Daemon) Socket() string { return filepath.Join(d.dir, "oci") }
+func (d *Daemon) Socket() string { return filepath.Join(d.sockets, "intercede.sock") }
 
-func (d *Daemon) lxcSocket() string { return filepath.Join(d.dir, "lxc") }
+func (d *Daemon) lxcSocket() string { return filepath.Join(d.sockets, "lxc.sock") }
+
+// Program is the path of intercede.
+func (d *Daemon) Program() string { return filepath.Join(d.programs, "intercede") }
+
+// Plugins is the folder of the plugins' programs.
+func (d *Daemon) Plugins() string { return d.plugins }
 
 // Command is a command of intercede with the daemon's config.
 func (d *Daemon) Command(name string, args ...string) *exec.Cmd {
-	c := exec.Command(filepath.Join(d.programs, "intercede"), append([]string{name, "--config", d.Config()}, args...)...)
+	c := exec.Command(d.Program(), append([]string{name, "--config", d.Config()}, args...)...)
 	c.Env = append(os.Environ(), "TMPDIR="+d.dir)
 	return c
 }

@@ -14,10 +14,12 @@ import (
 )
 
 // runtimes are the commands of OCI runtimes. crun refuses hybrid cgroups that have a controller in the unified tree,
-// so it gets to see none.
+// so it gets to see none; it makes a folder there all the same.
 var runtimes = map[string][]string{
 	"runc": {"runc"},
-	"crun": {"unshare", "-m", "--propagation", "private", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; exec crun \"$@\"", "sh"},
+	"crun": {"unshare", "-m", "--propagation", "private", "sh", "-c", `
+		[ ! -d /sys/fs/cgroup/unified ] || mount -t tmpfs tmpfs /sys/fs/cgroup/unified
+		exec crun "$@"`, "sh"},
 }
 
 // Runtimes are the names of OCI runtimes.

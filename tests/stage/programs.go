@@ -12,6 +12,9 @@ import (
 // folder has what Main builds.
 var folder string
 
+// production is the name of Production in it.
+const production = "production"
+
 // Production and Delayed are the folders of the programs under test: as they are installed, and with the delays of
 // internal/pause.
 var Production, Delayed string
@@ -25,6 +28,10 @@ type Kinds struct {
 // Main runs the tests of a package in a folder of tests/, with the programs of the project and those that testdata has:
 // C and Go programs of one file. It returns the exit status.
 func Main(m *testing.M, kinds Kinds) int {
+	if os.Getenv(machineEnv) != "" {
+		folder, Production = sources, filepath.Join(sources, production)
+		return m.Run()
+	}
 	var err error
 	if folder, err = os.MkdirTemp("", "ic"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -39,7 +46,7 @@ func Main(m *testing.M, kinds Kinds) int {
 }
 
 func buildAll(kinds Kinds) error {
-	Production, Delayed = filepath.Join(folder, "production"), filepath.Join(folder, "delayed")
+	Production, Delayed = filepath.Join(folder, production), filepath.Join(folder, "delayed")
 	err := build(Production)
 	if kinds.Delayed {
 		err = errors.Join(err, build(Delayed, "-tags", "intercede_delays"))

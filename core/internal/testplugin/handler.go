@@ -46,6 +46,7 @@ func (h *handler) Manifest() sdk.Manifest {
 		Uses:         sdk.Uses{Host: []string{"/tmp"}, HostPIDs: true},
 		OnFailure:    sdk.FailContinue(),
 		AnyContainer: strings.Contains(h.name, "any"),
+		Reasons:      []sdk.Reason{{Code: "trial", Help: "A test asked for it: ask otherwise."}},
 	}
 	if strings.Contains(h.name, "errno") {
 		m.OnFailure = sdk.FailErrno(syscall.EIO)
@@ -86,7 +87,7 @@ type settings struct {
 
 // Attach implements sdk.Handler.
 func (h *handler) Attach(ctx context.Context, c sdk.Container, text sdk.Settings) (sdk.Session, error) {
-	s := &session{id: c.ID, kept: c.Kept}
+	s := &session{id: c.ID, kept: c.Kept, features: len(c.Features)}
 	if err := text.Decode(&s.settings); err != nil {
 		return nil, err
 	}
@@ -106,6 +107,8 @@ type session struct {
 	settings
 	id   string
 	kept map[string][]byte
+
+	features int
 }
 
 func (s *session) Close() error { return nil }
@@ -175,6 +178,10 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 		return sdk.Continue(), nil // the kernel's getppid needs no check
 	case Next:
 		return sdk.Next(), nil
+	case Explain:
+		return sdk.Next().Because("trial", strings.Repeat("\n", int(a))), nil
+	case ExplainOther:
+		return sdk.Errno(syscall.EXDEV).Because("other", "it is not declared"), nil
 	case Error:
 		return sdk.Response{}, errors.New("it did not work")
 	case LieGone:
@@ -242,6 +249,8 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 			speak(req)
 		}
 		return sdk.Return(0), nil
+	case Features:
+		return sdk.Return(int64(s.features)), nil
 	case Identify:
 		return sdk.Return(int64(os.Getpid())), nil
 	}

@@ -20,32 +20,35 @@ import (
 type Op uint64
 
 const (
-	Return      Op = iota + 1 // the value of register 1
-	Errno                     // that of register 1
-	Continue                  //
-	Next                      //
-	Error                     // a Go error
-	LieGone                   // an error that says that the caller is gone, which it is not
-	Panic                     //
-	Exit                      // the process, with status 3
-	CrashLater                // a panic of another goroutine, which no recover can catch
-	Zero                      // the zero Response
-	Write                     // register 2 times the byte 0x5a to the address of register 1, and value 7
-	AddFD                     // the gate's socket, which the caller can write to; register 1: close on exec
-	AddBadFD                  // a descriptor that is not open
-	Read                      // value: the byte at the address of register 1, or the errno
-	Hold                      // until the gate opens, or the context ends
-	Ignore                    // until the gate opens, whatever the context
-	Shout                     // register 1 lines of 1000 bytes on standard output, error and descriptor 2 each, and value 0
-	Allocate                  // register 1 MiB, written to, and value 0
-	CloseServer               // closes every socket of the process, but its lanes if register 1 is set; it lives on
-	Identify                  // value: the process id
-	ExitOnce                  // the process, unless an earlier one has died with the call; then the value of register 1
-	ExitDone                  // the process; Check finds the call done, with the value of register 1
-	Keep                      // register 2 bytes under the key that is register 1 in decimal, and value 0, or EDQUOT
-	Forget                    // that key, and value 0
-	Kept                      // value: how many bytes are kept under the key, or ENODATA
-	Speak                     // in every way into the log, register 1 times, and value 0
+	Return       Op = iota + 1 // the value of register 1
+	Errno                      // that of register 1
+	Continue                   //
+	Next                       //
+	Error                      // a Go error
+	LieGone                    // an error that says that the caller is gone, which it is not
+	Panic                      //
+	Explain                    // next, with the reason "trial" and a text of register 1 newlines
+	ExplainOther               // EXDEV, with a reason that the manifest does not have
+	Exit                       // the process, with status 3
+	CrashLater                 // a panic of another goroutine, which no recover can catch
+	Zero                       // the zero Response
+	Write                      // register 2 times the byte 0x5a to the address of register 1, and value 7
+	AddFD                      // the gate's socket, which the caller can write to; register 1: close on exec
+	AddBadFD                   // a descriptor that is not open
+	Read                       // value: the byte at the address of register 1, or the errno
+	Hold                       // until the gate opens, or the context ends
+	Ignore                     // until the gate opens, whatever the context
+	Shout                      // register 1 lines of 1000 bytes on standard output, error and descriptor 2 each, and value 0
+	Allocate                   // register 1 MiB, written to, and value 0
+	CloseServer                // closes every socket of the process, but its lanes if register 1 is set; it lives on
+	Identify                   // value: the process id
+	ExitOnce                   // the process, unless an earlier one has died with the call; then the value of register 1
+	ExitDone                   // the process; Check finds the call done, with the value of register 1
+	Keep                       // register 2 bytes under the key that is register 1 in decimal, and value 0, or EDQUOT
+	Forget                     // that key, and value 0
+	Kept                       // value: how many bytes are kept under the key, or ENODATA
+	Speak                      // in every way into the log, register 1 times, and value 0
+	Features                   // value: how many the broker says that it has
 )
 
 const (

@@ -12,6 +12,7 @@ import (
 type Document struct {
 	Broker     Broker
 	OCIRuntime OCIRuntime
+	Audit      Audit
 	Plugins    []Plugin // by name: those with a [plugins.NAME], and those that only a rule switches on
 	Rules      []Rule
 	Sound      bool // Parse found no problems

@@ -31,6 +31,7 @@ func Parse(text, file string, options Options) (*Document, Problems) {
 	reader := newReader(file, text, meta)
 	root := &table{reader: reader, values: values}
 	broker, plugins, ociRuntime := root.table("broker"), root.table("plugins"), root.table("oci_runtime")
+	audit := root.table("audit")
 	rules := readRules(root)
 	root.finish()
 
@@ -40,6 +41,7 @@ func Parse(text, file string, options Options) (*Document, Problems) {
 		doc.Broker.PluginDir = options.PluginDir
 	}
 	doc.OCIRuntime = readOCIRuntime(ociRuntime)
+	doc.Audit = readAudit(audit, folder)
 	doc.Plugins = readPlugins(plugins, &doc.Broker)
 	doc.use()
 	doc.Sound = len(reader.problems) == 0

@@ -40,7 +40,7 @@ var parseProblems = map[string]struct {
 	"unknown table": {"[plugin.mknod]\n", []string{
 		`config.toml:1:1: plugin: unknown key; did you mean "plugins"?`}},
 	"unknown key, nothing near": {"colour = 1\n", []string{
-		"config.toml:1:1: colour: unknown key; accepted: broker, plugins, oci_runtime, container"}},
+		"config.toml:1:1: colour: unknown key; accepted: broker, plugins, oci_runtime, audit, container"}},
 	"wrong case": {"[broker]\nSocket = \"/s\"\n", []string{
 		`config.toml:2:1: broker.Socket: unknown key; did you mean "socket"?`}},
 	"unknown key in an inline table": {"plugins = { mknod = { enabled = true, timout = \"1s\" } }\n", []string{

@@ -1,34 +1,6 @@
 // caller makes the system calls that its arguments say, to test how they are intercepted. Each argument is a command, its
 // words separated by single spaces; they are carried out in order. What a command prints is one JSON object on a line.
-//
-//   sys NAME|NR ARG...      make the call; print {"op":"sys","ret":R,"errno":E,"bufs":["HEX",...]}
-//   do NAME|NR ARG...       make the call, which must succeed; print nothing
-//   fd NAME|NR ARG...       like do, and keep what it returns: @0 is the first such descriptor, @1 the second ...
-//   open PATH FLAGS         short for: fd openat AT_FDCWD s:PATH FLAGS 0
-//   repeat N                the next sys is made N times
-//   threads N               the next sys is made by N threads at once
-//   stat PATH               lstat(2); print mode, major, minor, uid, gid, errno
-//   openfile PATH FLAGS     open(2) and close; print errno
-//   write PATH TEXT         make the file with this text
-//   umask M | chdir DIR | chroot DIR | mkdir DIR | mount TYPE SRC DIR FLAGS DATA    (- is an empty SRC or DATA)
-//   setuid N | setgid N | setgroups N,N,... (- is none) | dropcap N (from all sets of the thread)
-//   unshare user|mount      user: become root of a new user namespace in which nobody else is mapped
-//   thread                  the rest on a second thread; the leader waits for it
-//   leader-exits            the rest on a second thread; the leader exits
-//   fork                    the rest in a child; its exit status is ours
-//   print TEXT              print TEXT as it is
-//
-// An argument of a call is
-//
-//   N                       a number, decimal, 0x or 0; constants by name; several joined by |
-//   dev:MAJOR:MINOR         a device number
-//   @K                      a kept descriptor; @-1 is the last one
-//   null, bad, protnone     NULL; the address 1; a page that may not be read
-//   s:TEXT                  a string, in which %i is the number of this call among those of repeat and threads
-//   long:N, longpath:N      a string of N bytes: a single name; "././././x", which is x
-//   edge:TEXT               a string without its NUL at the end of the last page that may be read
-//   buf:N, hex:DIGITS       N zero bytes; these bytes: both are in "bufs" after the call
-//   struct:FIELD,...        a buffer; a field is SIZE=N, a number of 1, 2, 4 or 8 bytes, or p=ARG, an 8-byte pointer
+// The commands are described in the package comment of sdktest, "The caller" (doc.go). zsyscalls.h stands before this.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -59,21 +31,10 @@ struct name {
 	long long value;
 };
 
+// SYSCALLS has every call of the architecture: see zsyscalls.h.
 static const struct name syscalls[] = {
-#define NR(x) {#x, __NR_##x},
-#ifdef __NR_mknod // the calls that newer architectures lack
-	NR(mknod) NR(mkdir) NR(symlink) NR(link) NR(unlink) NR(rmdir) NR(chmod) NR(chown) NR(rename) NR(open)
-#endif
-	NR(mknodat) NR(mkdirat) NR(symlinkat) NR(linkat) NR(unlinkat) NR(fchmodat) NR(fchownat) NR(openat) NR(close)
-	NR(setxattr) NR(lsetxattr) NR(fsetxattr) NR(getxattr) NR(lgetxattr) NR(fgetxattr)
-	NR(removexattr) NR(lremovexattr) NR(fremovexattr) NR(listxattr) NR(llistxattr) NR(flistxattr)
-	NR(sched_setscheduler) NR(sched_getscheduler) NR(sched_setparam) NR(sched_getparam) NR(sched_setattr)
-	NR(sched_getattr) NR(sched_setaffinity) NR(setpriority) NR(getpriority) NR(ioprio_set) NR(ioprio_get)
-	NR(mount) NR(umount2) NR(chroot) NR(bpf) NR(sysinfo) NR(getppid) NR(getpid) NR(gettid) NR(dup) NR(read) NR(write)
-	NR(fcntl) NR(prctl) NR(unshare) NR(memfd_create) NR(quotactl) NR(finit_module) NR(setfsuid) NR(setfsgid)
-	{"fsopen", 430}, {"fsconfig", 431}, {"fsmount", 432}, {"move_mount", 429}, {"open_tree", 428}, {"fspick", 433},
-	{"mount_setattr", 442}, {"setxattrat", 463}, {"getxattrat", 464}, {"listxattrat", 465},
-	{"removexattrat", 466},
+#define NR(name, number) {name, number},
+	SYSCALLS(NR)
 };
 
 static const struct name constants[] = {

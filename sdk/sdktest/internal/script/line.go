@@ -85,14 +85,14 @@ var errnos = func() map[string]bool {
 	return names
 }()
 
-// parseLine reads a command and what is expected of it: COMMAND = ERRNO KIND.
+// parseLine reads a command and what is expected of it: COMMAND = ERRNO KIND REASON.
 func parseLine(words []string) (Line, error) {
 	var expected []string
 	sign := slices.Index(words, "=")
 	if sign >= 0 {
 		words, expected = words[:sign], words[sign+1:]
-		if len(expected) == 0 || len(expected) > 2 {
-			return Line{}, errors.New("want after =: ERRNO, or ERRNO KIND")
+		if len(expected) == 0 || len(expected) > 3 {
+			return Line{}, errors.New("want after =: ERRNO, ERRNO KIND, or ERRNO KIND REASON")
 		}
 	}
 	known, ok := commands[words0(words)]
@@ -168,6 +168,9 @@ func (l *Line) expect(expected []string) error {
 		return errors.New("only a call is answered by the plugin: want no kind")
 	case failed && (l.Kind == "value" || l.Kind == "addfd"), !failed && l.Kind == "errno":
 		return fmt.Errorf("%s does not go with %s", l.Errno, l.Kind)
+	}
+	if len(expected) == 3 {
+		l.Reason = expected[2]
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ type Line struct {
 	Call   string // the system call that it names; "": the plugin is not asked about it
 	Errno  string // "ok" or an error's name
 	Kind   string // how the call was answered; "": the plugin was not asked
+	Reason string // the code of the answer's reason; "": any
 }
 
 // Parse reads a script. Its name appears in errors and positions. The function read reads the files that it includes.

@@ -33,7 +33,11 @@ func show(f *script.File) string {
 		}
 		b.WriteString("\n")
 		for _, l := range c.Lines {
-			fmt.Fprintf(&b, "%s|%s|%s %s\n", strings.ReplaceAll(l.At, "t.script", ""), l.Text, l.Errno, l.Kind)
+			fmt.Fprintf(&b, "%s|%s|%s %s", strings.ReplaceAll(l.At, "t.script", ""), l.Text, l.Errno, l.Kind)
+			if l.Reason != "" {
+				b.WriteString(" " + l.Reason)
+			}
+			b.WriteString("\n")
 		}
 	}
 	return b.String()
@@ -49,6 +53,7 @@ case one
 	sys mknod s:d/n	S_IFCHR 0   = EPERM errno
 	stat d/n = ENOENT
 	fd fsopen s:ext4 0 = ok addfd
+	sys mknod s:n S_IFCHR 0 = EPERM next device_not_listed
 	mount tmpfs none d 0 - = ok continue
 
 case two
@@ -58,9 +63,10 @@ case two
 :6|sys mknod s:d/n S_IFCHR 0|EPERM errno
 :7|stat d/n|ENOENT 
 :8|fd fsopen s:ext4 0|ok addfd
-:9|mount tmpfs none d 0 -|ok continue
+:9|sys mknod s:n S_IFCHR 0|EPERM next device_not_listed
+:10|mount tmpfs none d 0 -|ok continue
 two:
-:12|thread|ok 
+:13|thread|ok 
 `},
 		"options": {`
 on disk
@@ -214,8 +220,8 @@ func TestErrors(t *testing.T) {
 		"case a\n\trepeat 3":              `t.script:2: unknown word "repeat": want a command of the caller or a part`,
 		"case a\n\tmkdir":                 "t.script:2: mkdir: unknown command, or too few words",
 		"case a\n\tstat f":                "t.script:2: want a result: COMMAND = ERRNO KIND",
-		"case a\n\tstat f = ":             "t.script:2: want after =: ERRNO, or ERRNO KIND",
-		"case a\n\tstat f = ok value 0":   "t.script:2: want after =: ERRNO, or ERRNO KIND",
+		"case a\n\tstat f = ":             "t.script:2: want after =: ERRNO, ERRNO KIND, or ERRNO KIND REASON",
+		"case a\n\tstat f = ok value 0 1": "t.script:2: want after =: ERRNO, ERRNO KIND, or ERRNO KIND REASON",
 		"case a\n\tstat f = EFOO":         "t.script:2: EFOO: want ok or the name of an error",
 		"case a\n\tstat f = ok value":     "t.script:2: only a call is answered by the plugin: want no kind",
 		"case a\n\tsys dup 0 = ok v":      "t.script:2: v: want one of value, errno, continue, next, addfd, failure",

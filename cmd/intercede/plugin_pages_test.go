@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const pluginPages = "../../docs/plugins"
+
+// pluginPageFiles are the pages, in the order in which the first one names them.
+func pluginPageFiles(t *testing.T) []string {
+	t.Helper()
+	index, err := os.ReadFile(pluginPages + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, found := range regexp.MustCompile(`(?m)^\| \[[^]]*\]\(([a-z-]+\.md)\)`).FindAllStringSubmatch(string(index), -1) {
+		files = append(files, filepath.Join(pluginPages, found[1]))
+	}
+	if len(files) < 7 {
+		t.Fatalf("the index names the pages %q", files)
+	}
+	return files
+}
+
+// TestPluginPages runs the commands of all pages, one page after the other: they are about the same plugin.
+func TestPluginPages(t *testing.T) {
+	require(t, "unshare", "gcc", "gpg", "dpkg-deb", "busybox")
+	var blocks []block
+	for _, file := range pluginPageFiles(t) {
+		blocks = append(blocks, readPage(t, file)...)
+	}
+	prologue, err := os.ReadFile("testdata/plugin-pages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "ic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.WriteFile(dir+"/script", []byte(string(prologue)+pageScript(blocks)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	checkout, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
+		"--mount-proc", "bash", "-eu", "-o", "pipefail", dir+"/script", dir, binaries, checkout)
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	checkOutput(t, blocks, string(output))
+}
+
+// imported are the packages that a piece of Go code on a page may use.
+var imported = map[string]string{
+	"context": "context", "errors": "errors", "fmt": "fmt", "os": "os", "slices": "slices", "strings": "strings", "testing": "testing",
+	"sdk": "github.com/intercede/intercede/sdk", "sdktest": "github.com/intercede/intercede/sdk/sdktest",
+	"target": "github.com/intercede/intercede/sdk/target", "unix": "golang.org/x/sys/unix",
+}
+
+// TestPluginPagesCompile compiles the Go code of the pages that is not a whole file: declarations, or what a handler
+// does.
+func TestPluginPagesCompile(t *testing.T) {
+	for _, file := range pluginPageFiles(t) {
+		for i, b := range readPage(t, file) {
+			if b.kind != "go" || b.file != "" {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s %d", b.page, i), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "piece.go")
+				if err := os.WriteFile(path, []byte(compilable(b.body)), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if output, err := exec.Command("go", "vet", "-unreachable=false", path).CombinedOutput(); err != nil {
+					t.Errorf("%s%s", output, compilable(b.body))
+				}
+			})
+		}
+	}
+}
+
+// compilable is a piece of code as a file.
+func compilable(piece string) string {
+	var text strings.Builder
+	text.WriteString("package piece\n\n")
+	declares := regexp.MustCompile(`^(?://.*\n)*(func|type|var|const) `).MatchString(piece)
+	for name, path := range imported {
+		if used := regexp.MustCompile(`\b` + name + `\.[A-Z]`); used.MatchString(piece) || !declares && (name == "context" || name == "sdk") {
+			fmt.Fprintf(&text, "import %q\n", path)
+		}
+	}
+	if declares {
+		return text.String() + piece
+	}
+	text.WriteString("func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n")
+	return text.String() + piece + "\nreturn sdk.Next(), nil\n}\n"
+}
