@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,10 @@ type config struct {
 	Options map[string]string `json:"options"`
 	Fuse    map[string]string `json:"fuse"`
 }
+
+// servedByExt4 are filesystems that the driver of ext4 mounts as well. It maps ids for its own type alone (FS_ALLOW_IDMAP,
+// fs/ext4/super.c), which takes more features: so that has to be allowed too.
+var servedByExt4 = set("ext2 ext3")
 
 const typePattern = `[A-Za-z0-9_][A-Za-z0-9_.-]*`
 
@@ -93,7 +98,14 @@ func (c config) policy(known map[string]filesystem, withoutDevice map[string]boo
 		}
 		f, ok := known[name]
 		if !ok {
-			f = filesystem{name: name, harmless: map[string]bool{}}
+			f = filesystem{name: name, driver: name, harmless: map[string]bool{}}
+		}
+		if c.Shift && servedByExt4[name] {
+			if !slices.Contains(c.Allowed, "ext4") {
+				fault("allowed: the kernel cannot map the ids of %q, which shift asks for, but by the driver of ext4: list \"ext4\" too, "+
+					"or leave %q out", name, name)
+			}
+			f.driver = "ext4"
 		}
 		p.allowed[name] = &f
 	}

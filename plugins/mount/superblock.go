@@ -35,9 +35,9 @@ func (m *made) close() { unix.Close(m.mount) }
 
 // openContext makes a filesystem context (fsopen(2)) with these options. The errors are the kernel's about them.
 func openContext(f *filesystem, options []option) (int, error) {
-	fd, err := unix.Fsopen(f.name, unix.FSOPEN_CLOEXEC)
+	fd, err := unix.Fsopen(f.driver, unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("fsopen %s: %w", f.name, err)
+		return -1, fmt.Errorf("fsopen %s: %w", f.driver, err)
 	}
 	for _, o := range options {
 		if err := configure(fd, o); err != nil {
