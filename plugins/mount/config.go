@@ -16,6 +16,7 @@ import (
 type config struct {
 	Allowed []string          `json:"allowed"`
 	Shift   bool              `json:"shift"`
+	Nodev   bool              `json:"nodev"`
 	Devices []string          `json:"devices"`
 	Options map[string]string `json:"options"`
 	Fuse    map[string]string `json:"fuse"`
@@ -39,6 +40,12 @@ var settings = []sdk.Setting{{
 	Type:    sdk.Bool,
 	Default: false,
 	Help:    "map the owners of files to the container's ids: root of the filesystem is root of the container",
+}, {
+	Key:     "nodev",
+	Type:    sdk.Bool,
+	Default: true,
+	Help: "device nodes on mounts cannot be opened; false: as the container's device cgroup lets them, if that was found to deny " +
+		"what no rule names",
 }, {
 	Key:     "devices",
 	Type:    sdk.StringList,
@@ -68,6 +75,8 @@ type policy struct {
 	fuse    map[string]string // the handler of each filesystem
 	devices []deviceRange
 	shift   bool
+	// deviceNodes: mounts do not have nodev.
+	deviceNodes bool
 }
 
 // deviceRange is a block device, or all of a major number.

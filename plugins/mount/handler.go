@@ -119,6 +119,9 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err != nil {
 		return nil, err
 	}
+	if p.deviceNodes = !c.Nodev && container.DevicesDenied; !c.Nodev && !p.deviceNodes {
+		container.Log().Warn("mounts have nodev all the same: the container has no device cgroup that is known to deny what no rule names")
+	}
 	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept)}, nil
 }
 

@@ -470,7 +470,7 @@ func (s *session) mountContext(ctx context.Context, caller *target.Target, f *fs
 		return nil, err
 	}
 	defer w.close()
-	w.mount(f.created, f.order.attributes, s.policy.shift)
+	w.mount(f.created, f.order.attributes, s.policy)
 	fd, err := w.steps.Open(ctx, s.container.UserNamespace)
 	if err != nil {
 		return nil, s.buildError(f.filesystem, err)
