@@ -135,7 +135,7 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	if ctx.Err() != nil {
 		return nil, 0, context.Cause(ctx)
 	}
-	memory, err := r.broker.ReadMemory(&wire.ReadMemory{Address: address, Length: uint32(n), String_: asString})
+	memory, err := r.broker.readMemory(&wire.ReadMemory{Address: address, Length: uint32(n), String_: asString})
 	if err != nil {
 		return nil, 0, err
 	}
