@@ -68,7 +68,8 @@ var imported = map[string]string{
 	"target": "github.com/intercede/intercede/sdk/target", "unix": "golang.org/x/sys/unix",
 }
 
-// TestPluginPagesCompile compiles the Go code of the pages that is no file: declarations, or what a handler does with req.
+// TestPluginPagesCompile compiles the Go code of the pages that is not a whole file: declarations, or what a handler
+// does.
 func TestPluginPagesCompile(t *testing.T) {
 	for _, file := range pluginPageFiles(t) {
 		for i, b := range readPage(t, file) {
@@ -101,5 +102,6 @@ func compilable(piece string) string {
 	if declares {
 		return text.String() + piece
 	}
-	return text.String() + "func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n" + piece + "\nreturn sdk.Next(), nil\n}\n"
+	text.WriteString("func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n")
+	return text.String() + piece + "\nreturn sdk.Next(), nil\n}\n"
 }

@@ -672,8 +672,11 @@ type Manifest struct {
 	Protocols []uint32 `protobuf:"varint,12,rep,packed,name=protocols,proto3" json:"protocols,omitempty"`
 	// What the broker must have for this plugin. One that lacks something refuses the plugin, and says what to install.
 	Needs []*Feature `protobuf:"bytes,13,rep,name=needs,proto3" json:"needs,omitempty"`
+	// Linux capabilities that the plugin asks of a caller, effective in the container's user namespace, before it acts. They
+	// are for operators, who learn which one is missing; the broker does not look at them.
+	CallerCapabilities []string `protobuf:"bytes,14,rep,name=caller_capabilities,json=callerCapabilities,proto3" json:"caller_capabilities,omitempty"`
 	// The config must not set on_failure = "continue": the kernel would do for some callers what the plugin refuses.
-	NeverContinue bool `protobuf:"varint,14,opt,name=never_continue,json=neverContinue,proto3" json:"never_continue,omitempty"`
+	NeverContinue bool `protobuf:"varint,15,opt,name=never_continue,json=neverContinue,proto3" json:"never_continue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -788,6 +791,13 @@ func (x *Manifest) GetProtocols() []uint32 {
 func (x *Manifest) GetNeeds() []*Feature {
 	if x != nil {
 		return x.Needs
+	}
+	return nil
+}
+
+func (x *Manifest) GetCallerCapabilities() []string {
+	if x != nil {
+		return x.CallerCapabilities
 	}
 	return nil
 }
@@ -3875,7 +3885,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xc9\x04\n" +
+	"\x0fManifestRequest\"\xfa\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3890,8 +3900,9 @@ const file_plugin_proto_rawDesc = "" +
 	" \x01(\bR\fanyContainer\x129\n" +
 	"\areasons\x18\v \x03(\v2\x1f.intercede.plugin.v1.ReasonCodeR\areasons\x12\x1c\n" +
 	"\tprotocols\x18\f \x03(\rR\tprotocols\x122\n" +
-	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needs\x12%\n" +
-	"\x0enever_continue\x18\x0e \x01(\bR\rneverContinueJ\x04\b\x06\x10\aR\n" +
+	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needs\x12/\n" +
+	"\x13caller_capabilities\x18\x0e \x03(\tR\x12callerCapabilities\x12%\n" +
+	"\x0enever_continue\x18\x0f \x01(\bR\rneverContinueJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"4\n" +
 	"\n" +
 	"ReasonCode\x12\x12\n" +

@@ -113,7 +113,9 @@ func closeSession(s sdk.Session) error {
 type inProcess struct{ sdk.Handler }
 
 // Validate implements sdk.Validator.
-func (p inProcess) Validate(settings sdk.Settings) []sdk.Finding { return validate(p.Handler, settings) }
+func (p inProcess) Validate(settings sdk.Settings) []sdk.Finding {
+	return validate(p.Handler, settings)
+}
 
 // InProcess has the handler served in the test's own process, with all the privilege of the test, over lanes: for
 // handlers that share something with the test. Around and Hold are served so.
