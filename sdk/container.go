@@ -8,8 +8,8 @@ import (
 )
 
 // Container is who is behind a notification, as the broker found out when its listener was attached. It does not change
-// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word, all
-// else is what the kernel says.
+// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word,
+// all else is what the kernel says.
 type Container struct {
 	ID          string
 	Runtime     string // how it arrived: "oci", "lxc", "run"
@@ -31,7 +31,7 @@ type Container struct {
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte
 	// Features are what this broker has beyond the first state of the protocol, by name: docs/plugins/versioning.md has
-	// the table. Of what the manifest needs, nothing is to be looked for here: a broker without it refuses the plugin.
+	// the table. What the manifest needs is always there: a broker without it refuses the plugin.
 	Features []string
 
 	log *slog.Logger // nil: not from the broker

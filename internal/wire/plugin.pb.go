@@ -671,9 +671,12 @@ type Manifest struct {
 	// plugin that does not speak the broker's.
 	Protocols []uint32 `protobuf:"varint,12,rep,packed,name=protocols,proto3" json:"protocols,omitempty"`
 	// What the broker must have for this plugin. One that lacks something refuses the plugin, and says what to install.
-	Needs         []*Feature `protobuf:"bytes,13,rep,name=needs,proto3" json:"needs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Needs []*Feature `protobuf:"bytes,13,rep,name=needs,proto3" json:"needs,omitempty"`
+	// Linux capabilities that the plugin asks of a caller, effective in the container's user namespace, before it acts. They
+	// are for operators, who learn which one is missing; the broker does not look at them.
+	CallerCapabilities []string `protobuf:"bytes,14,rep,name=caller_capabilities,json=callerCapabilities,proto3" json:"caller_capabilities,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Manifest) Reset() {
@@ -786,6 +789,13 @@ func (x *Manifest) GetProtocols() []uint32 {
 func (x *Manifest) GetNeeds() []*Feature {
 	if x != nil {
 		return x.Needs
+	}
+	return nil
+}
+
+func (x *Manifest) GetCallerCapabilities() []string {
+	if x != nil {
+		return x.CallerCapabilities
 	}
 	return nil
 }
@@ -3726,7 +3736,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xa2\x04\n" +
+	"\x0fManifestRequest\"\xd3\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3741,7 +3751,8 @@ const file_plugin_proto_rawDesc = "" +
 	" \x01(\bR\fanyContainer\x129\n" +
 	"\areasons\x18\v \x03(\v2\x1f.intercede.plugin.v1.ReasonCodeR\areasons\x12\x1c\n" +
 	"\tprotocols\x18\f \x03(\rR\tprotocols\x122\n" +
-	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needsJ\x04\b\x06\x10\aR\n" +
+	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needs\x12/\n" +
+	"\x13caller_capabilities\x18\x0e \x03(\tR\x12callerCapabilitiesJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"4\n" +
 	"\n" +
 	"ReasonCode\x12\x12\n" +

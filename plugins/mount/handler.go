@@ -101,8 +101,9 @@ func (handler) Manifest() sdk.Manifest {
 		},
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
-		Reasons:   reasons,
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}
 }
 
