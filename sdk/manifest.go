@@ -30,6 +30,9 @@ type Manifest struct {
 	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
 	// may be root of the host. Calls of such containers are left to the kernel otherwise.
 	AnyContainer bool
+	// CallerCapabilities are those that the plugin asks of a caller (Request.Privileged), "CAP_MKNOD". `intercede why`
+	// tells an operator which one is missing.
+	CallerCapabilities []string
 	// Reasons are the codes that Response.Because takes, 64 at most. A plugin's page lists them.
 	Reasons []Reason
 }
@@ -250,7 +253,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Capabilities: m.Capabilities,
 		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
-		AnyContainer: m.AnyContainer,
+		AnyContainer: m.AnyContainer, CallerCapabilities: m.CallerCapabilities,
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())

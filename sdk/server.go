@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
@@ -260,7 +261,7 @@ func (s *server) request(t transport, a *attached, n *wire.Notification, end tim
 		req.Received = time.Unix(0, int64(n.GetReceivedNs()))
 	}
 	made, err := acting.NewTarget(acting.Call{
-		TID: req.TID, Source: req.broker, Captured: n.GetCaptured(), Descriptors: t.descriptors, Thread: t.thread, End: end,
+		TID: req.TID, Source: req.broker, Captured: lane.Captured(n.GetCaptured()), Descriptors: t.descriptors, Thread: t.thread, End: end,
 	})
 	if err != nil {
 		return nil, err

@@ -88,5 +88,18 @@ func (a *attachment) show(r *audit.Record, w witness) {
 	}
 }
 
+// CountWatched returns how many attached containers have calls that the filter may want.
+func (b *Broker) CountWatched(f trace.Filter) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, a := range b.containers {
+		if f.HasContainer(a.about.ID, a.about.Name) {
+			n++
+		}
+	}
+	return n
+}
+
 // Watch begins to show calls as they happen.
 func (b *Broker) Watch(f trace.Filter) (*trace.Watcher, error) { return b.trace.Watch(f) }

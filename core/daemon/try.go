@@ -8,8 +8,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// TryPlugins starts each plugin of the setup as the daemon would, and stops it. The problems are what a manifest does not
-// tell: a plugin that speaks another version of the protocol, or that ends before it serves.
+// TryPlugins starts each plugin of the setup as the daemon would, and stops it. The problems are what a manifest does
+// not tell: a plugin that speaks another version of the protocol, or that ends before it serves.
 func (s *Setup) TryPlugins(ctx context.Context) config.Problems {
 	plugins := s.Policy.Plugins
 	errs := make([]error, len(plugins))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +16,7 @@ const maxInfo = 512
 //
 // Closing what it opens asks nobody, where closing a duplicate asks the filesystem (close(2), flush), and waits for a
 // filesystem that the container serves (FUSE), for ever if that wants it.
-func (s *Set) openDescriptor(tid int, h *wire.Handle) (int, unix.Errno) {
+func (s *Set) openDescriptor(tid int, h *Handle) (int, unix.Errno) {
 	number := strconv.Itoa(int(h.Number))
 	text, errno := readStart(h.Text, procPath(tid, "fdinfo/"+number), maxInfo)
 	h.Text = text
@@ -59,7 +58,7 @@ func descriptorFlags(info []byte) (uint32, error) {
 // openFile duplicates one of the thread's descriptors, if closing the duplicate asks no filesystem. The thread's
 // process may exchange it between the look and the copy; what is copied then is closed by a goroutine that may hang
 // for as long as that filesystem lives.
-func (s *Set) openFile(tid int, h *wire.Handle) (int, unix.Errno) {
+func (s *Set) openFile(tid int, h *Handle) (int, unix.Errno) {
 	if s.Exchanged != nil && s.Exchanged.Load() {
 		return -1, unix.ESTALE
 	}

@@ -671,9 +671,12 @@ type Manifest struct {
 	// plugin that does not speak the broker's.
 	Protocols []uint32 `protobuf:"varint,12,rep,packed,name=protocols,proto3" json:"protocols,omitempty"`
 	// What the broker must have for this plugin. One that lacks something refuses the plugin, and says what to install.
-	Needs         []*Feature `protobuf:"bytes,13,rep,name=needs,proto3" json:"needs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Needs []*Feature `protobuf:"bytes,13,rep,name=needs,proto3" json:"needs,omitempty"`
+	// Linux capabilities that the plugin asks of a caller, effective in the container's user namespace, before it acts. They
+	// are for operators, who learn which one is missing; the broker does not look at them.
+	CallerCapabilities []string `protobuf:"bytes,14,rep,name=caller_capabilities,json=callerCapabilities,proto3" json:"caller_capabilities,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Manifest) Reset() {
@@ -786,6 +789,13 @@ func (x *Manifest) GetProtocols() []uint32 {
 func (x *Manifest) GetNeeds() []*Feature {
 	if x != nil {
 		return x.Needs
+	}
+	return nil
+}
+
+func (x *Manifest) GetCallerCapabilities() []string {
+	if x != nil {
+		return x.CallerCapabilities
 	}
 	return nil
 }
@@ -1857,7 +1867,9 @@ type Container struct {
 	// /proc/INIT/cgroup at attach time: controllers ("memory", "cpu,cpuacct", "" for version 2) to the path.
 	Cgroups map[string]string `protobuf:"bytes,9,rep,name=cgroups,proto3" json:"cgroups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Why the container's cgroup of version 2 is not its own alone; empty: it is, or there is none.
-	CgroupShared  string `protobuf:"bytes,10,opt,name=cgroup_shared,json=cgroupShared,proto3" json:"cgroup_shared,omitempty"`
+	CgroupShared string `protobuf:"bytes,10,opt,name=cgroup_shared,json=cgroupShared,proto3" json:"cgroup_shared,omitempty"`
+	// Whether the container, as it was attached, can open no device nodes but those that a rule of its device cgroup names.
+	DevicesDenied bool `protobuf:"varint,11,opt,name=devices_denied,json=devicesDenied,proto3" json:"devices_denied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1960,6 +1972,13 @@ func (x *Container) GetCgroupShared() string {
 		return x.CgroupShared
 	}
 	return ""
+}
+
+func (x *Container) GetDevicesDenied() bool {
+	if x != nil {
+		return x.DevicesDenied
+	}
+	return false
 }
 
 type AttachRequest struct {
@@ -3717,7 +3736,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xa2\x04\n" +
+	"\x0fManifestRequest\"\xd3\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3732,7 +3751,8 @@ const file_plugin_proto_rawDesc = "" +
 	" \x01(\bR\fanyContainer\x129\n" +
 	"\areasons\x18\v \x03(\v2\x1f.intercede.plugin.v1.ReasonCodeR\areasons\x12\x1c\n" +
 	"\tprotocols\x18\f \x03(\rR\tprotocols\x122\n" +
-	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needsJ\x04\b\x06\x10\aR\n" +
+	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needs\x12/\n" +
+	"\x13caller_capabilities\x18\x0e \x03(\tR\x12callerCapabilitiesJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"4\n" +
 	"\n" +
 	"ReasonCode\x12\x12\n" +
@@ -3823,7 +3843,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\tIDMapping\x12\x16\n" +
 	"\x06inside\x18\x01 \x01(\rR\x06inside\x12\x18\n" +
 	"\aoutside\x18\x02 \x01(\rR\aoutside\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\rR\x06length\"\xd9\x04\n" +
+	"\x06length\x18\x03 \x01(\rR\x06length\"\x80\x05\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aruntime\x18\x02 \x01(\tR\aruntime\x12Q\n" +
@@ -3835,7 +3855,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\agid_map\x18\b \x03(\v2\x1e.intercede.plugin.v1.IDMappingR\x06gidMap\x12E\n" +
 	"\acgroups\x18\t \x03(\v2+.intercede.plugin.v1.Container.CgroupsEntryR\acgroups\x12#\n" +
 	"\rcgroup_shared\x18\n" +
-	" \x01(\tR\fcgroupShared\x1a>\n" +
+	" \x01(\tR\fcgroupShared\x12%\n" +
+	"\x0edevices_denied\x18\v \x01(\bR\rdevicesDenied\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +

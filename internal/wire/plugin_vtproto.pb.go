@@ -289,6 +289,15 @@ func (m *Manifest) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if len(m.CallerCapabilities) > 0 {
+		for iNdEx := len(m.CallerCapabilities) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.CallerCapabilities[iNdEx])
+			copy(dAtA[i:], m.CallerCapabilities[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.CallerCapabilities[iNdEx])))
+			i--
+			dAtA[i] = 0x72
+		}
+	}
 	if len(m.Needs) > 0 {
 		for iNdEx := len(m.Needs) - 1; iNdEx >= 0; iNdEx-- {
 			size, err := m.Needs[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
@@ -1397,6 +1406,16 @@ func (m *Container) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.DevicesDenied {
+		i--
+		if m.DevicesDenied {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x58
 	}
 	if len(m.CgroupShared) > 0 {
 		i -= len(m.CgroupShared)
@@ -3375,6 +3394,12 @@ func (m *Manifest) SizeVT() (n int) {
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
 	}
+	if len(m.CallerCapabilities) > 0 {
+		for _, s := range m.CallerCapabilities {
+			l = len(s)
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -3831,6 +3856,9 @@ func (m *Container) SizeVT() (n int) {
 	l = len(m.CgroupShared)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.DevicesDenied {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -5413,6 +5441,38 @@ func (m *Manifest) UnmarshalVT(dAtA []byte) error {
 			if err := m.Needs[len(m.Needs)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
+			iNdEx = postIndex
+		case 14:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field CallerCapabilities", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.CallerCapabilities = append(m.CallerCapabilities, string(dAtA[iNdEx:postIndex]))
 			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
@@ -8051,6 +8111,26 @@ func (m *Container) UnmarshalVT(dAtA []byte) error {
 			}
 			m.CgroupShared = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DevicesDenied", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.DevicesDenied = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

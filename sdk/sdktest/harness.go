@@ -118,7 +118,7 @@ func (s *Session) Handle(ctx context.Context, call Call) Outcome {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	}
-	d.Captured.Declared(call.TID, s.syscall(call.Syscall).GetCaptures(), &call.Args)
+	lane.CaptureDeclared(&d.Captured, call.TID, s.syscall(call.Syscall).GetCaptures(), &call.Args)
 	defer d.Captured.Close()
 	response, added, err := s.handle(ctx, d, fakeCaller{call, s.kept}, timeout)
 	if err != nil {
