@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,10 +16,15 @@ import (
 type config struct {
 	Allowed []string          `json:"allowed"`
 	Shift   bool              `json:"shift"`
+	Nodev   bool              `json:"nodev"`
 	Devices []string          `json:"devices"`
 	Options map[string]string `json:"options"`
 	Fuse    map[string]string `json:"fuse"`
 }
+
+// servedByExt4 are filesystems that the driver of ext4 mounts as well. It maps ids for its own type alone (FS_ALLOW_IDMAP,
+// fs/ext4/super.c), which takes more features: so that has to be allowed too.
+var servedByExt4 = set("ext2 ext3")
 
 const typePattern = `[A-Za-z0-9_][A-Za-z0-9_.-]*`
 
@@ -34,6 +40,12 @@ var settings = []sdk.Setting{{
 	Type:    sdk.Bool,
 	Default: false,
 	Help:    "map the owners of files to the container's ids: root of the filesystem is root of the container",
+}, {
+	Key:     "nodev",
+	Type:    sdk.Bool,
+	Default: true,
+	Help: "device nodes on mounts cannot be opened; false: as the container's device cgroup lets them, if that was found to deny " +
+		"what no rule names",
 }, {
 	Key:     "devices",
 	Type:    sdk.StringList,
@@ -63,6 +75,8 @@ type policy struct {
 	fuse    map[string]string // the handler of each filesystem
 	devices []deviceRange
 	shift   bool
+	// deviceNodes: mounts do not have nodev.
+	deviceNodes bool
 }
 
 // deviceRange is a block device, or all of a major number.
@@ -93,7 +107,14 @@ func (c config) policy(known map[string]filesystem, withoutDevice map[string]boo
 		}
 		f, ok := known[name]
 		if !ok {
-			f = filesystem{name: name, harmless: map[string]bool{}}
+			f = filesystem{name: name, driver: name, harmless: map[string]bool{}}
+		}
+		if c.Shift && servedByExt4[name] {
+			if !slices.Contains(c.Allowed, "ext4") {
+				fault("allowed: the kernel cannot map the ids of %q, which shift asks for, but by the driver of ext4: list \"ext4\" too, "+
+					"or leave %q out", name, name)
+			}
+			f.driver = "ext4"
 		}
 		p.allowed[name] = &f
 	}
