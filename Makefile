@@ -33,7 +33,7 @@ demo: packages build bin/config.toml
 	@bin/intercede-bench demo $(INSTALLED)
 
 test: packages build
-	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
+	INTERCEDE_TEST_STRICT=1 go test -timeout 30m $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
 	@# The broker's tests once more, with plugins that take no lanes.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) began does not outlive that.
