@@ -12,7 +12,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone packages clean
+.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -84,6 +84,9 @@ lint: packages
 
 alone: packages
 	@scripts/each-module-alone
+
+examples: packages
+	@INTERCEDE_TEST_STRICT=1 scripts/examples
 
 # What benchstat compares: make bench > old; ...; make bench > new; benchstat old new
 bench: build bin/config.toml

@@ -105,7 +105,8 @@ func TestNone(t *testing.T) {
 // TestDropped checks the record of events that were dropped.
 func TestDropped(t *testing.T) {
 	var e event.Event
-	if err := json.Unmarshal(describeDropped(7), &e); err != nil || e.Dropped != 7 || e.Schema != event.Schema || time.Since(e.Time) > time.Minute {
+	err := json.Unmarshal(describeDropped(7), &e)
+	if err != nil || e.Dropped != 7 || e.Schema != event.Schema || time.Since(e.Time) > time.Minute {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
