@@ -8,11 +8,23 @@ KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
-.PHONY: build demo test test-runtimes test-systemd attacks kills kills-systemd chaos once lint bench fuzz alone packages clean
+VERSION ?= 0.1.0
+DESTDIR ?=
+prefix ?= /usr/local
+
+.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
-	go build -o bin/ ./cmd/... ./cmd/intercede-bench/... ./plugins/...
+	go build -ldflags "-X github.com/intercede/intercede/internal/version.number=$(VERSION)" \
+		-o bin/ ./cmd/... ./cmd/intercede-bench/... ./plugins/...
+
+install: build
+	VERSION=$(VERSION) scripts/install bin '$(DESTDIR)' $(prefix)
+
+# bin/packages has both.
+deb rpm: packages
+	scripts/package $(VERSION) bin/packages $@
 
 packages:
 	@scripts/install-packages
@@ -21,7 +33,7 @@ demo: packages build bin/config.toml
 	@bin/intercede-bench demo $(INSTALLED)
 
 test: packages build
-	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
+	INTERCEDE_TEST_STRICT=1 go test -timeout 30m $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
 	@# The broker's tests once more, with plugins that take no lanes.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) began does not outlive that.
@@ -38,6 +50,12 @@ test-runtimes: packages build
 test-systemd: packages build
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
+
+# The packages, with docs/install.md, on machines with a real systemd.
+test-packages: packages
+	@scripts/install-packages runtimes
+	go vet -tags runtimes ./cmd/...
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -v -run 'TestPackages|TestInstall' $(TESTFLAGS) ./cmd/intercede
 
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages
@@ -66,6 +84,9 @@ lint: packages
 
 alone: packages
 	@scripts/each-module-alone
+
+examples: packages
+	@INTERCEDE_TEST_STRICT=1 scripts/examples
 
 # What benchstat compares: make bench > old; ...; make bench > new; benchstat old new
 bench: build bin/config.toml

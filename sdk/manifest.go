@@ -27,6 +27,9 @@ type Manifest struct {
 	// OnFailure is what the caller gets when the plugin fails: FailContinue or FailErrno. Continue is right only where the
 	// kernel itself refuses the call to a caller without privilege. The operator can set another (`on_failure`).
 	OnFailure Verdict
+	// NeverContinue keeps the operator from setting FailContinue: the kernel would do for some callers what the plugin
+	// refuses.
+	NeverContinue bool
 	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
 	// may be root of the host. Calls of such containers are left to the kernel otherwise.
 	AnyContainer bool
@@ -253,7 +256,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Capabilities: m.Capabilities,
 		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
-		AnyContainer: m.AnyContainer, CallerCapabilities: m.CallerCapabilities,
+		AnyContainer: m.AnyContainer, CallerCapabilities: m.CallerCapabilities, NeverContinue: m.NeverContinue,
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())

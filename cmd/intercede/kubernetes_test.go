@@ -32,4 +32,4 @@ func TestKubernetesProfile(t *testing.T) {
 }
 
 // TestKubernetesNode installs on a node with systemd, as the DaemonSet's containers do.
-func TestKubernetesNode(t *testing.T) { underSystemd(t, "kubernetes-test") }
+func TestKubernetesNode(t *testing.T) { underSystemd(t, "testdata/kubernetes-test") }

@@ -10,6 +10,7 @@ import (
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/internal/sandbox"
+	"github.com/intercede/intercede/internal/version"
 	"github.com/spf13/cobra"
 )
 
@@ -22,15 +23,19 @@ func main() {
 	if calledAsRuntime() {
 		os.Exit(executeRuntime(os.Args[1:]))
 	}
-	os.Exit(execute())
+	os.Exit(cli.Execute(rootCommand()))
 }
 
-func execute() int {
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "intercede",
-		Short: "System call interception for unprivileged containers",
+		Use:     "intercede",
+		Short:   "System call interception for unprivileged containers",
+		Version: version.Number(),
 	}
-	root.AddCommand(runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(), upgradeCommand(), traceCommand(), whyCommand(), policyCommand(), pluginCommand(),
-		ociRuntimeCommand())
-	return cli.Execute(root)
+	root.AddCommand(
+		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(),
+		upgradeCommand(), traceCommand(), whyCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
+	)
+	addCompletions(root)
+	return root
 }

@@ -12,10 +12,11 @@ import (
 
 // TestSystemd runs the units of deploy/systemd under a real systemd, the first process of a machine of its own: a
 // container's calls are answered whatever ends the daemon.
-func TestSystemd(t *testing.T) { underSystemd(t, "systemd-test") }
+func TestSystemd(t *testing.T) { underSystemd(t, "testdata/systemd-test") }
 
-// underSystemd has systemd run a script of testdata as a unit, which finds the programs and units in /src.
-func underSystemd(t *testing.T, script string) {
+// underSystemd has systemd run a script as a unit, which finds the programs and units in /src, and further
+// files. It gives what the script printed.
+func underSystemd(t *testing.T, script string, files ...string) string {
 	t.Helper()
 	require(t, "busybox")
 	sources := newSources(t)
@@ -23,7 +24,9 @@ func underSystemd(t *testing.T, script string) {
 	if err != nil || len(units) == 0 {
 		t.Fatalf("the units: %v", err)
 	}
-	mustRun(t, exec.Command("cp", append(units, "testdata/box", "../../deploy/kubernetes/intercede-node", sources)...))
-	mustRun(t, exec.Command("cp", "testdata/"+script, sources+"/test"))
+	files = append(append(files, units...), "testdata/box", "../../deploy/kubernetes/intercede-node")
+	mustRun(t, exec.Command("cp", append(files, sources)...))
+	mustRun(t, exec.Command("cp", script, sources+"/test"))
 	machine.Systemd(t, sources, machinePatience)
+	return mustRun(t, exec.Command("cat", sources+"/output"))
 }

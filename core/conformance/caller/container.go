@@ -41,6 +41,9 @@ func Start(ctx context.Context, filter []unix.SockFilter, limit time.Duration, a
 }
 
 func (c *Container) start(ctx context.Context, filter []unix.SockFilter) error {
+	if os.Getenv(startedEnv) != "" {
+		return errors.New("this process was started as the caller, and its main does not call caller.Init")
+	}
 	stdin, requests, err := os.Pipe()
 	if err != nil {
 		return err

@@ -32,8 +32,11 @@ const (
 // childPipe is the descriptor by which a child says that it is about to make its first call, and then what came of each.
 const childPipe = 3
 
+// startedEnv is set in the program and its children: without Init they would start containers, and these others.
+const startedEnv = "INTERCEDE_CONFORMANCE_CALLER"
+
 // environment has no signal of the Go runtime interrupt a call, and its collector not wait for the end of one.
-var environment = []string{"GODEBUG=asyncpreemptoff=1", "GOGC=off"}
+var environment = []string{"GODEBUG=asyncpreemptoff=1", "GOGC=off", startedEnv + "=1"}
 
 // request asks for something to be done by children of the program: a call can end, or hold up, whoever makes it.
 type request struct {

@@ -10,18 +10,18 @@ import (
 	"testing"
 )
 
-const pluginPages = "../../docs/plugins"
+const guide = "../../docs/plugins"
 
-// pluginPageFiles are the pages, in the order in which the first one names them.
-func pluginPageFiles(t *testing.T) []string {
+// guidePages are the pages, in the order in which the first one names them.
+func guidePages(t *testing.T) []string {
 	t.Helper()
-	index, err := os.ReadFile(pluginPages + "/README.md")
+	index, err := os.ReadFile(guide + "/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var files []string
 	for _, found := range regexp.MustCompile(`(?m)^\| \[[^]]*\]\(([a-z-]+\.md)\)`).FindAllStringSubmatch(string(index), -1) {
-		files = append(files, filepath.Join(pluginPages, found[1]))
+		files = append(files, filepath.Join(guide, found[1]))
 	}
 	if len(files) < 7 {
 		t.Fatalf("the index names the pages %q", files)
@@ -29,14 +29,14 @@ func pluginPageFiles(t *testing.T) []string {
 	return files
 }
 
-// TestPluginPages runs the commands of all pages, one page after the other: they are about the same plugin.
-func TestPluginPages(t *testing.T) {
+// TestGuide runs the commands of all pages, one page after the other: they are about the same plugin.
+func TestGuide(t *testing.T) {
 	require(t, "unshare", "gcc", "gpg", "dpkg-deb", "busybox")
 	var blocks []block
-	for _, file := range pluginPageFiles(t) {
+	for _, file := range guidePages(t) {
 		blocks = append(blocks, readPage(t, file)...)
 	}
-	prologue, err := os.ReadFile("testdata/plugin-pages")
+	prologue, err := os.ReadFile("testdata/guide")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,9 +68,10 @@ var imported = map[string]string{
 	"target": "github.com/intercede/intercede/sdk/target", "unix": "golang.org/x/sys/unix",
 }
 
-// TestPluginPagesCompile compiles the Go code of the pages that is no file: declarations, or what a handler does with req.
-func TestPluginPagesCompile(t *testing.T) {
-	for _, file := range pluginPageFiles(t) {
+// TestGuideCompiles compiles the Go code of the pages that is not a whole file: declarations, or what a handler
+// does.
+func TestGuideCompiles(t *testing.T) {
+	for _, file := range guidePages(t) {
 		for i, b := range readPage(t, file) {
 			if b.kind != "go" || b.file != "" {
 				continue
@@ -101,5 +102,6 @@ func compilable(piece string) string {
 	if declares {
 		return text.String() + piece
 	}
-	return text.String() + "func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n" + piece + "\nreturn sdk.Next(), nil\n}\n"
+	text.WriteString("func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n")
+	return text.String() + piece + "\nreturn sdk.Next(), nil\n}\n"
 }
