@@ -86,7 +86,8 @@ func TestOf(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("x", 3600))
 	e := Of(record(audit.Outcome{Plugin: "mknod", Kind: audit.Errno, Errno: 4000, Err: errors.New("no\nluck")}), at)
 	if e.Container != `a\nb` || len(e.Name) != maxName || e.Comm != `\x1b[2J` || e.Errno != "4000" ||
-		e.Error != `no\nluck` || e.Value != nil || *e.UID != 100005 || *e.ContainerUID != 5 || e.ContainerPID != 7 || e.Milliseconds != 1.5 || e.Time.Location() != time.UTC {
+		e.Error != `no\nluck` || e.Value != nil ||
+		*e.UID != 100005 || *e.ContainerUID != 5 || e.ContainerPID != 7 || e.Milliseconds != 1.5 || e.Time.Location() != time.UTC {
 		t.Errorf("got %+v", e)
 	}
 	if e = Of(record(audit.Outcome{Kind: audit.Return, Value: 0}), at); e.Value == nil || *e.Value != 0 {

@@ -78,7 +78,10 @@ func TestExplain(t *testing.T) {
 		}), Problem, "lacks CAP_MKNOD, which the plugin mknod asks for"},
 		"not attached": {Facts{Process: process(nil)}, Problem, "No attached container"},
 		"lost":         {Facts{Lost: &broker.LostContainer{ID: "c2"}}, Problem, "c2 is LOST"},
-		"plain":        {Facts{Plain: &record.Plain{ID: "c3", Reason: "no daemon"}}, Problem, "c3 is PLAIN: it was created without interception, because no daemon."},
+		"plain": {
+			Facts{Plain: &record.Plain{ID: "c3", Reason: "no daemon"}}, Problem,
+			"c3 is PLAIN: it was created without interception, because no daemon.",
+		},
 		"no listener":  {with(func(c *broker.ContainerFacts) { c.Listeners = 0 }), Problem, "no listener any more"},
 		"LXC, between": {with(func(c *broker.ContainerFacts) { c.Listeners, c.Runtime = 0, "lxc" }), OK, "is attached"},
 		"privileged": {with(func(c *broker.ContainerFacts) {
