@@ -25,6 +25,9 @@ type Container struct {
 	// CgroupShared says why the container's cgroup of version 2 is not its own alone: a process of the host is in it.
 	// Empty: it is, or there is none.
 	CgroupShared string
+	// DevicesDenied says that the container's device cgroup, as it was when the container was attached, denies what no
+	// rule names: every device whose major and minor numbers no rule has. It is false where that could not be proven.
+	DevicesDenied bool
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte
 	// Features are what this broker has beyond the first state of the protocol, by name: docs/plugins/versioning.md has
@@ -82,6 +85,7 @@ func containerFromWire(w *wire.Container) Container {
 		GIDMap:        mappingsFromWire(w.GetGidMap()),
 		Cgroups:       w.GetCgroups(),
 		CgroupShared:  w.GetCgroupShared(),
+		DevicesDenied: w.GetDevicesDenied(),
 	}
 }
 

@@ -58,7 +58,7 @@ func TestPluginPagesExamples(t *testing.T) {
 	}
 }
 
-var fence = regexp.MustCompile("(?s)```toml\n(.*?)```")
+var tomlBlock = regexp.MustCompile("(?s)```toml\n(.*?)```")
 
 func checkExamples(t *testing.T, s *site, file string, flags ...string) {
 	t.Helper()
@@ -66,7 +66,7 @@ func checkExamples(t *testing.T, s *site, file string, flags ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	examples := fence.FindAllSubmatch(text, -1)
+	examples := tomlBlock.FindAllSubmatch(text, -1)
 	if len(examples) == 0 {
 		t.Fatalf("%s: no example", file)
 	}

@@ -1876,7 +1876,9 @@ type Container struct {
 	// /proc/INIT/cgroup at attach time: controllers ("memory", "cpu,cpuacct", "" for version 2) to the path.
 	Cgroups map[string]string `protobuf:"bytes,9,rep,name=cgroups,proto3" json:"cgroups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Why the container's cgroup of version 2 is not its own alone; empty: it is, or there is none.
-	CgroupShared  string `protobuf:"bytes,10,opt,name=cgroup_shared,json=cgroupShared,proto3" json:"cgroup_shared,omitempty"`
+	CgroupShared string `protobuf:"bytes,10,opt,name=cgroup_shared,json=cgroupShared,proto3" json:"cgroup_shared,omitempty"`
+	// Whether the container, as it was attached, can open no device nodes but those that a rule of its device cgroup names.
+	DevicesDenied bool `protobuf:"varint,11,opt,name=devices_denied,json=devicesDenied,proto3" json:"devices_denied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1979,6 +1981,13 @@ func (x *Container) GetCgroupShared() string {
 		return x.CgroupShared
 	}
 	return ""
+}
+
+func (x *Container) GetDevicesDenied() bool {
+	if x != nil {
+		return x.DevicesDenied
+	}
+	return false
 }
 
 type ValidateRequest struct {
@@ -3993,7 +4002,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\tIDMapping\x12\x16\n" +
 	"\x06inside\x18\x01 \x01(\rR\x06inside\x12\x18\n" +
 	"\aoutside\x18\x02 \x01(\rR\aoutside\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\rR\x06length\"\xd9\x04\n" +
+	"\x06length\x18\x03 \x01(\rR\x06length\"\x80\x05\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aruntime\x18\x02 \x01(\tR\aruntime\x12Q\n" +
@@ -4005,7 +4014,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\agid_map\x18\b \x03(\v2\x1e.intercede.plugin.v1.IDMappingR\x06gidMap\x12E\n" +
 	"\acgroups\x18\t \x03(\v2+.intercede.plugin.v1.Container.CgroupsEntryR\acgroups\x12#\n" +
 	"\rcgroup_shared\x18\n" +
-	" \x01(\tR\fcgroupShared\x1a>\n" +
+	" \x01(\tR\fcgroupShared\x12%\n" +
+	"\x0edevices_denied\x18\v \x01(\bR\rdevicesDenied\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +

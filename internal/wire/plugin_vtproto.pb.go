@@ -1417,6 +1417,16 @@ func (m *Container) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.DevicesDenied {
+		i--
+		if m.DevicesDenied {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x58
+	}
 	if len(m.CgroupShared) > 0 {
 		i -= len(m.CgroupShared)
 		copy(dAtA[i:], m.CgroupShared)
@@ -4001,6 +4011,9 @@ func (m *Container) SizeVT() (n int) {
 	l = len(m.CgroupShared)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.DevicesDenied {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -8324,6 +8337,26 @@ func (m *Container) UnmarshalVT(dAtA []byte) error {
 			}
 			m.CgroupShared = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DevicesDenied", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.DevicesDenied = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -14,10 +14,15 @@ import (
 type config struct {
 	Allowed []string          `json:"allowed"`
 	Shift   bool              `json:"shift"`
+	Nodev   bool              `json:"nodev"`
 	Devices []string          `json:"devices"`
 	Options map[string]string `json:"options"`
 	Fuse    map[string]string `json:"fuse"`
 }
+
+// servedByExt4 are filesystems that the driver of ext4 mounts as well. It maps ids for its own type alone (FS_ALLOW_IDMAP,
+// fs/ext4/super.c), which takes more features: so that has to be allowed too.
+var servedByExt4 = set("ext2 ext3")
 
 const typePattern = `[A-Za-z0-9_][A-Za-z0-9_.-]*`
 
@@ -33,6 +38,12 @@ var settings = []sdk.Setting{{
 	Type:    sdk.Bool,
 	Default: false,
 	Help:    "map the owners of files to the container's ids: root of the filesystem is root of the container",
+}, {
+	Key:     "nodev",
+	Type:    sdk.Bool,
+	Default: true,
+	Help: "device nodes on mounts cannot be opened; false: as the container's device cgroup lets them, if that was found to deny " +
+		"what no rule names",
 }, {
 	Key:     "devices",
 	Type:    sdk.StringList,
@@ -62,6 +73,8 @@ type policy struct {
 	fuse    map[string]string // the handler of each filesystem
 	devices []deviceRange
 	shift   bool
+	// deviceNodes: mounts do not have nodev.
+	deviceNodes bool
 }
 
 // deviceRange is a block device, or all of a major number.

@@ -68,6 +68,7 @@ func TestRefusedSettings(t *testing.T) {
 		"stray options":    {map[string]any{"options": map[string]string{"xfs": "x"}}, "not in allowed"},
 		"bad options":      {map[string]any{"allowed": []string{"xfs"}, "options": map[string]string{"xfs": "a=b"}}, "a=b"},
 		"dangerous option": {map[string]any{"allowed": []string{"xfs"}, "options": map[string]string{"xfs": "logdev"}}, "logdev"},
+		"ext2 alone":       {map[string]any{"allowed": []string{"ext2"}, "shift": true}, `list "ext4" too`},
 		"shift":            {map[string]any{"shift": "yes"}, "shift"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -71,6 +71,13 @@ func (handler) Manifest() sdk.Manifest {
 			Reads:     []sdk.Read{sdk.ReadPath(1), sdk.ReadPath(3)},
 			Captures:  captures,
 			Repeat:    sdk.RepeatCheck,
+		}, {
+			Name:      "umount2",
+			If:        []string{"allowed"},
+			When:      []sdk.Match{{{Arg: 1, Mask: unix.MNT_FORCE, Value: unix.MNT_FORCE}}},
+			Arguments: []sdk.Argument{{Name: "target"}, {Name: "flags"}},
+			Reads:     []sdk.Read{sdk.ReadPath(0)},
+			Captures:  captures,
 		}},
 		Capabilities: []string{
 			"CAP_SYS_ADMIN",            // to mount, and to enter the caller's namespaces
@@ -111,6 +118,9 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	p, err := c.policy(knownFilesystems(), here)
 	if err != nil {
 		return nil, err
+	}
+	if p.deviceNodes = !c.Nodev && container.DevicesDenied; !c.Nodev && !p.deviceNodes {
+		container.Log().Warn("mounts have nodev all the same: the container has no device cgroup that is known to deny what no rule names")
 	}
 	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept)}, nil
 }
@@ -174,6 +184,8 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return s.fsmount(ctx, req)
 	case "move_mount":
 		return s.moveMount(ctx, req)
+	case "umount2":
+		return s.umount(ctx, req)
 	}
 	flags := decodeFlags(req.Args[3])
 	switch {

@@ -62,22 +62,23 @@ func (v *validation) warn(key, format string, args ...any) {
 	v.findings = append(v.findings, sdk.Finding{Key: key, Text: fmt.Sprintf(format, args...), Warning: true})
 }
 
-// neverShifted are filesystems that no kernel idmaps (FS_ALLOW_IDMAP, fs/ext4/super.c and fs/ext2/super.c).
-var neverShifted = set("ext2 ext3")
-
 func (v *validation) allow(name string, known map[string]filesystem) {
 	f, listed := known[name]
 	switch {
 	case withoutDevice[name], v.here.withoutDevice[name]:
 		v.fault("allowed", "%q has no block device, and this plugin mounts only filesystems that have one: take it out (the kernel "+
 			"itself mounts tmpfs, proc, sysfs and overlay for containers)", name)
-	case v.config.Shift && neverShifted[name]:
-		v.fault("allowed", "%q cannot be mounted with shift, since the kernel never maps its owners: list \"ext4\", or set shift = false", name)
+	case v.config.Shift && servedByExt4[name] && !slices.Contains(v.config.Allowed, "ext4"):
+		v.fault("allowed", "%q cannot be mounted with shift, since the kernel maps its owners by the driver of ext4 alone: list \"ext4\" too, "+
+			"or set shift = false", name)
 	case !listed && !v.here.withDevice[name]:
 		v.warn("allowed", "%q is not a filesystem that this kernel has now (/proc/filesystems), nor one that the plugin knows: is it spelt right?", name)
 	}
 	if !listed {
-		f = filesystem{name: name, harmless: map[string]bool{}}
+		f = filesystem{name: name, driver: name, harmless: map[string]bool{}}
+	}
+	if v.config.Shift && servedByExt4[name] {
+		f.driver = "ext4"
 	}
 	v.policy.allowed[name] = &f
 }

@@ -345,6 +345,7 @@ func containerToWire(c sdk.Container) *wire.Container {
 		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
 		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
 		UidMap: mappingsToWire(c.UIDMap), GidMap: mappingsToWire(c.GIDMap), Cgroups: c.Cgroups, CgroupShared: c.CgroupShared,
+		DevicesDenied: c.DevicesDenied,
 	}
 }
 
