@@ -11,6 +11,7 @@ import (
 	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
+	"golang.org/x/sys/unix"
 )
 
 // asker is the way back to the broker, bound to one notification.
@@ -70,8 +71,11 @@ func (s *source) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []int, 
 }
 
 // Capture implements capture.Source.
-func (s *source) Capture(wants []*wire.Want, named int) (*wire.Captured, []int, error) {
-	question := &wire.Capture{Wants: wants, Thread: int32(named)}
+func (s *source) Capture(wants []*capture.Want, named int) (*capture.Captured, []int, error) {
+	question := &wire.Capture{Thread: int32(named)}
+	for _, w := range wants {
+		question.Wants = append(question.Wants, &wire.Want{Part: wire.Part(w.Part), Number: w.Number, Controllers: w.Controllers})
+	}
 	reply, fds, err := s.ask(&wire.PluginMessage{Message: &wire.PluginMessage_Capture{Capture: question}})
 	captured := reply.GetCaptured()
 	switch {
@@ -85,11 +89,16 @@ func (s *source) Capture(wants []*wire.Want, named int) (*wire.Captured, []int, 
 		linux.CloseAll(fds...)
 		return nil, nil, err
 	}
-	return captured, fds, nil
+	return lane.Captured(captured), fds, nil
 }
 
 // ReadMemory implements capture.Source.
-func (s *source) ReadMemory(question *wire.ReadMemory) (*wire.Memory, error) {
+func (s *source) ReadMemory(address uint64, length int, isString bool) ([]byte, unix.Errno, error) {
+	memory, err := s.readMemory(&wire.ReadMemory{Address: address, Length: uint32(length), String_: isString})
+	return memory.GetData(), unix.Errno(memory.GetErrno()), err
+}
+
+func (s *source) readMemory(question *wire.ReadMemory) (*wire.Memory, error) {
 	reply, fds, err := s.ask(&wire.PluginMessage{Message: &wire.PluginMessage_ReadMemory{ReadMemory: question}})
 	linux.CloseAll(fds...)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 )
 
 // Container is who is behind a notification, as the broker found out when its listener was attached. It does not change
-// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word, all
-// else is what the kernel says.
+// as long as the container lives, and the plugin does not change it either. ID and Annotations are the runtime's word,
+// all else is what the kernel says.
 type Container struct {
 	ID          string
 	Runtime     string // how it arrived: "oci", "lxc", "run"
@@ -25,10 +25,13 @@ type Container struct {
 	// CgroupShared says why the container's cgroup of version 2 is not its own alone: a process of the host is in it.
 	// Empty: it is, or there is none.
 	CgroupShared string
+	// DevicesDenied says that the container's device cgroup, as it was when the container was attached, denies what no
+	// rule names: every device whose major and minor numbers no rule has. It is false where that could not be proven.
+	DevicesDenied bool
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte
 	// Features are what this broker has beyond the first state of the protocol, by name: docs/plugins/versioning.md has
-	// the table. Of what the manifest needs, nothing is to be looked for here: a broker without it refuses the plugin.
+	// the table. What the manifest needs is always there: a broker without it refuses the plugin.
 	Features []string
 
 	log *slog.Logger // nil: not from the broker
@@ -82,6 +85,7 @@ func containerFromWire(w *wire.Container) Container {
 		GIDMap:        mappingsFromWire(w.GetGidMap()),
 		Cgroups:       w.GetCgroups(),
 		CgroupShared:  w.GetCgroupShared(),
+		DevicesDenied: w.GetDevicesDenied(),
 	}
 }
 

@@ -97,7 +97,8 @@ func ExampleSettingsOf() {
 	// {[web] 3} <nil>
 }
 
-// getcpu(2) that tells everybody processor 0: the broker writes that to the caller's memory, if it may be written there.
+// getcpu(2) that tells everybody processor 0: the broker writes that to the caller's memory, if it may be written
+// there.
 func ExampleResponse_Write() {
 	handle := func(_ context.Context, req *sdk.Request) (sdk.Response, error) {
 		response := sdk.Return(0)
@@ -113,7 +114,8 @@ func ExampleResponse_Write() {
 	// Output: value 0 <nil>
 }
 
-// An answer that is a descriptor: the caller gets it under a number of its own, close-on-exec, and the SDK closes the file.
+// An answer that is a descriptor: the caller gets it under a number of its own, close-on-exec, and the SDK closes the
+// file.
 func ExampleAddFD() {
 	open := func(context.Context, *sdk.Request) (sdk.Response, error) {
 		file, err := os.Open(os.DevNull)
@@ -147,8 +149,8 @@ func ExampleRequest_Privileged() {
 	_ = handle
 }
 
-// A struct that has a pointer in it, as that of mount_setattr(2): the struct is declared, what it points to is asked for.
-// Each is read once, and the copy decides.
+// A struct that has a pointer in it, as that of mount_setattr(2): the struct is declared, what it points to is asked
+// for. Each is read once, and the copy decides.
 func ExampleRequest_Read() {
 	const most = 4096
 	handle := func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {

@@ -51,13 +51,14 @@ type Handler interface {
 //     not called when the process ends otherwise: see Request.Keep for what the next process must know.
 //   - Checker: for syscalls with RepeatCheck.
 type Session interface {
-	// Handle answers one notification. It is called concurrently, also for one container: its threads make calls at once.
+	// Handle answers one notification. It is called concurrently, also for one container: its threads make calls at
+	// once.
 	//
-	// The context ends at the deadline (10 s, unless the operator sets another), and when the caller was killed. It does
-	// not end when a signal interrupts the caller, since the answer is then for the call that it makes again.
+	// The context ends at the deadline (10 s, unless the operator sets another), and when the caller was killed. It
+	// does not end when a signal interrupts the caller, since the answer is then for the call that it makes again.
 	//
-	// The Request, its Target and the memory that it gives are valid until Handle returns: keep copies of what is needed
-	// later. Request.Container stays valid until Close.
+	// The Request, its Target and the memory that it gives are valid until Handle returns: keep copies of what is
+	// needed later. Request.Container stays valid until Close.
 	//
 	// Its goroutine may be locked to a thread that keeps to one processor. What takes long, and a process that is
 	// started (which has its thread's processors for good), belong on another goroutine.

@@ -26,6 +26,20 @@ func TestEnumerations(t *testing.T) {
 	}
 }
 
+// TestNeedsOfManifest has the SDK say what the broker must have, where the manifest uses it.
+func TestNeedsOfManifest(t *testing.T) {
+	m := Manifest{Name: "trial", Version: "1", Syscalls: []Syscall{{Name: "getppid"}}, OnFailure: FailContinue()}
+	plain, err := m.wire()
+	if err != nil || len(plain.GetNeeds()) != 0 || len(plain.GetProtocols()) != 1 {
+		t.Errorf("needs %v, speaks %v, %v", plain.GetNeeds(), plain.GetProtocols(), err)
+	}
+	m.Reasons, m.Syscalls[0].Compat = []Reason{{Code: "why", Help: "Because."}}, CompatRefuse
+	w, err := m.wire()
+	if needs := w.GetNeeds(); err != nil || len(needs) != 2 || needs[0].GetName() != "compat" || needs[1].GetName() != "reasons" {
+		t.Errorf("needs %v, %v", needs, err)
+	}
+}
+
 // TestLargeNumbers has numbers that would be others in 32 bits.
 func TestLargeNumbers(t *testing.T) {
 	for name, s := range map[string]Syscall{

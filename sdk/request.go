@@ -135,7 +135,7 @@ func (r *Request) ask(ctx context.Context, address uint64, n int, asString bool)
 	if ctx.Err() != nil {
 		return nil, 0, context.Cause(ctx)
 	}
-	memory, err := r.broker.ReadMemory(&wire.ReadMemory{Address: address, Length: uint32(n), String_: asString})
+	memory, err := r.broker.readMemory(&wire.ReadMemory{Address: address, Length: uint32(n), String_: asString})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -156,8 +156,8 @@ func (r *Request) CheckValid(ctx context.Context) error {
 	return r.broker.Alive()
 }
 
-// Target is the calling thread: its credentials, namespaces and descriptors, as they were when it made the call. The SDK
-// closes it when Handle returns. The error is ctx's.
+// Target is the calling thread: its credentials, namespaces and descriptors, as they were when it made the call. The
+// SDK closes it when Handle returns. The error is ctx's.
 func (r *Request) Target(ctx context.Context) (*target.Target, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/internal/acting"
 	"github.com/intercede/intercede/sdk/target"
@@ -116,11 +117,12 @@ func (f *fakeBroker) ask(question *wire.PluginMessage) (*wire.BrokerMessage, []i
 		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Memory{Memory: memory}}, nil, nil
 	case question.GetCapture() != nil:
 		set := &capture.Set{}
-		if set.Asked(os.Getpid(), question.GetCapture().GetWants()); !f.valid {
+		if lane.Capture(set, os.Getpid(), question.GetCapture()); !f.valid {
 			set.Close()
 			set.Errno = int32(unix.ESRCH)
 		}
-		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Captured{Captured: &set.Captured}}, set.Descriptors, nil
+		d := &lane.Dialogue{Captured: *set}
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Captured{Captured: d.CapturedMessage()}}, set.Descriptors, nil
 	}
 	return &wire.BrokerMessage{Message: &wire.BrokerMessage_Validity{Validity: &wire.Validity{Valid: f.valid}}}, nil, nil
 }

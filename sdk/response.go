@@ -70,9 +70,9 @@ func AddFD(file *os.File, closeOnExec bool) Response {
 	return Response{kind: kindAddFD, file: file, cloexec: closeOnExec}
 }
 
-// Write adds memory of the caller that the broker writes just before it answers, in the order of the Writes. If the caller
-// could not write one of them itself, none is written, and the call fails with EFAULT. Return, Errno and AddFD take Writes;
-// Continue and Next do not. The data is not to be changed after Handle has returned it.
+// Write adds memory of the caller that the broker writes just before it answers, in the order of the Writes. If the
+// caller could not write one of them itself, none is written, and the call fails with EFAULT. Return, Errno and AddFD
+// take Writes; Continue and Next do not. The data is not to be changed after Handle has returned it.
 func (r Response) Write(address uint64, data []byte) Response {
 	r.writes = &write{Write: wire.Write{Address: address, Data: data}, before: r.writes, number: r.count() + 1}
 	return r

@@ -32,8 +32,10 @@ func rootCommand() *cobra.Command {
 		Short:   "System call interception for unprivileged containers",
 		Version: version.Number(),
 	}
-	root.AddCommand(runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(), upgradeCommand(), policyCommand(), pluginCommand(),
-		ociRuntimeCommand(), versionCommand())
+	root.AddCommand(
+		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(),
+		upgradeCommand(), traceCommand(), whyCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
+	)
 	addCompletions(root)
 	return root
 }

@@ -59,7 +59,11 @@ func (o *orders) reload(ctx context.Context) (policyconfig.Problems, error) {
 	if len(problems) > 0 {
 		return problems, nil
 	}
-	return nil, o.server.Reload(ctx, setup)
+	err = o.server.Reload(ctx, setup)
+	if errors.As(err, &problems) { // what the plugins say of their settings
+		return problems, nil
+	}
+	return nil, err
 }
 
 // checkUpgrade returns what the daemon's manager would start in its place, if that has nothing against the config.

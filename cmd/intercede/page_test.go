@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// block is a fenced block of a page: commands (sh), with the lines that their output has, which are those of the block of
-// text right after them; or else something that the page names before it as the content of a file.
+// block is a fenced block of a page: commands (sh), with the lines that their output has, which are those of the block
+// of text right after them; or else something that the page names before it as the content of a file.
 type block struct {
 	page, kind, body string
-	file             string // empty: it is no file's content
+	file             string // whose content the body is; empty: of none
 	want             []string
 }
 

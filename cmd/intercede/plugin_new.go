@@ -20,7 +20,7 @@ func pluginNewCommand() *cobra.Command {
 		Long: `New makes the folder NAME with a plugin that takes the system call SYSCALL: a handler, a test that makes the call in a real
 container, a README in the sections that all plugins have, with the lines for config.toml, and what builds it all by itself.
 
-The module requires the SDK of this intercede's own version. If that is not a release, or the SDK is to be that of sources
+A module of Go requires the SDK of this intercede's own version. If that is not a release, or the SDK is to be that of sources
 on this machine, --sdk says where they are: the folder then has a go.work, which no one but you needs.
 
 There is no --lang c: a plugin in C is one in Go that calls C through cgo. The contract for other languages is gRPC, for
@@ -66,18 +66,27 @@ func sdkVersion() string {
 
 // printNext prints the commands that come next.
 func printNext(out io.Writer, o scaffold.Options) {
-	tidy := "    go mod tidy\n"
-	if o.Checkout != "" {
-		tidy = ""
+	commands := []string{"cd " + o.Name}
+	sudo := ""
+	if os.Geteuid() != 0 {
+		sudo = "sudo "
 	}
-	test, sudo := "go test -exec sudo .", "sudo "
-	if os.Geteuid() == 0 {
-		test, sudo = "go test .", ""
+	switch {
+	case o.Language == "python":
+		commands = append(commands, "make", sudo+"make test")
+	case o.Checkout == "":
+		commands = append(commands, "go mod tidy")
+		fallthrough
+	default:
+		test := "go test ."
+		if sudo != "" {
+			test = "go test -exec sudo ."
+		}
+		commands = append(commands, test, "go build")
 	}
-	fmt.Fprintf(out, `The folder %[1]s has a plugin that takes %[2]s. Go on with
-
-    cd %[1]s
-%[3]s    %[4]s
-    go build && %[5]sintercede plugin run ./intercede-plugin-%[1]s -- CMD
-`, o.Name, o.Syscall, tidy, test, sudo)
+	commands = append(commands, sudo+"intercede plugin run ./intercede-plugin-"+o.Name+" -- CMD")
+	fmt.Fprintf(out, "The folder %s has a plugin that takes %s. Go on with\n\n", o.Name, o.Syscall)
+	for _, command := range commands {
+		fmt.Fprintln(out, "    "+command)
+	}
 }

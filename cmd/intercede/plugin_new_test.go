@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 // TestNewPlugin goes a newcomer's way: a plugin is made, tested with a real kernel, built and tried.
@@ -25,10 +27,39 @@ func TestNewPlugin(t *testing.T) {
 			t.Logf("from plugin new to a test that passes: %v", time.Since(begun))
 			if syscall == "sethostname" {
 				r := shell(t, hello, `go vet . && go build && intercede plugin run ./intercede-plugin-hello -- sh -c 'hostname elsewhere || true'`)
-				wantText(t, r.stderr, "] sethostname(", "= -1 EPERM (Operation not permitted) [hello")
+				wantText(t, r.stderr, "] sethostname(", "= -1 EPERM (Operation not permitted) [hello: refused] <")
+				checkPage(t, hello)
 			}
 		})
 	}
+}
+
+// TestNewPythonPlugin goes the same way with a plugin in Python.
+func TestNewPythonPlugin(t *testing.T) {
+	require(t, "protoc", "make")
+	if err := exec.Command("/usr/bin/python3", "-c", "import grpc").Run(); err != nil {
+		sdktest.Lacking(t, "Debian's python3-grpcio: %v", err)
+	}
+	for _, syscall := range []string{"sethostname", "getcwd"} {
+		t.Run(syscall, func(t *testing.T) {
+			dir := t.TempDir()
+			begun := time.Now()
+			shell(t, dir, `intercede plugin new hello --syscall "$1" --lang python`, syscall)
+			hello := filepath.Join(dir, "hello")
+			shell(t, hello, `make`)
+			shell(t, hello, `make test`)
+			t.Logf("from plugin new to a test that passes: %v", time.Since(begun))
+			checkPage(t, hello)
+		})
+	}
+}
+
+// checkPage checks the page of a plugin that is built in its folder.
+func checkPage(t *testing.T, dir string) {
+	t.Helper()
+	page := filepath.Join(dir, "README.md")
+	checkSections(t, page)
+	checkExamples(t, newSite(t, ""), page, "--plugin-dir", dir)
 }
 
 // shell runs a script, which must succeed, in a folder.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/audit"
@@ -16,7 +15,6 @@ import (
 	"github.com/intercede/intercede/core/single"
 	"github.com/intercede/intercede/core/strace"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 func pluginRunCommand() *cobra.Command {
@@ -62,9 +60,8 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 }
 
 func runWithPlugin(ctx context.Context, options single.Options, logging *logFlags, container run.Options) (status int, err error) {
-	// Until the container has the signals: what is on the disk is to be removed.
-	starting, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
-	defer stop()
+	starting, started := endedBySignal(ctx)
+	defer started()
 	plugin, err := single.Open(starting, options)
 	var problems config.Problems
 	if errors.As(err, &problems) {
@@ -90,7 +87,7 @@ func runWithPlugin(ctx context.Context, options single.Options, logging *logFlag
 	}
 	defer engine.Close()
 	defer printCalls(engine.Observe)()
-	stop()
+	started()
 	return runAttached(ctx, engine, container, nil)
 }
 
@@ -100,6 +97,9 @@ func printCalls(observe func(func(audit.Record))) (flush func()) {
 	queue := logqueue.New(os.Stderr, func(dropped int) []byte {
 		return fmt.Appendf(nil, "%d calls were not printed: the reader of standard error is slow\n", dropped)
 	})
-	observe(func(r audit.Record) { fmt.Fprintln(queue, strace.Of(r)) })
+	observe(func(r audit.Record) {
+		r.Caller = nil // its name would be there for some calls alone
+		fmt.Fprintln(queue, strace.Of(r))
+	})
 	return func() { queue.Close(flushTime) }
 }

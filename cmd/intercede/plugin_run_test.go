@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"golang.org/x/sys/unix"
 )
 
 // inTree is one of the project's plugins.
@@ -71,7 +73,7 @@ func TestPluginRunRefuses(t *testing.T) {
 	}{
 		"no binary":       {[]string{filepath.Join(dir, "none")}, "none: no such file"},
 		"not executable":  {[]string{text}, text + ": not executable"},
-		"not a plugin":    {[]string{"/bin/true"}, "is it an intercede plugin"},
+		"not a plugin":    {[]string{"/bin/true"}, "is it a plugin of intercede?"},
 		"unknown setting": {[]string{inTree("mknod"), "--set", "device=1"}, "--set: device"},
 		"bad setting":     {[]string{inTree("mknod"), "--set", `devices=["x"]`}, "--set: devices"},
 		"bad log level":   {[]string{inTree("mknod"), "--log-level", "loud"}, "--log-level"},
@@ -84,7 +86,38 @@ func TestPluginRunRefuses(t *testing.T) {
 			wantText(t, r.stderr, c.want)
 		})
 	}
+	checkNoCopies(t)
+}
+
+// checkNoCopies fails if a copy of a plugin is left.
+func checkNoCopies(t *testing.T) {
+	t.Helper()
 	if left, err := filepath.Glob(filepath.Join(binaries, "intercede-[0-9]*")); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
+}
+
+// A signal goes to the command, and intercede ends with it and leaves nothing.
+func TestPluginRunInterrupted(t *testing.T) {
+	cmd := program("plugin", "run", inTree("sysinfo"), "--", "sh", "-c", "trap 'exit 7' TERM; echo begun; sleep 60 & wait")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	// While the container is still being started, the signal kills it.
+	if got := cmd.ProcessState.ExitCode(); got != 7 && got != 128+int(unix.SIGKILL) {
+		t.Errorf("status %d, want 7", got)
+	}
+	checkNoCopies(t)
 }

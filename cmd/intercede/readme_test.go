@@ -28,45 +28,51 @@ func readmes(t *testing.T) []string {
 }
 
 func TestPluginPagesHaveSections(t *testing.T) {
-	heading := regexp.MustCompile(`(?m)^## (.*)$`)
 	for _, file := range readmes(t) {
-		t.Run(file, func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, found := range heading.FindAllSubmatch(text, -1) {
-				got = append(got, string(found[1]))
-			}
-			if !slices.Equal(got, sections) {
-				t.Errorf("sections %q, want %q", got, sections)
-			}
-		})
+		t.Run(file, func(t *testing.T) { checkSections(t, file) })
+	}
+}
+
+var heading = regexp.MustCompile(`(?m)^## (.*)$`)
+
+func checkSections(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, found := range heading.FindAllSubmatch(text, -1) {
+		got = append(got, string(found[1]))
+	}
+	if !slices.Equal(got, sections) {
+		t.Errorf("%s: sections %q, want %q", file, got, sections)
 	}
 }
 
 // Every example of a config is one that the plugin takes.
 func TestPluginPagesExamples(t *testing.T) {
 	s := newSite(t, "")
-	fence := regexp.MustCompile("(?s)```toml\n(.*?)```")
 	for _, file := range readmes(t) {
-		t.Run(file, func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			examples := fence.FindAllSubmatch(text, -1)
-			if len(examples) == 0 {
-				t.Fatal("no example")
-			}
-			for _, example := range examples {
-				s.write(t, string(example[1]))
-				if r := intercede(t, "check", "--config", s.config()); r.status != 0 {
-					t.Errorf("%s\n%s", example[1], r.stderr)
-				}
-			}
-		})
+		t.Run(file, func(t *testing.T) { checkExamples(t, s, file) })
+	}
+}
+
+func checkExamples(t *testing.T, s *site, file string, flags ...string) {
+	t.Helper()
+	examples := 0
+	for _, b := range readPage(t, file) {
+		if b.kind != "toml" {
+			continue
+		}
+		examples++
+		s.write(t, b.body)
+		if r := intercede(t, append([]string{"check", "--config", s.config()}, flags...)...); r.status != 0 {
+			t.Errorf("%s: %s\n%s", file, b.body, r.stderr)
+		}
+	}
+	if examples == 0 {
+		t.Errorf("%s: no example", file)
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/broker"
@@ -19,6 +21,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // runFlags are the flags of run that are not of the container.
@@ -132,6 +135,8 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 
 // runDelivered runs a container whose listener goes where deliver brings it.
 func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Container) error) (status int, err error) {
+	ctx, forwarded := endedBySignal(ctx)
+	defer forwarded()
 	c, err := run.Start(ctx, options)
 	var command *run.CommandError
 	if errors.As(err, &command) {
@@ -141,12 +146,29 @@ func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Co
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	defer c.ForwardSignals()()
+	forwarded()
 	// A command that has ended already needs no interception any more.
 	if err := deliver(c); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, fmt.Errorf("container %s: %w", c.ID(), err)
 	}
-	defer c.ForwardSignals()()
 	return c.Wait()
+}
+
+// endedBySignal is a context that SIGINT and SIGTERM end until stop is called: they would end the program, and what it
+// has made for a container would be left. Later ones have no effect here, and do not end the program either.
+func endedBySignal(ctx context.Context) (until context.Context, stop func()) {
+	until, cancel := context.WithCancelCause(ctx)
+	signals, stopped := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(fmt.Errorf("ended by a signal: %v", s))
+		case <-stopped:
+		}
+	}()
+	return until, sync.OnceFunc(func() { close(stopped) })
 }
 
 // exitWith ends the program with the status of a container's command, unless something else went wrong.

@@ -66,6 +66,7 @@ func printStatus(out io.Writer, s *control.Status) error {
 	printRefused(w, s.Plugins)
 	printUnserved(w, s)
 	printQuarantines(w, s.Containers)
+	printUnasked(w, s.Containers)
 	return w.Flush()
 }
 
@@ -104,6 +105,17 @@ func printQuarantines(w io.Writer, containers []broker.ContainerStatus) {
 				ends = "in " + left(q.Until).String()
 			}
 			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", header, c.ID, cmp.Or(q.Plugin, "all"), age(q.Since), ends, q.Reason)
+			header = ""
+		}
+	}
+}
+
+// printUnasked prints which plugins are not asked for a container that has them, if there are any.
+func printUnasked(w io.Writer, containers []broker.ContainerStatus) {
+	header := "\nNOT ASKED FOR\tPLUGIN\tREASON\n"
+	for _, c := range containers {
+		for _, u := range c.Unserved {
+			fmt.Fprintf(w, "%s%s\t%s\t%s\n", header, c.ID, u.Plugin, u.Reason)
 			header = ""
 		}
 	}

@@ -2,6 +2,7 @@
 package audit
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,11 @@ const (
 	Gone     Kind = "gone"  // the caller was killed, or a signal interrupted its call
 	Again    Kind = "again" // a signal interrupted the call, and it came again: the first notification's record has the answer
 )
+
+// IsKnown reports whether calls end so.
+func (k Kind) IsKnown() bool {
+	return slices.Contains([]Kind{Return, Errno, Continue, AddFD, Gone, Again}, k)
+}
 
 // Outcome is how a call ended, and by whom.
 type Outcome struct {

@@ -253,6 +253,13 @@ func (a *admission) inflight() int {
 	return a.calls
 }
 
+// countPaused returns the number of listeners that wait for a call to leave, or for a worker.
+func (a *admission) countPaused() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.paused) + len(a.refused)
+}
+
 // lose counts a call whose thread does not come back. It stays in until it does.
 func (a *admission) lose() {
 	a.mu.Lock()

@@ -104,25 +104,25 @@ func (c *call) appendCaptured(b []byte) ([]byte, error) {
 		b = binary.NativeEndian.AppendUint32(b, uint32(len(m.GetData())))
 		b = append(b, m.GetData()...)
 	}
-	set := &c.desk.dialogue.Captured
-	size := set.Captured.SizeVT()
+	message := c.desk.dialogue.CapturedMessage()
+	size := message.SizeVT()
 	b = slices.Grow(b, size)[:len(b)+size]
-	if _, err := set.Captured.MarshalToSizedBufferVT(b[len(b)-size:]); err != nil {
+	if _, err := message.MarshalToSizedBufferVT(b[len(b)-size:]); err != nil {
 		return b, err
 	}
-	return appendFiles(b, set)
+	return appendFiles(b, &c.desk.dialogue.Captured)
 }
 
 // appendFiles appends which files the set has. It does not ask their filesystems, which a container may serve.
 func appendFiles(b []byte, set *capture.Set) ([]byte, error) {
 	next := 0
 	for _, h := range set.Handles {
-		if !h.GetHasDescriptor() {
+		if !h.HasDescriptor {
 			continue
 		}
 		fd := set.Descriptors[next]
 		next++
-		if h.GetPart() == wire.Part_PART_MOUNTINFO {
+		if h.Part == capture.PartMountinfo {
 			continue // a file of /proc is another one each time
 		}
 		var st unix.Statx_t

@@ -285,7 +285,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 			return notify.ErrGone
 		}
 	}
-	if err := capture.Err(set.GetErrno()); err != nil {
+	if err := capture.Err(set.Errno); err != nil {
 		set.Close()
 		return fmt.Errorf("%w: %w", errCapture, err)
 	}
@@ -296,7 +296,7 @@ func (c *call) capture(declared *wire.Syscall) error {
 func (c *call) take(declared *wire.Syscall) {
 	n := c.notification
 	c.reads = c.desk.snapshot.Take(int(n.TID), declared.GetReads(), n.Arch, &n.Args)
-	c.desk.dialogue.Captured.Declared(int(n.TID), declared.GetCaptures(), &n.Args)
+	lane.CaptureDeclared(&c.desk.dialogue.Captured, int(n.TID), declared.GetCaptures(), &n.Args)
 	pause.At(pause.Captured)
 }
 

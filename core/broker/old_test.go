@@ -10,6 +10,7 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,6 +61,13 @@ func startOld(t *testing.T, b *bench) *launcher.Plugin {
 	}
 	t.Cleanup(p.Stop)
 	return p
+}
+
+// TestFeatures has the broker say what it has to a plugin of today.
+func TestFeatures(t *testing.T) {
+	t.Parallel()
+	c := newBench(t, options{}).attach(t)
+	want(t, ask(t, c, testplugin.Features), int64(len(wire.Features())), 0)
 }
 
 // TestOldPlugin has this broker serve a plugin that was built on the first state of the protocol, before one of today.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/lane"
 	"github.com/intercede/intercede/internal/pause"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
@@ -38,12 +39,8 @@ func isOfHost(question *wire.Capture) bool {
 
 // captureAsked captures what is asked for, of the caller or the thread that it names.
 func (c *call) captureAsked(question *wire.Capture) *capture.Set {
-	set, tid := &capture.Set{Exchanged: &c.attachment.exchanged}, int(c.notification.TID)
-	if named := int(question.GetThread()); named == 0 {
-		set.Asked(tid, question.GetWants())
-	} else {
-		set.AskedOfThread(tid, named, question.GetWants())
-	}
+	set := &capture.Set{Exchanged: &c.attachment.exchanged}
+	lane.Capture(set, int(c.notification.TID), question)
 	return set
 }
 

@@ -22,6 +22,8 @@ type ContainerStatus struct {
 	Plugins   []string  `json:"plugins"`
 	// Quarantines are why calls of it get the failure verdict at once.
 	Quarantines []Quarantine `json:"quarantines,omitempty"`
+	// Unserved are those of Plugins that are not asked for it.
+	Unserved []Unserved `json:"unserved,omitempty"`
 }
 
 // Status lists the attached containers, the oldest first.
@@ -30,16 +32,19 @@ func (b *Broker) Status() []ContainerStatus {
 	defer b.mu.Unlock()
 	list := make([]ContainerStatus, 0, len(b.containers))
 	for _, a := range b.containers {
-		s := ContainerStatus{
-			ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
-			Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
-			Quarantines: a.quarantines(),
-		}
-		s.Plugins = pluginNames(a.assigned().Bindings)
-		list = append(list, s)
+		list = append(list, a.status())
 	}
 	slices.SortFunc(list, func(x, y ContainerStatus) int { return x.Attached.Compare(y.Attached) })
 	return list
+}
+
+// status is what an operator sees of the container. The broker is locked.
+func (a *attachment) status() ContainerStatus {
+	return ContainerStatus{
+		ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
+		Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
+		Quarantines: a.quarantines(), Plugins: pluginNames(a.assigned().Bindings), Unserved: a.unserved(),
+	}
 }
 
 // ContainerPolicy explains to an operator what an attached container got of the policy.
@@ -113,11 +118,16 @@ func (a *attachment) explain() *policy.Effective {
 	return effective
 }
 
-func (b *Broker) attachmentsOf(wanted func(id string) bool) (found []*attachment) {
+func (b *Broker) attachmentsOf(wanted func(id string) bool) []*attachment {
+	return b.attachmentsWith(func(a *attachment) bool { return wanted(a.container.ID) })
+}
+
+// attachmentsWith returns those that are wanted, the oldest first.
+func (b *Broker) attachmentsWith(wanted func(*attachment) bool) (found []*attachment) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, a := range b.containers {
-		if wanted(a.container.ID) {
+		if wanted(a) {
 			found = append(found, a)
 		}
 	}

@@ -28,6 +28,8 @@ type probe struct {
 	syscall *wire.Syscall
 	number  int32
 	compat  bool // the number is of the machine's 32-bit architecture
+	// worked is one of the calls that have succeeded: another than the ordinary ones may be what the plugin is made for.
+	worked *caller.Call
 }
 
 // made counts the strings that were made up.
@@ -36,17 +38,30 @@ var made atomic.Int64
 // text is a string that no other call has.
 func text() string { return fmt.Sprintf("intercede-plugin-test-%d", made.Add(1)) }
 
-// bases are ordinary calls: one for each condition of the syscall.
+// bases are ordinary calls: one for each condition of the syscall, and before them one that has succeeded.
 func (p *probe) bases() []caller.Call {
+	var bases []caller.Call
+	if p.worked != nil {
+		bases = append(bases, p.refresh(*p.worked))
+	}
 	matches := p.syscall.GetWhen()
 	if len(matches) == 0 {
-		return []caller.Call{p.base(nil)}
+		return append(bases, p.base(nil))
 	}
-	var bases []caller.Call
 	for _, m := range matches[:min(len(matches), maxMatches)] {
 		bases = append(bases, p.base(m))
 	}
 	return bases
+}
+
+// learn notes which of the calls succeeded.
+func (p *probe) learn(calls []caller.Call, results []caller.Result) {
+	for i, r := range results {
+		if r.Ended == "" && r.Errno == 0 {
+			p.worked = &calls[i]
+			return
+		}
+	}
 }
 
 // base is an ordinary call for which the match, which may be nil, holds.

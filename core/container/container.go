@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/cgroup/denial"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/target"
 )
@@ -27,6 +28,7 @@ type Container struct {
 	key            string
 	uidMap, gidMap []*wire.IDMapping
 	cgroups        map[string]string
+	devicesDenied  bool
 	namespace      *os.File
 }
 
@@ -91,6 +93,8 @@ func (c *Container) read(process *target.Target, proc string) error {
 	}
 	c.uidMap, c.gidMap, c.cgroups, c.UserNamespace, c.InitPID = uids, gids, cgroups, user, init
 	c.Privileged = user == own
+	// It counts as it is now: the container itself may come to attach programs that deny. What is not known is not denied.
+	c.devicesDenied, _ = denial.Denies(cgroups)
 	c.identify()
 	return c.CheckPeer(c.PeerUID)
 }
@@ -141,6 +145,7 @@ func (c *Container) Wire() *wire.Container {
 		Id: c.ID, Runtime: c.Runtime, Annotations: c.Annotations, InitPid: int32(c.InitPID),
 		UserNamespaceDev: c.UserNamespace.Dev, UserNamespaceIno: c.UserNamespace.Ino,
 		UidMap: c.uidMap, GidMap: c.gidMap, Cgroups: c.cgroups, CgroupShared: capture.CgroupShared(c.cgroups),
+		DevicesDenied: c.devicesDenied,
 	}
 }
 

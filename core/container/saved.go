@@ -25,6 +25,7 @@ type Saved struct {
 	UIDMap        []*wire.IDMapping  `json:"uid_map"`
 	GIDMap        []*wire.IDMapping  `json:"gid_map"`
 	Cgroups       map[string]string  `json:"cgroups"`
+	DevicesDenied bool               `json:"devices_denied,omitempty"`
 }
 
 // ErrOther means that a user namespace is not the saved container's.
@@ -34,7 +35,7 @@ var ErrOther = errors.New("not the user namespace of the container")
 func (c *Container) Save() Saved {
 	return Saved{
 		Claim: c.Claim, Key: c.key, InitPID: c.InitPID, InitStart: startOf(c.InitPID), UserNamespace: c.UserNamespace, Privileged: c.Privileged,
-		UIDMap: c.uidMap, GIDMap: c.gidMap, Cgroups: c.cgroups,
+		UIDMap: c.uidMap, GIDMap: c.gidMap, Cgroups: c.cgroups, DevicesDenied: c.devicesDenied,
 	}
 }
 
@@ -51,7 +52,7 @@ func Restore(s Saved, namespace *os.File) (*Container, error) {
 	}
 	c := &Container{
 		Claim: s.Claim, key: s.Key, InitPID: s.InitPID, UserNamespace: s.UserNamespace, Privileged: s.Privileged,
-		uidMap: s.UIDMap, gidMap: s.GIDMap, cgroups: s.Cgroups, namespace: namespace,
+		uidMap: s.UIDMap, gidMap: s.GIDMap, cgroups: s.Cgroups, devicesDenied: s.DevicesDenied, namespace: namespace,
 	}
 	return c, nil
 }

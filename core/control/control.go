@@ -1,6 +1,8 @@
 // Package control is the admin socket: HTTP with JSON on a Unix socket that only its owner can connect to.
 //
 //	GET /v1/status          a [Status]
+//	GET /v1/trace           [TracedCall] after [TracedCall]; container, syscall, plugin and outcome say which
+//	GET /v1/why?who=WHO     a list of [why.Report]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Description]; an [Interception]
 //	POST /v1/reload         a [Reloaded]
@@ -17,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/intercede/intercede/core/broker"
@@ -24,6 +27,7 @@ import (
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/core/socket"
+	"github.com/intercede/intercede/core/why"
 )
 
 const (
@@ -55,8 +59,10 @@ type Status struct {
 
 // Server answers on the admin socket.
 type Server struct {
-	socket *socket.Socket
-	http   *http.Server
+	socket    *socket.Socket
+	http      *http.Server
+	finishing chan struct{} // closed when requests without an end are to end
+	finish    func()
 }
 
 // Source has the answers.
@@ -64,6 +70,8 @@ type Source struct {
 	Orders
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
+	Watch        Watch
+	Why          func(who string) ([]why.Report, error)
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
 }
 
@@ -73,15 +81,20 @@ func Listen(path string, kept *socket.Kept) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
-	return &Server{s, &http.Server{ReadTimeout: peerTimeout, WriteTimeout: peerTimeout, ConnContext: withPeer}}, nil
+	finishing := make(chan struct{})
+	return &Server{
+		socket: s, http: &http.Server{ReadTimeout: peerTimeout, WriteTimeout: peerTimeout, ConnContext: withPeer},
+		finishing: finishing, finish: sync.OnceFunc(func() { close(finishing) }),
+	}, nil
 }
 
-func (s Source) routes() http.Handler {
+func (s Source) routes() *http.ServeMux {
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Status()) })
 	routes.HandleFunc("GET "+policyPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, s.Policies(r.URL.Query().Get("id")))
 	})
+	routes.HandleFunc("GET "+whyPath, s.answerWhy)
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
 	s.Orders.register(routes)
 	return routes
@@ -94,7 +107,9 @@ func answer(w http.ResponseWriter, value any) {
 
 // Serve answers from source until Close, and returns nil then.
 func (s *Server) Serve(source Source) error {
-	s.http.Handler = source.routes()
+	routes := source.routes()
+	routes.HandleFunc("GET "+tracePath, s.answerTrace(source.Watch))
+	s.http.Handler = routes
 	if err := s.http.Serve(s.socket.Listener()); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("the admin socket %q: %w", s.socket.Path(), err)
 	}
@@ -103,6 +118,7 @@ func (s *Server) Serve(source Source) error {
 
 // Finish waits a moment for the requests under way, and takes no others.
 func (s *Server) Finish() {
+	s.finish()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
@@ -152,6 +168,16 @@ func ask(ctx context.Context, path, method, resource string, question io.Reader,
 		ctx, cancel = context.WithTimeoutCause(ctx, clientTimeout, errNoAnswer)
 		defer cancel()
 	}
+	response, err := request(ctx, path, method, resource, question)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer)
+}
+
+// request sends a request, and returns the response to one that the daemon has taken.
+func request(ctx context.Context, path, method, resource string, question io.Reader) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -160,26 +186,26 @@ func ask(ctx context.Context, path, method, resource string, question io.Reader,
 	}}
 	request, err := http.NewRequestWithContext(ctx, method, "http://intercede"+resource, question)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := client.Do(request)
 	var refused *net.OpError
 	if errors.As(err, &refused) && refused.Op == "dial" {
-		return fmt.Errorf("nobody answers; start it with `intercede serve`: %w", refused.Err)
+		return nil, fmt.Errorf("nobody answers; start it with `intercede serve`: %w", refused.Err)
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusServiceUnavailable {
 		why, _ := io.ReadAll(io.LimitReader(response.Body, maxReason))
-		return errors.New(strings.TrimSpace(string(why)))
+		return nil, errors.New(strings.TrimSpace(string(why)))
 	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answered %s: is it another version of intercede?", response.Status)
-	}
-	return json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer)
+	return nil, fmt.Errorf("it answered %s: is it another version of intercede?", response.Status)
 }

@@ -107,7 +107,10 @@ func (s *Server) Serve(ctx context.Context) error {
 		failed <- err
 	}
 	go serve(func() error {
-		return s.control.Serve(control.Source{Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception})
+		return s.control.Serve(control.Source{
+			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception,
+			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why,
+		})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
 	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")

@@ -58,6 +58,14 @@ func (a architecture) number(name string) (nr int32, ok bool) {
 	return int32(n), n >= 0 // a negative number stands for a call that the architecture lacks
 }
 
+// Number is the call's number on the machine's own architecture; ok is false if that lacks it.
+func Number(name string) (nr int32, ok bool) {
+	if len(architectures) == 0 {
+		return 0, false
+	}
+	return architectures[0].number(name)
+}
+
 // unknown is the error for a name that no architecture has, with the nearest name that one has.
 func unknown(name string) error {
 	nearest, distance := "", 3

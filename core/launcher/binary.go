@@ -8,9 +8,9 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"strings"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,7 +64,7 @@ func (b *binary) checkOpened(wantSHA256 string) (err error) {
 	if err := b.check(wantSHA256); err != nil {
 		return err
 	}
-	if err := checkFolders(b.path); err != nil {
+	if err := linux.CheckFolders(b.path); err != nil {
 		return fmt.Errorf("plugin binary %s: %w", b.path, err)
 	}
 	return nil
@@ -96,77 +96,13 @@ func checkFile(file *os.File, wantSHA256 string) error {
 	if info.Mode()&0o111 == 0 {
 		return fmt.Errorf("not executable: chmod +x")
 	}
-	if err := checkOwner(file.Fd(), false); err != nil {
+	if err := linux.CheckOwner(file.Fd()); err != nil {
 		return err
 	}
 	if wantSHA256 == "" {
 		return nil
 	}
 	return checkSum(file, wantSHA256)
-}
-
-// maxLinks is how many symbolic links the kernel follows (MAXSYMLINKS, include/linux/namei.h).
-const maxLinks = 40
-
-// checkFolders checks every folder on the way to path, those that hold its symbolic links included.
-func checkFolders(path string) error {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	at, rest := "/", components(path)
-	for links := 0; len(rest) > 0; {
-		if err := checkFolder(at); err != nil {
-			return err
-		}
-		next := filepath.Join(at, rest[0])
-		rest = rest[1:]
-		text, err := os.Readlink(next)
-		if err != nil { // not a link
-			at = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return &os.PathError{Op: "open", Path: path, Err: unix.ELOOP}
-		}
-		if filepath.IsAbs(text) {
-			at = "/"
-		}
-		rest = append(components(text), rest...)
-	}
-	return nil
-}
-
-func components(path string) []string {
-	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
-}
-
-func checkFolder(dir string) error {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: dir, Err: err}
-	}
-	defer unix.Close(fd)
-	if err := checkOwner(uintptr(fd), true); err != nil {
-		return fmt.Errorf("folder %s: %w", dir, err)
-	}
-	return nil
-}
-
-// checkOwner refuses what others may change. In a sticky folder others cannot replace a file that is not theirs.
-func checkOwner(fd uintptr, folder bool) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(fd), &st); err != nil {
-		return fmt.Errorf("fstat: %w", err)
-	}
-	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("owned by user %d, who could change it: want root or user %d", st.Uid, os.Geteuid())
-	}
-	others := st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && st.Gid != 0
-	if others && !(folder && st.Mode&unix.S_ISVTX != 0) {
-		return fmt.Errorf("mode %#o lets others change it: chmod go-w", st.Mode&0o7777)
-	}
-	return nil
 }
 
 func checkSum(file *os.File, want string) error {

@@ -100,7 +100,7 @@ func (p *process) compareManifest(ctx context.Context, want *wire.Manifest) erro
 // substance is a manifest without what says nothing of what the plugin does. The handshake says which protocol it speaks.
 func substance(m *wire.Manifest) *wire.Manifest {
 	m = protobuf.Clone(m).(*wire.Manifest)
-	m.Version, m.Description, m.Protocols, m.Reasons = "", "", nil, nil
+	m.Version, m.Description, m.Protocols, m.Reasons, m.CallerCapabilities = "", "", nil, nil, nil
 	for _, s := range m.GetSettings() {
 		s.Help = ""
 	}

@@ -8,3 +8,6 @@ var everyProgram = []string{
 	// Of 32-bit programs.
 	"_llseek", "fstat64", "fstatat64", "mmap2", "set_thread_area", "ugetrlimit",
 }
+
+// everyPython are further ones, without which Python does not begin.
+var everyPython = []string{"fcntl", "getcwd", "getdents64"}

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"text/template"
@@ -19,22 +20,23 @@ import (
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/proto"
 )
 
 //go:embed all:templates
 var templates embed.FS
 
 // Languages are those that there are templates for.
-var Languages = []string{"go"}
+var Languages = []string{"go", "python"}
 
 // Options say what to write.
 type Options struct {
 	Name     string // of the plugin, and of the folder
 	Syscall  string // that it takes, by the kernel's name
 	Language string // one of Languages
-	// Version is that of the SDK, which the module is to require; empty: it cannot be fetched, and Checkout is needed.
+	// Version is that of the SDK, which a module of Go is to require; empty: it cannot be fetched, and Checkout is needed.
 	Version string
-	// Checkout is a folder with the project's sources to build against instead, by a go.work; empty: none.
+	// Checkout is a folder with the project's sources to build a module of Go against instead, by a go.work; empty: none.
 	Checkout string
 }
 
@@ -49,6 +51,9 @@ func (o Options) Check() error {
 	}
 	if !slices.Contains(Languages, o.Language) {
 		return fmt.Errorf("language %q: want one of %s", o.Language, strings.Join(Languages, ", "))
+	}
+	if o.Language != "go" && o.Checkout != "" {
+		return fmt.Errorf("sources of the SDK: it is for Go, not for %s", o.Language)
 	}
 	manifest := o.manifest()
 	if err := wire.CheckManifest(manifest); err != nil {
@@ -122,36 +127,51 @@ func writeFile(to, name string, words *words) error {
 // words stand in the templates.
 type words struct {
 	Name, Syscall string
-	Version       string // that the module requires the SDK at
-	Checkout      string // absolute; empty: none
-	// Marked: every program makes the call, also that of the test. The plugin is to take those alone that have a certain
-	// first argument.
+	// Marked: the caller of the test makes the call too. The plugin is to take those alone that have a certain first
+	// argument.
 	Marked bool
 	// Narrow: only 32-bit programs can make it.
 	Narrow bool
 	// Multiplexed: only 64-bit programs' calls can be taken (sdk.Compat).
 	Multiplexed bool
+
+	// For Go: the version that the module requires the SDK at, and the absolute path of a checkout, if there is one.
+	Version, Checkout string
+	// For other languages: the call's number on the machine's architecture, and plugin.proto.
+	Number         int32
+	Arch, Contract string
 }
 
 func (o Options) words() (*words, error) {
-	w := &words{Name: o.Name, Syscall: o.Syscall, Version: o.Version, Marked: slices.Contains(everyProgram, o.Syscall)}
+	w := &words{Name: o.Name, Syscall: o.Syscall, Marked: slices.Contains(everyProgram, o.Syscall)}
 	_, w.Multiplexed = wire.MultiplexerOf(o.Syscall)
-	native := o.manifest()
-	native.Syscalls[0].Compat = wire.Compat_COMPAT_CONTINUE
-	_, err := filter.Resolve([]*wire.Manifest{native})
-	w.Narrow = err != nil
+	number, native := filter.Number(o.Syscall)
+	w.Narrow = !native
+	if o.Language == "go" {
+		return w, w.requireSDK(o)
+	}
+	w.Marked = w.Marked || slices.Contains(everyPython, o.Syscall)
+	w.Number, w.Arch, w.Contract = number, runtime.GOARCH, proto.Plugin
+	if w.Narrow {
+		return nil, fmt.Errorf("syscall %s: only 32-bit programs make it, which the test of a plugin in %s is not", o.Syscall, o.Language)
+	}
+	return w, nil
+}
+
+func (w *words) requireSDK(o Options) (err error) {
 	if o.Checkout == "" && o.Version == "" {
-		return nil, errors.New("this intercede is not a release, so that the version of its SDK cannot be fetched: " +
+		return errors.New("this intercede is not a release, so that the version of its SDK cannot be fetched: " +
 			"say with --sdk where its sources are")
 	}
+	w.Version = o.Version
 	if o.Checkout == "" {
-		return w, nil
+		return nil
 	}
 	if w.Checkout, err = filepath.Abs(o.Checkout); err != nil {
-		return nil, err
+		return err
 	}
 	w.Version, err = checkoutVersion(w.Checkout)
-	return w, err
+	return err
 }
 
 var requiresInternal = regexp.MustCompile(`(?m)^\s*github\.com/intercede/intercede/internal (v\S+)$`)

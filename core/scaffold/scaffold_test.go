@@ -39,11 +39,21 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
+// python makes them those of a plugin in Python.
+func python(o scaffold.Options) scaffold.Options {
+	o.Language, o.Checkout = "python", ""
+	return o
+}
+
 // Go code is as gofmt leaves it, the handler's file a first plugin's, and no template has anything left in it.
 func TestFiles(t *testing.T) {
-	for _, syscall := range []string{"sethostname", "write", "stat64", "connect"} {
-		t.Run(syscall, func(t *testing.T) {
-			dir := write(t, options(t, syscall))
+	for name, o := range map[string]scaffold.Options{
+		"any": options(t, "sethostname"), "every program's": options(t, "write"), "32 bits": options(t, "stat64"),
+		"64 bits": options(t, "connect"), "python": python(options(t, "sethostname")), "every python's": python(options(t, "fcntl")),
+		"python, 64 bits": python(options(t, "connect")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, o)
 			err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
 				if err != nil || entry.IsDir() {
 					return err
@@ -64,6 +74,9 @@ func TestFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if o.Language != "go" {
+				return
+			}
 			if lines := strings.Count(read(t, filepath.Join(dir, "main.go")), "\n"); lines > 35 {
 				t.Errorf("main.go has %d lines: a first plugin has 35 at most", lines)
 			}
@@ -82,6 +95,18 @@ func TestGoVersion(t *testing.T) {
 	for _, file := range []string{"go.mod", "go.work"} {
 		if text := read(t, filepath.Join(write(t, options(t, "sethostname")), file)); !strings.Contains(text, "\n"+want) {
 			t.Errorf("%s lacks %q:\n%s", file, want, text)
+		}
+	}
+}
+
+// The protocol in Python is that of the example, and the contract the SDK's.
+func TestPythonIsCurrent(t *testing.T) {
+	dir := write(t, python(options(t, "sethostname")))
+	for file, original := range map[string]string{
+		"src/intercede.py": "../../examples/hostname-python/src/intercede.py", "plugin.proto": "../../sdk/proto/plugin.proto",
+	} {
+		if read(t, filepath.Join(dir, file)) != read(t, original) {
+			t.Errorf("%s is not as %s: copy that to core/scaffold/templates/python", file, original)
 		}
 	}
 }
@@ -110,7 +135,9 @@ func TestRefuses(t *testing.T) {
 		"no such call":            {func(o *scaffold.Options) { o.Syscall = "sethostnam" }, "is it sethostname?"},
 		"not to be intercepted":   {func(o *scaffold.Options) { o.Syscall = "exit_group" }, "it cannot be intercepted: it does not return"},
 		"intercede's own":         {func(o *scaffold.Options) { o.Syscall = "sendmsg" }, "cannot be intercepted"},
-		"a language":              {func(o *scaffold.Options) { o.Language = "perl" }, `language "perl": want one of go`},
+		"a language":              {func(o *scaffold.Options) { o.Language = "perl" }, `language "perl": want one of go, python`},
+		"Python with an SDK":      {func(o *scaffold.Options) { o.Language = "python" }, "it is for Go"},
+		"Python of 32 bits":       {func(o *scaffold.Options) { *o = python(*o); o.Syscall = "stat64" }, "only 32-bit programs"},
 		"C":                       {func(o *scaffold.Options) { o.Language = "c" }, "through cgo"},
 		"no version, no sources":  {func(o *scaffold.Options) { o.Checkout = "" }, "say with --sdk"},
 		"sources that are not":    {func(o *scaffold.Options) { o.Checkout = t.TempDir() }, "no sources of intercede"},
@@ -171,10 +198,10 @@ func TestExisting(t *testing.T) {
 // What of a call depends on who can make it.
 func TestCallers(t *testing.T) {
 	for syscall, want := range map[string]struct{ script, handler string }{
-		"sethostname": {"\tsys sethostname = EPERM errno\n", ""},
-		"write":       {"\tsys write 4242 = EPERM errno\n", "Value: 4242"},
+		"sethostname": {"\tsys sethostname = EPERM errno refused\n", ""},
+		"write":       {"\tsys write 4242 = EPERM errno refused\n", "Value: 4242"},
 		"stat64":      {"\nabi 32\n", ""},
-		"connect":     {"\tsys connect = EPERM errno\n", "sdk.CompatContinue"},
+		"connect":     {"\tsys connect = EPERM errno refused\n", "sdk.CompatContinue"},
 	} {
 		t.Run(syscall, func(t *testing.T) {
 			dir := write(t, options(t, syscall))

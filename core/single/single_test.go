@@ -92,8 +92,8 @@ func TestProblems(t *testing.T) {
 		"no file":         {Options{Binary: "/no/such"}, "plugin binary: open /no/such: no such file or directory"},
 		"a folder":        {Options{Binary: "/"}, "plugin binary /: not a regular file"},
 		"not executable":  {Options{Binary: "/etc/passwd"}, "plugin binary /etc/passwd: not executable: chmod +x"},
-		"no plugin":       {Options{Binary: "/bin/true"}, "/bin/true: does not print a manifest"},
-		"bad":             {Options{Binary: bad}, bad + ": does not print a manifest"},
+		"no plugin":       {Options{Binary: "/bin/true"}, "/bin/true: it does not print a manifest"},
+		"bad":             {Options{Binary: bad}, bad + ": it does not print a manifest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Open(t.Context(), test.options)

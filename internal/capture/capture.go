@@ -6,6 +6,8 @@
 // counts only if the thread was still the one that is meant after the last part was captured: while it waits in a
 // system call, the kernel says so by the notification's id. What is done with the capture later needs no such
 // question.
+//
+// It knows the protocol of plugins by plain forms of its messages alone: an agent without the broker links no protobuf.
 package capture
 
 import (
@@ -15,21 +17,20 @@ import (
 
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
 // Set is a capture. The descriptors belong to it until Close. The zero Set is empty, and may be used again and again:
 // its messages keep their space.
 type Set struct {
-	wire.Captured
+	Captured
 	Descriptors []int // of the handles that have one, in their order
 	// Exchanged is set when a container exchanges a descriptor while it is duplicated. No more are then, since each
 	// such time may cost a thread; nil: there is no container to remember that of.
 	Exchanged *atomic.Bool
 
-	credentials wire.Credentials
-	space       []*wire.Handle
+	credentials Credentials
+	space       []*Handle
 	status      []byte
 }
 
@@ -45,36 +46,35 @@ func (s *Set) Close() {
 // Forget empties the set, whose descriptors are somebody else's now.
 func (s *Set) Forget() {
 	s.Descriptors, s.Handles = s.Descriptors[:0], s.Handles[:0]
-	s.Captured.Credentials, s.Errno, s.Tid, s.Captured.Descriptors = nil, 0, 0, 0
+	s.Credentials, s.Errno, s.Tid = nil, 0, 0
 }
 
-// Declared captures what a plugin's manifest declares for a system call with these arguments.
-func (s *Set) Declared(tid int, declared []*wire.Declared, args *[6]uint64) {
-	for _, d := range declared {
-		number := int32(args[d.GetArg()])
-		if !ofDescriptor(d.GetPart()) {
-			number = 0
-		}
-		if number >= 0 {
-			s.add(tid, d.GetPart(), number, nil)
-		}
+// Declared captures a part that a plugin's manifest declares for a system call, in which the argument that it names is
+// this one.
+func (s *Set) Declared(tid int, part Part, argument uint64) {
+	number := int32(argument)
+	if !ofDescriptor(part) {
+		number = 0
+	}
+	if number >= 0 {
+		s.add(tid, part, number, nil)
 	}
 }
 
 // Asked captures what is asked for.
-func (s *Set) Asked(tid int, wants []*wire.Want) {
+func (s *Set) Asked(tid int, wants []*Want) {
 	for _, w := range wants {
-		s.add(tid, w.GetPart(), w.GetNumber(), w.GetControllers())
+		s.add(tid, w.Part, w.Number, w.Controllers)
 	}
 }
 
 // ofDescriptor reports whether a part is of one of the thread's descriptors.
-func ofDescriptor(part wire.Part) bool {
-	return part == wire.Part_PART_DESCRIPTOR || part == wire.Part_PART_FILE
+func ofDescriptor(part Part) bool {
+	return part == PartDescriptor || part == PartFile
 }
 
 // add captures one part of the thread tid.
-func (s *Set) add(tid int, part wire.Part, number int32, controllers []string) {
+func (s *Set) add(tid int, part Part, number int32, controllers []string) {
 	if s.Errno != 0 {
 		return
 	}
@@ -85,9 +85,9 @@ func (s *Set) add(tid int, part wire.Part, number int32, controllers []string) {
 		return
 	}
 	switch part {
-	case wire.Part_PART_CREDENTIALS:
+	case PartCredentials:
 		s.addCredentials(tid)
-	case wire.Part_PART_CGROUPS:
+	case PartCgroups:
 		s.addCgroups(tid, controllers)
 	default:
 		h := s.handle(part, number)
@@ -97,10 +97,10 @@ func (s *Set) add(tid int, part wire.Part, number int32, controllers []string) {
 }
 
 // handle begins a handle of a part, whose space may have been another's.
-func (s *Set) handle(part wire.Part, number int32) *wire.Handle {
+func (s *Set) handle(part Part, number int32) *Handle {
 	n := len(s.Handles)
 	if n == len(s.space) {
-		s.space = append(s.space, &wire.Handle{})
+		s.space = append(s.space, &Handle{})
 	}
 	h := s.space[n]
 	h.Part, h.Number, h.Errno, h.HasDescriptor, h.Flags, h.Text = part, number, 0, false, 0, h.Text[:0]
@@ -110,7 +110,7 @@ func (s *Set) handle(part wire.Part, number int32) *wire.Handle {
 
 // finish ends a handle with the descriptor fd, or -1. A thread that is gone, and a shortage of the broker's, fail the
 // whole capture.
-func (s *Set) finish(h *wire.Handle, fd int, errno unix.Errno) {
+func (s *Set) finish(h *Handle, fd int, errno unix.Errno) {
 	if errno != 0 {
 		h.Errno = int32(errno)
 		if errno == unix.ESRCH || isShortage(errno) {
@@ -133,39 +133,39 @@ var files = [...]struct {
 	name  string
 	flags int
 }{
-	wire.Part_PART_ROOT:              {"root", unix.O_PATH},
-	wire.Part_PART_WORKING_DIRECTORY: {"cwd", unix.O_PATH},
-	wire.Part_PART_MOUNT_NAMESPACE:   {"ns/mnt", unix.O_RDONLY},
-	wire.Part_PART_USER_NAMESPACE:    {"ns/user", unix.O_RDONLY},
-	wire.Part_PART_PID_NAMESPACE:     {"ns/pid", unix.O_RDONLY},
-	wire.Part_PART_NET_NAMESPACE:     {"ns/net", unix.O_RDONLY},
-	wire.Part_PART_UTS_NAMESPACE:     {"ns/uts", unix.O_RDONLY},
-	wire.Part_PART_IPC_NAMESPACE:     {"ns/ipc", unix.O_RDONLY},
-	wire.Part_PART_CGROUP_NAMESPACE:  {"ns/cgroup", unix.O_RDONLY},
-	wire.Part_PART_TIME_NAMESPACE:    {"ns/time", unix.O_RDONLY},
-	wire.Part_PART_MOUNTINFO:         {"mountinfo", unix.O_RDONLY},
+	PartRoot:             {"root", unix.O_PATH},
+	PartWorkingDirectory: {"cwd", unix.O_PATH},
+	PartMountNamespace:   {"ns/mnt", unix.O_RDONLY},
+	PartUserNamespace:    {"ns/user", unix.O_RDONLY},
+	PartPIDNamespace:     {"ns/pid", unix.O_RDONLY},
+	PartNetNamespace:     {"ns/net", unix.O_RDONLY},
+	PartUTSNamespace:     {"ns/uts", unix.O_RDONLY},
+	PartIPCNamespace:     {"ns/ipc", unix.O_RDONLY},
+	PartCgroupNamespace:  {"ns/cgroup", unix.O_RDONLY},
+	PartTimeNamespace:    {"ns/time", unix.O_RDONLY},
+	PartMountinfo:        {"mountinfo", unix.O_RDONLY},
 }
 
 // open opens a part that is one descriptor, or reads one that is text.
-func (s *Set) open(tid int, h *wire.Handle) (fd int, errno unix.Errno) {
-	switch part := h.GetPart(); part {
-	case wire.Part_PART_PIDFD:
+func (s *Set) open(tid int, h *Handle) (fd int, errno unix.Errno) {
+	switch part := h.Part; part {
+	case PartPidfd:
 		return openPidfd(tid)
-	case wire.Part_PART_DESCRIPTOR:
+	case PartDescriptor:
 		return s.openDescriptor(tid, h)
-	case wire.Part_PART_FILE:
+	case PartFile:
 		return s.openFile(tid, h)
-	case wire.Part_PART_NODE_TMPFS:
+	case PartNodeTmpfs:
 		return newNodeTmpfs(uint32(h.Number))
-	case wire.Part_PART_HOST_MOUNTINFO:
+	case PartHostMountinfo:
 		return openFile("/proc/thread-self/mountinfo", unix.O_RDONLY)
-	case wire.Part_PART_LIMITS:
+	case PartLimits:
 		return -1, s.read(tid, "limits", h, 4096)
-	case wire.Part_PART_OOM_SCORE_ADJ:
+	case PartOOMScoreAdj:
 		return -1, s.read(tid, "oom_score_adj", h, 16)
-	case wire.Part_PART_EXEC_LABEL:
+	case PartExecLabel:
 		return -1, s.readLabel(tid, h)
-	case wire.Part_PART_TIME_OFFSETS:
+	case PartTimeOffsets:
 		return -1, s.readTimeOffsets(tid, h)
 	default:
 		if part < 0 || int(part) >= len(files) || files[part].name == "" {
@@ -185,7 +185,7 @@ func (s *Set) goneOr(tid int, errno unix.Errno) unix.Errno {
 }
 
 // read reads the first most bytes of a file of the thread's.
-func (s *Set) read(tid int, name string, h *wire.Handle, most int) unix.Errno {
+func (s *Set) read(tid int, name string, h *Handle, most int) unix.Errno {
 	text, errno := readStart(h.Text, procPath(tid, name), most)
 	h.Text = text
 	return s.goneOr(tid, errno)

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/cgroup"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +22,7 @@ func (s *Set) addCgroups(tid int, controllers []string) {
 		return
 	}
 	for _, f := range folders {
-		h := s.handle(wire.Part_PART_CGROUPS, 0)
+		h := s.handle(PartCgroups, 0)
 		h.Text = append(h.Text, f.path...)
 		fd, errno := openFile(f.membersFile(), unix.O_WRONLY)
 		s.finish(h, fd, errno)

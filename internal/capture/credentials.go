@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,7 +56,7 @@ func (s *Set) readStatus(tid int) ([]byte, error) {
 	}
 }
 
-func identifyUserNamespace(tid int, c *wire.Credentials) error {
+func identifyUserNamespace(tid int, c *Credentials) error {
 	id, err := StatNamespace(procPath(tid, "ns/user"))
 	c.UserNamespaceDev, c.UserNamespaceIno = id.Dev, id.Ino
 	return err
@@ -65,7 +64,7 @@ func identifyUserNamespace(tid int, c *wire.Credentials) error {
 
 // ParseStatus reads the text of /proc/TID/status into c, whose slices are used again. The thread chooses the Name line,
 // in which the kernel escapes newlines. The error wraps os.ErrProcessDone if the thread has exited.
-func ParseStatus(status []byte, c *wire.Credentials) error {
+func ParseStatus(status []byte, c *Credentials) error {
 	c.Uids, c.Gids, c.Groups, c.Tids, c.Tgids = c.Uids[:0], c.Gids[:0], c.Groups[:0], c.Tids[:0], c.Tgids[:0]
 	var seen statusLines
 	for len(status) > 0 && seen != allStatusLines {
@@ -110,7 +109,7 @@ const (
 )
 
 // setLine sets what the line of this key says; 0: nothing that is wanted.
-func setLine(c *wire.Credentials, key, rest []byte) (statusLines, error) {
+func setLine(c *Credentials, key, rest []byte) (statusLines, error) {
 	switch string(key) {
 	case "Umask":
 		umask, err := parseNumber(rest, 8)

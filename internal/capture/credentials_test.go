@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
-	protobuf "google.golang.org/protobuf/proto"
 )
 
 const someStatus = `Name:	a\nUmask: 0777
@@ -32,15 +31,15 @@ CapBnd:	000001ffffffffff
 `
 
 func TestParseStatus(t *testing.T) {
-	got := &wire.Credentials{Groups: []uint32{1, 2, 3, 4}} // used before
+	got := &Credentials{Groups: []uint32{1, 2, 3, 4}} // used before
 	if err := ParseStatus([]byte(someStatus), got); err != nil {
 		t.Fatal(err)
 	}
-	want := &wire.Credentials{
+	want := &Credentials{
 		Tgid: 41, Uids: []uint32{1, 2, 3, 4}, Gids: []uint32{5, 6, 7, 8}, Groups: []uint32{9, 10}, Umask: 0o27,
 		Tids: []int32{42, 2}, Tgids: []int32{41, 1}, Permitted: 1<<41 - 1, Effective: 1 << unix.CAP_MKNOD,
 	}
-	if !protobuf.Equal(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -58,7 +57,7 @@ func TestParseStatusRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(someStatus, test.old, test.new, 1)
-			got := &wire.Credentials{}
+			got := &Credentials{}
 			if err := ParseStatus([]byte(text), got); err == nil {
 				t.Errorf("got %v", got)
 			}
@@ -66,7 +65,7 @@ func TestParseStatusRefuses(t *testing.T) {
 	}
 	t.Run("exited", func(t *testing.T) {
 		text := strings.Replace(someStatus, "Umask:\t0027\n", "", 1)
-		if err := ParseStatus([]byte(text), &wire.Credentials{}); !errors.Is(err, os.ErrProcessDone) {
+		if err := ParseStatus([]byte(text), &Credentials{}); !errors.Is(err, os.ErrProcessDone) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -80,17 +79,17 @@ func FuzzParseStatus(f *testing.F) {
 	f.Add([]byte(strings.Replace(someStatus, "Umask:\t0027\n", "", 1)))
 	f.Add([]byte(""))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, again := &wire.Credentials{}, &wire.Credentials{}
+		c, again := &Credentials{}, &Credentials{}
 		if ParseStatus(text, c) != nil {
 			return
 		}
-		if err := ParseStatus(formatStatus(c), again); err != nil || !protobuf.Equal(c, again) {
+		if err := ParseStatus(formatStatus(c), again); err != nil || !reflect.DeepEqual(c, again) {
 			t.Errorf("%v became %v, %v", c, again, err)
 		}
 	})
 }
 
-func formatStatus(c *wire.Credentials) []byte {
+func formatStatus(c *Credentials) []byte {
 	var b strings.Builder
 	list := func(key string, numbers any) {
 		fmt.Fprintf(&b, "%s:\t%s\n", key, strings.Trim(fmt.Sprint(numbers), "[]{}"))

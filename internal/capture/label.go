@@ -3,7 +3,6 @@ package capture
 import (
 	"bytes"
 
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,7 +11,7 @@ const maxLabel = 4096
 
 // readLabel reads the thread's label, and makes of it what attr/exec takes. Where several security modules are active,
 // attr/current is that of one of them; AppArmor has files of its own since kernel 5.8.
-func (s *Set) readLabel(tid int, h *wire.Handle) unix.Errno {
+func (s *Set) readLabel(tid int, h *Handle) unix.Errno {
 	errno := s.read(tid, "attr/apparmor/current", h, maxLabel)
 	if errno == unix.ENOENT || errno == unix.EINVAL {
 		errno = s.read(tid, "attr/current", h, maxLabel)

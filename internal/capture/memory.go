@@ -8,7 +8,6 @@ import (
 
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,11 +33,17 @@ func OpenMemory(tid int) (Memory, unix.Errno) {
 	return Memory{tid, mem, maps}, 0
 }
 
+// write is a Write of plugin.proto.
+type write interface {
+	GetAddress() uint64
+	GetData() []byte
+}
+
 // WriteBack writes to the memory that the thread tid had when it was opened, if the caller is valid then. All of it is
 // looked at first: nothing is written if a part of it cannot be. What may hang in the kernel comes before the question
 // whether the caller is valid, so that nothing is written late for a call that somebody else has answered. The errno is
 // 0, EFAULT, or ESRCH if the caller is gone.
-func WriteBack(tid int, writes []*wire.Write, caller interface{ Valid() bool }) unix.Errno {
+func WriteBack[W write](tid int, writes []W, caller interface{ Valid() bool }) unix.Errno {
 	if len(writes) == 0 {
 		return 0
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -76,7 +75,7 @@ func TestWriteBack(t *testing.T) {
 			if got := memory.isListedWritable(address, address+100); got != (test.want == 0) {
 				t.Errorf("by the text of maps: writable %v", got)
 			}
-			if got := WriteBack(os.Getpid(), []*wire.Write{{Address: address, Data: data}}, validity(true)); got != test.want {
+			if got := WriteBack(os.Getpid(), []written{{address, data}}, validity(true)); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 			if test.want == 0 && !bytes.Equal(unsafe.Slice((*byte)(at), 100), data) {
@@ -88,7 +87,7 @@ func TestWriteBack(t *testing.T) {
 		})
 	}
 	for name, address := range map[string]uint64{"NULL": 0, "the kernel": 1 << 63, "the last": ^uint64(0) - 10} {
-		if got := WriteBack(os.Getpid(), []*wire.Write{{Address: address, Data: data}}, validity(true)); got != unix.EFAULT {
+		if got := WriteBack(os.Getpid(), []written{{address, data}}, validity(true)); got != unix.EFAULT {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -107,7 +106,7 @@ func TestWriteBackFile(t *testing.T) {
 	defer file.Close()
 	for name, flags := range map[string]int{"shared": unix.MAP_SHARED, "private": unix.MAP_PRIVATE} {
 		memory := pages(t, flags, int(file.Fd()), unix.PROT_READ)
-		if got := WriteBack(os.Getpid(), []*wire.Write{{Address: addressOf(memory), Data: []byte("y")}}, validity(true)); got != unix.EFAULT {
+		if got := WriteBack(os.Getpid(), []written{{addressOf(memory), []byte("y")}}, validity(true)); got != unix.EFAULT {
 			t.Errorf("%s: %v", name, got)
 		}
 		if text, err := os.ReadFile(path); err != nil || text[0] != 'x' {
@@ -119,7 +118,7 @@ func TestWriteBackFile(t *testing.T) {
 // TestWriteBackGone writes nothing for a thread that does not wait any more, or is not there.
 func TestWriteBackGone(t *testing.T) {
 	memory := pages(t, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, unix.PROT_READ|unix.PROT_WRITE)
-	writes := []*wire.Write{{Address: addressOf(memory), Data: []byte("y")}}
+	writes := []written{{addressOf(memory), []byte("y")}}
 	if got := WriteBack(os.Getpid(), writes, validity(false)); got != unix.ESRCH {
 		t.Errorf("it waits no more: %v", got)
 	}
@@ -129,7 +128,16 @@ func TestWriteBackGone(t *testing.T) {
 	if *(*byte)(memory) != 'x' {
 		t.Error("it was written")
 	}
-	if got := WriteBack(1<<30, nil, validity(true)); got != 0 {
+	if got := WriteBack[written](1<<30, nil, validity(true)); got != 0 {
 		t.Errorf("nothing to write: %v", got)
 	}
 }
+
+// written is memory to be written.
+type written struct {
+	address uint64
+	data    []byte
+}
+
+func (w written) GetAddress() uint64 { return w.address }
+func (w written) GetData() []byte    { return w.data }

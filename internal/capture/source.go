@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,8 +13,10 @@ import (
 type Source interface {
 	// Capture captures parts of the thread, or of the one that it names so unless named is 0. The descriptors are the
 	// caller's to close.
-	Capture(wants []*wire.Want, named int) (captured *wire.Captured, fds []int, err error)
-	ReadMemory(question *wire.ReadMemory) (*wire.Memory, error)
+	Capture(wants []*Want, named int) (captured *Captured, fds []int, err error)
+	// ReadMemory copies at most MaxRead bytes at the address; of a string, up to its NUL, without that. The errno is
+	// what was the matter with the memory.
+	ReadMemory(address uint64, length int, isString bool) ([]byte, unix.Errno, error)
 	// Alive returns an error if the thread is gone.
 	Alive() error
 	Close()
@@ -46,7 +48,7 @@ func Waiting(tid int, valid func() error) Source { return local{tid: tid, valid:
 // Held is a Source of a thread, which it takes over.
 func Held(t *Thread) Source { return local{tid: t.tid, valid: t.Alive, hold: t} }
 
-func (l local) Capture(wants []*wire.Want, named int) (*wire.Captured, []int, error) {
+func (l local) Capture(wants []*Want, named int) (*Captured, []int, error) {
 	s := &Set{}
 	if named == 0 {
 		s.Asked(l.tid, wants)
@@ -55,7 +57,7 @@ func (l local) Capture(wants []*wire.Want, named int) (*wire.Captured, []int, er
 	}
 	err := l.Alive()
 	if err == nil {
-		err = Err(s.GetErrno())
+		err = Err(s.Errno)
 	}
 	if err != nil {
 		s.Close()
@@ -64,9 +66,27 @@ func (l local) Capture(wants []*wire.Want, named int) (*wire.Captured, []int, er
 	return &s.Captured, s.Descriptors, nil
 }
 
-func (l local) ReadMemory(question *wire.ReadMemory) (*wire.Memory, error) {
-	copied := wire.Ask(l.tid, question)
-	return copied, l.Alive()
+func (l local) ReadMemory(address uint64, length int, isString bool) ([]byte, unix.Errno, error) {
+	data, errno := ReadMemory(l.tid, address, length, isString)
+	return data, errno, l.Alive()
+}
+
+// MaxRead is the largest read of a caller's memory that is asked for, in bytes.
+const MaxRead = 1 << 20
+
+// ReadMemory copies memory of the thread tid, see Source.
+func ReadMemory(tid int, address uint64, length int, isString bool) ([]byte, unix.Errno) {
+	switch {
+	case length < 0 || length > MaxRead:
+		return nil, unix.E2BIG
+	case isString:
+		return linux.AppendString(nil, tid, address, length)
+	}
+	data := make([]byte, length)
+	if errno := linux.ReadMemory(tid, address, data); errno != 0 {
+		return nil, errno
+	}
+	return data, 0
 }
 
 // Alive says that the thread is gone where it is not valid, whatever the reason.

@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"github.com/intercede/intercede/internal/linux"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -98,7 +97,7 @@ func (t *Thread) Close() {
 
 // AskedOfThread captures what is asked for of the thread that has the id named in the pid namespace of the thread
 // tid. The whole capture is of one thread, which lived when it was over.
-func (s *Set) AskedOfThread(tid, named int, wants []*wire.Want) {
+func (s *Set) AskedOfThread(tid, named int, wants []*Want) {
 	here, hold, errno := findThread(tid, named)
 	if errno != 0 {
 		s.Errno = int32(errno)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"strconv"
 
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +16,7 @@ const maxAncestors = 32
 // timens_offsets shows those of the namespace that the thread's children are to be in (proc_timens_show_offsets,
 // kernel/time/namespace.c). Where the thread has unshared that, they are looked for at its ancestors: its parent has
 // made the namespace for it, or was born in it too. ENODATA: none of them shows them.
-func (s *Set) readTimeOffsets(tid int, h *wire.Handle) unix.Errno {
+func (s *Set) readTimeOffsets(tid int, h *Handle) unix.Errno {
 	namespace, err := StatNamespace(procPath(tid, "ns/time"))
 	if err != nil {
 		return s.goneOr(tid, toErrno(err))

@@ -37,6 +37,7 @@ type Dialogue struct {
 	Notification wire.Notification // what the broker says; the session is put in by Handle
 	Captured     capture.Set       // what goes with the notification; it is the caller's of Handle to close
 
+	captured captured
 	first    wire.BrokerMessage
 	payload  wire.BrokerMessage_Notification
 	answer   wire.PluginMessage
@@ -47,9 +48,12 @@ type Dialogue struct {
 // opening is the message with the notification.
 func (d *Dialogue) opening() *wire.BrokerMessage {
 	d.payload.Notification, d.first.Message = &d.Notification, &d.payload
-	d.Notification.Captured = &d.Captured.Captured
+	d.Notification.Captured = d.CapturedMessage()
 	return &d.first
 }
+
+// CapturedMessage is the message of what goes with the notification.
+func (d *Dialogue) CapturedMessage() *wire.Captured { return d.captured.of(&d.Captured.Captured) }
 
 // blank is an empty message for what the plugin says next, most often a response, for which there is room.
 func (d *Dialogue) blank() *wire.PluginMessage {
@@ -79,7 +83,8 @@ func reply(question *wire.PluginMessage, caller Caller) (*wire.BrokerMessage, *c
 	switch q := question.GetMessage().(type) {
 	case *wire.PluginMessage_Capture:
 		set := caller.Capture(q.Capture)
-		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Captured{Captured: &set.Captured}}, set, nil
+		message := new(captured).of(&set.Captured)
+		return &wire.BrokerMessage{Message: &wire.BrokerMessage_Captured{Captured: message}}, set, nil
 	case *wire.PluginMessage_ReadMemory:
 		memory := &wire.BrokerMessage_Memory{Memory: caller.ReadMemory(q.ReadMemory)}
 		return &wire.BrokerMessage{Message: memory}, nil, nil

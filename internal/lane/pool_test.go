@@ -29,7 +29,7 @@ func (c *quietCaller) ReadMemory(question *wire.ReadMemory) *wire.Memory {
 func (c *quietCaller) Keep(*wire.Keep) *wire.Kept { return &wire.Kept{} }
 func (c *quietCaller) Capture(question *wire.Capture) *capture.Set {
 	set := &capture.Set{}
-	set.Asked(os.Getpid(), question.GetWants())
+	Capture(set, os.Getpid(), question)
 	return set
 }
 

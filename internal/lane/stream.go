@@ -29,14 +29,15 @@ func (s Stream) Handle(ctx context.Context, d *Dialogue, caller Caller) (*wire.R
 	if err != nil {
 		return nil, nil, unsent{err}
 	}
-	if err := s.bring(&d.Captured); err != nil {
+	first := d.opening()
+	if err := s.bring(d.Notification.Captured, &d.Captured); err != nil {
 		return nil, nil, unsent{err}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		d.Notification.DeadlineNs = linux.Monotonic(deadline)
 	}
 	// A copy: the stream may look at a message after it is sent.
-	next := protobuf.Clone(d.opening()).(*wire.BrokerMessage)
+	next := protobuf.Clone(first).(*wire.BrokerMessage)
 	for {
 		if err := stream.Send(next); err != nil {
 			// The stream's own error says more than Send's EOF.
@@ -96,16 +97,16 @@ func (s Stream) reply(question *wire.PluginMessage, caller Caller) (*wire.Broker
 		return answer, err
 	}
 	defer set.Close()
-	if err := s.bring(set); err != nil {
+	if err := s.bring(answer.GetCaptured(), set); err != nil {
 		return nil, err
 	}
 	return protobuf.Clone(answer).(*wire.BrokerMessage), nil
 }
 
-// bring brings the plugin the descriptors of a set.
-func (s Stream) bring(set *capture.Set) (err error) {
+// bring brings the plugin the descriptors of a set, whose message names them.
+func (s Stream) bring(message *wire.Captured, set *capture.Set) (err error) {
 	if len(set.Descriptors) > 0 {
-		set.Captured.Descriptors, err = s.Pool.bring(set.Descriptors)
+		message.Descriptors, err = s.Pool.bring(set.Descriptors)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -73,7 +74,7 @@ func CheckManifest(m *Manifest) error {
 			fault("syscall %q: %s", s.GetName(), f)
 		}
 	}
-	for _, c := range m.GetCapabilities() {
+	for _, c := range slices.Concat(m.GetCapabilities(), m.GetCallerCapabilities()) {
 		if err := CheckCapability(c); err != nil {
 			fault("%w", err)
 		}
@@ -119,6 +120,9 @@ func CheckManifest(m *Manifest) error {
 				}
 			}
 		}
+	}
+	if m.GetNeverContinue() && m.GetOnFailure().GetErrno() == 0 {
+		fault("never_continue: on_failure must be an errno")
 	}
 	for _, err := range checkReasons(m) {
 		fault("%w", err)

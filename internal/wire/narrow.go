@@ -28,7 +28,7 @@ func Narrow(m *Manifest, settings string) *Manifest {
 		Name: m.GetName(), Version: m.GetVersion(), Description: m.GetDescription(),
 		Syscalls:     left,
 		Capabilities: m.GetCapabilities(), Uses: m.GetUses(), Settings: m.GetSettings(), OnFailure: m.GetOnFailure(),
-		AnyContainer: m.GetAnyContainer(), Reasons: m.GetReasons(),
+		AnyContainer: m.GetAnyContainer(), Reasons: m.GetReasons(), CallerCapabilities: m.GetCallerCapabilities(),
 	}
 }
 

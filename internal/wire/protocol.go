@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,7 +20,22 @@ type feature struct {
 }
 
 // features are all of them: the broker has these, and a plugin that the SDK was built into needs some of them.
-var features = []feature{}
+var features = []feature{
+	{"compat", "0.1.0", func(m *Manifest) bool {
+		return slices.ContainsFunc(m.GetSyscalls(), func(s *Syscall) bool { return s.GetCompat() != Compat_COMPAT_TAKE })
+	}},
+	{"reasons", "0.1.0", func(m *Manifest) bool { return len(m.GetReasons()) > 0 }},
+	{"never_continue", "0.1.0", func(m *Manifest) bool { return m.GetNeverContinue() }},
+	{"validate", "0.1.0", nil},
+}
+
+// What a plugin may say of what it needs: an error for people has it.
+const maxNeeds = 32
+
+var (
+	featureName    = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+	featureVersion = regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,6}){2}$`)
+)
 
 // Features are the names of the features that this broker has.
 func Features() []string {
@@ -66,10 +82,13 @@ func checkProtocol(m *Manifest) error {
 	if !slices.Contains(spoken, ProtocolVersion) {
 		return ProtocolError(slices.Max(spoken))
 	}
+	if n := len(m.GetNeeds()); n > maxNeeds {
+		return fmt.Errorf("needs %d features: want %d at most", n, maxNeeds)
+	}
 	var missing []string
 	for _, need := range m.GetNeeds() {
-		if err := errors.Join(checkOneLine("feature", need.GetName()), checkOneLine("version", need.GetSince())); err != nil {
-			return err
+		if !featureName.MatchString(need.GetName()) || !featureVersion.MatchString(need.GetSince()) {
+			return errors.New(`needs a feature without a good name and version: want some such as "reasons" and "0.1.0"`)
 		}
 		if !slices.Contains(Features(), need.GetName()) {
 			missing = append(missing, fmt.Sprintf("needs intercede ≥ %s: this one lacks the feature %q", need.GetSince(), need.GetName()))

@@ -1,11 +1,15 @@
 package wire
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	protobuf "google.golang.org/protobuf/proto"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // gain adds features for a test.
@@ -64,15 +68,17 @@ func TestParseManifest(t *testing.T) {
 	}{
 		"says nothing of the protocol": {`{` + rest + `}`, ""},
 		"speaks this and another":      {`{` + rest + `,"protocols":[1,7]}`, ""},
-		"speaks a newer one":           {`{` + rest + `,"protocols":[7]}`, "speaks version 7 of the plugin protocol, and this intercede version 1: upgrade"},
-		"speaks an older one":          {`{` + rest + `,"protocols":[0]}`, "speaks version 0 of the plugin protocol, and this intercede version 1: install"},
+		"speaks a newer one":           {`{` + rest + `,"protocols":[7]}`, "speaks version 7 of the plugin protocol, and this intercede version 1: up"},
+		"speaks an older one":          {`{` + rest + `,"protocols":[0]}`, "speaks version 0 of the plugin protocol, and this intercede version 1: in"},
 		"has a field that is not known": {
 			`{` + rest + `,"aura":"green"}`, "its manifest has what this intercede does not know: if it was made for a newer one, install that",
 		},
 		"says what it needs for that": {
 			`{` + rest + `,"aura":"green","needs":[{"name":"aura","since":"0.9.0"}]}`, "needs intercede ≥ 0.9.0",
 		},
-		"needs escapes":    {`{` + rest + `,"needs":[{"name":"\u001b[2J","since":"1"}]}`, "control characters"},
+		"needs escapes":    {`{` + rest + `,"needs":[{"name":"\u001b[2J","since":"0.1.0"}]}`, "without a good name and version"},
+		"needs no version": {`{` + rest + `,"needs":[{"name":"aura"}]}`, "without a good name and version"},
+		"needs too much":   {`{` + rest + `,"needs":[` + strings.Repeat(`{},`, 32) + `{}]}`, "needs 33 features: want 32 at most"},
 		"is no manifest":   {`hello`, "it does not print a manifest: is it a plugin of intercede?"},
 		"is a bad one":     {`{"name":"x","version":"1"}`, "no syscalls"},
 		"prints something": {``, "it does not print a manifest"},
@@ -84,4 +90,38 @@ func TestParseManifest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFeaturesOnPage has the page that authors read say which feature came with which version.
+func TestFeaturesOnPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/plugins/versioning.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range features {
+		if line := fmt.Sprintf("| `%s` | %s |", f.name, f.since); !strings.Contains(string(page), line) {
+			t.Errorf("docs/plugins/versioning.md has no line %q", line)
+		}
+	}
+}
+
+// TestOldCompilers keeps plugin.proto to what protoc 3.12 compiles, without flags: distributions have it for a long time.
+func TestOldCompilers(t *testing.T) {
+	file := File_plugin_proto
+	if file.Syntax() != protoreflect.Proto3 {
+		t.Errorf("its syntax is %v", file.Syntax())
+	}
+	var look func(protoreflect.MessageDescriptors)
+	look = func(messages protoreflect.MessageDescriptors) {
+		for i := range messages.Len() {
+			fields := messages.Get(i).Fields()
+			for j := range fields.Len() {
+				if f := fields.Get(j); f.HasOptionalKeyword() {
+					t.Errorf("%s is optional, which protoc knows from 3.15 on: make it a oneof of its own", f.FullName())
+				}
+			}
+			look(messages.Get(i).Messages())
+		}
+	}
+	look(file.Messages())
 }

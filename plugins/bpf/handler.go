@@ -38,8 +38,10 @@ func (handler) Manifest() sdk.Manifest {
 		Uses:     sdk.Uses{Syscalls: []string{"bpf"}, Host: []string{"/sys/fs/cgroup"}},
 		Settings: settings,
 		// Not continue: the kernel lets everybody attach a program that they have a descriptor of.
-		OnFailure: sdk.FailErrno(unix.EPERM),
-		Reasons:   reasons,
+		OnFailure:          sdk.FailErrno(unix.EPERM),
+		NeverContinue:      true,
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}
 }
 

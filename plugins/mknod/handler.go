@@ -53,8 +53,9 @@ func (handler) Manifest() sdk.Manifest {
 		},
 		Settings: settings,
 		// The kernel asks for CAP_MKNOD in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
-		Reasons:   reasons,
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_MKNOD"},
 	}
 }
 

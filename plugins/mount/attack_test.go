@@ -15,7 +15,7 @@ import (
 // hostMount is a mount of the host's, of a device, that is nowhere yet.
 func hostMount(t testing.TB, device string) *os.File {
 	t.Helper()
-	context, err := openContext(&filesystem{name: "ext4"}, []option{{"source", device, true}})
+	context, err := openContext(&filesystem{name: "ext4", driver: "ext4"}, []option{{"source", device, true}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,8 +58,9 @@ type fsContext struct {
 
 	gone chan struct{} // closed when nothing is held any more
 
-	picked     int // by fspick(2): this plugin's own context of the superblock that is to change
-	superblock *superblock
+	superblock *superblock // of a context by fspick(2): the one that is to change
+	picked     int         // this plugin's own context of that, until the first change; it holds the superblock
+	pickedAt   uint64      // the mount that was named
 }
 
 type phase uint8

@@ -250,7 +250,7 @@ func TestSuccessorOfOwn(t *testing.T) {
 	sdktest.RequireRoot(t)
 	device := loop(t, ext4(t))
 	f := extFilesystem()
-	f.name = "ext4"
+	f.name, f.driver = "ext4", "ext4"
 	o := order{filesystem: &f, source: &source{name: "/dev/disk", dev: deviceOf(t, device)}}
 	s := &session{policy: &policy{}}
 	held := func(mount *os.File) int {

@@ -5,6 +5,7 @@ import "strings"
 // filesystem says which options of a filesystem a container may give: the kernel reads them with privilege.
 type filesystem struct {
 	name          string
+	driver        string          // the type that the kernel is asked for
 	listed        bool            // it has a table below
 	harmless      map[string]bool // these concern the filesystem alone
 	refused       map[string]bool // these name another device, path or descriptor, or harm the host
@@ -126,7 +127,7 @@ func knownFilesystems() map[string]filesystem {
 		}
 	}
 	for name, f := range known {
-		f.name, f.listed = name, true
+		f.name, f.driver, f.listed = name, name, true
 		known[name] = f
 	}
 	return known

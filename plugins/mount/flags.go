@@ -54,8 +54,22 @@ func (f msFlags) superblockOptions() []option {
 // attributes are the flags that belong to the mount, as attributes of fsmount(2) and mount_setattr(2).
 type attributes uint64
 
-// lockedAttributes are those that the container is not to change.
-const lockedAttributes attributes = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+// lockedAttributes are those that the container is not to change: device nodes that it has made itself, on the device,
+// would be opened by whoever it passes a directory of the mount to.
+func (p *policy) lockedAttributes() attributes {
+	if p.deviceNodes {
+		return unix.MOUNT_ATTR_NOSUID
+	}
+	return unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+}
+
+// lockedFlags are they, as flags.
+func (p *policy) lockedFlags() msFlags {
+	if p.deviceNodes {
+		return unix.MS_NOSUID
+	}
+	return unix.MS_NOSUID | unix.MS_NODEV
+}
 
 // atimeAttributes are those that the kernel locks together with them (lock_mnt_tree, fs/pnode.c).
 const atimeAttributes attributes = unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_NODIRATIME

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/intercede/intercede/sdk"
@@ -72,6 +71,13 @@ func (handler) Manifest() sdk.Manifest {
 			Reads:     []sdk.Read{sdk.ReadPath(1), sdk.ReadPath(3)},
 			Captures:  captures,
 			Repeat:    sdk.RepeatCheck,
+		}, {
+			Name:      "umount2",
+			If:        []string{"allowed"},
+			When:      []sdk.Match{{{Arg: 1, Mask: unix.MNT_FORCE, Value: unix.MNT_FORCE}}},
+			Arguments: []sdk.Argument{{Name: "target"}, {Name: "flags"}},
+			Reads:     []sdk.Read{sdk.ReadPath(0)},
+			Captures:  captures,
 		}},
 		Capabilities: []string{
 			"CAP_SYS_ADMIN",            // to mount, and to enter the caller's namespaces
@@ -94,8 +100,9 @@ func (handler) Manifest() sdk.Manifest {
 		},
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
-		Reasons:   reasons,
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}
 }
 
@@ -104,13 +111,16 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err := s.Decode(&c); err != nil {
 		return nil, err
 	}
-	filesystems, err := os.ReadFile("/proc/filesystems")
+	here, err := readFilesystems()
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.policy(knownFilesystems(), parseFilesystems(string(filesystems)))
+	p, err := c.policy(knownFilesystems(), here)
 	if err != nil {
 		return nil, err
+	}
+	if p.deviceNodes = !c.Nodev && container.DevicesDenied; !c.Nodev && !p.deviceNodes {
+		container.Log().Warn("mounts have nodev all the same: the container has no device cgroup that is known to deny what no rule names")
 	}
 	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept)}, nil
 }
@@ -174,6 +184,8 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return s.fsmount(ctx, req)
 	case "move_mount":
 		return s.moveMount(ctx, req)
+	case "umount2":
+		return s.umount(ctx, req)
 	}
 	flags := decodeFlags(req.Args[3])
 	switch {

@@ -32,7 +32,7 @@ func (s *session) fsopen(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	if f == nil || !tellsFiles() {
 		return sdk.Errno(unix.ENOSYS).Because(olderInterface, name), nil
 	}
-	fd, err := unix.Fsopen(name, unix.FSOPEN_CLOEXEC)
+	fd, err := unix.Fsopen(f.driver, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return sdk.Response{}, refuse(err)
 	}
@@ -75,18 +75,51 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	if sb == nil || !isRoot {
 		return next(foreignSuperblock, "")
 	}
-	shown, err := unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+	// Nobody sees when the caller closes its context: what it holds must not hold the superblock.
+	shown, err := unix.Fsopen(sb.filesystem.driver, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return sdk.Response{}, refuse(err)
 	}
 	f := newContext(shown, sb.filesystem)
 	f.superblock = sb
-	// It holds the superblock, and not the mount, which would be busy.
-	if f.picked, err = unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH); err != nil {
-		unix.Close(shown)
-		return sdk.Response{}, refuse(err)
+	if err := f.pick(at); err != nil {
+		f.close()
+		return sdk.Response{}, err
 	}
 	return s.give(f, flags&unix.FSPICK_CLOEXEC != 0)
+}
+
+// pick opens a context of the superblock of a mount. It holds the superblock, and not the mount, which would be busy.
+func (f *fsContext) pick(at *os.File) (err error) {
+	if f.pickedAt, err = mountID(int(at.Fd())); err != nil {
+		return err
+	}
+	f.picked, err = unix.Fspick(int(at.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+	return refuse(err)
+}
+
+// pickAgain is pick for a further change, as long as the mount is where the caller sees it.
+func (s *session) pickAgain(ctx context.Context, caller *target.Target, f *fsContext) error {
+	if f.picked >= 0 {
+		return nil
+	}
+	line, err := findMountOf(ctx, caller, f.pickedAt)
+	if err != nil {
+		return err
+	}
+	at, err := openPath(ctx, caller, unescape(line.point))
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	sb, isRoot, err := s.superblockAt(int(at.Fd()))
+	if err != nil {
+		return err
+	}
+	if sb != f.superblock || !isRoot {
+		return refusal{unix.EBUSY, foreignContext, "the mount is not there any more"}
+	}
+	return f.pick(at)
 }
 
 // openFrom opens (O_PATH) what a directory's descriptor and a path name.
@@ -113,6 +146,9 @@ func openFrom(ctx context.Context, caller *target.Target, dirFD int, path string
 const (
 	fsconfigSetFlag     = 0
 	fsconfigSetString   = 1
+	fsconfigSetBinary   = 2
+	fsconfigSetPath     = 3
+	fsconfigSetEmpty    = 4 // a path that may be empty
 	fsconfigSetFD       = 5
 	fsconfigReconfigure = 7
 	maxParameter        = 256 // of a key or a value, with its NUL (fsconfig, fs/fsopen.c)
@@ -130,7 +166,7 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 	}
 	switch command := req.Uint32(1); {
 	case command <= fsconfigSetFD:
-		err = s.setOption(req, f, command)
+		err = s.setOption(ctx, req, caller, f, command)
 	case command == fsconfigReconfigure:
 		err = s.reconfigureContext(ctx, req, caller, f)
 	default:
@@ -182,17 +218,24 @@ func checkParameters(req *sdk.Request) unix.Errno {
 		if !hasKey || !hasValue || aux != 0 {
 			return unix.EINVAL
 		}
+	case fsconfigSetBinary:
+		if !hasKey || !hasValue || aux <= 0 || aux > sdk.MaxRead {
+			return unix.EINVAL
+		}
+	case fsconfigSetPath, fsconfigSetEmpty:
+		if !hasKey || !hasValue || aux < 0 && aux != unix.AT_FDCWD {
+			return unix.EINVAL
+		}
+	case fsconfigSetFD:
+		if !hasKey || hasValue || aux < 0 {
+			return unix.EINVAL
+		}
 	case fsconfigCreate, fsconfigCreateExcl, fsconfigReconfigure:
 		if hasKey || hasValue || aux != 0 {
 			return unix.EINVAL
 		}
 	default:
-		if command > fsconfigCreateExcl {
-			return unix.EOPNOTSUPP
-		}
-		if !hasKey {
-			return unix.EINVAL
-		}
+		return unix.EOPNOTSUPP
 	}
 	return 0
 }
@@ -210,7 +253,7 @@ func parameter(req *sdk.Request, arg int) (string, error) {
 }
 
 // setOption checks an option, and has the context that the caller holds take it too.
-func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) error {
+func (s *session) setOption(ctx context.Context, req *sdk.Request, caller *target.Target, f *fsContext, command uint32) error {
 	key, err := parameter(req, 2)
 	if err != nil {
 		return err
@@ -222,13 +265,16 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 			return err
 		}
 	}
+	if err := checkOddValue(ctx, req, caller, command); err != nil {
+		return err
+	}
 	if f.phase != collecting {
 		return refusal{unix.EBUSY, badArguments, "the context is used up"}
 	}
-	if f.picked >= 0 && s.isShown(o) {
+	if f.superblock != nil && s.isShown(o) {
 		return nil
 	}
-	if key == "source" && command == fsconfigSetString && f.picked < 0 {
+	if key == "source" && command == fsconfigSetString && f.superblock == nil {
 		if err := configure(f.shown, o); err != nil {
 			return refuse(err)
 		}
@@ -242,19 +288,68 @@ func (s *session) setOption(req *sdk.Request, f *fsContext, command uint32) erro
 		}
 		return err
 	}
-	if command > fsconfigSetString {
+	if command > fsconfigSetString && !genericOptions[key] {
 		return refusal{unix.EINVAL, badArguments, key} // no option of the tables is a file or a blob
 	}
-	if err := configure(f.shown, o); err != nil {
+	if err := configureBy(f.shown, o, command); err != nil {
 		return refuse(err)
 	}
 	f.options = append(f.options, checked)
 	return nil
 }
 
+// checkOddValue has the errors for a value that is not a string, which the kernel looks at before it knows the option.
+// Nothing of it reaches a filesystem.
+func checkOddValue(ctx context.Context, req *sdk.Request, caller *target.Target, command uint32) error {
+	switch command {
+	case fsconfigSetBinary:
+		_, fault, err := req.Read(ctx, req.Pointer(3), int(req.Int32(4)))
+		if err != nil {
+			return err
+		}
+		if fault != 0 {
+			return refusal{fault, badArguments, "value"}
+		}
+	case fsconfigSetPath, fsconfigSetEmpty:
+		path, fault, err := req.ReadString(ctx, req.Pointer(3), sdk.PathMax)
+		if err != nil {
+			return err
+		}
+		if fault == 0 && path == "" && command == fsconfigSetPath {
+			fault = unix.ENOENT
+		}
+		if fault != 0 {
+			return refusal{fault, badArguments, "value"}
+		}
+	case fsconfigSetFD:
+		d, err := caller.OpenDescriptor(int(req.Int32(4)))
+		if err != nil {
+			return refuse(err)
+		}
+		d.File.Close()
+	}
+	return nil
+}
+
+// configureBy is configure by the command that the caller used. The kernel asks for no more than the key of an option
+// that every superblock has, whatever the value is (vfs_parse_sb_flag, fs/fs_context.c): it gets harmless ones.
+func configureBy(fd int, o option, command uint32) error {
+	switch command {
+	case fsconfigSetBinary:
+		return unix.FsconfigSetBinary(fd, o.key, []byte{0})
+	case fsconfigSetPath:
+		return unix.FsconfigSetPath(fd, o.key, "/", unix.AT_FDCWD)
+	case fsconfigSetEmpty:
+		return unix.FsconfigSetPathEmpty(fd, o.key, "/", unix.AT_FDCWD)
+	case fsconfigSetFD:
+		return unix.FsconfigSetFd(fd, o.key, fd)
+	}
+	return configure(fd, o)
+}
+
 // createContext makes the superblock, from a context of this plugin's own.
 func (s *session) createContext(ctx context.Context, caller *target.Target, f *fsContext, command uint32) error {
-	if f.phase != collecting || f.picked >= 0 {
+	if f.phase != collecting || f.superblock != nil {
 		return refusal{unix.EBUSY, badArguments, "the context is used up"}
 	}
 	f.phase = failed
@@ -293,7 +388,7 @@ func (s *session) createContext(ctx context.Context, caller *target.Target, f *f
 
 // reconfigureContext changes the superblock of a context from fspick(2), by a context of this plugin's own.
 func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, caller *target.Target, f *fsContext) error {
-	if f.picked < 0 || f.phase != collecting {
+	if f.superblock == nil || f.phase != collecting {
 		return refusal{unix.EBUSY, badArguments, "the context is not of fspick(2), or used up"}
 	}
 	// Without a word on it some filesystems take it for read-write (__ext4_remount, fs/ext4/super.c): there is always
@@ -308,21 +403,28 @@ func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, call
 			return err
 		}
 	}
-	for _, o := range append(f.options, option{key: word}) {
+	if err := s.pickAgain(ctx, caller, f); err != nil {
+		return err
+	}
+	options := append(f.options, option{key: word})
+	f.options = nil
+	for _, o := range options {
 		if err := configure(f.picked, o); err != nil {
+			f.phase = failed
 			return refuse(err)
 		}
 	}
-	f.options = nil
 	if err := req.CheckValid(ctx); err != nil {
 		return err
 	}
 	if err := unix.FsconfigReconfigure(f.picked); err != nil {
+		f.phase = failed
 		return refuse(err)
 	}
 	f.superblock.readOnly.Store(readOnly)
 	s.keep(ctx, req, f.superblock)
-	s.contexts.forget(f)
+	unix.Close(f.picked)
+	f.picked = -1
 	return nil
 }
 
@@ -368,7 +470,7 @@ func (s *session) mountContext(ctx context.Context, caller *target.Target, f *fs
 		return nil, err
 	}
 	defer w.close()
-	w.mount(f.created, f.order.attributes, s.policy.shift)
+	w.mount(f.created, f.order.attributes, s.policy)
 	fd, err := w.steps.Open(ctx, s.container.UserNamespace)
 	if err != nil {
 		return nil, s.buildError(f.filesystem, err)

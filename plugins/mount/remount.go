@@ -49,7 +49,7 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 	if err := req.CheckValid(ctx); err != nil {
 		return sdk.Response{}, err
 	}
-	if err := reconfigure(caller, int(at.Fd()), flags, joinOptions(options)); err != nil {
+	if err := reconfigure(caller, int(at.Fd()), flags|s.policy.lockedFlags(), joinOptions(options)); err != nil {
 		return sdk.Response{}, err
 	}
 	sb.readOnly.Store(isReadOnly(append(flags.superblockOptions(), options...)))
@@ -101,7 +101,7 @@ func reconfigure(caller *target.Target, at int, flags msFlags, data string) erro
 	var refused error
 	err := caller.Do(stand, func() error {
 		if refused = unix.Fchdir(at); refused == nil {
-			refused = unix.Mount("", ".", "", uintptr(flags|unix.MS_NOSUID|unix.MS_NODEV), data)
+			refused = unix.Mount("", ".", "", uintptr(flags), data)
 		}
 		return nil
 	})

@@ -35,9 +35,9 @@ func (m *made) close() { unix.Close(m.mount) }
 
 // openContext makes a filesystem context (fsopen(2)) with these options. The errors are the kernel's about them.
 func openContext(f *filesystem, options []option) (int, error) {
-	fd, err := unix.Fsopen(f.name, unix.FSOPEN_CLOEXEC)
+	fd, err := unix.Fsopen(f.driver, unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("fsopen %s: %w", f.name, err)
+		return -1, fmt.Errorf("fsopen %s: %w", f.driver, err)
 	}
 	for _, o := range options {
 		if err := configure(fd, o); err != nil {
@@ -126,7 +126,7 @@ func (s *session) build(ctx context.Context, caller *target.Target, o order) (m 
 			return err
 		}
 		defer unix.Close(context)
-		w.mount(context, o.attributes, s.policy.shift)
+		w.mount(context, o.attributes, s.policy)
 		fd, err := w.steps.Open(ctx, s.container.UserNamespace)
 		if err != nil {
 			return s.buildError(o.filesystem, err)
@@ -203,10 +203,10 @@ func (w *work) create(o order, how creation) (int, error) {
 // mount adds the mount of the context's superblock. It has the flags that the container is not to take away: they are
 // locked by a copy of the mount namespace for another user namespace (lock_mnt_tree, fs/namespace.c), and so is what
 // the kernel locks with them. The last step returns the mount.
-func (w *work) mount(context int, a attributes, shift bool) {
+func (w *work) mount(context int, a attributes, p *policy) {
 	w.steps.KeepOpen(context)
-	mount := w.steps.Add(stepMount, unix.SYS_FSMOUNT, context, unix.FSMOUNT_CLOEXEC, uintptr(a&atimeAttributes|lockedAttributes))
-	if shift {
+	mount := w.steps.Add(stepMount, unix.SYS_FSMOUNT, context, unix.FSMOUNT_CLOEXEC, uintptr(a&atimeAttributes|p.lockedAttributes()))
+	if p.shift {
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(w.user)}
 		w.steps.Keep(attr)
 		w.steps.Add(stepShift, unix.SYS_MOUNT_SETATTR, mount, "", unix.AT_EMPTY_PATH, unsafe.Pointer(attr), int(unsafe.Sizeof(*attr)))
@@ -221,6 +221,8 @@ func (w *work) mount(context int, a attributes, shift bool) {
 
 // Steps whose errno is the caller's.
 const (
+	stepOpen   = "fsopen"
+	stepOption = "fsconfig"
 	stepHold   = "open exclusively"
 	stepCreate = "fsconfig create"
 	stepMount  = "fsmount"
@@ -234,7 +236,7 @@ func (s *session) buildError(f *filesystem, err error) error {
 		return err
 	}
 	switch failed.What {
-	case stepHold, stepCreate, stepMount:
+	case stepOpen, stepOption, stepHold, stepCreate, stepMount:
 		return refusal{failed.Errno, kernelRefused, f.name + ": " + failed.What}
 	case stepShift:
 		s.warn("%s cannot be mounted with shift, the kernel cannot map the ids of its files: %v", f.name, failed.Errno)
@@ -258,7 +260,7 @@ func (s *session) check(mount int, o order, how creation) (*made, error) {
 	if err == nil && how == createOwn {
 		err = s.checkOwn(m, o)
 	}
-	if rest := o.attributes &^ (atimeAttributes | lockedAttributes); err == nil && rest != 0 {
+	if rest := o.attributes &^ (atimeAttributes | s.policy.lockedAttributes()); err == nil && rest != 0 {
 		err = unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(rest)})
 	}
 	if err != nil {

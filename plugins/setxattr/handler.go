@@ -32,8 +32,9 @@ func (handler) Manifest() sdk.Manifest {
 		Uses:     sdk.Uses{Syscalls: []string{"setns"}}, // the user namespace of a caller that reaches a file by its power
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
-		OnFailure: sdk.FailContinue(),
-		Reasons:   reasons,
+		OnFailure:          sdk.FailContinue(),
+		Reasons:            reasons,
+		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}
 	for _, f := range forms {
 		m.Syscalls = append(m.Syscalls, f.manifest())

@@ -33,7 +33,8 @@ func (handler) Manifest() sdk.Manifest {
 		Version:     "0.1.0",
 		Description: "sysinfo(2) shows the container's memory, swap, tasks, uptime and load instead of the host's",
 		Syscalls: []sdk.Syscall{{
-			Name: "sysinfo", Captures: []sdk.Capture{sdk.CaptureTimeOffsets}, Repeat: sdk.RepeatSafe, // it only reads
+			Name: "sysinfo", Arguments: []sdk.Argument{{Name: "info"}}, Captures: []sdk.Capture{sdk.CaptureTimeOffsets},
+			Repeat: sdk.RepeatSafe, // it only reads
 		}},
 		// It reads limits and usage of cgroups, when processes began and what their threads do, as anybody on the
 		// host may.

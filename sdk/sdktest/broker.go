@@ -112,7 +112,7 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 	d.Notification.Id, d.Notification.Session, d.Notification.Syscall = n.ID, n.broker.session.Load(), s.GetName()
 	d.Notification.Tid, d.Notification.Arch, d.Notification.Nr, d.Notification.Args = int32(n.TID), n.Arch, n.NR, n.Args[:]
 	d.Notification.Reads = new(wire.Snapshot).Take(int(n.TID), s.GetReads(), n.Arch, &n.Args)
-	d.Captured.Declared(int(n.TID), s.GetCaptures(), &n.Args)
+	lane.CaptureDeclared(&d.Captured, int(n.TID), s.GetCaptures(), &n.Args)
 	defer d.Captured.Close()
 	if !n.Valid() { // what was captured may be another's
 		n.record(Outcome{Kind: Gone, Err: notify.ErrGone})
@@ -173,11 +173,7 @@ func (n *notification) Capture(question *wire.Capture) *capture.Set {
 // captureOf captures what is asked for of the thread, if that is valid then.
 func captureOf(tid int, question *wire.Capture, valid func() bool) *capture.Set {
 	set := &capture.Set{}
-	if named := int(question.GetThread()); named == 0 {
-		set.Asked(tid, question.GetWants())
-	} else {
-		set.AskedOfThread(tid, named, question.GetWants())
-	}
+	lane.Capture(set, tid, question)
 	if !valid() {
 		set.Close()
 		set.Errno = int32(unix.ESRCH)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/cgroup"
+	"github.com/intercede/intercede/internal/cgroup/denial"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
@@ -202,6 +203,10 @@ func (c *Container) identify(id string, config config) (sdk.Container, error) {
 	if err != nil {
 		return sdk.Container{}, err
 	}
+	devicesDenied, err := denial.Denies(cgroups)
+	if err != nil {
+		return sdk.Container{}, err
+	}
 	ids := []sdk.IDMapping{{Inside: 0, Outside: HostID, Length: IDCount}}
 	if config.realRoot {
 		ids = []sdk.IDMapping{{Inside: 0, Outside: 0, Length: 1<<32 - 1}}
@@ -209,6 +214,7 @@ func (c *Container) identify(id string, config config) (sdk.Container, error) {
 	return sdk.Container{
 		ID: id, Runtime: "run", InitPID: c.init.Process.Pid,
 		UserNamespace: namespace, UIDMap: ids, GIDMap: ids, Cgroups: cgroups, CgroupShared: capture.CgroupShared(cgroups),
+		DevicesDenied: devicesDenied,
 	}, nil
 }
 

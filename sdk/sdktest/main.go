@@ -3,10 +3,12 @@ package sdktest
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
 )
 
 // stageEnv says what a re-executed test binary is.
@@ -33,6 +35,7 @@ func Main(m *testing.M, handlers ...sdk.Handler) {
 	switch stage := os.Getenv(stageEnv); stage {
 	case "":
 		mainCalled = true
+		resetNice()
 		code := m.Run()
 		stopPlugins()
 		removeCallers()
@@ -43,6 +46,17 @@ func Main(m *testing.M, handlers ...sdk.Handler) {
 		exitWith(runProgram())
 	default:
 		exitWith(fmt.Errorf("%s=%q: no such stage", stageEnv, stage))
+	}
+}
+
+// resetNice gives all threads of this process the nice value 0 (sched(7)), which what they start inherits. Scripts say
+// what callers find; under nice(1) that would be something else.
+func resetNice() {
+	tasks, _ := os.ReadDir("/proc/self/task")
+	for _, task := range tasks {
+		if tid, err := strconv.Atoi(task.Name()); err == nil {
+			unix.Setpriority(unix.PRIO_PROCESS, tid, 0)
+		}
 	}
 }
 

@@ -10,6 +10,9 @@ func init() {
 		t := newTarget(c.TID, c.Source)
 		t.own, _ = c.Thread.(*ownThread)
 		t.end = c.End
+		if c.Captured == nil {
+			return t, nil
+		}
 		if _, err := t.adopt(c.Captured, c.Descriptors); err != nil {
 			t.Close()
 			return nil, err

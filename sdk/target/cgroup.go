@@ -3,8 +3,8 @@ package target
 import (
 	"fmt"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +16,7 @@ import (
 func (t *Target) JoinCgroups(s *Steps, controllers ...string) (release func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	handles, err := t.ask(&wire.Want{Part: wire.Part_PART_CGROUPS, Controllers: controllers})
+	handles, err := t.ask(&capture.Want{Part: capture.PartCgroups, Controllers: controllers})
 	if err != nil {
 		return nil, err
 	}

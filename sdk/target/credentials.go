@@ -3,7 +3,7 @@ package target
 import (
 	"fmt"
 
-	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/internal/capture"
 )
 
 // Credentials are the thread's (proc_pid_status(5)). Ids are those of the broker's user namespace, or this process's
@@ -36,7 +36,7 @@ func (t *Target) Credentials() (*Credentials, error) {
 }
 
 func (t *Target) lockedCredentials() (*Credentials, error) {
-	if err := t.capture(wire.Part_PART_CREDENTIALS); err != nil {
+	if err := t.capture(capture.PartCredentials); err != nil {
 		return nil, err
 	}
 	if t.credentials == nil {
@@ -45,20 +45,20 @@ func (t *Target) lockedCredentials() (*Credentials, error) {
 	return t.credentials, nil
 }
 
-func credentialsFromWire(w *wire.Credentials) (*Credentials, error) {
-	if len(w.GetUids()) != 4 || len(w.GetGids()) != 4 || len(w.GetTids()) == 0 || len(w.GetTids()) != len(w.GetTgids()) {
+func credentialsOf(c *capture.Credentials) (*Credentials, error) {
+	if len(c.Uids) != 4 || len(c.Gids) != 4 || len(c.Tids) == 0 || len(c.Tids) != len(c.Tgids) {
 		return nil, fmt.Errorf("captured credentials are not whole: %d user and %d group ids, %d and %d process ids",
-			len(w.GetUids()), len(w.GetGids()), len(w.GetTids()), len(w.GetTgids()))
+			len(c.Uids), len(c.Gids), len(c.Tids), len(c.Tgids))
 	}
 	return &Credentials{
-		TGID: int(w.GetTgid()), UIDs: idsFromWire(w.GetUids()), GIDs: idsFromWire(w.GetGids()), Groups: w.GetGroups(), Umask: w.GetUmask(),
-		PIDs: toInts(w.GetTids()), TGIDs: toInts(w.GetTgids()),
-		Permitted: Capabilities(w.GetPermitted()), Effective: Capabilities(w.GetEffective()),
-		UserNamespace: NamespaceID{Dev: w.GetUserNamespaceDev(), Ino: w.GetUserNamespaceIno()},
+		TGID: int(c.Tgid), UIDs: idsOf(c.Uids), GIDs: idsOf(c.Gids), Groups: c.Groups, Umask: c.Umask,
+		PIDs: toInts(c.Tids), TGIDs: toInts(c.Tgids),
+		Permitted: Capabilities(c.Permitted), Effective: Capabilities(c.Effective),
+		UserNamespace: NamespaceID{Dev: c.UserNamespaceDev, Ino: c.UserNamespaceIno},
 	}, nil
 }
 
-func idsFromWire(ids []uint32) IDs { return IDs{ids[0], ids[1], ids[2], ids[3]} }
+func idsOf(ids []uint32) IDs { return IDs{ids[0], ids[1], ids[2], ids[3]} }
 
 func toInts(numbers []int32) []int {
 	ints := make([]int, len(numbers))

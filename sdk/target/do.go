@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/pause"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,8 +59,8 @@ func (t *Target) lockedPlace() (*Place, error) {
 	if t.place != nil {
 		return t.place, nil
 	}
-	parts := []wire.Part{wire.Part_PART_MOUNT_NAMESPACE, wire.Part_PART_ROOT, wire.Part_PART_WORKING_DIRECTORY}
-	if err := t.capture(append(parts, wire.Part_PART_CREDENTIALS)...); err != nil {
+	parts := []capture.Part{capture.PartMountNamespace, capture.PartRoot, capture.PartWorkingDirectory}
+	if err := t.capture(append(parts, capture.PartCredentials)...); err != nil {
 		return nil, err
 	}
 	credentials, err := t.lockedCredentials()

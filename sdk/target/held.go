@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/intercede/intercede/internal/capture"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,13 +15,15 @@ type held struct {
 
 var errNoMore = errors.New("no more is captured of a thread that the caller named")
 
-func (h held) Capture([]*wire.Want, int) (*wire.Captured, []int, error) { return nil, nil, errNoMore }
+func (h held) Capture([]*capture.Want, int) (*capture.Captured, []int, error) {
+	return nil, nil, errNoMore
+}
 
-func (h held) ReadMemory(*wire.ReadMemory) (*wire.Memory, error) { return nil, errNoMore }
+func (h held) ReadMemory(uint64, int, bool) ([]byte, unix.Errno, error) { return nil, 0, errNoMore }
 
 // Alive asks the pidfd. A zombie still has its number.
 func (h held) Alive() error {
-	pidfd := h.target.find(wire.Part_PART_PIDFD, 0)
+	pidfd := h.target.find(capture.PartPidfd, 0)
 	if pidfd == nil {
 		return fmt.Errorf("thread %d: its pidfd is closed", h.target.tid)
 	}

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"unsafe"
 
-	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/internal/capture"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,9 +21,9 @@ type inside struct {
 }
 
 // otherNamespaces are all but those of users and mounts.
-var otherNamespaces = []wire.Part{
-	wire.Part_PART_NET_NAMESPACE, wire.Part_PART_IPC_NAMESPACE, wire.Part_PART_UTS_NAMESPACE,
-	wire.Part_PART_CGROUP_NAMESPACE, wire.Part_PART_PID_NAMESPACE, wire.Part_PART_TIME_NAMESPACE,
+var otherNamespaces = []capture.Part{
+	capture.PartNetNamespace, capture.PartIPCNamespace, capture.PartUTSNamespace,
+	capture.PartCgroupNamespace, capture.PartPIDNamespace, capture.PartTimeNamespace,
 }
 
 func (t *Target) openInside() (*inside, error) {
@@ -87,36 +88,56 @@ func (s *Steps) addPower(user int, c *Credentials) {
 // The caller closes the descriptor. The error wraps the kernel's errno if it is that of the open; os.ErrProcessDone if
 // the target is gone; ctx's if that ends first.
 func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
-	user, namespace, err := t.openUserNamespace()
-	if err != nil {
-		return -1, entryError(err)
-	}
-	defer unix.Close(user)
-	credentials, err := t.Credentials()
-	if err != nil {
-		return -1, entryError(err)
-	}
-	// The process stays in this one's mount namespace: the magic links of the target's procfs may be any link.
-	procfs, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, entryError(&os.PathError{Op: "open", Path: "/proc", Err: err})
-	}
-	defer unix.Close(procfs)
 	s := &Steps{}
-	s.KeepOpen(procfs, fd)
-	release, err := t.JoinCgroups(s, "devices")
+	_, namespace, release, err := t.addReopen(s, fd, flags, "devices")
 	if err != nil {
 		return -1, entryError(err)
 	}
 	defer release()
-	s.addPower(user, credentials)
-	s.Add(stepReopen, unix.SYS_OPENAT, procfs, "self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
 	opened, err := s.Open(ctx, namespace)
-	var failed *StepError
-	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && failed.What == stepReopen {
-		return opened, err
+	return opened, stepsError(ctx, err, stepReopen)
+}
+
+// addReopen adds the steps of Reopen, in cgroups with these controllers. It gives the user namespace that the process is
+// then in. What the steps need is released by the function returned.
+func (t *Target) addReopen(s *Steps, fd, flags int, controllers ...string) (opened Result, namespace NamespaceID, release func(), err error) {
+	user, procfs := -1, -1
+	defer func() {
+		if err != nil {
+			closeAll(&user, &procfs)
+		}
+	}()
+	if user, namespace, err = t.openUserNamespace(); err != nil {
+		return opened, namespace, nil, err
 	}
-	return -1, entryError(err)
+	credentials, err := t.Credentials()
+	if err != nil {
+		return opened, namespace, nil, err
+	}
+	// The process stays in this one's mount namespace: the magic links of the target's procfs may be any link.
+	if procfs, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return opened, namespace, nil, &os.PathError{Op: "open", Path: "/proc", Err: err}
+	}
+	s.KeepOpen(procfs, fd)
+	leave, err := t.JoinCgroups(s, controllers...)
+	if err != nil {
+		return opened, namespace, nil, err
+	}
+	s.addPower(user, credentials)
+	opened = s.Add(stepReopen, unix.SYS_OPENAT, procfs, "self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
+	return opened, namespace, func() {
+		leave()
+		closeAll(&user, &procfs)
+	}, nil
+}
+
+// stepsError is the error of steps of which these alone fail for what the file is: others fail for what this process is.
+func stepsError(ctx context.Context, err error, files ...string) error {
+	var failed *StepError
+	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && slices.Contains(files, failed.What) {
+		return err
+	}
+	return entryError(err)
 }
 
 // stepReopen names the step whose errno is the file's.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/intercede/intercede/internal/capture"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +44,7 @@ func (t *Target) InUserNamespace(id NamespaceID) (bool, error) {
 func (t *Target) OpenUserNamespace() (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h, err := t.borrow(wire.Part_PART_USER_NAMESPACE)
+	h, err := t.borrow(capture.PartUserNamespace)
 	if err != nil {
 		return -1, err
 	}
@@ -75,7 +74,7 @@ func (t *Target) openUserNamespace() (int, NamespaceID, error) {
 func (t *Target) MountNamespaceOwner() (NamespaceID, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h, err := t.borrow(wire.Part_PART_MOUNT_NAMESPACE)
+	h, err := t.borrow(capture.PartMountNamespace)
 	if err != nil {
 		return NamespaceID{}, err
 	}

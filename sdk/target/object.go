@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/internal/capture"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,7 +92,7 @@ func (t *Target) OpenDescriptor(fd int) (Descriptor, error) {
 	if fd < 0 {
 		return Descriptor{}, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
 	}
-	h, err := t.take(wire.Part_PART_DESCRIPTOR, int32(fd))
+	h, err := t.take(capture.PartDescriptor, int32(fd))
 	if err != nil {
 		return Descriptor{}, fmt.Errorf("descriptor %d: %w", fd, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/capture"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -237,7 +236,7 @@ func (w *walk) isTarget(thread string, level int) bool {
 	defer file.Close()
 	text := make([]byte, 1<<16)
 	n, _ := file.Read(text)
-	var shown wire.Credentials
+	var shown capture.Credentials
 	err = capture.ParseStatus(text[:n], &shown)
 	return err == nil && slices.Equal(toInts(shown.Tgids), w.credentials.TGIDs[level:]) && slices.Equal(toInts(shown.Tids), w.credentials.PIDs[level:])
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -111,7 +111,7 @@ func (t *Target) enterSteps(s *Steps, in *inside) error {
 }
 
 // text is a captured part that is text.
-func (t *Target) text(part wire.Part) (string, error) {
+func (t *Target) text(part capture.Part) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h, err := t.borrow(part)
@@ -123,7 +123,7 @@ func (t *Target) text(part wire.Part) (string, error) {
 
 // killOrder gives the process the target's place in the order of the kernel's OOM killer, instead of this process's.
 func (t *Target) killOrder(s *Steps) error {
-	text, err := t.text(wire.Part_PART_OOM_SCORE_ADJ)
+	text, err := t.text(capture.PartOOMScoreAdj)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (t *Target) killOrder(s *Steps) error {
 // label has the program get the target's label of a security module. Where that is refused, the program does not
 // start: it would be confined less than the target.
 func (t *Target) label(s *Steps) error {
-	label, err := t.text(wire.Part_PART_EXEC_LABEL)
+	label, err := t.text(capture.PartExecLabel)
 	if err != nil || label == "" {
 		return err
 	}
@@ -170,7 +170,7 @@ var limitNames = map[string]int{
 
 // limits gives the process the target's limits where they are lower than its own.
 func (t *Target) limits(s *Steps) error {
-	text, err := t.text(wire.Part_PART_LIMITS)
+	text, err := t.text(capture.PartLimits)
 	if err != nil {
 		return err
 	}

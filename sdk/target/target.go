@@ -15,7 +15,6 @@ import (
 
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/linux"
-	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,7 +33,7 @@ type Target struct {
 
 // handle is a captured part.
 type handle struct {
-	part   wire.Part
+	part   capture.Part
 	number int32
 	fd     int // -1: it has none
 	errno  unix.Errno
@@ -60,9 +59,9 @@ func Waiting(tid int, waits func() error) *Target { return newTarget(tid, captur
 
 // adopt adds what was captured, whose descriptors it takes over, and returns the new handles. The Target is locked, or
 // nobody else has it yet.
-func (t *Target) adopt(captured *wire.Captured, fds []int) ([]handle, error) {
-	if captured.GetCredentials() != nil {
-		credentials, err := credentialsFromWire(captured.GetCredentials())
+func (t *Target) adopt(captured *capture.Captured, fds []int) ([]handle, error) {
+	if captured.Credentials != nil {
+		credentials, err := credentialsOf(captured.Credentials)
 		if err != nil {
 			linux.CloseAll(fds...)
 			return nil, err
@@ -70,9 +69,9 @@ func (t *Target) adopt(captured *wire.Captured, fds []int) ([]handle, error) {
 		t.credentials = credentials
 	}
 	before := len(t.handles)
-	for _, h := range captured.GetHandles() {
-		added := handle{h.GetPart(), h.GetNumber(), -1, unix.Errno(h.GetErrno()), int(h.GetFlags()), h.GetText(), false}
-		if h.GetHasDescriptor() {
+	for _, h := range captured.Handles {
+		added := handle{h.Part, h.Number, -1, unix.Errno(h.Errno), int(h.Flags), h.Text, false}
+		if h.HasDescriptor {
 			if len(fds) == 0 {
 				return nil, fmt.Errorf("a capture of thread %d came without its descriptors", t.tid)
 			}
@@ -97,11 +96,11 @@ func (t *Target) Close() error {
 }
 
 // capture captures parts of which there is none, in one question. The Target is locked.
-func (t *Target) capture(parts ...wire.Part) error {
-	var wants []*wire.Want
+func (t *Target) capture(parts ...capture.Part) error {
+	var wants []*capture.Want
 	for _, part := range parts {
-		if t.find(part, 0) == nil && (part != wire.Part_PART_CREDENTIALS || t.credentials == nil) {
-			wants = append(wants, &wire.Want{Part: part})
+		if t.find(part, 0) == nil && (part != capture.PartCredentials || t.credentials == nil) {
+			wants = append(wants, &capture.Want{Part: part})
 		}
 	}
 	if len(wants) == 0 {
@@ -112,7 +111,7 @@ func (t *Target) capture(parts ...wire.Part) error {
 }
 
 // ask captures parts and returns their handles. The Target is locked.
-func (t *Target) ask(wants ...*wire.Want) ([]handle, error) {
+func (t *Target) ask(wants ...*capture.Want) ([]handle, error) {
 	captured, fds, err := t.source.Capture(wants, 0)
 	if err != nil {
 		return nil, t.error(err)
@@ -123,7 +122,7 @@ func (t *Target) ask(wants ...*wire.Want) ([]handle, error) {
 func (t *Target) error(err error) error { return fmt.Errorf("thread %d: %w", t.tid, err) }
 
 // find finds a captured part; nil if there is none.
-func (t *Target) find(part wire.Part, number int32) *handle {
+func (t *Target) find(part capture.Part, number int32) *handle {
 	for i := range t.handles {
 		if h := &t.handles[i]; h.part == part && h.number == number && !h.taken {
 			return h
@@ -133,12 +132,12 @@ func (t *Target) find(part wire.Part, number int32) *handle {
 }
 
 // take gives away a captured part, whose descriptor is the caller's then. It is captured if there is none.
-func (t *Target) take(part wire.Part, number int32) (handle, error) {
+func (t *Target) take(part capture.Part, number int32) (handle, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.find(part, number)
 	if h == nil {
-		if _, err := t.ask(&wire.Want{Part: part, Number: number}); err != nil {
+		if _, err := t.ask(&capture.Want{Part: part, Number: number}); err != nil {
 			return handle{fd: -1}, err
 		}
 		if h = t.find(part, number); h == nil {
@@ -154,7 +153,7 @@ func (t *Target) take(part wire.Part, number int32) (handle, error) {
 }
 
 // borrow is a captured part whose descriptor stays the Target's. The Target is locked.
-func (t *Target) borrow(part wire.Part) (*handle, error) {
+func (t *Target) borrow(part capture.Part) (*handle, error) {
 	if err := t.capture(part); err != nil {
 		return nil, err
 	}
@@ -178,12 +177,12 @@ func (t *Target) Alive() error { return t.source.Alive() }
 // namespace. The error wraps os.ErrProcessDone if the target sees no such thread. Nothing is captured of it later but
 // what is said here: its user namespace, and whether it lives. It is to be closed.
 func (t *Target) Thread(tid int) (*Target, error) {
-	wants := []*wire.Want{{Part: wire.Part_PART_PIDFD}, {Part: wire.Part_PART_USER_NAMESPACE}}
+	wants := []*capture.Want{{Part: capture.PartPidfd}, {Part: capture.PartUserNamespace}}
 	captured, fds, err := t.source.Capture(wants, tid)
 	if err != nil {
 		return nil, fmt.Errorf("thread %d of the pid namespace of thread %d: %w", tid, t.tid, err)
 	}
-	named := newTarget(int(captured.GetTid()), nil)
+	named := newTarget(int(captured.Tid), nil)
 	named.source = held{named}
 	handles, err := named.adopt(captured, fds)
 	if err != nil {
@@ -200,19 +199,19 @@ func (t *Target) Thread(tid int) (*Target, error) {
 
 // TimeOffsets is the thread's timens_offsets (time_namespaces(7)): lines of CLOCK SECONDS NANOSECONDS, none if it is in
 // the broker's time namespace. The error wraps unix.ENOENT if the kernel has no time namespaces.
-func (t *Target) TimeOffsets() (string, error) { return t.text(wire.Part_PART_TIME_OFFSETS) }
+func (t *Target) TimeOffsets() (string, error) { return t.text(capture.PartTimeOffsets) }
 
 // OpenMountinfo opens the thread's mountinfo (proc_pid_mountinfo(5)): the mounts of its mount namespace, below its
 // root. It shows them as they are when they are read. The caller closes the descriptor.
 func (t *Target) OpenMountinfo() (int, error) {
-	h, err := t.take(wire.Part_PART_MOUNTINFO, 0)
+	h, err := t.take(capture.PartMountinfo, 0)
 	return h.fd, err
 }
 
 // OpenHostMountinfo opens the mountinfo of the broker, which is in the host's mount namespace. The caller closes the
 // descriptor.
 func (t *Target) OpenHostMountinfo() (int, error) {
-	h, err := t.take(wire.Part_PART_HOST_MOUNTINFO, 0)
+	h, err := t.take(capture.PartHostMountinfo, 0)
 	return h.fd, err
 }
 
@@ -221,12 +220,12 @@ func (t *Target) OpenHostMountinfo() (int, error) {
 // with S_ISGID. The caller closes the descriptor. A node on it can be opened, as one on a filesystem of a container
 // cannot.
 func (t *Target) NewNodeTmpfs(group uint32) (int, error) {
-	h, err := t.take(wire.Part_PART_NODE_TMPFS, int32(group))
+	h, err := t.take(capture.PartNodeTmpfs, int32(group))
 	return h.fd, err
 }
 
 // Duplicate duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. It must be
-// of a pipe or an anonymous inode: of others the error wraps unix.EOPNOTSUPP, since closing the duplicate could wait
+// of a pipe, an anonymous inode or /dev/fuse: of others the error wraps unix.EOPNOTSUPP, since closing the duplicate could wait
 // for a filesystem that the target serves (FUSE), or for the peer of a socket, for ever; see OpenDescriptor for them.
 // The error wraps unix.EBADF if the thread has no such descriptor, unix.ESTALE if a process of the container
 // exchanged one while it was duplicated: then none is any more.
@@ -237,7 +236,7 @@ func (t *Target) Duplicate(fd int) (int, error) {
 	if fd < 0 {
 		return -1, fmt.Errorf("descriptor %d of thread %d: %w", fd, t.tid, unix.EBADF)
 	}
-	h, err := t.take(wire.Part_PART_FILE, int32(fd))
+	h, err := t.take(capture.PartFile, int32(fd))
 	if err != nil {
 		return -1, fmt.Errorf("descriptor %d: %w", fd, err)
 	}

@@ -87,7 +87,7 @@ type settings struct {
 
 // Attach implements sdk.Handler.
 func (h *handler) Attach(ctx context.Context, c sdk.Container, text sdk.Settings) (sdk.Session, error) {
-	s := &session{id: c.ID, kept: c.Kept}
+	s := &session{id: c.ID, kept: c.Kept, features: len(c.Features)}
 	if err := text.Decode(&s.settings); err != nil {
 		return nil, err
 	}
@@ -107,6 +107,8 @@ type session struct {
 	settings
 	id   string
 	kept map[string][]byte
+
+	features int
 }
 
 func (s *session) Close() error { return nil }
@@ -247,6 +249,8 @@ func (s *session) perform(ctx context.Context, req *sdk.Request, op Op, a, b uin
 			speak(req)
 		}
 		return sdk.Return(0), nil
+	case Features:
+		return sdk.Return(int64(s.features)), nil
 	case Identify:
 		return sdk.Return(int64(os.Getpid())), nil
 	}

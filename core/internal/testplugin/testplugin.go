@@ -48,6 +48,7 @@ const (
 	Forget                     // that key, and value 0
 	Kept                       // value: how many bytes are kept under the key, or ENODATA
 	Speak                      // in every way into the log, register 1 times, and value 0
+	Features                   // value: how many the broker says that it has
 )
 
 const (

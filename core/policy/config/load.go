@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"syscall"
 
 	"github.com/intercede/intercede/internal/linux"
 )
@@ -12,29 +14,36 @@ import (
 const maxSize = 1 << 20
 
 // Load reads and parses the config file at path; see [Parse]. A file that cannot be read, is larger than 1 MiB, or
-// that its group or others may write is a problem: whoever writes it decides what runs as root.
+// that others than root and this process's user may write or replace, is a problem: whoever writes it decides what runs as root.
 func Load(path string, options Options) (*Document, Problems) {
-	text, err := readFile(path)
-	if err != nil && text == "" {
-		return nil, Problems{{File: path, Message: err.Error()}}
+	text, faults := readFile(path)
+	var problems Problems
+	for _, err := range faults {
+		problems = append(problems, Problem{File: path, Message: err.Error()})
 	}
-	doc, problems := Parse(text, path, options)
-	if err != nil {
-		problems = append(Problems{{File: path, Message: err.Error()}}, problems...)
+	if len(faults) > 0 && text == "" {
+		return nil, problems
 	}
-	return doc, problems
+	doc, more := Parse(text, path, options)
+	return doc, append(problems, more...)
 }
 
-// readFile returns the text along with the error if the file's mode is all that is wrong.
-func readFile(path string) (string, error) {
+// readFile returns the text along with the faults if who may change the file is all that is wrong.
+func readFile(path string) (string, []error) {
 	text, info, err := linux.ReadRegular(path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("there is no such file: name the config file with --config")
+		return "", []error{errors.New("there is no such file: name the config file with --config")}
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot be read: %w", err)
+		return "", []error{fmt.Errorf("cannot be read: %w", err)}
 	}
-	return string(text), checkMode(info.Mode(), path)
+	var faults []error
+	for _, err := range []error{checkMode(info.Mode(), path), checkOwner(info, path), checkFolders(path)} {
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return string(text), faults
 }
 
 func checkMode(mode fs.FileMode, path string) error {
@@ -42,4 +51,20 @@ func checkMode(mode fs.FileMode, path string) error {
 		return nil
 	}
 	return fmt.Errorf("mode %04o lets others than its owner decide what runs as root: chmod go-w %s", mode.Perm(), path)
+}
+
+func checkOwner(info fs.FileInfo, path string) error {
+	owner := int(info.Sys().(*syscall.Stat_t).Uid)
+	if owner == 0 || owner == os.Geteuid() {
+		return nil
+	}
+	return fmt.Errorf("it belongs to user %d, who decides by it what runs as root: chown root %s", owner, path)
+}
+
+// checkFolders checks who could put another file in the place of the config.
+func checkFolders(path string) error {
+	if err := linux.CheckFolders(path); err != nil {
+		return fmt.Errorf("others than root can replace it, and decide what runs as root: %w; or move it to /etc/intercede", err)
+	}
+	return nil
 }

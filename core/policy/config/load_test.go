@@ -2,8 +2,10 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +52,39 @@ func TestLoad(t *testing.T) {
 			}
 			if name == "good" && config.Broker.PluginDir != filepath.Join(dir, "bin") {
 				t.Errorf("plugin_dir %s", config.Broker.PluginDir)
+			}
+		})
+	}
+}
+
+// Who can change the file, or put another in its place, decides what runs as root.
+func TestLoadOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	for name, test := range map[string]struct {
+		change func(folder, file string) error
+		want   string
+	}{
+		"another user's file":   {func(_, file string) error { return os.Chown(file, 1000, 0) }, "it belongs to user 1000, who decides"},
+		"another user's folder": {func(folder, _ string) error { return os.Chown(folder, 1000, 0) }, "others than root can replace it"},
+		"open folder":           {func(folder, _ string) error { return os.Chmod(folder, 0o777) }, "others than root can replace it"},
+		"sticky folder":         {func(folder, _ string) error { return os.Chmod(folder, 0o777|os.ModeSticky) }, ""},
+		"another user's link": {func(folder, file string) error {
+			theirs := filepath.Join(folder, "theirs")
+			return errors.Join(os.Mkdir(theirs, 0o755), os.Rename(file, filepath.Join(folder, "real")),
+				os.Symlink("../real", filepath.Join(theirs, "link")), os.Symlink("theirs/link", file), os.Chown(theirs, 1000, 0))
+		}, "others than root can replace it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			file := filepath.Join(folder, "config.toml")
+			if err := errors.Join(os.WriteFile(file, []byte("[broker]\n"), 0o644), test.change(folder, file)); err != nil {
+				t.Fatal(err)
+			}
+			_, problems := Load(file, Options{})
+			if said := problems.Error(); test.want == "" && said != "" || !strings.Contains(said, test.want) {
+				t.Errorf("problems %q, want %q", said, test.want)
 			}
 		})
 	}

@@ -5,17 +5,16 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/internal/capture"
-	"github.com/intercede/intercede/internal/wire"
 )
 
 // Call is what the target of one notification is made of.
 type Call struct {
 	TID         int
-	Source      capture.Source // of what is not captured yet
-	Captured    *wire.Captured
-	Descriptors []int     // of what is captured; the target takes them over, also with an error
-	Thread      Thread    // that Do works on when it is called there; nil: on others alone
-	End         time.Time // from which on Do does nothing, since the caller has had its answer; zero: never
+	Source      capture.Source    // of what is not captured yet
+	Captured    *capture.Captured // nil: nothing is
+	Descriptors []int             // of what is captured; the target takes them over, also with an error
+	Thread      Thread            // that Do works on when it is called there; nil: on others alone
+	End         time.Time         // from which on Do does nothing, since the caller has had its answer; zero: never
 }
 
 // Thread is an OS thread that Do can work on without handing over to another, which takes longer than most of what is

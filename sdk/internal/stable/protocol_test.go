@@ -14,7 +14,8 @@ func protocol() (lines []string) {
 	file := wire.File_plugin_proto
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	add("package %s", file.Package())
-	add("handshake: version %d, %s=%s, service %s", wire.ProtocolVersion, wire.Handshake.MagicCookieKey, wire.Handshake.MagicCookieValue, wire.PluginName)
+	add("handshake: version %d, service %s", wire.ProtocolVersion, wire.PluginName)
+	add("handshake: %s=%s", wire.Handshake.MagicCookieKey, wire.Handshake.MagicCookieValue)
 	add("handshake: binary %sNAME, environment %s %s, folder %s", wire.BinaryPrefix, wire.LifelineEnv, wire.LanesEnv, wire.OwnDir)
 	for i := range file.Services().Len() {
 		methods := file.Services().Get(i).Methods()

@@ -21,8 +21,8 @@ func TestAPI(t *testing.T) {
 }
 
 func TestProtocol(t *testing.T) {
-	compare(t, "protocol.txt", protocol(), "installed plugins speak so. Keep it (a field that is of no use any more is ignored), and add what is new: "+
-		"another field, message or value")
+	compare(t, "protocol.txt", protocol(), "installed plugins speak so. Keep it (a field that is not used any more stays, and is ignored), "+
+		"and add what is new: another field, message or value")
 }
 
 // compare fails the test if a line of the frozen file is not there any more.

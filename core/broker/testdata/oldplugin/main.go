@@ -1,7 +1,9 @@
-// A plugin of the protocol's first state, on sources of that time: every broker to come serves it as it is. So it imports
-// nothing of the project, and is not brought up to date; a later state of the protocol gets another plugin like this one.
+// A plugin of the protocol's first state, on sources of that time: every broker to come serves it as it is. So it
+// imports nothing of the project, and is not brought up to date. A later state of the protocol gets another plugin like
+// this one.
 //
-// It takes getppid(2) where the last register is 29: the first one says what it does. What is below 101 is the next plugin's.
+// It takes getppid(2) where the last register is 29: the first one says what it does. What is below 101 is the next
+// plugin's.
 package main
 
 import (
