@@ -11,7 +11,7 @@ import (
 // TestOtherLanguagesPage makes the plugin that the page has, from nothing but the page and plugin.proto, and has it serve.
 func TestOtherLanguagesPage(t *testing.T) {
 	require(t, "protoc", "/usr/bin/python3", "busybox")
-	blocks := readPage(t, pluginPages+"/other-languages.md")
+	blocks := readPage(t, guide+"/other-languages.md")
 	blocks[0].body = strings.Replace(blocks[0].body, "apt-get install", ": apt-get install", 1) // scripts/install-packages has them
 	dir, err := os.MkdirTemp("", "ic")
 	if err != nil {

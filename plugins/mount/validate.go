@@ -69,8 +69,8 @@ func (v *validation) allow(name string, known map[string]filesystem) {
 		v.fault("allowed", "%q has no block device, and this plugin mounts only filesystems that have one: take it out (the kernel "+
 			"itself mounts tmpfs, proc, sysfs and overlay for containers)", name)
 	case v.config.Shift && servedByExt4[name] && !slices.Contains(v.config.Allowed, "ext4"):
-		v.fault("allowed", "the kernel can map the owners of %q, which shift asks for, only by the driver of ext4: list \"ext4\" too, or set "+
-			"shift = false", name)
+		v.fault("allowed", "%q cannot be mounted with shift, since the kernel maps its owners by the driver of ext4 alone: list \"ext4\" too, "+
+			"or set shift = false", name)
 	case !listed && !v.here.withDevice[name]:
 		v.warn("allowed", "%q is not a filesystem that this kernel has now (/proc/filesystems), nor one that the plugin knows: is it spelt right?", name)
 	}

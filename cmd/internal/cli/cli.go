@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -42,8 +41,9 @@ func Execute(root *cobra.Command) int {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Usagef("%w\nTry '%s --help'", err, c.CommandPath())
 	})
+	setTimeFormat()
 	// Until a command has a log of its own.
-	log := zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.RFC3339}).With().Timestamp().Logger()
+	log := zerolog.New(Console(os.Stderr, nil)).With().Timestamp().Logger()
 	err := root.ExecuteContext(log.WithContext(context.Background()))
 	var exit *ExitError
 	switch {
