@@ -69,6 +69,13 @@ func registerContainer(c *cobra.Command, options *run.Options) {
 	f.StringVar(&options.Name, "name", "", "host name of the container")
 	f.Int64Var(&options.Memory, "memory", 0, "memory limit in `BYTES`")
 	f.StringArrayVar(&options.Devices, "device-cgroup-rule", nil, "let the container open a device node: `RULE` \"c 10:229 rw\", may be repeated")
+	f.StringArrayVar(&options.DeviceNodes, "device", nil, "give the container a device node: `SOURCE[:TARGET[:rwm]]`, may be repeated")
+	f.StringArrayVar(&options.Mounts, "mount", nil,
+		"mount: `type=bind,source=DIR,target=DIR[,ro][,idmap]` or type=tmpfs,target=DIR, may be repeated")
+	f.StringArrayVar(&options.Tmpfs, "tmpfs", nil, "mount a tmpfs: `DIR[:OPTIONS]`, may be repeated")
+	f.StringArrayVar(&options.Ulimits, "ulimit", nil, "limit of the command: `NAME=SOFT[:HARD]`, may be repeated")
+	f.StringArrayVar(&options.UIDMap, "uidmap", nil, "user ids `CONTAINER:HOST:SIZE`, may be repeated; for group ids too, without --gidmap")
+	f.StringArrayVar(&options.GIDMap, "gidmap", nil, "group ids `CONTAINER:HOST:SIZE`, may be repeated; for user ids too, without --uidmap")
 	f.StringSliceVar(&options.CapDrop, "cap-drop", nil, "drop the capability `CAP`, or all; may be repeated")
 	f.StringVarP(&options.User, "user", "u", "", "`USER[:GROUP]` that runs the command")
 	f.StringArrayVarP(&options.Env, "env", "e", nil, "environment variable `K=V`, may be repeated")

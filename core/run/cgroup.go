@@ -16,9 +16,9 @@ type cgroups []*limit.Group
 // newCgroups makes cgroups named after the container, below this process's own. They limit which device nodes it can
 // open, and, as podman does, memory to so many bytes (0: no limit) and memory and swap together to twice that, where
 // swap is accounted for. Where v1 has the pids controller it counts the container's tasks, as other runtimes have it
-// do: that is what the plugin sysinfo asks. The cgroup of version 2 is delegated to the container's root, whose id on
-// the host is given, so that systemd and engines work in the container.
-func newCgroups(id string, memoryLimit int64, devices []device.Rule, hostID uint32) (groups cgroups, err error) {
+// do: that is what the plugin sysinfo asks. The cgroup of version 2 is delegated to the container's root, whose ids on
+// the host are given, so that systemd and engines work in the container.
+func newCgroups(id string, memoryLimit int64, devices []device.Rule, uid, gid int) (groups cgroups, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, groups.remove())
@@ -45,7 +45,7 @@ func newCgroups(id string, memoryLimit int64, devices []device.Rule, hostID uint
 	if err := limitDevices(unified, devices); err != nil {
 		return groups, err
 	}
-	if err := unified.Delegate(int(hostID), int(hostID)); err != nil {
+	if err := unified.Delegate(uid, gid); err != nil {
 		return groups, err
 	}
 	if found.pids != nil {

@@ -51,7 +51,7 @@ func fail(err error) {
 
 // becomeContainer returns only with an error.
 func becomeContainer() error {
-	wanted, tree, err := receiveRequest()
+	wanted, tree, sources, err := receiveRequest()
 	if err != nil {
 		return err
 	}
@@ -63,8 +63,15 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0o022)
+	nodes := len(sources) - len(wanted.Nodes)
+	if err := errors.Join(layMounts(wanted.Mounts, sources[:nodes]), layNodes(wanted.Nodes, sources[nodes:])); err != nil {
+		return err
+	}
 	account, err := lookupUser(wanted.User)
 	if err != nil {
+		return err
+	}
+	if err := account.check(wanted.LastUID, wanted.LastGID); err != nil {
 		return err
 	}
 	if wanted.Terminal != [3]bool{} {
@@ -75,16 +82,25 @@ func becomeContainer() error {
 	return execute(wanted, account)
 }
 
-func receiveRequest() (*request, *os.File, error) {
-	wanted := &request{}
+func receiveRequest() (wanted *request, tree *os.File, sources []*os.File, err error) {
+	wanted = &request{}
 	descriptors, err := receiveMessage(initSocket, wanted)
 	if err != nil {
-		return nil, nil, fmt.Errorf("receive the container's description: %w", err)
+		return nil, nil, nil, fmt.Errorf("receive the container's description: %w", err)
 	}
-	if len(descriptors) != 1 {
-		return nil, nil, fmt.Errorf("receive the container's root filesystem: %d descriptors instead of one", len(descriptors))
+	want := 1 + len(wanted.Nodes)
+	for _, m := range wanted.Mounts {
+		if !m.Tmpfs {
+			want++
+		}
 	}
-	return wanted, os.NewFile(uintptr(descriptors[0]), "the root filesystem"), nil
+	if len(descriptors) != want {
+		return nil, nil, nil, fmt.Errorf("receive the container's root filesystem: %d descriptors instead of %d", len(descriptors), want)
+	}
+	for _, fd := range descriptors[1:] {
+		sources = append(sources, os.NewFile(uintptr(fd), "what is mounted"))
+	}
+	return wanted, os.NewFile(uintptr(descriptors[0]), "the root filesystem"), sources, nil
 }
 
 // isolate does what concerns no files.
@@ -138,7 +154,12 @@ func execute(wanted *request, account *user) error {
 	if err := sendMessage(initSocket, report{Ready: true}); err != nil {
 		return fmt.Errorf("report that the container is ready: %w", err)
 	}
-	restoreDescriptorLimit()
+	if !limitsOn(wanted.Ulimits, unix.RLIMIT_NOFILE) {
+		restoreDescriptorLimit()
+	}
+	if err := setUlimits(wanted.Ulimits); err != nil {
+		return err
+	}
 	return launch.run()
 }
 

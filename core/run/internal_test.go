@@ -53,11 +53,11 @@ func TestMapCovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for first, want := range map[int64]bool{0: true, 1: false, 65535: false, 65536: true, 200000: true, 200001: false} {
-		if got := mapCovers(extents, first); got != want {
+		if got := mapCovers(extents, first, idCount); got != want {
 			t.Errorf("from %d: %v, want %v", first, got, want)
 		}
 	}
-	if !mapCovers([]sysuser.IDMap{{Count: 4294967295}}, 100000) {
+	if !mapCovers([]sysuser.IDMap{{Count: 4294967295}}, 100000, idCount) {
 		t.Error("the initial namespace's map does not cover 100000")
 	}
 }

@@ -27,6 +27,16 @@ type Options struct {
 	// Devices are the device nodes that the container may open beside the usual ones (null, zero, full, random,
 	// urandom, tty, terminals), as podman's --device-cgroup-rule has them: "c 10:229 rw".
 	Devices []string
+	// DeviceNodes are nodes of the host that the container gets and may open, as podman's --device has them:
+	// "/dev/fuse", "/dev/loop7:/dev/disk:rw".
+	DeviceNodes []string
+	// Mounts and Tmpfs are what is mounted in the container, as podman's --mount (bind and tmpfs) and --tmpfs have it.
+	Mounts, Tmpfs []string
+	// Ulimits are limits of the command, as podman's --ulimit has them: "nofile=1024:4096".
+	Ulimits []string
+	// UIDMap and GIDMap are ranges CONTAINER:HOST:SIZE of ids; one is used for the other too if that is empty. Both
+	// empty: 65536 ids from HostID on.
+	UIDMap, GIDMap []string
 	// CapDrop lists capabilities that the container does not get, with or without CAP_, in any case; or "all".
 	CapDrop []string
 	// User is USER[:GROUP], each a name of the container's /etc/passwd or /etc/group, or a number. Empty: root.
@@ -61,6 +71,7 @@ func (o *Options) check() error {
 		o.checkEnv(),
 		o.checkNumbers(),
 		o.checkDevices(),
+		o.checkMounts(),
 	)
 }
 
@@ -133,4 +144,15 @@ func (o *Options) checkNumbers() error {
 func (o *Options) checkDevices() error {
 	_, err := device.ParseRules(o.Devices)
 	return err
+}
+
+func (o *Options) checkMounts() error {
+	_, err1 := parseMounts(o.Tmpfs, o.Mounts)
+	_, err2 := parseNodes(o.DeviceNodes)
+	_, err3 := parseUlimits(o.Ulimits)
+	_, _, err4 := o.maps()
+	if len(o.Mounts)+len(o.DeviceNodes) > mountsMax {
+		return fmt.Errorf("%d mounts and devices: at most %d fit", len(o.Mounts)+len(o.DeviceNodes), mountsMax)
+	}
+	return errors.Join(err1, err2, err3, err4)
 }

@@ -62,7 +62,14 @@ func prepare(options *Options) error {
 	if options.Workdir == "" {
 		options.Workdir = "/"
 	}
-	return checkHostID(options.HostID)
+	if err := checkHostID(options.HostID); err != nil {
+		return err
+	}
+	uids, gids, err := options.maps()
+	if err != nil {
+		return err
+	}
+	return errors.Join(checkMap(uids, "uid_map"), checkMap(gids, "gid_map"))
 }
 
 // newID returns 16 hexadecimal digits.
@@ -80,10 +87,21 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if err != nil {
 		return err
 	}
-	if c.cgroups, err = newCgroups(c.id, options.Memory, devices, options.HostID); err != nil {
+	nodes, err := parseNodes(options.DeviceNodes)
+	if err != nil {
 		return err
 	}
-	socket, err := c.spawn(options)
+	for _, n := range nodes {
+		devices = append(devices, n.rule)
+	}
+	uids, gids, err := options.maps()
+	if err != nil {
+		return err
+	}
+	if c.cgroups, err = newCgroups(c.id, options.Memory, devices, uids.outside(0), gids.outside(0)); err != nil {
+		return err
+	}
+	socket, err := c.spawn(uids, gids)
 	if err != nil {
 		return err
 	}
@@ -99,7 +117,7 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 }
 
 // spawn starts the init, which waits for its description on the other end of the returned socket.
-func (c *Container) spawn(options *Options) (*os.File, error) {
+func (c *Container) spawn(uids, gids idMap) (*os.File, error) {
 	ours, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM, "socket")
 	if err != nil {
 		return nil, fmt.Errorf("start the container: %w", err)
@@ -121,7 +139,7 @@ func (c *Container) spawn(options *Options) (*os.File, error) {
 		Stdout:      files[1],
 		Stderr:      files[2],
 		ExtraFiles:  []*os.File{theirs},
-		SysProcAttr: initAttributes(int(options.HostID)),
+		SysProcAttr: initAttributes(uids, gids),
 	}
 	if err := c.startOnThread(command); err != nil {
 		ours.Close()
@@ -130,12 +148,11 @@ func (c *Container) spawn(options *Options) (*os.File, error) {
 	return ours, nil
 }
 
-func initAttributes(hostID int) *syscall.SysProcAttr {
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID, Size: idCount}}
+func initAttributes(uids, gids idMap) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:                 unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-		UidMappings:                ids,
-		GidMappings:                ids,
+		UidMappings:                uids,
+		GidMappings:                gids,
 		GidMappingsEnableSetgroups: true,
 		Credential:                 &syscall.Credential{Uid: 0, Gid: 0},
 		Setsid:                     true,
@@ -196,6 +213,11 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		return err
 	}
 	defer tree.Close()
+	extras, err := c.prepareExtras(options, int(namespace.Fd()))
+	if err != nil {
+		return err
+	}
+	defer closeFiles(extras.files...)
 	wanted := request{
 		ID:       c.id,
 		Hostname: options.Name,
@@ -206,16 +228,67 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		CapDrop:  options.CapDrop,
 		Filter:   options.Filter,
 		Terminal: c.files.terminals(),
+		Mounts:   extras.mounts,
+		Nodes:    extras.nodes,
+		Ulimits:  extras.ulimits,
+		LastUID:  extras.uids.last(),
+		LastGID:  extras.gids.last(),
 	}
 	if output := c.files.output(); output != nil {
 		wanted.Window = windowOf(output)
 		wanted.Env = mergeEnv([]string{"TERM=" + terminalType()}, wanted.Env)
 	}
 	// An init that has died is explained by awaitCommand.
-	if err := sendMessage(int(socket.Fd()), wanted, int(tree.Fd())); err != nil && !errors.Is(err, unix.EPIPE) {
+	descriptors := []int{int(tree.Fd())}
+	for _, file := range extras.files {
+		descriptors = append(descriptors, int(file.Fd()))
+	}
+	if err := sendMessage(int(socket.Fd()), wanted, descriptors...); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("describe the container to its init: %w", err)
 	}
 	return nil
+}
+
+// extras are what a container has beside its root filesystem.
+type extras struct {
+	mounts     []mountSpec
+	nodes      []string
+	ulimits    []ulimit
+	uids, gids idMap
+	files      []*os.File // the sources of mounts, and the nodes
+}
+
+func (c *Container) prepareExtras(options *Options, userNamespace int) (e extras, err error) {
+	if e.uids, e.gids, err = options.maps(); err != nil {
+		return e, err
+	}
+	if e.ulimits, err = parseUlimits(options.Ulimits); err != nil {
+		return e, err
+	}
+	if err := raiseUlimits(c.InitPID(), e.ulimits); err != nil {
+		return e, err
+	}
+	if e.mounts, err = parseMounts(options.Tmpfs, options.Mounts); err != nil {
+		return e, err
+	}
+	nodes, err := parseNodes(options.DeviceNodes)
+	if err != nil {
+		return e, err
+	}
+	for _, n := range nodes {
+		e.nodes = append(e.nodes, n.Target)
+	}
+	if e.files, err = openSources(e.mounts, userNamespace); err != nil {
+		return e, err
+	}
+	var made []*os.File
+	linux.OnThread(func() { made, err = makeNodes(nodes, e.uids, e.gids) })
+	e.files = append(e.files, made...)
+	if err != nil {
+		closeFiles(e.files...)
+		e.files = nil
+	}
+	return e, err
 }
 
 func terminalType() string {

@@ -20,6 +20,19 @@ type user struct {
 	home     string
 }
 
+// check refuses ids that the container does not have.
+func (u *user) check(lastUID, lastGID uint32) error {
+	for _, id := range append([]uint32{u.gid}, u.groups...) {
+		if id > lastGID {
+			return fmt.Errorf("group id %d is not one of the container's, 0 to %d", id, lastGID)
+		}
+	}
+	if u.uid > lastUID {
+		return fmt.Errorf("user id %d is not one of the container's, 0 to %d", u.uid, lastUID)
+	}
+	return nil
+}
+
 // accountsMax bounds the container's /etc/passwd and /etc/group, which the container's author wrote.
 const accountsMax = 4 << 20
 
@@ -113,8 +126,8 @@ func isNumber(s string) bool {
 
 func parseID(s string) (uint32, error) {
 	id, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || id >= idCount {
-		return 0, fmt.Errorf("id %q is not one of the container's, 0 to %d", s, idCount-1)
+	if err != nil {
+		return 0, fmt.Errorf("id %q is not a number of 32 bits", s)
 	}
 	return uint32(id), nil
 }

@@ -14,10 +14,11 @@ import (
 const (
 	headerSize     = 4
 	messageMax     = 64 << 20
-	descriptorsMax = 4
+	descriptorsMax = 1 + mountsMax
 )
 
-// request is all that the init needs to know. The root filesystem's mount travels with it.
+// request is all that the init needs to know. The root filesystem's mount travels with it, and after it the sources of
+// Mounts and the nodes of Nodes.
 type request struct {
 	ID       string
 	Hostname string
@@ -30,6 +31,11 @@ type request struct {
 	// Terminal says which of stdin, stdout and stderr become the container's terminal.
 	Terminal [3]bool
 	Window   unix.Winsize
+	Mounts   []mountSpec
+	Nodes    []string // where they go
+	Ulimits  []ulimit
+	// LastUID and LastGID are the greatest ids of the container.
+	LastUID, LastGID uint32
 }
 
 // report is what the init tells; exactly one field is set.

@@ -107,6 +107,9 @@ func (s *session) pickAgain(ctx context.Context, caller *target.Target, f *fsCon
 	if err != nil {
 		return err
 	}
+	if line.id == "" {
+		return refusal{unix.EBUSY, foreignContext, "the mount is not there any more"}
+	}
 	at, err := openPath(ctx, caller, unescape(line.point))
 	if err != nil {
 		return err

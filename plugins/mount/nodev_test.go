@@ -88,7 +88,8 @@ func TestDeviceNodes(t *testing.T) {
 			device := withNodes(t)
 			var c *sdktest.Container
 			start := func() {
-				c = sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}, "nodev": test.nodev}))
+				settings := map[string]any{"allowed": []string{"ext4"}, "nodev": test.nodev}
+				c = sdktest.NewContainer(t, handler{}, sdktest.WithSettings(settings))
 			}
 			if test.denying {
 				denying(t, device, start)
@@ -97,8 +98,8 @@ func TestDeviceNodes(t *testing.T) {
 			}
 			putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
 			expect(t, c, test.want, "value", open...)
-			remounted := append(append([]string{mountDisk, "sys mount null s:m null MS_REMOUNT null"}, open[1:]...), "sys mount null s:m null MS_REMOUNT|MS_BIND null",
-				"openfile m/null O_RDWR", "sys umount2 s:m 0")
+			remounted := append([]string{mountDisk, "sys mount null s:m null MS_REMOUNT null"}, open[1:]...)
+			remounted = append(remounted, "sys mount null s:m null MS_REMOUNT|MS_BIND null", "openfile m/null O_RDWR", "sys umount2 s:m 0")
 			// The flags of a mount that are locked cannot be left out (do_reconfigure_mnt, fs/namespace.c).
 			last := strings.Fields(test.want)[1]
 			expect(t, c, strings.Replace(test.want, "ok", "ok ok", 1)+" EPERM "+last+" ok", "value value", remounted...)

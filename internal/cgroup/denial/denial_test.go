@@ -88,8 +88,10 @@ func TestCodeDenies(t *testing.T) {
 		"numbers that are moved": {program(asm.Instructions{asm.Add.Imm(asm.R4, 1)}, deny), false},
 		"numbers that are less": {program(asm.Instructions{
 			{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.JLT), Dst: asm.R4, Constant: 100, Offset: 2}}, deny, allow), false},
-		"a call":                {program(asm.Instructions{asm.FnGetCurrentPidTgid.Call()}, deny), false},
-		"both the same":         {program(asm.Instructions{{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.JEq).SetSource(asm.RegSource), Dst: asm.R4, Src: asm.R5, Offset: 2}}, deny, allow), false},
+		"a call": {program(asm.Instructions{asm.FnGetCurrentPidTgid.Call()}, deny), false},
+		"both the same": {program(asm.Instructions{{
+			OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.JEq).SetSource(asm.RegSource), Dst: asm.R4, Src: asm.R5, Offset: 2,
+		}}, deny, allow), false},
 		"a loop":                {program(asm.Instructions{{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Ja), Offset: -1}}), false},
 		"out of the program":    {program(asm.Instructions{{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Ja), Offset: 99}}), false},
 		"the context as result": {program(asm.Instructions{asm.Mov.Reg(asm.R0, asm.R1), asm.Return()}), false},

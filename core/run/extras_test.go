@@ -1,0 +1,146 @@
+package run_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/intercede/intercede/core/run"
+	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
+)
+
+func TestUlimits(t *testing.T) {
+	got := output(t, run.Options{
+		Args:    shell("ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc; ulimit -f"),
+		Ulimits: []string{"nofile=100:200", "core=0:-1", "fsize=1024"},
+	})
+	if want := "100\n200\n0\nunlimited\n2\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestTmpfs(t *testing.T) {
+	got := output(t, run.Options{
+		Args:  shell("grep -E ' /(srv/a|srv/ro|mnt/x|mnt/x/y) ' /proc/self/mounts | cut -d' ' -f2-4; stat -c '%a %u' /srv/a; touch /srv/a/b"),
+		Tmpfs: []string{"/mnt/x/y:exec,size=1m", "/srv/a:mode=700", "/srv/ro:ro"}, Mounts: []string{"type=tmpfs,dst=/mnt/x,tmpfs-size=64k"},
+	})
+	for _, want := range []string{
+		"/srv/a tmpfs rw,nosuid,nodev,noexec", "/mnt/x tmpfs rw,nosuid,nodev,noexec", "/mnt/x/y tmpfs rw,nosuid,nodev", "/srv/ro tmpfs ro",
+		"size=1024k", "700 0\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+// TestBind has what the container can do to folders of the host: to a read-only one nothing, whatever it remounts.
+func TestBind(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"private": 0o600, "public": 0o666} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(name), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Folders of tests are private.
+	for path := dir; path != "/" && path != os.TempDir(); path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := "cat $d/private; cat $d/public; echo x >>$d/public; mount -o remount,bind,rw $d; mount -o remount,rw $d; " +
+		"echo y >>$d/public; stat -c %u $d/private"
+	for options, want := range map[string]string{
+		"":         "public 65534 publicx y",
+		"idmap":    "private public 0 publicx y",
+		"ro":       "public 65534 public",
+		"ro,idmap": "private public 0 public",
+	} {
+		t.Run(options, func(t *testing.T) {
+			if err := os.WriteFile(filepath.Join(dir, "public"), []byte("public\n"), 0); err != nil {
+				t.Fatal(err)
+			}
+			got := finish(t, run.Options{Args: shell("d=/srv/d; " + script), Mounts: []string{"src=" + dir + ",dst=/srv/d," + options}})
+			after, err := os.ReadFile(filepath.Join(dir, "public"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen, left := strings.Replace(got.stdout, "private", "private ", 1), strings.Replace(string(after), "\nx", "x", 1)
+			text := strings.Join(strings.Fields(seen+" "+left), " ")
+			if text != want {
+				t.Errorf("got %q, want %q (%s)", text, want, got.stderr)
+			}
+		})
+	}
+}
+
+func TestBindFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mount := "type=bind,src=" + file + ",target=/opt/a/b,idmap"
+	if got := output(t, run.Options{Args: shell("cat /opt/a/b"), Mounts: []string{mount}}); got != "text" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestDevice opens a node of the host, which stays closed without the option.
+func TestDevice(t *testing.T) {
+	sdktest.RequireRoot(t)
+	node := filepath.Join(t.TempDir(), "fuse")
+	if err := unix.Mknod(node, unix.S_IFCHR|0o600, int(unix.Mkdev(10, 229))); err != nil {
+		t.Fatal(err)
+	}
+	script := shell("stat -c '%F %a %u %t:%T' /dev/a/fuse; exec 3</dev/a/fuse && echo open; exec 4>/dev/a/fuse && echo writable")
+	got := finish(t, run.Options{Args: script, DeviceNodes: []string{node + ":/dev/a/fuse:r"}})
+	if want := "character special file 600 0 a:e5\nopen\n"; got.stdout != want || !strings.Contains(got.stderr, "not permitted") {
+		t.Errorf("got %q, %q, want %q", got.stdout, got.stderr, want)
+	}
+}
+
+// TestMaps has more ids than usual.
+func TestMaps(t *testing.T) {
+	got := output(t, run.Options{
+		Args:   shell("cat /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/x; stat -c %u /tmp/x"),
+		UIDMap: []string{"0:300000:65536", "65536:500000:200000"}, User: "70000:5",
+	})
+	const ids = "0 300000 65536 65536 500000 200000"
+	if want := ids + " " + ids + " 70000 70000"; strings.Join(strings.Fields(got), " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestExtrasRefused(t *testing.T) {
+	for want, options := range map[string]run.Options{
+		"want NAME=SOFT[:HARD]":       {Ulimits: []string{"files=1"}},
+		"above the hard one":          {Ulimits: []string{"nofile=2:1"}},
+		"not an absolute path below":  {Tmpfs: []string{"/"}},
+		`option "uid0"`:               {Tmpfs: []string{"/x:uid0"}},
+		"want bind or tmpfs":          {Mounts: []string{"type=volume,dst=/x"}},
+		"not an absolute path of the": {Mounts: []string{"src=x,dst=/x"}},
+		"only a directory can be":     {Mounts: []string{"src=/etc/passwd,dst=/x,ro"}},
+		"no such file":                {Mounts: []string{"src=/nosuch,dst=/x"}},
+		"it is not a device node":     {DeviceNodes: []string{"/etc/passwd"}},
+		"absolute paths":              {DeviceNodes: []string{"null"}},
+		"want TYPE":                   {DeviceNodes: []string{"/dev/null:/dev/x:z"}},
+		"want CONTAINER:HOST":         {UIDMap: []string{"0:1:2:3"}},
+		"id 0 of the container":       {UIDMap: []string{"1:100000:5"}},
+		"root of the host":            {GIDMap: []string{"0:0:10"}},
+		"beyond the ids":              {GIDMap: []string{"0:100000:4294967295"}},
+		"user id 11 is not one":       {UIDMap: []string{"0:300000:11"}, User: "11"},
+		"group id 65536 is not one":   {User: "0:65536"},
+	} {
+		t.Run(want, func(t *testing.T) {
+			options.Args = []string{"/bin/true"}
+			if err := startError(t, options); !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,73 @@
+package mount
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/intercede/intercede/sdk/sdktest"
+)
+
+// withLoopDevices is a container with nodes of a loop device that the host uses and of a free one, and an image.
+func withLoopDevices(t *testing.T) (c *sdktest.Container, free string) {
+	t.Helper()
+	c = sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}, "shift": true}))
+	used := loop(t, ext4(t))
+	free = run(t, "losetup", "--find")
+	for _, device := range []string{used, free} {
+		putNode(t, c, device, filepath.Join("dev", filepath.Base(device)), 0o600, sdktest.HostID)
+	}
+	for name, owner := range map[string]int{"image": sdktest.HostID, "foreign": 0} {
+		path := filepath.Join(c.Rootfs(), name)
+		copyFile(t, ext4(t), path)
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if attached := run(t, "losetup", "--all"); strings.Contains(attached, free+":") {
+			t.Errorf("%s is in use after the end: %s", free, attached)
+			run(t, "losetup", "--detach", free)
+		}
+	})
+	return c, free
+}
+
+// TestImage mounts an image by a loop device that is the container's, which mount(8) finds and sets up by itself: the
+// kernel asks for no capability, but that the caller can open device and file.
+func TestImage(t *testing.T) {
+	c, _ := withLoopDevices(t)
+	mount, umount := install(t, c, "mount"), install(t, c, "umount")
+	if r := c.Run(t, mount, "-t", "ext4", "-o", "loop", "/image", "/mnt"); r.ExitCode != 0 || r.Kinds() != "value" {
+		t.Fatalf("mount: %+v", r)
+	}
+	result := c.Call(t, "write /mnt/new text", "openfile /mnt/new O_RDONLY")
+	if got := sdktest.Errnos(result.Lines(t)); got != "ok" {
+		t.Errorf("got %s", got)
+	}
+	if r := c.Run(t, mount, "-t", "ext4", "-o", "loop", "/foreign", "/tmp"); r.ExitCode == 0 {
+		t.Errorf("a file of the host: %+v", r)
+	}
+	if r := c.Run(t, umount, "/mnt"); r.ExitCode != 0 {
+		t.Errorf("umount: %+v", r)
+	}
+}
+
+// TestLosetup sets the device up and down.
+func TestLosetup(t *testing.T) {
+	c, free := withLoopDevices(t)
+	losetup := install(t, c, "losetup")
+	if r := c.Run(t, losetup, "--find", "--show", "--partscan", "/image"); r.ExitCode != 0 || strings.TrimSpace(r.Stdout) != free {
+		t.Fatalf("losetup: %+v, want %s", r, free)
+	}
+	if r := c.Run(t, losetup, "--find", "/image"); r.ExitCode == 0 {
+		t.Errorf("a device that is in use was taken: %+v", r)
+	}
+	if r := c.Run(t, losetup, "--detach", free); r.ExitCode != 0 {
+		t.Errorf("detach: %+v", r)
+	}
+}
