@@ -7,6 +7,7 @@
 //	POST /v1/interception   a [policy.Description]; an [Interception]
 //	POST /v1/reload         a [Reloaded]
 //	POST /v1/upgrade        an [Upgrade]
+//	POST /v1/revoke?id=ID&plugin=NAME   a [Revocation]
 package control
 
 import (
@@ -70,6 +71,7 @@ type Source struct {
 	Orders
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
+	Revoke       func(id, plugin string) ([]broker.Revoked, error)
 	Watch        Watch
 	Why          func(who string) ([]why.Report, error)
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
@@ -97,6 +99,7 @@ func (s Source) routes() *http.ServeMux {
 	routes.HandleFunc("GET "+whyPath, s.answerWhy)
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
 	s.Orders.register(routes)
+	s.registerRevoke(routes)
 	return routes
 }
 
