@@ -26,6 +26,7 @@ What the plugin has done already is not undone. Revoke lists what the plugin kee
 programs; the audit has the calls.`,
 		Example: "  intercede revoke 3f1c mount\n  intercede revoke web",
 		Args:    cobra.RangeArgs(1, 2),
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, args []string) error {
 			path, err := controlPath(config)
 			if err != nil {
