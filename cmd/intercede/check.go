@@ -19,6 +19,7 @@ func checkCommand() *cobra.Command {
 		Long:    "Check reads the config, runs each enabled plugin for its manifest, and prints every problem with its place.\nIf there is none, it starts each of these plugins for a moment and asks it about the settings of the config and of each\nrule, and executes the OCI runtime that the config names for its version. Warnings are about what is allowed and\ndangerous, or of no use. It exits 1 if there is any problem that is not a warning.",
 		Example: "  intercede check --config /etc/intercede/config.toml",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			options, err := flags.Options()
 			if err != nil {

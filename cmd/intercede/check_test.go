@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 // What would keep containers from being served is found before there is one, with its place and what to do.
@@ -111,4 +113,58 @@ func TestServeRefusesWhatPluginsRefuse(t *testing.T) {
 		}
 		wantText(t, r.stderr, `plugins.mount.config.allowed: "tmpfs" has no block device`)
 	}
+}
+
+// Who is not root is told so in one sentence.
+func TestNotRoot(t *testing.T) {
+	sdktest.RequireRoot(t)
+	for _, args := range [][]string{{"check"}, {"serve"}, {"run", "true"}, {"reload"}, {"upgrade"}, {"revoke", "x"}, {"status"}} {
+		cmd := program(args...)
+		cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+		r := runCmd(t, cmd)
+		if want := "intercede: intercede " + args[0] + " needs root: run it with sudo\n"; r.status != cli.ExitFailure || r.stderr != want {
+			t.Errorf("%v: status %d, %q", args, r.status, r.stderr)
+		}
+	}
+}
+
+// Doctor sees the daemon of the config, and says what to do without one.
+func TestDoctorSeesDaemon(t *testing.T) {
+	s := newSite(t, both)
+	daemon := func() string {
+		t.Helper()
+		r := intercede(t, "doctor", "--json", "--config", s.config())
+		var checks []struct{ Name, State, Found, Means string }
+		if err := json.Unmarshal([]byte(r.stdout), &checks); err != nil {
+			t.Fatalf("%v: %s", err, r.stdout)
+		}
+		for _, c := range checks {
+			if c.Name == "daemon" {
+				return c.State + " " + c.Found + " " + c.Means
+			}
+		}
+		return ""
+	}
+	wantText(t, daemon(), "degraded", "intercede serve")
+	s.serve(t)
+	wantText(t, daemon(), "ok", "2 plugins, 0 containers")
+}
+
+// A plugin that was taken from a container is not asked again.
+func TestRevokeCommand(t *testing.T) {
+	s := newSite(t, both)
+	s.serve(t)
+	m := s.startMaker(t)
+	m.want(t, "made")
+	id := s.status(t).Containers[0].ID
+	wantText(t, mustRun(t, program("revoke", id[:6], "mknod", "--config", s.config())),
+		"container "+id+": mknod is not asked any more, its calls get continue")
+	m.want(t, "not permitted")
+	wantText(t, mustRun(t, program("status", "--config", s.config())), "NOT ASKED FOR", "the operator has taken the plugin from the container")
+	r := intercede(t, "revoke", id, "mknod", "--config", s.config())
+	if r.status != cli.ExitFailure {
+		t.Errorf("once more: status %d", r.status)
+	}
+	wantText(t, r.stderr, "nothing was revoked")
+	m.in.Close()
 }

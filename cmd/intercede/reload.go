@@ -22,6 +22,7 @@ what is different from before. Problems are printed, the former config stays the
 daemon do the same, and say it in its log.`,
 		Example: "  intercede reload\n  intercede check && intercede reload",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path, err := controlPath(config)
 			if err != nil {
@@ -72,6 +73,7 @@ The daemon has that program check the config first, and stays if there are probl
 keep, starts the new one, which goes on with all containers. Their calls wait meanwhile.`,
 		Example: "  intercede upgrade\n  apt-get install --only-upgrade intercede && intercede upgrade",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path, err := controlPath(config)
 			if err != nil {

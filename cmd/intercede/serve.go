@@ -32,6 +32,7 @@ intercede keep, it leaves its containers to the next daemon, and their calls wai
 containers make later get ENOSYS.`,
 		Example: "  intercede serve --config /etc/intercede/config.toml\n  intercede profile --format oci > /etc/intercede/seccomp.json",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
 			defer stop()

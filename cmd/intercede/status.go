@@ -27,6 +27,7 @@ func statusCommand() *cobra.Command {
 		Long:    "Status asks the running daemon, on the admin socket that the config names, for its plugins and containers.",
 		Example: "  intercede status\n  intercede status --json | jq '.containers[] | select(.failures > 0)'",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			read, err := config.Read()
 			if err != nil {

@@ -113,7 +113,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	go serve(func() error {
 		return s.control.Serve(control.Source{
-			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception,
+			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Revoke: s.engine.Revoke, Interception: s.interception,
 			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why,
 		})
 	})

@@ -33,6 +33,14 @@ func Usagef(format string, args ...any) error {
 	return &ExitError{Status: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
+// RequireRoot is a command's PreRunE that says in one sentence who may run it.
+func RequireRoot(c *cobra.Command, _ []string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s needs root: run it with sudo", c.CommandPath())
+	}
+	return nil
+}
+
 // Execute runs the program's command, prints its error and returns the program's exit status.
 func Execute(root *cobra.Command) int {
 	usable := false // the command line was understood
