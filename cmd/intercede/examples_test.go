@@ -125,7 +125,8 @@ func TestPluginWithoutController(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustRun(t, exec.Command("sh", "-ec", `cp -r ../../examples/hostname-python "$1"; cp ../../sdk/proto/plugin.proto "$1/hostname-python"
-		cd "$1/hostname-python"; sed -i 's/"plugin.GRPCController"/"another.Controller"/; s/"grpc.health.v1.Health"/"another.Health"/' src/intercede.py
+		cd "$1/hostname-python"; sed -i 's/"plugin.GRPCController"/"another.Controller"/
+			s/"grpc.health.v1.Health"/"another.Health"/' src/intercede.py
 		make -s PROTO=./plugin.proto OUT=plugin`, "sh", dir))
 	s := newSite(t, fmt.Sprintf("[plugins.hostname_python]\npath = %q\n[plugins.hostname_python.config]\nname = \"python.test\"\n",
 		dir+"/hostname-python/plugin"))

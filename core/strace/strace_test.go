@@ -46,13 +46,15 @@ func TestArguments(t *testing.T) {
 			"mknodat", [6]uint64{0xdead_0000_0005, p, 0xdead_0000_0000 | 0o62644, 0xdead_0000_0103}, []strace.Memory{str(1, "n")},
 			`mknodat(5, "n", S_IFBLK|S_ISGID|0644, makedev(1, 3))`,
 		},
-		"a device number of 32 bits": {"mknod", [6]uint64{p, 0o60640, 0xfff_fff_ff}, []strace.Memory{str(0, "n")}, `mknod("n", S_IFBLK|0640, makedev(4095, 1048575))`},
-		"no device":                  {"mknod", [6]uint64{p, 0o10644, 7}, []strace.Memory{str(0, "f")}, `mknod("f", S_IFIFO|0644)`},
+		"a device number of 32 bits": {"mknod", [6]uint64{p, 0o60640, 0xfff_fff_ff}, []strace.Memory{str(0, "n")},
+			`mknod("n", S_IFBLK|0640, makedev(4095, 1048575))`},
+		"no device": {"mknod", [6]uint64{p, 0o10644, 7}, []strace.Memory{str(0, "f")}, `mknod("f", S_IFIFO|0644)`},
 		"no path": {
 			"mknod", [6]uint64{p, 0o20644, 0x103}, []strace.Memory{{Arg: 0, String: true, Errno: unix.EFAULT}},
 			`mknod(0x7ffc00001000 /* EFAULT */, S_IFCHR|0644, makedev(1, 3))`,
 		},
-		"NULL": {"mknod", [6]uint64{0, 0o20644, 0x103}, []strace.Memory{{Arg: 0, Errno: unix.EFAULT}}, `mknod(NULL, S_IFCHR|0644, makedev(1, 3))`},
+		"NULL": {"mknod", [6]uint64{0, 0o20644, 0x103}, []strace.Memory{{Arg: 0, Errno: unix.EFAULT}},
+			`mknod(NULL, S_IFCHR|0644, makedev(1, 3))`},
 		"mount": {
 			"mount", [6]uint64{p, p, p, 0xc0ed0000 | unix.MS_RDONLY | unix.MS_NODEV, p},
 			[]strace.Memory{str(0, "/dev/sda"), str(1, "/mnt"), str(2, "ext4"), str(4, "data=ordered")},
@@ -64,7 +66,8 @@ func TestArguments(t *testing.T) {
 		},
 		"unknown flags": {"mount", [6]uint64{0, 0, 0, 1<<40 | unix.MS_REMOUNT}, nil, `mount(NULL, NULL, NULL, MS_REMOUNT|0x10000000000, NULL)`},
 		"fsopen":        {"fsopen", [6]uint64{p, 1}, []strace.Memory{str(0, "ext4")}, `fsopen("ext4", FSOPEN_CLOEXEC)`},
-		"fspick":        {"fspick", [6]uint64{neg(-100), p, 8 | 1}, []strace.Memory{str(1, "")}, `fspick(AT_FDCWD, "", FSPICK_CLOEXEC|FSPICK_EMPTY_PATH)`},
+		"fspick": {"fspick", [6]uint64{neg(-100), p, 8 | 1}, []strace.Memory{str(1, "")},
+			`fspick(AT_FDCWD, "", FSPICK_CLOEXEC|FSPICK_EMPTY_PATH)`},
 		"fsconfig": {
 			"fsconfig", [6]uint64{3, 1, p, p, 0}, []strace.Memory{str(2, "source"), str(3, "/dev/sda")},
 			`fsconfig(3, FSCONFIG_SET_STRING, "source", "/dev/sda", 0)`,
@@ -100,8 +103,9 @@ func TestArguments(t *testing.T) {
 				`sched_runtime=10, sched_deadline=20, sched_period=30}, 0)`,
 		},
 		"setpriority": {"setpriority", [6]uint64{0, 9, neg(-5)}, nil, `setpriority(PRIO_PROCESS, 9, -5)`},
-		"ioprio_set":  {"ioprio_set", [6]uint64{1, 9, 1<<13 | 4}, nil, `ioprio_set(IOPRIO_WHO_PROCESS, 9, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_RT, 4))`},
-		"sysinfo":     {"sysinfo", [6]uint64{p}, nil, `sysinfo(0x7ffc00001000)`},
+		"ioprio_set": {"ioprio_set", [6]uint64{1, 9, 1<<13 | 4}, nil,
+			`ioprio_set(IOPRIO_WHO_PROCESS, 9, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_RT, 4))`},
+		"sysinfo": {"sysinfo", [6]uint64{p}, nil, `sysinfo(0x7ffc00001000)`},
 		"bpf loads": {
 			"bpf", [6]uint64{5, p, 72},
 			[]strace.Memory{bytes(1, uint32(15), uint32(2), uint64(p), uint64(p+1), uint32(1), uint32(64), uint64(p+2),
@@ -111,7 +115,8 @@ func TestArguments(t *testing.T) {
 		},
 		"bpf attaches": {
 			"bpf", [6]uint64{8, p, 16}, []strace.Memory{bytes(1, uint32(3), uint32(4), uint32(6), uint32(2))},
-			`bpf(BPF_PROG_ATTACH, {target_fd=3, attach_bpf_fd=4, attach_type=BPF_CGROUP_DEVICE, attach_flags=BPF_F_ALLOW_MULTI, replace_bpf_fd=0}, 16)`,
+			`bpf(BPF_PROG_ATTACH, {target_fd=3, attach_bpf_fd=4, attach_type=BPF_CGROUP_DEVICE, ` +
+				`attach_flags=BPF_F_ALLOW_MULTI, replace_bpf_fd=0}, 16)`,
 		},
 		"bpf asks": {
 			"bpf", [6]uint64{16, p, 8}, []strace.Memory{bytes(1, uint32(3), uint32(6))},
@@ -120,7 +125,8 @@ func TestArguments(t *testing.T) {
 		"bpf with a command that is not known": {
 			"bpf", [6]uint64{0x10063, p, 1}, []strace.Memory{bytes(1, uint8(7))}, `bpf(0x63|0x10000, "\7", 1)`,
 		},
-		"a long string": {"fsopen", [6]uint64{p, 0}, []strace.Memory{str(0, strings.Repeat("x", 33))}, `fsopen("` + strings.Repeat("x", 32) + `"..., 0)`},
+		"a long string": {"fsopen", [6]uint64{p, 0}, []strace.Memory{str(0, strings.Repeat("x", 33))},
+			`fsopen("` + strings.Repeat("x", 32) + `"..., 0)`},
 		"a long path": {
 			"removexattr", [6]uint64{p, p}, []strace.Memory{str(0, strings.Repeat("x", 257)), str(1, "a")},
 			`removexattr("` + strings.Repeat("x", 256) + `"..., "a")`,

@@ -68,8 +68,10 @@ func TestParseManifest(t *testing.T) {
 	}{
 		"says nothing of the protocol": {`{` + rest + `}`, ""},
 		"speaks this and another":      {`{` + rest + `,"protocols":[1,7]}`, ""},
-		"speaks a newer one":           {`{` + rest + `,"protocols":[7]}`, "speaks version 7 of the plugin protocol, and this intercede version 1: up"},
-		"speaks an older one":          {`{` + rest + `,"protocols":[0]}`, "speaks version 0 of the plugin protocol, and this intercede version 1: in"},
+		"speaks a newer one": {`{` + rest + `,"protocols":[7]}`,
+			"speaks version 7 of the plugin protocol, and this intercede version 1: up"},
+		"speaks an older one": {`{` + rest + `,"protocols":[0]}`,
+			"speaks version 0 of the plugin protocol, and this intercede version 1: in"},
 		"has a field that is not known": {
 			`{` + rest + `,"aura":"green"}`, "its manifest has what this intercede does not know: if it was made for a newer one, install that",
 		},
