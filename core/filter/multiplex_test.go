@@ -122,8 +122,10 @@ func TestResolveCompat(t *testing.T) {
 		call call
 		want string
 	}{
-		{call{amd64, 42, [6]uint64{}}, "connect"}, {call{amd64, x32Bit | 42, [6]uint64{}}, "connect"}, {call{i386, 362, [6]uint64{}}, "connect"},
-		{call{i386, 102, [6]uint64{3}}, "connect"}, {call{i386, 102, [6]uint64{1<<40 | 16}}, "sendmsg"}, {call{i386, 102, [6]uint64{5}}, "accept"},
+		{call{amd64, 42, [6]uint64{}}, "connect"}, {call{amd64, x32Bit | 42, [6]uint64{}}, "connect"},
+		{call{i386, 362, [6]uint64{}}, "connect"},
+		{call{i386, 102, [6]uint64{3}}, "connect"}, {call{i386, 102, [6]uint64{1<<40 | 16}}, "sendmsg"},
+		{call{i386, 102, [6]uint64{5}}, "accept"},
 		{call{i386, 102, [6]uint64{4}}, ""}, {call{i386, 102, [6]uint64{0}}, ""}, {call{i386, 102, [6]uint64{0x10003}}, ""},
 		{call{i386, 117, [6]uint64{2}}, "semget"}, {call{i386, 117, [6]uint64{0x70002}}, "semget"}, {call{i386, 117, [6]uint64{3}}, ""},
 		{call{amd64, 50, [6]uint64{}}, "listen"}, {call{i386, 363, [6]uint64{}}, ""}, {call{amd64, 102, [6]uint64{3}}, ""},

@@ -14,7 +14,8 @@ import (
 
 // printing is a script that prints a good manifest, and what it sees of itself as the version.
 func printing(first string) []byte {
-	return []byte(first + "\n" + `echo '{"name":"x","version":"'$0' '$1'","on_failure":{"continue":true},"syscalls":[{"name":"sync"}]}'` + "\n")
+	return []byte(first + "\n" +
+		`echo '{"name":"x","version":"'$0' '$1'","on_failure":{"continue":true},"syscalls":[{"name":"sync"}]}'` + "\n")
 }
 
 // TestScript reads the manifest of a script: its interpreter is executed by descriptor, and finds the script at one

@@ -58,7 +58,8 @@ func TestAgent(t *testing.T) {
 	go accept(socket)
 	t.Cleanup(func() { socket.Close() })
 	got := runContainer(t, socket.Addr().String(), home)
-	want := []string{"null ok", "null again EEXIST", "kmsg EPERM", "in a folder of root EACCES", "bad pointer EFAULT", "without the capability EPERM"}
+	want := []string{"null ok", "null again EEXIST", "kmsg EPERM", "in a folder of root EACCES", "bad pointer EFAULT",
+		"without the capability EPERM"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the container got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
@@ -157,7 +158,8 @@ func TestLinks(t *testing.T) {
 		t.Fatalf("packages %q", packages)
 	}
 	for _, path := range packages {
-		if path != "example.org/agent" && !strings.HasPrefix(path, "golang.org/x/sys/") && !strings.HasPrefix(path, "github.com/intercede/intercede/") {
+		if path != "example.org/agent" &&
+			!strings.HasPrefix(path, "golang.org/x/sys/") && !strings.HasPrefix(path, "github.com/intercede/intercede/") {
 			t.Errorf("it links %s", path)
 		}
 	}
