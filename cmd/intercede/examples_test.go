@@ -62,7 +62,9 @@ func TestExamples(t *testing.T) {
 	script := fmt.Sprintf(`uname -n; hostname other 2>/dev/null || echo kept
 		echo '<6>hello from the container' >>/dev/kmsg && echo written
 		cd /tmp; printf 'not a module' >listed; printf other >unlisted
-		for f in listed unlisted; do perl -e '$none = ""; open F, "<", $ARGV[0]; printf "$ARGV[0]: %%s\n", syscall(%d, fileno(F), $none, 0) < 0 ? $! : "loaded"' $f; done
+		for f in listed unlisted; do
+			perl -e '$none = ""; open F, "<", $ARGV[0]; printf "$ARGV[0]: %%s\n", syscall(%d, fileno(F), $none, 0) < 0 ? $! : "loaded"' $f
+		done
 		rm -f /tmp/listed; sleep 0.1`, unix.SYS_FINIT_MODULE)
 	r := intercede(t, "run", "--log-level", "info", "--config", s.config(), "--", "sh", "-c", script)
 	wantText(t, r.stdout, "go.test\nkept\nwritten\nlisted: "+kernelSays(t, notModule)+"\nunlisted: Operation not permitted\n")
@@ -125,8 +127,8 @@ func TestPluginWithoutController(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustRun(t, exec.Command("sh", "-ec", `cp -r ../../examples/hostname-python "$1"; cp ../../sdk/proto/plugin.proto "$1/hostname-python"
-		cd "$1/hostname-python"; sed -i 's/"plugin.GRPCController"/"another.Controller"/
-			s/"grpc.health.v1.Health"/"another.Health"/' src/intercede.py
+		cd "$1/hostname-python"
+		sed -i 's/"plugin.GRPCController"/"another.Controller"/; s/"grpc.health.v1.Health"/"another.Health"/' src/intercede.py
 		make -s PROTO=./plugin.proto OUT=plugin`, "sh", dir))
 	s := newSite(t, fmt.Sprintf("[plugins.hostname_python]\npath = %q\n[plugins.hostname_python.config]\nname = \"python.test\"\n",
 		dir+"/hostname-python/plugin"))

@@ -122,7 +122,8 @@ func TestResolveCompat(t *testing.T) {
 		call call
 		want string
 	}{
-		{call{amd64, 42, [6]uint64{}}, "connect"}, {call{amd64, x32Bit | 42, [6]uint64{}}, "connect"}, {call{i386, 362, [6]uint64{}}, "connect"},
+		{call{amd64, 42, [6]uint64{}}, "connect"}, {call{amd64, x32Bit | 42, [6]uint64{}}, "connect"},
+		{call{i386, 362, [6]uint64{}}, "connect"},
 		{call{i386, 102, [6]uint64{3}}, "connect"}, {call{i386, 102, [6]uint64{1<<40 | 16}}, "sendmsg"},
 		{call{i386, 102, [6]uint64{5}}, "accept"},
 		{call{i386, 102, [6]uint64{4}}, ""}, {call{i386, 102, [6]uint64{0}}, ""}, {call{i386, 102, [6]uint64{0x10003}}, ""},

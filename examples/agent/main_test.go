@@ -158,8 +158,8 @@ func TestLinks(t *testing.T) {
 		t.Fatalf("packages %q", packages)
 	}
 	for _, path := range packages {
-		if path != "example.org/agent" && !strings.HasPrefix(path, "golang.org/x/sys/") && !strings.HasPrefix(path,
-			"github.com/intercede/intercede/") {
+		if path != "example.org/agent" &&
+			!strings.HasPrefix(path, "golang.org/x/sys/") && !strings.HasPrefix(path, "github.com/intercede/intercede/") {
 			t.Errorf("it links %s", path)
 		}
 	}

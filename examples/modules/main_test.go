@@ -25,31 +25,33 @@ func TestModules(t *testing.T) {
 		want   string // of the last call
 		kind   string
 	}{
-		"allowed, refused by the kernel": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY",
-			"sys finit_module @0 s: 0"}, kernel, "errno"},
-		"with a descriptor for both": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDWR",
-			"sys finit_module @0 s: 0"}, kernel, "errno"},
-		"compressed": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY",
-			"sys finit_module @0 s: 4"}, "", "errno"},
-		"another file":  {[]string{"write /tmp/m other", "open /tmp/m O_RDONLY", "sys finit_module @0 s: 0"}, "EPERM", "errno"},
-		"an empty file": {[]string{"write /tmp/m ", "open /tmp/m O_RDONLY", "sys finit_module @0 s: 0"}, "EPERM", "errno"},
-		"parameters": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY",
-			"sys finit_module @0 s:a=1 0"}, "EPERM", "errno"},
-		"flags": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY", "sys finit_module @0 s: 1"}, "", "next"},
-		"bad parameters": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY",
-			"sys finit_module @0 bad 0"}, "EFAULT", "errno"},
-		"no descriptor": {[]string{"sys finit_module 99 s: 0"}, "EBADF", "errno"},
-		"only to write": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_WRONLY",
-			"sys finit_module @0 s: 0"}, "EBADF", "errno"},
-		"a path": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_PATH",
-			"sys finit_module @0 s: 0"}, "EBADF", "errno"},
+		"allowed, refused by the kernel": {listed("sys finit_module @0 s: 0"), kernel, "errno"},
+		"with a descriptor for both": {
+			[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDWR", "sys finit_module @0 s: 0"}, kernel, "errno",
+		},
+		"compressed": {listed("sys finit_module @0 s: 4"), "", "errno"},
+		"another file": {
+			[]string{"write /tmp/m other", "open /tmp/m O_RDONLY", "sys finit_module @0 s: 0"}, "EPERM", "errno",
+		},
+		"an empty file": {
+			[]string{"write /tmp/m ", "open /tmp/m O_RDONLY", "sys finit_module @0 s: 0"}, "EPERM", "errno",
+		},
+		"parameters":     {listed("sys finit_module @0 s:a=1 0"), "EPERM", "errno"},
+		"flags":          {listed("sys finit_module @0 s: 1"), "", "next"},
+		"bad parameters": {listed("sys finit_module @0 bad 0"), "EFAULT", "errno"},
+		"no descriptor":  {[]string{"sys finit_module 99 s: 0"}, "EBADF", "errno"},
+		"only to write": {
+			[]string{"write /tmp/m " + notModule, "open /tmp/m O_WRONLY", "sys finit_module @0 s: 0"}, "EBADF", "errno",
+		},
+		"a path": {
+			[]string{"write /tmp/m " + notModule, "open /tmp/m O_PATH", "sys finit_module @0 s: 0"}, "EBADF", "errno",
+		},
 		"a folder": {[]string{"open /tmp O_RDONLY", "sys finit_module @0 s: 0"}, "EINVAL", "errno"},
-		"a FIFO": {[]string{"do mknodat AT_FDCWD s:/tmp/f S_IFIFO|0600 0", "open /tmp/f O_RDWR",
-			"sys finit_module @0 s: 0"}, "EINVAL", "errno"},
-		"without the capability": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY", "dropcap 16",
-			"sys finit_module @0 s: 0"}, "", "next"},
-		"in a nested user namespace": {[]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY", "unshare user",
-			"sys finit_module @0 s: 0"}, "", "next"},
+		"a FIFO": {
+			[]string{"do mknodat AT_FDCWD s:/tmp/f S_IFIFO|0600 0", "open /tmp/f O_RDWR", "sys finit_module @0 s: 0"}, "EINVAL", "errno",
+		},
+		"without the capability":     {listed("dropcap 16", "sys finit_module @0 s: 0"), "", "next"},
+		"in a nested user namespace": {listed("unshare user", "sys finit_module @0 s: 0"), "", "next"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, left := range []string{"m", "f"} {
@@ -86,4 +88,9 @@ func kernelSays(t *testing.T) string {
 		t.Fatal("the kernel loads what is not a module")
 	}
 	return unix.ErrnoName(errno)
+}
+
+// listed are commands after which @0 is the file that is on the list.
+func listed(commands ...string) []string {
+	return append([]string{"write /tmp/m " + notModule, "open /tmp/m O_RDONLY"}, commands...)
 }

@@ -74,8 +74,8 @@ func TestContainerCompat(t *testing.T) {
 		sdk.Syscall{Name: "semget", Compat: sdk.CompatRefuse})))
 	native := c.Call(t, "sys 42 -1 null 0", "sys 50 -1 0", "sys 64 0 -1 0")
 	const connect, listen = "102 3 hex:ffffffff0000000000000000", "102 4 hex:ffffffff0000000000000000"
-	i386 := c.Call32(t, "sys 362 -1 null 0", "sys 363 -1 0", "sys 393 0 -1 0", "sys "+connect, "sys "+listen, "sys 117 2 0 -1",
-		"sys 117 0x10002 0 -1")
+	i386 := c.Call32(t, "sys 362 -1 null 0", "sys 363 -1 0", "sys 393 0 -1 0", "sys "+connect, "sys "+listen,
+		"sys 117 2 0 -1", "sys 117 0x10002 0 -1")
 	for _, test := range []struct {
 		result sdktest.Result
 		want   []string
