@@ -31,6 +31,15 @@ func (f *function[C]) Attach(_ context.Context, _ Container, settings Settings) 
 	return s, nil
 }
 
+// Validate implements Validator: settings that C cannot take are refused.
+func (f *function[C]) Validate(settings Settings) []Finding {
+	var c C
+	if err := settings.Decode(&c); err != nil {
+		return []Finding{{Text: err.Error()}}
+	}
+	return nil
+}
+
 type functionSession[C any] struct {
 	settings C
 	handle   func(ctx context.Context, req *Request, settings *C) (Response, error)

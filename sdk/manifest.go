@@ -27,6 +27,9 @@ type Manifest struct {
 	// OnFailure is what the caller gets when the plugin fails: FailContinue or FailErrno. Continue is right only where the
 	// kernel itself refuses the call to a caller without privilege. The operator can set another (`on_failure`).
 	OnFailure Verdict
+	// NeverContinue keeps the operator from setting FailContinue: the kernel would do for some callers what the plugin
+	// refuses.
+	NeverContinue bool
 	// AnyContainer says that the plugin serves containers without a user namespace of their own too, whose callers
 	// may be root of the host. Calls of such containers are left to the kernel otherwise.
 	AnyContainer bool
@@ -253,7 +256,7 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		Capabilities: m.Capabilities,
 		Uses:         m.Uses.wire(),
 		OnFailure:    m.OnFailure.wire,
-		AnyContainer: m.AnyContainer, CallerCapabilities: m.CallerCapabilities,
+		AnyContainer: m.AnyContainer, CallerCapabilities: m.CallerCapabilities, NeverContinue: m.NeverContinue,
 	}
 	for _, s := range m.Syscalls {
 		w.Syscalls = append(w.Syscalls, s.wire())
@@ -269,10 +272,16 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		if err != nil {
 			return nil, fmt.Errorf("manifest of %q: default of setting %q: %w", m.Name, s.Key, err)
 		}
-		w.Settings = append(w.Settings, &wire.Setting{
-			Key: s.Key, Type: wire.Setting_Type(s.Type), DefaultJson: string(value), Help: s.Help,
-			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
-		})
+		setting := &wire.Setting{
+			Key: s.Key, Type: wire.Setting_Type(s.Type), DefaultJson: string(value), Help: s.Help, Pattern: s.Pattern, Example: s.Example,
+		}
+		if s.Min != nil {
+			setting.MinBound = &wire.Setting_Min{Min: *s.Min}
+		}
+		if s.Max != nil {
+			setting.MaxBound = &wire.Setting_Max{Max: *s.Max}
+		}
+		w.Settings = append(w.Settings, setting)
 	}
 	wire.DeclareProtocol(w)
 	if err := wire.CheckManifest(w); err != nil {

@@ -82,19 +82,10 @@ func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.Att
 	container.Kept, container.log = keptFromWire(req.GetKept()), newContainerLog(container.ID)
 	container.Features = req.GetFeatures()
 	var session Session
-	err := recovered(func() (err error) {
-		session, err = s.handler.Attach(ctx, container, Settings(req.GetSettingsJson()))
-		switch {
-		case err != nil:
-			return err
-		case session == nil:
-			return errors.New("the handler returned no session")
-		}
-		if err = s.requireChecker(session); err != nil {
-			closeSession(session)
-		}
-		return err
-	})
+	err := s.checkSettings(req.GetSettingsJson())
+	if err == nil {
+		session, err = s.attach(ctx, container, req.GetSettingsJson())
+	}
 	if err != nil {
 		return &wire.AttachResponse{Refused: err.Error()}, nil
 	}
@@ -110,6 +101,24 @@ func (s *server) Attach(ctx context.Context, req *wire.AttachRequest) (*wire.Att
 	}
 	s.sessions[req.GetSession()] = &attached{session: session, container: container}
 	return &wire.AttachResponse{}, nil
+}
+
+// attach has the handler make a session.
+func (s *server) attach(ctx context.Context, container Container, settings string) (session Session, err error) {
+	err = recovered(func() (err error) {
+		session, err = s.handler.Attach(ctx, container, Settings(settings))
+		switch {
+		case err != nil:
+			return err
+		case session == nil:
+			return errors.New("the handler returned no session")
+		}
+		if err = s.requireChecker(session); err != nil {
+			closeSession(session)
+		}
+		return err
+	})
+	return session, err
 }
 
 func (s *server) Detach(_ context.Context, req *wire.DetachRequest) (*wire.DetachResponse, error) {

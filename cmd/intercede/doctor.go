@@ -7,16 +7,18 @@ import (
 )
 
 func doctorCommand() *cobra.Command {
+	var config cli.ConfigFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this kernel and host can do, and what is missing",
 		Long: `Doctor tries what interception needs, each in a process of its own where it would change something, and leaves
-nothing behind. It exits 1 if something is missing without which nothing works.`,
+nothing behind. It looks at the daemon, the config, the plugins, the engines and the boot order too. Each finding has its
+remedy below it. It exits 1 if something is missing without which nothing works.`,
 		Example: "  intercede doctor",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			checks := doctor.Run(c.Context())
+			checks := doctor.Run(c.Context(), config.Path)
 			write := doctor.WriteTable
 			if asJSON {
 				write = doctor.WriteJSON
@@ -30,6 +32,7 @@ nothing behind. It exits 1 if something is missing without which nothing works.`
 			return nil
 		},
 	}
+	config.Register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the checks as a JSON array")
 	return c
 }

@@ -77,6 +77,21 @@ func TestExamples(t *testing.T) {
 	wantText(t, r.stderr, "plugins.modules.grant", "finit_module")
 }
 
+// TestExamplesConform has the examples pass what every plugin must.
+func TestExamplesConform(t *testing.T) {
+	dir := buildExamples(t)
+	for name, setting := range map[string]string{
+		"hostname": "name=x", "hostname_python": "name=x", "kmsg": "read=true", "modules": `allowed=["` + strings.Repeat("0", 64) + `"]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := intercede(t, "plugin", "test", filepath.Join(dir, "intercede-plugin-"+name), "--set", setting)
+			if r.status != 0 || strings.Contains(r.stdout, "FAIL") {
+				t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
+			}
+		})
+	}
+}
+
 // TestExampleInPython has the plugin in Python in production, with a sum of the one file that it is.
 func TestExampleInPython(t *testing.T) {
 	path := filepath.Join(buildExamples(t), "intercede-plugin-hostname_python")

@@ -68,31 +68,33 @@ var imported = map[string]string{
 	"target": "github.com/intercede/intercede/sdk/target", "unix": "golang.org/x/sys/unix",
 }
 
-// TestGuideCompiles compiles the Go code of the pages that is not a whole file: declarations, or what a handler
-// does.
+// TestGuideCompiles compiles the Go code of the pages that is not a whole file: declarations, or what a handler does. All
+// of it is one package.
 func TestGuideCompiles(t *testing.T) {
-	for _, file := range guidePages(t) {
-		for i, b := range readPage(t, file) {
+	vet := exec.Command("go", "vet", "-unreachable=false")
+	dir := t.TempDir()
+	for _, page := range guidePages(t) {
+		for i, b := range readPage(t, page) {
 			if b.kind != "go" || b.file != "" {
 				continue
 			}
-			t.Run(fmt.Sprintf("%s %d", b.page, i), func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "piece.go")
-				if err := os.WriteFile(path, []byte(compilable(b.body)), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				if output, err := exec.Command("go", "vet", "-unreachable=false", path).CombinedOutput(); err != nil {
-					t.Errorf("%s%s", output, compilable(b.body))
-				}
-			})
+			name := fmt.Sprintf("%s_%d", strings.TrimSuffix(b.page, ".md"), i)
+			file := filepath.Join(dir, name+".go")
+			if err := os.WriteFile(file, []byte(compilable(name, b.body)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			vet.Args = append(vet.Args, file)
 		}
+	}
+	if output, err := vet.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
 	}
 }
 
-// compilable is a piece of code as a file.
-func compilable(piece string) string {
+// compilable is a piece of code as a file. What a handler does is a function of this name.
+func compilable(name, piece string) string {
 	var text strings.Builder
-	text.WriteString("package piece\n\n")
+	text.WriteString("package guide\n\n")
 	declares := regexp.MustCompile(`^(?://.*\n)*(func|type|var|const) `).MatchString(piece)
 	for name, path := range imported {
 		if used := regexp.MustCompile(`\b` + name + `\.[A-Z]`); used.MatchString(piece) || !declares && (name == "context" || name == "sdk") {
@@ -102,6 +104,6 @@ func compilable(piece string) string {
 	if declares {
 		return text.String() + piece
 	}
-	text.WriteString("func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n")
+	fmt.Fprintf(&text, "func %s(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n", name)
 	return text.String() + piece + "\nreturn sdk.Next(), nil\n}\n"
 }

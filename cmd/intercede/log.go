@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
@@ -15,10 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// logFlags say what is logged where the config should not.
+// logFlags say what is logged where the config should not. A log that was opened with them can be changed.
 type logFlags struct {
 	level string
+	out   output
 }
+
+// output is standard error, in the format of the config.
+type output struct{ format atomic.Pointer[io.Writer] }
+
+func (o *output) Write(record []byte) (int, error) { return (*o.format.Load()).Write(record) }
 
 func (f *logFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.level, "log-level", "", "least serious `LEVEL` that is logged: trace, debug (each intercepted call), info, warn or error")
@@ -30,23 +37,31 @@ const flushTime = time.Second
 // open gives a log on standard error whose reader can neither hold up the program nor end it, and what writes the rest
 // of it at the end.
 func (f *logFlags) open(broker config.Broker) (log zerolog.Logger, flush func(), err error) {
+	if err := f.apply(broker); err != nil {
+		return zerolog.Nop(), nil, err
+	}
+	surviveBrokenPipes()
+	queue := logqueue.New(&f.out, describeDropped)
+	return zerolog.New(queue).With().Timestamp().Logger(), func() { queue.Close(flushTime) }, nil
+}
+
+// apply has the process log what the config says, in its format, unless the flags say otherwise. The level is the
+// process's, since loggers are copied for each container.
+func (f *logFlags) apply(broker config.Broker) error {
 	level, err := zerolog.ParseLevel(broker.LogLevel)
 	if f.level != "" {
 		level, err = zerolog.ParseLevel(f.level)
 	}
 	if err != nil {
-		return zerolog.Nop(), nil, cli.Usagef("--log-level: %w", err)
+		return cli.Usagef("--log-level: %w", err)
 	}
-	surviveBrokenPipes()
 	var out io.Writer = os.Stderr
 	if broker.LogFormat == "console" {
-		_, notTerminal := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
-		out = zerolog.ConsoleWriter{
-			Out: os.Stderr, TimeFormat: time.RFC3339, FormatMessage: printableMessage, NoColor: notTerminal != nil,
-		}
+		out = cli.Console(os.Stderr, printableMessage)
 	}
-	queue := logqueue.New(out, describeDropped)
-	return zerolog.New(queue).Level(level).With().Timestamp().Logger(), func() { queue.Close(flushTime) }, nil
+	f.out.format.Store(&out)
+	zerolog.SetGlobalLevel(level)
+	return nil
 }
 
 // printableMessage is a record's message for a terminal. zerolog quotes all else, but no message, and that of a plugin

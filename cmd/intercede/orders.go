@@ -22,6 +22,7 @@ type orders struct {
 	server *daemon.Server
 	config cli.ConfigFlags
 	log    zerolog.Logger
+	logs   *logFlags // with which log was opened
 
 	mu        sync.Mutex    // held during a reload
 	upgrading chan struct{} // closed when the daemon has to end for an upgrade
@@ -35,8 +36,12 @@ func (o *orders) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 			return
 		case <-signals:
 		}
-		if problems, err := o.reload(ctx); err != nil || len(problems) > 0 {
-			o.log.Error().Err(errors.Join(err, asError(problems))).Msg("config not reloaded: the former one stays")
+		done, err := o.reload(ctx)
+		if err == nil {
+			err = asError(done.Problems)
+		}
+		if err != nil {
+			o.log.Error().Err(err).Msg("config not reloaded: the former one stays")
 		}
 	}
 }
@@ -48,7 +53,7 @@ func asError(problems policyconfig.Problems) error {
 	return problems
 }
 
-func (o *orders) reload(ctx context.Context) (policyconfig.Problems, error) {
+func (o *orders) reload(ctx context.Context) (*control.Reloaded, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	options, err := o.config.Options()
@@ -57,9 +62,16 @@ func (o *orders) reload(ctx context.Context) (policyconfig.Problems, error) {
 	}
 	setup, problems := daemon.Load(o.log.WithContext(ctx), o.config.Path, options)
 	if len(problems) > 0 {
-		return problems, nil
+		return &control.Reloaded{Problems: problems}, nil
 	}
-	return nil, o.server.Reload(ctx, setup)
+	changes, err := o.server.Reload(ctx, setup)
+	if errors.As(err, &problems) { // what the plugins say of their settings
+		return &control.Reloaded{Problems: problems}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &control.Reloaded{Changes: changes}, o.logs.apply(setup.Policy.Broker)
 }
 
 // checkUpgrade returns what the daemon's manager would start in its place, if that has nothing against the config.

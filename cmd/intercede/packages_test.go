@@ -52,8 +52,12 @@ func TestPackages(t *testing.T) {
 	t.Run("page", func(t *testing.T) {
 		blocks := readPage(t, "../../docs/install.md")
 		script := filepath.Join(t.TempDir(), "script")
-		text := "exec 2>&1\nrm -f /usr/sbin/policy-rc.d\nfor n in 1 2; do cp /src/$n.deb /tmp/intercede_0.$n.0_amd64.deb; done\ncd /tmp\n"
-		if err := os.WriteFile(script, []byte(text+pageScript(blocks)), 0o644); err != nil {
+		const prologue = `exec 2>&1
+rm -f /usr/sbin/policy-rc.d /var/lib/man-db/auto-update
+for n in 1 2; do cp /src/$n.deb /tmp/intercede_0.$n.0_amd64.deb; done
+cd /tmp
+`
+		if err := os.WriteFile(script, []byte(prologue+pageScript(blocks)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		checkOutput(t, blocks, underSystemd(t, script, deb1, deb2))

@@ -41,7 +41,7 @@ It exits 1 if a check fails. A check that could not be made is skipped, and says
 			if err != nil {
 				return err
 			}
-			return testPlugin(c, conformance.Options{Binary: args[0], Settings: given, Timeout: timeout}, logging, asJSON)
+			return testPlugin(c, conformance.Options{Binary: args[0], Settings: given, Timeout: timeout}, &logging, asJSON)
 		},
 	}
 	c.Flags().StringArrayVar(&settings, "set", nil, "setting `KEY=VALUE` of the plugin, a value as in config.toml, may be repeated")
@@ -51,7 +51,7 @@ It exits 1 if a check fails. A check that could not be made is skipped, and says
 	return c
 }
 
-func testPlugin(c *cobra.Command, options conformance.Options, logging logFlags, asJSON bool) error {
+func testPlugin(c *cobra.Command, options conformance.Options, logging *logFlags, asJSON bool) error {
 	log, flush, err := logging.open(config.Broker{LogLevel: "disabled", LogFormat: "console"})
 	if err != nil {
 		return err

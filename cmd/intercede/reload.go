@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
@@ -16,27 +17,42 @@ func reloadCommand() *cobra.Command {
 		Use:   "reload",
 		Short: "Have the daemon read its config again",
 		Long: `Reload asks the running daemon, on the admin socket that the config names, to read its config again. Containers that come
-from then on get it; those that run keep what they have. Problems are printed, and the former config stays then.`,
+from then on get it; those that run keep what they have. log_level and log_format change at once. It waits, and prints
+what is different from before. Problems are printed, the former config stays then, and the status is 1. SIGHUP has the
+daemon do the same, and say it in its log.`,
 		Example: "  intercede reload\n  intercede check && intercede reload",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path, err := controlPath(config)
 			if err != nil {
 				return err
 			}
-			problems, err := control.Reload(c.Context(), path)
+			done, err := control.Reload(c.Context(), path)
 			if err != nil {
 				return err
 			}
-			if len(problems) > 0 {
-				return cli.PrintProblems(problems)
+			if len(done.Problems) > 0 {
+				failed := cli.PrintProblems(done.Problems)
+				fmt.Fprintln(c.ErrOrStderr(), "not reloaded: the former config stays in force")
+				return failed
 			}
 			fmt.Fprintln(c.OutOrStdout(), "reloaded: containers that come from now on get the config")
+			printChanges(c.OutOrStdout(), done.Changes)
 			return nil
 		},
 	}
 	config.Register(c)
 	return c
+}
+
+func printChanges(out io.Writer, changes []string) {
+	if len(changes) == 0 {
+		fmt.Fprintln(out, "nothing is different from before")
+	}
+	for _, line := range changes {
+		fmt.Fprintln(out, "  "+line)
+	}
 }
 
 func controlPath(config cli.ConfigFlags) (string, error) {
@@ -57,6 +73,7 @@ The daemon has that program check the config first, and stays if there are probl
 keep, starts the new one, which goes on with all containers. Their calls wait meanwhile.`,
 		Example: "  intercede upgrade\n  apt-get install --only-upgrade intercede && intercede upgrade",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			path, err := controlPath(config)
 			if err != nil {

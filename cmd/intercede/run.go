@@ -45,6 +45,7 @@ mapped to a high user id. The calls that the enabled plugins take are answered b
 The exit status is the command's; 127 if it is not found, 126 if it cannot be executed.`,
 		Example: "  intercede run --memory 67108864 -- sh -c 'mknod /tmp/null c 1 3 && free'",
 		Args:    cobra.MinimumNArgs(1),
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, args []string) error {
 			options.Args = args
 			options.Stdin, options.Stdout, options.Stderr = os.Stdin, os.Stdout, os.Stderr

@@ -32,10 +32,11 @@ intercede keep, it leaves its containers to the next daemon, and their calls wai
 containers make later get ENOSYS.`,
 		Example: "  intercede serve --config /etc/intercede/config.toml\n  intercede profile --format oci > /etc/intercede/seccomp.json",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
 			defer stop()
-			return serve(ctx, config, logging)
+			return serve(ctx, config, &logging)
 		},
 	}
 	config.Register(c)
@@ -43,7 +44,7 @@ containers make later get ENOSYS.`,
 	return c
 }
 
-func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error {
+func serve(ctx context.Context, config cli.ConfigFlags, logging *logFlags) error {
 	if err := protectFromOOM(); err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging logFlags) error 
 			end()
 		}
 	}()
-	orders := &orders{server: server, config: config, log: log, upgrading: make(chan struct{})}
+	orders := &orders{server: server, config: config, log: log, logs: logging, upgrading: make(chan struct{})}
 	server.Orders = control.Orders{Reload: orders.reload, CheckUpgrade: orders.checkUpgrade, End: sync.OnceFunc(func() { close(orders.upgrading) })}
 	reloading, served := make(chan struct{}), make(chan struct{})
 	go func() {

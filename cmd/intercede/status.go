@@ -27,6 +27,7 @@ func statusCommand() *cobra.Command {
 		Long:    "Status asks the running daemon, on the admin socket that the config names, for its plugins and containers.",
 		Example: "  intercede status\n  intercede status --json | jq '.containers[] | select(.failures > 0)'",
 		Args:    cobra.NoArgs,
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, _ []string) error {
 			read, err := config.Read()
 			if err != nil {
@@ -66,6 +67,7 @@ func printStatus(out io.Writer, s *control.Status) error {
 	printRefused(w, s.Plugins)
 	printUnserved(w, s)
 	printQuarantines(w, s.Containers)
+	printUnasked(w, s.Containers)
 	return w.Flush()
 }
 
@@ -104,6 +106,17 @@ func printQuarantines(w io.Writer, containers []broker.ContainerStatus) {
 				ends = "in " + left(q.Until).String()
 			}
 			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", header, c.ID, cmp.Or(q.Plugin, "all"), age(q.Since), ends, q.Reason)
+			header = ""
+		}
+	}
+}
+
+// printUnasked prints which plugins are not asked for a container that has them, if there are any.
+func printUnasked(w io.Writer, containers []broker.ContainerStatus) {
+	header := "\nNOT ASKED FOR\tPLUGIN\tREASON\n"
+	for _, c := range containers {
+		for _, u := range c.Unserved {
+			fmt.Fprintf(w, "%s%s\t%s\t%s\n", header, c.ID, u.Plugin, u.Reason)
 			header = ""
 		}
 	}

@@ -24,6 +24,8 @@ type admission struct {
 	paced   bool // the pacer will look at them
 	kept    int  // calls that are over here, and may not be in a plugin
 	closed  bool
+	held    bool       // no call enters until release
+	onHold  []armer    // of calls that wait for that
 	over    bool       // the container has ended
 	paused  []armer    // until calls leave, or turn out to be slow
 	refused []armer    // for which there was no worker
@@ -74,6 +76,25 @@ func (a *admission) quit() {
 func (a *admission) enter(l armer) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.held && !a.closed {
+		a.onHold = append(a.onHold, l)
+		return false
+	}
+	return a.count(l)
+}
+
+// enterWhenOpen is enter for a call that was received already: it waits until the admission is not held.
+func (a *admission) enterWhenOpen(l armer) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.held && !a.closed {
+		a.idle.Wait()
+	}
+	return a.count(l)
+}
+
+// count counts a call in, if it may enter. The admission is locked.
+func (a *admission) count(l armer) bool {
 	if a.closed {
 		return false
 	}
@@ -175,6 +196,37 @@ func (a *admission) shut() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
+	a.idle.Broadcast()
+}
+
+// hold lets no call enter until release, and reports whether those that had entered have ended within the limit, but for
+// lost ones. Calls wait in the kernel meanwhile.
+func (a *admission) hold(limit time.Duration) (idle bool) {
+	a.mu.Lock()
+	a.held = true
+	a.mu.Unlock()
+	a.waitFor(limit)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls == a.lost
+}
+
+// release ends what hold began.
+func (a *admission) release() {
+	a.mu.Lock()
+	a.held = false
+	waiting := a.onHold
+	a.onHold = nil
+	a.idle.Broadcast()
+	a.mu.Unlock()
+	armAll(waiting)
+}
+
+// atPlugins returns how many calls that are over here may still be in a plugin.
+func (a *admission) atPlugins() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kept
 }
 
 // leave counts a call out, arms the listeners that wait for that, and gives its worker back.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -115,7 +116,11 @@ func (l *lineage) next(t *testing.T) int {
 	}
 	containers := l.Sort(records, l.shelf.handOut(t))
 	for i := range containers {
-		containers[i].Assignment = Assignment{Bindings: l.generation.Bindings}
+		bindings := slices.Clone(l.generation.Bindings)
+		for j, p := range containers[i].Record.Plugins {
+			bindings[j].Revoked = p.Revoked // as package daemon does
+		}
+		containers[i].Assignment = Assignment{Bindings: bindings}
 	}
 	l.Adopt(t.Context(), l.generation, containers, calls)
 	return len(calls)

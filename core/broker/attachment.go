@@ -13,7 +13,6 @@ import (
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/internal/linux"
-	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/intercede/intercede/internal/notify"
 )
 
@@ -30,6 +29,7 @@ type attachment struct {
 	audit      *audit.Log
 	about      audit.Container // for records
 	refusals   refusals
+	samples    samples
 	prepared   sync.Once
 	attached   time.Time
 	calls      atomic.Uint64
@@ -39,6 +39,9 @@ type attachment struct {
 	exchanged  atomic.Bool  // see capture.Set
 	recording  sync.Mutex   // held while the record changes
 	again      again
+
+	changing sync.Mutex // held while it is changed what the container has, after prepare
+	settled  bool       // that does not change any more: the container or the broker ends; guarded by changing
 
 	ctx    context.Context // ends with the container, or the broker
 	cancel context.CancelCauseFunc
@@ -51,7 +54,7 @@ type attachment struct {
 	hangsSince time.Time // it is quarantined for them
 	listeners  map[*listener.Listener]struct{}
 	assignment Assignment // once prepared
-	samples    map[sampleKind]*loglimit.Limit
+	ready      bool       // it is prepared
 }
 
 func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Generation) *attachment {
@@ -95,7 +98,7 @@ func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, kep
 	a.attachPlugins(ctx, assignment.Bindings, kept)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.assignment = assignment
+	a.assignment, a.ready = assignment, true
 }
 
 // attachPlugins attaches the container to the plugins of the bindings, all at once, and routes calls to them.
@@ -173,6 +176,7 @@ func (a *attachment) removeListener(l *listener.Listener) bool {
 // end ends the container's calls, whose callers are gone, and its sessions, and releases the generation.
 func (a *attachment) end(cause error) {
 	a.cancel(cause)
+	a.settle()
 	a.admission.wait()
 	a.admission.quit()
 	var closing sync.WaitGroup
@@ -195,6 +199,7 @@ func (a *attachment) shutDown() {
 	a.prepared.Do(func() {}) // waits for a preparation that is under way
 	listeners := a.takeListeners()
 	a.admission.shut()
+	a.settle()
 	a.admission.waitFor(closeGrace)
 	a.cancel(errBrokerClosed)
 	a.admission.waitFor(cancelGrace)

@@ -14,13 +14,17 @@ type boundPlugin struct {
 	binding    *Binding
 	kept       *wire.Store       // by the plugin
 	session    *launcher.Session // nil: the plugin refused the container
-	refused    error             // why it did; its calls get the failure verdict
+	refused    error             // why it did, or errRevoked; its calls get the failure verdict
 	privileged bool              // its process has capabilities
 	fellBack   error             // why the plugin refused the settings, where it took the fallback, which binding then has
 }
 
 // attach attaches the container to the plugin. The counter is that of the container's calls.
 func (p *boundPlugin) attach(ctx context.Context, c *wire.Container, counter launcher.Counter, log zerolog.Logger) {
+	if p.binding.Revoked {
+		p.refused = errRevoked
+		return
+	}
 	session, err := p.open(ctx, c, counter)
 	if errors.Is(err, launcher.ErrRefused) && p.binding.Fallback != "" {
 		log.Warn().Err(err).Msg("the plugin refuses settings of the container's annotations: they are ignored")

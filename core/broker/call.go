@@ -224,6 +224,8 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 		return decision{again: true}
 	case meansGone(err) && c.abandon():
 		return decision{gone: true}
+	case errors.Is(err, errRevoked): // which is no failure
+		return decision{response: failureResponse(p.binding.OnFailure), reason: failureReason(err)}
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}

@@ -48,6 +48,7 @@ type Binding struct {
 	Fallback  string        // the same, for a plugin that refuses Settings; empty: none
 	Deadline  time.Duration // for one notification
 	OnFailure *wire.Verdict // what the caller gets when the plugin fails
+	Revoked   bool          // the operator has taken the plugin from the container: it is not asked
 }
 
 // Limits are for each container.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -215,6 +216,10 @@ func TestRefused(t *testing.T) {
 	b := newBench(t, options{plugins: []string{"trial_errno"}, settings: map[string]string{"refuse": "it is Monday"}})
 	want(t, ask(t, b.attach(t), testplugin.Return, 1), 0, syscall.EIO)
 	b.log.await(t, 1, `"level":"error"`, "it is Monday", "does not serve this container")
+	unserved := b.Status()[0].Unserved
+	if len(unserved) != 1 || unserved[0].Plugin != "trial_errno" || !strings.Contains(unserved[0].Reason, "it is Monday") {
+		t.Errorf("the status says %+v", unserved)
+	}
 }
 
 // TestSwitchedSyscall is taken where its setting is on. Where it is not, and the filter is another container's too, the

@@ -18,6 +18,7 @@ const (
 	codeOutside       = "outside_container"
 	codeForeignPID    = "foreign_pid_namespace"
 	codeRefused       = "settings_refused"
+	codeRevoked       = "revoked"
 	codeDown          = "plugin_not_running"
 	codeDied          = "plugin_died"
 	codeFailed        = "plugin_failed"
@@ -40,6 +41,7 @@ var Reasons = []*wire.ReasonCode{
 	{Code: codeOutside, Help: "The caller is not in the container's user namespace, but its listener came from a peer that is not root: the kernel has the call."},
 	{Code: codeForeignPID, Help: "The caller is in a PID namespace that the daemon does not see: run the daemon in the host's PID namespace."},
 	{Code: codeRefused, Help: "The plugin refused the container or its settings when it was attached: correct them, and create the container anew."},
+	{Code: codeRevoked, Help: "The operator has taken the plugin from the container (`intercede revoke`): create the container anew to give it back."},
 	{Code: codeDown, Help: "The plugin's process did not run, and was not started before the deadline: see `intercede status` and the daemon's log."},
 	{Code: codeDied, Help: "The plugin's process died while it had the call, which may not be repeated: see the daemon's log."},
 	{Code: codeFailed, Help: "The plugin failed: the text says how. See the daemon's log, and report it to the plugin's author."},
@@ -93,6 +95,7 @@ var causes = []struct {
 }{
 	{launcher.ErrQuarantined, codeQuarantined},
 	{launcher.ErrRefused, codeRefused},
+	{errRevoked, codeRevoked},
 	{launcher.ErrDown, codeDown},
 	{lane.ErrDied, codeDied},
 	{ErrOver, codeEnding},

@@ -136,7 +136,7 @@ func (r *Relay) Handle(n RelayedNotification) error {
 	if a.broker.handingOver.Load() {
 		select {} // the next broker finds the notification in the journal
 	}
-	if !a.admission.enter(r) {
+	if !a.admission.enterWhenOpen(r) {
 		return errBrokerClosed
 	}
 	r.desk.cpu = r.desk.thread.beginHere()

@@ -149,7 +149,7 @@ func (b *Binding) record() record.Plugin {
 	spec := b.Plugin.Spec()
 	return record.Plugin{
 		Name: spec.Name, Path: spec.Path, SHA256: spec.SHA256, MemoryMax: spec.Limits.Memory, Grant: spec.Grant,
-		Settings: json.RawMessage(b.Settings), Deadline: b.Deadline, OnFailure: b.OnFailure.GetErrno(),
+		Settings: json.RawMessage(b.Settings), Deadline: b.Deadline, OnFailure: b.OnFailure.GetErrno(), Revoked: b.Revoked,
 	}
 }
 

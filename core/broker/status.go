@@ -22,6 +22,8 @@ type ContainerStatus struct {
 	Plugins   []string  `json:"plugins"`
 	// Quarantines are why calls of it get the failure verdict at once.
 	Quarantines []Quarantine `json:"quarantines,omitempty"`
+	// Unserved are those of Plugins that are not asked for it.
+	Unserved []Unserved `json:"unserved,omitempty"`
 }
 
 // Status lists the attached containers, the oldest first.
@@ -41,7 +43,7 @@ func (a *attachment) status() ContainerStatus {
 	return ContainerStatus{
 		ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
 		Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
-		Quarantines: a.quarantines(), Plugins: pluginNames(a.assigned().Bindings),
+		Quarantines: a.quarantines(), Plugins: pluginNames(a.assigned().Bindings), Unserved: a.unserved(),
 	}
 }
 

@@ -7,6 +7,7 @@
 //	POST /v1/interception   a [policy.Description]; an [Interception]
 //	POST /v1/reload         a [Reloaded]
 //	POST /v1/upgrade        an [Upgrade]
+//	POST /v1/revoke?id=ID&plugin=NAME   a [Revocation]
 package control
 
 import (
@@ -70,6 +71,7 @@ type Source struct {
 	Orders
 	Status       func() *Status
 	Policies     func(id string) []broker.ContainerPolicy
+	Revoke       func(id, plugin string) ([]broker.Revoked, error)
 	Watch        Watch
 	Why          func(who string) ([]why.Report, error)
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
@@ -97,6 +99,7 @@ func (s Source) routes() *http.ServeMux {
 	routes.HandleFunc("GET "+whyPath, s.answerWhy)
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
 	s.Orders.register(routes)
+	s.registerRevoke(routes)
 	return routes
 }
 
@@ -173,31 +176,26 @@ func ask(ctx context.Context, path, method, resource string, question io.Reader,
 		return err
 	}
 	defer response.Body.Close()
-	return json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer)
+	err = json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("what has the socket %w: %w", errForeign, err)
+	}
+	return nil
 }
 
 // request sends a request, and returns the response to one that the daemon has taken.
 func request(ctx context.Context, path, method, resource string, question io.Reader) (*http.Response, error) {
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-	}}
+	c := &caller{path: path}
 	request, err := http.NewRequestWithContext(ctx, method, "http://intercede"+resource, question)
 	if err != nil {
 		return nil, err
 	}
-	response, err := client.Do(request)
-	var refused *net.OpError
-	if errors.As(err, &refused) && refused.Op == "dial" {
-		return nil, fmt.Errorf("nobody answers; start it with `intercede serve`: %w", refused.Err)
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
+	response, err := c.client().Do(request)
 	if err != nil {
-		return nil, err
+		return nil, c.explain(ctx, err)
 	}
 	if response.StatusCode == http.StatusOK {
 		return response, nil
@@ -207,5 +205,5 @@ func request(ctx context.Context, path, method, resource string, question io.Rea
 		why, _ := io.ReadAll(io.LimitReader(response.Body, maxReason))
 		return nil, errors.New(strings.TrimSpace(string(why)))
 	}
-	return nil, fmt.Errorf("it answered %s: is it another version of intercede?", response.Status)
+	return nil, fmt.Errorf("%s %w: it answered %s", c.owner(), errForeign, response.Status)
 }

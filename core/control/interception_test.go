@@ -1,12 +1,16 @@
 package control
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
@@ -93,4 +97,53 @@ func TestInterceptionErrors(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// Who does not answer, or answers something else, is named, with what to do.
+func TestAskSaysWho(t *testing.T) {
+	dir, err := os.MkdirTemp("", "ctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	fails := func(what string, want ...string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errNoAnswer)
+		defer cancel()
+		_, err := GetStatus(ctx, path)
+		for _, text := range want {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: %v, want %q", what, err, text)
+			}
+		}
+	}
+	fails("missing", "start the daemon", "intercede serve")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := fmt.Sprintf("process %d ", os.Getpid())
+	fails("hung", who, "does not answer in time", "restart it")
+	answers := make(chan string)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Read(make([]byte, 1024))
+			fmt.Fprint(conn, <-answers)
+			conn.Close()
+		}
+	}()
+	// The connection of the hung one was accepted first.
+	go func() { answers <- "" }()
+	for _, answer := range []string{"SSH-2.0-x\r\n", "HTTP/1.0 404 Not Found\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nhello"} {
+		go func() { answers <- answer }()
+		fails(answer, "does not answer as intercede does")
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	fails("ended", "has ended", "intercede serve")
 }

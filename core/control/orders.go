@@ -21,7 +21,7 @@ const (
 // Orders are what an operator asks the daemon to do.
 type Orders struct {
 	// Reload reads the config again. With problems, or an error, the former one stays.
-	Reload func(context.Context) (config.Problems, error)
+	Reload func(context.Context) (*Reloaded, error)
 	// CheckUpgrade checks the program that is at the daemon's path now. The error says why the daemon does not end for
 	// it; else End is called when the operator has been told.
 	CheckUpgrade func(context.Context) (*Upgrade, error)
@@ -30,7 +30,8 @@ type Orders struct {
 
 // Reloaded is what came of a reload.
 type Reloaded struct {
-	Problems config.Problems `json:"problems"` // none: the config is in force
+	Problems config.Problems `json:"problems"`          // none: the config is in force
+	Changes  []string        `json:"changes,omitempty"` // a line for each thing that is different from before
 }
 
 // Upgrade is under way.
@@ -41,10 +42,7 @@ type Upgrade struct {
 
 func (o Orders) register(routes *http.ServeMux) {
 	routes.HandleFunc("POST "+reloadPath, func(w http.ResponseWriter, r *http.Request) {
-		obey(w, r, func(ctx context.Context) (any, error) {
-			problems, err := o.Reload(ctx)
-			return Reloaded{problems}, err
-		})
+		obey(w, r, func(ctx context.Context) (any, error) { return o.Reload(ctx) })
 	})
 	routes.HandleFunc("POST "+upgradePath, func(w http.ResponseWriter, r *http.Request) {
 		if obey(w, r, func(ctx context.Context) (any, error) { return o.CheckUpgrade(ctx) }) {
@@ -69,11 +67,13 @@ func obey(w http.ResponseWriter, r *http.Request, order func(context.Context) (a
 	return true
 }
 
-// Reload has the daemon whose admin socket is at path read its config again. The problems say why the former one stays.
-func Reload(ctx context.Context, path string) (config.Problems, error) {
-	var done Reloaded
-	err := order(ctx, path, reloadPath, &done)
-	return done.Problems, err
+// Reload has the daemon whose admin socket is at path read its config again, and waits for what comes of it.
+func Reload(ctx context.Context, path string) (*Reloaded, error) {
+	done := &Reloaded{}
+	if err := order(ctx, path, reloadPath, done); err != nil {
+		return nil, err
+	}
+	return done, nil
 }
 
 // StartUpgrade has the daemon whose admin socket is at path end for the program that is at its path now.

@@ -117,6 +117,10 @@ func (e *Engine) start(ctx context.Context, setup *Setup) (*broker.Generation, e
 		e.release(plugins)
 		return nil, err
 	}
+	if err := e.validateAll(ctx, setup, plugins); err != nil {
+		e.release(plugins)
+		return nil, err
+	}
 	generation := e.newGeneration(setup, setup.routes)
 	generation.Number = e.generations.Add(1)
 	generation.Released = func() { e.release(plugins) }

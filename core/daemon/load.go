@@ -24,6 +24,7 @@ type Setup struct {
 	GRPC      bool             // all calls go over gRPC, also those of plugins that have lanes
 	installed []*wire.Manifest // the same, as the binaries print them
 	path      string           // of the config
+	doc       *config.Document
 	routes    filter.Routes
 }
 
@@ -40,7 +41,7 @@ func Load(ctx context.Context, path string, options config.Options) (*Setup, con
 	if problems = append(problems, more...); len(problems) > 0 {
 		return nil, problems
 	}
-	setup := &Setup{Policy: resolved, path: path}
+	setup := &Setup{Policy: resolved, path: path, doc: doc}
 	for _, p := range resolved.Plugins {
 		manifest := manifests.Read[p.Name]
 		setup.installed = append(setup.installed, manifest)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -17,9 +18,11 @@ import (
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+	protobuf "google.golang.org/protobuf/proto"
 )
 
 // Server is the daemon: an engine, and the sockets that runtimes and operators connect to.
@@ -35,9 +38,10 @@ type Server struct {
 	manager  Manager
 	control  *control.Server
 
-	started time.Time
-	sockets sockets
-	setup   atomic.Pointer[Setup] // of containers that are attached from now on
+	started  time.Time
+	sockets  sockets
+	priority linux.Priority        // of the config that the daemon started with
+	setup    atomic.Pointer[Setup] // of containers that are attached from now on
 }
 
 // sockets are paths, which a reload cannot change.
@@ -52,6 +56,7 @@ func socketsOf(setup *Setup) sockets {
 // containers that the daemon before has left. ctx is for that alone.
 func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logger) (_ *Server, err error) {
 	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), manager: manager}
+	s.priority = setup.Policy.Broker.Priority
 	s.setup.Store(setup)
 	defer func() {
 		if err != nil {
@@ -108,7 +113,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	go serve(func() error {
 		return s.control.Serve(control.Source{
-			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Interception: s.interception,
+			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Revoke: s.engine.Revoke, Interception: s.interception,
 			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why,
 		})
 	})
@@ -133,20 +138,48 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 	return s.monitors.Serve(ctx, s.engine.MaxConnections(), s.engine.RelayRoom(), func(c *lxc.Connection) { s.serveMonitor(ctx, c) })
 }
 
-// Reload gives the containers that are attached from now on the new setup; see [Engine.Reload].
-func (s *Server) Reload(ctx context.Context, setup *Setup) error {
+// Reload gives the containers that are attached from now on the new setup, see [Engine.Reload], and returns what is
+// different, a line for each thing.
+func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 	s.tell(keep.Reloading())
 	defer s.tell(keep.Ready)
+	before := s.setup.Load()
 	if err := s.engine.Reload(ctx, setup); err != nil {
-		return err
+		return nil, err
 	}
 	s.setup.Store(setup)
+	changes := append(setup.doc.Changes(before.doc), setup.changedPrograms(before)...)
+	changes = append(changes, s.notInForce(setup)...)
+	s.log.Info().Int("plugins", len(setup.Policy.Plugins)).Strs("changes", changes).
+		Msg("config reloaded: containers that come from now on get it")
+	return changes, nil
+}
+
+// notInForce says what of the setup takes another daemon.
+func (s *Server) notInForce(setup *Setup) (lines []string) {
 	if wanted := socketsOf(setup); wanted != s.sockets {
-		s.log.Warn().Str("socket", wanted.runtime).Str("lxc_socket", wanted.lxc).Str("control", wanted.control).
-			Msg("the config names other sockets: restart the daemon to use them")
+		lines = append(lines, "the config names other sockets: restart the daemon to use them")
 	}
-	s.log.Info().Int("plugins", len(setup.Policy.Plugins)).Msg("config reloaded: containers that come from now on get it")
-	return nil
+	if setup.Policy.Broker.Priority != s.priority {
+		lines = append(lines, "broker.priority: restart the daemon for it")
+	}
+	for _, line := range lines {
+		s.log.Warn().Msg(line)
+	}
+	return lines
+}
+
+// changedPrograms says which plugins of both setups have another program.
+func (s *Setup) changedPrograms(before *Setup) (lines []string) {
+	for i, p := range s.Policy.Plugins {
+		for j, old := range before.Policy.Plugins {
+			if p.Name == old.Name && !protobuf.Equal(s.installed[i], before.installed[j]) {
+				lines = append(lines, fmt.Sprintf("plugins.%s: its program is another one: version %s (was %s)", p.Name,
+					s.installed[i].GetVersion(), before.installed[j].GetVersion()))
+			}
+		}
+	}
+	return lines
 }
 
 // HandOver ends the daemon for the next one, and reports whether it could: if nothing keeps its descriptors, Close
@@ -211,7 +244,7 @@ const maxPeerRecords = 10
 
 // peerEvent begins a record about a peer; nil: it is not logged.
 func (s *Server) peerEvent(level zerolog.Level, peer unix.Ucred) *zerolog.Event {
-	if level < s.log.GetLevel() {
+	if level < max(s.log.GetLevel(), zerolog.GlobalLevel()) {
 		return nil
 	}
 	suppressed := 0

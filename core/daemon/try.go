@@ -4,27 +4,46 @@ import (
 	"context"
 
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/ociruntime"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/rs/zerolog"
 )
 
-// TryPlugins starts each plugin of the setup as the daemon would, and stops it. The problems are what a manifest does
-// not tell: a plugin that speaks another version of the protocol, or that ends before it serves.
-func (s *Setup) TryPlugins(ctx context.Context) config.Problems {
+// Try finds what reading does not tell, in the order of the file: it starts each plugin of the setup as the daemon would,
+// asks it about its settings, and stops it; and it executes the OCI runtime that the config names for its version.
+func (s *Setup) Try(ctx context.Context) config.Problems {
 	plugins := s.Policy.Plugins
-	errs := make([]error, len(plugins))
-	concurrently(len(plugins), func(i int) {
-		started, err := launcher.Start(ctx, s.spec(i), s.installed[i], zerolog.Nop())
-		if err == nil {
-			started.Stop()
+	found := make([]config.Problems, len(plugins)+1)
+	concurrently(len(found), func(i int) {
+		if i == len(plugins) {
+			found[i] = s.tryRuntime(ctx)
+			return
 		}
-		errs[i] = err
+		started, err := launcher.Start(ctx, s.spec(i), s.installed[i], zerolog.Nop())
+		if err != nil {
+			found[i] = config.Problems{{File: s.path, Key: "plugins." + plugins[i].Name, Message: err.Error()}}
+			return
+		}
+		defer started.Stop()
+		found[i] = s.validate(ctx, started)
 	})
 	var problems config.Problems
-	for i, err := range errs {
-		if err != nil {
-			problems = append(problems, config.Problem{File: s.path, Key: "plugins." + plugins[i].Name, Message: err.Error()})
-		}
+	for _, some := range found {
+		problems = append(problems, some...)
 	}
+	problems.Sort()
 	return problems
+}
+
+// tryRuntime finds what keeps `intercede oci-runtime` from executing the runtime that the config names. The default need
+// not be there: a host may have other runtimes alone.
+func (s *Setup) tryRuntime(ctx context.Context) config.Problems {
+	key := config.Key{"oci_runtime", "runtime"}
+	if s.doc.Place(key).Line == 0 {
+		return nil
+	}
+	if err := ociruntime.Try(ctx, s.doc.OCIRuntime.Runtime); err != nil {
+		return config.Problems{s.doc.Problem(key, err.Error())}
+	}
+	return nil
 }

@@ -28,7 +28,7 @@ func TestRunHere(t *testing.T) {
 	sdktest.RequireRoot(t)
 	sdktest.RequireKernel(t, "5.15", "intercede")
 	before := traces(t)
-	checks := Run(t.Context())
+	checks := Run(t.Context(), "/etc/intercede/config.toml")
 	if after := traces(t); after != before {
 		t.Errorf("left behind: before\n%s\nafter\n%s", before, after)
 	}

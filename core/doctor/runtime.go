@@ -15,11 +15,12 @@ import (
 // containerRuntime is a program that starts containers.
 type containerRuntime struct {
 	name         string
-	major, minor int    // the first version that can notify; 0.0 if that is its OCI runtime's matter
-	notifies     string // by what its containers are intercepted
-	flaw         string // what is wrong with every version
-	oci          bool   // it is an OCI runtime
-	waitKillable string // which versions take SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; empty: that is its OCI runtime's matter
+	major, minor int      // the first version that can notify; 0.0 if that is its OCI runtime's matter
+	notifies     string   // by what its containers are intercepted
+	flaw         string   // what is wrong with every version
+	server       []string // arguments that have it ask its server for its version; nil: it has none
+	oci          bool     // it is an OCI runtime
+	waitKillable string   // which versions take SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; empty: that is its OCI runtime's matter
 }
 
 var containerRuntimes = []containerRuntime{
@@ -28,7 +29,8 @@ var containerRuntimes = []containerRuntime{
 	{name: "podman", notifies: "--security-opt seccomp=PROFILE, where its OCI runtime can"},
 	{name: "containerd", notifies: "a seccomp profile, where its OCI runtime can"},
 	{name: "docker", notifies: "an OCI runtime (dockerd --add-runtime) that adds listenerPath to config.json",
-		flaw: "dockerd may drop listenerPath from a profile, as 20.10 does"},
+		server: []string{"version", "--format", "{{.Server.Version}}"},
+		flaw:   "dockerd may drop listenerPath from a profile, as 20.10 does"},
 	{name: "lxc-start", major: 4, minor: 0, notifies: "lxc.seccomp.notify.proxy = unix:PATH, PATH being broker.lxc_socket (4.0.5 or so)",
 		waitKillable: "LXC never takes the flag"},
 }
@@ -66,6 +68,13 @@ func (r containerRuntime) try(ctx context.Context, path string) (string, error) 
 	}
 	version := versionRule.FindString(string(text))
 	found := strings.TrimSpace(version + " " + path)
+	if r.server != nil {
+		version, err := exec.CommandContext(ctx, path, r.server...).Output()
+		if err != nil {
+			return found, errors.New("a client alone: no server of it answers here; start the server, or take no notice of this")
+		}
+		found += ", server " + strings.TrimSpace(string(version))
+	}
 	if r.flaw != "" {
 		return found, errors.New(r.flaw)
 	}

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"strconv"
-	"strings"
 )
 
 var storeProbe = probe{
@@ -28,15 +26,9 @@ func tryStore(ctx context.Context) (string, error) {
 	if _, err := os.Stat("/run/systemd/system"); errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("systemd does not run here")
 	}
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,FileDescriptorStoreMax,NFileDescriptorStore", daemonUnit).Output()
+	properties, err := showUnit(ctx, daemonUnit, "LoadState", "FileDescriptorStoreMax", "NFileDescriptorStore")
 	if err != nil {
-		return "", fmt.Errorf("systemctl show %s: %w", daemonUnit, err)
-	}
-	properties := map[string]string{}
-	for line := range strings.SplitSeq(string(out), "\n") {
-		if name, value, ok := strings.Cut(line, "="); ok {
-			properties[name] = value
-		}
+		return "", err
 	}
 	if state := properties["LoadState"]; state != "loaded" {
 		return "", fmt.Errorf("%s is %s", daemonUnit, state)

@@ -61,7 +61,7 @@ const (
 func (s *zerologSink) Accept(name string, level hclog.Level, message string, args ...any) {
 	own := name == s.name
 	logged := levelOf(own, level, message, len(args))
-	if logged < s.log.GetLevel() {
+	if logged < max(s.log.GetLevel(), zerolog.GlobalLevel()) {
 		return
 	}
 	detail := ""

@@ -33,6 +33,9 @@ type Options struct {
 // Call it on the process's first thread: what belongs to a thread, such as the signal that it gets when its parent dies
 // (PR_SET_PDEATHSIG), is then the real runtime's too.
 func Exec(ctx context.Context, options Options, args []string) error {
+	if err := isTried(); err != nil {
+		return err
+	}
 	c := parse(args)
 	settings, err := readSettings(options)
 	if err == nil || !c.creates() {

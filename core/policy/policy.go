@@ -22,6 +22,7 @@ type Policy struct {
 	Plugins []Plugin // those that some container may have, in the order in which they are asked
 
 	rules []resolvedRule
+	doc   *config.Document
 }
 
 // Plugin is a plugin that some container may have.

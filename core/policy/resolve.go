@@ -24,7 +24,7 @@ type Manifests struct {
 // Policy is nil if this stage or [config.Parse] found problems.
 func Resolve(doc *config.Document, manifests Manifests) (*Policy, config.Problems) {
 	r := &resolver{doc: doc, manifests: manifests}
-	policy := &Policy{Broker: doc.Broker, Audit: doc.Audit}
+	policy := &Policy{Broker: doc.Broker, Audit: doc.Audit, doc: doc}
 	for _, plugin := range doc.Plugins {
 		if plugin.Used && r.checkManifest(&plugin) {
 			policy.Plugins = append(policy.Plugins, r.plugin(plugin))
@@ -75,6 +75,7 @@ func pluginKey(name string) config.Key {
 func (r *resolver) checkManifest(plugin *config.Plugin) bool {
 	if r.hasManifest(plugin) {
 		r.checkGrant(plugin)
+		r.checkVerdict(plugin)
 		return true
 	}
 	manifest := r.manifests.Read[plugin.Name]
@@ -112,6 +113,14 @@ func (r *resolver) checkGrant(plugin *config.Plugin) {
 		line = fmt.Sprintf("[plugins.%s] with enabled = false and %s", plugin.Name, line)
 	}
 	r.report(r.doc.Problem(key, fmt.Sprintf("%v; if it may have all that it asks for, write %s", err, line)))
+}
+
+// checkVerdict refuses a failure verdict with which the kernel would do what the plugin is there to refuse.
+func (r *resolver) checkVerdict(plugin *config.Plugin) {
+	if plugin.OnFailure.GetContinue() && r.manifests.Read[plugin.Name].GetNeverContinue() {
+		r.report(r.doc.Problem(append(pluginKey(plugin.Name), "on_failure"), fmt.Sprintf(
+			`"continue": the kernel would do for some callers what %s refuses: take the key out, or name an errno such as "EPERM"`, plugin.Name)))
+	}
 }
 
 func (r *resolver) hasManifest(plugin *config.Plugin) bool {

@@ -50,6 +50,7 @@ type Plugin struct {
 	Deadline  time.Duration     `json:"deadline_ns"`
 	OnFailure int32             `json:"on_failure"`     // a positive errno; 0: the call continues
 	Kept      map[string][]byte `json:"kept,omitempty"` // what the plugin has to remember
+	Revoked   bool              `json:"revoked,omitempty"`
 }
 
 // Verdict is what the caller gets when the plugin fails.
@@ -74,6 +75,15 @@ func (r *Record) SetKept(plugin string, kept map[string][]byte) {
 	for i := range r.Plugins {
 		if r.Plugins[i].Name == plugin {
 			r.Plugins[i].Kept = kept
+		}
+	}
+}
+
+// Revoke notes that a plugin was taken from the container.
+func (r *Record) Revoke(plugin string) {
+	for i := range r.Plugins {
+		if r.Plugins[i].Name == plugin {
+			r.Plugins[i].Revoked = true
 		}
 	}
 }

@@ -19,7 +19,7 @@ var plugin = sdk.Func(sdk.Manifest{
 	Name: "hostname", Version: "1.0.0", Description: "gives programs the host name that the config says",
 	Syscalls: []sdk.Syscall{
 		{Name: "uname", If: []string{"name"}, Arguments: []sdk.Argument{{Name: "buf"}}, Repeat: sdk.RepeatSafe},
-		{Name: "sethostname", If: []string{"name"}, Repeat: sdk.RepeatSafe},
+		{Name: "sethostname", If: []string{"name"}, Arguments: []sdk.Argument{{Name: "name"}, {Name: "len", Format: sdk.Size}}, Repeat: sdk.RepeatSafe},
 	},
 	OnFailure: sdk.FailContinue(), // uname(2) needs no privilege, and the kernel checks who sets the name
 }, config{}, handle)

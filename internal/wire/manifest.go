@@ -121,6 +121,9 @@ func CheckManifest(m *Manifest) error {
 			}
 		}
 	}
+	if m.GetNeverContinue() && m.GetOnFailure().GetErrno() == 0 {
+		fault("never_continue: on_failure must be an errno")
+	}
 	for _, err := range checkReasons(m) {
 		fault("%w", err)
 	}

@@ -685,8 +685,10 @@ type Manifest struct {
 	// Linux capabilities that the plugin asks of a caller, effective in the container's user namespace, before it acts. They
 	// are for operators, who learn which one is missing; the broker does not look at them.
 	CallerCapabilities []string `protobuf:"bytes,14,rep,name=caller_capabilities,json=callerCapabilities,proto3" json:"caller_capabilities,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The config must not set on_failure = "continue": the kernel would do for some callers what the plugin refuses.
+	NeverContinue bool `protobuf:"varint,15,opt,name=never_continue,json=neverContinue,proto3" json:"never_continue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Manifest) Reset() {
@@ -808,6 +810,13 @@ func (x *Manifest) GetCallerCapabilities() []string {
 		return x.CallerCapabilities
 	}
 	return nil
+}
+
+func (x *Manifest) GetNeverContinue() bool {
+	if x != nil {
+		return x.NeverContinue
+	}
+	return false
 }
 
 // ReasonCode is a code that a plugin's reasons have.
@@ -1620,15 +1629,24 @@ func (x *StructRead) GetSize() uint32 {
 }
 
 type Setting struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Type          Setting_Type           `protobuf:"varint,2,opt,name=type,proto3,enum=intercede.plugin.v1.Setting_Type" json:"type,omitempty"`
-	DefaultJson   string                 `protobuf:"bytes,3,opt,name=default_json,json=defaultJson,proto3" json:"default_json,omitempty"` // the default, as JSON
-	Help          string                 `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`
-	Pattern       string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2 that a string, each list element or each map value matches whole; empty: any
-	Example       string                 `protobuf:"bytes,6,opt,name=example,proto3" json:"example,omitempty"` // a value that the pattern accepts, shown in error messages
-	Min           *int64                 `protobuf:"varint,7,opt,name=min,proto3,oneof" json:"min,omitempty"`  // TYPE_INT
-	Max           *int64                 `protobuf:"varint,8,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Type        Setting_Type           `protobuf:"varint,2,opt,name=type,proto3,enum=intercede.plugin.v1.Setting_Type" json:"type,omitempty"`
+	DefaultJson string                 `protobuf:"bytes,3,opt,name=default_json,json=defaultJson,proto3" json:"default_json,omitempty"` // the default, as JSON
+	Help        string                 `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`
+	Pattern     string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2 that a string, each list element or each map value matches whole; empty: any
+	Example     string                 `protobuf:"bytes,6,opt,name=example,proto3" json:"example,omitempty"` // a value that the pattern accepts, shown in error messages
+	// Of TYPE_INT, each of which may be absent. It is not `optional`, which protoc knows from 3.15 on without a flag, and has
+	// the same encoding.
+	//
+	// Types that are valid to be assigned to MinBound:
+	//
+	//	*Setting_Min
+	MinBound isSetting_MinBound `protobuf_oneof:"min_bound"`
+	// Types that are valid to be assigned to MaxBound:
+	//
+	//	*Setting_Max
+	MaxBound      isSetting_MaxBound `protobuf_oneof:"max_bound"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1705,19 +1723,57 @@ func (x *Setting) GetExample() string {
 	return ""
 }
 
+func (x *Setting) GetMinBound() isSetting_MinBound {
+	if x != nil {
+		return x.MinBound
+	}
+	return nil
+}
+
 func (x *Setting) GetMin() int64 {
-	if x != nil && x.Min != nil {
-		return *x.Min
+	if x != nil {
+		if x, ok := x.MinBound.(*Setting_Min); ok {
+			return x.Min
+		}
 	}
 	return 0
 }
 
+func (x *Setting) GetMaxBound() isSetting_MaxBound {
+	if x != nil {
+		return x.MaxBound
+	}
+	return nil
+}
+
 func (x *Setting) GetMax() int64 {
-	if x != nil && x.Max != nil {
-		return *x.Max
+	if x != nil {
+		if x, ok := x.MaxBound.(*Setting_Max); ok {
+			return x.Max
+		}
 	}
 	return 0
 }
+
+type isSetting_MinBound interface {
+	isSetting_MinBound()
+}
+
+type Setting_Min struct {
+	Min int64 `protobuf:"varint,7,opt,name=min,proto3,oneof"`
+}
+
+func (*Setting_Min) isSetting_MinBound() {}
+
+type isSetting_MaxBound interface {
+	isSetting_MaxBound()
+}
+
+type Setting_Max struct {
+	Max int64 `protobuf:"varint,8,opt,name=max,proto3,oneof"`
+}
+
+func (*Setting_Max) isSetting_MaxBound() {}
 
 // Verdict is what a caller gets where no plugin answered.
 type Verdict struct {
@@ -1991,6 +2047,155 @@ func (x *Container) GetDevicesDenied() bool {
 	return false
 }
 
+type ValidateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SettingsJson  string                 `protobuf:"bytes,1,opt,name=settings_json,json=settingsJson,proto3" json:"settings_json,omitempty"` // an object; every setting of the manifest is there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateRequest) Reset() {
+	*x = ValidateRequest{}
+	mi := &file_plugin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateRequest) ProtoMessage() {}
+
+func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
+func (*ValidateRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ValidateRequest) GetSettingsJson() string {
+	if x != nil {
+		return x.SettingsJson
+	}
+	return ""
+}
+
+type ValidateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*Finding             `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"` // none: containers with these settings are attached
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateResponse) Reset() {
+	*x = ValidateResponse{}
+	mi := &file_plugin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateResponse) ProtoMessage() {}
+
+func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateResponse.ProtoReflect.Descriptor instead.
+func (*ValidateResponse) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ValidateResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+// Finding is something that an operator is to know of the settings.
+type Finding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`          // of the setting; empty: of none alone
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`        // what is wrong and what to do, in one line
+	Warning       bool                   `protobuf:"varint,3,opt,name=warning,proto3" json:"warning,omitempty"` // the settings are accepted all the same
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_plugin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Finding) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Finding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Finding) GetWarning() bool {
+	if x != nil {
+		return x.Warning
+	}
+	return false
+}
+
 type AttachRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // chosen by the broker; names the container in later messages
@@ -2004,7 +2209,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2221,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[23]
+	mi := &file_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2234,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{23}
+	return file_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AttachRequest) GetSession() uint64 {
@@ -2076,7 +2281,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2293,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[24]
+	mi := &file_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2306,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{24}
+	return file_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AttachResponse) GetRefused() string {
@@ -2122,7 +2327,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2339,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[25]
+	mi := &file_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2352,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{25}
+	return file_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Entry) GetKey() []byte {
@@ -2173,7 +2378,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2390,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[26]
+	mi := &file_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2403,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{26}
+	return file_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DetachRequest) GetSession() uint64 {
@@ -2216,7 +2421,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2433,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[27]
+	mi := &file_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2446,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{27}
+	return file_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 type BrokerMessage struct {
@@ -2260,7 +2465,7 @@ type BrokerMessage struct {
 
 func (x *BrokerMessage) Reset() {
 	*x = BrokerMessage{}
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2477,7 @@ func (x *BrokerMessage) String() string {
 func (*BrokerMessage) ProtoMessage() {}
 
 func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[28]
+	mi := &file_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2490,7 @@ func (x *BrokerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerMessage.ProtoReflect.Descriptor instead.
 func (*BrokerMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{28}
+	return file_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BrokerMessage) GetMessage() isBrokerMessage_Message {
@@ -2392,7 +2597,7 @@ type PluginMessage struct {
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2609,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[29]
+	mi := &file_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2622,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{29}
+	return file_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -2541,7 +2746,7 @@ type Keep struct {
 
 func (x *Keep) Reset() {
 	*x = Keep{}
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2758,7 @@ func (x *Keep) String() string {
 func (*Keep) ProtoMessage() {}
 
 func (x *Keep) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[30]
+	mi := &file_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2771,7 @@ func (x *Keep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Keep.ProtoReflect.Descriptor instead.
 func (*Keep) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{30}
+	return file_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Keep) GetKey() []byte {
@@ -2600,7 +2805,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2817,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[31]
+	mi := &file_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2830,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{31}
+	return file_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Kept) GetRefused() string {
@@ -2646,7 +2851,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2863,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[32]
+	mi := &file_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2876,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{32}
+	return file_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Failure) GetGone() bool {
@@ -2714,7 +2919,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +2931,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[33]
+	mi := &file_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +2944,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{33}
+	return file_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Notification) GetId() uint64 {
@@ -2838,7 +3043,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3055,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[34]
+	mi := &file_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3068,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{34}
+	return file_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Capture) GetWants() []*Want {
@@ -2891,7 +3096,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2903,7 +3108,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[35]
+	mi := &file_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2916,7 +3121,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{35}
+	return file_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Want) GetPart() Part {
@@ -2955,7 +3160,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3172,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[36]
+	mi := &file_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3185,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{36}
+	return file_plugin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Captured) GetErrno() int32 {
@@ -3033,7 +3238,7 @@ type Handle struct {
 
 func (x *Handle) Reset() {
 	*x = Handle{}
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3045,7 +3250,7 @@ func (x *Handle) String() string {
 func (*Handle) ProtoMessage() {}
 
 func (x *Handle) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[37]
+	mi := &file_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3058,7 +3263,7 @@ func (x *Handle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handle.ProtoReflect.Descriptor instead.
 func (*Handle) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{37}
+	return file_plugin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Handle) GetPart() Part {
@@ -3123,7 +3328,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3135,7 +3340,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[38]
+	mi := &file_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3148,7 +3353,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{38}
+	return file_plugin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Credentials) GetTgid() int32 {
@@ -3239,7 +3444,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3456,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[39]
+	mi := &file_plugin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3469,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{39}
+	return file_plugin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Memory) GetData() []byte {
@@ -3293,7 +3498,7 @@ type ReadMemory struct {
 
 func (x *ReadMemory) Reset() {
 	*x = ReadMemory{}
-	mi := &file_plugin_proto_msgTypes[40]
+	mi := &file_plugin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3510,7 @@ func (x *ReadMemory) String() string {
 func (*ReadMemory) ProtoMessage() {}
 
 func (x *ReadMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[40]
+	mi := &file_plugin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3523,7 @@ func (x *ReadMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMemory.ProtoReflect.Descriptor instead.
 func (*ReadMemory) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{40}
+	return file_plugin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReadMemory) GetAddress() uint64 {
@@ -3352,7 +3557,7 @@ type CheckValid struct {
 
 func (x *CheckValid) Reset() {
 	*x = CheckValid{}
-	mi := &file_plugin_proto_msgTypes[41]
+	mi := &file_plugin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3569,7 @@ func (x *CheckValid) String() string {
 func (*CheckValid) ProtoMessage() {}
 
 func (x *CheckValid) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[41]
+	mi := &file_plugin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3582,7 @@ func (x *CheckValid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckValid.ProtoReflect.Descriptor instead.
 func (*CheckValid) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{41}
+	return file_plugin_proto_rawDescGZIP(), []int{44}
 }
 
 type Validity struct {
@@ -3389,7 +3594,7 @@ type Validity struct {
 
 func (x *Validity) Reset() {
 	*x = Validity{}
-	mi := &file_plugin_proto_msgTypes[42]
+	mi := &file_plugin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3606,7 @@ func (x *Validity) String() string {
 func (*Validity) ProtoMessage() {}
 
 func (x *Validity) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[42]
+	mi := &file_plugin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3619,7 @@ func (x *Validity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validity.ProtoReflect.Descriptor instead.
 func (*Validity) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{42}
+	return file_plugin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Validity) GetValid() bool {
@@ -3442,7 +3647,7 @@ type Response struct {
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_plugin_proto_msgTypes[43]
+	mi := &file_plugin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3454,7 +3659,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[43]
+	mi := &file_plugin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3467,7 +3672,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{43}
+	return file_plugin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Response) GetKind() isResponse_Kind {
@@ -3581,7 +3786,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_plugin_proto_msgTypes[44]
+	mi := &file_plugin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3593,7 +3798,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[44]
+	mi := &file_plugin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3606,7 +3811,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{44}
+	return file_plugin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Reason) GetCode() string {
@@ -3635,7 +3840,7 @@ type AddFD struct {
 
 func (x *AddFD) Reset() {
 	*x = AddFD{}
-	mi := &file_plugin_proto_msgTypes[45]
+	mi := &file_plugin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3647,7 +3852,7 @@ func (x *AddFD) String() string {
 func (*AddFD) ProtoMessage() {}
 
 func (x *AddFD) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[45]
+	mi := &file_plugin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3660,7 +3865,7 @@ func (x *AddFD) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFD.ProtoReflect.Descriptor instead.
 func (*AddFD) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{45}
+	return file_plugin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AddFD) GetDescriptors() uint64 {
@@ -3688,7 +3893,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_plugin_proto_msgTypes[46]
+	mi := &file_plugin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3700,7 +3905,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[46]
+	mi := &file_plugin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3713,7 +3918,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{46}
+	return file_plugin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Write) GetAddress() uint64 {
@@ -3746,7 +3951,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06cancel\x18\x02 \x01(\x04H\x00R\x06cancel\x12\"\n" +
 	"\vdescriptors\x18\x03 \x01(\x04H\x00R\vdescriptorsB\t\n" +
 	"\acontrol\"\x11\n" +
-	"\x0fManifestRequest\"\xd3\x04\n" +
+	"\x0fManifestRequest\"\xfa\x04\n" +
 	"\bManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -3762,7 +3967,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\areasons\x18\v \x03(\v2\x1f.intercede.plugin.v1.ReasonCodeR\areasons\x12\x1c\n" +
 	"\tprotocols\x18\f \x03(\rR\tprotocols\x122\n" +
 	"\x05needs\x18\r \x03(\v2\x1c.intercede.plugin.v1.FeatureR\x05needs\x12/\n" +
-	"\x13caller_capabilities\x18\x0e \x03(\tR\x12callerCapabilitiesJ\x04\b\x06\x10\aR\n" +
+	"\x13caller_capabilities\x18\x0e \x03(\tR\x12callerCapabilities\x12%\n" +
+	"\x0enever_continue\x18\x0f \x01(\bR\rneverContinueJ\x04\b\x06\x10\aR\n" +
 	"namespaces\"4\n" +
 	"\n" +
 	"ReasonCode\x12\x12\n" +
@@ -3827,25 +4033,25 @@ const file_plugin_proto_rawDesc = "" +
 	"\x03max\x18\x02 \x01(\rR\x03max\" \n" +
 	"\n" +
 	"StructRead\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\rR\x04size\"\xf2\x02\n" +
+	"\x04size\x18\x01 \x01(\rR\x04size\"\xf6\x02\n" +
 	"\aSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x125\n" +
 	"\x04type\x18\x02 \x01(\x0e2!.intercede.plugin.v1.Setting.TypeR\x04type\x12!\n" +
 	"\fdefault_json\x18\x03 \x01(\tR\vdefaultJson\x12\x12\n" +
 	"\x04help\x18\x04 \x01(\tR\x04help\x12\x18\n" +
 	"\apattern\x18\x05 \x01(\tR\apattern\x12\x18\n" +
-	"\aexample\x18\x06 \x01(\tR\aexample\x12\x15\n" +
-	"\x03min\x18\a \x01(\x03H\x00R\x03min\x88\x01\x01\x12\x15\n" +
-	"\x03max\x18\b \x01(\x03H\x01R\x03max\x88\x01\x01\"u\n" +
+	"\aexample\x18\x06 \x01(\tR\aexample\x12\x12\n" +
+	"\x03min\x18\a \x01(\x03H\x00R\x03min\x12\x12\n" +
+	"\x03max\x18\b \x01(\x03H\x01R\x03max\"u\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tTYPE_BOOL\x10\x01\x12\f\n" +
 	"\bTYPE_INT\x10\x02\x12\x0f\n" +
 	"\vTYPE_STRING\x10\x03\x12\x14\n" +
 	"\x10TYPE_STRING_LIST\x10\x04\x12\x13\n" +
-	"\x0fTYPE_STRING_MAP\x10\x05B\x06\n" +
-	"\x04_minB\x06\n" +
-	"\x04_max\"G\n" +
+	"\x0fTYPE_STRING_MAP\x10\x05B\v\n" +
+	"\tmin_boundB\v\n" +
+	"\tmax_bound\"G\n" +
 	"\aVerdict\x12\x1c\n" +
 	"\bcontinue\x18\x01 \x01(\bH\x00R\bcontinue\x12\x16\n" +
 	"\x05errno\x18\x02 \x01(\x05H\x00R\x05errnoB\x06\n" +
@@ -3872,7 +4078,15 @@ const file_plugin_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fCgroupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd8\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"6\n" +
+	"\x0fValidateRequest\x12#\n" +
+	"\rsettings_json\x18\x01 \x01(\tR\fsettingsJson\"L\n" +
+	"\x10ValidateResponse\x128\n" +
+	"\bfindings\x18\x01 \x03(\v2\x1c.intercede.plugin.v1.FindingR\bfindings\"I\n" +
+	"\aFinding\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
+	"\awarning\x18\x03 \x01(\bR\awarning\"\xd8\x01\n" +
 	"\rAttachRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12<\n" +
 	"\tcontainer\x18\x02 \x01(\v2\x1e.intercede.plugin.v1.ContainerR\tcontainer\x12#\n" +
@@ -4030,9 +4244,10 @@ const file_plugin_proto_rawDesc = "" +
 	"\x13PART_HOST_MOUNTINFO\x10\x14\x12\x13\n" +
 	"\x0fPART_NODE_TMPFS\x10\x16\x12\x16\n" +
 	"\x12PART_GROUP_THREADS\x10\x17\x12\x15\n" +
-	"\x11PART_USER_THREADS\x10\x182\xb1\x03\n" +
+	"\x11PART_USER_THREADS\x10\x182\x8a\x04\n" +
 	"\x06Plugin\x12O\n" +
-	"\bManifest\x12$.intercede.plugin.v1.ManifestRequest\x1a\x1d.intercede.plugin.v1.Manifest\x12Q\n" +
+	"\bManifest\x12$.intercede.plugin.v1.ManifestRequest\x1a\x1d.intercede.plugin.v1.Manifest\x12W\n" +
+	"\bValidate\x12$.intercede.plugin.v1.ValidateRequest\x1a%.intercede.plugin.v1.ValidateResponse\x12Q\n" +
 	"\x06Attach\x12\".intercede.plugin.v1.AttachRequest\x1a#.intercede.plugin.v1.AttachResponse\x12Q\n" +
 	"\x06Detach\x12\".intercede.plugin.v1.DetachRequest\x1a#.intercede.plugin.v1.DetachResponse\x12T\n" +
 	"\x06Handle\x12\".intercede.plugin.v1.BrokerMessage\x1a\".intercede.plugin.v1.PluginMessage(\x010\x01\x12Z\n" +
@@ -4051,7 +4266,7 @@ func file_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_plugin_proto_goTypes = []any{
 	(Compat)(0),               // 0: intercede.plugin.v1.Compat
 	(Repeat)(0),               // 1: intercede.plugin.v1.Repeat
@@ -4081,32 +4296,35 @@ var file_plugin_proto_goTypes = []any{
 	(*Verdict)(nil),           // 25: intercede.plugin.v1.Verdict
 	(*IDMapping)(nil),         // 26: intercede.plugin.v1.IDMapping
 	(*Container)(nil),         // 27: intercede.plugin.v1.Container
-	(*AttachRequest)(nil),     // 28: intercede.plugin.v1.AttachRequest
-	(*AttachResponse)(nil),    // 29: intercede.plugin.v1.AttachResponse
-	(*Entry)(nil),             // 30: intercede.plugin.v1.Entry
-	(*DetachRequest)(nil),     // 31: intercede.plugin.v1.DetachRequest
-	(*DetachResponse)(nil),    // 32: intercede.plugin.v1.DetachResponse
-	(*BrokerMessage)(nil),     // 33: intercede.plugin.v1.BrokerMessage
-	(*PluginMessage)(nil),     // 34: intercede.plugin.v1.PluginMessage
-	(*Keep)(nil),              // 35: intercede.plugin.v1.Keep
-	(*Kept)(nil),              // 36: intercede.plugin.v1.Kept
-	(*Failure)(nil),           // 37: intercede.plugin.v1.Failure
-	(*Notification)(nil),      // 38: intercede.plugin.v1.Notification
-	(*Capture)(nil),           // 39: intercede.plugin.v1.Capture
-	(*Want)(nil),              // 40: intercede.plugin.v1.Want
-	(*Captured)(nil),          // 41: intercede.plugin.v1.Captured
-	(*Handle)(nil),            // 42: intercede.plugin.v1.Handle
-	(*Credentials)(nil),       // 43: intercede.plugin.v1.Credentials
-	(*Memory)(nil),            // 44: intercede.plugin.v1.Memory
-	(*ReadMemory)(nil),        // 45: intercede.plugin.v1.ReadMemory
-	(*CheckValid)(nil),        // 46: intercede.plugin.v1.CheckValid
-	(*Validity)(nil),          // 47: intercede.plugin.v1.Validity
-	(*Response)(nil),          // 48: intercede.plugin.v1.Response
-	(*Reason)(nil),            // 49: intercede.plugin.v1.Reason
-	(*AddFD)(nil),             // 50: intercede.plugin.v1.AddFD
-	(*Write)(nil),             // 51: intercede.plugin.v1.Write
-	nil,                       // 52: intercede.plugin.v1.Container.AnnotationsEntry
-	nil,                       // 53: intercede.plugin.v1.Container.CgroupsEntry
+	(*ValidateRequest)(nil),   // 28: intercede.plugin.v1.ValidateRequest
+	(*ValidateResponse)(nil),  // 29: intercede.plugin.v1.ValidateResponse
+	(*Finding)(nil),           // 30: intercede.plugin.v1.Finding
+	(*AttachRequest)(nil),     // 31: intercede.plugin.v1.AttachRequest
+	(*AttachResponse)(nil),    // 32: intercede.plugin.v1.AttachResponse
+	(*Entry)(nil),             // 33: intercede.plugin.v1.Entry
+	(*DetachRequest)(nil),     // 34: intercede.plugin.v1.DetachRequest
+	(*DetachResponse)(nil),    // 35: intercede.plugin.v1.DetachResponse
+	(*BrokerMessage)(nil),     // 36: intercede.plugin.v1.BrokerMessage
+	(*PluginMessage)(nil),     // 37: intercede.plugin.v1.PluginMessage
+	(*Keep)(nil),              // 38: intercede.plugin.v1.Keep
+	(*Kept)(nil),              // 39: intercede.plugin.v1.Kept
+	(*Failure)(nil),           // 40: intercede.plugin.v1.Failure
+	(*Notification)(nil),      // 41: intercede.plugin.v1.Notification
+	(*Capture)(nil),           // 42: intercede.plugin.v1.Capture
+	(*Want)(nil),              // 43: intercede.plugin.v1.Want
+	(*Captured)(nil),          // 44: intercede.plugin.v1.Captured
+	(*Handle)(nil),            // 45: intercede.plugin.v1.Handle
+	(*Credentials)(nil),       // 46: intercede.plugin.v1.Credentials
+	(*Memory)(nil),            // 47: intercede.plugin.v1.Memory
+	(*ReadMemory)(nil),        // 48: intercede.plugin.v1.ReadMemory
+	(*CheckValid)(nil),        // 49: intercede.plugin.v1.CheckValid
+	(*Validity)(nil),          // 50: intercede.plugin.v1.Validity
+	(*Response)(nil),          // 51: intercede.plugin.v1.Response
+	(*Reason)(nil),            // 52: intercede.plugin.v1.Reason
+	(*AddFD)(nil),             // 53: intercede.plugin.v1.AddFD
+	(*Write)(nil),             // 54: intercede.plugin.v1.Write
+	nil,                       // 55: intercede.plugin.v1.Container.AnnotationsEntry
+	nil,                       // 56: intercede.plugin.v1.Container.CgroupsEntry
 }
 var file_plugin_proto_depIdxs = []int32{
 	5,  // 0: intercede.plugin.v1.LaneControl.open:type_name -> intercede.plugin.v1.OpenLane
@@ -4130,48 +4348,51 @@ var file_plugin_proto_depIdxs = []int32{
 	22, // 18: intercede.plugin.v1.Read.bytes:type_name -> intercede.plugin.v1.BytesRead
 	23, // 19: intercede.plugin.v1.Read.struct:type_name -> intercede.plugin.v1.StructRead
 	4,  // 20: intercede.plugin.v1.Setting.type:type_name -> intercede.plugin.v1.Setting.Type
-	52, // 21: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
+	55, // 21: intercede.plugin.v1.Container.annotations:type_name -> intercede.plugin.v1.Container.AnnotationsEntry
 	26, // 22: intercede.plugin.v1.Container.uid_map:type_name -> intercede.plugin.v1.IDMapping
 	26, // 23: intercede.plugin.v1.Container.gid_map:type_name -> intercede.plugin.v1.IDMapping
-	53, // 24: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
-	27, // 25: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
-	30, // 26: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
-	38, // 27: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
-	44, // 28: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
-	47, // 29: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
-	41, // 30: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
-	36, // 31: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
-	45, // 32: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
-	46, // 33: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
-	48, // 34: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
-	37, // 35: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
-	39, // 36: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
-	35, // 37: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
-	44, // 38: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
-	41, // 39: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
-	40, // 40: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
-	2,  // 41: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
-	43, // 42: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
-	42, // 43: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
-	2,  // 44: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
-	50, // 45: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
-	51, // 46: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
-	49, // 47: intercede.plugin.v1.Response.reason:type_name -> intercede.plugin.v1.Reason
-	9,  // 48: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
-	28, // 49: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
-	31, // 50: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
-	33, // 51: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
-	6,  // 52: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
-	10, // 53: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
-	29, // 54: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
-	32, // 55: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
-	34, // 56: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
-	7,  // 57: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
-	53, // [53:58] is the sub-list for method output_type
-	48, // [48:53] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	56, // 24: intercede.plugin.v1.Container.cgroups:type_name -> intercede.plugin.v1.Container.CgroupsEntry
+	30, // 25: intercede.plugin.v1.ValidateResponse.findings:type_name -> intercede.plugin.v1.Finding
+	27, // 26: intercede.plugin.v1.AttachRequest.container:type_name -> intercede.plugin.v1.Container
+	33, // 27: intercede.plugin.v1.AttachRequest.kept:type_name -> intercede.plugin.v1.Entry
+	41, // 28: intercede.plugin.v1.BrokerMessage.notification:type_name -> intercede.plugin.v1.Notification
+	47, // 29: intercede.plugin.v1.BrokerMessage.memory:type_name -> intercede.plugin.v1.Memory
+	50, // 30: intercede.plugin.v1.BrokerMessage.validity:type_name -> intercede.plugin.v1.Validity
+	44, // 31: intercede.plugin.v1.BrokerMessage.captured:type_name -> intercede.plugin.v1.Captured
+	39, // 32: intercede.plugin.v1.BrokerMessage.kept:type_name -> intercede.plugin.v1.Kept
+	48, // 33: intercede.plugin.v1.PluginMessage.read_memory:type_name -> intercede.plugin.v1.ReadMemory
+	49, // 34: intercede.plugin.v1.PluginMessage.check_valid:type_name -> intercede.plugin.v1.CheckValid
+	51, // 35: intercede.plugin.v1.PluginMessage.response:type_name -> intercede.plugin.v1.Response
+	40, // 36: intercede.plugin.v1.PluginMessage.failure:type_name -> intercede.plugin.v1.Failure
+	42, // 37: intercede.plugin.v1.PluginMessage.capture:type_name -> intercede.plugin.v1.Capture
+	38, // 38: intercede.plugin.v1.PluginMessage.keep:type_name -> intercede.plugin.v1.Keep
+	47, // 39: intercede.plugin.v1.Notification.reads:type_name -> intercede.plugin.v1.Memory
+	44, // 40: intercede.plugin.v1.Notification.captured:type_name -> intercede.plugin.v1.Captured
+	43, // 41: intercede.plugin.v1.Capture.wants:type_name -> intercede.plugin.v1.Want
+	2,  // 42: intercede.plugin.v1.Want.part:type_name -> intercede.plugin.v1.Part
+	46, // 43: intercede.plugin.v1.Captured.credentials:type_name -> intercede.plugin.v1.Credentials
+	45, // 44: intercede.plugin.v1.Captured.handles:type_name -> intercede.plugin.v1.Handle
+	2,  // 45: intercede.plugin.v1.Handle.part:type_name -> intercede.plugin.v1.Part
+	53, // 46: intercede.plugin.v1.Response.add_fd:type_name -> intercede.plugin.v1.AddFD
+	54, // 47: intercede.plugin.v1.Response.writes:type_name -> intercede.plugin.v1.Write
+	52, // 48: intercede.plugin.v1.Response.reason:type_name -> intercede.plugin.v1.Reason
+	9,  // 49: intercede.plugin.v1.Plugin.Manifest:input_type -> intercede.plugin.v1.ManifestRequest
+	28, // 50: intercede.plugin.v1.Plugin.Validate:input_type -> intercede.plugin.v1.ValidateRequest
+	31, // 51: intercede.plugin.v1.Plugin.Attach:input_type -> intercede.plugin.v1.AttachRequest
+	34, // 52: intercede.plugin.v1.Plugin.Detach:input_type -> intercede.plugin.v1.DetachRequest
+	36, // 53: intercede.plugin.v1.Plugin.Handle:input_type -> intercede.plugin.v1.BrokerMessage
+	6,  // 54: intercede.plugin.v1.Plugin.OpenLanes:input_type -> intercede.plugin.v1.OpenLanesRequest
+	10, // 55: intercede.plugin.v1.Plugin.Manifest:output_type -> intercede.plugin.v1.Manifest
+	29, // 56: intercede.plugin.v1.Plugin.Validate:output_type -> intercede.plugin.v1.ValidateResponse
+	32, // 57: intercede.plugin.v1.Plugin.Attach:output_type -> intercede.plugin.v1.AttachResponse
+	35, // 58: intercede.plugin.v1.Plugin.Detach:output_type -> intercede.plugin.v1.DetachResponse
+	37, // 59: intercede.plugin.v1.Plugin.Handle:output_type -> intercede.plugin.v1.PluginMessage
+	7,  // 60: intercede.plugin.v1.Plugin.OpenLanes:output_type -> intercede.plugin.v1.OpenLanesResponse
+	55, // [55:61] is the sub-list for method output_type
+	49, // [49:55] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -4189,19 +4410,22 @@ func file_plugin_proto_init() {
 		(*Read_Bytes)(nil),
 		(*Read_Struct)(nil),
 	}
-	file_plugin_proto_msgTypes[19].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[19].OneofWrappers = []any{
+		(*Setting_Min)(nil),
+		(*Setting_Max)(nil),
+	}
 	file_plugin_proto_msgTypes[20].OneofWrappers = []any{
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),
 	}
-	file_plugin_proto_msgTypes[28].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[31].OneofWrappers = []any{
 		(*BrokerMessage_Notification)(nil),
 		(*BrokerMessage_Memory)(nil),
 		(*BrokerMessage_Validity)(nil),
 		(*BrokerMessage_Captured)(nil),
 		(*BrokerMessage_Kept)(nil),
 	}
-	file_plugin_proto_msgTypes[29].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[32].OneofWrappers = []any{
 		(*PluginMessage_ReadMemory)(nil),
 		(*PluginMessage_CheckValid)(nil),
 		(*PluginMessage_Response)(nil),
@@ -4209,7 +4433,7 @@ func file_plugin_proto_init() {
 		(*PluginMessage_Capture)(nil),
 		(*PluginMessage_Keep)(nil),
 	}
-	file_plugin_proto_msgTypes[43].OneofWrappers = []any{
+	file_plugin_proto_msgTypes[46].OneofWrappers = []any{
 		(*Response_Value)(nil),
 		(*Response_Errno)(nil),
 		(*Response_Continue)(nil),
@@ -4222,7 +4446,7 @@ func file_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   49,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

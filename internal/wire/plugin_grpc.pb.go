@@ -28,6 +28,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Plugin_Manifest_FullMethodName  = "/intercede.plugin.v1.Plugin/Manifest"
+	Plugin_Validate_FullMethodName  = "/intercede.plugin.v1.Plugin/Validate"
 	Plugin_Attach_FullMethodName    = "/intercede.plugin.v1.Plugin/Attach"
 	Plugin_Detach_FullMethodName    = "/intercede.plugin.v1.Plugin/Detach"
 	Plugin_Handle_FullMethodName    = "/intercede.plugin.v1.Plugin/Handle"
@@ -41,6 +42,9 @@ type PluginClient interface {
 	// Manifest says what the plugin takes and needs. It never changes while the process lives, and equals what
 	// `intercede-plugin-NAME manifest` prints.
 	Manifest(ctx context.Context, in *ManifestRequest, opts ...grpc.CallOption) (*Manifest, error)
+	// Validate says what is wrong with settings, without a container: for `intercede check`, and when a config comes into force.
+	// What it refuses Attach refuses too. One that has not this method has its settings held against its manifest alone.
+	Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*ValidateResponse, error)
 	// Attach is called once for each container that uses the plugin, before its first notification, and again for each
 	// after a restart of the plugin.
 	Attach(ctx context.Context, in *AttachRequest, opts ...grpc.CallOption) (*AttachResponse, error)
@@ -70,6 +74,16 @@ func (c *pluginClient) Manifest(ctx context.Context, in *ManifestRequest, opts .
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Manifest)
 	err := c.cc.Invoke(ctx, Plugin_Manifest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pluginClient) Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*ValidateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ValidateResponse)
+	err := c.cc.Invoke(ctx, Plugin_Validate_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +140,9 @@ type PluginServer interface {
 	// Manifest says what the plugin takes and needs. It never changes while the process lives, and equals what
 	// `intercede-plugin-NAME manifest` prints.
 	Manifest(context.Context, *ManifestRequest) (*Manifest, error)
+	// Validate says what is wrong with settings, without a container: for `intercede check`, and when a config comes into force.
+	// What it refuses Attach refuses too. One that has not this method has its settings held against its manifest alone.
+	Validate(context.Context, *ValidateRequest) (*ValidateResponse, error)
 	// Attach is called once for each container that uses the plugin, before its first notification, and again for each
 	// after a restart of the plugin.
 	Attach(context.Context, *AttachRequest) (*AttachResponse, error)
@@ -153,6 +170,9 @@ type UnimplementedPluginServer struct{}
 
 func (UnimplementedPluginServer) Manifest(context.Context, *ManifestRequest) (*Manifest, error) {
 	return nil, status.Error(codes.Unimplemented, "method Manifest not implemented")
+}
+func (UnimplementedPluginServer) Validate(context.Context, *ValidateRequest) (*ValidateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Validate not implemented")
 }
 func (UnimplementedPluginServer) Attach(context.Context, *AttachRequest) (*AttachResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Attach not implemented")
@@ -201,6 +221,24 @@ func _Plugin_Manifest_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PluginServer).Manifest(ctx, req.(*ManifestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Plugin_Validate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ValidateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PluginServer).Validate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Plugin_Validate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PluginServer).Validate(ctx, req.(*ValidateRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -276,6 +314,10 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Manifest",
 			Handler:    _Plugin_Manifest_Handler,
+		},
+		{
+			MethodName: "Validate",
+			Handler:    _Plugin_Validate_Handler,
 		},
 		{
 			MethodName: "Attach",

@@ -25,6 +25,8 @@ var features = []feature{
 		return slices.ContainsFunc(m.GetSyscalls(), func(s *Syscall) bool { return s.GetCompat() != Compat_COMPAT_TAKE })
 	}},
 	{"reasons", "0.1.0", func(m *Manifest) bool { return len(m.GetReasons()) > 0 }},
+	{"never_continue", "0.1.0", func(m *Manifest) bool { return m.GetNeverContinue() }},
+	{"validate", "0.1.0", nil},
 }
 
 // What a plugin may say of what it needs: an error for people has it.

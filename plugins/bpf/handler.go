@@ -39,6 +39,7 @@ func (handler) Manifest() sdk.Manifest {
 		Settings: settings,
 		// Not continue: the kernel lets everybody attach a program that they have a descriptor of.
 		OnFailure:          sdk.FailErrno(unix.EPERM),
+		NeverContinue:      true,
 		Reasons:            reasons,
 		CallerCapabilities: []string{"CAP_SYS_ADMIN"},
 	}

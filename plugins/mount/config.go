@@ -3,8 +3,6 @@ package mount
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -96,56 +94,14 @@ func (p *policy) allowsDevice(dev uint64) bool {
 	return false
 }
 
-// policy checks the settings. The error names every fault.
-func (c config) policy(known map[string]filesystem, withoutDevice map[string]bool) (*policy, error) {
-	p := &policy{allowed: map[string]*filesystem{}, fuse: c.Fuse, shift: c.Shift}
+// policy is what the settings allow. The error names every fault.
+func (c config) policy(known map[string]filesystem, here filesystems) (*policy, error) {
+	p, findings := c.validate(known, here)
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	for _, name := range c.Allowed {
-		if withoutDevice[name] {
-			fault("allowed: %q is not a filesystem of a block device: this plugin mounts no other", name)
+	for _, f := range findings {
+		if !f.Warning {
+			faults = append(faults, fmt.Errorf("%s: %s", f.Key, f.Text))
 		}
-		f, ok := known[name]
-		if !ok {
-			f = filesystem{name: name, driver: name, harmless: map[string]bool{}}
-		}
-		if c.Shift && servedByExt4[name] {
-			if !slices.Contains(c.Allowed, "ext4") {
-				fault("allowed: the kernel cannot map the ids of %q, which shift asks for, but by the driver of ext4: list \"ext4\" too, "+
-					"or leave %q out", name, name)
-			}
-			f.driver = "ext4"
-		}
-		p.allowed[name] = &f
-	}
-	for name, keys := range c.Options {
-		f := p.allowed[name]
-		if f == nil {
-			fault("options: %q is not in allowed", name)
-			continue
-		}
-		for _, key := range strings.Split(keys, ",") {
-			if f.refused[key] {
-				fault("options: option %q of %s reaches beyond the filesystem, or harms the host: it cannot be allowed", key, name)
-			}
-			f.harmless[key] = true
-		}
-	}
-	whole := regexp.MustCompile(`^(?:` + typePattern + `)$`)
-	for name := range c.Fuse {
-		switch {
-		case !whole.MatchString(name):
-			fault("fuse: %q is no name of a filesystem", name)
-		case p.allowed[name] != nil:
-			fault("fuse: %q is in allowed too: which of the two is to mount it?", name)
-		}
-	}
-	for _, text := range c.Devices {
-		r, err := parseDevice(text)
-		if err != nil {
-			fault("devices: %w", err)
-		}
-		p.devices = append(p.devices, r)
 	}
 	return p, errors.Join(faults...)
 }
@@ -168,15 +124,4 @@ func parseDevice(text string) (deviceRange, error) {
 		return deviceRange{}, fmt.Errorf("device %q: want MAJOR:MINOR, MAJOR:* or *, for example \"7:0\"; MAJOR below %d, MINOR below %d", text, 1<<12, 1<<20)
 	}
 	return r, nil
-}
-
-// parseFilesystems gives those of /proc/filesystems that need no block device (proc_filesystems(5)).
-func parseFilesystems(text string) map[string]bool {
-	names := map[string]bool{}
-	for line := range strings.Lines(text) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "nodev\t"); ok {
-			names[name] = true
-		}
-	}
-	return names
 }

@@ -36,7 +36,7 @@ func TestParseDevice(t *testing.T) {
 }
 
 func TestAllowsDevice(t *testing.T) {
-	p, err := config{Devices: []string{"7:300", "8:*"}}.policy(knownFilesystems(), nil)
+	p, err := config{Devices: []string{"7:300", "8:*"}}.policy(knownFilesystems(), filesystems{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,12 +88,47 @@ func TestRefusedSettings(t *testing.T) {
 	}
 }
 
+// What is legal and dangerous, or of no use, is said, and the container is served.
+func TestFindings(t *testing.T) {
+	h := sdktest.Serve(t, handler{})
+	for name, test := range map[string]struct {
+		settings map[string]any
+		want     []string // "key: start of the text", "!" before those that are refused
+	}{
+		"nothing":          {map[string]any{}, nil},
+		"every device":     {map[string]any{"allowed": []string{"ext4"}}, []string{`devices: "*"`}},
+		"some":             {map[string]any{"allowed": []string{"ext4"}, "devices": []string{"7:*"}}, nil},
+		"shift":            {map[string]any{"allowed": []string{"ext4", "xfs"}, "shift": true, "devices": []string{"7:0"}}, nil},
+		"never shifted":    {map[string]any{"allowed": []string{"ext2", "ext3"}, "shift": true, "devices": []string{"7:0"}}, []string{`!allowed: "ext2"`, `!allowed: "ext3"`}},
+		"not known":        {map[string]any{"allowed": []string{"exf4"}, "devices": []string{"7:0"}}, []string{`allowed: "exf4" is not`}},
+		"no module needed": {map[string]any{"allowed": []string{"nfs4"}, "devices": []string{"7:0"}}, []string{`!allowed: "nfs4"`}},
+		"handlers": {map[string]any{"fuse": map[string]string{"a": "../x", "b": "x/../y", "c": "/usr/bin/x", "d": "x", "e": "..", "f": "/a/../b"}},
+			[]string{`!fuse: handler "../x"`, `!fuse: handler "x/../y"`, `!fuse: handler ".."`, `!fuse: handler "/a/../b"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := h.Findings(test.settings)
+			for i, f := range found {
+				text := f.Key + ": " + f.Text
+				if !f.Warning {
+					text = "!" + text
+				}
+				if i >= len(test.want) || !strings.HasPrefix(text, test.want[i]) {
+					t.Errorf("finding %q, want %q", text, test.want)
+				}
+			}
+			if len(found) != len(test.want) {
+				t.Errorf("%d findings, want %q", len(found), test.want)
+			}
+		})
+	}
+}
+
 func TestVet(t *testing.T) {
 	settings := config{
 		Allowed: []string{"ext4", "xfs", "vfat", "nonesuch"},
 		Options: map[string]string{"nonesuch": "good", "vfat": "extra"},
 	}
-	p, err := settings.policy(knownFilesystems(), nil)
+	p, err := settings.policy(knownFilesystems(), filesystems{})
 	if err != nil {
 		t.Fatal(err)
 	}

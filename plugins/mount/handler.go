@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/intercede/intercede/sdk"
@@ -112,11 +111,11 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err := s.Decode(&c); err != nil {
 		return nil, err
 	}
-	filesystems, err := os.ReadFile("/proc/filesystems")
+	here, err := readFilesystems()
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.policy(knownFilesystems(), parseFilesystems(string(filesystems)))
+	p, err := c.policy(knownFilesystems(), here)
 	if err != nil {
 		return nil, err
 	}

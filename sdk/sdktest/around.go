@@ -25,6 +25,9 @@ func (a Around) Attach(ctx context.Context, container sdk.Container, settings sd
 	return aroundSession{next, a}, err
 }
 
+// Validate has the handler, if it is a Validator, say what is wrong with settings.
+func (a Around) Validate(settings sdk.Settings) []sdk.Finding { return validate(a.Handler, settings) }
+
 // aroundChecker is the session of a handler that checks calls.
 type aroundChecker struct {
 	aroundSession

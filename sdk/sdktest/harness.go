@@ -58,6 +58,24 @@ func (h *Harness) Refusal(container sdk.Container, settings map[string]any) erro
 	return err
 }
 
+// Findings are what the handler, if it is a Validator, says of settings, which override the manifest's defaults. Settings
+// that do not fit the manifest fail the test.
+func (h *Harness) Findings(settings map[string]any) (findings []sdk.Finding) {
+	h.t.Helper()
+	filled, err := fillSettings(h.manifest, settings)
+	if err != nil {
+		h.t.Fatalf("sdktest: settings: %v", err)
+	}
+	response, err := h.rpc.Validate(h.t.Context(), &wire.ValidateRequest{SettingsJson: string(filled)})
+	if err != nil {
+		h.t.Fatalf("sdktest: validate: %v", err)
+	}
+	for _, f := range response.GetFindings() {
+		findings = append(findings, sdk.Finding{Key: f.GetKey(), Text: f.GetText(), Warning: f.GetWarning()})
+	}
+	return findings
+}
+
 func (h *Harness) session(container sdk.Container, overrides map[string]any) (*Session, error) {
 	h.t.Helper()
 	settings, err := fillSettings(h.manifest, overrides)

@@ -65,6 +65,17 @@ func (o ordered) Attach(ctx context.Context, container sdk.Container, settings s
 	return orderedSession{session, o.meeting}, nil
 }
 
+// Validate implements sdk.Validator.
+func (o ordered) Validate(settings sdk.Settings) []sdk.Finding { return validate(o.Handler, settings) }
+
+// validate has a handler that is a Validator say what is wrong with settings.
+func validate(h sdk.Handler, settings sdk.Settings) []sdk.Finding {
+	if v, ok := h.(sdk.Validator); ok {
+		return v.Validate(settings)
+	}
+	return nil
+}
+
 type orderedSession struct {
 	sdk.Session
 	meeting *atomic.Int64
@@ -100,6 +111,11 @@ func closeSession(s sdk.Session) error {
 
 // inProcess is a handler that InProcess was called with.
 type inProcess struct{ sdk.Handler }
+
+// Validate implements sdk.Validator.
+func (p inProcess) Validate(settings sdk.Settings) []sdk.Finding {
+	return validate(p.Handler, settings)
+}
 
 // InProcess has the handler served in the test's own process, with all the privilege of the test, over lanes: for
 // handlers that share something with the test. Around and Hold are served so.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -34,6 +33,14 @@ func Usagef(format string, args ...any) error {
 	return &ExitError{Status: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
+// RequireRoot is a command's PreRunE that says in one sentence who may run it.
+func RequireRoot(c *cobra.Command, _ []string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s needs root: run it with sudo", c.CommandPath())
+	}
+	return nil
+}
+
 // Execute runs the program's command, prints its error and returns the program's exit status.
 func Execute(root *cobra.Command) int {
 	usable := false // the command line was understood
@@ -42,8 +49,9 @@ func Execute(root *cobra.Command) int {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Usagef("%w\nTry '%s --help'", err, c.CommandPath())
 	})
+	setTimeFormat()
 	// Until a command has a log of its own.
-	log := zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.RFC3339}).With().Timestamp().Logger()
+	log := zerolog.New(Console(os.Stderr, nil)).With().Timestamp().Logger()
 	err := root.ExecuteContext(log.WithContext(context.Background()))
 	var exit *ExitError
 	switch {

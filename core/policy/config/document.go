@@ -18,6 +18,7 @@ type Document struct {
 	Sound      bool // Parse found no problems
 
 	*places
+	values map[string]any // as toml.Decode gives them
 }
 
 // Plugin is the plugin of this name; nil: the config does not have it.

@@ -32,6 +32,12 @@ func (c Condition) Matches(value string) bool {
 	return slices.ContainsFunc(c.globs, func(g glob) bool { return g.matches(value) })
 }
 
+// Equals reports whether the condition holds for the same containers as the other, as far as its text says.
+func (c Condition) Equals(other Condition) bool {
+	return c.Key == other.Key && c.Name == other.Name &&
+		slices.EqualFunc(c.globs, other.globs, func(a, b glob) bool { return a.text == b.text })
+}
+
 // Wanted is its globs, for a message.
 func (c Condition) Wanted() string {
 	texts := make([]string, len(c.globs))

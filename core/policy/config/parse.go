@@ -35,7 +35,7 @@ func Parse(text, file string, options Options) (*Document, Problems) {
 	rules := readRules(root)
 	root.finish()
 
-	doc := &Document{places: reader.places, Rules: rules}
+	doc := &Document{places: reader.places, Rules: rules, values: values}
 	doc.Broker = readBroker(broker, folder, plugins.names())
 	if options.PluginDir != "" {
 		doc.Broker.PluginDir = options.PluginDir

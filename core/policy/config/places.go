@@ -114,6 +114,15 @@ func (p *places) Problem(key Key, message string) Problem {
 	return Problem{File: at.File, Line: at.Line, Column: at.Column, Key: at.Key, Message: message}
 }
 
+// ProblemAt is one at a key as it is shown; without a line if the file does not have it.
+func (p *places) ProblemAt(shown, message string) Problem {
+	problem := Problem{File: p.file, Key: shown, Message: message}
+	if m, known := p.marks[shown]; known {
+		problem.Line, problem.Column = p.position(m.offset)
+	}
+	return problem
+}
+
 // elementProblem is one at element i of the array that is a key's value.
 func (p *places) elementProblem(key Key, i int, message string) Problem {
 	problem := p.Problem(key, message)

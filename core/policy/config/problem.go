@@ -18,6 +18,7 @@ type Problem struct {
 	Message    string   `json:"message"`              // what is wrong, on one line
 	Accepted   []string `json:"accepted,omitempty"`   // every key or value that is accepted here, where they are few
 	Suggestion string   `json:"suggestion,omitempty"` // what was probably meant
+	Warning    bool     `json:"warning,omitempty"`    // the config is in force all the same
 }
 
 // Error is one line: "config.toml:12:1: plugins.mknod.config.device: unknown key; did you mean "devices"?".
@@ -29,6 +30,9 @@ func (p Problem) Error() string {
 	}
 	if p.Key != "" {
 		fmt.Fprintf(&b, ": %s", p.Key)
+	}
+	if p.Warning {
+		b.WriteString(": warning")
 	}
 	fmt.Fprintf(&b, ": %s", p.Message)
 	switch {
@@ -50,6 +54,26 @@ func (ps Problems) Error() string {
 		lines[i] = p.Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// With adds a problem, unless it is there.
+func (ps Problems) With(p Problem) Problems {
+	if slices.ContainsFunc(ps, func(known Problem) bool { return known.Error() == p.Error() }) {
+		return ps
+	}
+	return append(ps, p)
+}
+
+// Split separates those that keep the config from being in force from warnings.
+func (ps Problems) Split() (faults, warnings Problems) {
+	for _, p := range ps {
+		if p.Warning {
+			warnings = append(warnings, p)
+		} else {
+			faults = append(faults, p)
+		}
+	}
+	return faults, warnings
 }
 
 // Sort puts them in the order of the file.

@@ -10,7 +10,12 @@ MANIFEST = {
     "description": "gives programs the host name that the config says",
     "syscalls": [
         {"name": "uname", "if_settings": ["name"], "arguments": [{"name": "buf"}], "repeat": "REPEAT_SAFE"},
-        {"name": "sethostname", "if_settings": ["name"], "repeat": "REPEAT_SAFE"},
+        {
+            "name": "sethostname",
+            "if_settings": ["name"],
+            "arguments": [{"name": "name"}, {"name": "len", "format": "FORMAT_UINT"}],
+            "repeat": "REPEAT_SAFE",
+        },
     ],
     "settings": [
         {

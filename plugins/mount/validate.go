@@ -1,0 +1,156 @@
+package mount
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/intercede/intercede/sdk"
+)
+
+var _ sdk.Validator = handler{}
+
+// Validate implements sdk.Validator.
+func (handler) Validate(s sdk.Settings) []sdk.Finding {
+	var c config
+	if err := s.Decode(&c); err != nil {
+		return []sdk.Finding{{Text: err.Error()}}
+	}
+	here, err := readFilesystems()
+	if err != nil {
+		return []sdk.Finding{{Text: err.Error()}}
+	}
+	_, findings := c.validate(knownFilesystems(), here)
+	return findings
+}
+
+// validate makes a policy of the settings, which is to be used only if nothing but warnings is found.
+func (c config) validate(known map[string]filesystem, here filesystems) (*policy, []sdk.Finding) {
+	v := &validation{config: c, here: here, policy: &policy{allowed: map[string]*filesystem{}, fuse: c.Fuse, shift: c.Shift}}
+	for _, name := range c.Allowed {
+		v.allow(name, known)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
+		v.addOptions(name, strings.Split(c.Options[name], ","))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Fuse)) {
+		v.checkHandler(name, c.Fuse[name])
+	}
+	for _, text := range c.Devices {
+		v.addDevice(text)
+	}
+	return v.policy, v.findings
+}
+
+// validation makes a policy.
+type validation struct {
+	config   config
+	here     filesystems
+	policy   *policy
+	findings []sdk.Finding
+}
+
+func (v *validation) fault(key, format string, args ...any) {
+	v.findings = append(v.findings, sdk.Finding{Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+func (v *validation) warn(key, format string, args ...any) {
+	v.findings = append(v.findings, sdk.Finding{Key: key, Text: fmt.Sprintf(format, args...), Warning: true})
+}
+
+func (v *validation) allow(name string, known map[string]filesystem) {
+	f, listed := known[name]
+	switch {
+	case withoutDevice[name], v.here.withoutDevice[name]:
+		v.fault("allowed", "%q has no block device, and this plugin mounts only filesystems that have one: take it out (the kernel "+
+			"itself mounts tmpfs, proc, sysfs and overlay for containers)", name)
+	case v.config.Shift && servedByExt4[name] && !slices.Contains(v.config.Allowed, "ext4"):
+		v.fault("allowed", "%q cannot be mounted with shift, since the kernel maps its owners by the driver of ext4 alone: list \"ext4\" too, "+
+			"or set shift = false", name)
+	case !listed && !v.here.withDevice[name]:
+		v.warn("allowed", "%q is not a filesystem that this kernel has now (/proc/filesystems), nor one that the plugin knows: is it spelt right?", name)
+	}
+	if !listed {
+		f = filesystem{name: name, driver: name, harmless: map[string]bool{}}
+	}
+	if v.config.Shift && servedByExt4[name] {
+		f.driver = "ext4"
+	}
+	v.policy.allowed[name] = &f
+}
+
+func (v *validation) addOptions(name string, keys []string) {
+	f := v.policy.allowed[name]
+	if f == nil {
+		v.fault("options", "%q is not in allowed: list it there, or take it out", name)
+		return
+	}
+	for _, key := range keys {
+		if f.refused[key] {
+			v.fault("options", "option %q of %s reaches beyond the filesystem, or harms the host: it cannot be allowed, take it out", key, name)
+		}
+		f.harmless[key] = true
+	}
+}
+
+var wholeType = regexp.MustCompile(`^(?:` + typePattern + `)$`)
+
+func (v *validation) checkHandler(name, handler string) {
+	switch {
+	case !wholeType.MatchString(name):
+		v.fault("fuse", "%q is not the name of a filesystem", name)
+	case v.policy.allowed[name] != nil:
+		v.fault("fuse", "%q is in allowed too: which of the two is to mount it? Take it out of one", name)
+	}
+	// It is looked for in the container, where a relative path would be from nowhere.
+	if strings.Contains(handler, "/") && (!path.IsAbs(handler) || path.Clean(handler) != handler) {
+		v.fault("fuse", "handler %q of %s: want a name, such as \"fuse2fs\", or an absolute path in the container without . and ..", handler, name)
+	} else if handler == "." || handler == ".." {
+		v.fault("fuse", "handler %q of %s is a folder: want the name of a program, such as \"fuse2fs\"", handler, name)
+	}
+}
+
+func (v *validation) addDevice(text string) {
+	r, err := parseDevice(text)
+	if err != nil {
+		v.fault("devices", "%v", err)
+	}
+	if r.anyMajor && len(v.config.Allowed) > 0 {
+		v.warn("devices", "\"*\" lets a container mount every block device that it can open, and the kernel reads what is on it: "+
+			"list the devices that are meant, such as \"7:0\"")
+	}
+	v.policy.devices = append(v.policy.devices, r)
+}
+
+// withoutDevice are filesystems that need no block device, whether this kernel has their modules loaded or not.
+var withoutDevice = set(`9p afs autofs binfmt_misc bpf ceph cgroup cgroup2 cifs coda configfs cpuset debugfs devpts devtmpfs ecryptfs
+	efivarfs fuse fusectl hugetlbfs mqueue nfs nfs4 nfsd orangefs overlay pipefs proc pstore pvfs2 ramfs rootfs rpc_pipefs securityfs
+	selinuxfs smackfs smb3 sockfs sysfs tmpfs tracefs vboxsf virtiofs`)
+
+// filesystems are those that the kernel has now.
+type filesystems struct {
+	withDevice, withoutDevice map[string]bool
+}
+
+func readFilesystems() (filesystems, error) {
+	text, err := os.ReadFile("/proc/filesystems")
+	return parseFilesystems(string(text)), err
+}
+
+// parseFilesystems reads /proc/filesystems (proc_filesystems(5)).
+func parseFilesystems(text string) filesystems {
+	here := filesystems{withDevice: map[string]bool{}, withoutDevice: map[string]bool{}}
+	for line := range strings.Lines(text) {
+		name, needsNone := strings.CutPrefix(strings.TrimSpace(line), "nodev\t")
+		if needsNone {
+			here.withoutDevice[name] = true
+		} else {
+			here.withDevice[name] = true
+		}
+	}
+	return here
+}

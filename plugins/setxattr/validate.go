@@ -1,0 +1,20 @@
+package setxattr
+
+import "github.com/intercede/intercede/sdk"
+
+var _ sdk.Validator = handler{}
+
+// Validate implements sdk.Validator.
+func (handler) Validate(s sdk.Settings) []sdk.Finding {
+	var c config
+	if err := s.Decode(&c); err != nil {
+		return []sdk.Finding{{Text: err.Error()}}
+	}
+	var findings []sdk.Finding
+	for _, text := range c.Attributes {
+		if _, err := parseAttribute(text, c.MaxSize); err != nil {
+			findings = append(findings, sdk.Finding{Key: attributesSetting, Text: err.Error()})
+		}
+	}
+	return findings
+}
