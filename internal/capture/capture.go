@@ -167,6 +167,8 @@ func (s *Set) open(tid int, h *Handle) (fd int, errno unix.Errno) {
 		return -1, s.readLabel(tid, h)
 	case PartTimeOffsets:
 		return -1, s.readTimeOffsets(tid, h)
+	case PartGroupThreads, PartUserThreads:
+		return -1, s.listThreads(tid, h)
 	default:
 		if part < 0 || int(part) >= len(files) || files[part].name == "" {
 			return -1, unix.EINVAL

@@ -29,6 +29,8 @@ const (
 	PartHostMountinfo    Part = 20
 	PartExecLabel        Part = 21
 	PartNodeTmpfs        Part = 22
+	PartGroupThreads     Part = 23
+	PartUserThreads      Part = 24
 )
 
 // Want is a part that is asked for.

@@ -54,6 +54,7 @@ func TestParts(t *testing.T) {
 		wire.Part_PART_FILE: capture.PartFile, wire.Part_PART_CGROUPS: capture.PartCgroups, wire.Part_PART_MOUNTINFO: capture.PartMountinfo,
 		wire.Part_PART_LIMITS: capture.PartLimits, wire.Part_PART_OOM_SCORE_ADJ: capture.PartOOMScoreAdj,
 		wire.Part_PART_TIME_OFFSETS: capture.PartTimeOffsets, wire.Part_PART_HOST_MOUNTINFO: capture.PartHostMountinfo,
+		wire.Part_PART_GROUP_THREADS: capture.PartGroupThreads, wire.Part_PART_USER_THREADS: capture.PartUserThreads,
 		wire.Part_PART_EXEC_LABEL: capture.PartExecLabel, wire.Part_PART_NODE_TMPFS: capture.PartNodeTmpfs,
 	}
 	for number, name := range wire.Part_name {

@@ -155,7 +155,7 @@ const (
 	// One of the thread's descriptors: the file that it is open on (O_PATH), flags and the start of its fdinfo.
 	Part_PART_DESCRIPTOR Part = 13
 	// A duplicate of one of the thread's descriptors, which shares its open file description (pidfd_getfd(2)). It is to be
-	// a pipe or an anonymous inode; of others the errno is EOPNOTSUPP, since closing the duplicate could wait for a filesystem
+	// a pipe, an anonymous inode or /dev/fuse; of others the errno is EOPNOTSUPP, since closing the duplicate could wait for a filesystem
 	// of the container, or for the peer of a socket. ESTALE: the thread's process exchanged it meanwhile, and none of the
 	// container's is duplicated any more.
 	Part_PART_FILE Part = 14
@@ -174,6 +174,12 @@ const (
 	// Not of the thread: a new tmpfs of the initial user namespace for one device node, as a detached mount. Its root is
 	// writable for all and has number as its group, with S_ISGID.
 	Part_PART_NODE_TMPFS Part = 22
+	// text: the ids, in the thread's pid namespace and each with a space after it, of the threads that setpriority(2) means: of
+	// the process group with this number there (0: the thread's own), or with this real user id of the broker's user
+	// namespace; no descriptor. E2BIG: there are more than 1024. EOPNOTSUPP: some may be outside of the pid namespace, or that is
+	// the broker's own.
+	Part_PART_GROUP_THREADS Part = 23
+	Part_PART_USER_THREADS  Part = 24
 )
 
 // Enum value maps for Part.
@@ -202,6 +208,8 @@ var (
 		21: "PART_EXEC_LABEL",
 		20: "PART_HOST_MOUNTINFO",
 		22: "PART_NODE_TMPFS",
+		23: "PART_GROUP_THREADS",
+		24: "PART_USER_THREADS",
 	}
 	Part_value = map[string]int32{
 		"PART_UNSPECIFIED":       0,
@@ -227,6 +235,8 @@ var (
 		"PART_EXEC_LABEL":        21,
 		"PART_HOST_MOUNTINFO":    20,
 		"PART_NODE_TMPFS":        22,
+		"PART_GROUP_THREADS":     23,
+		"PART_USER_THREADS":      24,
 	}
 )
 
@@ -4206,7 +4216,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x06Repeat\x12\x10\n" +
 	"\fREPEAT_NEVER\x10\x00\x12\x0f\n" +
 	"\vREPEAT_SAFE\x10\x01\x12\x10\n" +
-	"\fREPEAT_CHECK\x10\x02*\x81\x04\n" +
+	"\fREPEAT_CHECK\x10\x02*\xb0\x04\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PART_CREDENTIALS\x10\x01\x12\x0e\n" +
@@ -4232,7 +4242,9 @@ const file_plugin_proto_rawDesc = "" +
 	"\x11PART_TIME_OFFSETS\x10\x13\x12\x13\n" +
 	"\x0fPART_EXEC_LABEL\x10\x15\x12\x17\n" +
 	"\x13PART_HOST_MOUNTINFO\x10\x14\x12\x13\n" +
-	"\x0fPART_NODE_TMPFS\x10\x162\x8a\x04\n" +
+	"\x0fPART_NODE_TMPFS\x10\x16\x12\x16\n" +
+	"\x12PART_GROUP_THREADS\x10\x17\x12\x15\n" +
+	"\x11PART_USER_THREADS\x10\x182\x8a\x04\n" +
 	"\x06Plugin\x12O\n" +
 	"\bManifest\x12$.intercede.plugin.v1.ManifestRequest\x1a\x1d.intercede.plugin.v1.Manifest\x12W\n" +
 	"\bValidate\x12$.intercede.plugin.v1.ValidateRequest\x1a%.intercede.plugin.v1.ValidateResponse\x12Q\n" +

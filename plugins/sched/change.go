@@ -13,6 +13,8 @@ import (
 type change struct {
 	call call
 	tid  int // in the caller's pid namespace; 0: the calling thread
+	// which is of setPriority PRIO_PROCESS, PRIO_PGRP or PRIO_USER: then tid is the number of a group or user instead.
+	which uint32
 	// attr is of setPriority the nice value alone, of setScheduler the policy, the priority and
 	// SCHED_FLAG_RESET_ON_FORK.
 	attr unix.SchedAttr
@@ -58,7 +60,7 @@ func decode(ctx context.Context, req *sdk.Request) (c change, ok bool, err error
 			ok = c.parseAttr(raw)
 		}
 	case "setpriority":
-		c.call, c.tid, ok = setPriority, int(req.Int32(1)), true
+		c.call, c.tid, c.which, ok = setPriority, int(req.Int32(1)), req.Uint32(0), true
 		c.attr.Nice = clampNice(req.Int32(2))
 	case "ioprio_set":
 		c.call, c.tid, ok = setIOPriority, int(req.Int32(1)), true

@@ -41,9 +41,13 @@ func manifest() sdk.Manifest {
 			Repeat:    sdk.RepeatSafe,
 			Reads:     []sdk.Read{sdk.ReadStruct(1, attrSizeV0)},
 		}, {
-			Name:      "setpriority",
-			If:        []string{minNiceKey},
-			When:      []sdk.Match{{{Arg: 0, Mask: all32, Value: unix.PRIO_PROCESS}}},
+			Name: "setpriority",
+			If:   []string{minNiceKey},
+			When: []sdk.Match{
+				{{Arg: 0, Mask: all32, Value: unix.PRIO_PROCESS}},
+				{{Arg: 0, Mask: all32, Value: unix.PRIO_PGRP}},
+				{{Arg: 0, Mask: all32, Value: unix.PRIO_USER}},
+			},
 			Arguments: []sdk.Argument{{Name: "which"}, {Name: "who", Format: sdk.Decimal}, {Name: "prio", Format: sdk.Decimal}},
 			Captures:  captures,
 			Repeat:    sdk.RepeatSafe,
@@ -99,6 +103,9 @@ func handle(ctx context.Context, req *sdk.Request, limits *config) (sdk.Response
 	}
 	if !privileged {
 		return sdk.Next().Because(noCapability, req.Lacks(unix.CAP_SYS_NICE)), nil
+	}
+	if c.call == setPriority && c.which != unix.PRIO_PROCESS {
+		return c.makeAll(ctx, req, limits)
 	}
 	response, err := c.make(ctx, req, limits)
 	if isGone(err) && c.call == setIOPriority {

@@ -30,10 +30,14 @@ func (l *config) refuses(c change, now state) (code, text string) {
 		}
 	case c.call == setPriority, c.call == setAttr && fair(c.attr.Policy):
 		if !l.allowNice(c.attr.Nice, now) {
-			return niceTooLow, fmt.Sprintf("nice %d, min_nice is %d", c.attr.Nice, l.MinNice)
+			return niceTooLow, niceText(c.attr.Nice, l)
 		}
 	}
 	return "", ""
+}
+
+func niceText(nice int32, l *config) string {
+	return fmt.Sprintf("nice %d, min_nice is %d", nice, l.MinNice)
 }
 
 // allowNice lets a thread have every nice value that it has, or that is no lower.

@@ -12,6 +12,7 @@ const (
 	ioPriorityNotAllowed = "io_priority_not_allowed"
 	notOfContainer       = "not_of_container"
 	noThread             = "no_thread"
+	tooManyThreads       = "too_many_threads"
 	kernelRefused        = "kernel_refused"
 )
 
@@ -24,5 +25,6 @@ var reasons = []sdk.Reason{
 	{Code: ioPriorityNotAllowed, Help: "The I/O priority is above `max_io_priority` of the plugin's settings, or is none: raise that if containers may have it."},
 	{Code: notOfContainer, Help: "The thread is in a user namespace that is not the container's: nobody in the container may change it."},
 	{Code: noThread, Help: "There is no thread of that number in the caller's PID namespace, or not any more."},
+	{Code: tooManyThreads, Help: "The process group or the user has more than 1,024 threads in the container: change them one by one."},
 	{Code: kernelRefused, Help: "The kernel refused it for another cause than the missing privilege: see sched(7). EPERM: the cgroup may have no real-time runtime (cpu.rt_runtime_us)."},
 }

@@ -10,6 +10,8 @@ package target
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -200,6 +202,38 @@ func (t *Target) Thread(tid int) (*Target, error) {
 // TimeOffsets is the thread's timens_offsets (time_namespaces(7)): lines of CLOCK SECONDS NANOSECONDS, none if it is in
 // the broker's time namespace. The error wraps unix.ENOENT if the kernel has no time namespaces.
 func (t *Target) TimeOffsets() (string, error) { return t.text(capture.PartTimeOffsets) }
+
+// GroupThreads are the ids, in the target's pid namespace, of the threads that it means by setpriority(PRIO_PGRP, group):
+// those in the process group that has this number there; 0: in its own group. Each may have ended, and its id be
+// another's of the namespace, when it is used ([Target.Thread]). The error wraps unix.E2BIG if there are more than 1,024,
+// unix.EOPNOTSUPP if the target is in the broker's pid namespace, or the group is of a process outside of the target's.
+//
+// The broker reads the whole of /proc for it.
+func (t *Target) GroupThreads(group int) ([]int, error) {
+	return t.listThreads(capture.PartGroupThreads, int32(group))
+}
+
+// UserThreads is GroupThreads for setpriority(PRIO_USER): of the threads in the target's pid namespace those with this
+// real user id, which is of the broker's user namespace.
+func (t *Target) UserThreads(uid uint32) ([]int, error) {
+	return t.listThreads(capture.PartUserThreads, int32(uid))
+}
+
+func (t *Target) listThreads(part capture.Part, number int32) ([]int, error) {
+	h, err := t.take(part, number)
+	if err != nil {
+		return nil, err
+	}
+	var ids []int
+	for _, field := range strings.Fields(string(h.text)) {
+		id, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, fmt.Errorf("threads of thread %d: %w", t.tid, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
 
 // OpenMountinfo opens the thread's mountinfo (proc_pid_mountinfo(5)): the mounts of its mount namespace, below its
 // root. It shows them as they are when they are read. The caller closes the descriptor.
