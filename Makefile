@@ -12,7 +12,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone packages clean
+.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -33,7 +33,7 @@ demo: packages build bin/config.toml
 	@bin/intercede-bench demo $(INSTALLED)
 
 test: packages build
-	INTERCEDE_TEST_STRICT=1 go test $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
+	INTERCEDE_TEST_STRICT=1 go test -timeout 30m $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
 	@# The broker's tests once more, with plugins that take no lanes.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) began does not outlive that.
@@ -84,6 +84,9 @@ lint: packages
 
 alone: packages
 	@scripts/each-module-alone
+
+examples: packages
+	@INTERCEDE_TEST_STRICT=1 scripts/examples
 
 # What benchstat compares: make bench > old; ...; make bench > new; benchstat old new
 bench: build bin/config.toml

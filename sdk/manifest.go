@@ -272,10 +272,16 @@ func (m Manifest) wire() (*wire.Manifest, error) {
 		if err != nil {
 			return nil, fmt.Errorf("manifest of %q: default of setting %q: %w", m.Name, s.Key, err)
 		}
-		w.Settings = append(w.Settings, &wire.Setting{
-			Key: s.Key, Type: wire.Setting_Type(s.Type), DefaultJson: string(value), Help: s.Help,
-			Pattern: s.Pattern, Example: s.Example, Min: s.Min, Max: s.Max,
-		})
+		setting := &wire.Setting{
+			Key: s.Key, Type: wire.Setting_Type(s.Type), DefaultJson: string(value), Help: s.Help, Pattern: s.Pattern, Example: s.Example,
+		}
+		if s.Min != nil {
+			setting.MinBound = &wire.Setting_Min{Min: *s.Min}
+		}
+		if s.Max != nil {
+			setting.MaxBound = &wire.Setting_Max{Max: *s.Max}
+		}
+		w.Settings = append(w.Settings, setting)
 	}
 	wire.DeclareProtocol(w)
 	if err := wire.CheckManifest(w); err != nil {

@@ -43,13 +43,13 @@ func TestSettingsOf(t *testing.T) {
 	}
 	for i, want := range []*wire.Setting{
 		{Key: "on", Type: wire.Setting_TYPE_BOOL, DefaultJson: "false", Help: "whether it paints"},
-		{Key: "layers", Type: wire.Setting_TYPE_INT, DefaultJson: "2", Help: "of paint", Min: new(int64(0)), Max: new(int64(9))},
-		{Key: "depth", Type: wire.Setting_TYPE_INT, DefaultJson: "0", Min: new(int64(-3)), Max: new(int64(1<<31 - 1))},
+		{Key: "layers", Type: wire.Setting_TYPE_INT, DefaultJson: "2", Help: "of paint", MinBound: least(0), MaxBound: most(9)},
+		{Key: "depth", Type: wire.Setting_TYPE_INT, DefaultJson: "0", MinBound: least(-3), MaxBound: most(1<<31 - 1)},
 		{Key: "first", Type: wire.Setting_TYPE_STRING, DefaultJson: `"g"`, Pattern: "[rgb]", Example: "r"},
 		{Key: "others", Type: wire.Setting_TYPE_STRING_LIST, DefaultJson: "[]", Pattern: "[rgb]"},
 		{Key: "mixed", Type: wire.Setting_TYPE_STRING_MAP, DefaultJson: `{"a":"b"}`},
 		{Key: "names", Type: wire.Setting_TYPE_STRING_MAP, DefaultJson: "{}"},
-		{Key: "large", Type: wire.Setting_TYPE_INT, DefaultJson: "0", Min: new(int64(0)), Max: new(int64(1<<63 - 1))},
+		{Key: "large", Type: wire.Setting_TYPE_INT, DefaultJson: "0", MinBound: least(0), MaxBound: most(1<<63 - 1)},
 	} {
 		if got := w.GetSettings()[i]; got.String() != want.String() {
 			t.Errorf("got %v, want %v", got, want)
@@ -124,3 +124,6 @@ func TestFunc(t *testing.T) {
 		t.Error("bad settings are taken")
 	}
 }
+
+func least(n int64) *wire.Setting_Min { return &wire.Setting_Min{Min: n} }
+func most(n int64) *wire.Setting_Max  { return &wire.Setting_Max{Max: n} }

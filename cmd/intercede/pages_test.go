@@ -4,6 +4,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -22,6 +23,11 @@ func TestRuntimePages(t *testing.T) {
 		}
 		t.Run(page, func(t *testing.T) { runPage(t, append(readPage(t, pages+"/README.md"), readPage(t, path)...)) })
 	}
+}
+
+// TestWhyPage runs the page about what an operator sees.
+func TestWhyPage(t *testing.T) {
+	runPage(t, slices.Concat(readPage(t, pages+"/README.md"), readPage(t, pages+"/runc.md"), readPage(t, "../../docs/why.md")))
 }
 
 func runPage(t *testing.T, blocks []block) {

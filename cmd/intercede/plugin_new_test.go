@@ -27,7 +27,7 @@ func TestNewPlugin(t *testing.T) {
 			t.Logf("from plugin new to a test that passes: %v", time.Since(begun))
 			if syscall == "sethostname" {
 				r := shell(t, hello, `go vet . && go build && intercede plugin run ./intercede-plugin-hello -- sh -c 'hostname elsewhere || true'`)
-				wantText(t, r.stderr, "] sethostname(", "= -1 EPERM (Operation not permitted) [hello")
+				wantText(t, r.stderr, "] sethostname(", "= -1 EPERM (Operation not permitted) [hello: refused] <")
 				checkPage(t, hello)
 			}
 		})

@@ -97,6 +97,9 @@ func printCalls(observe func(func(audit.Record))) (flush func()) {
 	queue := logqueue.New(os.Stderr, func(dropped int) []byte {
 		return fmt.Appendf(nil, "%d calls were not printed: the reader of standard error is slow\n", dropped)
 	})
-	observe(func(r audit.Record) { fmt.Fprintln(queue, strace.Of(r)) })
+	observe(func(r audit.Record) {
+		r.Caller = nil // its name would be there for some calls alone
+		fmt.Fprintln(queue, strace.Of(r))
+	})
 	return func() { queue.Close(flushTime) }
 }

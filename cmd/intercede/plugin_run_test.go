@@ -73,7 +73,7 @@ func TestPluginRunRefuses(t *testing.T) {
 	}{
 		"no binary":       {[]string{filepath.Join(dir, "none")}, "none: no such file"},
 		"not executable":  {[]string{text}, text + ": not executable"},
-		"not a plugin":    {[]string{"/bin/true"}, "is it an intercede plugin"},
+		"not a plugin":    {[]string{"/bin/true"}, "is it a plugin of intercede?"},
 		"unknown setting": {[]string{inTree("mknod"), "--set", "device=1"}, "--set: device"},
 		"bad setting":     {[]string{inTree("mknod"), "--set", `devices=["x"]`}, "--set: devices"},
 		"bad log level":   {[]string{inTree("mknod"), "--log-level", "loud"}, "--log-level"},

@@ -58,23 +58,21 @@ func TestPluginPagesExamples(t *testing.T) {
 	}
 }
 
-var tomlBlock = regexp.MustCompile("(?s)```toml\n(.*?)```")
-
 func checkExamples(t *testing.T, s *site, file string, flags ...string) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	examples := tomlBlock.FindAllSubmatch(text, -1)
-	if len(examples) == 0 {
-		t.Fatalf("%s: no example", file)
-	}
-	for _, example := range examples {
-		s.write(t, string(example[1]))
-		if r := intercede(t, append([]string{"check", "--config", s.config()}, flags...)...); r.status != 0 {
-			t.Errorf("%s: %s\n%s", file, example[1], r.stderr)
+	examples := 0
+	for _, b := range readPage(t, file) {
+		if b.kind != "toml" {
+			continue
 		}
+		examples++
+		s.write(t, b.body)
+		if r := intercede(t, append([]string{"check", "--config", s.config()}, flags...)...); r.status != 0 {
+			t.Errorf("%s: %s\n%s", file, b.body, r.stderr)
+		}
+	}
+	if examples == 0 {
+		t.Errorf("%s: no example", file)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/syslog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/intercede/intercede/core/event"
 	"github.com/intercede/intercede/core/logqueue"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/internal/loglimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,11 +31,15 @@ const closeTime = time.Second
 // Sink takes events. A nil Sink takes none.
 type Sink struct {
 	rate atomic.Int64 // 0: nothing is taken
+	all  atomic.Pointer[loglimit.Limit]
 
 	mu    sync.Mutex
 	queue *logqueue.Queue
 	out   io.Closer
 }
+
+// maxAtRate bounds the events of all containers: as many of them may have one kind at the full rate.
+const maxAtRate = 100
 
 // Open opens what the config says.
 func Open(c config.Audit) (*Sink, error) {
@@ -48,15 +54,26 @@ func (s *Sink) Reopen(c config.Audit) error {
 	if err != nil {
 		return fmt.Errorf("the audit sink: %w", err)
 	}
-	s.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if out == nil {
+		s.Close()
 		return nil
 	}
-	s.queue, s.out = logqueue.New(out, describeDropped), out
+	s.replace(logqueue.New(out, describeDropped), out)
+	s.all.Store(loglimit.New(maxAtRate * c.Rate))
 	s.rate.Store(int64(c.Rate))
 	return nil
+}
+
+// replace has events go to another queue, and writes what is left in the one before, for a moment at most.
+func (s *Sink) replace(queue *logqueue.Queue, out io.Closer) {
+	s.mu.Lock()
+	oldQueue, oldOut := s.queue, s.out
+	s.queue, s.out = queue, out
+	s.mu.Unlock()
+	if oldQueue != nil {
+		oldQueue.Close(closeTime)
+		oldOut.Close()
+	}
 }
 
 // Rate returns how many events of a kind are taken in a second; 0: none.
@@ -86,14 +103,17 @@ func (s *Sink) Close() {
 		return
 	}
 	s.rate.Store(0)
-	s.mu.Lock()
-	queue, out := s.queue, s.out
-	s.queue, s.out = nil, nil
-	s.mu.Unlock()
-	if queue != nil {
-		queue.Close(closeTime)
-		out.Close()
+	s.replace(nil, nil)
+}
+
+// Take reports whether one event more of all containers may be written now.
+func (s *Sink) Take() bool {
+	all := s.all.Load()
+	if all == nil {
+		return false
 	}
+	_, ok := all.Take(1)
+	return ok
 }
 
 func describeDropped(dropped int) []byte {
@@ -124,6 +144,7 @@ func open(c config.Audit) (io.WriteCloser, error) {
 
 // openFile opens a file to append to, which only root may read. What is there under the name must be one.
 func openFile(path string) (*os.File, error) {
+	os.Mkdir(filepath.Dir(path), 0o700) // if it fails, so does opening the file, unless the folder is there
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err

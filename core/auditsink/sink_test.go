@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/intercede/intercede/core/event"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/internal/loglimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,7 +69,7 @@ func TestFile(t *testing.T) {
 // the sink as it was.
 func TestNotAFile(t *testing.T) {
 	dir := t.TempDir()
-	fifo, link, missing := filepath.Join(dir, "fifo"), filepath.Join(dir, "link"), filepath.Join(dir, "no/file")
+	fifo, link, missing := filepath.Join(dir, "fifo"), filepath.Join(dir, "link"), filepath.Join(dir, "no/such/file")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -102,10 +104,35 @@ func TestNone(t *testing.T) {
 	s.Close()
 }
 
+// TestAllTogether bounds what all containers have together.
+func TestAllTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(config.Audit{Sink: config.AuditFile, Path: filepath.Join(t.TempDir(), "new", "audit.log"), Rate: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		taken := 0
+		for range 3 * maxAtRate {
+			if s.Take() {
+				taken++
+			}
+		}
+		if taken != 2*maxAtRate {
+			t.Errorf("%d events are taken in a second", taken)
+		}
+		time.Sleep(loglimit.Period)
+		if !s.Take() {
+			t.Error("none is taken in the next one")
+		}
+	})
+}
+
 // TestDropped checks the record of events that were dropped.
 func TestDropped(t *testing.T) {
 	var e event.Event
-	if err := json.Unmarshal(describeDropped(7), &e); err != nil || e.Dropped != 7 || e.Schema != event.Schema || time.Since(e.Time) > time.Minute {
+	err := json.Unmarshal(describeDropped(7), &e)
+	if err != nil || e.Dropped != 7 || e.Schema != event.Schema || time.Since(e.Time) > time.Minute {
 		t.Errorf("%+v, %v", e, err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/internal/linux"
-	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/intercede/intercede/internal/notify"
 )
 
@@ -30,6 +29,7 @@ type attachment struct {
 	audit      *audit.Log
 	about      audit.Container // for records
 	refusals   refusals
+	samples    samples
 	prepared   sync.Once
 	attached   time.Time
 	calls      atomic.Uint64
@@ -55,7 +55,6 @@ type attachment struct {
 	listeners  map[*listener.Listener]struct{}
 	assignment Assignment // once prepared
 	ready      bool       // it is prepared
-	samples    map[sampleKind]*loglimit.Limit
 }
 
 func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Generation) *attachment {

@@ -120,7 +120,8 @@ func (a *attachment) facts() ContainerFacts {
 func (a *attachment) pluginFacts(i int) PluginFacts {
 	p := &a.plugins[i]
 	f := PluginFacts{
-		Status: p.binding.Plugin.Status(), Syscalls: []string{}, CallerCapabilities: p.binding.Plugin.Manifest().GetCallerCapabilities(),
+		Status: p.binding.Plugin.Status(), Syscalls: []string{},
+		CallerCapabilities: p.binding.Plugin.Manifest().GetCallerCapabilities(),
 	}
 	for name, routes := range a.routes {
 		if slices.ContainsFunc(routes, func(r route) bool { return r.plugin == i }) {

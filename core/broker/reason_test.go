@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -69,5 +70,25 @@ func TestBrokersReasons(t *testing.T) {
 		if got := failureReason(fmt.Errorf("so: %w", cause.err)); got.Code != cause.code {
 			t.Errorf("%v is %s, want %s", cause.err, got.Code, cause.code)
 		}
+	}
+}
+
+// TestReasonsPage compares the page's list with the table.
+func TestReasonsPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/why.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n### Reasons of the broker\n")
+	for _, r := range Reasons {
+		line := fmt.Sprintf("\n- `%s` - %s\n", r.GetCode(), r.GetHelp())
+		before, after, found := strings.Cut(section, line)
+		if !found || strings.Contains(before, "\n- ") {
+			t.Errorf("the page does not have, in the code's order: %s", line)
+		}
+		section = "\n" + after
+	}
+	if strings.Contains(section, "\n- ") {
+		t.Errorf("the page has more than the code: %s", section)
 	}
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"sync"
 	"time"
 
 	"github.com/intercede/intercede/core/audit"
@@ -49,6 +50,30 @@ type sampleKind struct {
 	plugin, reason string
 }
 
+// samples are the limits of one container's events.
+type samples struct {
+	mu   sync.Mutex
+	rate int // that the limits have
+	kind map[sampleKind]*loglimit.Limit
+	all  *loglimit.Limit // of all kinds together
+}
+
+// limits returns those that count for an event of the kind. A reload may have changed the rate.
+func (s *samples) limits(kind sampleKind, rate int) (own, all *loglimit.Limit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rate != rate {
+		s.rate, s.kind, s.all = rate, map[sampleKind]*loglimit.Limit{}, loglimit.New(maxKindsAtRate*rate)
+	}
+	if s.kind[kind] == nil {
+		s.kind[kind] = loglimit.New(rate)
+	}
+	return s.kind[kind], s.all
+}
+
+// maxKindsAtRate is how many kinds of events a container can have at once at the full rate.
+const maxKindsAtRate = 4
+
 // sample reports whether an event is written, and how many of its kind were not since the one before.
 func (a *attachment) sample(by *boundPlugin, reason *audit.Reason) (suppressed int, ok bool) {
 	rate := a.broker.audit.Rate()
@@ -59,17 +84,18 @@ func (a *attachment) sample(by *boundPlugin, reason *audit.Reason) (suppressed i
 	if by != nil {
 		kind.plugin = by.binding.Plugin.Name()
 	}
-	a.mu.Lock()
-	limit := a.samples[kind]
-	if limit == nil {
-		if a.samples == nil {
-			a.samples = map[sampleKind]*loglimit.Limit{}
-		}
-		limit = loglimit.New(rate)
-		a.samples[kind] = limit
+	limit, all := a.samples.limits(kind, rate)
+	if suppressed, ok = limit.Take(1); !ok {
+		return 0, false
 	}
-	a.mu.Unlock()
-	return limit.Take(1)
+	if _, ok = all.Take(1); ok {
+		ok = a.broker.audit.Take()
+	}
+	if !ok {
+		limit.Miss(suppressed + 1)
+		return 0, false
+	}
+	return suppressed, true
 }
 
 // show shows the record of a call that has ended to who is to see it.

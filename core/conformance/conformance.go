@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/intercede/intercede/core/grant"
 	"github.com/intercede/intercede/core/policy/config"
@@ -56,6 +58,11 @@ const (
 // Run makes all checks. The error says why they could not be made; what a check finds is no error. A caller of Run
 // calls run.Init, sandbox.Init and caller.Init in main.
 func Run(ctx context.Context, options Options) error {
+	report := options.Report
+	options.Report = func(f Finding) {
+		f.Text = printable(f.Text)
+		report(f)
+	}
 	p, err := single.Open(ctx, single.Options{Binary: options.Binary, Settings: options.Settings})
 	var problems config.Problems
 	if errors.As(err, &problems) && problems[0].File != single.SettingFlag {
@@ -113,4 +120,20 @@ func reportManifest(p *single.Plugin, report func(Finding)) {
 			Next: "switch them on by " + keys + ", with --set",
 		})
 	}
+}
+
+// maxText bounds the text of a finding, in bytes: a part of it may be the plugin's.
+const maxText = 2048
+
+// printable replaces what could do something to a terminal by question marks.
+func printable(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }

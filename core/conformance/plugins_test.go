@@ -106,6 +106,12 @@ var plugins = map[string]func(name string) sdk.Handler{
 	}, func(m *sdk.Manifest) {
 		m.Syscalls = []sdk.Syscall{{Name: "sethostname", Reads: []sdk.Read{sdk.ReadBytes(0, 1, 64)}}}
 	}),
+	"shouts": always(func(context.Context, *sdk.Request, *told) (sdk.Response, error) {
+		return sdk.Response{}, errors.New("\x1b[2Jgone\n")
+	}),
+	"busy": always(answer(sdk.Next()), func(m *sdk.Manifest) {
+		m.Syscalls = []sdk.Syscall{{Name: "openat", Arguments: []sdk.Argument{{Name: "any"}}}, {Name: "clone"}}
+	}),
 	"two_lines": always(answer(sdk.Return(0)), func(m *sdk.Manifest) { m.Description = "two\nlines" }),
 	"bare": always(answer(sdk.Next()), func(m *sdk.Manifest) {
 		m.Description, m.Capabilities = "", []string{"CAP_SYS_MODULE"}

@@ -57,7 +57,7 @@ func (s *subject) round(ctx context.Context, routes filter.Routes) error {
 	}
 	for i, declared := range s.plugin.Setup.Manifests[0].GetSyscalls() {
 		p := probeOf(declared, routes, native)
-		if p == nil {
+		if p == nil || slices.Contains(notMade, declared.GetName()) {
 			continue
 		}
 		if _, err := c.Calls(p.variants()...); err != nil {

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -8,16 +9,23 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// checkRepeat has the plugin killed with the answer at hand: what becomes of the call, its class says.
-func (s *subject) checkRepeat(c *caller.Container, p *probe) (Finding, error) {
+// checkRepeat has the plugin killed with the answer at hand: what becomes of the call, its class says. Each call is one
+// of another container: on a busy machine the launcher may blame one, which then has a process of its own.
+func (s *subject) checkRepeat(ctx context.Context, p *probe) (Finding, error) {
 	var outcomes []string
 	for i := range p.bases() {
+		s.dropContainer()
+		c, err := s.callers(ctx)
+		if err != nil {
+			return Finding{}, err
+		}
 		f, err := s.loseAnswer(c, p, i)
 		if err != nil || f.Status != OK {
 			return f, err
 		}
 		outcomes = append(outcomes, f.Text)
 	}
+	s.dropContainer()
 	slices.Sort(outcomes)
 	return Finding{Status: OK, Text: className(p.syscall) + ": " + joined(slices.Compact(outcomes))}, nil
 }
@@ -27,17 +35,14 @@ func (s *subject) loseAnswer(c *caller.Container, p *probe, i int) (Finding, err
 	var before [2]string
 	for k := range before {
 		var err error
-		if before[k], _, err = s.outcome(c, p.bases()[i]); err != nil {
+		if before[k], _, err = s.outcome(c, p.bases()[i], false); err != nil {
 			return Finding{}, err
 		}
 	}
 	if before[0] != before[1] {
 		return Finding{Status: OK, Text: fmt.Sprintf("not compared, since equal calls got %s and %s", before[0], before[1])}, nil
 	}
-	plugin := s.engine.Plugins()[0]
-	plugin.LoseNextAnswer(true)
-	after, calls, err := s.outcome(c, p.bases()[i])
-	plugin.LoseNextAnswer(false)
+	after, calls, err := s.outcome(c, p.bases()[i], true)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -49,18 +54,23 @@ func (s *subject) loseAnswer(c *caller.Container, p *probe, i int) (Finding, err
 	return s.judgeRepeat(p, before[0], after, calls), nil
 }
 
-// outcome makes a call, and says what its caller got.
-func (s *subject) outcome(c *caller.Container, call caller.Call) (string, []record, error) {
-	s.seen.take()
-	results, err := c.Calls(call)
-	s.settle()
-	if err != nil {
+// outcome makes a call, whose answer may be lost, and says what its caller got.
+func (s *subject) outcome(c *caller.Container, call caller.Call, lose bool) (string, []record, error) {
+	if err := c.Prepare(call); err != nil {
 		return "", nil, err
 	}
-	if results[0].Ended != "" {
-		return results[0].Ended, s.seen.take(), nil
+	s.settle() // no other call has an answer that could be lost
+	s.seen.take()
+	plugin := s.engine.Plugins()[0]
+	plugin.LoseNextAnswer(lose)
+	result, err := c.Release()
+	plugin.LoseNextAnswer(false)
+	s.settle()
+	calls := s.seen.take()
+	if result.Ended != "" {
+		return result.Ended, calls, err
 	}
-	return errnoName(results[0].Errno), s.seen.take(), nil
+	return errnoName(result.Errno), calls, err
 }
 
 // judgeRepeat compares what two equal calls got, with the answer of the second lost.

@@ -106,9 +106,12 @@ func (s sender) flush() error {
 // Trace has the daemon whose admin socket is at path show calls as they happen. begin is called first, with how many
 // containers are attached whose calls are wanted; then show with each call, until it returns an error, which Trace
 // returns. The error is nil when the daemon has ended.
-func Trace(ctx context.Context, path string, filter trace.Filter, begin func(containers int), show func(TracedCall) error) error {
+func Trace(
+	ctx context.Context, path string, filter trace.Filter, begin func(containers int), show func(TracedCall) error,
+) error {
 	query := url.Values{
-		"container": {filter.Container}, "syscall": {filter.Syscall}, "plugin": {filter.Plugin}, "outcome": {string(filter.Outcome)},
+		"container": {filter.Container}, "syscall": {filter.Syscall},
+		"plugin": {filter.Plugin}, "outcome": {string(filter.Outcome)},
 	}
 	response, err := request(ctx, path, http.MethodGet, tracePath+"?"+query.Encode(), nil)
 	if err != nil {

@@ -30,7 +30,8 @@ func TestTrace(t *testing.T) {
 		show("mknod")
 		show("mknod")
 	}, func(call TracedCall) error {
-		if call.Syscall != "mknod" || call.Reason != "no_capability" || call.Because != "a\nb" || !strings.HasPrefix(call.Line, "[pid 9 arch 0x0] mknod(") {
+		if call.Syscall != "mknod" || call.Reason != "no_capability" || call.Because != "a\nb" ||
+			!strings.HasPrefix(call.Line, "[pid 9 arch 0x0] mknod(") {
 			t.Errorf("got %+v", call)
 		}
 		if seen++; seen == 2 {

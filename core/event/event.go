@@ -21,16 +21,16 @@ type Event struct {
 	Schema int       `json:"schema"`
 	Time   time.Time `json:"time"` // of the answer
 
-	Container  string `json:"container"`
+	Container  string `json:"container,omitempty"`
 	Name       string `json:"name,omitempty"`
 	Image      string `json:"image,omitempty"`
 	Runtime    string `json:"runtime,omitempty"`
 	Generation uint64 `json:"generation,omitempty"`
 
-	Syscall      string  `json:"syscall"`
-	Arch         string  `json:"arch"`
-	Call         string  `json:"call"`
-	TID          uint32  `json:"tid"`
+	Syscall      string  `json:"syscall,omitempty"`
+	Arch         string  `json:"arch,omitempty"`
+	Call         string  `json:"call,omitempty"`
+	TID          uint32  `json:"tid,omitempty"`
 	PID          int32   `json:"pid,omitempty"`
 	ContainerTID int32   `json:"container_tid,omitempty"`
 	ContainerPID int32   `json:"container_pid,omitempty"`
@@ -39,16 +39,16 @@ type Event struct {
 	ContainerUID *uint32 `json:"container_uid,omitempty"`
 
 	Plugin  string     `json:"plugin,omitempty"`
-	Outcome audit.Kind `json:"outcome"`
+	Outcome audit.Kind `json:"outcome,omitempty"`
 	Value   *int64     `json:"value,omitempty"`
 	Errno   string     `json:"errno,omitempty"`
 	Reason  string     `json:"reason,omitempty"`
 	Because string     `json:"because,omitempty"`
 	Error   string     `json:"error,omitempty"`
 
-	Milliseconds float64 `json:"ms"`
-	PluginMS     float64 `json:"plugin_ms"`
-	NotifID      uint64  `json:"notif_id"`
+	Milliseconds float64 `json:"ms,omitempty"`
+	PluginMS     float64 `json:"plugin_ms,omitempty"`
+	NotifID      uint64  `json:"notif_id,omitempty"`
 
 	Suppressed int `json:"suppressed,omitempty"` // events of the same kind before this one
 	Dropped    int `json:"dropped,omitempty"`    // events of all kinds; such an event has nothing else but schema and time

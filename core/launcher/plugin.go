@@ -366,7 +366,7 @@ func (p *Plugin) Status() Status {
 	switch {
 	case p.end != nil:
 		s.State = Stopped
-	case p.current != nil:
+	case p.current != nil && !p.current.IsDead():
 		s.State, s.PID, s.Weaker, s.Version = Running, p.current.PID, p.current.Weaker, p.current.version
 		s.Lanes = p.current.Lanes.Accepted()
 	case !p.nextStart.IsZero() || p.lingering >= maxLingering:

@@ -7,7 +7,6 @@ import (
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
-	gproto "google.golang.org/protobuf/proto"
 )
 
 func verdict(errno unix.Errno) *wire.Verdict {
@@ -43,7 +42,7 @@ func testManifests(t testing.TB) Manifests {
 			Settings: []*wire.Setting{
 				{Key: "z_table", Type: wire.Setting_TYPE_STRING_MAP, Pattern: "[a-z0-9<>]+", DefaultJson: `{"y": "<1>", "x": "2"}`},
 				{Key: "flag", Type: wire.Setting_TYPE_BOOL, DefaultJson: "false"},
-				{Key: "number", Type: wire.Setting_TYPE_INT, DefaultJson: "9007199254740993", Min: gproto.Int64(-5)},
+				{Key: "number", Type: wire.Setting_TYPE_INT, DefaultJson: "9007199254740993", MinBound: &wire.Setting_Min{Min: -5}},
 				{Key: "text", Type: wire.Setting_TYPE_STRING, DefaultJson: `""`},
 				{Key: "list", Type: wire.Setting_TYPE_STRING_LIST, DefaultJson: `[]`},
 			},

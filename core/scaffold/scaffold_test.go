@@ -198,10 +198,10 @@ func TestExisting(t *testing.T) {
 // What of a call depends on who can make it.
 func TestCallers(t *testing.T) {
 	for syscall, want := range map[string]struct{ script, handler string }{
-		"sethostname": {"\tsys sethostname = EPERM errno\n", ""},
-		"write":       {"\tsys write 4242 = EPERM errno\n", "Value: 4242"},
+		"sethostname": {"\tsys sethostname = EPERM errno refused\n", ""},
+		"write":       {"\tsys write 4242 = EPERM errno refused\n", "Value: 4242"},
 		"stat64":      {"\nabi 32\n", ""},
-		"connect":     {"\tsys connect = EPERM errno\n", "sdk.CompatContinue"},
+		"connect":     {"\tsys connect = EPERM errno refused\n", "sdk.CompatContinue"},
 	} {
 		t.Run(syscall, func(t *testing.T) {
 			dir := write(t, options(t, syscall))

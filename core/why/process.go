@@ -28,7 +28,8 @@ func ReadProcess(pid int) (*Process, error) {
 	proc := "/proc/" + strconv.Itoa(pid)
 	status, err := os.ReadFile(proc + "/status")
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no process %d on this host: give the PID that `ps` on the host shows, not the one in the container", pid)
+		return nil, fmt.Errorf("there is no process %d on this host: "+
+			"give the PID that `ps` on the host shows, not the one in the container", pid)
 	}
 	if err != nil {
 		return nil, err

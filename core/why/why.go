@@ -70,19 +70,23 @@ func (r *Report) add(level Level, remedy, format string, args ...any) {
 func (r *Report) explainProcess(p *Process, c *broker.ContainerFacts) {
 	switch {
 	case p.OfHost:
-		r.add(Note, "Give the container a user namespace (podman --userns=auto, docker userns-remap, lxc.idmap), if more than sysinfo is to be served.",
+		r.add(Note, "Give the container a user namespace, if more than sysinfo is to be served: podman --userns=auto, docker userns-remap, "+
+			"lxc.idmap.",
 			"The process is in the host's user namespace: only plugins that serve any container are asked (sysinfo).")
 	case c != nil && p.NamespaceID != c.UserNamespace:
-		r.add(Note, "", "The process is in a user namespace of its own within the container: what plugins do with privilege is not done for it.")
+		r.add(Note, "", "The process is in a user namespace of its own within the container: "+
+			"what plugins do with privilege is not done for it.")
 	default:
 		r.add(OK, "", "The process is in a user namespace.")
 	}
 	switch {
 	case p.Seccomp == 0:
-		r.add(Problem, "Create the container with the filter: by `intercede-runc` as its runtime, or with the profile that `intercede profile` prints.",
+		r.add(Problem, "Create the container with the filter: by `intercede-runc` as its runtime, or with the profile that "+
+			"`intercede profile` prints.",
 			"The process has no seccomp filter: none of its calls is notified.")
 	case p.Filters > 0:
-		r.add(OK, "", "The process has a seccomp filter (number of filters: %d). The kernel does not tell whether one notifies.", p.Filters)
+		r.add(OK, "", "The process has a seccomp filter (number of filters: %d). The kernel does not tell whether one notifies.",
+			p.Filters)
 	default:
 		r.add(OK, "", "The process has a seccomp filter. The kernel does not tell whether it notifies.")
 	}
@@ -92,14 +96,16 @@ func (r *Report) explainProcess(p *Process, c *broker.ContainerFacts) {
 func (r *Report) explainAbsence(f *Facts) {
 	switch {
 	case f.Lost != nil:
-		r.add(Problem, "Create the container anew. Start the daemon by systemd, or by `intercede keep -- intercede serve`, so that it does not happen again.",
+		r.add(Problem, "Create the container anew. So that it does not happen again, start the daemon by systemd, or by "+
+			"`intercede keep -- intercede serve`.",
 			"Container %s is LOST: its listener ended with an earlier daemon, and its calls get ENOSYS.", f.Lost.ID)
 	case f.Plain != nil:
-		r.add(Problem, "Create the container anew while the daemon runs. `on_missing = \"fail\"` in [oci_runtime] refuses such containers.",
+		r.add(Problem, "Create the container anew while the daemon runs. "+
+			"`on_missing = \"fail\"` in [oci_runtime] refuses such containers.",
 			"Container %s is PLAIN: it was created without interception, because %s.", f.Plain.ID, f.Plain.Reason)
 	default:
-		r.add(Problem, "Create the container by `intercede-runc`, or with the profile that `intercede profile` prints, while the daemon runs. `intercede check` and "+
-			"`intercede doctor` find what is in the way.",
+		r.add(Problem, "Create the container by `intercede-runc`, or with the profile that `intercede profile` prints, "+
+			"while the daemon runs. `intercede check` and `intercede doctor` find what is in the way.",
 			"No attached container: its runtime has not handed a listener to this daemon.")
 	}
 }
@@ -148,12 +154,14 @@ func (r *Report) explainPolicy(c *broker.ContainerFacts) {
 		r.add(OK, "", "Its policy is of %s.", from)
 		for _, a := range c.Policy.Ignored {
 			if a.Bad {
-				r.add(Problem, "Correct the annotation, and create the container anew.", "The annotation %s is ignored: %s.", a.Name, a.Reason)
+				r.add(Problem, "Correct the annotation, and create the container anew.",
+					"The annotation %s is ignored: %s.", a.Name, a.Reason)
 			}
 		}
 	}
 	if len(c.Served) == 0 {
-		r.add(Problem, "Enable a plugin in the config, or by a [[container]] rule that matches; `intercede policy explain` shows why none is. Then create the container anew.",
+		r.add(Problem, "Enable a plugin in the config, or by a [[container]] rule that matches; `intercede policy explain` "+
+			"shows why none is. Then create the container anew.",
 			"The container has no plugin: all its calls go on in the kernel.")
 	}
 }
@@ -165,14 +173,17 @@ func (r *Report) explainPlugin(c *broker.ContainerFacts, p *broker.PluginFacts, 
 		r.add(Problem, "Correct the plugin's settings in the config, reload, and create the container anew.",
 			"The plugin %s does not serve the container: %s. Its calls (%s) get the failure verdict.", p.Name, p.RefusedContainer, syscalls)
 	case p.State != launcher.Running:
-		r.add(Problem, "See the daemon's log. The plugin is started again by itself.", "The plugin %s is %s: %s.", p.Name, p.State, p.Error)
+		r.add(Problem, "See the daemon's log. The plugin is started again by itself.",
+			"The plugin %s is %s: %s.", p.Name, p.State, p.Error)
 	case len(p.Syscalls) == 0:
-		r.add(Note, "Its settings switch its system calls on: see the plugin's page.", "The plugin %s serves no system call with the container's settings.", p.Name)
+		r.add(Note, "Its settings switch its system calls on: see the plugin's page.",
+			"The plugin %s serves no system call with the container's settings.", p.Name)
 	default:
 		r.add(OK, "", "The plugin %s runs and serves %s%s.", p.Name, syscalls, enabledBy(c, p.Name))
 	}
 	if p.FellBack != "" {
-		r.add(Problem, "Correct the container's annotations, and create it anew.", "The plugin %s ignores settings of the annotations: %s.", p.Name, p.FellBack)
+		r.add(Problem, "Correct the container's annotations, and create it anew.",
+			"The plugin %s ignores settings of the annotations: %s.", p.Name, p.FellBack)
 	}
 	if process == nil || process.OfHost {
 		return
@@ -180,7 +191,8 @@ func (r *Report) explainPlugin(c *broker.ContainerFacts, p *broker.PluginFacts, 
 	if missing := missing(p.CallerCapabilities, process.Capabilities); len(missing) > 0 {
 		r.add(Problem, fmt.Sprintf("Give the container the capability: podman run --cap-add %s, or what the runtime has for it.",
 			strings.ToLower(strings.TrimPrefix(missing[0], "CAP_"))),
-			"The process lacks %s, which the plugin %s asks for: its calls go on in the kernel, which refuses them.", strings.Join(missing, ", "), p.Name)
+			"The process lacks %s, which the plugin %s asks for: its calls go on in the kernel, which refuses them.",
+			strings.Join(missing, ", "), p.Name)
 	}
 }
 

@@ -62,12 +62,16 @@ func (s *Set) openFile(tid int, h *Handle) (int, unix.Errno) {
 	if s.Exchanged != nil && s.Exchanged.Load() {
 		return -1, unix.ESTALE
 	}
-	var link [64]byte
-	n, err := unix.Readlink(procPath(tid, "fd/"+strconv.Itoa(int(h.Number))), link[:])
+	ask := func(name string) (bool, error) {
+		var link [64]byte
+		n, err := unix.Readlink(name, link[:])
+		return err == nil && (asksNobody(link[:n]) || isFuseDevice(name)), err
+	}
+	quiet, err := ask(procPath(tid, "fd/"+strconv.Itoa(int(h.Number))))
 	if err != nil {
 		return -1, descriptorErrno(tid, toErrno(err))
 	}
-	if !asksNobody(link[:n]) {
+	if !quiet {
 		return -1, unix.EOPNOTSUPP
 	}
 	pidfd, errno := openPidfd(tid)
@@ -79,7 +83,7 @@ func (s *Set) openFile(tid int, h *Handle) (int, unix.Errno) {
 	if err != nil {
 		return -1, toErrno(err)
 	}
-	if n, err = unix.Readlink("/proc/thread-self/fd/"+strconv.Itoa(fd), link[:]); err != nil || !asksNobody(link[:n]) {
+	if quiet, err = ask("/proc/thread-self/fd/" + strconv.Itoa(fd)); err != nil || !quiet {
 		if s.Exchanged != nil {
 			s.Exchanged.Store(true)
 		}
@@ -87,6 +91,16 @@ func (s *Set) openFile(tid int, h *Handle) (int, unix.Errno) {
 		return -1, unix.ESTALE
 	}
 	return fd, 0
+}
+
+// isFuseDevice reports whether a descriptor, by its link in /proc, is of the device by which a daemon serves a FUSE
+// filesystem. Closing that waits for nobody: it ends the connection (fuse_dev_release, fs/fuse/dev.c). What is looked at
+// is not asked for news of its inode, which a server could keep back.
+func isFuseDevice(name string) bool {
+	const misc, fuse = 10, 229 // Documentation/admin-guide/devices.txt
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, name, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev_major == misc && st.Rdev_minor == fuse
 }
 
 // asksNobody reports whether a descriptor's link in /proc is of a file whose close waits for nobody: not for a

@@ -25,6 +25,13 @@ type Limit struct {
 // New makes a Limit of so many units in each period: of records, or of bytes.
 func New(most int) *Limit { return &Limit{most: most} }
 
+// Miss counts records that Take let through, or counted, and that were not logged all the same.
+func (l *Limit) Miss(records int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.suppressed += records
+}
+
 // Take reports whether a record of so many units may be logged, and then how many were suppressed since the one before
 // it. A record that is larger than the limit may be the only one of its period.
 func (l *Limit) Take(units int) (suppressed int, ok bool) {

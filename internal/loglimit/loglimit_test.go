@@ -48,3 +48,16 @@ func TestLimitAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestMiss counts what was let through and not logged all the same.
+func TestMiss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(2)
+		taken(l, 5, 1)
+		l.Miss(4)
+		time.Sleep(Period)
+		if suppressed, ok := l.Take(1); !ok || suppressed != 7 {
+			t.Errorf("%d suppressed, %v; want 7", suppressed, ok)
+		}
+	})
+}

@@ -61,10 +61,10 @@ func checkDeclaration(s *Setting) error {
 	if !isText && (s.GetPattern() != "" || s.GetExample() != "") {
 		fault("a pattern and an example are for strings")
 	}
-	if s.GetType() != Setting_TYPE_INT && (s.Min != nil || s.Max != nil) {
+	if s.GetType() != Setting_TYPE_INT && (s.GetMinBound() != nil || s.GetMaxBound() != nil) {
 		fault("min and max are for whole numbers")
 	}
-	if s.Min != nil && s.Max != nil && s.GetMin() > s.GetMax() {
+	if s.GetMinBound() != nil && s.GetMaxBound() != nil && s.GetMin() > s.GetMax() {
 		fault("min %d is above max %d", s.GetMin(), s.GetMax())
 	}
 	if isText && s.GetExample() != "" {

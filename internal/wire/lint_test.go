@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/internal/wire"
-	protobuf "google.golang.org/protobuf/proto"
 )
 
 func TestLint(t *testing.T) {
@@ -49,8 +48,8 @@ func TestLint(t *testing.T) {
 		"example that fits": {setting(&wire.Setting{Type: text, Pattern: "[a-z]", Example: "b"}), ""},
 		"pattern":           {setting(&wire.Setting{Type: bool, Pattern: "true"}), "setting key: a pattern and an example are for strings"},
 		"bad pattern":       {setting(&wire.Setting{Type: text, Pattern: "("}), "pattern of the setting"},
-		"min of a string":   {setting(&wire.Setting{Type: text, Min: protobuf.Int64(1)}), "setting key: min and max are for whole numbers"},
-		"min above max":     {setting(&wire.Setting{Type: int, Min: protobuf.Int64(1), Max: protobuf.Int64(0)}), "min 1 is above max 0"},
+		"min of a string":   {setting(&wire.Setting{Type: text, MinBound: &wire.Setting_Min{Min: 1}}), "setting key: min and max are for whole numbers"},
+		"min above max":     {setting(&wire.Setting{Type: int, MinBound: &wire.Setting_Min{Min: 1}, MaxBound: &wire.Setting_Max{Max: 0}}), "min 1 is above max 0"},
 		"length is pointer": {call(&wire.Syscall{Name: "write", Reads: []*wire.Read{
 			{Arg: 1, Kind: &wire.Read_Bytes{Bytes: &wire.BytesRead{LengthArg: 1, Max: 10}}}}}), "argument 1 is both a pointer and the length"},
 		"multiplexed":            {call(&wire.Syscall{Name: "connect"}), `"connect": i386 programs reach it through socketcall(2) too`},

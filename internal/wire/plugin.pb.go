@@ -1619,15 +1619,24 @@ func (x *StructRead) GetSize() uint32 {
 }
 
 type Setting struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Type          Setting_Type           `protobuf:"varint,2,opt,name=type,proto3,enum=intercede.plugin.v1.Setting_Type" json:"type,omitempty"`
-	DefaultJson   string                 `protobuf:"bytes,3,opt,name=default_json,json=defaultJson,proto3" json:"default_json,omitempty"` // the default, as JSON
-	Help          string                 `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`
-	Pattern       string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2 that a string, each list element or each map value matches whole; empty: any
-	Example       string                 `protobuf:"bytes,6,opt,name=example,proto3" json:"example,omitempty"` // a value that the pattern accepts, shown in error messages
-	Min           *int64                 `protobuf:"varint,7,opt,name=min,proto3,oneof" json:"min,omitempty"`  // TYPE_INT
-	Max           *int64                 `protobuf:"varint,8,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Type        Setting_Type           `protobuf:"varint,2,opt,name=type,proto3,enum=intercede.plugin.v1.Setting_Type" json:"type,omitempty"`
+	DefaultJson string                 `protobuf:"bytes,3,opt,name=default_json,json=defaultJson,proto3" json:"default_json,omitempty"` // the default, as JSON
+	Help        string                 `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`
+	Pattern     string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2 that a string, each list element or each map value matches whole; empty: any
+	Example     string                 `protobuf:"bytes,6,opt,name=example,proto3" json:"example,omitempty"` // a value that the pattern accepts, shown in error messages
+	// Of TYPE_INT, each of which may be absent. It is not `optional`, which protoc knows from 3.15 on without a flag, and has
+	// the same encoding.
+	//
+	// Types that are valid to be assigned to MinBound:
+	//
+	//	*Setting_Min
+	MinBound isSetting_MinBound `protobuf_oneof:"min_bound"`
+	// Types that are valid to be assigned to MaxBound:
+	//
+	//	*Setting_Max
+	MaxBound      isSetting_MaxBound `protobuf_oneof:"max_bound"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1704,19 +1713,57 @@ func (x *Setting) GetExample() string {
 	return ""
 }
 
+func (x *Setting) GetMinBound() isSetting_MinBound {
+	if x != nil {
+		return x.MinBound
+	}
+	return nil
+}
+
 func (x *Setting) GetMin() int64 {
-	if x != nil && x.Min != nil {
-		return *x.Min
+	if x != nil {
+		if x, ok := x.MinBound.(*Setting_Min); ok {
+			return x.Min
+		}
 	}
 	return 0
 }
 
+func (x *Setting) GetMaxBound() isSetting_MaxBound {
+	if x != nil {
+		return x.MaxBound
+	}
+	return nil
+}
+
 func (x *Setting) GetMax() int64 {
-	if x != nil && x.Max != nil {
-		return *x.Max
+	if x != nil {
+		if x, ok := x.MaxBound.(*Setting_Max); ok {
+			return x.Max
+		}
 	}
 	return 0
 }
+
+type isSetting_MinBound interface {
+	isSetting_MinBound()
+}
+
+type Setting_Min struct {
+	Min int64 `protobuf:"varint,7,opt,name=min,proto3,oneof"`
+}
+
+func (*Setting_Min) isSetting_MinBound() {}
+
+type isSetting_MaxBound interface {
+	isSetting_MaxBound()
+}
+
+type Setting_Max struct {
+	Max int64 `protobuf:"varint,8,opt,name=max,proto3,oneof"`
+}
+
+func (*Setting_Max) isSetting_MaxBound() {}
 
 // Verdict is what a caller gets where no plugin answered.
 type Verdict struct {
@@ -3976,25 +4023,25 @@ const file_plugin_proto_rawDesc = "" +
 	"\x03max\x18\x02 \x01(\rR\x03max\" \n" +
 	"\n" +
 	"StructRead\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\rR\x04size\"\xf2\x02\n" +
+	"\x04size\x18\x01 \x01(\rR\x04size\"\xf6\x02\n" +
 	"\aSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x125\n" +
 	"\x04type\x18\x02 \x01(\x0e2!.intercede.plugin.v1.Setting.TypeR\x04type\x12!\n" +
 	"\fdefault_json\x18\x03 \x01(\tR\vdefaultJson\x12\x12\n" +
 	"\x04help\x18\x04 \x01(\tR\x04help\x12\x18\n" +
 	"\apattern\x18\x05 \x01(\tR\apattern\x12\x18\n" +
-	"\aexample\x18\x06 \x01(\tR\aexample\x12\x15\n" +
-	"\x03min\x18\a \x01(\x03H\x00R\x03min\x88\x01\x01\x12\x15\n" +
-	"\x03max\x18\b \x01(\x03H\x01R\x03max\x88\x01\x01\"u\n" +
+	"\aexample\x18\x06 \x01(\tR\aexample\x12\x12\n" +
+	"\x03min\x18\a \x01(\x03H\x00R\x03min\x12\x12\n" +
+	"\x03max\x18\b \x01(\x03H\x01R\x03max\"u\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tTYPE_BOOL\x10\x01\x12\f\n" +
 	"\bTYPE_INT\x10\x02\x12\x0f\n" +
 	"\vTYPE_STRING\x10\x03\x12\x14\n" +
 	"\x10TYPE_STRING_LIST\x10\x04\x12\x13\n" +
-	"\x0fTYPE_STRING_MAP\x10\x05B\x06\n" +
-	"\x04_minB\x06\n" +
-	"\x04_max\"G\n" +
+	"\x0fTYPE_STRING_MAP\x10\x05B\v\n" +
+	"\tmin_boundB\v\n" +
+	"\tmax_bound\"G\n" +
 	"\aVerdict\x12\x1c\n" +
 	"\bcontinue\x18\x01 \x01(\bH\x00R\bcontinue\x12\x16\n" +
 	"\x05errno\x18\x02 \x01(\x05H\x00R\x05errnoB\x06\n" +
@@ -4351,7 +4398,10 @@ func file_plugin_proto_init() {
 		(*Read_Bytes)(nil),
 		(*Read_Struct)(nil),
 	}
-	file_plugin_proto_msgTypes[19].OneofWrappers = []any{}
+	file_plugin_proto_msgTypes[19].OneofWrappers = []any{
+		(*Setting_Min)(nil),
+		(*Setting_Max)(nil),
+	}
 	file_plugin_proto_msgTypes[20].OneofWrappers = []any{
 		(*Verdict_Continue)(nil),
 		(*Verdict_Errno)(nil),

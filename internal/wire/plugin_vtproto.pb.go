@@ -1215,15 +1215,23 @@ func (m *Setting) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if m.Max != nil {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(*m.Max))
-		i--
-		dAtA[i] = 0x40
+	if vtmsg, ok := m.MaxBound.(interface {
+		MarshalToSizedBufferVT([]byte) (int, error)
+	}); ok {
+		size, err := vtmsg.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
 	}
-	if m.Min != nil {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(*m.Min))
-		i--
-		dAtA[i] = 0x38
+	if vtmsg, ok := m.MinBound.(interface {
+		MarshalToSizedBufferVT([]byte) (int, error)
+	}); ok {
+		size, err := vtmsg.MarshalToSizedBufferVT(dAtA[:i])
+		if err != nil {
+			return 0, err
+		}
+		i -= size
 	}
 	if len(m.Example) > 0 {
 		i -= len(m.Example)
@@ -1268,6 +1276,30 @@ func (m *Setting) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
+func (m *Setting_Min) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Setting_Min) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Min))
+	i--
+	dAtA[i] = 0x38
+	return len(dAtA) - i, nil
+}
+func (m *Setting_Max) MarshalToVT(dAtA []byte) (int, error) {
+	size := m.SizeVT()
+	return m.MarshalToSizedBufferVT(dAtA[:size])
+}
+
+func (m *Setting_Max) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+	i := len(dAtA)
+	i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Max))
+	i--
+	dAtA[i] = 0x40
+	return len(dAtA) - i, nil
+}
 func (m *Verdict) MarshalVT() (dAtA []byte, err error) {
 	if m == nil {
 		return nil, nil
@@ -3897,16 +3929,34 @@ func (m *Setting) SizeVT() (n int) {
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
-	if m.Min != nil {
-		n += 1 + protohelpers.SizeOfVarint(uint64(*m.Min))
+	if vtmsg, ok := m.MinBound.(interface{ SizeVT() int }); ok {
+		n += vtmsg.SizeVT()
 	}
-	if m.Max != nil {
-		n += 1 + protohelpers.SizeOfVarint(uint64(*m.Max))
+	if vtmsg, ok := m.MaxBound.(interface{ SizeVT() int }); ok {
+		n += vtmsg.SizeVT()
 	}
 	n += len(m.unknownFields)
 	return n
 }
 
+func (m *Setting_Min) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	n += 1 + protohelpers.SizeOfVarint(uint64(m.Min))
+	return n
+}
+func (m *Setting_Max) SizeVT() (n int) {
+	if m == nil {
+		return 0
+	}
+	var l int
+	_ = l
+	n += 1 + protohelpers.SizeOfVarint(uint64(m.Max))
+	return n
+}
 func (m *Verdict) SizeVT() (n int) {
 	if m == nil {
 		return 0
@@ -7590,7 +7640,7 @@ func (m *Setting) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-			m.Min = &v
+			m.MinBound = &Setting_Min{Min: v}
 		case 8:
 			if wireType != 0 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Max", wireType)
@@ -7610,7 +7660,7 @@ func (m *Setting) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
-			m.Max = &v
+			m.MaxBound = &Setting_Max{Max: v}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

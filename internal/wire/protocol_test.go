@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	protobuf "google.golang.org/protobuf/proto"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // gain adds features for a test.
@@ -101,4 +103,25 @@ func TestFeaturesOnPage(t *testing.T) {
 			t.Errorf("docs/plugins/versioning.md has no line %q", line)
 		}
 	}
+}
+
+// TestOldCompilers keeps plugin.proto to what protoc 3.12 compiles, without flags: distributions have it for a long time.
+func TestOldCompilers(t *testing.T) {
+	file := File_plugin_proto
+	if file.Syntax() != protoreflect.Proto3 {
+		t.Errorf("its syntax is %v", file.Syntax())
+	}
+	var look func(protoreflect.MessageDescriptors)
+	look = func(messages protoreflect.MessageDescriptors) {
+		for i := range messages.Len() {
+			fields := messages.Get(i).Fields()
+			for j := range fields.Len() {
+				if f := fields.Get(j); f.HasOptionalKeyword() {
+					t.Errorf("%s is optional, which protoc knows from 3.15 on: make it a oneof of its own", f.FullName())
+				}
+			}
+			look(messages.Get(i).Messages())
+		}
+	}
+	look(file.Messages())
 }

@@ -55,10 +55,10 @@ func checkInt(s *Setting, value json.RawMessage) error {
 	if err := decodeAs(value, &n, "a whole number"); err != nil {
 		return err
 	}
-	if s.Min != nil && n < s.GetMin() {
+	if s.GetMinBound() != nil && n < s.GetMin() {
 		return fmt.Errorf("%d: want %d or more", n, s.GetMin())
 	}
-	if s.Max != nil && n > s.GetMax() {
+	if s.GetMaxBound() != nil && n > s.GetMax() {
 		return fmt.Errorf("%d: want %d or less", n, s.GetMax())
 	}
 	return nil

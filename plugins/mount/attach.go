@@ -16,33 +16,39 @@ import (
 // attach mounts m on the file that the caller named, in the caller's mount namespace, with the errors of do_add_mount
 // (fs/namespace.c). If the caller is gone by then nothing stays.
 func (s *session) attach(ctx context.Context, req *sdk.Request, m *made, at *os.File) error {
-	caller, err := req.Target(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.checkMountPoint(ctx, caller, m, at); err != nil {
-		return err
-	}
-	// A caller that is killed has no place any more.
-	place, err := caller.Place()
+	place, err := s.move(ctx, req, m, at)
 	if err != nil {
 		return err
 	}
 	if err := req.CheckValid(ctx); err != nil {
-		return err
+		return errors.Join(err, detach(place, m))
+	}
+	return nil
+}
+
+// move is attach, and leaves it to the caller to look whether its caller is gone by now. That has no place any more, so
+// that it is returned.
+func (s *session) move(ctx context.Context, req *sdk.Request, m *made, at *os.File) (*target.Place, error) {
+	caller, err := req.Target(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkMountPoint(ctx, caller, m, at); err != nil {
+		return nil, err
+	}
+	place, err := caller.Place()
+	if err != nil {
+		return nil, err
+	}
+	if err := req.CheckValid(ctx); err != nil {
+		return nil, err
 	}
 	var refused error
 	err = caller.Do(target.CapabilitySet(unix.CAP_SYS_ADMIN), func() error {
 		refused = unix.MoveMount(m.mount, "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 		return nil
 	})
-	if err != nil || refused != nil {
-		return errors.Join(err, refuse(refused))
-	}
-	if err := req.CheckValid(ctx); err != nil {
-		return errors.Join(err, detach(place, m))
-	}
-	return nil
+	return place, errors.Join(err, refuse(refused))
 }
 
 // checkMountPoint has the errors in which move_mount(2) differs from mount(2), and refuses what the host would see.

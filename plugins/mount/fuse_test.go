@@ -50,6 +50,20 @@ func fuseContainer(t *testing.T, fuse map[string]string, options ...sdktest.Opti
 	t.Helper()
 	c := sdktest.NewContainer(t, handler{}, append(options, sdktest.WithSettings(map[string]any{"fuse": fuse}))...)
 	install(t, c, "busybox")
+	putFuse(t, c)
+	return c
+}
+
+// withFuse is withDisk, with the device that FUSE daemons open.
+func withFuse(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
+	t.Helper()
+	c := withDisk(0o600, 0)(t, new)
+	putFuse(t, c)
+	return c
+}
+
+func putFuse(t testing.TB, c *sdktest.Container) {
+	t.Helper()
 	node := filepath.Join(c.Rootfs(), "dev/fuse")
 	if err := unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))); err != nil {
 		t.Fatal(err)
@@ -57,7 +71,6 @@ func fuseContainer(t *testing.T, fuse map[string]string, options ...sdktest.Opti
 	if err := os.Chmod(node, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	return c
 }
 
 // script makes a handler that is a shell script.
@@ -194,4 +207,23 @@ func TestFUSE(t *testing.T) {
 	expect(t, c, "EINVAL", "errno", "sys mount s:/squash s:m s:ext4 0 null")
 	waitForNone(t, "fuse2fs\x00")
 	waitForNone(t, "squashfuse\x00")
+}
+
+// TestNTFS3G mounts a block device by a daemon that asks for the type fuseblk.
+func TestNTFS3G(t *testing.T) {
+	need(t, "mkntfs")
+	device := loop(t, image(t, 16<<20))
+	run(t, "mkntfs", "--quiet", "--fast", "--force", device)
+	c := fuseContainer(t, map[string]string{"none": "none"})
+	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
+	program := install(t, c, "ntfs-3g")
+	if r := c.Run(t, program, "/dev/disk", "/mnt"); r.ExitCode != 0 || r.Kinds() != "value" {
+		t.Fatalf("ntfs-3g: %+v", r)
+	}
+	result := c.Call(t, "write /mnt/new text", "openfile /mnt/new O_RDONLY", "sys umount2 s:/mnt 0")
+	if got := sdktest.Errnos(result.Lines(t)); got != "ok ok" {
+		t.Errorf("got %s", got)
+	}
+	waitForNone(t, "ntfs-3g\x00")
+	free(t, device)
 }

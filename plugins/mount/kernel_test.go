@@ -20,6 +20,7 @@ func TestScripts(t *testing.T) {
 		"disk-of-9":        withDisk(0o600, 9),
 		"disk-of-group-9":  withDisk(0o660, 9),
 		"shared-with-host": onHostsMount,
+		"fuse-disk":        withFuse,
 	}})
 }
 

@@ -23,6 +23,8 @@ func (s *session) mount(ctx context.Context, req *sdk.Request, flags msFlags) (s
 	perform := s.mountSuperblock
 	if s.policy.fuse[*fstype] != "" {
 		perform = s.mountFUSE
+	} else if s.isFuseblk(*fstype) {
+		perform = s.mountFuseblk
 	} else if s.policy.allowed[*fstype] == nil {
 		return next(filesystemNotListed, *fstype)
 	}

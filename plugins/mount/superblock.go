@@ -221,6 +221,8 @@ func (w *work) mount(context int, a attributes, p *policy) {
 
 // Steps whose errno is the caller's.
 const (
+	stepOpen   = "fsopen"
+	stepOption = "fsconfig"
 	stepHold   = "open exclusively"
 	stepCreate = "fsconfig create"
 	stepMount  = "fsmount"
@@ -234,7 +236,7 @@ func (s *session) buildError(f *filesystem, err error) error {
 		return err
 	}
 	switch failed.What {
-	case stepHold, stepCreate, stepMount:
+	case stepOpen, stepOption, stepHold, stepCreate, stepMount:
 		return refusal{failed.Errno, kernelRefused, f.name + ": " + failed.What}
 	case stepShift:
 		s.warn("%s cannot be mounted with shift, the kernel cannot map the ids of its files: %v", f.name, failed.Errno)

@@ -225,7 +225,7 @@ func (t *Target) NewNodeTmpfs(group uint32) (int, error) {
 }
 
 // Duplicate duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. It must be
-// of a pipe or an anonymous inode: of others the error wraps unix.EOPNOTSUPP, since closing the duplicate could wait
+// of a pipe, an anonymous inode or /dev/fuse: of others the error wraps unix.EOPNOTSUPP, since closing the duplicate could wait
 // for a filesystem that the target serves (FUSE), or for the peer of a socket, for ever; see OpenDescriptor for them.
 // The error wraps unix.EBADF if the thread has no such descriptor, unix.ESTALE if a process of the container
 // exchanged one while it was duplicated: then none is any more.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime"
 	"syscall"
 	"testing"
@@ -97,6 +98,26 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestBounded looks at what the kernel says that the container may have.
+func TestBounded(t *testing.T) {
+	c, _ := start(t, nil)
+	call(t, c.Calls, Call{Number: unix.SYS_GETPID})
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", c.container.InitPID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := regexp.MustCompile(`(?m)^Max processes +512 +512 `); !want.Match(limits) {
+		t.Errorf("limits %s", limits)
+	}
+	// It is raised no more, not even by root of a nested user namespace.
+	raise := Call{Number: unix.SYS_PRLIMIT64, Args: [6]Argument{number(0), number(unix.RLIMIT_NPROC), {Kind: Bytes, Size: 16}}}
+	for _, made := range []func(...Call) ([]Result, error){c.Calls, c.Nested} {
+		if got := call(t, made, raise); got.Errno != unix.EPERM {
+			t.Errorf("raised: %+v", got)
+		}
+	}
+}
+
 // TestCompat makes calls of i386, with a pointer and with all six registers.
 func TestCompat(t *testing.T) {
 	c, _ := start(t, nil)
@@ -141,6 +162,17 @@ func TestNested(t *testing.T) {
 	}
 	if got := call(t, c.Nested, set); got.Errno != unix.EPERM {
 		t.Errorf("nested root: %+v", got)
+	}
+}
+
+// TestHeld has a child make its call when it is told to.
+func TestHeld(t *testing.T) {
+	c, _ := start(t, nil)
+	if err := c.Prepare(Call{Number: unix.SYS_GETPID}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Release(); err != nil || got.Value <= 1 || got.Ended != "" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -14,6 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// patience is how long the program may take beside waiting for results. A plugin that takes calls of its own can keep it
+// from answering.
+const patience = time.Minute
+
+// memory is what the container may use, in bytes: nobody knows what the calls lead to.
+const memory = 1 << 30
+
 // wordsMax bounds what of the program's standard error is shown, in bytes.
 const wordsMax = 4096
 
@@ -63,7 +70,7 @@ func (c *Container) start(ctx context.Context, filter []unix.SockFilter) error {
 	c.words = os.NewFile(uintptr(words), "stderr")
 	c.container, err = run.Start(ctx, run.Options{
 		// The container's init is this program, and executes it again.
-		Args: []string{"/proc/self/exe", programName}, Env: environment, Filter: filter,
+		Args: []string{"/proc/self/exe", programName}, Env: environment, Filter: filter, Memory: memory,
 		Stdin: stdin, Stdout: stdout, Stderr: c.words,
 	})
 	return err
@@ -90,10 +97,19 @@ func (c *Container) Kill(call Call, delays []time.Duration) error {
 	return err
 }
 
-// Prepare starts a child that is to make the call.
+// Prepare starts a child that is to make the call, and nothing else, when Release or Park says so.
 func (c *Container) Prepare(call Call) error {
 	_, err := c.ask(request{Do: doPrepare, Calls: []Call{call}})
 	return err
+}
+
+// Release has that child make the call, and returns the result.
+func (c *Container) Release() (Result, error) {
+	results, err := c.ask(request{Do: doRelease})
+	if err != nil {
+		return Result{}, err
+	}
+	return results[0], nil
 }
 
 // Park has that child make the call, and returns when it waits for the result.
@@ -124,6 +140,7 @@ func (c *Container) ask(asked request) ([]Result, error) {
 		return nil, fmt.Errorf("ask the caller: %w", err)
 	}
 	var got answer
+	c.answers.SetReadDeadline(time.Now().Add(patience + 6*c.limit))
 	if err := c.decoder.Decode(&got); err != nil {
 		return nil, c.explain(err)
 	}
@@ -136,6 +153,7 @@ func (c *Container) ask(asked request) ([]Result, error) {
 // explain is for an answer that did not come.
 func (c *Container) explain(err error) error {
 	if !errors.Is(err, io.EOF) {
+		c.container.Close() // it may be in the midst of an answer
 		return fmt.Errorf("the answer of the caller: %w", err)
 	}
 	status, err := c.container.Wait()

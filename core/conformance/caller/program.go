@@ -6,13 +6,13 @@
 package caller
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -53,8 +53,9 @@ const (
 	doNested  = "nested"  // the same, as root of a user namespace of its own
 	doThreads = "threads" // by so many threads at once
 	doKill    = "kill"    // by children, each of which is killed so long after it has begun
-	doPrepare = "prepare" // by a child, when doPark says so
-	doPark    = "park"    // and answer when the child waits for the result
+	doPrepare = "prepare" // by a child, which is ready and makes it at
+	doRelease = "release" // for its result, or
+	doPark    = "park"    // which is answered when the child waits for the result
 	doUnpark  = "unpark"  // kill that child
 )
 
@@ -87,7 +88,14 @@ type program struct {
 	parked *child
 }
 
+// maxTasks bounds the processes and threads of the container: a call that the kernel performs may make more of them.
+const maxTasks = 512
+
 func serve(in io.Reader, out io.Writer) error {
+	// Who is root of a user namespace alone cannot raise it again, and is not above it (copy_process, kernel/fork.c).
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: maxTasks, Max: maxTasks}); err != nil {
+		return fmt.Errorf("limit the number of processes: %w", err)
+	}
 	var p program
 	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
 	for {
@@ -125,6 +133,9 @@ func (p *program) do(asked *request) (results []Result, err error) {
 	case doPrepare:
 		p.parked, err = startChild(task{Calls: asked.Calls, Held: true}, false)
 		return nil, err
+	case doRelease:
+		p.parked.hold.Close()
+		return p.parked.results(1, asked.Limit), nil
 	case doPark:
 		return nil, p.parked.park(asked.Calls[0])
 	case doUnpark:
@@ -163,6 +174,7 @@ type child struct {
 	command *exec.Cmd
 	pipe    *os.File
 	hold    io.Closer // its standard input; nil: it is not held
+	syscall *os.File  // what it is in (proc_pid_syscall(5)); nil: it is not held
 }
 
 // startChild starts a child, and returns when it is about to make its first call.
@@ -194,9 +206,17 @@ func startChild(work task, nested bool) (*child, error) {
 		ours.Close()
 		return nil, fmt.Errorf("start a child: %w", err)
 	}
-	if _, err := ours.Read(make([]byte, 1)); err != nil {
+	var tid int32
+	if err := binary.Read(ours, binary.NativeEndian, &tid); err != nil {
 		c.kill()
 		return nil, fmt.Errorf("a child ended before its call: %v", c.command.ProcessState)
+	}
+	if work.Held {
+		// Opened now: when the plugin is stopped, its calls cannot be made, and opening may be one of them.
+		if c.syscall, err = os.Open(fmt.Sprintf("/proc/%d/task/%d/syscall", c.command.Process.Pid, tid)); err != nil {
+			c.kill()
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -206,6 +226,7 @@ func (c *child) kill() {
 	c.command.Process.Kill()
 	c.command.Wait()
 	c.pipe.Close()
+	c.syscall.Close()
 }
 
 // results waits for the results of so many calls, or for the first of them that ends the child, or has none in time.
@@ -241,7 +262,7 @@ func beChild(text string) error {
 	runtime.LockOSThread()
 	pipe := os.NewFile(childPipe, "pipe")
 	encoder := json.NewEncoder(pipe)
-	if _, err := pipe.Write([]byte{'r'}); err != nil {
+	if err := binary.Write(pipe, binary.NativeEndian, int32(unix.Gettid())); err != nil { // it is ready
 		return err
 	}
 	if work.Held {
@@ -314,14 +335,9 @@ func (c *child) park(call Call) error {
 	return errors.New("a child does not wait in its call")
 }
 
-// isIn reports whether a thread of the child waits in the call with this number (proc_pid_syscall(5)).
+// isIn reports whether the child waits in the call with this number.
 func (c *child) isIn(number int32) bool {
-	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", c.command.Process.Pid))
-	for _, path := range paths {
-		text, _ := os.ReadFile(path)
-		if strings.HasPrefix(string(text), strconv.Itoa(int(number))+" ") {
-			return true
-		}
-	}
-	return false
+	text := make([]byte, 32)
+	n, _ := c.syscall.ReadAt(text, 0)
+	return strings.HasPrefix(string(text[:n]), strconv.Itoa(int(number))+" ")
 }

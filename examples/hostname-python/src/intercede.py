@@ -48,6 +48,12 @@ def next_plugin():
     return pb.Response(next=True)
 
 
+def because(response, code, text=""):
+    """Says why, for the operator: one of the manifest's reasons, and what that leaves open."""
+    response.reason.code, response.reason.text = code, text
+    return response
+
+
 def serve(manifest, handle):
     """Is a plugin's main function. handle(call, settings) makes a Response; an exception is a failure."""
     manifest = json_format.ParseDict(manifest, pb.Manifest())

@@ -10,18 +10,18 @@ import (
 	"testing"
 )
 
-const pluginPages = "../../docs/plugins"
+const guide = "../../docs/plugins"
 
-// pluginPageFiles are the pages, in the order in which the first one names them.
-func pluginPageFiles(t *testing.T) []string {
+// guidePages are the pages, in the order in which the first one names them.
+func guidePages(t *testing.T) []string {
 	t.Helper()
-	index, err := os.ReadFile(pluginPages + "/README.md")
+	index, err := os.ReadFile(guide + "/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var files []string
 	for _, found := range regexp.MustCompile(`(?m)^\| \[[^]]*\]\(([a-z-]+\.md)\)`).FindAllStringSubmatch(string(index), -1) {
-		files = append(files, filepath.Join(pluginPages, found[1]))
+		files = append(files, filepath.Join(guide, found[1]))
 	}
 	if len(files) < 7 {
 		t.Fatalf("the index names the pages %q", files)
@@ -29,14 +29,14 @@ func pluginPageFiles(t *testing.T) []string {
 	return files
 }
 
-// TestPluginPages runs the commands of all pages, one page after the other: they are about the same plugin.
-func TestPluginPages(t *testing.T) {
+// TestGuide runs the commands of all pages, one page after the other: they are about the same plugin.
+func TestGuide(t *testing.T) {
 	require(t, "unshare", "gcc", "gpg", "dpkg-deb", "busybox")
 	var blocks []block
-	for _, file := range pluginPageFiles(t) {
+	for _, file := range guidePages(t) {
 		blocks = append(blocks, readPage(t, file)...)
 	}
-	prologue, err := os.ReadFile("testdata/plugin-pages")
+	prologue, err := os.ReadFile("testdata/guide")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,31 +68,33 @@ var imported = map[string]string{
 	"target": "github.com/intercede/intercede/sdk/target", "unix": "golang.org/x/sys/unix",
 }
 
-// TestPluginPagesCompile compiles the Go code of the pages that is not a whole file: declarations, or what a handler
-// does.
-func TestPluginPagesCompile(t *testing.T) {
-	for _, file := range pluginPageFiles(t) {
-		for i, b := range readPage(t, file) {
+// TestGuideCompiles compiles the Go code of the pages that is not a whole file: declarations, or what a handler does. All
+// of it is one package.
+func TestGuideCompiles(t *testing.T) {
+	vet := exec.Command("go", "vet", "-unreachable=false")
+	dir := t.TempDir()
+	for _, page := range guidePages(t) {
+		for i, b := range readPage(t, page) {
 			if b.kind != "go" || b.file != "" {
 				continue
 			}
-			t.Run(fmt.Sprintf("%s %d", b.page, i), func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "piece.go")
-				if err := os.WriteFile(path, []byte(compilable(b.body)), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				if output, err := exec.Command("go", "vet", "-unreachable=false", path).CombinedOutput(); err != nil {
-					t.Errorf("%s%s", output, compilable(b.body))
-				}
-			})
+			name := fmt.Sprintf("%s_%d", strings.TrimSuffix(b.page, ".md"), i)
+			file := filepath.Join(dir, name+".go")
+			if err := os.WriteFile(file, []byte(compilable(name, b.body)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			vet.Args = append(vet.Args, file)
 		}
+	}
+	if output, err := vet.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
 	}
 }
 
-// compilable is a piece of code as a file.
-func compilable(piece string) string {
+// compilable is a piece of code as a file. What a handler does is a function of this name.
+func compilable(name, piece string) string {
 	var text strings.Builder
-	text.WriteString("package piece\n\n")
+	text.WriteString("package guide\n\n")
 	declares := regexp.MustCompile(`^(?://.*\n)*(func|type|var|const) `).MatchString(piece)
 	for name, path := range imported {
 		if used := regexp.MustCompile(`\b` + name + `\.[A-Z]`); used.MatchString(piece) || !declares && (name == "context" || name == "sdk") {
@@ -102,6 +104,6 @@ func compilable(piece string) string {
 	if declares {
 		return text.String() + piece
 	}
-	text.WriteString("func handle(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n")
+	fmt.Fprintf(&text, "func %s(ctx context.Context, req *sdk.Request) (sdk.Response, error) {\n", name)
 	return text.String() + piece + "\nreturn sdk.Next(), nil\n}\n"
 }

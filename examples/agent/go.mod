@@ -1,0 +1,10 @@
+module example.org/agent
+
+go 1.26.0
+
+require (
+	github.com/intercede/intercede/sdk v0.1.0
+	golang.org/x/sys v0.49.0
+)
+
+require github.com/intercede/intercede/internal v0.1.0 // indirect
