@@ -25,7 +25,8 @@ func TestRevoke(t *testing.T) {
 		}
 	}
 	revoked, err := b.Revoke("tak", "trial_errno")
-	if err != nil || len(revoked) != 1 || revoked[0].Container != "taken" || revoked[0].Verdict != "EIO" || !slices.Equal(revoked[0].Kept, []string{"7: 0x0000"}) {
+	if err != nil || len(revoked) != 1 || revoked[0].Container != "taken" || revoked[0].Verdict != "EIO" ||
+		!slices.Equal(revoked[0].Kept, []string{"7: 0x0000"}) {
 		t.Fatalf("%+v, %v", revoked, err)
 	}
 	want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO)

@@ -95,14 +95,17 @@ func TestFindings(t *testing.T) {
 		settings map[string]any
 		want     []string // "key: start of the text", "!" before those that are refused
 	}{
-		"nothing":          {map[string]any{}, nil},
-		"every device":     {map[string]any{"allowed": []string{"ext4"}}, []string{`devices: "*"`}},
-		"some":             {map[string]any{"allowed": []string{"ext4"}, "devices": []string{"7:*"}}, nil},
-		"shift":            {map[string]any{"allowed": []string{"ext4", "xfs"}, "shift": true, "devices": []string{"7:0"}}, nil},
-		"never shifted":    {map[string]any{"allowed": []string{"ext2", "ext3"}, "shift": true, "devices": []string{"7:0"}}, []string{`!allowed: "ext2"`, `!allowed: "ext3"`}},
+		"nothing":      {map[string]any{}, nil},
+		"every device": {map[string]any{"allowed": []string{"ext4"}}, []string{`devices: "*"`}},
+		"some":         {map[string]any{"allowed": []string{"ext4"}, "devices": []string{"7:*"}}, nil},
+		"shift":        {map[string]any{"allowed": []string{"ext4", "xfs"}, "shift": true, "devices": []string{"7:0"}}, nil},
+		"never shifted": {map[string]any{"allowed": []string{"ext2", "ext3"}, "shift": true, "devices": []string{"7:0"}},
+			[]string{`!allowed: "ext2"`, `!allowed: "ext3"`}},
 		"not known":        {map[string]any{"allowed": []string{"exf4"}, "devices": []string{"7:0"}}, []string{`allowed: "exf4" is not`}},
 		"no module needed": {map[string]any{"allowed": []string{"nfs4"}, "devices": []string{"7:0"}}, []string{`!allowed: "nfs4"`}},
-		"handlers": {map[string]any{"fuse": map[string]string{"a": "../x", "b": "x/../y", "c": "/usr/bin/x", "d": "x", "e": "..", "f": "/a/../b"}},
+		"handlers": {map[string]any{"fuse": map[string]string{
+			"a": "../x", "b": "x/../y", "c": "/usr/bin/x", "d": "x", "e": "..", "f": "/a/../b",
+		}},
 			[]string{`!fuse: handler "../x"`, `!fuse: handler "x/../y"`, `!fuse: handler ".."`, `!fuse: handler "/a/../b"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
