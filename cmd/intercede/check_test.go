@@ -29,8 +29,8 @@ func TestCheckFindsWhatPluginsRefuse(t *testing.T) {
 		"shifted by a rule": {"[plugins.mount.config]\nallowed = [\"ext2\"]\n" +
 			"[[container]]\nmatch = { name = \"a\" }\nplugins.mount.config.shift = true\n",
 			[]string{`:9:1: plugins.mount.config.allowed: "ext2" cannot be mounted with shift`}},
-		"rule": {"[plugins.mount]\nenabled = false\n" +
-			"[[container]]\nmatch = { name = \"a\" }\nplugins.mount = { enabled = true, config = { allowed = [\"proc\"] } }\n",
+		"rule": {"[plugins.mount]\nenabled = false\n[[container]]\nmatch = { name = \"a\" }\n" +
+			"plugins.mount = { enabled = true, config = { allowed = [\"proc\"] } }\n",
 			[]string{`container[0].plugins.mount.config.allowed: "proc" has no block device`}},
 		"relative handler": {"[plugins.mount.config]\nfuse = { ext4 = \"../x\" }\n",
 			[]string{`:9:1: plugins.mount.config.fuse: handler "../x" of ext4: want a name`}},
@@ -79,8 +79,8 @@ func TestCheckFindsRuntimeThatLeadsBack(t *testing.T) {
 
 // What is dangerous and legal is said, and the config is in force.
 func TestCheckWarns(t *testing.T) {
-	s := newSite(t,
-		"[plugins.mknod.config]\ndevices = [\"c 1:3\", \"c 1:1\", \"b 8:0\"]\n[plugins.mount.config]\nallowed = [\"ext4\", \"exf4\"]\n")
+	s := newSite(t, "[plugins.mknod.config]\ndevices = [\"c 1:3\", \"c 1:1\", \"b 8:0\"]\n"+
+		"[plugins.mount.config]\nallowed = [\"ext4\", \"exf4\"]\n")
 	r := intercede(t, "check", "--config", s.config())
 	if r.status != 0 {
 		t.Errorf("status %d", r.status)

@@ -103,8 +103,9 @@ func TestFindings(t *testing.T) {
 			[]string{`!allowed: "ext2"`, `!allowed: "ext3"`}},
 		"not known":        {map[string]any{"allowed": []string{"exf4"}, "devices": []string{"7:0"}}, []string{`allowed: "exf4" is not`}},
 		"no module needed": {map[string]any{"allowed": []string{"nfs4"}, "devices": []string{"7:0"}}, []string{`!allowed: "nfs4"`}},
-		"handlers": {map[string]any{"fuse": map[string]string{"a": "../x", "b": "x/../y", "c": "/usr/bin/x", "d": "x", "e": "..",
-			"f": "/a/../b"}},
+		"handlers": {map[string]any{"fuse": map[string]string{
+			"a": "../x", "b": "x/../y", "c": "/usr/bin/x", "d": "x", "e": "..", "f": "/a/../b",
+		}},
 			[]string{`!fuse: handler "../x"`, `!fuse: handler "x/../y"`, `!fuse: handler ".."`, `!fuse: handler "/a/../b"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
