@@ -15,7 +15,8 @@ func TestFindings(t *testing.T) {
 	for device, want := range map[string]string{
 		"c 1:1": "owns the host", "c 1:2": "owns the host", "c 1:4": "owns the host",
 		"c 1:0-9": "owns the host", "c 1:*": "owns the host",
-		"c 1:11": "kernel log", "b 8:0": "disk of the host", "b 7:0-9": "disk of the host", "b 0:0": "", "c 1:5-9": "", "c 10:229": "", "c 2:1": "",
+		"c 1:11": "kernel log", "b 8:0": "disk of the host", "b 7:0-9": "disk of the host", "b 0:0": "",
+		"c 1:5-9": "", "c 10:229": "", "c 2:1": "",
 	} {
 		found := h.Findings(map[string]any{"devices": []string{device}})
 		switch {
