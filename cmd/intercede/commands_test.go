@@ -181,7 +181,7 @@ func TestCheckPluginBinaries(t *testing.T) {
 			}
 			return os.Chmod(path, 0o777)
 		}, "", []string{"chmod"}},
-		{"script", script("#!/bin/sh\necho hello\n", 0o755), "", []string{"a script"}},
+		{"script", script("#!/bin/sh\necho hello\n", 0o755), "", []string{"it does not print a manifest"}},
 		{"no plugin", program("/bin/echo"), "", []string{"does not print a manifest"}},
 		{"another plugin", program(filepath.Join(binaries, "intercede-plugin-sysinfo")), "", []string{`"sysinfo"`}},
 		{"fails", program("/bin/false"), "", []string{"exit status 1"}},
