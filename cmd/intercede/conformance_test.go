@@ -92,7 +92,7 @@ func TestPluginTestCommand(t *testing.T) {
 			"skip  -      -                   all               the settings switch these off: bpf|" +
 			"      switch them on by devices, with --set|" +
 			"ok    lanes  -                   start|ok    grpc   -                   stop|9 ok, 0 failed, 1 skipped, 0 warnings\n", ""},
-		{[]string{"/bin/true"}, 1, "FAIL  -      -                   manifest          does not print a manifest|" +
+		{[]string{"/bin/true"}, 1, "FAIL  -      -                   manifest          it does not print a manifest|" +
 			"      mend the manifest|0 ok, 1 failed", ""},
 		{[]string{binary, "--set", "device=true"}, 2, "", `--set: device: unknown key; did you mean "devices"?`},
 		{[]string{binary, "--set", "devices=yes"}, 2, "", `--set: devices: "yes": want a value as in config.toml`},

@@ -73,14 +73,18 @@ func inCgroupOf(pid int, id string) bool {
 	return err == nil && strings.Contains(string(text), id)
 }
 
-// why answers an operator. What is a number may be a process, unless it is a container's ID or name.
+// why answers an operator. What is a number is a process, unless it is a container's ID or name, or, where there is no
+// such process, the beginning of an ID.
 func (s *Server) why(who string) ([]why.Report, error) {
 	reports := s.whyID(who)
 	isContainer := slices.ContainsFunc(reports, func(r why.Report) bool {
 		return r.Container == nil || r.Container.ID == who || r.Container.Name == who
 	})
 	if pid, err := strconv.Atoi(who); err == nil && pid > 0 && !isContainer {
-		return s.whyPID(pid)
+		ofProcess, err := s.whyPID(pid)
+		if err == nil || len(reports) == 0 {
+			return ofProcess, err
+		}
 	}
 	return reports, nil
 }

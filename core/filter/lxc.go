@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/wire"
+	"golang.org/x/sys/unix"
 )
 
 // lxcStartup are the calls that LXC makes in the container between loading the filter and executing its first program,
@@ -32,14 +33,14 @@ func LXC(base []byte, manifests []*wire.Manifest) ([]byte, error) {
 	if err := errors.Join(checkMultiplexed(captures), refuseIPC(captures)); err != nil {
 		return nil, err
 	}
-	groups := groupByMatches(captures)
-	notify, err := lxcNotifyLines(groups)
-	if err != nil {
-		return nil, err
-	}
 	p, err := readLXCPolicy(string(base))
 	if err != nil {
 		return nil, fmt.Errorf("base policy: %w", err)
+	}
+	groups := groupByMatches(p.withoutForced(captures))
+	notify, err := lxcNotifyLines(groups)
+	if err != nil {
+		return nil, err
 	}
 	others, err := p.outside(groups)
 	if err != nil {
@@ -96,6 +97,7 @@ type lxcRule struct {
 	text, name string
 	action     string // empty: that of the style
 	args       bool
+	noForce    bool // it is about umount2 with MNT_FORCE
 }
 
 // The parts of a policy that are not syscalls.
@@ -146,6 +148,21 @@ func (p *lxcPolicy) read(line string) error {
 	}
 }
 
+// withoutForced leaves out umount2(2) where the plugins take no other calls of it than the policy rejects.
+func (p *lxcPolicy) withoutForced(captures []*capture) []*capture {
+	if !slices.ContainsFunc(p.rules, func(r lxcRule) bool { return r.noForce }) {
+		return captures
+	}
+	return slices.DeleteFunc(captures, func(c *capture) bool {
+		return c.name == "umount2" && len(c.matches) > 0 && !slices.ContainsFunc(c.matches, match.withoutForce)
+	})
+}
+
+// withoutForce reports whether the match can hold for umount2(2) without MNT_FORCE.
+func (m match) withoutForce() bool {
+	return !slices.ContainsFunc(m, func(c condition) bool { return c.arg == 1 && c.value&unix.MNT_FORCE != 0 })
+}
+
 // readLXCRule reads NAME, NAME ACTION or NAME ACTION [ARGUMENT]..., where ACTION may be several words.
 func readLXCRule(line string) lxcRule {
 	rule := lxcRule{text: line}
@@ -160,7 +177,7 @@ func readLXCRule(line string) lxcRule {
 	}
 	rule.name, rule.action = words[0], strings.Join(words[1:], " ")
 	if rule.name == lxcForceUmount {
-		rule.name, rule.args = "umount2", true
+		rule.name, rule.args, rule.noForce = "umount2", true, true
 	}
 	return rule
 }

@@ -46,6 +46,8 @@ sysinfo notify
 		{"no base", "", manifests, "2\ndenylist\n" + notify},
 		{"an empty base", "\n \n", manifests, "2\ndenylist\n" + notify},
 		{"nothing to notify", commonPolicy, nil, strings.Replace(commonPolicy, "denylist\n", "denylist\n[all]\n", 1)},
+		{"the base refuses what the plugins take of umount2", commonPolicy, []*wire.Manifest{plugin("p", takes("umount2", when(1, 1, 1)))},
+			strings.Replace(commonPolicy, "denylist\n", "denylist\n[all]\n", 1)},
 		{"LXC's own base", commonPolicy, manifests, strings.Replace(commonPolicy, "denylist\n", "denylist\n"+notify, 1)},
 		{"without a last line end", "2\ndenylist\n[x86]\nopen errno 1", manifests, "2\ndenylist\n" + notify + "[x86]\nopen errno 1\n"},
 		{"a rule whose calls are all notified goes", "2\nallowlist errno 1\n# calls\nsysinfo\nread\n", []*wire.Manifest{sysinfoPlugin},
