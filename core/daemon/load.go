@@ -22,6 +22,7 @@ type Setup struct {
 	// leave switched off.
 	Manifests []*wire.Manifest
 	GRPC      bool             // all calls go over gRPC, also those of plugins that have lanes
+	NoWarning bool             // nobody is warned of what is dangerous in the config: it is the program's own
 	installed []*wire.Manifest // the same, as the binaries print them
 	path      string           // of the config
 	doc       *config.Document

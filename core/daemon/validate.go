@@ -35,6 +35,9 @@ func (e *Engine) validateAll(ctx context.Context, setup *Setup, plugins []*share
 	}
 	all.Sort()
 	faults, warnings := all.Split()
+	if setup.NoWarning {
+		warnings = nil
+	}
 	for _, w := range warnings {
 		e.log.Warn().Str("file", w.File).Int("line", w.Line).Str("key", w.Key).Msg("config: " + w.Message)
 	}

@@ -99,6 +99,7 @@ func mountSetup(ctx context.Context, dir, pluginDir string, d disk.Disk) (*daemo
 	if len(problems) > 0 {
 		return nil, problems
 	}
+	setup.NoWarning = true
 	return setup, nil
 }
 

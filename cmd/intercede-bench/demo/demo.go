@@ -72,6 +72,7 @@ func Run(ctx context.Context, pluginDir string, command []string, log zerolog.Lo
 	if len(problems) > 0 {
 		return nil, problems
 	}
+	setup.NoWarning = true
 	return compare(ctx, setup, shown, options(d, command), log)
 }
 
