@@ -55,7 +55,7 @@ func systemdBlocks(t *testing.T) map[string]string {
 	}
 	blocks := map[string]string{}
 	for _, block := range fence.FindAllStringSubmatch(section, -1) {
-		blocks[block[1]] = block[2]
+		blocks[block[2]] = block[3]
 	}
 	return blocks
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/intercede/intercede/core/control"
@@ -88,7 +87,7 @@ func (f *configFile) privileged() (bool, error) {
 			return sameAsOwn(n.Path)
 		}
 	}
-	return inInitialUserNamespace()
+	return linux.InHostUserNamespace()
 }
 
 // sameAsOwn reports whether the container joins the user namespace that the runtime is in, and that is the host's. An
@@ -105,17 +104,7 @@ func sameAsOwn(path string) (bool, error) {
 	if err != nil || !os.SameFile(joined, own) {
 		return false, err
 	}
-	return inInitialUserNamespace()
-}
-
-// inInitialUserNamespace: only there every id is mapped, to itself (user_namespaces(7)). A rootless engine runs its
-// runtime in another one.
-func inInitialUserNamespace() (bool, error) {
-	text, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return false, err
-	}
-	return strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295", nil
+	return linux.InHostUserNamespace()
 }
 
 // describe describes the container that will be made.

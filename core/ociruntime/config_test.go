@@ -12,6 +12,7 @@ import (
 
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
@@ -246,7 +247,7 @@ func TestReadConfigFileRefuses(t *testing.T) {
 }
 
 func TestPrivileged(t *testing.T) {
-	initial, err := inInitialUserNamespace()
+	initial, err := linux.InHostUserNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}

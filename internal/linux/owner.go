@@ -61,13 +61,35 @@ func checkFolder(dir string) error {
 // CheckOwner returns an error unless the open file is one that only root and this process's user can change.
 func CheckOwner(fd uintptr) error { return checkOwner(int(fd), false) }
 
+// overflowID is the owner that a user namespace shows of what belongs to nobody in it (DEFAULT_OVERFLOWUID,
+// include/linux/highuid.h).
+const overflowID = 65534
+
+// InHostUserNamespace reports whether this process is in the host's user namespace: every ID is mapped to itself there
+// (user_namespaces(7)).
+func InHostUserNamespace() (bool, error) {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	return strings.Join(strings.Fields(string(text)), " ") == "0 0 4294967295", err
+}
+
+// IsOwner reports whether a user is root or this process's user. In the user namespace of a rootless engine the host's
+// root, whose / and /etc are, has no ID: what belongs to nobody there counts as root's, since a process there has no
+// power over the host.
+func IsOwner(uid uint32) bool {
+	if uid == overflowID {
+		host, err := InHostUserNamespace()
+		return err == nil && !host
+	}
+	return uid == 0 || int(uid) == os.Geteuid()
+}
+
 // checkOwner refuses what others may change. In a sticky folder others cannot replace a file that is not theirs.
 func checkOwner(fd int, folder bool) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("fstat: %w", err)
 	}
-	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+	if !IsOwner(st.Uid) {
 		return fmt.Errorf("owned by user %d, who could change it: want root or user %d", st.Uid, os.Geteuid())
 	}
 	others := st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && st.Gid != 0

@@ -151,7 +151,7 @@ func openOnFUSE(t *testing.T, mode uint32) (*target.Target, *os.File, *os.File) 
 	if err := parked.CaptureAll(); err != nil {
 		t.Fatal(err)
 	}
-	go answerName(server, mode)
+	go answerName(int(server.Fd()), mode)
 	file, err := parked.OpenPath(t.Context(), unix.AT_FDCWD, "/tmp/f/file", true)
 	if err != nil {
 		t.Fatal(err)
@@ -161,11 +161,11 @@ func openOnFUSE(t *testing.T, mode uint32) (*target.Target, *os.File, *os.File) 
 }
 
 // answerName answers the question for the name of a file, and those before it.
-func answerName(server *os.File, mode uint32) {
+func answerName(server int, mode uint32) {
 	const lookup, entry = 1, 128 // FUSE_LOOKUP, struct fuse_entry_out
 	request := make([]byte, 1<<17)
 	for {
-		if n, err := unix.Read(int(server.Fd()), request); err != nil || n < fuseInHeader {
+		if n, err := unix.Read(server, request); err != nil || n < fuseInHeader {
 			return
 		}
 		reply := make([]byte, fuseOutHeader+entry)
@@ -179,7 +179,7 @@ func answerName(server *os.File, mode uint32) {
 		binary.NativeEndian.PutUint64(out[48:], 10)      // size
 		binary.NativeEndian.PutUint32(out[40+60:], mode) // mode
 		binary.NativeEndian.PutUint32(out[40+64:], 1)    // links
-		if unix.Write(int(server.Fd()), reply); binary.NativeEndian.Uint32(request[4:]) == lookup {
+		if unix.Write(server, reply); binary.NativeEndian.Uint32(request[4:]) == lookup {
 			return
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"syscall"
 
 	"github.com/intercede/intercede/internal/linux"
@@ -54,8 +53,8 @@ func checkMode(mode fs.FileMode, path string) error {
 }
 
 func checkOwner(info fs.FileInfo, path string) error {
-	owner := int(info.Sys().(*syscall.Stat_t).Uid)
-	if owner == 0 || owner == os.Geteuid() {
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	if linux.IsOwner(owner) {
 		return nil
 	}
 	return fmt.Errorf("it belongs to user %d, who decides by it what runs as root: chown root %s", owner, path)
