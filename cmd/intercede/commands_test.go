@@ -24,7 +24,7 @@ func TestUsage(t *testing.T) {
 		"oci-runtime --nonsense", "oci-runtime --runtime bin/runc -- list", "policy explain --annotation k", "policy explain --label =v",
 		"trace a b", "trace --outcome maybe", "why", "why a b",
 		"policy explain --peer-uid -1", "plugin new", "plugin new hello", "plugin new a/b --syscall mount", "plugin new hello --syscall nonsense",
-		"plugin new hello --syscall mount --lang c", "plugin run", "plugin run bin", "plugin run bin true", "plugin run bin more -- true",
+		"plugin new hello --syscall mount --lang perl", "plugin run", "plugin run bin", "plugin run bin true", "plugin run bin more -- true",
 		"plugin run bin --", "plugin run bin --set k -- true",
 	} {
 		t.Run(line, func(t *testing.T) {

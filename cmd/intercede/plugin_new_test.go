@@ -17,15 +17,17 @@ func TestNewPlugin(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A call of no other kind, one that every program makes, one behind socketcall(2), one of 32-bit programs.
-	for _, syscall := range []string{"sethostname", "write", "connect", "stat64"} {
-		t.Run(syscall, func(t *testing.T) {
+	for _, test := range []struct{ language, syscall string }{
+		{"go", "sethostname"}, {"go", "write"}, {"go", "connect"}, {"go", "stat64"}, {"c", "sethostname"}, {"c", "stat64"},
+	} {
+		t.Run(test.language+"/"+test.syscall, func(t *testing.T) {
 			dir := t.TempDir()
 			begun := time.Now()
-			shell(t, dir, `intercede plugin new hello --syscall "$1" --sdk "$2"`, syscall, sources)
+			shell(t, dir, `intercede plugin new hello --syscall "$1" --lang "$2" --sdk "$3"`, test.syscall, test.language, sources)
 			hello := filepath.Join(dir, "hello")
 			shell(t, hello, `go test .`)
 			t.Logf("from plugin new to a test that passes: %v", time.Since(begun))
-			if syscall == "sethostname" {
+			if test.syscall == "sethostname" {
 				r := shell(t, hello, `go vet . && go build && intercede plugin run ./intercede-plugin-hello -- sh -c 'hostname elsewhere || true'`)
 				wantText(t, r.stderr, "] sethostname(", "= -1 EPERM (Operation not permitted) [hello: refused] <")
 				checkPage(t, hello)

@@ -27,7 +27,7 @@ import (
 var templates embed.FS
 
 // Languages are those that there are templates for.
-var Languages = []string{"go", "python"}
+var Languages = []string{"go", "python", "c"}
 
 // Options say what to write.
 type Options struct {
@@ -45,14 +45,10 @@ func (o Options) Check() error {
 	if err := wire.CheckPluginName(o.Name); err != nil {
 		return err
 	}
-	if o.Language == "c" {
-		return errors.New(`language "c": there is no library for gRPC in C, by which plugins in other languages than Go are called: ` +
-			`make a plugin in Go, and call C from it through cgo (import "C")`)
-	}
 	if !slices.Contains(Languages, o.Language) {
 		return fmt.Errorf("language %q: want one of %s", o.Language, strings.Join(Languages, ", "))
 	}
-	if o.Language != "go" && o.Checkout != "" {
+	if !o.isModule() && o.Checkout != "" {
 		return fmt.Errorf("sources of the SDK: it is for Go, not for %s", o.Language)
 	}
 	manifest := o.manifest()
@@ -61,6 +57,18 @@ func (o Options) Check() error {
 	}
 	_, err := filter.Program([]*wire.Manifest{manifest}, run.ReservedSyscalls())
 	return err
+}
+
+// isModule reports whether the plugin is a module of Go. There is no library for gRPC in C, by which plugins in other
+// languages are called: a plugin in C is a module that calls C (cgo).
+func (o Options) isModule() bool { return o.Language == "go" || o.Language == "c" }
+
+// folders are those of the templates, of which later ones have other contents for files of earlier ones.
+func (o Options) folders() []string {
+	if o.Language == "c" {
+		return []string{"go", "c"}
+	}
+	return []string{o.Language}
 }
 
 // manifest is what there is of the plugin's own for this.
@@ -94,7 +102,15 @@ func Write(dir string, o Options) (err error) {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
-	root := path.Join("templates", o.Language)
+	for _, folder := range o.folders() {
+		if err := writeFolder(dir, path.Join("templates", folder), words); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFolder(dir, root string, words *words) error {
 	return fs.WalkDir(templates, root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || name == root {
 			return err
@@ -147,7 +163,7 @@ func (o Options) words() (*words, error) {
 	_, w.Multiplexed = wire.MultiplexerOf(o.Syscall)
 	number, native := filter.Number(o.Syscall)
 	w.Narrow = !native
-	if o.Language == "go" {
+	if o.isModule() {
 		return w, w.requireSDK(o)
 	}
 	w.Marked = w.Marked || slices.Contains(everyPython, o.Syscall)

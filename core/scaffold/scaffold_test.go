@@ -39,6 +39,12 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
+// inC makes them those of a plugin in C.
+func inC(o scaffold.Options) scaffold.Options {
+	o.Language = "c"
+	return o
+}
+
 // python makes them those of a plugin in Python.
 func python(o scaffold.Options) scaffold.Options {
 	o.Language, o.Checkout = "python", ""
@@ -51,6 +57,7 @@ func TestFiles(t *testing.T) {
 		"any": options(t, "sethostname"), "every program's": options(t, "write"), "32 bits": options(t, "stat64"),
 		"64 bits": options(t, "connect"), "python": python(options(t, "sethostname")), "every python's": python(options(t, "fcntl")),
 		"python, 64 bits": python(options(t, "connect")),
+		"c":               inC(options(t, "sethostname")), "every program's in C": inC(options(t, "write")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t, o)
@@ -135,10 +142,9 @@ func TestRefuses(t *testing.T) {
 		"no such call":            {func(o *scaffold.Options) { o.Syscall = "sethostnam" }, "is it sethostname?"},
 		"not to be intercepted":   {func(o *scaffold.Options) { o.Syscall = "exit_group" }, "it cannot be intercepted: it does not return"},
 		"intercede's own":         {func(o *scaffold.Options) { o.Syscall = "sendmsg" }, "cannot be intercepted"},
-		"a language":              {func(o *scaffold.Options) { o.Language = "perl" }, `language "perl": want one of go, python`},
+		"a language":              {func(o *scaffold.Options) { o.Language = "perl" }, `language "perl": want one of go, python, c`},
 		"Python with an SDK":      {func(o *scaffold.Options) { o.Language = "python" }, "it is for Go"},
 		"Python of 32 bits":       {func(o *scaffold.Options) { *o = python(*o); o.Syscall = "stat64" }, "only 32-bit programs"},
-		"C":                       {func(o *scaffold.Options) { o.Language = "c" }, "through cgo"},
 		"no version, no sources":  {func(o *scaffold.Options) { o.Checkout = "" }, "say with --sdk"},
 		"sources that are not":    {func(o *scaffold.Options) { o.Checkout = t.TempDir() }, "no sources of intercede"},
 		"sources of another kind": {func(o *scaffold.Options) { o.Checkout = otherSources(t) }, "not that of its SDK"},
