@@ -50,7 +50,7 @@ func TestContainerLog(t *testing.T) {
 	if len(lines) != maxContainerRecords+1 || !strings.Contains(lines[maxContainerRecords], `"container":"other"`) {
 		t.Fatalf("%d lines:\n%s", len(lines), out.String())
 	}
-	if !strings.HasSuffix(lines[1], `"@message":"of a call","container":"one","syscall":"mknod","call":7,"tid":3,"key":1}`) {
+	if !strings.HasSuffix(lines[1], `"@message":"of a call","container":"one","syscall":"mknod","call":"7","tid":3,"key":1}`) {
 		t.Errorf("the record of a call: %s", lines[1])
 	}
 	(&Container{ID: "bare"}).Log().Info("of none")
