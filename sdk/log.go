@@ -90,8 +90,8 @@ func (c *Container) Log() *slog.Logger {
 	return c.log
 }
 
-// Log is Container.Log with the call: its syscall, the notification's id, and the thread. The id is a string: as a number
-// it would lose digits on its way to the broker (hclog reads those of JSON as float64).
+// Log is Container.Log with the call: its syscall, the notification's id, and the thread. The id is a string: as a
+// number it would lose digits on its way to the broker (hclog reads those of JSON as float64).
 func (r *Request) Log() *slog.Logger {
 	return r.Container.Log().With("syscall", r.Syscall, "call", strconv.FormatUint(r.ID, 10), "tid", r.TID)
 }

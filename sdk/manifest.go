@@ -24,8 +24,9 @@ type Manifest struct {
 	// Uses is what the process needs besides.
 	Uses     Uses
 	Settings []Setting
-	// OnFailure is what the caller gets when the plugin fails: FailContinue or FailErrno. Continue is right only where the
-	// kernel itself refuses the call to a caller without privilege. The operator can set another (`on_failure`).
+	// OnFailure is what the caller gets when the plugin fails: FailContinue or FailErrno. Continue is right only
+	// where the kernel itself refuses the call to a caller without privilege. The operator can set another
+	// (`on_failure`).
 	OnFailure Verdict
 	// NeverContinue keeps the operator from setting FailContinue: the kernel would do for some callers what the plugin
 	// refuses.
@@ -92,11 +93,11 @@ type Syscall struct {
 	Compat Compat
 }
 
-// Compat says what calls get that are not native: those of i386 and x32 programs on x86_64, and of 32-bit Arm programs on
-// arm64, which have other numbers and other layouts of structs. On i386 sockets and System V IPC are also reached through
-// socketcall(2) and ipc(2), which hide the arguments from the filter and from plugins: so of these calls (connect(2),
-// sendmsg(2), semop(2), shmat(2) and their kin) a plugin can take the native ones alone, and has to say CompatRefuse or
-// CompatContinue.
+// Compat says what calls get that are not native: those of i386 and x32 programs on x86_64, and of 32-bit Arm
+// programs on arm64, which have other numbers and other layouts of structs. On i386 sockets and System V IPC are also
+// reached through socketcall(2) and ipc(2), which hide the arguments from the filter and from plugins: so of these
+// calls (connect(2), sendmsg(2), semop(2), shmat(2) and their kin) a plugin can take the native ones alone, and has
+// to say CompatRefuse or CompatContinue.
 type Compat int32
 
 const (

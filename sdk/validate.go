@@ -11,8 +11,8 @@ import (
 // `intercede check` says so, and not the first container's Attach.
 //
 // Validate is called for the settings of the config and of each of its rules, by `intercede check` and when a config
-// comes into force. It is called before each Attach too, which is not called for settings that are refused. There may be no
-// container yet: what depends on one is Attach's.
+// comes into force. It is called before each Attach too, which is not called for settings that are refused. There may
+// be no container yet: what depends on one is Attach's.
 type Validator interface {
 	Handler
 	// Validate returns what the operator is to know of the settings; none: they are served. It is called concurrently.

@@ -67,7 +67,8 @@ func TestCompat(t *testing.T) {
 	})
 }
 
-// podmanBase is podman's default profile as it gives that to an OCI runtime, but for the rules that depend on capabilities.
+// podmanBase is podman's default profile as it gives that to an OCI runtime, but for the rules that depend on
+// capabilities.
 func podmanBase(t *testing.T, dir string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../core/filter/testdata/containers-default.json")

@@ -18,8 +18,8 @@ import (
 // completionPatience is how long a shell waits for the daemon.
 const completionPatience = 2 * time.Second
 
-// addCompletions has the shell complete what a command and those below it take, by the placeholders of their usage: ID of
-// an argument, and those of valuesOf. What else there is stays a file.
+// addCompletions has the shell complete what a command and those below it take, by the placeholders of their usage:
+// ID of an argument, and those of valuesOf. What else there is stays a file.
 func addCompletions(c *cobra.Command) {
 	_, arguments, _ := strings.Cut(c.Use, " ")
 	switch {

@@ -12,9 +12,9 @@ func doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this kernel and host can do, and what is missing",
-		Long: `Doctor tries what interception needs, each in a process of its own where it would change something, and leaves
-nothing behind. It looks at the daemon, the config, the plugins, the engines and the boot order too. Each finding has its
-remedy below it. It exits 1 if something is missing without which nothing works.`,
+		Long: `Doctor tries what interception needs. A trial that would change something runs in a process of its own, and nothing is left
+afterwards. Doctor also checks the daemon, the config, the plugins, the engines and the boot order. Each finding has its
+remedy below it. The exit status is 1 if nothing can work without what is missing.`,
 		Example: "  intercede doctor",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -117,8 +117,8 @@ func TestExampleInPython(t *testing.T) {
 	wantText(t, intercede(t, "check", "--config", s.config()).stderr, "sha256 is "+hex.EncodeToString(sum[:]))
 }
 
-// TestPluginWithoutController has that plugin without the service by which go-plugin ends plugins, and without the health
-// check: it ends by its lifeline, and nothing is logged about that.
+// TestPluginWithoutController has that plugin without the service by which go-plugin ends plugins, and without the
+// health check: it ends by its lifeline, and nothing is logged about that.
 func TestPluginWithoutController(t *testing.T) {
 	require(t, "make", "protoc", "/usr/bin/python3")
 	dir := filepath.Join(binaries, "uncontrolled")

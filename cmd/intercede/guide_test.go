@@ -68,8 +68,8 @@ var imported = map[string]string{
 	"target": "github.com/intercede/intercede/sdk/target", "unix": "golang.org/x/sys/unix",
 }
 
-// TestGuideCompiles compiles the Go code of the pages that is not a whole file: declarations, or what a handler does. All
-// of it is one package.
+// TestGuideCompiles compiles the Go code of the pages that is not a whole file: declarations, or what a handler does.
+// All of it is one package.
 func TestGuideCompiles(t *testing.T) {
 	vet := exec.Command("go", "vet", "-unreachable=false")
 	dir := t.TempDir()

@@ -135,7 +135,8 @@ func (c *lxcContainer) try(line string) (string, error) {
 		if err != nil || strings.HasPrefix(line, "[") {
 			return said.String(), err
 		}
-		// LXC's own word on a call that was answered without it. What the container says may come before the end of that line.
+		// LXC's own word on a call that was answered without it. What the container says may come before the end of
+		// that line.
 		if own, rest, found := strings.Cut(line, "Failed to send seccomp notification"); found && strings.HasPrefix(own, "lxc-execute: ") {
 			line = strings.TrimPrefix(rest, "\n")
 		}

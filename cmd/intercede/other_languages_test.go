@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestOtherLanguagesPage makes the plugin that the page has, from nothing but the page and plugin.proto, and has it serve.
+// TestOtherLanguagesPage makes the plugin that the page has, from nothing but the page and plugin.proto, and has it
+// serve.
 func TestOtherLanguagesPage(t *testing.T) {
 	require(t, "protoc", "/usr/bin/python3", "busybox")
 	blocks := readPage(t, guide+"/other-languages.md")

@@ -23,8 +23,8 @@ container, a README in the sections that all plugins have, with the lines for co
 A module of Go requires the SDK of this intercede's own version. If that is not a release, or the SDK is to be that of sources
 on this machine, --sdk says where they are: the folder then has a go.work, which no one but you needs.
 
-With --lang c the module calls C (cgo), which decides; go build then needs gcc. The contract for other languages is gRPC, for which
-there is no library in C that distributions ship.`,
+With --lang c the handler calls a C function by cgo, so that go build needs gcc. Distributions ship no gRPC library for C, which
+a plugin without the SDK for Go would need.`,
 		Example: `  intercede plugin new hostname --syscall sethostname && cd hostname && go mod tidy && go test -exec sudo .
   intercede plugin new hostname --syscall sethostname --sdk ~/src/intercede`,
 		Args: cobra.ExactArgs(1),

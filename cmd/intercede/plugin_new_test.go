@@ -16,7 +16,7 @@ func TestNewPlugin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A call of no other kind, one that every program makes, one behind socketcall(2), one of 32-bit programs.
+	// An ordinary call, one that every program makes, one that i386 makes by socketcall(2), and one of 32-bit programs.
 	for _, test := range []struct{ language, syscall string }{
 		{"go", "sethostname"}, {"go", "write"}, {"go", "connect"}, {"go", "stat64"}, {"c", "sethostname"}, {"c", "stat64"},
 	} {

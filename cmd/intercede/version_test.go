@@ -21,7 +21,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// What the shell gets, which leaves out what the word does not begin with. The last line is cobra's: ":4" is no files, ":16" folders alone.
+// TestCompletion checks the words that the shell is offered; the shell itself drops those with another beginning. The
+// last line is cobra's: ":4" means no file names, ":16" means folders only.
 func TestCompletion(t *testing.T) {
 	for line, want := range map[string]string{
 		"profile --format ":             "lxc oci :4",

@@ -159,8 +159,8 @@ func (a *admission) goOn() {
 	a.armSome(next)
 }
 
-// unpause returns the listeners that may be armed: with no call left, all, since nothing else would arm them. It has the
-// pacer look if any is left. The admission is locked.
+// unpause returns the listeners that may be armed: with no call left, all, since nothing else would arm them. It has
+// the pacer look if any is left. The admission is locked.
 func (a *admission) unpause() (next []armer) {
 	n := len(a.paused)
 	if a.calls > 0 {
@@ -199,8 +199,8 @@ func (a *admission) shut() {
 	a.idle.Broadcast()
 }
 
-// hold lets no call enter until release, and reports whether those that had entered have ended within the limit, but for
-// lost ones. Calls wait in the kernel meanwhile.
+// hold lets no call enter until release, and reports whether those that had entered have ended within the limit, but
+// for lost ones. Calls wait in the kernel meanwhile.
 func (a *admission) hold(limit time.Duration) (idle bool) {
 	a.mu.Lock()
 	a.held = true

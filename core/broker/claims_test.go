@@ -55,7 +55,8 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// A container of which too much is said is not attached, and nothing of it is left. What must be escaped counts as JSON.
+// A container of which too much is said is not attached, and nothing of it is left. What must be escaped counts as
+// JSON.
 func TestAttachClaims(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{})

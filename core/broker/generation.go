@@ -22,8 +22,8 @@ type Generation struct {
 	// Assign finds what a container gets. It is called once for each container, concurrently. nil: each gets Bindings,
 	// without an explanation.
 	Assign func(*container.Container) Assignment
-	// SyscallName names the calls that the plugins take, by architecture (AUDIT_ARCH_*), number, and first argument: where
-	// a number stands for many calls, that says which one.
+	// SyscallName names the calls that the plugins take, by architecture (AUDIT_ARCH_*), number, and first argument:
+	// where a number stands for many calls, that says which one.
 	SyscallName func(arch uint32, nr int32, first uint64) (name string, taken bool)
 	// Released is called when neither the broker nor a container holds the generation any more.
 	Released func()

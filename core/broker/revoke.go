@@ -40,10 +40,10 @@ type Revoked struct {
 }
 
 // Revoke takes a plugin, or all (the empty name), from the attached container with this ID, or from the one whose ID
-// begins so. It waits for the container's calls under way; others wait in the kernel meanwhile. From its return on the
-// plugin is not asked for the container any more, by later daemons neither; its calls get the failure verdict, which is
-// what the plugin's author and the operator hold safe where it does not answer. After an error of a container nothing of it
-// was changed.
+// begins so. It waits for the container's calls under way; others wait in the kernel meanwhile. From its return on
+// the plugin is not asked for the container any more, by later daemons neither; its calls get the failure verdict,
+// which is what the plugin's author and the operator hold safe where it does not answer. After an error of a
+// container nothing of it was changed.
 func (b *Broker) Revoke(id, plugin string) ([]Revoked, error) {
 	attached := b.attachmentsOf(func(known string) bool { return known == id })
 	if len(attached) == 0 && id != "" {

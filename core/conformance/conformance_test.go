@@ -81,7 +81,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestPasses has plugins that nothing is wrong with: no check fails, and none is skipped without a reason of the plugin.
+// TestPasses has plugins that nothing is wrong with: no check fails, and none is skipped without a reason of the
+// plugin.
 func TestPasses(t *testing.T) {
 	for name, skipped := range map[string][]string{
 		"good": {"all", "manifest"}, "busy": {"all", "manifest"}, "harmless": nil, "checked": nil, "never": nil,

@@ -28,7 +28,8 @@ type probe struct {
 	syscall *wire.Syscall
 	number  int32
 	compat  bool // the number is of the machine's 32-bit architecture
-	// worked is one of the calls that have succeeded: another than the ordinary ones may be what the plugin is made for.
+	// worked is one of the calls that have succeeded: another than the ordinary ones may be what the plugin is made
+	// for.
 	worked *caller.Call
 }
 

@@ -93,7 +93,8 @@ func (c *Container) read(process *target.Target, proc string) error {
 	}
 	c.uidMap, c.gidMap, c.cgroups, c.UserNamespace, c.InitPID = uids, gids, cgroups, user, init
 	c.Privileged = user == own
-	// It counts as it is now: the container itself may come to attach programs that deny. What is not known is not denied.
+	// It counts as it is now: the container itself may come to attach programs that deny. What is not known is not
+	// denied.
 	c.devicesDenied, _ = denial.Denies(cgroups)
 	c.identify()
 	return c.CheckPeer(c.PeerUID)

@@ -9,8 +9,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Try finds what reading does not tell, in the order of the file: it starts each plugin of the setup as the daemon would,
-// asks it about its settings, and stops it; and it executes the OCI runtime that the config names for its version.
+// Try finds what reading does not tell, in the order of the file: it starts each plugin of the setup as the daemon
+// would, asks it about its settings, and stops it; and it executes the OCI runtime that the config names for its
+// version.
 func (s *Setup) Try(ctx context.Context) config.Problems {
 	plugins := s.Policy.Plugins
 	found := make([]config.Problems, len(plugins)+1)
@@ -35,8 +36,8 @@ func (s *Setup) Try(ctx context.Context) config.Problems {
 	return problems
 }
 
-// tryRuntime finds what keeps `intercede oci-runtime` from executing the runtime that the config names. The default need
-// not be there: a host may have other runtimes alone.
+// tryRuntime finds what keeps `intercede oci-runtime` from executing the runtime that the config names. The default
+// need not be there: a host may have other runtimes alone.
 func (s *Setup) tryRuntime(ctx context.Context) config.Problems {
 	key := config.Key{"oci_runtime", "runtime"}
 	if s.doc.Place(key).Line == 0 {

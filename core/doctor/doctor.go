@@ -41,8 +41,8 @@ type probe struct {
 // probeTimeout bounds a probe: what it asks, a runtime or the kernel, may not answer.
 const probeTimeout = 15 * time.Second
 
-// Run makes all checks; config is the path of the host's config. The program must call [Init] and run.Init first in main: what would change this process, or
-// the host, is tried in a process of its own.
+// Run makes all checks; config is the path of the host's config. The program must call [Init] and run.Init first in
+// main: what would change this process, or the host, is tried in a process of its own.
 func Run(ctx context.Context, config string) []Check {
 	var checks []Check
 	for _, p := range slices.Concat(kernelProbes, hostProbes, installProbes(config), []probe{storeProbe}, runtimeProbes()) {

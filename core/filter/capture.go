@@ -20,8 +20,8 @@ type capture struct {
 	numbers map[architecture]int32
 	// What the plugins say of calls that are not native: see multiplex.go.
 	compat []wire.Compat
-	// Of a multiplexer that no plugin takes itself: the calls that it stands for and that are refused, by what says which
-	// one, the first argument and mask.
+	// Of a multiplexer that no plugin takes itself: the calls that it stands for and that are refused, by what says
+	// which one, the first argument and mask.
 	behind map[uint32]string
 	mask   uint32
 	whole  bool // the others are notified too: see notifyWhole

@@ -71,9 +71,9 @@ func (c *capture) behindOf(m wire.Multiplexer, captures map[string]*capture) err
 	return nil
 }
 
-// notifyWhole has all calls by a multiplexer notified that the profile allows whatever they are: the broker leaves to the
-// kernel what is not refused. A rule for each would be compiled wrong, or refused, beside those that libseccomp makes
-// of the profile's rules for sockets' calls, which one for all calls swallows.
+// notifyWhole has all calls by a multiplexer notified that the profile allows whatever they are: the broker leaves to
+// the kernel what is not refused. A rule for each would be compiled wrong, or refused, beside those that libseccomp
+// makes of the profile's rules for sockets' calls, which one for all calls swallows.
 func notifyWhole(captures []*capture, p *profile) error {
 	rules, err := p.rules()
 	if err != nil {
@@ -90,9 +90,9 @@ func notifyWhole(captures []*capture, p *profile) error {
 	return nil
 }
 
-// checkMultiplexed says which calls a runtime's libseccomp gets wrong. Of a rule for connect it makes one for socketcall on
-// i386 too, with the conditions of the first, about registers that have something else there. Beside other rules for
-// socketcall such a rule is compiled wrong, see checkRules.
+// checkMultiplexed says which calls a runtime's libseccomp gets wrong. Of a rule for connect it makes one for
+// socketcall on i386 too, with the conditions of the first, about registers that have something else there. Beside
+// other rules for socketcall such a rule is compiled wrong, see checkRules.
 func checkMultiplexed(captures []*capture) error {
 	refused := map[string]string{} // multiplexers to the plugins that refuse something of them
 	for _, c := range captures {

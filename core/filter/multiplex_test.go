@@ -164,9 +164,9 @@ func TestCompatRefuses(t *testing.T) {
 	}
 }
 
-// TestOCICompat holds profiles to what matters of native-only calls, as runtimes compile them: native ones are notified,
-// and so is each way of i386 programs to a call that is refused to them. What libseccomp notifies beyond that the
-// broker leaves to the kernel.
+// TestOCICompat holds profiles to what matters of native-only calls, as runtimes compile them: native ones are
+// notified, and so is each way of i386 programs to a call that is refused to them. What libseccomp notifies beyond
+// that the broker leaves to the kernel.
 func TestOCICompat(t *testing.T) {
 	requireAMD64(t)
 	manifest := plugin("native", slices.DeleteFunc(slices.Clone(native.GetSyscalls()), func(s *wire.Syscall) bool {

@@ -97,7 +97,8 @@ func (p *process) compareManifest(ctx context.Context, want *wire.Manifest) erro
 	return nil
 }
 
-// substance is a manifest without what says nothing of what the plugin does. The handshake says which protocol it speaks.
+// substance is a manifest without what says nothing of what the plugin does. The handshake says which protocol it
+// speaks.
 func substance(m *wire.Manifest) *wire.Manifest {
 	m = protobuf.Clone(m).(*wire.Manifest)
 	m.Version, m.Description, m.Protocols, m.Reasons, m.CallerCapabilities = "", "", nil, nil, nil

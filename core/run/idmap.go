@@ -79,7 +79,8 @@ func (m idMap) last() uint32 {
 	return uint32(last)
 }
 
-// maps are the container's: those that were given, one for the other if only one was, or else idCount ids from HostID on.
+// maps are the container's: those that were given, one for the other if only one was, or else idCount ids from HostID
+// on.
 func (o *Options) maps() (uids, gids idMap, err error) {
 	if uids, err = parseIDMap(o.UIDMap); err != nil {
 		return nil, nil, err

@@ -42,8 +42,8 @@ var mountFlags = map[string]struct {
 // tmpfsOptions are those of tmpfs(5) that have a value.
 var tmpfsOptions = []string{"size", "mode", "nr_inodes", "nr_blocks", "uid", "gid"}
 
-// parseMounts reads --tmpfs DIR[:OPTION,...] and --mount type=TYPE,KEY=VALUE,... in the order in which they are mounted:
-// what is above others first.
+// parseMounts reads --tmpfs DIR[:OPTION,...] and --mount type=TYPE,KEY=VALUE,... in the order in which they are
+// mounted: what is above others first.
 func parseMounts(tmpfs, mounts []string) ([]mountSpec, error) {
 	var specs []mountSpec
 	for _, text := range tmpfs {

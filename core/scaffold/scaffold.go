@@ -34,9 +34,11 @@ type Options struct {
 	Name     string // of the plugin, and of the folder
 	Syscall  string // that it takes, by the kernel's name
 	Language string // one of Languages
-	// Version is that of the SDK, which a module of Go is to require; empty: it cannot be fetched, and Checkout is needed.
+	// Version is that of the SDK, which a module of Go is to require; empty: it cannot be fetched, and Checkout is
+	// needed.
 	Version string
-	// Checkout is a folder with the project's sources to build a module of Go against instead, by a go.work; empty: none.
+	// Checkout is a folder with the project's sources to build a module of Go against instead, by a go.work; empty:
+	// none.
 	Checkout string
 }
 

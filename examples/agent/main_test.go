@@ -34,7 +34,8 @@ func TestMain(m *testing.M) {
 // hostID is root of the container's user namespace.
 const hostID = 100000
 
-// TestAgent has a process of a user namespace of its own hand its listener over, as an OCI runtime does, and make calls.
+// TestAgent has a process of a user namespace of its own hand its listener over, as an OCI runtime does, and make
+// calls.
 func TestAgent(t *testing.T) {
 	if os.Geteuid() != 0 {
 		if os.Getenv("INTERCEDE_TEST_STRICT") == "1" {

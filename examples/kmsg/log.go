@@ -27,8 +27,8 @@ func (p pipe) close() {
 // maxLine bounds a line, in bytes, as the kernel's LOG_LINE_MAX does (kernel/printk/printk.c).
 const maxLine = 1024
 
-// pace is between two lines of a container: who writes faster waits, as for any full pipe, and does not keep a processor of
-// the host busy with it.
+// pace is between two lines of a container: who writes faster waits, as for any full pipe, and does not keep a
+// processor of the host busy with it.
 const pace = 10 * time.Millisecond
 
 // follow logs what containers write, line by line, until the pipe is closed. The log of a container is limited.

@@ -21,8 +21,8 @@ type config struct {
 
 type handler struct{}
 
-// Manifest implements sdk.Handler. The kernel cannot tell the path, which is in the caller's memory, but the flags: what is
-// opened for reading, and that is most, does not leave the kernel.
+// Manifest implements sdk.Handler. The kernel cannot tell the path, which is in the caller's memory, but the flags:
+// what is opened for reading, and that is most, does not leave the kernel.
 func (handler) Manifest() sdk.Manifest {
 	return sdk.Manifest{
 		Name: "kmsg", Version: "1.0.0", Description: "gives containers a /dev/kmsg that is in the plugin's log",
@@ -61,8 +61,8 @@ func (handler) Attach(_ context.Context, c sdk.Container, _ sdk.Settings) (sdk.S
 	return s, nil
 }
 
-// session is a container. All who open its /dev/kmsg share two pipes, whatever their number: so what a container can make
-// this process hold does not grow.
+// session is a container. All who open its /dev/kmsg share two pipes, whatever their number: so what a container can
+// make this process hold does not grow.
 type session struct {
 	logged pipe // what is written goes into the log
 	silent pipe // nothing is ever written
@@ -100,7 +100,8 @@ func (s *session) Handle(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	return sdk.AddFD(file, flags&unix.O_CLOEXEC != 0), nil
 }
 
-// reopen opens a pipe's end anew, so that its flags are the caller's alone: a duplicate would share them with the others.
+// reopen opens a pipe's end anew, so that its flags are the caller's alone: a duplicate would share them with the
+// others.
 func reopen(end *os.File, flags int) (*os.File, error) {
 	raw, err := end.SyscallConn()
 	if err != nil {

@@ -25,7 +25,8 @@ type config struct {
 const (
 	// maxFile is the largest file that is looked at, in bytes.
 	maxFile = 64 << 20
-	// copyTime is how long a filesystem, which may be the container's own, has to give the file: well below a call's deadline.
+	// copyTime is how long a filesystem, which may be the container's own, has to give the file: well below a call's
+	// deadline.
 	copyTime = 5 * time.Second
 
 	flagCompressed = 4 // MODULE_INIT_COMPRESSED_FILE, include/uapi/linux/module.h

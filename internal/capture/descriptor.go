@@ -94,8 +94,8 @@ func (s *Set) openFile(tid int, h *Handle) (int, unix.Errno) {
 }
 
 // isFuseDevice reports whether a descriptor, by its link in /proc, is of the device by which a daemon serves a FUSE
-// filesystem. Closing that waits for nobody: it ends the connection (fuse_dev_release, fs/fuse/dev.c). What is looked at
-// is not asked for news of its inode, which a server could keep back.
+// filesystem. Closing that waits for nobody: it ends the connection (fuse_dev_release, fs/fuse/dev.c). What is looked
+// at is not asked for news of its inode, which a server could keep back.
 func isFuseDevice(name string) bool {
 	const misc, fuse = 10, 229 // Documentation/admin-guide/devices.txt
 	var st unix.Statx_t

@@ -54,9 +54,9 @@ func readIdentity(thread int) (i identity) {
 // listing has one list made at a time: each reads all of /proc.
 var listing sync.Mutex
 
-// listThreads lists the threads that setpriority(2) means, by their ids in the pid namespace of the thread: of a process
-// group there (0: the thread's own), or of a user. EOPNOTSUPP: what is meant goes beyond that namespace, since it is this
-// process's own, or the group is of another one.
+// listThreads lists the threads that setpriority(2) means, by their ids in the pid namespace of the thread: of a
+// process group there (0: the thread's own), or of a user. EOPNOTSUPP: what is meant goes beyond that namespace,
+// since it is this process's own, or the group is of another one.
 func (s *Set) listThreads(tid int, h *Handle) unix.Errno {
 	listing.Lock()
 	defer listing.Unlock()

@@ -1,7 +1,7 @@
 package capture
 
-// These are plain forms of the messages of the same names in plugin.proto, whose comments say what they mean. Package lane
-// converts them.
+// These are plain forms of the messages of the same names in plugin.proto, whose comments say what they mean. Package
+// lane converts them.
 
 // Part is something of a thread that can be captured.
 type Part int32

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Multiplexer is one call of i386's socketcall(2) or ipc(2): its first argument says which call it is, and the arguments
-// of that are in memory for socketcall, and in other registers than those of the call itself for ipc.
+// Multiplexer is one call of i386's socketcall(2) or ipc(2): its first argument says which call it is, and the
+// arguments of that are in memory for socketcall, and in other registers than those of the call itself for ipc.
 type Multiplexer struct {
 	Name  string // of the system call that stands for many
 	Mask  uint32 // what of its first argument says which one

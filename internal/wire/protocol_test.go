@@ -107,7 +107,8 @@ func TestFeaturesOnPage(t *testing.T) {
 	}
 }
 
-// TestOldCompilers keeps plugin.proto to what protoc 3.12 compiles, without flags: distributions have it for a long time.
+// TestOldCompilers keeps plugin.proto to what protoc 3.12 compiles, without flags: distributions have it for a long
+// time.
 func TestOldCompilers(t *testing.T) {
 	file := File_plugin_proto
 	if file.Syntax() != protoreflect.Proto3 {

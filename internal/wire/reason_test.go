@@ -32,7 +32,7 @@ func FuzzPlain(f *testing.F) {
 	f.Add("c 1:1\n", 20)
 	f.Fuzz(func(t *testing.T, text string, max int) {
 		if max < len(cut) || max > 1000 {
-			t.Skip()
+			return
 		}
 		got := Plain(text, max)
 		if len(got) > max || !utf8.ValidString(got) {

@@ -71,8 +71,8 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 // kernel/bpf/cgroup.c): the host keeps room for its own.
 const maxAttached = 32
 
-// mayAttach says why the program is not attached; nil: it is. What the host attached must stay in force, and the host must
-// be able to attach more.
+// mayAttach says why the program is not attached; nil: it is. What the host attached must stay in force, and the host
+// must be able to attach more.
 func (c call) mayAttach(at attachAttr, p place, program, replaced uint32) *refusal {
 	replace := at.flags&unix.BPF_F_REPLACE != 0
 	overridden, err := c.own.overridden(p.dir)

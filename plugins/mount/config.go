@@ -20,8 +20,8 @@ type config struct {
 	Fuse    map[string]string `json:"fuse"`
 }
 
-// servedByExt4 are filesystems that the driver of ext4 mounts as well. It maps ids for its own type alone (FS_ALLOW_IDMAP,
-// fs/ext4/super.c), which takes more features: so that has to be allowed too.
+// servedByExt4 are filesystems that the driver of ext4 mounts as well. It maps ids for its own type alone
+// (FS_ALLOW_IDMAP, fs/ext4/super.c), which takes more features: so that has to be allowed too.
 var servedByExt4 = set("ext2 ext3")
 
 const typePattern = `[A-Za-z0-9_][A-Za-z0-9_.-]*`

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A FUSE daemon that serves a block device mounts its connection with the type "fuseblk", which the kernel does not let
-// it do in a user namespace, as it does with "fuse" (FS_USERNS_MOUNT, fs/fuse/inode.c). So it is mounted as "fuse" here,
-// by a process in the daemon's own user namespace: the daemon could have done the same itself.
+// A FUSE daemon that serves a block device mounts its connection with the type "fuseblk", which the kernel does not
+// let it do in a user namespace, as it does with "fuse" (FS_USERNS_MOUNT, fs/fuse/inode.c). So it is mounted as
+// "fuse" here, by a process in the daemon's own user namespace: the daemon could have done the same itself.
 
 // fuseblk is the type; a subtype may follow, "fuseblk.ntfs-3g".
 const fuseblk = "fuseblk"
@@ -74,8 +74,8 @@ func (s *session) mountFuseblk(ctx context.Context, req *sdk.Request, c call) er
 	return nil
 }
 
-// takeConnection duplicates the descriptor that the option fd names. The kernel finds out whether it is of a FUSE device
-// that was opened in the container's user namespace (fuse_get_tree).
+// takeConnection duplicates the descriptor that the option fd names. The kernel finds out whether it is of a FUSE
+// device that was opened in the container's user namespace (fuse_get_tree).
 func (s *session) takeConnection(caller *target.Target, options []option) (int, error) {
 	i := slices.IndexFunc(options, func(o option) bool { return o.key == "fd" })
 	if i < 0 {

@@ -19,8 +19,8 @@ const umountFlags = unix.MNT_FORCE | unix.MNT_DETACH | unix.MNT_EXPIRE | unix.UM
 // superblock (can_umount, fs/namespace.c), of one that this plugin made for the container.
 //
 // MNT_FORCE is for filesystems that wait for a server (umount_begin, struct super_operations); none of a block device
-// does. All that is left of it is that it does not go with MNT_EXPIRE (do_umount). So it is left out, and the kernel does
-// what the caller may do by itself: whatever the path leads to by then, the caller gains nothing.
+// does. All that is left of it is that it does not go with MNT_EXPIRE (do_umount). So it is left out, and the kernel
+// does what the caller may do by itself: whatever the path leads to by then, the caller gains nothing.
 func (s *session) umount(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
 	path, fault := req.Path(0)
 	flags := req.Uint32(1)
@@ -104,8 +104,8 @@ func openParent(ctx context.Context, caller *target.Target, path string) (*os.Fi
 	return parent, name, nil
 }
 
-// umountIn makes the call in the caller's place. The directory becomes the root, since umount(2) of the root's own mount
-// makes the superblock read-only instead (do_umount_root, fs/namespace.c).
+// umountIn makes the call in the caller's place. The directory becomes the root, since umount(2) of the root's own
+// mount makes the superblock read-only instead (do_umount_root, fs/namespace.c).
 func umountIn(caller *target.Target, parent *os.File, name string, flags int) (refused, err error) {
 	err = caller.Do(stand|target.CapabilitySet(unix.CAP_SYS_CHROOT), func() error {
 		if err := unix.Fchdir(int(parent.Fd())); err != nil {

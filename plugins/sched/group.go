@@ -12,8 +12,8 @@ import (
 // makeAll makes a setpriority(2) of a process group or a user, thread by thread. The result is the kernel's: the last
 // error of a thread that could not be changed, or 0 (set_one_prio, kernel/sys.c).
 //
-// A thread that is listed may have ended when its turn comes, and its id be another's of the container: which the caller
-// can change by PRIO_PROCESS.
+// A thread that is listed may have ended when its turn comes, and its id be another's of the container: which the
+// caller can change by PRIO_PROCESS.
 func (c change) makeAll(ctx context.Context, req *sdk.Request, limits *config) (sdk.Response, error) {
 	// What each thread may have, whatever it has now. The rest the kernel does, as far as it needs no privilege.
 	if c.attr.Nice < limits.MinNice {
@@ -49,7 +49,8 @@ func (c change) makeAll(ctx context.Context, req *sdk.Request, limits *config) (
 	case last != 0:
 		return sdk.Errno(last).Because(notOfContainer, ""), nil
 	case !changed:
-		// The kernel looks for threads itself (ESRCH), and for those that are there by now it asks for CAP_SYS_NICE (can_nice).
+		// The kernel looks for threads itself (ESRCH), and for those that are there by now it asks for CAP_SYS_NICE
+		// (can_nice).
 		return sdk.Continue().Because(noThread, ""), nil
 	}
 	return sdk.Return(0), nil

@@ -58,8 +58,8 @@
 //
 // # The caller
 //
-// The caller is a program that carries out commands in order. Container.Call gives it one command an argument, its words
-// separated by single spaces. What a command prints is a Line.
+// The caller is a program that carries out commands in order. Container.Call gives it one command an argument, its
+// words separated by single spaces. What a command prints is a Line.
 //
 //	sys NAME ARG...         make the call, and print what it returned, its error and its buffers
 //	do NAME ARG...          make the call, which must succeed; print nothing
@@ -82,9 +82,9 @@
 //	fork                    the rest in a child, whose exit status is the caller's
 //	print TEXT              print TEXT as it is
 //
-// NAME is any system call by the name that the kernel has for it on the caller's architecture (syscalls(2)), or a number.
-// So a script for more than one architecture names calls that all of them have: mknodat, and not mknod, which arm64
-// lacks. The calls of a 32-bit caller are those of its own table: stat64, _llseek.
+// NAME is any system call by the name that the kernel has for it on the caller's architecture (syscalls(2)), or a
+// number. So a script for more than one architecture names calls that all of them have: mknodat, and not mknod, which
+// arm64 lacks. The calls of a 32-bit caller are those of its own table: stat64, _llseek.
 //
 // Up to six ARGs follow, the registers; those that are left out are 0:
 //

@@ -49,8 +49,8 @@ func notifyWhen(program *cbpf.Program, matches []*wire.Match, nr int32, arch sdk
 	program.Place(other)
 }
 
-// multiplexed are what socketcall(2) and ipc(2) stand for of the calls that the manifest has refused to i386 programs, by
-// their numbers.
+// multiplexed are what socketcall(2) and ipc(2) stand for of the calls that the manifest has refused to i386
+// programs, by their numbers.
 func multiplexed(manifest *wire.Manifest, arch sdk.Arch) map[int32][]*wire.Match {
 	all := map[int32][]*wire.Match{}
 	for _, s := range manifest.GetSyscalls() {

@@ -58,8 +58,8 @@ func (h *Harness) Refusal(container sdk.Container, settings map[string]any) erro
 	return err
 }
 
-// Findings are what the handler, if it is a Validator, says of settings, which override the manifest's defaults. Settings
-// that do not fit the manifest fail the test.
+// Findings are what the handler, if it is a Validator, says of settings, which override the manifest's defaults.
+// Settings that do not fit the manifest fail the test.
 func (h *Harness) Findings(settings map[string]any) (findings []sdk.Finding) {
 	h.t.Helper()
 	filled, err := fillSettings(h.manifest, settings)

@@ -10,8 +10,8 @@ import (
 	"github.com/intercede/intercede/sdk"
 )
 
-// TestNumbers has the C compiler hold the tables of this machine's architectures against the kernel's headers, in so far
-// as these know a call: they may be older than the tables.
+// TestNumbers has the C compiler hold the tables of this machine's architectures against the kernel's headers, in so
+// far as these know a call: they may be older than the tables.
 func TestNumbers(t *testing.T) {
 	for i, flags := range [][]string{nil, caller32.flags} {
 		arch := arches()[i]

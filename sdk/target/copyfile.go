@@ -18,15 +18,17 @@ const stepCopy = "read"
 
 // CopyFile copies the content of a regular file, of max bytes at most, into a file in memory that nobody can change
 // (memfd_create(2), sealed), so that what was decided on is what is used: of the target's own file any content could
-// change with each look. fd is an own descriptor of it, of OpenDescriptor or OpenPath (O_PATH will do). The copy is open
-// for reading, at its start.
+// change with each look. fd is an own descriptor of it, of OpenDescriptor or OpenPath (O_PATH will do). The copy is
+// open for reading, at its start.
 //
 // The file is opened anew as Reopen does it, and read, by a process of its own, in the target's cgroups, which are
-// charged for the memory; this process needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and declares setns. A filesystem that the target serves (FUSE) may let it wait: it is killed when ctx ends. Give
-// ctx a deadline well before that of the call, so that there is time for an answer of the plugin's own.
+// charged for the memory; this process needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and declares setns. A
+// filesystem that the target serves (FUSE) may let it wait: it is killed when ctx ends. Give ctx a deadline well
+// before that of the call, so that there is time for an answer of the plugin's own.
 //
-// The error wraps unix.EINVAL for what is not a regular file, such as a FIFO or a device; unix.EFBIG if the file is longer; the kernel's errno if it is that of opening or reading the file; os.ErrProcessDone if the target is
-// gone; ctx's if that ends first.
+// The error wraps unix.EINVAL for what is not a regular file, such as a FIFO or a device; unix.EFBIG if the file is
+// longer; the kernel's errno if it is that of opening or reading the file; os.ErrProcessDone if the target is gone;
+// ctx's if that ends first.
 func (t *Target) CopyFile(ctx context.Context, fd int, max int64) (*os.File, error) {
 	if max < 0 || max > MaxCopy {
 		return nil, fmt.Errorf("copy of a file: a maximum of %d bytes: want 0 to %d", max, int64(MaxCopy))
@@ -71,15 +73,15 @@ func (t *Target) copyInto(ctx context.Context, memory, fd, max int) error {
 	defer release()
 	s.KeepOpen(memory)
 	s.Add(stepCopy, unix.SYS_SENDFILE, memory, opened, 0, max+1)
-	// The first ends early without an error where a later read fails: that fails once more here, or what was read is less
-	// than the file.
+	// The first ends early without an error where a later read fails: that fails once more here, or what was read is
+	// less than the file.
 	s.Add(stepCopy, unix.SYS_SENDFILE, memory, opened, 0, 1)
 	return stepsError(ctx, s.Run(ctx, namespace), stepReopen, stepCopy)
 }
 
-// checkRegular refuses what is not a regular file, as far as the kernel knows without asking its filesystem, which may be
-// the target's. Of such a one (FUSE) it tells this process nothing: there may be a FIFO, which can be opened without waiting,
-// and not be read by sendfile(2), but no device (SB_I_NODEV).
+// checkRegular refuses what is not a regular file, as far as the kernel knows without asking its filesystem, which
+// may be the target's. Of such a one (FUSE) it tells this process nothing: there may be a FIFO, which can be opened
+// without waiting, and not be read by sendfile(2), but no device (SB_I_NODEV).
 func checkRegular(fd int) error {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do runs fn in the target's place: on an OS thread of its own (or on the one that handles the notification) that has joined
-// the target's mount namespace, has its root and working directory, filesystem user and group id, supplementary groups
-// and umask. So the kernel resolves paths and checks permissions as it would for the target.
+// Do runs fn in the target's place: on an OS thread of its own (or on the one that handles the notification) that has
+// joined the target's mount namespace, has its root and working directory, filesystem user and group id,
+// supplementary groups and umask. So the kernel resolves paths and checks permissions as it would for the target.
 //
 // Of capabilities the thread has effective only those lent. It has none of the target's power over files of others
 // (CAP_DAC_OVERRIDE, CAP_FSETID and their kin): on a thread outside the target's user namespace that power would reach

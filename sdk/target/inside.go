@@ -98,8 +98,8 @@ func (t *Target) Reopen(ctx context.Context, fd, flags int) (int, error) {
 	return opened, stepsError(ctx, err, stepReopen)
 }
 
-// addReopen adds the steps of Reopen, in cgroups with these controllers. It gives the user namespace that the process is
-// then in. What the steps need is released by the function returned.
+// addReopen adds the steps of Reopen, in cgroups with these controllers. It gives the user namespace that the process
+// is then in. What the steps need is released by the function returned.
 func (t *Target) addReopen(s *Steps, fd, flags int, controllers ...string) (opened Result, namespace NamespaceID, release func(), err error) {
 	user, procfs := -1, -1
 	defer func() {
@@ -131,7 +131,8 @@ func (t *Target) addReopen(s *Steps, fd, flags int, controllers ...string) (open
 	}, nil
 }
 
-// stepsError is the error of steps of which these alone fail for what the file is: others fail for what this process is.
+// stepsError is the error of steps of which these alone fail for what the file is: others fail for what this process
+// is.
 func stepsError(ctx context.Context, err error, files ...string) error {
 	var failed *StepError
 	if err == nil || ctx.Err() != nil || errors.As(err, &failed) && slices.Contains(files, failed.What) {

@@ -203,10 +203,11 @@ func (t *Target) Thread(tid int) (*Target, error) {
 // the broker's time namespace. The error wraps unix.ENOENT if the kernel has no time namespaces.
 func (t *Target) TimeOffsets() (string, error) { return t.text(capture.PartTimeOffsets) }
 
-// GroupThreads are the ids, in the target's pid namespace, of the threads that it means by setpriority(PRIO_PGRP, group):
-// those in the process group that has this number there; 0: in its own group. Each may have ended, and its id be
-// another's of the namespace, when it is used ([Target.Thread]). The error wraps unix.E2BIG if there are more than 1,024,
-// unix.EOPNOTSUPP if the target is in the broker's pid namespace, or the group is of a process outside of the target's.
+// GroupThreads are the ids, in the target's pid namespace, of the threads that it means by setpriority(PRIO_PGRP,
+// group): those in the process group that has this number there; 0: in its own group. Each may have ended, and its id
+// be another's of the namespace, when it is used ([Target.Thread]). The error wraps unix.E2BIG if there are more than
+// 1,024, unix.EOPNOTSUPP if the target is in the broker's pid namespace, or the group is of a process outside of the
+// target's.
 //
 // The broker reads the whole of /proc for it.
 func (t *Target) GroupThreads(group int) ([]int, error) {
@@ -259,10 +260,10 @@ func (t *Target) NewNodeTmpfs(group uint32) (int, error) {
 }
 
 // Duplicate duplicates the thread's descriptor fd (pidfd_getfd(2)), close-on-exec; the caller closes it. It must be
-// of a pipe, an anonymous inode or /dev/fuse: of others the error wraps unix.EOPNOTSUPP, since closing the duplicate could wait
-// for a filesystem that the target serves (FUSE), or for the peer of a socket, for ever; see OpenDescriptor for them.
-// The error wraps unix.EBADF if the thread has no such descriptor, unix.ESTALE if a process of the container
-// exchanged one while it was duplicated: then none is any more.
+// of a pipe, an anonymous inode or /dev/fuse: of others the error wraps unix.EOPNOTSUPP, since closing the duplicate
+// could wait for a filesystem that the target serves (FUSE), or for the peer of a socket, for ever; see
+// OpenDescriptor for them. The error wraps unix.EBADF if the thread has no such descriptor, unix.ESTALE if a process
+// of the container exchanged one while it was duplicated: then none is any more.
 //
 // The duplicate shares its open file description with the target. It is not for os.NewFile: the Go runtime polls a
 // description that has O_NONBLOCK.

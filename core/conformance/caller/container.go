@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long the program may take beside waiting for results. A plugin that takes calls of its own can keep it
-// from answering.
+// patience is how long the program may take beside waiting for results. A plugin that takes calls of its own can keep
+// it from answering.
 const patience = time.Minute
 
 // memory is what the container may use, in bytes: nobody knows what the calls lead to.

@@ -29,7 +29,8 @@ const (
 	childName   = "intercede-conformance-child" // its second argument is the task
 )
 
-// childPipe is the descriptor by which a child says that it is about to make its first call, and then what came of each.
+// childPipe is the descriptor by which a child says that it is about to make its first call, and then what came of
+// each.
 const childPipe = 3
 
 // startedEnv is set in the program and its children: without Init they would start containers, and these others.

@@ -13,7 +13,8 @@ import (
 const maxSize = 1 << 20
 
 // Load reads and parses the config file at path; see [Parse]. A file that cannot be read, is larger than 1 MiB, or
-// that others than root and this process's user may write or replace, is a problem: whoever writes it decides what runs as root.
+// that others than root and this process's user may write or replace, is a problem: whoever writes it decides what
+// runs as root.
 func Load(path string, options Options) (*Document, Problems) {
 	text, faults := readFile(path)
 	var problems Problems

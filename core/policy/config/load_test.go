@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/internal/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,9 +60,7 @@ func TestLoad(t *testing.T) {
 
 // Who can change the file, or put another in its place, decides what runs as root.
 func TestLoadOwner(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	require.Root(t)
 	for name, test := range map[string]struct {
 		change func(folder, file string) error
 		want   string

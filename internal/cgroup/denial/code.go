@@ -8,9 +8,10 @@ const (
 	read, write = 2, 4
 )
 
-// codeDenies reports whether a device program denies to read and to write every device whose numbers its code does not
-// name. It follows the program with numbers of which nothing is known but that they differ from every constant that they
-// are compared with. A program that does anything else with them, or what is not known here, counts as one that allows.
+// codeDenies reports whether a device program denies to read and to write every device whose numbers its code does
+// not name. It follows the program with numbers of which nothing is known but that they differ from every constant
+// that they are compared with. A program that does anything else with them, or what is not known here, counts as one
+// that allows.
 func codeDenies(program asm.Instructions) bool {
 	offsets, ok := rawOffsets(program)
 	if !ok {

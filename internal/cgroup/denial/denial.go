@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Denies reports whether a task of the cgroups, named as cgroup.Read does, can open no device node but those whose major
-// number, minor number or both a rule names: in version 1 by the list of the devices controller, in version 2 by the
-// code of a program of the cgroup or of one above it (BPF_CGROUP_DEVICE). It is false where that cannot be proven. The
-// error says why nothing could be read.
+// Denies reports whether a task of the cgroups, named as cgroup.Read does, can open no device node but those whose
+// major number, minor number or both a rule names: in version 1 by the list of the devices controller, in version 2
+// by the code of a program of the cgroup or of one above it (BPF_CGROUP_DEVICE). It is false where that cannot be
+// proven. The error says why nothing could be read.
 func Denies(cgroups map[string]string) (bool, error) {
 	folders, err := cgroup.Folders(cgroups)
 	if err != nil {
@@ -70,8 +70,8 @@ func denyProgrammed(folder string) (bool, error) {
 		return false, err
 	}
 	defer dir.Close()
-	// All of them are asked, those of the cgroups above too, and one that denies is enough (__cgroup_bpf_run_filter_dev,
-	// kernel/bpf/cgroup.c).
+	// All of them are asked, those of the cgroups above too, and one that denies is enough
+	// (__cgroup_bpf_run_filter_dev, kernel/bpf/cgroup.c).
 	attached, err := link.QueryPrograms(link.QueryOptions{
 		Target: int(dir.Fd()), Attach: ebpf.AttachCGroupDevice, QueryFlags: unix.BPF_F_QUERY_EFFECTIVE,
 	})
