@@ -5,16 +5,18 @@ import (
 	"sync"
 	"time"
 
+	"github.com/intercede/intercede/core/metrics"
 	"golang.org/x/time/rate"
 )
 
 // admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over
 // the limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
-	max   int
-	rate  *rate.Limiter
-	quick int // calls that are not slow there may be: see pacer
-	pacer *pacer
+	max       int
+	rate      *rate.Limiter
+	quick     int // calls that are not slow there may be: see pacer
+	pacer     *pacer
+	throttled *metrics.Calls // counts delays by the rate; nil: nothing does
 
 	mu      sync.Mutex
 	crew    *crew // which keeps a worker for the container; nil: none does, its calls have threads of their own
@@ -294,6 +296,7 @@ func (a *admission) arm(l armer) error {
 	if delay == 0 {
 		return l.Arm()
 	}
+	a.throttled.Throttle()
 	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
 	return nil
 }

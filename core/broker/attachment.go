@@ -68,6 +68,7 @@ func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Gene
 		number:    b.numbers.next(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
+	a.admission.throttled = b.calls
 	a.again.init(a.expire)
 	return a
 }
@@ -117,6 +118,7 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept
 	}
 	attaching.Wait()
 	a.routes = a.generation.routesOf(a.inForce(bindings))
+	a.expectCalls()
 }
 
 // inForce returns the bindings of the plugins: the assigned ones, but for settings that a plugin has refused.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
@@ -16,6 +17,7 @@ type boundPlugin struct {
 	session    *launcher.Session // nil: the plugin refused the container
 	refused    error             // why it did, or errRevoked; its calls get the failure verdict
 	privileged bool              // its process has capabilities
+	calls      *metrics.Plugin   // counts them; nil: nothing does
 	fellBack   error             // why the plugin refused the settings, where it took the fallback, which binding then has
 }
 
