@@ -70,6 +70,7 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging *logFlags) error
 	if err != nil {
 		return err
 	}
+	server.DroppedRecords = logging.queue.Dropped
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	handedOver := false
 	defer func() {
