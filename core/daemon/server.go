@@ -15,6 +15,7 @@ import (
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/keep"
+	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/record"
@@ -76,15 +77,16 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 		return nil, err
 	}
 	s.report(s.manager.forgetSockets(kept))
-	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, log)
+	folder := stateFolder(s.sockets.control)
+	state, remains, err := OpenState(folder, manager.Store, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := remains.checkKept(filepath.Dir(s.sockets.control), s.manager.Inherited); err != nil {
+	if err := remains.checkKept(folder, s.manager.Inherited); err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
-		return nil, err
+		return nil, errors.Join(err, launcher.KnownIn(folder).Forget())
 	}
 	if remains.files, err = manager.Store.TakeOver(ctx, s.manager.Inherited); err != nil {
 		log.Error().Err(err).Msg("taking over from what answered for the daemon")
