@@ -26,7 +26,7 @@ func serveCommand() *cobra.Command {
 		Long: `Serve starts the enabled plugins and takes seccomp listeners from OCI runtimes, on the config's socket.
 
 SIGHUP and intercede reload read the config again: containers that come from then on get it, those that run keep what
-they have; a config with problems changes nothing.
+they have, but for intercede reload --running; a config with problems changes nothing.
 
 SIGTERM and SIGINT end the daemon; calls that are being answered may finish for a moment. Started by systemd or by
 intercede keep, it leaves its containers to the next daemon, and their calls wait for that. Otherwise calls that

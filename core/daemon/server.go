@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
@@ -141,7 +142,7 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 }
 
 // Reload gives the containers that are attached from now on the new setup, see [Engine.Reload], and returns what is
-// different, a line for each thing.
+// different, a line for each thing. Apply gives it to the others.
 func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 	s.tell(keep.Reloading())
 	defer s.tell(keep.Ready)
@@ -156,6 +157,9 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 		Msg("config reloaded: containers that come from now on get it")
 	return changes, nil
 }
+
+// Apply gives the setup to the containers that run: see [broker.Broker.Apply].
+func (s *Server) Apply(ctx context.Context) []broker.Applied { return s.engine.Apply(ctx) }
 
 // notInForce says what of the setup takes another daemon.
 func (s *Server) notInForce(setup *Setup) (lines []string) {
