@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -15,6 +16,8 @@ type admission struct {
 	rate  *rate.Limiter
 	quick int // calls that are not slow there may be: see pacer
 	pacer *pacer
+
+	delayed atomic.Int32 // listeners that the rate makes wait
 
 	mu      sync.Mutex
 	crew    *crew // which keeps a worker for the container; nil: none does, its calls have threads of their own
@@ -294,7 +297,11 @@ func (a *admission) arm(l armer) error {
 	if delay == 0 {
 		return l.Arm()
 	}
-	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
+	a.delayed.Add(1)
+	time.AfterFunc(delay, func() {
+		a.delayed.Add(-1)
+		l.Arm() // fails for no listener that is in the poller
+	})
 	return nil
 }
 

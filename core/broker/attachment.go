@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -26,6 +27,7 @@ type attachment struct {
 	plugins    []boundPlugin
 	routes     routes // to plugins
 	admission  *admission
+	figures    containerFigures
 	audit      *audit.Log
 	about      audit.Container // for records
 	refusals   refusals
@@ -76,7 +78,7 @@ func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Gene
 func describe(c *container.Container, generation *Generation) audit.Container {
 	d := policy.Description{Name: c.Name, Annotations: c.Annotations}.Completed()
 	return audit.Container{
-		ID: c.ID, Runtime: c.Runtime, Name: d.Name, Image: d.Image, Generation: generation.Number, UIDs: c.Wire().GetUidMap(),
+		ID: c.ID, Runtime: c.Runtime, Name: cmp.Or(d.Name, c.EngineName), Image: cmp.Or(d.Image, c.EngineImage), Generation: generation.Number, UIDs: c.Wire().GetUidMap(),
 	}
 }
 
@@ -111,6 +113,7 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept
 	for i := range a.plugins {
 		p := &a.plugins[i]
 		p.binding, p.kept = &bindings[i], a.newStore(bindings[i].Plugin.Name(), kept)
+		p.figures = a.broker.totals.newFigures(p.binding.Plugin.Name())
 		p.privileged = len(p.binding.Plugin.Manifest().GetCapabilities()) > 0
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
 		attaching.Go(func() { p.attach(ctx, container, a.admission, log) })

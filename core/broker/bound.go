@@ -12,7 +12,8 @@ import (
 // boundPlugin is a container's use of one plugin.
 type boundPlugin struct {
 	binding    *Binding
-	kept       *wire.Store       // by the plugin
+	kept       *wire.Store // by the plugin
+	figures    *pluginFigures
 	session    *launcher.Session // nil: the plugin refused the container
 	refused    error             // why it did, or errRevoked; its calls get the failure verdict
 	privileged bool              // its process has capabilities

@@ -109,8 +109,10 @@ func (c *call) handle(source armer) {
 	defer c.arm()
 	defer c.forget()
 	defer c.survive()
-	outcome := c.answer(c.decide())
+	d := c.decide()
+	outcome := c.answer(d)
 	if !c.lost {
+		d.by.count(&outcome)
 		c.record(outcome, time.Since(c.began))
 	}
 }
@@ -197,6 +199,7 @@ func (c *call) route() decision {
 		}
 		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
+			p.countNext()
 			reason = handedBack(reason, d.reason)
 			continue
 		}
@@ -314,7 +317,9 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 	c.fillDialogue()
 	pause.At(pause.Valid)
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, left, c.desk.cpu)
-	c.inPlugin += time.Since(handed)
+	took := time.Since(handed)
+	c.inPlugin += took
+	p.observe(took)
 	if err == nil {
 		err = checkResponse(c.notification.Arch, response, added)
 	}
@@ -461,6 +466,7 @@ func (a *attachment) record(record audit.Record, w witness) {
 	if record.Outcome.Err != nil {
 		a.failures.Add(1)
 	}
+	a.figures.count(&record)
 	a.audit.Call(record)
 	if a.broker.observe != nil {
 		a.broker.observe(record)

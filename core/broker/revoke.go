@@ -155,15 +155,20 @@ func (a *attachment) take(p *boundPlugin) {
 func closeRevoked(session *launcher.Session) { waitFor(revokeGrace, session.Close) }
 
 func (a *attachment) describeRevoked(p *boundPlugin) Revoked {
-	r := Revoked{Container: a.container.ID, Plugin: p.binding.Plugin.Name(), Verdict: "continue", Busy: a.admission.atPlugins()}
+	r := Revoked{Container: a.container.ID, Plugin: p.binding.Plugin.Name(), Verdict: "continue", Busy: a.admission.atPlugins(), Kept: p.keptLines()}
 	if errno := p.binding.OnFailure.GetErrno(); errno != 0 {
 		r.Verdict = unix.ErrnoName(unix.Errno(errno))
 	}
-	for _, e := range p.kept.Entries() {
-		r.Kept = append(r.Kept, wire.Plain(string(e.GetKey())+shownEntry(e.GetValue()), maxShownEntry))
-	}
-	slices.Sort(r.Kept)
 	return r
+}
+
+// keptLines are what the plugin keeps about the container, by its own keys.
+func (p *boundPlugin) keptLines() (lines []string) {
+	for _, e := range p.kept.Entries() {
+		lines = append(lines, wire.Plain(string(e.GetKey())+shownEntry(e.GetValue()), maxShownEntry))
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // shownEntry is the value of an entry, which is the plugin's own.

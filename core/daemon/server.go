@@ -17,7 +17,6 @@ import (
 	"github.com/intercede/intercede/core/keep"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
-	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
@@ -42,6 +41,8 @@ type Server struct {
 	sockets  sockets
 	priority linux.Priority        // of the config that the daemon started with
 	setup    atomic.Pointer[Setup] // of containers that are attached from now on
+
+	lastReload atomic.Pointer[control.LastReload]
 }
 
 // sockets are paths, which a reload cannot change.
@@ -115,6 +116,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		return s.control.Serve(control.Source{
 			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Revoke: s.engine.Revoke, Interception: s.interception,
 			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why,
+			Containers: s.containers, Health: s.health,
 		})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
@@ -226,7 +228,9 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	}
 	claim.PeerUID = &a.Peer.Uid
 	if claim.Trusted() {
-		claim.CgroupsPath = cmp.Or(oci.CgroupsPath(a.State.State.Bundle), claim.ID) // runc's default
+		bundle := oci.ReadBundle(a.State.State.Bundle, claim.ID)
+		claim.CgroupsPath = cmp.Or(bundle.CgroupsPath, claim.ID) // runc's default
+		claim.EngineName, claim.EngineImage = bundle.Name, bundle.Image
 	}
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
@@ -268,14 +272,6 @@ func (s *Server) refused(peer unix.Ucred, err error) {
 		level = zerolog.DebugLevel
 	}
 	s.peerEvent(level, peer).Err(err).Msg("no listener from a runtime")
-}
-
-func (s *Server) status() *control.Status {
-	plugins, containers := s.engine.Status()
-	return &control.Status{
-		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
-		Lost: s.engine.Lost(), Plain: record.ListPlain(filepath.Dir(s.sockets.control)),
-	}
 }
 
 // interception returns what a filter for the described container must intercept. The container does not exist yet. If
