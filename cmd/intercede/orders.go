@@ -53,9 +53,10 @@ func asError(problems policyconfig.Problems) error {
 	return problems
 }
 
-func (o *orders) reload(ctx context.Context) (*control.Reloaded, error) {
+func (o *orders) reload(ctx context.Context) (done *control.Reloaded, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	defer func() { o.server.NoteReload(done, err) }()
 	options, err := o.config.Options()
 	if err != nil {
 		return nil, err
