@@ -33,7 +33,7 @@ func rootCommand() *cobra.Command {
 		Version: version.Number(),
 	}
 	root.AddCommand(
-		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(),
+		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), healthCommand(), reloadCommand(),
 		upgradeCommand(), revokeCommand(), traceCommand(), whyCommand(), metricsCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
 	)
 	addCompletions(root)
