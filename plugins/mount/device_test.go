@@ -231,6 +231,7 @@ func fill(t testing.TB, mount *os.File, name string) {
 
 // TestHostMountsMeanwhile has a device that the container had mounted itself, and the host has now.
 func TestHostMountsMeanwhile(t *testing.T) {
+	sdktest.RequireKernel(t, "6.10", "F_DUPFD_QUERY")
 	g := newGuard(t, "version 1")
 	device := loop(t, ext4(t))
 	c := guarded(t, g, device, "rw")
@@ -308,6 +309,7 @@ func dirty(t testing.TB) string {
 
 // TestWriteAccess is proven anew for each change to read-write.
 func TestWriteAccess(t *testing.T) {
+	sdktest.RequireKernel(t, "6.10", "F_DUPFD_QUERY")
 	const tries = "openfile /tmp/m/x O_CREAT|O_WRONLY"
 	pick := func(options ...string) []string {
 		script := []string{"fd fspick AT_FDCWD s:/tmp/m 1"}
@@ -362,6 +364,9 @@ func TestSwappedSource(t *testing.T) {
 		attempts[0] = append(attempts[0], mountDisk, "openfile m/secret O_RDONLY", "sys umount2 s:m 0")
 	}
 	for range 10 {
+		if !tellsFiles() {
+			break
+		}
 		attempts = append(attempts, within("fd fsopen s:ext4 1", "do fsconfig @0 1 s:source s:/dev/disk 0",
 			"sys fsconfig @0 6 null null 0", "sys fsmount @0 0 0",
 			"sys move_mount 4 s: AT_FDCWD s:m 4", "openfile m/secret O_RDONLY", "sys umount2 s:m MNT_DETACH"))
@@ -399,7 +404,9 @@ func TestWithoutExclusive(t *testing.T) {
 		for access, want := range map[string]string{"": "EPERM", "r": "EPERM", "rw": "EBUSY"} {
 			c := guardedBy(t, sdktest.InProcess(handler{}), g, device, access)
 			expect(t, c, want, "errno", mountDisk)
-			expect(t, c, "ok "+want, "addfd value errno", createDisk...)
+			if tellsFiles() {
+				expect(t, c, "ok "+want, "addfd value errno", createDisk...)
+			}
 		}
 		mount.Close()
 		free(t, device)
