@@ -46,6 +46,7 @@ test: packages build
 test-oldkernel: packages
 	@mkdir -p bin
 	go build -o bin/oldkernel ./tests/oldkernel
+	INTERCEDE_TEST_STRICT=1 go test -count=1 ./tests/oldkernel
 	for version in $(OLDKERNELS); do \
 		INTERCEDE_TEST_STRICT=1 go test -count=1 -exec "$(CURDIR)/bin/oldkernel $$version" $(TESTFLAGS) $(OLDKERNEL_TESTS) || exit 1; \
 	done

@@ -4,20 +4,25 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/internal/cbpf/cbpftest"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/require"
+	"github.com/intercede/intercede/tests/stage"
 	"golang.org/x/sys/unix"
 )
 
 // TestMain is oldkernel itself where it has arguments of it.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "5.15" {
+	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "5.") {
 		main()
 	}
-	os.Exit(m.Run())
+	if os.Getenv(require.KernelEnv) != "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(stage.Main(m, stage.Kinds{}))
 }
 
 // TestExecute looks at features from within, and whether what they are a part of works.
