@@ -6,6 +6,9 @@ ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
+KERNELS ?= 5.10 6.1 6.12 newest
+KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
+KERNELS_LIMIT ?= 900
 OLDKERNELS ?= 5.15 6.1
 OLDKERNEL_TESTS := ./internal/capture ./internal/lane ./internal/linux ./internal/notify ./sdk/notify ./sdk/target ./sdk/sdktest \
 	./core/broker ./core/container ./core/doctor ./plugins/...
@@ -15,7 +18,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -50,6 +53,14 @@ test-oldkernel: packages
 	for version in $(OLDKERNELS); do \
 		INTERCEDE_TEST_STRICT=1 go test -count=1 -exec "$(CURDIR)/bin/oldkernel $$version" $(TESTFLAGS) $(OLDKERNEL_TESTS) || exit 1; \
 	done
+
+# The installed programs and tests' binaries on Debian's kernels, in virtual machines with an emulated processor: docs/kernels.md.
+# KERNELS_DIR keeps their disks, 1 GiB each.
+test-kernels: packages
+	@scripts/install-packages vm
+	go vet ./tests/kernels
+	KERNELS="$(KERNELS)" KERNELS_TESTS="$(KERNELS_TESTS)" KERNELS_LIMIT=$(KERNELS_LIMIT) INTERCEDE_TEST_STRICT=1 \
+		go test -count=1 -v -timeout 8h ./tests/kernels
 
 # The pages of docs/runtimes with podman, docker and containerd, engines in containers, and the manifests for Kubernetes.
 test-runtimes: packages build
