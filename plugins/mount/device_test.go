@@ -23,25 +23,14 @@ type guard struct {
 	allow func(t testing.TB, device uint64, access string)
 }
 
-// hierarchies are where a machine that has both versions has the cgroups that know of devices.
-var hierarchies = map[string]struct {
-	dir   string
-	magic int64
-}{
-	"version 1": {"/sys/fs/cgroup/devices", unix.CGROUP_SUPER_MAGIC},
-	"version 2": {"/sys/fs/cgroup/unified", unix.CGROUP2_SUPER_MAGIC},
-}
+// controllers are those of the cgroups that know of devices, for sdktest.RequireCgroups.
+var controllers = map[string]string{"version 1": "devices", "version 2": ""}
 
 // newGuard makes a cgroup in which no block device may be opened, until the end of the test.
 func newGuard(t testing.TB, version string) guard {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	h := hierarchies[version]
-	var fs unix.Statfs_t
-	if err := unix.Statfs(h.dir, &fs); err != nil || fs.Type != h.magic {
-		sdktest.Lacking(t, "needs cgroups of %s on %s", version, h.dir)
-	}
-	dir, err := os.MkdirTemp(h.dir, "mount-test-")
+	dir, err := os.MkdirTemp(sdktest.RequireCgroups(t, controllers[version]), "mount-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +189,7 @@ func unclean(version string) sdktest.Environment {
 // eachVersion runs a test for each version of cgroups.
 func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
 	t.Helper()
-	for version := range hierarchies {
+	for version := range controllers {
 		t.Run(version, func(t *testing.T) { test(t, version) })
 	}
 }

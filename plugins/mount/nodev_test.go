@@ -66,7 +66,7 @@ func ownDeviceCgroup(t testing.TB) string {
 	}
 	for line := range strings.Lines(string(text)) {
 		if _, path, ok := strings.Cut(strings.TrimSpace(line), ":devices:"); ok {
-			return filepath.Join(hierarchies["version 1"].dir, path)
+			return filepath.Join(sdktest.RequireCgroups(t, "devices"), path)
 		}
 	}
 	sdktest.Lacking(t, "needs the devices controller of version 1")
