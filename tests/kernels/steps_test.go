@@ -20,7 +20,8 @@ func (s step) line() string {
 
 // counts are how many tests passed, failed and were skipped.
 func (s step) counts() string {
-	passed, failed, skipped := strings.Count(s.output, "\n--- PASS"), strings.Count(s.output, "\n--- FAIL"), strings.Count(s.output, "\n--- SKIP")
+	of := func(result string) int { return strings.Count(s.output, "\n--- "+result) }
+	passed, failed, skipped := of("PASS"), of("FAIL"), of("SKIP")
 	if passed+failed+skipped == 0 {
 		return ""
 	}
@@ -51,7 +52,8 @@ func parseSteps(text string) (steps []step, finished bool) {
 }
 
 func TestParseSteps(t *testing.T) {
-	const text = "=== doctor\nok\n\n=== doctor 0 3\n=== test sdk/notify\n=== RUN   TestX\n--- PASS: TestX (0.1s)\n\n=== test sdk/notify 1 20\n=== run\n"
+	const text = "=== doctor\nok\n\n=== doctor 0 3\n=== test sdk/notify\n=== RUN   TestX\n--- PASS: TestX (0.1s)\n\n" +
+		"=== test sdk/notify 1 20\n=== run\n"
 	steps, finished := parseSteps(text)
 	if len(steps) != 2 || finished || steps[0].status != 0 || steps[1].name != "test sdk/notify" || steps[1].status != 1 ||
 		steps[1].line() != "test sdk/notify: status 1, 20 s, 1 passed, 0 failed, 0 skipped\n" {

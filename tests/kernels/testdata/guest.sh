@@ -47,7 +47,7 @@ cp /srv/box/plain.json /srv/box/config.json
 [ "${1-}" != --systemd-cgroup ] || jq '.linux.cgroupsPath = "system.slice:x:box"' /srv/box/plain.json >/srv/box/config.json
 intercede-runc "$@" run --bundle /srv/box "box-$runtime-$#" | tee /tmp/box.out
 grep -q ' 1,  *5 ' /tmp/box.out
-grep -q 'Mem: *65536 ' /tmp/box.out
+grep -q 'Mem: *65536' /tmp/box.out
 END
 
 export -f bundle
@@ -63,7 +63,8 @@ else
 	step doctor intercede doctor
 	step check intercede check
 	step_sh run 'intercede run -- sh -c "id; mknod /tmp/null c 1 3; test -c /tmp/null; setfattr -n trusted.overlay.opaque -v y /tmp"'
-	step_sh memory 'intercede run --memory 67108864 -- busybox free | tee /dev/stderr | grep -q "Mem: *65536 "'
+	step_sh memory 'seen=$(systemd-run --quiet --scope -p Delegate=yes intercede run --memory 67108864 -- busybox free); echo "$seen"
+		grep -q "Mem: *65536 " <<<"$seen"'
 	step_sh priority 'sed -i "/^\[plugins.sched\]/,/^enabled/s/^enabled.*/enabled = true/" /etc/intercede/config.toml
 		intercede run -- chrt -f 10 true'
 	step_sh units 'systemctl enable --now intercede.socket intercede-fallback.socket intercede.service; intercede status; intercede doctor'
@@ -73,11 +74,13 @@ else
 		step $runtime-systemd bash /usr/local/bin/in-box $runtime --systemd-cgroup
 	done
 	step_sh podman 'sed -i "s/^runtime = .*/runtime = \"crun\"/" /etc/intercede/config.toml; intercede reload
-		tar -C /srv/box/rootfs -c . | podman import - box
+		rm -f /srv/box/rootfs/tmp/zero
+		tar -C /srv/box/rootfs --owner=0 --group=0 -c . | podman import - box
 		podman --runtime /usr/bin/intercede-runc run --rm --network=none --cap-add MKNOD --memory 64m \
 			--uidmap 0:100000:65536 --gidmap 0:100000:65536 box try | tee /tmp/podman.out
-		grep -q " 1,  *5 " /tmp/podman.out; grep -q "Mem: *65536 " /tmp/podman.out'
-	step_sh restart 'systemctl restart intercede; intercede status; systemctl stop intercede.socket intercede.service; systemctl --failed --quiet'
+		grep -q " 1,  *5 " /tmp/podman.out; grep -q "Mem: *65536" /tmp/podman.out'
+	step_sh restart 'systemctl restart intercede; intercede status; systemctl stop intercede.socket intercede.service
+		systemctl --failed --no-legend; test -z "$(systemctl --failed --no-legend)"'
 	while read -r name folder; do
 		step "test $folder" bash -c "cd /payload/src/$folder && ${STRICT:+INTERCEDE_TEST_STRICT=1} /payload/tests/$name.test -test.v -test.timeout ${LIMIT}s"
 	done <./tests/list
