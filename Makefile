@@ -39,7 +39,8 @@ test: packages build
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) and fspick(2) began does not outlive that.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
 
-# The pages of docs/runtimes with podman, docker and containerd, engines in containers, and the manifests for Kubernetes.
+# The pages of docs/runtimes with podman, docker and containerd, and those of docs that go on from them; engines in containers; and the
+# manifests for Kubernetes.
 test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
@@ -51,7 +52,7 @@ test-systemd: packages build
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
 
-# The packages, with docs/install.md, on machines with a real systemd.
+# The packages, and the pages of docs that begin with one, on machines with a real systemd.
 test-packages: packages
 	@scripts/install-packages runtimes
 	go vet -tags runtimes ./cmd/...
