@@ -62,7 +62,8 @@ test-kernels: packages
 	KERNELS="$(KERNELS)" KERNELS_TESTS="$(KERNELS_TESTS)" KERNELS_LIMIT=$(KERNELS_LIMIT) INTERCEDE_TEST_STRICT=1 \
 		go test -count=1 -v -timeout 8h ./tests/kernels
 
-# The pages of docs/runtimes with podman, docker and containerd, engines in containers, and the manifests for Kubernetes.
+# The pages of docs/runtimes with podman, docker and containerd, and those of docs that go on from them; engines in containers; and the
+# manifests for Kubernetes.
 test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
@@ -74,7 +75,7 @@ test-systemd: packages build
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
 
-# The packages, with docs/install.md, on machines with a real systemd.
+# The packages, and the pages of docs that begin with one, on machines with a real systemd.
 test-packages: packages
 	@scripts/install-packages runtimes
 	go vet -tags runtimes ./cmd/...
