@@ -30,6 +30,7 @@ func TestRuntimePagesTasks(t *testing.T) {
 		"why.md":        {"README.md", "runc.md"},
 		"devices.md":    {"README.md"},
 		"not-expect.md": {"README.md"},
+		"status.md":     {"README.md"},
 	} {
 		t.Run(page, func(t *testing.T) {
 			var blocks []block
@@ -47,9 +48,4 @@ func runPage(t *testing.T, blocks []block) {
 	if !t.Failed() {
 		t.Logf("%d blocks", len(blocks))
 	}
-}
-
-// TestStatusPage runs the page about how the daemon and its containers are.
-func TestStatusPage(t *testing.T) {
-	runPage(t, slices.Concat(readPage(t, pages+"/README.md"), readPage(t, "../../docs/status.md")))
 }
