@@ -11,7 +11,7 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-// TestPods runs the pods of deploy/kubernetes, and further ones, on a node with containerd 2 and without a kubelet.
+// TestPods runs the pods of deploy/kubernetes, and further ones, on nodes with containerd 2 and without a kubelet.
 // INTERCEDE_KUBERNETES names the folder of its programs: see scripts/kubernetes-programs.
 func TestPods(t *testing.T) {
 	programs := os.Getenv("INTERCEDE_KUBERNETES")
@@ -28,6 +28,8 @@ func TestPods(t *testing.T) {
 		CGO_ENABLED=0 go build -o "$2/bin/calls" ./testdata/calls
 		cd ../../deploy/kubernetes
 		GOWORK=off CGO_ENABLED=0 go build -o "$2/podfiles" ./podfiles`, "sh", programs, sources))
-	script := mustRun(t, exec.Command("cat", "testdata/pods/test"))
-	t.Log(machine.Run(t, sources, script, machinePatience))
+	t.Run("systemd", func(t *testing.T) { machine.Systemd(t, sources, machinePatience) })
+	t.Run("no systemd", func(t *testing.T) {
+		t.Log(machine.Run(t, sources, mustRun(t, exec.Command("cat", sources+"/test")), machinePatience))
+	})
 }

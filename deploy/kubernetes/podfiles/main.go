@@ -1,7 +1,7 @@
 // Podfiles does, for a test without a kubelet, what a kubelet does before it asks a container runtime for the pods of
 // manifests: it prepares their folders and volumes on this machine, and writes what it asks for as crictl takes it.
 //
-//	podfiles [-configmap NAME=FOLDER]... DIR MANIFEST...
+//	podfiles [-systemd] [-configmap NAME=FOLDER]... DIR MANIFEST...
 //
 // A MANIFEST has objects of the kinds Pod, DaemonSet and RuntimeClass. The folder DIR/NAME is a pod's:
 //
@@ -26,13 +26,14 @@ import (
 )
 
 func main() {
-	configMaps := map[string]string{}
+	site := site{configMaps: map[string]string{}}
+	flag.BoolVar(&site.systemd, "systemd", false, "the runtime's cgroup driver is systemd, not cgroupfs")
 	flag.Func("configmap", "`NAME=FOLDER`: a ConfigMap that has the files of the folder", func(value string) error {
 		name, folder, ok := strings.Cut(value, "=")
 		if !ok {
 			return errors.New("want NAME=FOLDER")
 		}
-		configMaps[name] = folder
+		site.configMaps[name] = folder
 		return nil
 	})
 	flag.Parse()
@@ -40,19 +41,25 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), flag.Args()[1:], configMaps); err != nil {
+	if err := run(flag.Arg(0), flag.Args()[1:], site); err != nil {
 		fmt.Fprintln(os.Stderr, "podfiles:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir string, files []string, configMaps map[string]string) error {
+// site is what is the same for all pods.
+type site struct {
+	systemd    bool
+	configMaps map[string]string // folders with the files of each, by name
+}
+
+func run(dir string, files []string, site site) error {
 	found, err := read(files)
 	if err != nil {
 		return err
 	}
 	for i, p := range found.pods {
-		p.complete(i, configMaps)
+		p.complete(i, site)
 		if err := p.write(filepath.Join(dir, p.Name), found.handlers); err != nil {
 			return fmt.Errorf("pod %s: %w", p.Name, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,18 +23,18 @@ const userIDs = 65536
 // pkg/kubelet/kuberuntime.
 type pod struct {
 	meta.ObjectMeta
-	Spec       core.PodSpec
-	configMaps map[string]string // folders with the files of each, by name
-	ids        []*cri.IDMapping  // of its user namespace; empty: the host's
+	Spec core.PodSpec
+	site site
+	ids  []*cri.IDMapping // of its user namespace; empty: the host's
 }
 
 // complete gives the pod what an API server and a kubelet give it. number is that of the pod on its node.
-func (p *pod) complete(number int, configMaps map[string]string) {
+func (p *pod) complete(number int, site site) {
 	if p.Namespace == "" {
 		p.Namespace = "default"
 	}
 	p.UID = types.UID("uid-" + p.Name)
-	p.configMaps = configMaps
+	p.site = site
 	if p.Spec.HostUsers != nil && !*p.Spec.HostUsers {
 		p.ids = []*cri.IDMapping{{HostId: uint32(number+1) * userIDs, Length: userIDs}}
 	}
@@ -88,13 +89,16 @@ func (p *pod) labels(more map[string]string) map[string]string {
 	return labels
 }
 
-// cgroup is the pod's, by its class of service, for the driver cgroupfs.
+// cgroup is the pod's, by its class of service (pkg/kubelet/cm of Kubernetes).
 func (p *pod) cgroup() string {
 	class := "besteffort"
 	for _, c := range p.all() {
 		if len(c.Resources.Requests)+len(c.Resources.Limits) > 0 {
 			class = "burstable"
 		}
+	}
+	if p.site.systemd {
+		return fmt.Sprintf("kubepods-%s-pod%s.slice", class, strings.ReplaceAll(string(p.UID), "-", "_"))
 	}
 	return fmt.Sprintf("/kubepods/%s/pod%s", class, p.UID)
 }

@@ -79,7 +79,7 @@ func openFolder(folder string) error {
 // configMap has the files in a folder below it, which a kubelet replaces as a whole, and links to them
 // (pkg/volume/util/atomic_writer.go).
 func (p *pod) configMap(v *core.ConfigMapVolumeSource, folder string) error {
-	source, ok := p.configMaps[v.Name]
+	source, ok := p.site.configMaps[v.Name]
 	if !ok {
 		return fmt.Errorf("there is no ConfigMap %q", v.Name)
 	}
