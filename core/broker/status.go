@@ -24,6 +24,8 @@ type ContainerStatus struct {
 	Quarantines []Quarantine `json:"quarantines,omitempty"`
 	// Unserved are those of Plugins that are not asked for it.
 	Unserved []Unserved `json:"unserved,omitempty"`
+	// Unnotified are system calls that its filter may not notify, of a policy that it got while it ran.
+	Unnotified []string `json:"unnotified,omitempty"`
 }
 
 // Status lists the attached containers, the oldest first.
@@ -40,11 +42,15 @@ func (b *Broker) Status() []ContainerStatus {
 
 // status is what an operator sees of the container. The broker is locked.
 func (a *attachment) status() ContainerStatus {
-	return ContainerStatus{
+	s := ContainerStatus{
 		ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
 		Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
-		Quarantines: a.quarantines(), Plugins: pluginNames(a.assigned().Bindings), Unserved: a.unserved(),
+		Quarantines: a.quarantines(), Plugins: a.served(), Unserved: a.unserved(),
 	}
+	if t := a.terms.Load(); t != nil {
+		s.Unnotified = t.unnotified()
+	}
+	return s
 }
 
 // ContainerPolicy explains to an operator what an attached container got of the policy.
@@ -95,7 +101,7 @@ func (b *Broker) Policies(id string) []ContainerPolicy {
 		if effective := a.explain(); effective != nil {
 			p := ContainerPolicy{Effective: effective, Privileged: a.container.Privileged}
 			if p.Privileged {
-				p.Served = pluginNames(a.assigned().Bindings)
+				p.Served = a.served()
 			}
 			list = append(list, p)
 		}
@@ -105,17 +111,21 @@ func (b *Broker) Policies(id string) []ContainerPolicy {
 
 // explain returns why the container has what it has; nil if that is not known, or not yet.
 func (a *attachment) explain() *policy.Effective {
-	assignment := a.assigned()
-	if assignment.Explain == nil {
-		return nil
+	if t := a.terms.Load(); t != nil {
+		return t.explain()
 	}
-	effective := assignment.Explain()
-	for _, p := range a.plugins {
-		if p.fellBack != nil {
-			effective.FallBack(p.binding.Plugin.Name(), p.fellBack.Error())
+	return nil
+}
+
+// served are the names of the plugins that the policy gives to the container.
+func (a *attachment) served() []string {
+	names := []string{}
+	for _, p := range a.bound() {
+		if !p.binding.Withheld {
+			names = append(names, p.binding.Plugin.Name())
 		}
 	}
-	return effective
+	return names
 }
 
 func (b *Broker) attachmentsOf(wanted func(id string) bool) []*attachment {

@@ -5,7 +5,7 @@
 //	GET /v1/why?who=WHO     a list of [why.Report]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Description]; an [Interception]
-//	POST /v1/reload         a [Reloaded]
+//	POST /v1/reload         a [Reloaded]; with ?running for the containers that run, too
 //	POST /v1/upgrade        an [Upgrade]
 //	POST /v1/revoke?id=ID&plugin=NAME   a [Revocation]
 package control

@@ -10,11 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/keep"
+	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/record"
@@ -76,15 +78,16 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 		return nil, err
 	}
 	s.report(s.manager.forgetSockets(kept))
-	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, log)
+	folder := stateFolder(s.sockets.control)
+	state, remains, err := OpenState(folder, manager.Store, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := remains.checkKept(filepath.Dir(s.sockets.control), s.manager.Inherited); err != nil {
+	if err := remains.checkKept(folder, s.manager.Inherited); err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
-		return nil, err
+		return nil, errors.Join(err, launcher.KnownIn(folder).Forget())
 	}
 	if remains.files, err = manager.Store.TakeOver(ctx, s.manager.Inherited); err != nil {
 		log.Error().Err(err).Msg("taking over from what answered for the daemon")
@@ -139,7 +142,7 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 }
 
 // Reload gives the containers that are attached from now on the new setup, see [Engine.Reload], and returns what is
-// different, a line for each thing.
+// different, a line for each thing. Apply gives it to the others.
 func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 	s.tell(keep.Reloading())
 	defer s.tell(keep.Ready)
@@ -154,6 +157,9 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 		Msg("config reloaded: containers that come from now on get it")
 	return changes, nil
 }
+
+// Apply gives the setup to the containers that run: see [broker.Broker.Apply].
+func (s *Server) Apply(ctx context.Context) []broker.Applied { return s.engine.Apply(ctx) }
 
 // notInForce says what of the setup takes another daemon.
 func (s *Server) notInForce(setup *Setup) (lines []string) {
