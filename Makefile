@@ -18,7 +18,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -74,6 +74,15 @@ test-runtimes: packages build
 test-systemd: packages build
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
+
+# The pods of deploy/kubernetes, and further ones, with containerd 2, crictl and runc, which are built once; there is no kubelet.
+# deploy/kubernetes/README.md has what it printed last.
+test-kubernetes: packages
+	@scripts/install-packages runtimes
+	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
+	go vet -tags runtimes ./cmd/...
+	programs=$$(scripts/kubernetes-programs) && INTERCEDE_KUBERNETES=$$programs INTERCEDE_TEST_STRICT=1 \
+		go test -tags runtimes -count=1 -timeout 30m -v -run TestPods $(TESTFLAGS) ./cmd/intercede
 
 # The packages, and the pages of docs that begin with one, on machines with a real systemd.
 test-packages: packages
