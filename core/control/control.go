@@ -101,7 +101,7 @@ type Source struct {
 	Revoke       func(id, plugin string) ([]broker.Revoked, error)
 	Watch        Watch
 	Why          func(who string) ([]why.Report, error)
-	Metrics      func(io.Writer) error                           // the error says why there are none
+	Metrics      func(io.Writer) error // the error says why there are none
 	Containers   func(who string) *Containers
 	Health       func(context.Context) *Health
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
