@@ -7,17 +7,17 @@ import (
 	"github.com/intercede/intercede/core/metrics"
 )
 
-// expectCalls finds what counts the calls of each of the container's plugins, once for all of them.
-func (a *attachment) expectCalls() {
-	if a.broker.calls == nil {
+// expectCalls finds what counts the calls of each of the plugins, once for all of them; nil: nothing does.
+func (t *terms) expectCalls(calls *metrics.Calls) {
+	if calls == nil {
 		return
 	}
-	for i := range a.plugins {
-		a.plugins[i].calls = a.broker.calls.Plugin(a.plugins[i].binding.Plugin.Name())
+	for i := range t.plugins {
+		t.plugins[i].calls = calls.Plugin(t.plugins[i].binding.Plugin.Name())
 	}
-	for syscall, routes := range a.routes {
+	for syscall, routes := range t.routes {
 		for _, r := range routes {
-			a.plugins[r.plugin].calls.Expect(syscall)
+			t.plugins[r.plugin].calls.Expect(syscall)
 		}
 	}
 }
@@ -28,9 +28,10 @@ func (a *attachment) count(r *audit.Record) {
 		return
 	}
 	by, counter := cmp.Or(r.Outcome.Plugin, r.Outcome.Reason.Plugin), a.broker.calls.Undecided()
-	for i := range a.plugins {
-		if a.plugins[i].calls.Name == by {
-			counter = a.plugins[i].calls
+	plugins := a.bound()
+	for i := range plugins {
+		if plugins[i].calls.Name == by {
+			counter = plugins[i].calls
 			break
 		}
 	}

@@ -6,19 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/keep"
+	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
-	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
@@ -45,9 +45,10 @@ type Server struct {
 	sockets  sockets
 	priority linux.Priority        // of the config that the daemon started with
 	setup    atomic.Pointer[Setup] // of containers that are attached from now on
-	reloads  reloads
 
 	metricsAddress string // of the config that the daemon started with
+	lastReload     atomic.Pointer[control.LastReload]
+	inForce        atomic.Pointer[time.Time] // since when the config is
 }
 
 // sockets are paths, which a reload cannot change.
@@ -64,6 +65,7 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), manager: manager}
 	s.priority = setup.Policy.Broker.Priority
 	s.setup.Store(setup)
+	s.inForce.Store(&s.started)
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -85,15 +87,16 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 		return nil, err
 	}
 	s.report(s.manager.forgetSockets(kept))
-	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, log)
+	folder := stateFolder(s.sockets.control)
+	state, remains, err := OpenState(folder, manager.Store, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := remains.checkKept(filepath.Dir(s.sockets.control), s.manager.Inherited); err != nil {
+	if err := remains.checkKept(folder, s.manager.Inherited); err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
-		return nil, err
+		return nil, errors.Join(err, launcher.KnownIn(folder).Forget())
 	}
 	if remains.files, err = manager.Store.TakeOver(ctx, s.manager.Inherited); err != nil {
 		log.Error().Err(err).Msg("taking over from what answered for the daemon")
@@ -105,7 +108,6 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 		}
 	}
 	s.engine.Adopt(ctx, setup, remains)
-	s.reloads.note(true)
 	s.engine.metrics.Watch(s.look)
 	return s, nil
 }
@@ -126,6 +128,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		return s.control.Serve(control.Source{
 			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Revoke: s.engine.Revoke, Interception: s.interception,
 			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why, Metrics: s.writeMetrics,
+			Containers: s.containers, Health: s.health,
 		})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
@@ -153,7 +156,7 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 }
 
 // Reload gives the containers that are attached from now on the new setup, see [Engine.Reload], and returns what is
-// different, a line for each thing.
+// different, a line for each thing. Apply gives it to the others.
 func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 	s.tell(keep.Reloading())
 	defer s.tell(keep.Ready)
@@ -168,6 +171,9 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 		Msg("config reloaded: containers that come from now on get it")
 	return changes, nil
 }
+
+// Apply gives the setup to the containers that run: see [broker.Broker.Apply].
+func (s *Server) Apply(ctx context.Context) []broker.Applied { return s.engine.Apply(ctx) }
 
 // notInForce says what of the setup takes another daemon.
 func (s *Server) notInForce(setup *Setup) (lines []string) {
@@ -244,7 +250,9 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	}
 	claim.PeerUID = &a.Peer.Uid
 	if claim.Trusted() {
-		claim.CgroupsPath = cmp.Or(oci.CgroupsPath(a.State.State.Bundle), claim.ID) // runc's default
+		bundle := oci.ReadBundle(a.State.State.Bundle, claim.ID)
+		claim.CgroupsPath = cmp.Or(bundle.CgroupsPath, claim.ID) // runc's default
+		claim.EngineName, claim.EngineImage = bundle.Name, bundle.Image
 	}
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
@@ -286,14 +294,6 @@ func (s *Server) refused(peer unix.Ucred, err error) {
 		level = zerolog.DebugLevel
 	}
 	s.peerEvent(level, peer).Err(err).Msg("no listener from a runtime")
-}
-
-func (s *Server) status() *control.Status {
-	plugins, containers := s.engine.Status()
-	return &control.Status{
-		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
-		Lost: s.engine.Lost(), Plain: record.ListPlain(filepath.Dir(s.sockets.control)),
-	}
 }
 
 // interception returns what a filter for the described container must intercept. The container does not exist yet. If
