@@ -30,6 +30,7 @@ func TestRuntimePagesTasks(t *testing.T) {
 		"why.md":        {"README.md", "runc.md"},
 		"devices.md":    {"README.md"},
 		"not-expect.md": {"README.md"},
+		"status.md":     {"README.md"},
 	} {
 		t.Run(page, func(t *testing.T) {
 			var blocks []block
