@@ -90,6 +90,7 @@ func TestInstall(t *testing.T) {
 		dest + "/opt/ic/lib/systemd/system/intercede-fallback.service":     "ExecStart=/opt/ic/bin/intercede keep",
 		dest + "/opt/ic/share/bash-completion/completions/intercede":       "__start_intercede",
 		dest + "/opt/ic/share/doc/intercede/docs/install.md":               "make install",
+		dest + "/opt/ic/share/doc/intercede/plugins/mknod/README.md":       "## Syntax",
 		dest + "/opt/ic/share/doc/intercede/deploy/grafana/intercede.json": "intercede_up",
 		dest + "/opt/ic/share/zsh/vendor-completions/_intercede":           "#compdef intercede",
 		dest + "/opt/ic/share/fish/vendor_completions.d/intercede.fish":    "intercede",
