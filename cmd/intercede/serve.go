@@ -78,6 +78,7 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging *logFlags) error
 		return err
 	}
 	started = true
+	server.DroppedRecords = logging.queue.Dropped
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	handedOver := false
 	defer func() {

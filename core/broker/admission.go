@@ -3,16 +3,21 @@ package broker
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/metrics"
 	"golang.org/x/time/rate"
 )
 
 // admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over
 // the limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
-	quick int // calls that are not slow there may be: see pacer
-	pacer *pacer
+	quick     int // calls that are not slow there may be: see pacer
+	pacer     *pacer
+	throttled *metrics.Calls // counts delays by the rate; nil: nothing does
+
+	delayed atomic.Int32 // listeners that the rate makes wait
 
 	mu      sync.Mutex
 	max     int
@@ -314,7 +319,12 @@ func (a *admission) arm(l armer) error {
 	if delay == 0 {
 		return l.Arm()
 	}
-	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
+	a.throttled.Throttle()
+	a.delayed.Add(1)
+	time.AfterFunc(delay, func() {
+		a.delayed.Add(-1)
+		l.Arm() // fails for no listener that is in the poller
+	})
 	return nil
 }
 

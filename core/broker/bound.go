@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
@@ -12,19 +13,21 @@ import (
 // boundPlugin is a container's use of one plugin.
 type boundPlugin struct {
 	binding    *Binding
-	assigned   *Binding          // before a fallback
-	kept       *wire.Store       // by the plugin
+	assigned   *Binding    // before a fallback
+	kept       *wire.Store // by the plugin
+	figures    *pluginFigures
 	session    *launcher.Session // nil: the plugin refused the container
 	refused    error             // why it did, errRevoked or errWithheld; its calls get the failure verdict
 	privileged bool              // its process has capabilities
+	calls      *metrics.Plugin   // counts them; nil: nothing does
 	fellBack   error             // why the plugin refused the settings, where it took the fallback, which binding then has
 	// named is SyscallName of an earlier generation, which the binding is of; nil: it is of the container's own.
 	named func(arch uint32, nr int32, first uint64) (name string, taken bool)
 }
 
 // bind begins the use of the plugin, which has kept so far what is in the store.
-func (p *boundPlugin) bind(binding *Binding, kept *wire.Store) {
-	p.binding, p.assigned, p.kept = binding, binding, kept
+func (p *boundPlugin) bind(binding *Binding, kept *wire.Store, figures *pluginFigures) {
+	p.binding, p.assigned, p.kept, p.figures = binding, binding, kept, figures
 	p.privileged = len(binding.Plugin.Manifest().GetCapabilities()) > 0
 }
 
