@@ -18,7 +18,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -67,7 +67,7 @@ test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
-	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestWhyPage|TestStatusPage|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
 
 # The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
 test-systemd: packages build
@@ -79,6 +79,11 @@ test-packages: packages
 	@scripts/install-packages runtimes
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -v -run 'TestPackages|TestInstall' $(TESTFLAGS) ./cmd/intercede
+
+# The dashboard and the alerts with a real Prometheus, which scrapes a daemon whose container makes calls.
+test-metrics:
+	@scripts/install-packages metrics
+	INTERCEDE_TEST_STRICT=1 go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/metrics
 
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages

@@ -35,8 +35,8 @@ func rootCommand() *cobra.Command {
 		PersistentPreRunE: requireKernel,
 	}
 	root.AddCommand(
-		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(),
-		upgradeCommand(), revokeCommand(), traceCommand(), whyCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
+		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), healthCommand(), reloadCommand(),
+		upgradeCommand(), revokeCommand(), traceCommand(), whyCommand(), metricsCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
 	)
 	addCompletions(root)
 	return root

@@ -37,3 +37,8 @@ func runPage(t *testing.T, blocks []block) {
 		t.Logf("%d blocks", len(blocks))
 	}
 }
+
+// TestStatusPage runs the page about how the daemon and its containers are.
+func TestStatusPage(t *testing.T) {
+	runPage(t, slices.Concat(readPage(t, pages+"/README.md"), readPage(t, "../../docs/status.md")))
+}
