@@ -34,7 +34,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(),
-		upgradeCommand(), revokeCommand(), traceCommand(), whyCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
+		upgradeCommand(), revokeCommand(), traceCommand(), whyCommand(), metricsCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
 	)
 	addCompletions(root)
 	return root

@@ -53,9 +53,10 @@ func asError(problems policyconfig.Problems) error {
 	return problems
 }
 
-func (o *orders) reload(ctx context.Context, running bool) (*control.Reloaded, error) {
+func (o *orders) reload(ctx context.Context, running bool) (done *control.Reloaded, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	defer func() { o.server.NoteReload(err == nil && len(done.Problems) == 0) }()
 	options, err := o.config.Options()
 	if err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func (o *orders) reload(ctx context.Context, running bool) (*control.Reloaded, e
 	if err != nil {
 		return nil, err
 	}
-	done := &control.Reloaded{Changes: changes}
+	done = &control.Reloaded{Changes: changes}
 	if running {
 		done.Containers = o.server.Apply(ctx)
 	}

@@ -5,14 +5,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/intercede/intercede/core/metrics"
 	"golang.org/x/time/rate"
 )
 
 // admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over
 // the limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
-	quick int // calls that are not slow there may be: see pacer
-	pacer *pacer
+	quick     int // calls that are not slow there may be: see pacer
+	pacer     *pacer
+	throttled *metrics.Calls // counts delays by the rate; nil: nothing does
 
 	mu      sync.Mutex
 	max     int
@@ -314,6 +316,7 @@ func (a *admission) arm(l armer) error {
 	if delay == 0 {
 		return l.Arm()
 	}
+	a.throttled.Throttle()
 	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
 	return nil
 }

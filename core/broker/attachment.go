@@ -68,6 +68,7 @@ func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Gene
 		number:    b.numbers.next(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
+	a.admission.throttled = b.calls
 	a.again.init(a.expire)
 	return a
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
 )
@@ -17,6 +18,7 @@ type boundPlugin struct {
 	session    *launcher.Session // nil: the plugin refused the container
 	refused    error             // why it did, errRevoked or errWithheld; its calls get the failure verdict
 	privileged bool              // its process has capabilities
+	calls      *metrics.Plugin   // counts them; nil: nothing does
 	fellBack   error             // why the plugin refused the settings, where it took the fallback, which binding then has
 	// named is SyscallName of an earlier generation, which the binding is of; nil: it is of the container's own.
 	named func(arch uint32, nr int32, first uint64) (name string, taken bool)

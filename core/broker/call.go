@@ -457,11 +457,12 @@ func (c *call) record(outcome audit.Outcome, took time.Duration) {
 	}, c.witness)
 }
 
-// record counts a failure, writes the audit record, and shows it to the observer and the witnesses.
+// record counts the call, writes the audit record, and shows it to the observer and the witnesses.
 func (a *attachment) record(record audit.Record, w witness) {
 	if record.Outcome.Err != nil {
 		a.failures.Add(1)
 	}
+	a.count(&record)
 	a.audit.Call(record)
 	if a.broker.observe != nil {
 		a.broker.observe(record)

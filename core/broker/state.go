@@ -86,6 +86,7 @@ func (b *Broker) KeepDescriptor(name string, fd int) {
 		return
 	}
 	if err := b.state.Store.Put(name, fd); err != nil {
+		b.calls.NotKept()
 		b.log.Error().Err(err).Str("descriptor", name).Msg("not in the descriptor store: it does not outlive the daemon")
 	}
 }

@@ -25,6 +25,7 @@ func (a *attachment) newTerms(generation *Generation, assignment Assignment, plu
 	t := &terms{generation: generation, assignment: assignment, plugins: plugins, about: a.about, filter: filter}
 	t.about.Generation = generation.Number
 	t.routes = generation.routesOf(t.inForce())
+	t.expectCalls(a.broker.calls)
 	return t
 }
 

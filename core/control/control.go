@@ -3,6 +3,7 @@
 //	GET /v1/status          a [Status]
 //	GET /v1/trace           [TracedCall] after [TracedCall]; container, syscall, plugin and outcome say which
 //	GET /v1/why?who=WHO     a list of [why.Report]
+//	GET /v1/metrics         metrics in the text format of Prometheus
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Description]; an [Interception]
 //	POST /v1/reload         a [Reloaded]; with ?running for the containers that run, too
@@ -74,6 +75,7 @@ type Source struct {
 	Revoke       func(id, plugin string) ([]broker.Revoked, error)
 	Watch        Watch
 	Why          func(who string) ([]why.Report, error)
+	Metrics      func(io.Writer) error                           // the error says why there are none
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
 }
 
@@ -97,6 +99,7 @@ func (s Source) routes() *http.ServeMux {
 		answer(w, s.Policies(r.URL.Query().Get("id")))
 	})
 	routes.HandleFunc("GET "+whyPath, s.answerWhy)
+	routes.HandleFunc("GET "+metricsPath, s.answerMetrics)
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
 	s.Orders.register(routes)
 	s.registerRevoke(routes)
