@@ -56,7 +56,7 @@ func asError(problems policyconfig.Problems) error {
 func (o *orders) reload(ctx context.Context, running bool) (done *control.Reloaded, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	defer func() { o.server.NoteReload(err == nil && len(done.Problems) == 0) }()
+	defer func() { o.server.NoteReload(done, err) }()
 	options, err := o.config.Options()
 	if err != nil {
 		return nil, err

@@ -16,25 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// daemonFlags name the daemon that a command asks.
-type daemonFlags struct {
-	config  cli.ConfigFlags
-	control string
-}
-
-func (f *daemonFlags) register(c *cobra.Command) {
-	f.config.Register(c)
-	c.Flags().StringVar(&f.control, "control", "", "admin `SOCKET` of the daemon, instead of what the config says")
-}
-
-// socket returns the path of the daemon's admin socket.
-func (f *daemonFlags) socket() (string, error) {
-	if f.control != "" {
-		return f.control, nil
-	}
-	return controlPath(f.config)
-}
-
 func traceCommand() *cobra.Command {
 	var daemon daemonFlags
 	var filter trace.Filter

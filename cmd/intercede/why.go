@@ -73,11 +73,8 @@ func printReport(out io.Writer, r why.Report) {
 			fmt.Fprintf(out, "%-8s -> %s\n", "", printable(f.Remedy))
 		}
 	}
-	if r.Container != nil && len(r.Container.Refusals) > 0 {
-		fmt.Fprintln(out, "\nREFUSED, OR LEFT TO THE KERNEL (the last first)")
-		for _, refusal := range r.Container.Refusals {
-			printRefusal(out, refusal)
-		}
+	if r.Container != nil {
+		printRefusals(out, r.Container.Refusals)
 	}
 }
 
@@ -94,6 +91,16 @@ func printContainer(out io.Writer, c *broker.ContainerFacts) {
 		generation = fmt.Sprintf("policy generation %d", c.Generation)
 	}
 	fmt.Fprintf(out, ", %s, init %d, attached %s ago, %s\n", c.Runtime, c.InitPID, age(c.Attached), generation)
+}
+
+// printRefusals prints the last calls that were refused or left to the kernel, if there were any.
+func printRefusals(out io.Writer, refusals []broker.Refusal) {
+	if len(refusals) > 0 {
+		fmt.Fprintln(out, "\nREFUSED, OR LEFT TO THE KERNEL (the last first)")
+	}
+	for _, r := range refusals {
+		printRefusal(out, r)
+	}
 }
 
 func printRefusal(out io.Writer, r broker.Refusal) {

@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/intercede/intercede/core/metrics"
@@ -15,6 +16,8 @@ type admission struct {
 	quick     int // calls that are not slow there may be: see pacer
 	pacer     *pacer
 	throttled *metrics.Calls // counts delays by the rate; nil: nothing does
+
+	delayed atomic.Int32 // listeners that the rate makes wait
 
 	mu      sync.Mutex
 	max     int
@@ -317,7 +320,11 @@ func (a *admission) arm(l armer) error {
 		return l.Arm()
 	}
 	a.throttled.Throttle()
-	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
+	a.delayed.Add(1)
+	time.AfterFunc(delay, func() {
+		a.delayed.Add(-1)
+		l.Arm() // fails for no listener that is in the poller
+	})
 	return nil
 }
 

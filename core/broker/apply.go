@@ -141,7 +141,8 @@ func (a *attachment) termsAfter(ctx context.Context, next *Generation, old *term
 	for i := range bindings {
 		p, was := &plugins[i], old.plugin(bindings[i].Plugin.Name())
 		if opens[i] = !p.goOn(&bindings[i], was); opens[i] {
-			p.bind(&bindings[i], a.storeAfter(was, bindings[i].Plugin.Name()))
+			name := bindings[i].Plugin.Name()
+			p.bind(&bindings[i], a.storeAfter(was, name), a.figuresAfter(was, name))
 			log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
 			opening.Go(func() { errs[i] = p.open(ctx, a.container.Wire(), a.admission, log) })
 		} else if p.binding.Revoked && p.named == nil {
@@ -328,7 +329,7 @@ func (a *attachment) describeApplied(applied *Applied, old, now *terms) {
 		default:
 			applied.Changed = append(applied.Changed, name)
 		}
-		for _, entry := range was.describeKept() {
+		for _, entry := range was.keptLines() {
 			applied.Kept = append(applied.Kept, name+": "+entry)
 		}
 	}

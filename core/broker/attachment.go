@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -27,6 +28,7 @@ type attachment struct {
 	terms      atomic.Pointer[terms] // nil: it is not prepared
 	ready      chan struct{}         // closed when it is
 	admission  *admission
+	figures    containerFigures
 	audit      *audit.Log
 	about      audit.Container // but for the generation, which the terms have
 	refusals   refusals
@@ -77,7 +79,7 @@ func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Gene
 func describe(c *container.Container) audit.Container {
 	d := policy.Description{Name: c.Name, Annotations: c.Annotations}.Completed()
 	return audit.Container{
-		ID: c.ID, Runtime: c.Runtime, Name: d.Name, Image: d.Image, UIDs: c.Wire().GetUidMap(),
+		ID: c.ID, Runtime: c.Runtime, Name: cmp.Or(d.Name, c.EngineName), Image: cmp.Or(d.Image, c.EngineImage), UIDs: c.Wire().GetUidMap(),
 	}
 }
 
@@ -111,7 +113,7 @@ func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept
 	plugins := make([]boundPlugin, len(bindings))
 	for i := range plugins {
 		p := &plugins[i]
-		p.bind(&bindings[i], a.newStore(bindings[i].Plugin.Name(), kept))
+		p.bind(&bindings[i], a.newStore(bindings[i].Plugin.Name(), kept), a.broker.totals.newFigures(bindings[i].Plugin.Name()))
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
 		attaching.Go(func() { p.attach(ctx, container, a.admission, log) })
 	}

@@ -13,8 +13,9 @@ import (
 // boundPlugin is a container's use of one plugin.
 type boundPlugin struct {
 	binding    *Binding
-	assigned   *Binding          // before a fallback
-	kept       *wire.Store       // by the plugin
+	assigned   *Binding    // before a fallback
+	kept       *wire.Store // by the plugin
+	figures    *pluginFigures
 	session    *launcher.Session // nil: the plugin refused the container
 	refused    error             // why it did, errRevoked or errWithheld; its calls get the failure verdict
 	privileged bool              // its process has capabilities
@@ -25,8 +26,8 @@ type boundPlugin struct {
 }
 
 // bind begins the use of the plugin, which has kept so far what is in the store.
-func (p *boundPlugin) bind(binding *Binding, kept *wire.Store) {
-	p.binding, p.assigned, p.kept = binding, binding, kept
+func (p *boundPlugin) bind(binding *Binding, kept *wire.Store, figures *pluginFigures) {
+	p.binding, p.assigned, p.kept, p.figures = binding, binding, kept, figures
 	p.privileged = len(binding.Plugin.Manifest().GetCapabilities()) > 0
 }
 

@@ -71,6 +71,7 @@ type Broker struct {
 	claims      claims
 	state       State
 	numbers     numbers
+	totals      pluginTotals
 	handingOver atomic.Bool // see HandOver
 
 	mu         sync.Mutex

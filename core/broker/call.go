@@ -110,8 +110,10 @@ func (c *call) handle(source armer) {
 	defer c.arm()
 	defer c.forget()
 	defer c.survive()
-	outcome := c.answer(c.decide())
+	d := c.decide()
+	outcome := c.answer(d)
 	if !c.lost {
+		d.by.count(&outcome)
 		c.record(outcome, time.Since(c.began))
 	}
 }
@@ -198,6 +200,7 @@ func (c *call) route() decision {
 		}
 		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
+			p.countNext()
 			reason = handedBack(reason, d.reason)
 			continue
 		}
@@ -315,7 +318,9 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 	c.fillDialogue()
 	pause.At(pause.Valid)
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, left, c.desk.cpu)
-	c.inPlugin += time.Since(handed)
+	took := time.Since(handed)
+	c.inPlugin += took
+	p.observe(took)
 	if err == nil {
 		err = checkResponse(c.notification.Arch, response, added)
 	}
@@ -463,6 +468,7 @@ func (a *attachment) record(record audit.Record, w witness) {
 		a.failures.Add(1)
 	}
 	a.count(&record)
+	a.figures.count(&record)
 	a.audit.Call(record)
 	if a.broker.observe != nil {
 		a.broker.observe(record)

@@ -134,8 +134,8 @@ func TestCountHostile(t *testing.T) {
 	}
 }
 
-// TestFigures has calls in flight, and others that wait for the container's limit.
-func TestFigures(t *testing.T) {
+// TestMetricsLookAtContainers has calls in flight, and others that wait for the container's limit.
+func TestMetricsLookAtContainers(t *testing.T) {
 	t.Parallel()
 	b := newCounted(t, options{limits: Limits{MaxInflight: 1, Rate: 1000, Burst: 1}})
 	c := b.attach(t)

@@ -152,17 +152,8 @@ func closeRevoked(session *launcher.Session) { waitFor(revokeGrace, session.Clos
 func (a *attachment) describeRevoked(p *boundPlugin) Revoked {
 	return Revoked{
 		Container: a.container.ID, Plugin: p.binding.Plugin.Name(), Verdict: verdictName(p.binding.OnFailure),
-		Kept: p.describeKept(), Busy: a.admission.atPlugins(),
+		Kept: p.keptLines(), Busy: a.admission.atPlugins(),
 	}
-}
-
-// describeKept lists what the plugin keeps about the container.
-func (p *boundPlugin) describeKept() (list []string) {
-	for _, e := range p.kept.Entries() {
-		list = append(list, wire.Plain(string(e.GetKey())+shownEntry(e.GetValue()), maxShownEntry))
-	}
-	slices.Sort(list)
-	return list
 }
 
 // verdictName is what the calls of a plugin get that is not asked: "continue", or the name of an errno.
@@ -171,6 +162,15 @@ func verdictName(v *wire.Verdict) string {
 		return unix.ErrnoName(unix.Errno(errno))
 	}
 	return "continue"
+}
+
+// keptLines are what the plugin keeps about the container, by its own keys.
+func (p *boundPlugin) keptLines() (lines []string) {
+	for _, e := range p.kept.Entries() {
+		lines = append(lines, wire.Plain(string(e.GetKey())+shownEntry(e.GetValue()), maxShownEntry))
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // shownEntry is the value of an entry, which is the plugin's own.

@@ -5,27 +5,35 @@ import (
 	"strings"
 	"time"
 
+	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/record"
 )
 
 // ContainerStatus is what an operator sees of an attached container.
 type ContainerStatus struct {
-	ID        string    `json:"id"`
-	Runtime   string    `json:"runtime"`
-	InitPID   int       `json:"init_pid"`
-	Attached  time.Time `json:"attached"`
-	Listeners int       `json:"listeners"`
-	Inflight  int       `json:"inflight"` // calls being handled
-	Calls     uint64    `json:"calls"`
-	Failures  uint64    `json:"failures"` // calls that got a plugin's failure verdict
-	Plugins   []string  `json:"plugins"`
+	ID         string    `json:"id"`
+	Name       string    `json:"name,omitempty"` // that the operator or the engine gave it; empty: none is known
+	Image      string    `json:"image,omitempty"`
+	Generation uint64    `json:"generation,omitempty"` // of the config that it began with; 0: an earlier daemon's
+	Runtime    string    `json:"runtime"`
+	InitPID    int       `json:"init_pid"`
+	Attached   time.Time `json:"attached"`
+	Listeners  int       `json:"listeners"`
+	Inflight   int       `json:"inflight"` // calls being handled
+	Calls      uint64    `json:"calls"`
+	Failures   uint64    `json:"failures"` // calls that got a plugin's failure verdict
+	Plugins    []string  `json:"plugins"`
 	// Quarantines are why calls of it get the failure verdict at once.
 	Quarantines []Quarantine `json:"quarantines,omitempty"`
 	// Unserved are those of Plugins that are not asked for it.
 	Unserved []Unserved `json:"unserved,omitempty"`
 	// Unnotified are system calls that its filter may not notify, of a policy that it got while it ran.
 	Unnotified []string `json:"unnotified,omitempty"`
+	// Throttled are listeners whose calls wait in the kernel, because the container is at its limits.
+	Throttled int               `json:"throttled"`
+	Outcomes  figures.Calls     `json:"outcomes"`  // of calls that have ended
+	Durations figures.Durations `json:"durations"` // from the receipt to the answer
 }
 
 // Status lists the attached containers, the oldest first.
@@ -43,9 +51,11 @@ func (b *Broker) Status() []ContainerStatus {
 // status is what an operator sees of the container. The broker is locked.
 func (a *attachment) status() ContainerStatus {
 	s := ContainerStatus{
-		ID: a.container.ID, Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
+		ID: a.container.ID, Name: a.about.Name, Image: a.about.Image,
+		Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
 		Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
 		Quarantines: a.quarantines(), Plugins: a.served(), Unserved: a.unserved(),
+		Throttled: a.admission.throttledListeners(), Outcomes: a.figures.calls.Calls(), Durations: a.figures.durations.Durations(),
 	}
 	if t := a.terms.Load(); t != nil {
 		s.Unnotified = t.unnotified()

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/intercede/intercede/core/launcher"
@@ -40,31 +39,6 @@ func (s *Setup) warnOfMetrics() config.Problems {
 	problem.Warning = true
 	return config.Problems{problem}
 }
-
-// reloads notes what came of reloads.
-type reloads struct {
-	mu   sync.Mutex
-	last metrics.Reload
-}
-
-// note notes what came of a reload, or of the start.
-func (r *reloads) note(ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last.OK = ok
-	if ok {
-		r.last.Last = time.Now()
-	}
-}
-
-func (r *reloads) get() metrics.Reload {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last
-}
-
-// NoteReload notes whether the config that was to be read again is in force.
-func (s *Server) NoteReload(ok bool) { s.reloads.note(ok) }
 
 // listenMetrics binds the address of the config, if there is one.
 func (s *Server) listenMetrics(setup *Setup) (err error) {
@@ -110,7 +84,7 @@ func (s *Server) look() metrics.State {
 		Waiting:  map[metrics.Limit]int{metrics.Inflight: figures.Full, metrics.Workers: figures.Unmanned},
 		Dropped:  map[metrics.Reader]uint64{metrics.Audit: s.engine.audit.Dropped(), metrics.Trace: s.engine.DroppedCalls()},
 		Journal:  s.engine.JournalUse(),
-		Reloaded: s.reloads.get(),
+		Reloaded: s.lastReloaded(),
 	}
 	if s.DroppedRecords != nil {
 		state.Dropped[metrics.Log] = s.DroppedRecords()

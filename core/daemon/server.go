@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
-	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
@@ -47,9 +45,10 @@ type Server struct {
 	sockets  sockets
 	priority linux.Priority        // of the config that the daemon started with
 	setup    atomic.Pointer[Setup] // of containers that are attached from now on
-	reloads  reloads
 
 	metricsAddress string // of the config that the daemon started with
+	lastReload     atomic.Pointer[control.LastReload]
+	inForce        atomic.Pointer[time.Time] // since when the config is
 }
 
 // sockets are paths, which a reload cannot change.
@@ -66,6 +65,7 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), manager: manager}
 	s.priority = setup.Policy.Broker.Priority
 	s.setup.Store(setup)
+	s.inForce.Store(&s.started)
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -108,7 +108,6 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 		}
 	}
 	s.engine.Adopt(ctx, setup, remains)
-	s.reloads.note(true)
 	s.engine.metrics.Watch(s.look)
 	return s, nil
 }
@@ -129,6 +128,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		return s.control.Serve(control.Source{
 			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Revoke: s.engine.Revoke, Interception: s.interception,
 			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why, Metrics: s.writeMetrics,
+			Containers: s.containers, Health: s.health,
 		})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
@@ -250,7 +250,9 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	}
 	claim.PeerUID = &a.Peer.Uid
 	if claim.Trusted() {
-		claim.CgroupsPath = cmp.Or(oci.CgroupsPath(a.State.State.Bundle), claim.ID) // runc's default
+		bundle := oci.ReadBundle(a.State.State.Bundle, claim.ID)
+		claim.CgroupsPath = cmp.Or(bundle.CgroupsPath, claim.ID) // runc's default
+		claim.EngineName, claim.EngineImage = bundle.Name, bundle.Image
 	}
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
@@ -292,14 +294,6 @@ func (s *Server) refused(peer unix.Ucred, err error) {
 		level = zerolog.DebugLevel
 	}
 	s.peerEvent(level, peer).Err(err).Msg("no listener from a runtime")
-}
-
-func (s *Server) status() *control.Status {
-	plugins, containers := s.engine.Status()
-	return &control.Status{
-		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
-		Lost: s.engine.Lost(), Plain: record.ListPlain(filepath.Dir(s.sockets.control)),
-	}
 }
 
 // interception returns what a filter for the described container must intercept. The container does not exist yet. If

@@ -18,6 +18,9 @@ const maxSocketPath = 107
 // maxRate bounds rate and burst: far more than one machine answers in a second.
 const maxRate = 10_000_000
 
+// DefaultControl is the admin socket where no config names another.
+const DefaultControl = "/run/intercede/control.sock"
+
 // Broker is the [broker] table, with its defaults filled in.
 type Broker struct {
 	Socket      string         // absolute path of the socket that OCI runtimes connect to (listenerPath)
@@ -39,7 +42,7 @@ func defaultBroker() Broker {
 	return Broker{
 		Socket:      "/run/intercede/intercede.sock",
 		LXCSocket:   "/run/intercede/lxc.sock",
-		Control:     "/run/intercede/control.sock",
+		Control:     DefaultControl,
 		PluginDir:   "/usr/libexec/intercede",
 		Deadline:    10 * time.Second,
 		MaxInflight: 16,
