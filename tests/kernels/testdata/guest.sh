@@ -64,7 +64,7 @@ else
 	step check intercede check
 	step_sh run 'intercede run -- sh -c "id; mknod /tmp/null c 1 3; test -c /tmp/null; setfattr -n trusted.overlay.opaque -v y /tmp"'
 	step_sh memory 'seen=$(systemd-run --quiet --scope -p Delegate=yes intercede run --memory 67108864 -- busybox free); echo "$seen"
-		grep -q "Mem: *65536 " <<<"$seen"'
+		grep -q "Mem: *65536" <<<"$seen"'
 	step_sh priority 'sed -i "/^\[plugins.sched\]/,/^enabled/s/^enabled.*/enabled = true/" /etc/intercede/config.toml
 		intercede run -- chrt -f 10 true'
 	step_sh units 'systemctl enable --now intercede.socket intercede-fallback.socket intercede.service; intercede status; intercede doctor'
