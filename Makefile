@@ -12,7 +12,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -56,6 +56,11 @@ test-packages: packages
 	@scripts/install-packages runtimes
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -v -run 'TestPackages|TestInstall' $(TESTFLAGS) ./cmd/intercede
+
+# The dashboard and the alerts with a real Prometheus, which scrapes a daemon whose container makes calls.
+test-metrics:
+	@scripts/install-packages metrics
+	INTERCEDE_TEST_STRICT=1 go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/metrics
 
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages

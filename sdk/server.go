@@ -33,7 +33,8 @@ type server struct {
 
 	mu       sync.Mutex
 	sessions map[uint64]*attached
-	running  int // calls of all sessions
+	running  int    // calls of all sessions
+	latest   uint64 // the session of the last call; 0: there was none
 }
 
 // attached is a container's session and how many calls are in it.
@@ -155,6 +156,9 @@ func (s *server) enter(id uint64) (*attached, func(), error) {
 	if a.count >= maxRunning || s.running >= maxRunningAll && a.count >= maxShare {
 		return nil, nil, status.Errorf(codes.ResourceExhausted, "%d calls of container %s are being handled, some of which seem to hang", a.count, a.container.ID)
 	}
+	if s.alternates(id) {
+		acting.Alternate()
+	}
 	s.running++
 	a.count++
 	a.running.Add(1)
@@ -165,6 +169,13 @@ func (s *server) enter(id uint64) (*attached, func(), error) {
 		s.mu.Unlock()
 		a.running.Done()
 	}, nil
+}
+
+// alternates reports whether the call before was another session's. The server is locked.
+func (s *server) alternates(id uint64) bool {
+	latest := s.latest
+	s.latest = id
+	return latest != 0 && latest != id
 }
 
 func (s *server) Handle(stream wire.Plugin_HandleServer) error {

@@ -371,3 +371,16 @@ func TestRunningIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestServerAlternates notices calls of another session than the call before.
+func TestServerAlternates(t *testing.T) {
+	var s server
+	for i, call := range []struct {
+		session uint64
+		want    bool
+	}{{7, false}, {7, false}, {8, true}, {8, false}, {7, true}} {
+		if s.alternates(call.session) != call.want {
+			t.Errorf("call %d, of session %d, is to alternate: %t", i, call.session, call.want)
+		}
+	}
+}

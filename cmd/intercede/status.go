@@ -89,6 +89,7 @@ func printStatus(out io.Writer, s *control.Status) error {
 	printUnserved(w, s)
 	printQuarantines(w, s.Containers)
 	printUnasked(w, s.Containers)
+	printUnnotified(w, s.Containers)
 	return w.Flush()
 }
 
@@ -193,6 +194,17 @@ func printUnasked(w io.Writer, containers []broker.ContainerStatus) {
 	for _, c := range containers {
 		for _, u := range c.Unserved {
 			fmt.Fprintf(w, "%s%s\t%s\t%s\n", header, printable(c.ID), u.Plugin, printable(u.Reason))
+			header = ""
+		}
+	}
+}
+
+// printUnnotified prints which system calls the filters of containers may not notify, if there are any.
+func printUnnotified(w io.Writer, containers []broker.ContainerStatus) {
+	header := "\nMAY NOT BE NOTIFIED\tSYSTEM CALLS, UNTIL IT IS CREATED ANEW\n"
+	for _, c := range containers {
+		if len(c.Unnotified) > 0 {
+			fmt.Fprintf(w, "%s%s\t%s\n", header, printable(c.ID), strings.Join(c.Unnotified, ", "))
 			header = ""
 		}
 	}

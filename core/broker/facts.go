@@ -100,41 +100,42 @@ func factsOf(attached []*attachment) []ContainerFacts {
 }
 
 func (a *attachment) facts() ContainerFacts {
+	inflight, _ := a.admission.limits()
 	a.broker.mu.Lock()
 	f := ContainerFacts{
 		ContainerStatus: a.status(), Privileged: a.container.Privileged, UserNamespace: a.container.UserNamespace,
-		MaxInflight: a.admission.max, Paused: a.admission.countPaused(), Served: []PluginFacts{},
+		MaxInflight: inflight, Paused: a.admission.countPaused(), Served: []PluginFacts{},
 	}
 	a.broker.mu.Unlock()
 	f.Refusals = a.listRefusals()
-	if a.assigned().Bindings == nil {
+	t := a.terms.Load()
+	if t == nil {
 		return f // the plugins are not known yet
 	}
-	f.Policy = a.explain()
-	for i := range a.plugins {
-		f.Served = append(f.Served, a.pluginFacts(i))
+	f.Generation, f.Policy = t.about.Generation, t.explain()
+	for i := range t.plugins {
+		if !t.plugins[i].binding.Withheld {
+			f.Served = append(f.Served, t.pluginFacts(i))
+		}
 	}
 	return f
 }
 
-func (a *attachment) pluginFacts(i int) PluginFacts {
-	p := &a.plugins[i]
+func (t *terms) pluginFacts(i int) PluginFacts {
+	p := &t.plugins[i]
 	f := PluginFacts{
 		Status: p.binding.Plugin.Status(), Syscalls: []string{},
 		CallerCapabilities: p.binding.Plugin.Manifest().GetCallerCapabilities(),
 		Outcomes:           p.figures.calls.Calls(), Kept: p.keptLines(),
 	}
-	for name, routes := range a.routes {
+	for name, routes := range t.routes {
 		if slices.ContainsFunc(routes, func(r route) bool { return r.plugin == i }) {
 			f.Syscalls = append(f.Syscalls, name)
 		}
 	}
 	slices.Sort(f.Syscalls)
-	a.mu.Lock()
-	refused := p.refused // revoke may set it
-	a.mu.Unlock()
-	if refused != nil {
-		f.RefusedContainer = refused.Error()
+	if p.refused != nil {
+		f.RefusedContainer = p.refused.Error()
 	}
 	if p.fellBack != nil {
 		f.FellBack = p.fellBack.Error()

@@ -68,6 +68,14 @@ func (t *pluginTotals) newFigures(plugin string) *pluginFigures {
 	return &pluginFigures{total: t.byName[plugin]}
 }
 
+// figuresAfter are those of the container's use of the plugin before, or new ones.
+func (a *attachment) figuresAfter(was *boundPlugin, plugin string) *pluginFigures {
+	if was != nil {
+		return was.figures
+	}
+	return a.broker.totals.newFigures(plugin)
+}
+
 // PluginCalls are the calls that a plugin was asked about, of all containers, since the daemon started.
 type PluginCalls struct {
 	Plugin    string            `json:"plugin"`
@@ -102,8 +110,8 @@ func (w *watchdog) countAsked() map[string]int {
 	return count
 }
 
-// throttled returns the number of listeners that wait because the container is at its limits.
-func (a *admission) throttled() int { return a.countPaused() + int(a.delayed.Load()) }
+// throttledListeners returns how many wait because the container is at its limits.
+func (a *admission) throttledListeners() int { return a.countPaused() + int(a.delayed.Load()) }
 
 // GenerationNumber is that of the config that containers get that are attached from now on.
 func (b *Broker) GenerationNumber() uint64 {

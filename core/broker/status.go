@@ -28,6 +28,8 @@ type ContainerStatus struct {
 	Quarantines []Quarantine `json:"quarantines,omitempty"`
 	// Unserved are those of Plugins that are not asked for it.
 	Unserved []Unserved `json:"unserved,omitempty"`
+	// Unnotified are system calls that its filter may not notify, of a policy that it got while it ran.
+	Unnotified []string `json:"unnotified,omitempty"`
 	// Throttled are listeners whose calls wait in the kernel, because the container is at its limits.
 	Throttled int               `json:"throttled"`
 	Outcomes  figures.Calls     `json:"outcomes"`  // of calls that have ended
@@ -48,13 +50,17 @@ func (b *Broker) Status() []ContainerStatus {
 
 // status is what an operator sees of the container. The broker is locked.
 func (a *attachment) status() ContainerStatus {
-	return ContainerStatus{
-		ID: a.container.ID, Name: a.about.Name, Image: a.about.Image, Generation: a.about.Generation,
+	s := ContainerStatus{
+		ID: a.container.ID, Name: a.about.Name, Image: a.about.Image,
 		Runtime: a.container.Runtime, InitPID: a.container.InitPID, Attached: a.attached,
 		Listeners: a.listenerCount, Inflight: a.admission.inflight(), Calls: a.calls.Load(), Failures: a.failures.Load(),
-		Quarantines: a.quarantines(), Plugins: pluginNames(a.assigned().Bindings), Unserved: a.unserved(),
-		Throttled: a.admission.throttled(), Outcomes: a.figures.calls.Calls(), Durations: a.figures.durations.Durations(),
+		Quarantines: a.quarantines(), Plugins: a.served(), Unserved: a.unserved(),
+		Throttled: a.admission.throttledListeners(), Outcomes: a.figures.calls.Calls(), Durations: a.figures.durations.Durations(),
 	}
+	if t := a.terms.Load(); t != nil {
+		s.Unnotified = t.unnotified()
+	}
+	return s
 }
 
 // ContainerPolicy explains to an operator what an attached container got of the policy.
@@ -105,7 +111,7 @@ func (b *Broker) Policies(id string) []ContainerPolicy {
 		if effective := a.explain(); effective != nil {
 			p := ContainerPolicy{Effective: effective, Privileged: a.container.Privileged}
 			if p.Privileged {
-				p.Served = pluginNames(a.assigned().Bindings)
+				p.Served = a.served()
 			}
 			list = append(list, p)
 		}
@@ -115,17 +121,21 @@ func (b *Broker) Policies(id string) []ContainerPolicy {
 
 // explain returns why the container has what it has; nil if that is not known, or not yet.
 func (a *attachment) explain() *policy.Effective {
-	assignment := a.assigned()
-	if assignment.Explain == nil {
-		return nil
+	if t := a.terms.Load(); t != nil {
+		return t.explain()
 	}
-	effective := assignment.Explain()
-	for _, p := range a.plugins {
-		if p.fellBack != nil {
-			effective.FallBack(p.binding.Plugin.Name(), p.fellBack.Error())
+	return nil
+}
+
+// served are the names of the plugins that the policy gives to the container.
+func (a *attachment) served() []string {
+	names := []string{}
+	for _, p := range a.bound() {
+		if !p.binding.Withheld {
+			names = append(names, p.binding.Plugin.Name())
 		}
 	}
-	return effective
+	return names
 }
 
 func (b *Broker) attachmentsOf(wanted func(id string) bool) []*attachment {

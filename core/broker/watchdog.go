@@ -275,7 +275,7 @@ func (p *post) answer() (audit.Record, witness) {
 	}
 	p.plugin.count(&outcome)
 	return audit.Record{
-		Container: &c.attachment.about, Caller: w.caller, Syscall: c.name, Notification: &notification, Outcome: outcome,
+		Container: &c.terms.about, Caller: w.caller, Syscall: c.name, Notification: &notification, Outcome: outcome,
 		Duration: time.Since(c.began),
 	}, w
 }

@@ -3,11 +3,12 @@
 //	GET /v1/status          a [Status]
 //	GET /v1/trace           [TracedCall] after [TracedCall]; container, syscall, plugin and outcome say which
 //	GET /v1/why?who=WHO     a list of [why.Report]
+//	GET /v1/metrics         metrics in the text format of Prometheus
 //	GET /v1/containers?who=WHO   the [Containers] with this ID or name
 //	GET /v1/health          a [Health]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Description]; an [Interception]
-//	POST /v1/reload         a [Reloaded]
+//	POST /v1/reload         a [Reloaded]; with ?running for the containers that run, too
 //	POST /v1/upgrade        an [Upgrade]
 //	POST /v1/revoke?id=ID&plugin=NAME   a [Revocation]
 package control
@@ -100,6 +101,7 @@ type Source struct {
 	Revoke       func(id, plugin string) ([]broker.Revoked, error)
 	Watch        Watch
 	Why          func(who string) ([]why.Report, error)
+	Metrics      func(io.Writer) error // the error says why there are none
 	Containers   func(who string) *Containers
 	Health       func(context.Context) *Health
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
@@ -125,6 +127,7 @@ func (s Source) routes() *http.ServeMux {
 		answer(w, s.Policies(r.URL.Query().Get("id")))
 	})
 	routes.HandleFunc("GET "+whyPath, s.answerWhy)
+	routes.HandleFunc("GET "+metricsPath, s.answerMetrics)
 	s.registerContainers(routes)
 	s.registerHealth(routes)
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)

@@ -12,6 +12,7 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/figures"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/version"
 )
@@ -52,6 +53,15 @@ func (s *Server) NoteReload(done *control.Reloaded, err error) {
 		last.Error = firstLine(err)
 	}
 	s.lastReload.Store(last)
+	if last.OK {
+		s.inForce.Store(&last.At)
+	}
+}
+
+// lastReloaded is what metrics say of it. Before the first reload it is the start.
+func (s *Server) lastReloaded() metrics.Reload {
+	last := s.lastReload.Load()
+	return metrics.Reload{OK: last == nil || last.OK, Last: *s.inForce.Load()}
 }
 
 // firstLine is the first line of an error, and how many there are more.

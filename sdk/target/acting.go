@@ -1,6 +1,8 @@
 package target
 
 import (
+	"time"
+
 	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/sdk/internal/acting"
 )
@@ -27,6 +29,7 @@ func init() {
 		return th, nil
 	}
 	acting.AwaitCopies = awaitCopies
+	acting.Alternate = func() { turns.alternate(time.Now()) }
 }
 
 func newTarget(tid int, source capture.Source) *Target { return &Target{tid: tid, source: source} }

@@ -216,6 +216,9 @@ func parseLimit(text string) (uint64, error) {
 
 // execute adds the steps of the program's own process, forks and waits until the program is there.
 func (s *Steps) execute(ctx context.Context, in *inside, input int, program Program) (*Process, error) {
+	if err := turns.await(ctx, in.namespace); err != nil {
+		return nil, err
+	}
 	leave, err := helpers.enter(ctx, in.namespace)
 	if err != nil {
 		return nil, err
@@ -360,7 +363,7 @@ func (p *Process) Kill(ctx context.Context) error {
 	s.KeepOpen(p.user)
 	s.Add("setns to the user namespace", unix.SYS_SETNS, p.user, unix.CLONE_NEWUSER)
 	s.Add("kill", unix.SYS_KILL, -p.pid, int(unix.SIGKILL))
-	return s.Run(ctx, p.namespace)
+	return s.run(ctx, p.namespace)
 }
 
 // Close waits for the program's end and releases it. A second Close does nothing.

@@ -164,7 +164,17 @@ func (s *Steps) answerWith(result Result) {
 
 // Run makes the steps. The error is ctx's, or wraps the *StepError of the step that failed. A process that lingers
 // although it is killed is left behind, at most 16 for a user namespace; further ones of that namespace wait.
+//
+// While this process has calls of more than one container, processes of one namespace begin at intervals: see turns.
 func (s *Steps) Run(ctx context.Context, namespace NamespaceID) error {
+	if err := turns.await(ctx, namespace); err != nil {
+		return err
+	}
+	return s.run(ctx, namespace)
+}
+
+// run is Run without a turn.
+func (s *Steps) run(ctx context.Context, namespace NamespaceID) error {
 	_, err := s.perform(ctx, namespace, func() {})
 	if err == io.EOF {
 		return nil
@@ -179,6 +189,9 @@ func (s *Steps) Open(ctx context.Context, namespace NamespaceID) (int, error) {
 
 // open is like Run, and returns the descriptor that a step returned.
 func (s *Steps) open(ctx context.Context, namespace NamespaceID, opened Result) (int, error) {
+	if err := turns.await(ctx, namespace); err != nil {
+		return -1, err
+	}
 	fd, err := s.perform(ctx, namespace, func() { s.answerWith(opened) })
 	if err == io.EOF {
 		return -1, errors.New("the helper process ended without an answer")
@@ -323,7 +336,9 @@ func (s *Steps) fork() (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	began := linux.ThreadTime()
 	pid, errno := s.forkChild()
+	turns.forked(linux.ThreadTime() - began)
 	linux.RestoreSignals(signals)
 	if errno != 0 {
 		return 0, fmt.Errorf("clone: %w", errno)

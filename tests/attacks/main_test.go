@@ -21,8 +21,5 @@ type daemon struct {
 
 func (a *attack) serve(s stage.Setup) *daemon {
 	a.Helper()
-	if x := os.Getenv("XBROKER"); x != "" && s.Broker == "" {
-		s.Broker = x
-	}
 	return &daemon{a.Serve(s), a}
 }

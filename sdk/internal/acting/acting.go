@@ -34,4 +34,6 @@ var (
 	// AwaitCopies waits until no helper process has a copy of what this process has closed before. It costs next to
 	// nothing where there is none.
 	AwaitCopies func()
+	// Alternate is called when a call comes of another container than the call before.
+	Alternate func()
 )
