@@ -31,6 +31,8 @@ func rootCommand() *cobra.Command {
 		Use:     "intercede",
 		Short:   "System call interception for unprivileged containers",
 		Version: version.Number(),
+
+		PersistentPreRunE: requireKernel,
 	}
 	root.AddCommand(
 		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), healthCommand(), reloadCommand(),
@@ -38,4 +40,16 @@ func rootCommand() *cobra.Command {
 	)
 	addCompletions(root)
 	return root
+}
+
+// anyKernel are the commands that say something on any kernel, or are needed to end what runs.
+var anyKernel = map[string]bool{"doctor": true, "version": true, "completion": true, "help": true, "new": true, ociRuntime: true}
+
+func requireKernel(c *cobra.Command, args []string) error {
+	for at := c; at != nil; at = at.Parent() {
+		if anyKernel[at.Name()] {
+			return nil
+		}
+	}
+	return cli.RequireKernel(c, args)
 }

@@ -194,6 +194,7 @@ func (g cgroup) option(t testing.TB) sdktest.Option {
 func newCgroup(t testing.TB, controller string) cgroup {
 	t.Helper()
 	sdktest.RequireRoot(t)
+	sdktest.RequireCgroups(t, controller)
 	cgroups, err := sdk.ReadCgroups("/proc/self/cgroup")
 	if err != nil {
 		t.Fatal(err)
