@@ -55,11 +55,11 @@ keys, q quits. Otherwise, or with --json or --count, it prints a table, or a lin
 				return err
 			}
 			ask := func(ctx context.Context) (*control.Status, error) { return control.GetStatus(ctx, path) }
-			if !flags.asJSON && flags.count == 0 && cli.IsScreen(os.Stdout) {
-				return screen.Run(c.Context(), ask, flags.interval, flags.table)
-			}
-			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT)
+			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 			defer stop()
+			if !flags.asJSON && flags.count == 0 && cli.IsScreen(os.Stdout) {
+				return screen.Run(ctx, ask, flags.interval, flags.table)
+			}
 			return flags.print(ctx, c.OutOrStdout(), ask)
 		},
 	}

@@ -149,6 +149,7 @@ func TestTopOnTerminal(t *testing.T) {
 		"ctrl-c":  func(t *testing.T, term *terminal) { term.press(t, "\x03") },
 		"SIGINT":  func(_ *testing.T, term *terminal) { term.cmd.Process.Signal(unix.SIGINT) },
 		"SIGTERM": func(_ *testing.T, term *terminal) { term.cmd.Process.Signal(unix.SIGTERM) },
+		"SIGHUP":  func(_ *testing.T, term *terminal) { term.cmd.Process.Signal(unix.SIGHUP) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := newTerminal(t, program("top", "--control", s.dir+"/control", "--interval", "100ms"))

@@ -3,7 +3,6 @@ package screen
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,8 +15,7 @@ import (
 // Ask asks the daemon how it is.
 type Ask func(context.Context) (*control.Status, error)
 
-// Run asks once, and then shows the table until somebody quits, a signal ends the program, or ctx is done. The terminal is
-// as before then.
+// Run asks once, and then shows the table until somebody quits or ctx is done. The terminal is as before then.
 func Run(ctx context.Context, ask Ask, interval time.Duration, table top.Table) error {
 	first, err := ask(ctx)
 	if err != nil {
@@ -25,8 +23,8 @@ func Run(ctx context.Context, ask Ask, interval time.Duration, table top.Table) 
 	}
 	m := &model{ask: func() (*control.Status, error) { return ask(ctx) }, interval: interval, table: table, width: 80, height: 24}
 	m.take(answered{first, nil})
-	_, err = tea.NewProgram(m, tea.WithContext(ctx)).Run()
-	if errors.Is(err, tea.ErrInterrupted) {
+	_, err = tea.NewProgram(m, tea.WithContext(ctx), tea.WithoutSignalHandler()).Run()
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err
