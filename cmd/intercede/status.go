@@ -16,6 +16,7 @@ import (
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/top"
 	"github.com/intercede/intercede/internal/version"
 	"github.com/spf13/cobra"
 )
@@ -136,20 +137,7 @@ func printPluginCalls(w io.Writer, plugins []broker.PluginCalls) {
 }
 
 func quantiles(d figures.Durations) string {
-	return fmt.Sprintf("%s\t%s", shortDuration(d.Quantile(0.5)), shortDuration(d.Quantile(0.99)))
-}
-
-// shortDuration is a duration with three digits.
-func shortDuration(d time.Duration) string {
-	switch unit := time.Nanosecond; {
-	case d >= 10*time.Second:
-		return d.Round(time.Second / 10).String()
-	default:
-		for unit*1000 <= d {
-			unit *= 10
-		}
-		return d.Round(unit).String()
-	}
+	return fmt.Sprintf("%s\t%s", top.ShortDuration(d.Quantile(0.5)), top.ShortDuration(d.Quantile(0.99)))
 }
 
 // generation is the policy that a container has.
@@ -216,7 +204,7 @@ func printUnnotified(w io.Writer, containers []broker.ContainerStatus) {
 	header := "\nMAY NOT BE NOTIFIED\tSYSTEM CALLS, UNTIL IT IS CREATED ANEW\n"
 	for _, c := range containers {
 		if len(c.Unnotified) > 0 {
-			fmt.Fprintf(w, "%s%s\t%s\n", header, c.ID, strings.Join(c.Unnotified, ", "))
+			fmt.Fprintf(w, "%s%s\t%s\n", header, printable(c.ID), strings.Join(c.Unnotified, ", "))
 			header = ""
 		}
 	}

@@ -60,16 +60,6 @@ func TestPrintStatus(t *testing.T) {
 		"busy mknod 10s in 1m0s it ended three")
 }
 
-func TestShortDuration(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0s", 999: "999ns", 12345: "12.3µs", 123456: "123µs", 4567890: "4.57ms", 999999999: "1s", 12345 * time.Millisecond: "12.3s",
-	} {
-		if got := shortDuration(d); got != want {
-			t.Errorf("%d ns: %s, want %s", d, got, want)
-		}
-	}
-}
-
 // Status shows the daemon and its config without a config that can be read, and by the socket alone.
 func TestStatusOfDaemon(t *testing.T) {
 	s := newSite(t, both)
