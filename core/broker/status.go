@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/record"
@@ -86,7 +87,7 @@ func (b *Broker) Lost() []LostContainer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lost = slices.DeleteFunc(b.lost, func(r *record.Record) bool {
-		if r.Container.Alive() {
+		if r.Container.Alive() && !b.reconnected(&r.Container) {
 			return false
 		}
 		b.state.Records.Remove(r.Number)
@@ -98,6 +99,20 @@ func (b *Broker) Lost() []LostContainer {
 		list = append(list, LostContainer{ID: c.Claim.ID, Runtime: c.Claim.Runtime, InitPID: c.InitPID, Attached: r.Attached})
 	}
 	return list
+}
+
+// reconnected reports whether a lost container is served again. LXC's monitor keeps the listener, and connects anew for a
+// call; a listener of an OCI runtime that comes later is of another process, whose parent stays lost.
+func (b *Broker) reconnected(lost *container.Saved) bool {
+	if lost.Claim.Runtime != "lxc" {
+		return false
+	}
+	for _, a := range b.containers {
+		if a.container.InitPID == lost.InitPID && a.container.UserNamespace == lost.UserNamespace {
+			return true
+		}
+	}
+	return false
 }
 
 // Policies explains what the attached containers with this ID got, or else those whose IDs begin so; the oldest first.
