@@ -83,7 +83,8 @@ func TestStatusOfDaemon(t *testing.T) {
 	if r.status != cli.ExitFailure {
 		t.Errorf("a config that is not TOML: status %d", r.status)
 	}
-	wantText(t, mustRun(t, program("status", "--control", s.dir+"/control")), "Last reload ", "failed, the former config stays: "+s.config(), "Healthy")
+	wantText(t, mustRun(t, program("status", "--control", s.dir+"/control")),
+		"Last reload ", "failed, the former config stays: "+s.config(), "Healthy")
 
 	s.write(t, both+"[nonsense]\n")
 	r = intercede(t, "status", "--config", s.config())
@@ -105,7 +106,8 @@ func TestStatusOfContainer(t *testing.T) {
 	m.want(t, "made")
 	m.want(t, "made")
 	d.reload(t, "config reloaded")
-	container := newFollower(t, program("run", "--config", s.config(), "--socket", s.socket(), "--", "sh", "-c", "mknod /tmp/b c 1 1; echo ready; exec sleep 1000"))
+	container := newFollower(t, program("run", "--config", s.config(), "--socket", s.socket(), "--",
+		"sh", "-c", "mknod /tmp/b c 1 1; echo ready; exec sleep 1000"))
 	if line := container.next(t); line != "ready" {
 		t.Fatalf("the container says %q", line)
 	}
@@ -210,7 +212,8 @@ func TestUnhealthy(t *testing.T) {
 		}
 	})
 	r := intercede(t, "health", "--config", s.config())
-	if want := "intercede: daemon 7 is not healthy: the plugin mknod is backing off: it \\u001b died\n"; r.status != cli.ExitFailure || r.stderr != want {
+	const want = "intercede: daemon 7 is not healthy: the plugin mknod is backing off: it \\u001b died\n"
+	if r.status != cli.ExitFailure || r.stderr != want {
 		t.Errorf("health: status %d, %q", r.status, r.stderr)
 	}
 	r = intercede(t, "status", "--config", s.config())

@@ -43,7 +43,8 @@ func TestTop(t *testing.T) {
 		}
 	}
 	id := s.status(t).Containers[0].ID
-	if c := sample.Containers[0]; len(sample.Containers) != 1 || c.ID != id || c.Name != "web" || c.P50 <= 0 || c.P99 < c.P50 || sample.Period < 0.1 {
+	if c := sample.Containers[0]; len(sample.Containers) != 1 || c.ID != id || c.Name != "web" || c.P50 <= 0 || c.P99 < c.P50 ||
+		sample.Period < 0.1 {
 		t.Errorf("containers %+v", sample)
 	}
 	var mknod figures

@@ -146,8 +146,8 @@ func TestJSON(t *testing.T) {
 	text, err := json.Marshal(&Sample{
 		At: start.UTC(), Period: time.Second, Containers: []Row{{ID: "a", Rate: 1.5, P50: time.Millisecond}}, Plugins: []Row{},
 	})
-	const want = `{"at":"1970-01-12T13:46:40Z","period_s":1,"containers":[{"id":"a","calls_per_s":1.5,"failed_per_s":0,"p50_s":0.001,"p99_s":0,` +
-		`"inflight":0,"quarantined":0,"throttled":0}],"plugins":[]}`
+	const want = `{"at":"1970-01-12T13:46:40Z","period_s":1,"containers":[{"id":"a","calls_per_s":1.5,"failed_per_s":0,` +
+		`"p50_s":0.001,"p99_s":0,"inflight":0,"quarantined":0,"throttled":0}],"plugins":[]}`
 	if string(text) != want || err != nil {
 		t.Errorf("%s, %v, want %s", text, err, want)
 	}

@@ -26,7 +26,8 @@ func answer(seconds, containers int) *control.Status {
 		Plugins: []launcher.Status{{Name: "mknod", State: launcher.Running}},
 	}
 	for i := range containers {
-		s.Containers = append(s.Containers, broker.ContainerStatus{ID: fmt.Sprintf("c%02d", i), Outcomes: figures.Calls{Return: uint64(i * seconds)}})
+		calls := figures.Calls{Return: uint64(i * seconds)}
+		s.Containers = append(s.Containers, broker.ContainerStatus{ID: fmt.Sprintf("c%02d", i), Outcomes: calls})
 	}
 	return s
 }
