@@ -11,11 +11,11 @@ import (
 // A field that is not translated is an error, at each depth.
 func TestUnknownFields(t *testing.T) {
 	for text, want := range map[string]string{
-		"hostNetwork: true":                             "spec.hostNetwork",
-		"securityContext: {runAsUser: 1}":               "spec.securityContext.runAsUser",
-		"volumes: [{name: v, secret: {secretName: s}}]": "spec.volumes.secret.secretName",
-		"containers: [{name: c, tty: true}]":            "spec.containers.tty",
-		"initContainers: [{name: c, securityContext: {allowPrivilegeEscalation: false}}]": "spec.containers.securityContext.allowPrivilegeEscalation",
+		"hostNetwork: true":                                            "spec.hostNetwork",
+		"securityContext: {runAsUser: 1}":                              "spec.securityContext.runAsUser",
+		"volumes: [{name: v, secret: {secretName: s}}]":                "spec.volumes.secret.secretName",
+		"containers: [{name: c, tty: true}]":                           "spec.containers.tty",
+		"initContainers: [{name: c, securityContext: {runAsUser: 1}}]": "spec.containers.securityContext.runAsUser",
 	} {
 		t.Run(text, func(t *testing.T) {
 			found := parse(t, "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  "+text+"\n")
