@@ -192,8 +192,9 @@ func (k *kept) finish(t *testing.T, workers []*worker, ends int) {
 		all.wrong += r.wrong
 		all.longest, all.median = max(all.longest, r.longest), max(all.median, r.median)
 	}
-	t.Logf("%d containers, the daemon ended %d times: %d calls, %d wrong, the longest %d ms, the median of one's slow ones %d ms at most",
-		len(workers), ends, all.calls, all.wrong, all.longest, all.median)
+	const format = "%d containers, the daemon ended %d times: %d calls, %d wrong, the longest %d ms, " +
+		"the median of one's slow ones %d ms at most"
+	t.Logf(format, len(workers), ends, all.calls, all.wrong, all.longest, all.median)
 	k.test.Eventually("the containers are gone", func() bool { return len(k.Status().Containers) == 0 })
 	k.test.Eventually("their records are gone", func() bool { return k.count("containers") == 0 })
 	if n := k.plugins() - len(status.Plugins); n > 0 {
