@@ -130,7 +130,8 @@ func TestUpgrade(t *testing.T) { keep(t).upgrade(t) }
 // Both with the units of deploy/systemd, by a real systemd.
 func TestSystemd(t *testing.T) {
 	// A kill takes half a second.
-	if !stage.OnMachine(t, 10*time.Minute+time.Duration(kills(t)+upgrades(t))*3*time.Second, "KILLS_COUNT", "KILLS_UPGRADES", "INTERCEDE_TEST_STRICT") {
+	patience := 10*time.Minute + time.Duration(kills(t)+upgrades(t))*3*time.Second
+	if !stage.OnMachine(t, patience, "KILLS_COUNT", "KILLS_UPGRADES", "INTERCEDE_TEST_STRICT") {
 		return
 	}
 	for name, try := range map[string]func(*kept, *testing.T){"kill": (*kept).kill, "upgrade": (*kept).upgrade} {
