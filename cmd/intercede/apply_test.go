@@ -90,8 +90,8 @@ func TestReloadRunningUnderLoad(t *testing.T) {
 	s := newSite(t, both)
 	s.serve(t)
 	const script = `for i in 1 2; do
-	(while [ ! -e /tmp/end ]; do rm -f /tmp/n$i; mknod /tmp/n$i c 1 3 || echo WRONG; echo >> /tmp/made$i; done) &
-done; wait; echo over`
+		(while [ ! -e /tmp/end ]; do rm -f /tmp/n$i; mknod /tmp/n$i c 1 3 || echo WRONG; done) &
+	done; wait; echo over`
 	b := newBundle(t, "runc", s.profile(t), script)
 	if err := b.create(t); err != nil {
 		t.Fatalf("create: %v: %s", err, b.output(t))
