@@ -6,13 +6,19 @@ ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
+KERNELS ?= 5.10 6.1 6.12 newest
+KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
+KERNELS_LIMIT ?= 900
+OLDKERNELS ?= 5.15 6.1
+OLDKERNEL_TESTS := ./internal/capture ./internal/lane ./internal/linux ./internal/notify ./sdk/notify ./sdk/target ./sdk/sdktest \
+	./core/broker ./core/container ./core/doctor ./plugins/...
 INSTALLED := --config bin/config.toml --plugin-dir bin
 
 VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-runtimes test-systemd test-packages attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -39,7 +45,25 @@ test: packages build
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) and fspick(2) began does not outlive that.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
 
-# The pages of docs/runtimes with podman, docker and containerd, engines in containers, and the manifests for Kubernetes.
+# As on older kernels: the tests are refused what newer ones have added (tests/oldkernel).
+test-oldkernel: packages
+	@mkdir -p bin
+	go build -o bin/oldkernel ./tests/oldkernel
+	INTERCEDE_TEST_STRICT=1 go test -count=1 ./tests/oldkernel
+	for version in $(OLDKERNELS); do \
+		INTERCEDE_TEST_STRICT=1 go test -count=1 -exec "$(CURDIR)/bin/oldkernel $$version" $(TESTFLAGS) $(OLDKERNEL_TESTS) || exit 1; \
+	done
+
+# The installed programs and tests' binaries on Debian's kernels, in virtual machines with an emulated processor: docs/kernels.md.
+# KERNELS_DIR keeps their disks, 1 GiB each.
+test-kernels: packages
+	@scripts/install-packages vm
+	go vet ./tests/kernels
+	KERNELS="$(KERNELS)" KERNELS_TESTS="$(KERNELS_TESTS)" KERNELS_LIMIT=$(KERNELS_LIMIT) INTERCEDE_TEST_STRICT=1 \
+		go test -count=1 -v -timeout 8h ./tests/kernels
+
+# The pages of docs/runtimes with podman, docker and containerd, and those of docs that go on from them; engines in containers; and the
+# manifests for Kubernetes.
 test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
@@ -51,18 +75,32 @@ test-systemd: packages build
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
 
-# The packages, with docs/install.md, on machines with a real systemd.
+# The pods of deploy/kubernetes, and further ones, with containerd 2, crictl and runc, which are built once; there is no kubelet.
+# deploy/kubernetes/README.md has what it printed last.
+test-kubernetes: packages
+	@scripts/install-packages runtimes
+	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
+	go vet -tags runtimes ./cmd/...
+	programs=$$(scripts/kubernetes-programs) && INTERCEDE_KUBERNETES=$$programs INTERCEDE_TEST_STRICT=1 \
+		go test -tags runtimes -count=1 -timeout 30m -v -run TestPods $(TESTFLAGS) ./cmd/intercede
+
+# The packages, and the pages of docs that begin with one, on machines with a real systemd.
 test-packages: packages
 	@scripts/install-packages runtimes
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -v -run 'TestPackages|TestInstall' $(TESTFLAGS) ./cmd/intercede
+
+# The dashboard and the alerts with a real Prometheus, which scrapes a daemon whose container makes calls.
+test-metrics:
+	@scripts/install-packages metrics
+	INTERCEDE_TEST_STRICT=1 go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/metrics
 
 # docs/attacks.md: each race has 100,000 attempts, or about twice this time; each load has 30 seconds, or this time.
 attacks: packages
 	go vet -tags intercede_delays ./internal/pause && go test -tags intercede_delays ./internal/pause
 	INTERCEDE_TEST_STRICT=1 ATTACKS_TIME=$(ATTACKS_TIME) go test -count=1 -v -timeout $(ATTACKS_TIMEOUT) ./tests/attacks
 
-# The daemon is ended KILLS_COUNT times by SIGKILL, and as often by an upgrade, while containers check their calls.
+# The daemon is ended KILLS_COUNT times by SIGKILL, and KILLS_UPGRADES times (as often) by an upgrade, while containers check their calls.
 kills: packages
 	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h -run 'TestKill|TestUpgrade' ./tests/kills
 

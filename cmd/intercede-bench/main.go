@@ -17,6 +17,7 @@ func main() {
 	sandbox.Init()
 	root := benchCommand()
 	root.AddCommand(demoCommand())
+	root.PersistentPreRunE = cli.RequireKernel
 	os.Exit(cli.Execute(root))
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/top"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -50,6 +51,8 @@ func valuesOf(flag, placeholder string) []string {
 		return []string{"trace", "debug", "info", "warn", "error"}
 	case placeholder == "FORMAT":
 		return slices.Sorted(maps.Keys(profileFormats))
+	case placeholder == "COLUMN":
+		return top.SortTitles()
 	case placeholder == "KIND":
 		return []string{config.RuntimeOCI, config.RuntimeLXC, config.RuntimeRun}
 	case flag == runtimeFlag:
@@ -68,15 +71,11 @@ func completeIDs(c *cobra.Command, args []string, _ string) ([]string, cobra.She
 	}
 	ctx, cancel := context.WithTimeout(cmp.Or(c.Context(), context.Background()), completionPatience)
 	defer cancel()
-	path, err := c.Flags().GetString("config")
+	path, err := socketOf(c)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	doc, problems := config.Load(path, config.Options{})
-	if len(problems) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	status, err := control.GetStatus(ctx, doc.Broker.Control)
+	status, err := control.GetStatus(ctx, path)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -85,4 +84,20 @@ func completeIDs(c *cobra.Command, args []string, _ string) ([]string, cobra.She
 		ids = append(ids, container.ID)
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// socketOf is the admin socket that the flags name, as far as the command has them.
+func socketOf(c *cobra.Command) (string, error) {
+	if path, err := c.Flags().GetString("control"); err == nil && path != "" {
+		return path, nil
+	}
+	path, err := c.Flags().GetString("config")
+	if err != nil {
+		return "", err
+	}
+	doc, _ := config.Load(path, config.Options{})
+	if doc == nil {
+		return config.DefaultControl, nil
+	}
+	return doc.Broker.Control, nil
 }

@@ -20,6 +20,7 @@ import (
 type logFlags struct {
 	level string
 	out   output
+	queue *logqueue.Queue // once opened
 }
 
 // output is standard error, in the format of the config.
@@ -41,8 +42,8 @@ func (f *logFlags) open(broker config.Broker) (log zerolog.Logger, flush func(),
 		return zerolog.Nop(), nil, err
 	}
 	surviveBrokenPipes()
-	queue := logqueue.New(&f.out, describeDropped)
-	return zerolog.New(queue).With().Timestamp().Logger(), func() { queue.Close(flushTime) }, nil
+	f.queue = logqueue.New(&f.out, describeDropped)
+	return zerolog.New(f.queue).With().Timestamp().Logger(), func() { f.queue.Close(flushTime) }, nil
 }
 
 // apply has the process log what the config says, in its format, unless the flags say otherwise. The level is the

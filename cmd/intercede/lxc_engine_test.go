@@ -82,10 +82,7 @@ func TestEngineLXCPatience(t *testing.T) {
 // freezePlugin freezes a plugin's process, which is slow then, and not stopped: a stopped one is replaced.
 func freezePlugin(t *testing.T, s *site, name string) (thaw func()) {
 	t.Helper()
-	const freezer = "/sys/fs/cgroup/freezer"
-	if _, err := os.Stat(freezer); err != nil {
-		sdktest.Lacking(t, "the freezer of cgroup version 1: %v", err)
-	}
+	freezer := sdktest.RequireCgroups(t, "freezer")
 	group, err := os.MkdirTemp(freezer, "ic")
 	if err != nil {
 		t.Fatal(err)

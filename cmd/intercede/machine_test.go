@@ -16,15 +16,20 @@ import (
 const machinePatience = 15 * time.Minute
 
 // onMachine runs a script with bash on a machine of its own (internal/machine), with the prologue before it. It gives
-// what it printed, and fails the test if it fails.
+// what that printed, and fails the test if it fails.
 func onMachine(t *testing.T, script string) string {
 	t.Helper()
 	require(t, "unshare", "runc", "crun", "podman", "docker", "dockerd", "containerd", "ctr", "newuidmap", "jq", "busybox", "capsh")
-	prologue, err := os.ReadFile("testdata/prologue")
+	return machine.Run(t, newSources(t), mustRead(t, "testdata/tools")+mustRead(t, "testdata/prologue")+script, machinePatience)
+}
+
+func mustRead(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return machine.Run(t, newSources(t), string(prologue)+script, machinePatience)
+	return string(text)
 }
 
 // newSources makes a folder with the programs and the config.

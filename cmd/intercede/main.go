@@ -31,11 +31,25 @@ func rootCommand() *cobra.Command {
 		Use:     "intercede",
 		Short:   "System call interception for unprivileged containers",
 		Version: version.Number(),
+
+		PersistentPreRunE: requireKernel,
 	}
 	root.AddCommand(
-		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), reloadCommand(),
-		upgradeCommand(), revokeCommand(), traceCommand(), whyCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
+		runCommand(), serveCommand(), keepCommand(), checkCommand(), doctorCommand(), profileCommand(), statusCommand(), healthCommand(), reloadCommand(),
+		upgradeCommand(), revokeCommand(), topCommand(), traceCommand(), whyCommand(), metricsCommand(), policyCommand(), pluginCommand(), ociRuntimeCommand(), versionCommand(),
 	)
 	addCompletions(root)
 	return root
+}
+
+// anyKernel are the commands that say something on any kernel, or are needed to end what runs.
+var anyKernel = map[string]bool{"doctor": true, "version": true, "completion": true, "help": true, "new": true, ociRuntime: true}
+
+func requireKernel(c *cobra.Command, args []string) error {
+	for at := c; at != nil; at = at.Parent() {
+		if anyKernel[at.Name()] {
+			return nil
+		}
+	}
+	return cli.RequireKernel(c, args)
 }

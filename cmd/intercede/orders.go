@@ -36,7 +36,7 @@ func (o *orders) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 			return
 		case <-signals:
 		}
-		done, err := o.reload(ctx)
+		done, err := o.reload(ctx, false)
 		if err == nil {
 			err = asError(done.Problems)
 		}
@@ -53,9 +53,10 @@ func asError(problems policyconfig.Problems) error {
 	return problems
 }
 
-func (o *orders) reload(ctx context.Context) (*control.Reloaded, error) {
+func (o *orders) reload(ctx context.Context, running bool) (done *control.Reloaded, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	defer func() { o.server.NoteReload(done, err) }()
 	options, err := o.config.Options()
 	if err != nil {
 		return nil, err
@@ -71,7 +72,11 @@ func (o *orders) reload(ctx context.Context) (*control.Reloaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &control.Reloaded{Changes: changes}, o.logs.apply(setup.Policy.Broker)
+	done = &control.Reloaded{Changes: changes}
+	if running {
+		done.Containers = o.server.Apply(ctx)
+	}
+	return done, o.logs.apply(setup.Policy.Broker)
 }
 
 // checkUpgrade returns what the daemon's manager would start in its place, if that has nothing against the config.

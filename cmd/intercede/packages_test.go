@@ -3,10 +3,10 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -30,6 +30,9 @@ func makePackages(t *testing.T, sources, n string) (deb, rpm string) {
 	return filepath.Join(out, n+".deb"), filepath.Join(out, n+".rpm")
 }
 
+// packagePages are pages of docs that begin with a package, or with what one has installed.
+var packagePages = []string{"install.md", "quickstart.md", "boot.md", "logs.md"}
+
 // The packages are installed, upgraded and removed while a container runs, and are the same bytes wherever they are
 // made.
 func TestPackages(t *testing.T) {
@@ -38,36 +41,32 @@ func TestPackages(t *testing.T) {
 	deb2, rpm2 := makePackages(t, "../..", "2")
 	for format, files := range map[string][]string{"deb": {deb1, deb2}, "rpm": {rpm1, rpm2}} {
 		t.Run(format, func(t *testing.T) {
-			text, err := os.ReadFile("testdata/packages-test")
-			if err != nil {
-				t.Fatal(err)
-			}
 			script := filepath.Join(t.TempDir(), "script")
-			if err := os.WriteFile(script, append([]byte("format="+format+"\n"), text...), 0o644); err != nil {
+			text := "format=" + format + "\n" + mustRead(t, "testdata/packages-test")
+			if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			underSystemd(t, script, files...)
 		})
 	}
-	t.Run("page", func(t *testing.T) {
-		blocks := readPage(t, "../../docs/install.md")
-		script := filepath.Join(t.TempDir(), "script")
-		const prologue = `exec 2>&1
-rm -f /usr/sbin/policy-rc.d /var/lib/man-db/auto-update
-for n in 1 2; do cp /src/$n.deb /tmp/intercede_0.$n.0_amd64.deb; done
-cd /tmp
-`
-		if err := os.WriteFile(script, []byte(prologue+pageScript(blocks)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		checkOutput(t, blocks, underSystemd(t, script, deb1, deb2))
-	})
+	for _, page := range packagePages {
+		t.Run(page, func(t *testing.T) {
+			require(t, "podman", "docker", "dockerd", "logrotate", "jq")
+			blocks := readPage(t, "../../docs/"+page)
+			script := filepath.Join(t.TempDir(), "script")
+			text := mustRead(t, "testdata/tools") + mustRead(t, "testdata/booted") + pageScript(blocks)
+			if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			checkOutput(t, blocks, underSystemd(t, script, deb1, deb2))
+		})
+	}
 	t.Run("bytes", func(t *testing.T) {
 		copied := t.TempDir()
 		mustRun(t, exec.Command("sh", "-c", `cd ../.. && git ls-files -z | xargs -0 cp --parents -t "$1"`, "sh", copied))
 		deb, rpm := makePackages(t, copied, "1")
 		for first, second := range map[string]string{deb1: deb, rpm1: rpm} {
-			if a, b := mustRead(t, first), mustRead(t, second); !bytes.Equal(a, b) {
+			if a, b := mustRead(t, first), mustRead(t, second); a != b {
 				t.Errorf("%s has other bytes when it is made in another folder", filepath.Base(first))
 			}
 		}
@@ -87,14 +86,16 @@ func TestInstall(t *testing.T) {
 	config := dest + "/etc/intercede/config.toml"
 	for file, want := range map[string]string{
 		config: `plugin_dir = "/opt/ic/libexec/intercede"`,
-		dest + "/opt/ic/lib/systemd/system/intercede.service":           "ExecStart=/opt/ic/bin/intercede serve",
-		dest + "/opt/ic/lib/systemd/system/intercede-fallback.service":  "ExecStart=/opt/ic/bin/intercede keep",
-		dest + "/opt/ic/share/bash-completion/completions/intercede":    "__start_intercede",
-		dest + "/opt/ic/share/doc/intercede/docs/install.md":            "make install",
-		dest + "/opt/ic/share/zsh/vendor-completions/_intercede":        "#compdef intercede",
-		dest + "/opt/ic/share/fish/vendor_completions.d/intercede.fish": "intercede",
+		dest + "/opt/ic/lib/systemd/system/intercede.service":              "ExecStart=/opt/ic/bin/intercede serve",
+		dest + "/opt/ic/lib/systemd/system/intercede-fallback.service":     "ExecStart=/opt/ic/bin/intercede keep",
+		dest + "/opt/ic/share/bash-completion/completions/intercede":       "__start_intercede",
+		dest + "/opt/ic/share/doc/intercede/docs/install.md":               "make install",
+		dest + "/opt/ic/share/doc/intercede/plugins/mknod/README.md":       "## Syntax",
+		dest + "/opt/ic/share/doc/intercede/deploy/grafana/intercede.json": "intercede_up",
+		dest + "/opt/ic/share/zsh/vendor-completions/_intercede":           "#compdef intercede",
+		dest + "/opt/ic/share/fish/vendor_completions.d/intercede.fish":    "intercede",
 	} {
-		if !bytes.Contains(mustRead(t, file), []byte(want)) {
+		if !strings.Contains(mustRead(t, file), want) {
 			t.Errorf("%s does not have %q", file, want)
 		}
 	}
@@ -105,16 +106,7 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	install()
-	if text := mustRead(t, config); string(text) != "# mine" {
+	if text := mustRead(t, config); text != "# mine" {
 		t.Errorf("a config that was there is now %q", text)
 	}
-}
-
-func mustRead(t *testing.T, file string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }

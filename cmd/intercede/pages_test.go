@@ -4,7 +4,6 @@ package main
 
 import (
 	"path/filepath"
-	"slices"
 	"testing"
 )
 
@@ -25,9 +24,22 @@ func TestRuntimePages(t *testing.T) {
 	}
 }
 
-// TestWhyPage runs the page about what an operator sees.
-func TestWhyPage(t *testing.T) {
-	runPage(t, slices.Concat(readPage(t, pages+"/README.md"), readPage(t, pages+"/runc.md"), readPage(t, "../../docs/why.md")))
+// TestRuntimePagesTasks runs the pages of docs that begin where others of docs/runtimes end.
+func TestRuntimePagesTasks(t *testing.T) {
+	for page, after := range map[string][]string{
+		"why.md":        {"README.md", "runc.md"},
+		"devices.md":    {"README.md"},
+		"not-expect.md": {"README.md"},
+		"status.md":     {"README.md"},
+	} {
+		t.Run(page, func(t *testing.T) {
+			var blocks []block
+			for _, before := range after {
+				blocks = append(blocks, readPage(t, pages+"/"+before)...)
+			}
+			runPage(t, append(blocks, readPage(t, "../../docs/"+page)...))
+		})
+	}
 }
 
 func runPage(t *testing.T, blocks []block) {

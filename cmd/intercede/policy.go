@@ -172,6 +172,12 @@ func printPolicy(out io.Writer, p broker.ContainerPolicy) error {
 		served := cmp.Or(strings.Join(p.Served, ", "), "none")
 		fmt.Fprintf(w, "\nThe container has no user namespace of its own. Plugins that serve it: %s. All other calls are left to the kernel.\n", served)
 	}
+	printPolicyTables(w, p.Effective)
+	return w.Flush()
+}
+
+// printPolicyTables prints the rules, and each setting with where it is from.
+func printPolicyTables(w io.Writer, p *policy.Effective) {
 	if len(p.Rules) > 0 {
 		fmt.Fprintln(w, "\nRULE\tMATCHES")
 	}
@@ -194,7 +200,6 @@ func printPolicy(out io.Writer, p broker.ContainerPolicy) error {
 	for _, a := range p.Ignored {
 		fmt.Fprintf(w, "%s\t%s\n", a.Name, printable(a.Reason))
 	}
-	return w.Flush()
 }
 
 // printDescription shows what rules can match but annotations and labels, which may be long and many: --json has them.

@@ -51,11 +51,16 @@ programs; the audit has the calls.`,
 func printRevoked(out io.Writer, revoked []broker.Revoked) {
 	for _, r := range revoked {
 		fmt.Fprintf(out, "container %s: %s is not asked any more, its calls get %s\n", r.Container, r.Plugin, r.Verdict)
-		for _, entry := range r.Kept {
-			fmt.Fprintf(out, "  done before, and kept account of: %s\n", entry)
-		}
-		if r.Busy > 0 {
-			fmt.Fprintf(out, "  %d calls have missed their deadlines and may still be done: `intercede status` says when they are over\n", r.Busy)
-		}
+		printDone(out, r.Kept, r.Busy)
+	}
+}
+
+// printDone prints what plugins have done for a container that lost them, and how many calls may still be done.
+func printDone(out io.Writer, kept []string, busy int) {
+	for _, entry := range kept {
+		fmt.Fprintf(out, "  done before, and kept account of: %s\n", entry)
+	}
+	if busy > 0 {
+		fmt.Fprintf(out, "  %d calls have missed their deadlines and may still be done: `intercede status` says when they are over\n", busy)
 	}
 }

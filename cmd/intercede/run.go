@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/intercede/intercede/core/daemon"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/intake/oci"
+	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/core/run"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -96,7 +98,9 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) (st
 		return 0, err
 	}
 	if flags.socket != "" {
-		return runDelivered(ctx, options, func(c *run.Container) error { return sendListener(ctx, c, flags.socket, annotations) })
+		return runDelivered(ctx, options, func(c *run.Container) error {
+			return sendListener(ctx, c, flags.socket, named(annotations, options.Name))
+		})
 	}
 	log, flush, err := flags.openLog(setup)
 	if err != nil {
@@ -145,6 +149,9 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Container) error) (status int, err error) {
 	ctx, forwarded := endedBySignal(ctx)
 	defer forwarded()
+	if warning := options.Warning(); warning != "" {
+		fmt.Fprintln(os.Stderr, "intercede: "+warning)
+	}
 	c, err := run.Start(ctx, options)
 	var command *run.CommandError
 	if errors.As(err, &command) {
@@ -185,6 +192,16 @@ func exitWith(status int, err error) error {
 		return &cli.ExitError{Status: status}
 	}
 	return err
+}
+
+// named adds the container's name to its annotations, unless it has one there.
+func named(annotations map[string]string, name string) map[string]string {
+	if _, given := annotations[policy.NameAnnotation]; name == "" || given {
+		return annotations
+	}
+	added := map[string]string{policy.NameAnnotation: name}
+	maps.Copy(added, annotations)
+	return added
 }
 
 // sendListener gives the container's listener to the daemon, as an OCI runtime would.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/control"
@@ -25,7 +26,7 @@ func serveCommand() *cobra.Command {
 		Long: `Serve starts the enabled plugins and takes seccomp listeners from OCI runtimes, on the config's socket.
 
 SIGHUP and intercede reload read the config again: containers that come from then on get it, those that run keep what
-they have; a config with problems changes nothing.
+they have, but for intercede reload --running; a config with problems changes nothing.
 
 SIGTERM and SIGINT end the daemon; calls that are being answered may finish for a moment. Started by systemd or by
 intercede keep, it leaves its containers to the next daemon, and their calls wait for that. Otherwise calls that
@@ -56,7 +57,13 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging *logFlags) error
 	if err != nil {
 		return err
 	}
-	setup, err := config.Load(ctx)
+	started := false
+	defer func() {
+		if !started && manager.Store.Available() {
+			pauseBeforeNext(ctx)
+		}
+	}()
+	setup, err := config.LoadToServe(ctx)
 	if err != nil {
 		return err
 	}
@@ -70,6 +77,8 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging *logFlags) error
 	if err != nil {
 		return err
 	}
+	started = true
+	server.DroppedRecords = logging.queue.Dropped
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	handedOver := false
 	defer func() {
@@ -105,6 +114,17 @@ func serve(ctx context.Context, config cli.ConfigFlags, logging *logFlags) error
 	server.Close()
 	log.Info().Msg("ending")
 	return err
+}
+
+// startPause is between a daemon that cannot start and the next one. That of the unit is shorter, for daemons that have
+// served: calls wait for the next one.
+const startPause = 500 * time.Millisecond
+
+func pauseBeforeNext(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(startPause):
+	}
 }
 
 // findManager finds who started this process, and takes over what was kept for it.

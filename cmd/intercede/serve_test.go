@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
@@ -94,8 +95,9 @@ func (d *daemonProcess) stop(t *testing.T) {
 func (s *site) status(t *testing.T) *control.Status {
 	t.Helper()
 	status := &control.Status{}
-	if err := json.Unmarshal([]byte(mustRun(t, program("status", "--config", s.config(), "--json"))), status); err != nil {
-		t.Fatal(err)
+	r := intercede(t, "status", "--config", s.config(), "--json") // its exit status is 1 while a plugin does not run
+	if err := json.Unmarshal([]byte(r.stdout), status); err != nil {
+		t.Fatalf("%v: %s", err, r.stderr)
 	}
 	return status
 }
@@ -302,6 +304,42 @@ func TestServeWithoutReaderOfItsLog(t *testing.T) {
 	awaitLine(t, lines, "log records were dropped: the reader of the log is slow")
 	d.stop(t)
 	awaitLine(t, lines, "ending")
+}
+
+// TestServeKnownManifests has the manifests that a daemon before has read be wrong: the daemon does not serve with them,
+// and the next one asks the programs.
+func TestServeKnownManifests(t *testing.T) {
+	s := newSite(t, "[plugins.mknod]\n")
+	pattern := filepath.Join(s.dir, "manifests", "*.json")
+	eventually(t, "manifests are kept", func() bool {
+		s.serve(t).stop(t)
+		files, _ := filepath.Glob(pattern)
+		return len(files) > 0
+	})
+	files, _ := filepath.Glob(pattern)
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kept map[string]json.RawMessage
+		var printed []byte
+		if err := json.Unmarshal(text, &kept); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(kept["printed"], &printed); err != nil {
+			t.Fatal(err)
+		}
+		kept["printed"], _ = json.Marshal(bytes.Replace(printed, []byte(`"max": 4096`), []byte(`"max": 100`), 1))
+		text, _ = json.Marshal(kept)
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := intercede(t, "serve", "--config", s.config()); r.status != cli.ExitFailure || !strings.Contains(r.stderr, "another manifest") {
+		t.Errorf("exit status %d: %s", r.status, r.stderr)
+	}
+	s.serve(t)
 }
 
 // openLog opens the reading end of a FIFO.

@@ -16,25 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// daemonFlags name the daemon that a command asks.
-type daemonFlags struct {
-	config  cli.ConfigFlags
-	control string
-}
-
-func (f *daemonFlags) register(c *cobra.Command) {
-	f.config.Register(c)
-	c.Flags().StringVar(&f.control, "control", "", "admin `SOCKET` of the daemon, instead of what the config says")
-}
-
-// socket returns the path of the daemon's admin socket.
-func (f *daemonFlags) socket() (string, error) {
-	if f.control != "" {
-		return f.control, nil
-	}
-	return controlPath(f.config)
-}
-
 func traceCommand() *cobra.Command {
 	var daemon daemonFlags
 	var filter trace.Filter
@@ -50,6 +31,7 @@ With an ID, or how that begins, or a name, it shows the calls of that container 
 daemon. No call waits for it: what it does not take in time is dropped, and the number of those calls is printed.`,
 		Example: "  intercede trace web --plugin mknod\n  intercede trace --outcome errno --json | jq -r '[.container, .reason] | @tsv'",
 		Args:    cobra.MaximumNArgs(1),
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				filter.Container = args[0]

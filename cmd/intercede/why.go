@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/why"
@@ -28,6 +29,7 @@ the kernel, with the reason and what to do for each.
 The exit status is 0 if there is such a process or container, whatever is found.`,
 		Example: "  intercede why 4711\n  intercede why web --json | jq -r '.[].findings[] | select(.level == \"problem\") | .remedy'",
 		Args:    cobra.ExactArgs(1),
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, args []string) error {
 			path, err := daemon.socket()
 			if err != nil {
@@ -71,11 +73,8 @@ func printReport(out io.Writer, r why.Report) {
 			fmt.Fprintf(out, "%-8s -> %s\n", "", printable(f.Remedy))
 		}
 	}
-	if r.Container != nil && len(r.Container.Refusals) > 0 {
-		fmt.Fprintln(out, "\nREFUSED, OR LEFT TO THE KERNEL (the last first)")
-		for _, refusal := range r.Container.Refusals {
-			printRefusal(out, refusal)
-		}
+	if r.Container != nil {
+		printRefusals(out, r.Container.Refusals)
 	}
 }
 
@@ -92,6 +91,16 @@ func printContainer(out io.Writer, c *broker.ContainerFacts) {
 		generation = fmt.Sprintf("policy generation %d", c.Generation)
 	}
 	fmt.Fprintf(out, ", %s, init %d, attached %s ago, %s\n", c.Runtime, c.InitPID, age(c.Attached), generation)
+}
+
+// printRefusals prints the last calls that were refused or left to the kernel, if there were any.
+func printRefusals(out io.Writer, refusals []broker.Refusal) {
+	if len(refusals) > 0 {
+		fmt.Fprintln(out, "\nREFUSED, OR LEFT TO THE KERNEL (the last first)")
+	}
+	for _, r := range refusals {
+		printRefusal(out, r)
+	}
 }
 
 func printRefusal(out io.Writer, r broker.Refusal) {

@@ -12,7 +12,7 @@ import (
 type Container struct {
 	ID, Runtime string
 	Name, Image string // empty: not known
-	Generation  uint64 // of the policy that it began with; 0: an earlier daemon's
+	Generation  uint64 // of the policy that it has; 0: an earlier daemon's
 	UIDs        []*wire.IDMapping
 }
 

@@ -36,6 +36,7 @@ type Sink struct {
 	mu    sync.Mutex
 	queue *logqueue.Queue
 	out   io.Closer
+	lost  uint64 // by queues before this one
 }
 
 // maxAtRate bounds the events of all containers: as many of them may have one kind at the full rate.
@@ -69,11 +70,30 @@ func (s *Sink) replace(queue *logqueue.Queue, out io.Closer) {
 	s.mu.Lock()
 	oldQueue, oldOut := s.queue, s.out
 	s.queue, s.out = queue, out
-	s.mu.Unlock()
+	var counted uint64
 	if oldQueue != nil {
-		oldQueue.Close(closeTime)
-		oldOut.Close()
+		counted = oldQueue.Dropped()
+		s.lost += counted
 	}
+	s.mu.Unlock()
+	if oldQueue == nil {
+		return
+	}
+	oldQueue.Close(closeTime)
+	oldOut.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost += oldQueue.Dropped() - counted
+}
+
+// Dropped returns how many events were dropped, or could not be written, so far.
+func (s *Sink) Dropped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queue == nil {
+		return s.lost
+	}
+	return s.lost + s.queue.Dropped()
 }
 
 // Rate returns how many events of a kind are taken in a second; 0: none.

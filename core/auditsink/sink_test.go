@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/intercede/intercede/core/event"
+	"github.com/intercede/intercede/core/logqueue"
 	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/loglimit"
 	"golang.org/x/sys/unix"
@@ -134,5 +135,28 @@ func TestDropped(t *testing.T) {
 	err := json.Unmarshal(describeDropped(7), &e)
 	if err != nil || e.Dropped != 7 || e.Schema != event.Schema || time.Since(e.Time) > time.Minute {
 		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// TestCountDropped has nobody read a pipe: what is dropped counts on when the sink is opened anew.
+func TestCountDropped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	s, err := Open(config.Audit{Sink: config.AuditFile, Path: path, Rate: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close() // each write fails
+	s.replace(logqueue.New(w, describeDropped), w)
+	s.Put(event.Event{})
+	if err := s.Reopen(config.Audit{Sink: config.AuditFile, Path: path, Rate: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Dropped(); n != 1 {
+		t.Errorf("%d were dropped, want 1", n)
 	}
 }

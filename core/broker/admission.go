@@ -3,20 +3,25 @@ package broker
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/metrics"
 	"golang.org/x/time/rate"
 )
 
 // admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over
 // the limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
-	max   int
-	rate  *rate.Limiter
-	quick int // calls that are not slow there may be: see pacer
-	pacer *pacer
+	quick     int // calls that are not slow there may be: see pacer
+	pacer     *pacer
+	throttled *metrics.Calls // counts delays by the rate; nil: nothing does
+
+	delayed atomic.Int32 // listeners that the rate makes wait
 
 	mu      sync.Mutex
+	max     int
+	rate    *rate.Limiter
 	crew    *crew // which keeps a worker for the container; nil: none does, its calls have threads of their own
 	calls   int
 	lost    int  // of them, whose threads do not come back: they have been answered
@@ -40,12 +45,31 @@ type armer interface {
 
 // newAdmission makes an admission that leaves other containers at least one worker, and so many quick calls.
 func newAdmission(limits Limits, workers, quick int, p *pacer) *admission {
-	a := &admission{max: min(limits.MaxInflight, workers-1), quick: quick, pacer: p}
+	a := &admission{quick: quick, pacer: p}
 	a.idle = sync.NewCond(&a.mu)
-	if limits.Rate > 0 {
-		a.rate = rate.NewLimiter(rate.Limit(limits.Rate), max(limits.Burst, 1))
-	}
+	a.limit(limits, workers)
 	return a
+}
+
+// limit replaces the limits. A rate that is the same goes on counting.
+func (a *admission) limit(limits Limits, workers int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.max = min(limits.MaxInflight, workers-1)
+	r, burst := rate.Limit(limits.Rate), max(limits.Burst, 1)
+	switch {
+	case r <= 0:
+		a.rate = nil
+	case a.rate == nil || a.rate.Limit() != r || a.rate.Burst() != burst:
+		a.rate = rate.NewLimiter(r, burst)
+	}
+}
+
+// limits returns how many calls may be handled at once, and the bound of the rate.
+func (a *admission) limits() (int, *rate.Limiter) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.max, a.rate
 }
 
 // join has the crew keep a worker for the container, until quit. A second call does nothing.
@@ -286,15 +310,21 @@ func (a *admission) armSome(listeners []armer) {
 
 // arm arms a listener as soon as the rate allows it.
 func (a *admission) arm(l armer) error {
-	if a.rate == nil {
+	_, rate := a.limits()
+	if rate == nil {
 		return l.Arm()
 	}
 	now := time.Now()
-	delay := a.rate.ReserveN(now, 1).DelayFrom(now)
+	delay := rate.ReserveN(now, 1).DelayFrom(now)
 	if delay == 0 {
 		return l.Arm()
 	}
-	time.AfterFunc(delay, func() { l.Arm() }) // fails for no listener that is in the poller
+	a.throttled.Throttle()
+	a.delayed.Add(1)
+	time.AfterFunc(delay, func() {
+		a.delayed.Add(-1)
+		l.Arm() // fails for no listener that is in the poller
+	})
 	return nil
 }
 

@@ -135,7 +135,7 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 		b.lose(left.Record)
 		return nil, err
 	}
-	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment, left.Record.Kept()) })
+	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment, left.Record) })
 	a.admission.join(&b.crew)
 	listeners := b.adoptListeners(a, left.Listeners)
 	if left.Record.Container.Watched() {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -116,9 +115,12 @@ func (l *lineage) next(t *testing.T) int {
 	}
 	containers := l.Sort(records, l.shelf.handOut(t))
 	for i := range containers {
-		bindings := slices.Clone(l.generation.Bindings)
-		for j, p := range containers[i].Record.Plugins {
-			bindings[j].Revoked = p.Revoked // as package daemon does
+		var bindings []Binding
+		for _, p := range containers[i].Record.Plugins { // as package daemon does
+			bindings = append(bindings, Binding{
+				Plugin: l.plugins[p.Name], Settings: string(p.Settings), Deadline: p.Deadline, OnFailure: p.Verdict(),
+				Revoked: p.Revoked, Withheld: p.Withheld,
+			})
 		}
 		containers[i].Assignment = Assignment{Bindings: bindings}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,7 @@ func TestAllocations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, options{})
 			b.Broker.Close() // it logs each call
-			broker, err := New(Config{Generation: b.newGeneration(options{}), Log: zerolog.Nop()})
+			broker, err := New(Config{Generation: b.newGeneration(options{}), Log: zerolog.Nop(), Calls: metrics.New("test").Calls()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,9 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,22 +12,25 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/listener"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 )
 
-// attachment is a container with its plugins: all that does not change from one notification to the next.
+// attachment is a container with its plugins: all that does not change from one notification to the next. What it has
+// of a policy is in its terms.
 type attachment struct {
 	broker     *Broker
 	number     uint64 // no other container has it, of this broker's or those before it
 	container  *container.Container
 	said       saidBy
-	generation *Generation
-	plugins    []boundPlugin
-	routes     routes // to plugins
+	generation *Generation           // of the terms; guarded by changing once there are some
+	terms      atomic.Pointer[terms] // nil: it is not prepared
+	ready      chan struct{}         // closed when it is
 	admission  *admission
+	figures    containerFigures
 	audit      *audit.Log
-	about      audit.Container // for records
+	about      audit.Container // but for the generation, which the terms have
 	refusals   refusals
 	samples    samples
 	prepared   sync.Once
@@ -53,8 +56,6 @@ type attachment struct {
 	mu         sync.Mutex
 	hangsSince time.Time // it is quarantined for them
 	listeners  map[*listener.Listener]struct{}
-	assignment Assignment // once prepared
-	ready      bool       // it is prepared
 }
 
 func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Generation) *attachment {
@@ -63,79 +64,69 @@ func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Gene
 		broker: b, container: c, said: s, generation: generation.hold(), ctx: ctx, cancel: cancel,
 		admission: newAdmission(generation.Limits, b.crew.max, len(b.processors.numbers), b.pacer),
 		audit:     audit.New(b.log),
-		about:     describe(c, generation),
+		about:     describe(c),
+		ready:     make(chan struct{}),
 		attached:  time.Now(),
 		number:    b.numbers.next(),
 		listeners: map[*listener.Listener]struct{}{},
 	}
+	a.admission.throttled = b.calls
 	a.again.init(a.expire)
 	return a
 }
 
 // describe returns what records say of the container.
-func describe(c *container.Container, generation *Generation) audit.Container {
+func describe(c *container.Container) audit.Container {
 	d := policy.Description{Name: c.Name, Annotations: c.Annotations}.Completed()
 	return audit.Container{
-		ID: c.ID, Runtime: c.Runtime, Name: d.Name, Image: d.Image, Generation: generation.Number, UIDs: c.Wire().GetUidMap(),
+		ID: c.ID, Runtime: c.Runtime, Name: cmp.Or(d.Name, c.EngineName), Image: cmp.Or(d.Image, c.EngineImage), UIDs: c.Wire().GetUidMap(),
 	}
 }
 
 // prepare attaches the container to its plugins before its first listener is armed.
 func (a *attachment) prepare(ctx context.Context) {
 	a.prepared.Do(func() {
-		a.prepareWith(ctx, a.generation.assign(a.container), nil)
+		a.prepareWith(ctx, a.generation.assign(a.container), &record.Record{})
 		a.leaveRecord()
 	})
 }
 
-// prepareWith gives the container what it is assigned, and its plugins what they have kept about it, by their names.
-func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, kept map[string]map[string][]byte) {
+// prepareWith gives the container what it is assigned, and its plugins what they have kept about it, which the record of
+// an earlier broker has.
+func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, left *record.Record) {
 	if a.container.Privileged {
 		assignment.Bindings = servingAny(assignment.Bindings)
 		a.broker.log.Warn().Str("container", a.container.ID).Strs("plugins", pluginNames(assignment.Bindings)).
 			Msg("the container has no user namespace of its own: all calls but those of these plugins are left to the kernel")
 	}
-	a.attachPlugins(ctx, assignment.Bindings, kept)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.assignment, a.ready = assignment, true
+	plugins := a.attachPlugins(ctx, assignment.Bindings, left.Kept())
+	a.terms.Store(a.newTerms(a.generation, assignment, plugins, left.Filter))
+	close(a.ready)
 }
 
-// attachPlugins attaches the container to the plugins of the bindings, all at once, and routes calls to them.
-func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept map[string]map[string][]byte) {
+// attachPlugins attaches the container to the plugins of the bindings, all at once.
+func (a *attachment) attachPlugins(ctx context.Context, bindings []Binding, kept map[string]map[string][]byte) []boundPlugin {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	var attaching sync.WaitGroup
 	container := a.container.Wire()
-	a.plugins = make([]boundPlugin, len(bindings))
-	for i := range a.plugins {
-		p := &a.plugins[i]
-		p.binding, p.kept = &bindings[i], a.newStore(bindings[i].Plugin.Name(), kept)
-		p.privileged = len(p.binding.Plugin.Manifest().GetCapabilities()) > 0
+	plugins := make([]boundPlugin, len(bindings))
+	for i := range plugins {
+		p := &plugins[i]
+		p.bind(&bindings[i], a.newStore(bindings[i].Plugin.Name(), kept), a.broker.totals.newFigures(bindings[i].Plugin.Name()))
 		log := a.broker.log.With().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).Logger()
 		attaching.Go(func() { p.attach(ctx, container, a.admission, log) })
 	}
 	attaching.Wait()
-	a.routes = a.generation.routesOf(a.inForce(bindings))
+	return plugins
 }
 
-// inForce returns the bindings of the plugins: the assigned ones, but for settings that a plugin has refused.
-func (a *attachment) inForce(assigned []Binding) []Binding {
-	if !slices.ContainsFunc(a.plugins, func(p boundPlugin) bool { return p.fellBack != nil }) {
-		return assigned // which containers share
+// bound returns the container's use of plugins; none, if it is not prepared.
+func (a *attachment) bound() []boundPlugin {
+	if t := a.terms.Load(); t != nil {
+		return t.plugins
 	}
-	var bindings []Binding
-	for _, p := range a.plugins {
-		bindings = append(bindings, *p.binding)
-	}
-	return bindings
-}
-
-// assigned returns what the container gets: the zero Assignment until it is prepared.
-func (a *attachment) assigned() Assignment {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.assignment
+	return nil
 }
 
 // source is where the notifications of a container come from.
@@ -180,7 +171,7 @@ func (a *attachment) end(cause error) {
 	a.admission.wait()
 	a.admission.quit()
 	var closing sync.WaitGroup
-	for _, p := range a.plugins {
+	for _, p := range a.bound() {
 		if p.session != nil {
 			closing.Go(p.session.Close)
 		}

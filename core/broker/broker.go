@@ -16,6 +16,7 @@ import (
 	"github.com/intercede/intercede/core/auditsink"
 	"github.com/intercede/intercede/core/journal"
 	"github.com/intercede/intercede/core/listener"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/core/trace"
 	"github.com/intercede/intercede/internal/loglimit"
@@ -48,6 +49,7 @@ type Config struct {
 	State      State
 	Log        zerolog.Logger
 	Audit      *auditsink.Sink // nil: there is none
+	Calls      *metrics.Calls  // nil: they are not counted
 }
 
 // Broker handles the notifications of many containers. Its methods may be called concurrently.
@@ -55,6 +57,7 @@ type Broker struct {
 	log     zerolog.Logger
 	observe func(audit.Record)
 	audit   *auditsink.Sink
+	calls   *metrics.Calls
 	trace   trace.Hub
 	poller  *listener.Poller
 
@@ -68,6 +71,7 @@ type Broker struct {
 	claims      claims
 	state       State
 	numbers     numbers
+	totals      pluginTotals
 	handingOver atomic.Bool // see HandOver
 
 	mu         sync.Mutex
@@ -94,6 +98,7 @@ func New(config Config) (*Broker, error) {
 	b := &Broker{
 		log:         config.Log,
 		audit:       config.Audit,
+		calls:       config.Calls,
 		poller:      poller,
 		processors:  processors,
 		crew:        crew{max: workers},

@@ -22,6 +22,7 @@ import (
 // call is one notification on its way: this file follows it from the listener to the answer.
 type call struct {
 	attachment   *attachment // of the container that makes the call
+	terms        *terms      // that the container has while the call is handled
 	answers      Answers
 	desk         *desk
 	notification *notify.Notification
@@ -69,10 +70,10 @@ func (b *Broker) newDesk(t *thread, worker bool) *desk {
 	return &desk{thread: t, slot: b.state.Journal.Take(), post: post{worker: worker}}
 }
 
-// begin makes the desk's call a new one, which has no notification yet.
+// begin makes the desk's call a new one, which has no notification yet, and was counted in.
 func (d *desk) begin(a *attachment, answers Answers) *call {
 	d.call = call{
-		attachment: a, answers: answers, doubted: a.doubted.Load(), desk: d, notification: &d.slot.Packet.Notification,
+		attachment: a, terms: a.terms.Load(), answers: answers, doubted: a.doubted.Load(), desk: d, notification: &d.slot.Packet.Notification,
 	}
 	return &d.call
 }
@@ -109,8 +110,10 @@ func (c *call) handle(source armer) {
 	defer c.arm()
 	defer c.forget()
 	defer c.survive()
-	outcome := c.answer(c.decide())
+	d := c.decide()
+	outcome := c.answer(d)
 	if !c.lost {
+		d.by.count(&outcome)
 		c.record(outcome, time.Since(c.began))
 	}
 }
@@ -173,7 +176,7 @@ func (c *call) locate() (foreign, gone bool) {
 // findName names the syscall, and reports whether some plugin takes it.
 func (c *call) findName() (taken bool) {
 	n := c.notification
-	c.name, taken = c.attachment.generation.SyscallName(n.Arch, n.NR, n.Args[0])
+	c.name, taken = c.terms.name(n.Arch, n.NR, n.Args[0])
 	if !taken {
 		c.name = fmt.Sprintf("#%d", n.NR)
 	}
@@ -184,8 +187,8 @@ func (c *call) findName() (taken bool) {
 // last one that a plugin gave.
 func (c *call) route() decision {
 	reason := audit.Reason{Code: codeNotTaken}
-	for _, r := range c.attachment.routes[c.name] {
-		p := &c.attachment.plugins[r.plugin]
+	for _, r := range c.terms.routes[c.name] {
+		p := &c.terms.plugins[r.plugin]
 		switch r.admits(c.notification) {
 		case wire.Compat_COMPAT_CONTINUE:
 			continue
@@ -197,6 +200,7 @@ func (c *call) route() decision {
 		}
 		d := c.ask(p, r)
 		if d.response.GetNext() && d.err == nil {
+			p.countNext()
 			reason = handedBack(reason, d.reason)
 			continue
 		}
@@ -224,8 +228,8 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 		return decision{again: true}
 	case meansGone(err) && c.abandon():
 		return decision{gone: true}
-	case errors.Is(err, errRevoked): // which is no failure
-		return decision{response: failureResponse(p.binding.OnFailure), reason: failureReason(err)}
+	case errors.Is(err, errRevoked), errors.Is(err, errWithheld): // which is not a failure
+		return decision{response: silentResponse(p.binding.OnFailure), reason: failureReason(err)}
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
@@ -314,7 +318,9 @@ func (c *call) carry(p *boundPlugin) (*wire.Response, *lane.Descriptor, error) {
 	c.fillDialogue()
 	pause.At(pause.Valid)
 	response, added, err := p.session.Handle(c.attachment.ctx, &c.desk.dialogue, c, left, c.desk.cpu)
-	c.inPlugin += time.Since(handed)
+	took := time.Since(handed)
+	c.inPlugin += took
+	p.observe(took)
 	if err == nil {
 		err = checkResponse(c.notification.Arch, response, added)
 	}
@@ -451,16 +457,18 @@ func (c *call) sendFD(add *wire.AddFD, added *lane.Descriptor, outcome *audit.Ou
 // record records the call.
 func (c *call) record(outcome audit.Outcome, took time.Duration) {
 	c.attachment.record(audit.Record{
-		Container: &c.attachment.about, Caller: c.witness.caller, Syscall: c.name, Declared: c.declared, Reads: c.reads,
+		Container: &c.terms.about, Caller: c.witness.caller, Syscall: c.name, Declared: c.declared, Reads: c.reads,
 		Notification: c.notification, Outcome: outcome, Duration: took, InPlugin: c.inPlugin,
 	}, c.witness)
 }
 
-// record counts a failure, writes the audit record, and shows it to the observer and the witnesses.
+// record counts the call, writes the audit record, and shows it to the observer and the witnesses.
 func (a *attachment) record(record audit.Record, w witness) {
 	if record.Outcome.Err != nil {
 		a.failures.Add(1)
 	}
+	a.count(&record)
+	a.figures.count(&record)
 	a.audit.Call(record)
 	if a.broker.observe != nil {
 		a.broker.observe(record)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/sdk/target"
@@ -14,10 +15,7 @@ import (
 // ContainerFacts are what the broker knows of one attached container.
 type ContainerFacts struct {
 	ContainerStatus
-	Name          string             `json:"name,omitempty"`
-	Image         string             `json:"image,omitempty"`
-	Generation    uint64             `json:"generation,omitempty"` // 0: an earlier daemon's
-	Privileged    bool               `json:"privileged"`           // it has no user namespace of its own
+	Privileged    bool               `json:"privileged"` // it has no user namespace of its own
 	UserNamespace target.NamespaceID `json:"-"`
 	MaxInflight   int                `json:"max_inflight"`
 	Paused        int                `json:"paused"` // listeners that wait, since the container is at its limits
@@ -29,10 +27,13 @@ type ContainerFacts struct {
 // PluginFacts are what the broker knows of a container's use of one plugin.
 type PluginFacts struct {
 	launcher.Status
-	Syscalls           []string `json:"syscalls"`
-	CallerCapabilities []string `json:"caller_capabilities,omitempty"`
-	RefusedContainer   string   `json:"refused_container,omitempty"` // why the plugin does; empty: it does not
-	FellBack           string   `json:"fell_back,omitempty"`         // why settings of annotations are ignored
+	Syscalls           []string      `json:"syscalls"`
+	CallerCapabilities []string      `json:"caller_capabilities,omitempty"`
+	RefusedContainer   string        `json:"refused_container,omitempty"` // why the plugin does; empty: it does not
+	FellBack           string        `json:"fell_back,omitempty"`         // why settings of annotations are ignored
+	Outcomes           figures.Calls `json:"outcomes"`                    // of the container's calls that it has decided or handed back
+	// Kept is what the plugin has done for the container and keeps account of, by its own keys.
+	Kept []string `json:"kept,omitempty"`
 }
 
 // FactsByID returns what is known of the containers with this ID or name, or else those whose IDs begin so.
@@ -99,31 +100,35 @@ func factsOf(attached []*attachment) []ContainerFacts {
 }
 
 func (a *attachment) facts() ContainerFacts {
+	inflight, _ := a.admission.limits()
 	a.broker.mu.Lock()
 	f := ContainerFacts{
-		ContainerStatus: a.status(), Name: a.about.Name, Image: a.about.Image, Generation: a.about.Generation,
-		Privileged: a.container.Privileged, UserNamespace: a.container.UserNamespace,
-		MaxInflight: a.admission.max, Paused: a.admission.countPaused(), Served: []PluginFacts{},
+		ContainerStatus: a.status(), Privileged: a.container.Privileged, UserNamespace: a.container.UserNamespace,
+		MaxInflight: inflight, Paused: a.admission.countPaused(), Served: []PluginFacts{},
 	}
 	a.broker.mu.Unlock()
 	f.Refusals = a.listRefusals()
-	if a.assigned().Bindings == nil {
+	t := a.terms.Load()
+	if t == nil {
 		return f // the plugins are not known yet
 	}
-	f.Policy = a.explain()
-	for i := range a.plugins {
-		f.Served = append(f.Served, a.pluginFacts(i))
+	f.Policy = t.explain()
+	for i := range t.plugins {
+		if !t.plugins[i].binding.Withheld {
+			f.Served = append(f.Served, t.pluginFacts(i))
+		}
 	}
 	return f
 }
 
-func (a *attachment) pluginFacts(i int) PluginFacts {
-	p := &a.plugins[i]
+func (t *terms) pluginFacts(i int) PluginFacts {
+	p := &t.plugins[i]
 	f := PluginFacts{
 		Status: p.binding.Plugin.Status(), Syscalls: []string{},
 		CallerCapabilities: p.binding.Plugin.Manifest().GetCallerCapabilities(),
+		Outcomes:           p.figures.calls.Calls(), Kept: p.keptLines(),
 	}
-	for name, routes := range a.routes {
+	for name, routes := range t.routes {
 		if slices.ContainsFunc(routes, func(r route) bool { return r.plugin == i }) {
 			f.Syscalls = append(f.Syscalls, name)
 		}

@@ -14,7 +14,7 @@ import (
 
 // Generation is what one loaded config becomes: running plugins with their settings, the routes to them, and limits. A
 // reload makes the next generation. It is counted: the broker holds the one that new containers get, and each container
-// holds the one that it began with.
+// holds the one that it has.
 type Generation struct {
 	Number   uint64    // of the config since the daemon started, from 1; 0: it is an earlier daemon's
 	Bindings []Binding // in the order in which the plugins are asked
@@ -48,7 +48,16 @@ type Binding struct {
 	Fallback  string        // the same, for a plugin that refuses Settings; empty: none
 	Deadline  time.Duration // for one notification
 	OnFailure *wire.Verdict // what the caller gets when the plugin fails
-	Revoked   bool          // the operator has taken the plugin from the container: it is not asked
+	Revoked   bool          // the plugin is not asked: the operator has taken it from the container, or Withheld
+	Withheld  bool          // the plugin is not asked, since the container has got a policy without it
+}
+
+// silence is why the plugin of a revoked binding is not asked.
+func (b *Binding) silence() error {
+	if b.Withheld {
+		return errWithheld
+	}
+	return errRevoked
 }
 
 // Limits are for each container.

@@ -63,11 +63,7 @@ func (a *attachment) quarantines() (list []Quarantine) {
 	if n := int(a.hangs.Load()); n >= maxHangs {
 		list = append(list, Quarantine{Reason: hangReason(n), Since: a.hangsSince})
 	}
-	if a.assignment.Bindings == nil {
-		return list // the plugins are not known yet
-	}
-	for i := range a.plugins {
-		p := &a.plugins[i]
+	for _, p := range a.bound() {
 		if p.session == nil {
 			continue
 		}

@@ -19,6 +19,7 @@ const (
 	codeForeignPID    = "foreign_pid_namespace"
 	codeRefused       = "settings_refused"
 	codeRevoked       = "revoked"
+	codeWithheld      = "withheld"
 	codeDown          = "plugin_not_running"
 	codeDied          = "plugin_died"
 	codeFailed        = "plugin_failed"
@@ -40,8 +41,9 @@ var Reasons = []*wire.ReasonCode{
 	{Code: codeUndeclared, Help: "The plugin gave a reason whose code its manifest does not have: report it to the plugin's author."},
 	{Code: codeOutside, Help: "The caller is not in the container's user namespace, but its listener came from a peer that is not root: the kernel has the call."},
 	{Code: codeForeignPID, Help: "The caller is in a PID namespace that the daemon does not see: run the daemon in the host's PID namespace."},
-	{Code: codeRefused, Help: "The plugin refused the container or its settings when it was attached: correct them, and create the container anew."},
+	{Code: codeRefused, Help: "The plugin refused the container or its settings when it was attached: correct them, and `intercede reload --running`, or create it anew."},
 	{Code: codeRevoked, Help: "The operator has taken the plugin from the container (`intercede revoke`): create the container anew to give it back."},
+	{Code: codeWithheld, Help: "The container got a policy without the plugin while it ran (`intercede reload --running`)."},
 	{Code: codeDown, Help: "The plugin's process did not run, and was not started before the deadline: see `intercede status` and the daemon's log."},
 	{Code: codeDied, Help: "The plugin's process died while it had the call, which may not be repeated: see the daemon's log."},
 	{Code: codeFailed, Help: "The plugin failed: the text says how. See the daemon's log, and report it to the plugin's author."},
@@ -96,6 +98,7 @@ var causes = []struct {
 	{launcher.ErrQuarantined, codeQuarantined},
 	{launcher.ErrRefused, codeRefused},
 	{errRevoked, codeRevoked},
+	{errWithheld, codeWithheld},
 	{launcher.ErrDown, codeDown},
 	{lane.ErrDied, codeDied},
 	{ErrOver, codeEnding},

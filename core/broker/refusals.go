@@ -99,14 +99,11 @@ func (a *attachment) listRefusals() []Refusal { return a.refusals.all(a.help) }
 func (a *attachment) help(plugin, code string) string {
 	reasons := Reasons
 	if plugin != "" {
-		a.mu.Lock()
-		bindings := a.assignment.Bindings
-		a.mu.Unlock()
-		i := slices.IndexFunc(bindings, func(b Binding) bool { return b.Plugin.Name() == plugin })
-		if i < 0 {
+		t := a.terms.Load()
+		if t == nil || t.plugin(plugin) == nil {
 			return ""
 		}
-		reasons = bindings[i].Plugin.Manifest().GetReasons()
+		reasons = t.plugin(plugin).binding.Plugin.Manifest().GetReasons()
 	}
 	for _, r := range reasons {
 		if r.GetCode() == code {

@@ -13,6 +13,8 @@ import (
 // call, as if there were no filter, and checks the caller's own privileges: it relies on nothing that the broker saw.
 var continueResponse = &wire.Response{Kind: &wire.Response_Continue{Continue: true}}
 
+var nextResponse = &wire.Response{Kind: &wire.Response_Next{Next: true}}
+
 func errnoResponse(errno int32) *wire.Response {
 	return &wire.Response{Kind: &wire.Response_Errno{Errno: errno}}
 }

@@ -86,15 +86,13 @@ func (a *attachment) settle() {
 func (a *attachment) revoke(plugin string) ([]Revoked, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	taken, err := a.revocable(plugin)
+	old := a.terms.Load()
+	taken, err := a.revocable(old, plugin)
 	if err != nil {
 		return nil, fmt.Errorf("%w: container %s: %w", ErrNothingRevoked, a.container.ID, err)
 	}
 	defer a.admission.release()
-	limit := revokeGrace
-	for _, p := range a.plugins {
-		limit = max(limit, p.binding.Deadline+revokeGrace)
-	}
+	limit := old.longest()
 	if !a.admission.hold(limit) {
 		return nil, fmt.Errorf("%w: container %s: its calls under way have not ended after %v: try again", ErrNothingRevoked, a.container.ID, limit)
 	}
@@ -107,9 +105,19 @@ func (a *attachment) revoke(plugin string) ([]Revoked, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: container %s: a later daemon would ask the plugin: %w", ErrNothingRevoked, a.container.ID, err)
 	}
+	now := *old
+	now.plugins = slices.Clone(old.plugins)
+	for i := range now.plugins {
+		if p := &now.plugins[i]; slices.Contains(taken, &old.plugins[i]) {
+			binding := *p.binding // which other containers may share
+			binding.Revoked, binding.Withheld = true, false
+			p.binding, p.session, p.refused = &binding, nil, errRevoked
+		}
+	}
+	a.terms.Store(&now)
+	closeSessions(taken)
 	var all []Revoked
 	for _, p := range taken {
-		a.take(p)
 		all = append(all, a.describeRevoked(p))
 		a.broker.log.Warn().Str("container", a.container.ID).Str("plugin", p.binding.Plugin.Name()).
 			Msg("revoked: the plugin is not asked for the container any more")
@@ -118,52 +126,51 @@ func (a *attachment) revoke(plugin string) ([]Revoked, error) {
 }
 
 // revocable returns the plugins that can be taken away.
-func (a *attachment) revocable(plugin string) (taken []*boundPlugin, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (a *attachment) revocable(terms *terms, plugin string) (taken []*boundPlugin, err error) {
 	switch {
 	case a.settled:
 		return nil, errContainerGone
-	case !a.ready:
+	case terms == nil:
 		return nil, errors.New("it is being attached: try again")
 	}
-	for i := range a.plugins {
-		p := &a.plugins[i]
-		if (plugin == "" || p.binding.Plugin.Name() == plugin) && !errors.Is(p.refused, errRevoked) {
+	for i := range terms.plugins {
+		p := &terms.plugins[i]
+		if (plugin == "" || p.binding.Plugin.Name() == plugin) && !p.isRevoked() {
 			taken = append(taken, p)
 		}
 	}
 	if len(taken) == 0 {
-		names := strings.Join(pluginNames(a.assignment.Bindings), ", ")
-		return nil, fmt.Errorf("it has no such plugin, or not any more (%q); it began with %s", plugin, names)
+		names := strings.Join(a.served(), ", ")
+		return nil, fmt.Errorf("it has no such plugin, or not any more (%q); its policy gives it %s", plugin, names)
 	}
 	return taken, nil
-}
-
-// take takes a plugin from the container. No call is under way.
-func (a *attachment) take(p *boundPlugin) {
-	a.mu.Lock()
-	session := p.session
-	p.session, p.refused = nil, errRevoked
-	a.mu.Unlock()
-	if session != nil {
-		closeRevoked(session)
-	}
 }
 
 // closeRevoked has the plugin's process forget the container. It does not wait for one that does not answer.
 func closeRevoked(session *launcher.Session) { waitFor(revokeGrace, session.Close) }
 
 func (a *attachment) describeRevoked(p *boundPlugin) Revoked {
-	r := Revoked{Container: a.container.ID, Plugin: p.binding.Plugin.Name(), Verdict: "continue", Busy: a.admission.atPlugins()}
-	if errno := p.binding.OnFailure.GetErrno(); errno != 0 {
-		r.Verdict = unix.ErrnoName(unix.Errno(errno))
+	return Revoked{
+		Container: a.container.ID, Plugin: p.binding.Plugin.Name(), Verdict: verdictName(p.binding.OnFailure),
+		Kept: p.keptLines(), Busy: a.admission.atPlugins(),
 	}
+}
+
+// verdictName is what the calls of a plugin get that is not asked: "continue", or the name of an errno.
+func verdictName(v *wire.Verdict) string {
+	if errno := v.GetErrno(); errno != 0 {
+		return unix.ErrnoName(unix.Errno(errno))
+	}
+	return "continue"
+}
+
+// keptLines are what the plugin keeps about the container, by its own keys.
+func (p *boundPlugin) keptLines() (lines []string) {
 	for _, e := range p.kept.Entries() {
-		r.Kept = append(r.Kept, wire.Plain(string(e.GetKey())+shownEntry(e.GetValue()), maxShownEntry))
+		lines = append(lines, wire.Plain(string(e.GetKey())+shownEntry(e.GetValue()), maxShownEntry))
 	}
-	slices.Sort(r.Kept)
-	return r
+	slices.Sort(lines)
+	return lines
 }
 
 // shownEntry is the value of an entry, which is the plugin's own.

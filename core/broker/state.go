@@ -86,6 +86,7 @@ func (b *Broker) KeepDescriptor(name string, fd int) {
 		return
 	}
 	if err := b.state.Store.Put(name, fd); err != nil {
+		b.calls.NotKept()
 		b.log.Error().Err(err).Str("descriptor", name).Msg("not in the descriptor store: it does not outlive the daemon")
 	}
 }
@@ -127,17 +128,17 @@ func (a *attachment) doubt() {
 func (a *attachment) makeRecord() *record.Record {
 	r := &record.Record{
 		Number: a.number, Attached: a.attached.Round(0), Doubted: a.doubted.Load(), Container: a.container.Save(),
-		Effective: a.explanation(),
+		Effective: a.terms.Load().explanation(),
 	}
-	for i := range a.plugins {
-		r.Plugins = append(r.Plugins, a.plugins[i].binding.record())
+	for _, p := range a.bound() {
+		r.Plugins = append(r.Plugins, p.binding.record())
 	}
 	return r
 }
 
 // explanation is explain as JSON; nil if nothing is known.
-func (a *attachment) explanation() json.RawMessage {
-	effective := a.explain()
+func (t *terms) explanation() json.RawMessage {
+	effective := t.explain()
 	if effective == nil {
 		return nil
 	}
@@ -149,7 +150,7 @@ func (b *Binding) record() record.Plugin {
 	spec := b.Plugin.Spec()
 	return record.Plugin{
 		Name: spec.Name, Path: spec.Path, SHA256: spec.SHA256, MemoryMax: spec.Limits.Memory, Grant: spec.Grant,
-		Settings: json.RawMessage(b.Settings), Deadline: b.Deadline, OnFailure: b.OnFailure.GetErrno(), Revoked: b.Revoked,
+		Settings: json.RawMessage(b.Settings), Deadline: b.Deadline, OnFailure: b.OnFailure.GetErrno(), Revoked: b.Revoked, Withheld: b.Withheld,
 	}
 }
 
@@ -167,6 +168,14 @@ func (a *attachment) newStore(plugin string, kept map[string]map[string][]byte) 
 		}
 	}
 	return s
+}
+
+// storeAfter is the store of a plugin that the container has used before, which was may be nil for.
+func (a *attachment) storeAfter(was *boundPlugin, plugin string) *wire.Store {
+	if was != nil {
+		return was.kept
+	}
+	return a.newStore(plugin, nil)
 }
 
 // changeRecord changes what is in the container's record.

@@ -8,13 +8,8 @@ type Unserved struct {
 
 // unserved lists the plugins that are not asked.
 func (a *attachment) unserved() (list []Unserved) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.assignment.Bindings == nil {
-		return nil // the plugins are not known yet
-	}
-	for i := range a.plugins {
-		if p := &a.plugins[i]; p.refused != nil {
+	for _, p := range a.bound() {
+		if p.refused != nil && !p.binding.Withheld {
 			list = append(list, Unserved{p.binding.Plugin.Name(), p.refused.Error()})
 		}
 	}

@@ -273,8 +273,9 @@ func (p *post) answer() (audit.Record, witness) {
 	if err := c.send(failureResponse(binding.OnFailure), nil, &outcome); errors.Is(err, notify.ErrGone) {
 		outcome.Kind = audit.Gone
 	}
+	p.plugin.count(&outcome)
 	return audit.Record{
-		Container: &c.attachment.about, Caller: w.caller, Syscall: c.name, Notification: &notification, Outcome: outcome,
+		Container: &c.terms.about, Caller: w.caller, Syscall: c.name, Notification: &notification, Outcome: outcome,
 		Duration: time.Since(c.began),
 	}, w
 }

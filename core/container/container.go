@@ -35,10 +35,13 @@ type Container struct {
 // Claim is what a peer says of a container. Nothing in it but the pid is looked up, and the pid is the peer's word: see
 // [Claim.Trusted].
 type Claim struct {
-	ID          string            `json:"id"`               // empty: its name, or else its first process
-	Runtime     string            `json:"runtime"`          // "oci", "lxc", "run"
-	Name        string            `json:"name,omitempty"`   // if it has one beside its ID
-	Cookie      string            `json:"cookie,omitempty"` // of LXC
+	ID      string `json:"id"`               // empty: its name, or else its first process
+	Runtime string `json:"runtime"`          // "oci", "lxc", "run"
+	Name    string `json:"name,omitempty"`   // if it has one beside its ID
+	Cookie  string `json:"cookie,omitempty"` // of LXC
+	// EngineName and EngineImage are what the engine calls it, where it does not tell the runtime. Rules do not see them.
+	EngineName  string            `json:"engine_name,omitempty"`
+	EngineImage string            `json:"engine_image,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// PeerUID is that of the process that delivered the listener, which must have a right to; nil: none did.
 	PeerUID *uint32 `json:"peer_uid,omitempty"`

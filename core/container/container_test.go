@@ -57,7 +57,6 @@ func TestInspect(t *testing.T) {
 
 // TestInspectSession inspects by a process that is not the container's first, as some runtimes name one.
 func TestInspectSession(t *testing.T) {
-	sdktest.RequireKernel(t, "6.11", "NS_GET_PID_FROM_PIDNS")
 	caller := testcaller.Start(t, 2)
 	first := inspectContainer(t, Claim{PID: caller.PID})
 	for _, session := range caller.Session {

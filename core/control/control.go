@@ -3,9 +3,12 @@
 //	GET /v1/status          a [Status]
 //	GET /v1/trace           [TracedCall] after [TracedCall]; container, syscall, plugin and outcome say which
 //	GET /v1/why?who=WHO     a list of [why.Report]
+//	GET /v1/metrics         metrics in the text format of Prometheus
+//	GET /v1/containers?who=WHO   the [Containers] with this ID or name
+//	GET /v1/health          a [Health]
 //	GET /v1/policy?id=ID    a list of [broker.ContainerPolicy]: see [broker.Broker.Policies]
 //	POST /v1/interception   a [policy.Description]; an [Interception]
-//	POST /v1/reload         a [Reloaded]
+//	POST /v1/reload         a [Reloaded]; with ?running for the containers that run, too
 //	POST /v1/upgrade        an [Upgrade]
 //	POST /v1/revoke?id=ID&plugin=NAME   a [Revocation]
 package control
@@ -56,6 +59,30 @@ type Status struct {
 	Containers []broker.ContainerStatus `json:"containers"` // the oldest first
 	Lost       []broker.LostContainer   `json:"lost,omitempty"`
 	Plain      []record.Plain           `json:"plain,omitempty"` // containers that were created without interception
+	Version    string                   `json:"version"`         // of the daemon
+	At         time.Time                `json:"at"`              // when all of this was so
+	Healthy    bool                     `json:"healthy"`         // there are no Problems
+	Problems   []string                 `json:"problems"`        // see Health
+	Config     Config                   `json:"config"`
+	Reload     *LastReload              `json:"last_reload,omitempty"` // nil: there was none
+	// PluginCalls are by name, and count on when a reload replaces a plugin.
+	PluginCalls []broker.PluginCalls `json:"plugin_calls"`
+	// Bounds are, for each class of durations but the last, the seconds below which its calls have taken.
+	Bounds []float64 `json:"duration_bounds_s"`
+}
+
+// Config is the config that containers get that are attached from now on.
+type Config struct {
+	Path       string `json:"path"`
+	SHA256     string `json:"sha256"` // of the file as it was read, in hex
+	Generation uint64 `json:"generation"`
+}
+
+// LastReload is what came of the last order to read the config again, or signal.
+type LastReload struct {
+	At    time.Time `json:"at"`
+	OK    bool      `json:"ok"`
+	Error string    `json:"error,omitempty"` // why the former config stayed
 }
 
 // Server answers on the admin socket.
@@ -74,6 +101,9 @@ type Source struct {
 	Revoke       func(id, plugin string) ([]broker.Revoked, error)
 	Watch        Watch
 	Why          func(who string) ([]why.Report, error)
+	Metrics      func(io.Writer) error // the error says why there are none
+	Containers   func(who string) *Containers
+	Health       func(context.Context) *Health
 	Interception func(policy.Description) (*Interception, error) // the error says why there must be no such container now
 }
 
@@ -97,6 +127,9 @@ func (s Source) routes() *http.ServeMux {
 		answer(w, s.Policies(r.URL.Query().Get("id")))
 	})
 	routes.HandleFunc("GET "+whyPath, s.answerWhy)
+	routes.HandleFunc("GET "+metricsPath, s.answerMetrics)
+	s.registerContainers(routes)
+	s.registerHealth(routes)
 	routes.HandleFunc("POST "+interceptionPath, s.answerInterception)
 	s.Orders.register(routes)
 	s.registerRevoke(routes)

@@ -115,7 +115,7 @@ func (a *adopter) assign(ctx context.Context, r *record.Record) broker.Assignmen
 			continue
 		}
 		bindings = append(bindings, broker.Binding{
-			Plugin: plugin.Plugin, Settings: string(p.Settings), Deadline: p.Deadline, OnFailure: p.Verdict(), Revoked: p.Revoked,
+			Plugin: plugin.Plugin, Settings: string(p.Settings), Deadline: p.Deadline, OnFailure: p.Verdict(), Revoked: p.Revoked, Withheld: p.Withheld,
 		})
 	}
 	assignment := broker.Assignment{Bindings: a.engine.share(bindings)}

@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/collector"
 	"github.com/intercede/intercede/internal/sandbox"
@@ -27,6 +28,7 @@ type Engine struct {
 	rooms   *launcher.Rooms
 	records *record.Folder // nil: there are none
 	audit   *auditsink.Sink
+	metrics *metrics.Metrics // nil: there are none
 
 	generations atomic.Uint64 // as many as were made of configs
 
@@ -58,7 +60,7 @@ var tuneRuntime = sync.OnceFunc(func() {
 func Start(ctx context.Context, setup *Setup, state broker.State, log zerolog.Logger) (*Engine, error) {
 	tuneRuntime()
 	rooms := broker.MaxRooms()
-	e := &Engine{log: log, rooms: launcher.NewRooms(rooms), records: state.Records}
+	e := &Engine{log: log, rooms: launcher.NewRooms(rooms), records: state.Records, metrics: setup.newMetrics()}
 	var err error
 	if e.audit, err = auditsink.Open(setup.Policy.Audit); err != nil {
 		return nil, err
@@ -68,7 +70,8 @@ func Start(ctx context.Context, setup *Setup, state broker.State, log zerolog.Lo
 		e.audit.Close()
 		return nil, err
 	}
-	if e.Broker, err = broker.New(broker.Config{Generation: first, Rooms: rooms, State: state, Log: log, Audit: e.audit}); err != nil {
+	config := broker.Config{Generation: first, Rooms: rooms, State: state, Log: log, Audit: e.audit, Calls: e.metrics.Calls()}
+	if e.Broker, err = broker.New(config); err != nil {
 		first.Released()
 		e.audit.Close()
 		return nil, err

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -33,11 +34,22 @@ type Setup struct {
 // binaries, and checks all of it. It starts nothing, and returns all problems at once. The context's log (zerolog) says
 // what takes long.
 func Load(ctx context.Context, path string, options config.Options) (*Setup, config.Problems) {
+	return load(ctx, path, options, func(string) launcher.KnownManifests { return launcher.KnownManifests{} })
+}
+
+// LoadToServe is Load for a daemon that is about to start, which does not run the binaries that a daemon before it has
+// asked for their manifests.
+func LoadToServe(ctx context.Context, path string, options config.Options) (*Setup, config.Problems) {
+	return load(ctx, path, options, launcher.KnownIn)
+}
+
+// load has known find the manifests that are kept in the folder of the daemon's sockets.
+func load(ctx context.Context, path string, options config.Options, known func(folder string) launcher.KnownManifests) (*Setup, config.Problems) {
 	doc, problems := config.Load(path, options)
 	if doc == nil {
 		return nil, problems
 	}
-	manifests := readManifests(ctx, doc)
+	manifests := readManifests(ctx, doc, known(stateFolder(doc.Broker.Control)))
 	resolved, more := policy.Resolve(doc, manifests)
 	if problems = append(problems, more...); len(problems) > 0 {
 		return nil, problems
@@ -55,8 +67,11 @@ func Load(ctx context.Context, path string, options config.Options) (*Setup, con
 	return setup, nil
 }
 
-// readManifests runs the binaries of the plugins that some container may have.
-func readManifests(ctx context.Context, doc *config.Document) policy.Manifests {
+// stateFolder is where a daemon with that control socket leaves what the next one needs.
+func stateFolder(control string) string { return filepath.Dir(control) }
+
+// readManifests runs the binaries of the plugins that some container may have, but for known ones.
+func readManifests(ctx context.Context, doc *config.Document, known launcher.KnownManifests) policy.Manifests {
 	used := slices.DeleteFunc(slices.Clone(doc.Plugins), func(p config.Plugin) bool { return !p.Used })
 	var mu sync.Mutex
 	manifests := policy.Manifests{
@@ -64,7 +79,7 @@ func readManifests(ctx context.Context, doc *config.Document) policy.Manifests {
 	}
 	concurrently(len(used), func(i int) {
 		p := used[i]
-		manifest, err := launcher.ReadManifest(ctx, launcher.Spec{Name: p.Name, Path: p.Path, SHA256: p.SHA256})
+		manifest, err := known.Read(ctx, launcher.Spec{Name: p.Name, Path: p.Path, SHA256: p.SHA256})
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {

@@ -6,18 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/intake/lxc"
 	"github.com/intercede/intercede/core/intake/oci"
 	"github.com/intercede/intercede/core/keep"
+	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
-	"github.com/intercede/intercede/core/record"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
@@ -27,7 +28,8 @@ import (
 
 // Server is the daemon: an engine, and the sockets that runtimes and operators connect to.
 type Server struct {
-	Orders control.Orders // that the admin socket takes; they are set before Serve
+	Orders         control.Orders // that the admin socket takes; they are set before Serve
+	DroppedRecords func() uint64  // how many records the log has dropped, for metrics; set before Serve, or nil
 
 	log      zerolog.Logger
 	peerLog  *loglimit.Limit // of what users other than root cause
@@ -37,11 +39,16 @@ type Server struct {
 	left     []*leftMonitor
 	manager  Manager
 	control  *control.Server
+	metrics  *metrics.Server // nil: there is no address for them
 
 	started  time.Time
 	sockets  sockets
 	priority linux.Priority        // of the config that the daemon started with
 	setup    atomic.Pointer[Setup] // of containers that are attached from now on
+
+	metricsAddress string // of the config that the daemon started with
+	lastReload     atomic.Pointer[control.LastReload]
+	inForce        atomic.Pointer[time.Time] // since when the config is
 }
 
 // sockets are paths, which a reload cannot change.
@@ -58,6 +65,7 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	s := &Server{log: log, peerLog: loglimit.New(maxPeerRecords), started: time.Now(), sockets: socketsOf(setup), manager: manager}
 	s.priority = setup.Policy.Broker.Priority
 	s.setup.Store(setup)
+	s.inForce.Store(&s.started)
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -75,16 +83,20 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 	if s.control, err = control.Listen(s.sockets.control, kept); err != nil {
 		return nil, err
 	}
+	if err := s.listenMetrics(setup); err != nil {
+		return nil, err
+	}
 	s.report(s.manager.forgetSockets(kept))
-	state, remains, err := OpenState(filepath.Dir(s.sockets.control), manager.Store, log)
+	folder := stateFolder(s.sockets.control)
+	state, remains, err := OpenState(folder, manager.Store, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := remains.checkKept(filepath.Dir(s.sockets.control), s.manager.Inherited); err != nil {
+	if err := remains.checkKept(folder, s.manager.Inherited); err != nil {
 		return nil, err
 	}
 	if s.engine, err = Start(ctx, setup, state, log); err != nil {
-		return nil, err
+		return nil, errors.Join(err, launcher.KnownIn(folder).Forget())
 	}
 	if remains.files, err = manager.Store.TakeOver(ctx, s.manager.Inherited); err != nil {
 		log.Error().Err(err).Msg("taking over from what answered for the daemon")
@@ -96,6 +108,7 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 		}
 	}
 	s.engine.Adopt(ctx, setup, remains)
+	s.engine.metrics.Watch(s.look)
 	return s, nil
 }
 
@@ -103,7 +116,7 @@ func Listen(ctx context.Context, setup *Setup, manager Manager, log zerolog.Logg
 func (s *Server) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serve := func(serve func() error) {
 		err := serve()
 		if err != nil {
@@ -114,17 +127,21 @@ func (s *Server) Serve(ctx context.Context) error {
 	go serve(func() error {
 		return s.control.Serve(control.Source{
 			Orders: s.Orders, Status: s.status, Policies: s.engine.Policies, Revoke: s.engine.Revoke, Interception: s.interception,
-			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why,
+			Watch: control.Watch{Begin: s.engine.Watch, Containers: s.engine.CountWatched}, Why: s.why, Metrics: s.writeMetrics,
+			Containers: s.containers, Health: s.health,
 		})
 	})
 	go serve(func() error { return s.serveMonitors(ctx) })
-	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).Msg("serving")
+	go serve(s.serveMetrics)
+	s.log.Info().Str("socket", s.sockets.runtime).Str("lxc_socket", s.sockets.lxc).Str("control", s.sockets.control).
+		Str("metrics", s.metricsAddress).Msg("serving")
 	s.checkStore()
 	s.tellReady()
 	go s.feedWatchdog(ctx)
 	err := s.runtimes.Serve(ctx, s.engine.ListenerRoom(), func(a oci.Arrival) { s.attach(ctx, a) })
 	cancel(err)
-	return errors.Join(err, s.control.Close(), <-failed, <-failed)
+	s.metrics.Close()
+	return errors.Join(err, s.control.Close(), <-failed, <-failed, <-failed)
 }
 
 // serveMonitors serves LXC's monitors, if there is a socket for them, until ctx is done.
@@ -139,7 +156,7 @@ func (s *Server) serveMonitors(ctx context.Context) error {
 }
 
 // Reload gives the containers that are attached from now on the new setup, see [Engine.Reload], and returns what is
-// different, a line for each thing.
+// different, a line for each thing. Apply gives it to the others.
 func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 	s.tell(keep.Reloading())
 	defer s.tell(keep.Ready)
@@ -155,6 +172,9 @@ func (s *Server) Reload(ctx context.Context, setup *Setup) ([]string, error) {
 	return changes, nil
 }
 
+// Apply gives the setup to the containers that run: see [broker.Broker.Apply].
+func (s *Server) Apply(ctx context.Context) []broker.Applied { return s.engine.Apply(ctx) }
+
 // notInForce says what of the setup takes another daemon.
 func (s *Server) notInForce(setup *Setup) (lines []string) {
 	if wanted := socketsOf(setup); wanted != s.sockets {
@@ -162,6 +182,9 @@ func (s *Server) notInForce(setup *Setup) (lines []string) {
 	}
 	if setup.Policy.Broker.Priority != s.priority {
 		lines = append(lines, "broker.priority: restart the daemon for it")
+	}
+	if setup.Policy.Broker.Metrics != s.metricsAddress {
+		lines = append(lines, "broker.metrics: restart the daemon for it")
 	}
 	for _, line := range lines {
 		s.log.Warn().Msg(line)
@@ -205,6 +228,7 @@ func (s *Server) Close() {
 	if s.control != nil {
 		s.report(s.control.Close())
 	}
+	s.metrics.Close()
 	if s.engine != nil {
 		s.engine.Close()
 	}
@@ -226,7 +250,9 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	}
 	claim.PeerUID = &a.Peer.Uid
 	if claim.Trusted() {
-		claim.CgroupsPath = cmp.Or(oci.CgroupsPath(a.State.State.Bundle), claim.ID) // runc's default
+		bundle := oci.ReadBundle(a.State.State.Bundle, claim.ID)
+		claim.CgroupsPath = cmp.Or(bundle.CgroupsPath, claim.ID) // runc's default
+		claim.EngineName, claim.EngineImage = bundle.Name, bundle.Image
 	}
 	if claim.PID == 0 {
 		claim.PID = a.State.Pid
@@ -268,14 +294,6 @@ func (s *Server) refused(peer unix.Ucred, err error) {
 		level = zerolog.DebugLevel
 	}
 	s.peerEvent(level, peer).Err(err).Msg("no listener from a runtime")
-}
-
-func (s *Server) status() *control.Status {
-	plugins, containers := s.engine.Status()
-	return &control.Status{
-		PID: os.Getpid(), Started: s.started, Socket: s.sockets.runtime, LXCSocket: s.sockets.lxc, Plugins: plugins, Containers: containers,
-		Lost: s.engine.Lost(), Plain: record.ListPlain(filepath.Dir(s.sockets.control)),
-	}
 }
 
 // interception returns what a filter for the described container must intercept. The container does not exist yet. If

@@ -28,7 +28,7 @@ func (s *Setup) Try(ctx context.Context) config.Problems {
 		defer started.Stop()
 		found[i] = s.validate(ctx, started)
 	})
-	var problems config.Problems
+	problems := s.warnOfMetrics()
 	for _, some := range found {
 		problems = append(problems, some...)
 	}

@@ -29,7 +29,7 @@ func (s *Setup) validate(ctx context.Context, plugin *launcher.Plugin) config.Pr
 func (e *Engine) validateAll(ctx context.Context, setup *Setup, plugins []*sharedPlugin) error {
 	found := make([]config.Problems, len(plugins))
 	concurrently(len(plugins), func(i int) { found[i] = setup.validate(ctx, plugins[i].Plugin) })
-	var all config.Problems
+	all := setup.warnOfMetrics()
 	for _, problems := range found {
 		all = append(all, problems...)
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,7 +59,7 @@ func explainAll(facts why.Facts, found []broker.ContainerFacts) (reports []why.R
 
 // plain returns the first wanted container that was created without interception; nil: there is none.
 func (s *Server) plain(wanted func(record.Plain) bool) *record.Plain {
-	list := record.ListPlain(filepath.Dir(s.sockets.control))
+	list := s.listPlain()
 	if i := slices.IndexFunc(list, wanted); i >= 0 {
 		return &list[i]
 	}

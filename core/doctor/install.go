@@ -105,6 +105,9 @@ func (i *installation) tryDaemon(ctx context.Context) (string, error) {
 		return "", err
 	}
 	found := fmt.Sprintf("process %d, %d plugins, %d containers", status.PID, len(status.Plugins), len(status.Containers))
+	if !status.Healthy {
+		return found, fmt.Errorf("it is not healthy (see `intercede status`): %s", strings.Join(status.Problems, "; "))
+	}
 	if len(status.Lost) > 0 {
 		return found, fmt.Errorf("%d containers are lost: create them anew", len(status.Lost))
 	}

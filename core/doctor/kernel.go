@@ -22,8 +22,8 @@ const (
 
 var kernelProbes = []probe{{
 	name: "kernel", required: true, try: tryRelease,
-	purpose: "5.15 and later are supported",
-	without: "update the kernel to 5.15 or later",
+	purpose: oldest + " and later are supported",
+	without: "update the kernel to " + oldest + " or later",
 }, {
 	name: "libseccomp", required: true, try: tryLibseccomp,
 	purpose: "makes runtimes' profiles",
@@ -70,13 +70,42 @@ var kernelProbes = []probe{{
 	without: "set user.max_user_namespaces above 0; where they are there, kernel.unprivileged_userns_clone to 1 and kernel.apparmor_restrict_unprivileged_userns to 0",
 }}
 
+// oldest is the oldest kernel that is supported.
+const oldest = "5.15"
+
 func tryRelease(context.Context) (string, error) {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
+	release, err := kernelRelease()
+	if err != nil {
 		return "", err
 	}
-	release := unix.ByteSliceToString(name.Release[:])
 	return release, atLeast(release, 5, 15)
+}
+
+func kernelRelease() (string, error) {
+	var name unix.Utsname
+	err := unix.Uname(&name)
+	return unix.ByteSliceToString(name.Release[:]), err
+}
+
+// Supported fails if the kernel lacks what all that executes plugins or containers needs, of the newest that is so
+// needed: CLOSE_RANGE_CLOEXEC (5.11) and mount_setattr(2) (5.12). A release does not tell what was backported. The error
+// says which kernel is needed: "needs kernel 5.15 or later, and this is ...".
+func Supported() error {
+	beyond := ^uint(0) >> 1 // no descriptor
+	err := unix.CloseRange(beyond, beyond, unix.CLOSE_RANGE_CLOEXEC)
+	lacks := "CLOSE_RANGE_CLOEXEC"
+	if err == nil {
+		err = unix.MountSetattr(-1, ".", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		lacks = "mount_setattr(2)"
+	}
+	if err != unix.EINVAL && err != unix.ENOSYS {
+		return nil
+	}
+	release, err := kernelRelease()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("needs kernel %s or later, and this is %s, without %s: see `intercede doctor`", oldest, release, lacks)
 }
 
 func tryLibseccomp(context.Context) (string, error) {

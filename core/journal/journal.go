@@ -150,6 +150,8 @@ func (s *Slot) Since() time.Time {
 // Journal is a file of slots, or, as its zero value, memory of this process alone. Its methods may be called
 // concurrently.
 type Journal struct {
+	size int // slots in the file
+
 	mu   sync.Mutex
 	free []*Slot
 }
@@ -181,7 +183,7 @@ func open(path string, count int) (*Journal, []*Slot, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	j, left := &Journal{}, []*Slot(nil)
+	j, left := &Journal{size: len(slots)}, []*Slot(nil)
 	for i := range slots {
 		s := &slots[i]
 		if s.State() == Free || s.Packet.Notification.ID == 0 {
@@ -286,6 +288,13 @@ func (j *Journal) Take() *Slot {
 	s := j.free[last]
 	j.free = j.free[:last]
 	return s
+}
+
+// Use returns how many slots of the file are taken, and how many it has.
+func (j *Journal) Use() (used, size int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return max(j.size-len(j.free), 0), j.size // slots beyond the file's may have been given back too
 }
 
 // Give gives a slot back, whose call is over.

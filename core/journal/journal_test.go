@@ -101,4 +101,24 @@ func TestMemoryAlone(t *testing.T) {
 		t.Error("one slot for two threads")
 	}
 	j.Give(a)
+	if used, size := j.Use(); used != 0 || size != 0 {
+		t.Errorf("%d of %d slots of no file are used", used, size)
+	}
+}
+
+func TestUse(t *testing.T) {
+	j, _, err := Open(filepath.Join(t.TempDir(), "journal"), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, beyond := j.Take(), j.Take(), j.Take()
+	if used, size := j.Use(); used != 2 || size != 2 {
+		t.Errorf("%d of %d slots are used, want 2 of 2", used, size)
+	}
+	for _, s := range []*Slot{a, b, beyond} {
+		j.Give(s)
+	}
+	if used, size := j.Use(); used != 0 || size != 2 {
+		t.Errorf("%d of %d slots are used, want 0 of 2", used, size)
+	}
 }

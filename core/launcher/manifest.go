@@ -12,18 +12,16 @@ import (
 // ReadManifest runs the plugin's binary as `PLUGIN manifest`, in a sandbox without any capability, and checks what it
 // prints. A spec without a name takes a plugin of any. The context's log (zerolog) says if that takes long.
 func ReadManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
-	manifest, err := readManifest(ctx, spec)
-	if err != nil && spec.Name != "" {
-		err = fmt.Errorf("plugin %s: %w", spec.Name, err)
-	}
-	return manifest, err
+	return KnownManifests{}.Read(ctx, spec)
 }
 
-func readManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
-	text, err := runManifest(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
+// runManifest returns what the binary prints.
+func runManifest(ctx context.Context, spec Spec, binary *binary) ([]byte, error) {
+	defer reportSlow(zerolog.Ctx(ctx).With().Str("plugin", spec.Name).Logger(), "its manifest")()
+	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary.File, binary.script.how())
+}
+
+func parseManifest(text []byte, spec Spec) (*wire.Manifest, error) {
 	manifest, err := wire.ParseManifest(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", spec.Path, err)
@@ -32,14 +30,4 @@ func readManifest(ctx context.Context, spec Spec) (*wire.Manifest, error) {
 		return nil, fmt.Errorf("%s is the plugin %q: name it so in the config", spec.Path, manifest.GetName())
 	}
 	return manifest, nil
-}
-
-func runManifest(ctx context.Context, spec Spec) ([]byte, error) {
-	binary, err := openBinary(spec.Path, spec.SHA256)
-	if err != nil {
-		return nil, err
-	}
-	defer binary.Close()
-	defer reportSlow(zerolog.Ctx(ctx).With().Str("plugin", spec.Name).Logger(), "its manifest")()
-	return sandbox.PrintManifest(ctx, spec.Name, spec.Path, binary.File, binary.script.how())
 }

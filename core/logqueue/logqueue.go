@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,8 @@ type Queue struct {
 	mu      sync.Mutex
 	dropped int // since the queue was full
 	closed  bool
+
+	lost atomic.Uint64 // see Dropped
 }
 
 // New hands records to out, from a goroutine of its own. describe makes a record of the number of those that were
@@ -51,8 +54,12 @@ func (q *Queue) Write(record []byte) (int, error) {
 		}
 	}
 	q.dropped++
+	q.lost.Add(1)
 	return len(record), nil
 }
+
+// Dropped returns how many records were dropped, or could not be written, so far.
+func (q *Queue) Dropped() uint64 { return q.lost.Load() }
 
 // Close waits until all is written, but not longer than the limit. What is written to the queue afterwards is dropped.
 func (q *Queue) Close(limit time.Duration) {
@@ -75,6 +82,7 @@ func (q *Queue) drain() {
 	for record := range q.records {
 		if _, err := q.out.Write(record); err != nil {
 			unreported++
+			q.lost.Add(1)
 		}
 		if len(q.records) == 0 {
 			unreported = q.report(unreported + q.takeDropped())

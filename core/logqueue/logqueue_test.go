@@ -89,6 +89,9 @@ func TestBlockedWriter(t *testing.T) {
 	if want := append(records(0, kept), fmt.Sprintf("dropped %d", 3*size-kept)); !slices.Equal(r.lines, want) {
 		t.Errorf("%v", r.lines)
 	}
+	if n := q.Dropped(); n != uint64(3*size-kept) {
+		t.Errorf("%d were dropped, want %d", n, 3*size-kept)
+	}
 }
 
 // A writer that fails loses records; the next that it takes is followed by their number.
@@ -102,8 +105,8 @@ func TestFailingWriter(t *testing.T) {
 	write(q, 3, 4)
 	r.take(q)
 	q.Close(patience)
-	if want := []string{"3", "dropped 3"}; !slices.Equal(r.lines, want) {
-		t.Errorf("%v, want %v", r.lines, want)
+	if want := []string{"3", "dropped 3"}; !slices.Equal(r.lines, want) || q.Dropped() != 3 {
+		t.Errorf("%v, want %v; %d were dropped, want 3", r.lines, want, q.Dropped())
 	}
 }
 

@@ -18,6 +18,9 @@ type Description struct {
 	Cookie      string            `json:"cookie,omitempty"`   // lxc.seccomp.notify.cookie
 }
 
+// NameAnnotation is where `intercede run` names a container that a daemon serves.
+const NameAnnotation = "intercede/name"
+
 // The annotations in which engines name a container, its image and its labels. Where there are several, the first that
 // the container has counts.
 //
@@ -25,12 +28,13 @@ type Description struct {
 //	containerd CRI  io.kubernetes.cri.container-name   io.kubernetes.cri.image-name     -
 //	CRI-O           io.kubernetes.cri-o.Name           io.kubernetes.cri-o.ImageName    io.kubernetes.cri-o.Labels (JSON)
 //	nerdctl         nerdctl/name                       -                                each is an annotation
+//	intercede run   intercede/name                    -                                -
 //	podman, docker  -                                  -                                -
 //	ctr             -                                  -                                -
 //
 // Podman passes on what `--annotation` and the image's manifest say.
 var (
-	nameAnnotations  = []string{"io.kubernetes.cri.container-name", "io.kubernetes.cri-o.Name", "nerdctl/name"}
+	nameAnnotations  = []string{"io.kubernetes.cri.container-name", "io.kubernetes.cri-o.Name", "nerdctl/name", NameAnnotation}
 	imageAnnotations = []string{"io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"}
 	labelsAnnotation = "io.kubernetes.cri-o.Labels"
 )

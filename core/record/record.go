@@ -1,5 +1,5 @@
 // Package record keeps, as files, what the daemon must know of its containers after its own death: who they are, the
-// policy that they began with, and what their plugins have to remember.
+// policy that they have, and what their plugins have to remember.
 package record
 
 import (
@@ -35,6 +35,8 @@ type Record struct {
 	Container container.Saved `json:"container"`
 	Plugins   []Plugin        `json:"plugins"`             // in the order in which they are asked
 	Effective json.RawMessage `json:"effective,omitempty"` // why: a policy.Effective
+	// Filter is what the container's filter notifies at least, wire.Syscalls; nil: what Plugins take.
+	Filter [][]byte `json:"filter,omitzero"`
 
 	unknown map[string]json.RawMessage // fields of another version
 }
@@ -51,6 +53,7 @@ type Plugin struct {
 	OnFailure int32             `json:"on_failure"`     // a positive errno; 0: the call continues
 	Kept      map[string][]byte `json:"kept,omitempty"` // what the plugin has to remember
 	Revoked   bool              `json:"revoked,omitempty"`
+	Withheld  bool              `json:"withheld,omitempty"` // not by the operator, but by a policy that the container got later
 }
 
 // Verdict is what the caller gets when the plugin fails.
@@ -83,7 +86,7 @@ func (r *Record) SetKept(plugin string, kept map[string][]byte) {
 func (r *Record) Revoke(plugin string) {
 	for i := range r.Plugins {
 		if r.Plugins[i].Name == plugin {
-			r.Plugins[i].Revoked = true
+			r.Plugins[i].Revoked, r.Plugins[i].Withheld = true, false
 		}
 	}
 }

@@ -47,6 +47,7 @@ type Call struct {
 // Hub has those who watch. Its zero value has none.
 type Hub struct {
 	count    atomic.Int32
+	dropped  atomic.Uint64
 	mu       sync.RWMutex
 	watchers map[*Watcher]struct{}
 }
@@ -90,6 +91,15 @@ func (w *Watcher) Close() {
 // TakeDropped returns how many calls were dropped since it was asked last.
 func (w *Watcher) TakeDropped() uint64 { return w.dropped.Swap(0) }
 
+// drop counts a call that the watcher did not take in time.
+func (w *Watcher) drop() {
+	w.dropped.Add(1)
+	w.hub.dropped.Add(1)
+}
+
+// Dropped returns how many calls all watchers together did not take in time.
+func (h *Hub) Dropped() uint64 { return h.dropped.Load() }
+
 // Watched reports whether anybody watches.
 func (h *Hub) Watched() bool { return h.count.Load() > 0 }
 
@@ -106,7 +116,7 @@ func (h *Hub) Show(r *audit.Record) {
 			continue
 		}
 		if len(w.calls) == waiting {
-			w.dropped.Add(1)
+			w.drop()
 			continue
 		}
 		if call.Record == nil {
@@ -115,7 +125,7 @@ func (h *Hub) Show(r *audit.Record) {
 		select {
 		case w.calls <- call:
 		default:
-			w.dropped.Add(1)
+			w.drop()
 		}
 	}
 }

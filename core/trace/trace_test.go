@@ -67,6 +67,9 @@ func TestShow(t *testing.T) {
 	if n := slow.TakeDropped(); n != 11 || slow.TakeDropped() != 0 || other.TakeDropped() != 0 {
 		t.Errorf("%d were dropped", n)
 	}
+	if n := h.Dropped(); n != 11 {
+		t.Errorf("%d were dropped for all, want 11", n)
+	}
 	slow.Close()
 	slow.Close()
 	other.Close()

@@ -159,6 +159,10 @@ func (r *Report) explainPolicy(c *broker.ContainerFacts) {
 			}
 		}
 	}
+	if len(c.Unnotified) > 0 {
+		r.add(Note, "Create the container anew.", "Its filter, which is older than its policy, may not notify %s: the kernel has these calls.",
+			strings.Join(c.Unnotified, ", "))
+	}
 	if len(c.Served) == 0 {
 		r.add(Problem, "Enable a plugin in the config, or by a [[container]] rule that matches; `intercede policy explain` "+
 			"shows why none is. Then create the container anew.",
@@ -170,7 +174,7 @@ func (r *Report) explainPlugin(c *broker.ContainerFacts, p *broker.PluginFacts, 
 	syscalls := strings.Join(p.Syscalls, ", ")
 	switch {
 	case p.RefusedContainer != "":
-		r.add(Problem, "Correct the plugin's settings in the config, reload, and create the container anew.",
+		r.add(Problem, "Correct the plugin's settings in the config, then `intercede reload --running`, or create the container anew.",
 			"The plugin %s does not serve the container: %s. Its calls (%s) get the failure verdict.", p.Name, p.RefusedContainer, syscalls)
 	case p.State != launcher.Running:
 		r.add(Problem, "See the daemon's log. The plugin is started again by itself.",

@@ -113,16 +113,17 @@ func (s scan) names(thread int) (bool, error) {
 // namespacedIDs are the thread's ids in each pid namespace from this process's to its own (the NSpid line,
 // proc_pid_status(5)); none if it is gone. A zombie has them too.
 func namespacedIDs(thread int) []int {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(thread) + "/status")
+	status, err := os.ReadFile(procPath(thread, "status"))
 	if err != nil {
 		return nil
 	}
-	return parseNSpid(status)
+	return idsOf(status, "NSpid:")
 }
 
-func parseNSpid(status []byte) []int {
+// idsOf are the numbers of a line of /proc/TID/status; none if it is not as it should be.
+func idsOf(status []byte, key string) []int {
 	for line := range bytes.Lines(status) {
-		rest, found := bytes.CutPrefix(line, []byte("NSpid:"))
+		rest, found := bytes.CutPrefix(line, []byte(key))
 		if !found {
 			continue
 		}

@@ -44,15 +44,17 @@ func openByLeader(tid int) (*Thread, error) {
 	return &Thread{tid: tid, pidfd: pidfd, leader: leader}, nil
 }
 
-// leaderOf is the group leader of a thread.
+// leaderOf is the group leader of a thread, which may be a zombie: it has its number still, but not all that it had.
 func leaderOf(tid int) (int, error) {
-	var s Set
-	status, err := s.readStatus(tid)
+	status, err := os.ReadFile(procPath(tid, "status"))
 	if err != nil {
 		return 0, ProcessError(fmt.Errorf("status of thread %d: %w", tid, err))
 	}
-	err = ParseStatus(status, &s.credentials)
-	return int(s.credentials.Tgid), err
+	ids := idsOf(status, "Tgid:")
+	if len(ids) != 1 {
+		return 0, fmt.Errorf("status of thread %d: no line Tgid", tid)
+	}
+	return ids[0], nil
 }
 
 // openPidfd is the pidfd that OpenThread takes.

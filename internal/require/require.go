@@ -13,6 +13,9 @@ import (
 // cannot pass without.
 const strictEnv = "INTERCEDE_TEST_STRICT"
 
+// KernelEnv is the version of an older kernel that this one is pretended to be, such as "5.15": see tests/oldkernel.
+const KernelEnv = "INTERCEDE_TEST_KERNEL"
+
 // Lacking skips the test since this machine lacks what the reason says, or fails it if INTERCEDE_TEST_STRICT=1.
 func Lacking(t testing.TB, format string, args ...any) {
 	t.Helper()
@@ -31,25 +34,49 @@ func Root(t testing.TB) {
 }
 
 // Kernel skips the test on a kernel older than version, "5.19", which brought the feature, as Lacking does. On a
-// newer one the test runs, and fails if the feature is not there.
+// newer one the test runs, and fails if the feature is not there. Where an older kernel is pretended (KernelEnv), tests
+// of newer features are skipped even if every test has to run.
 func Kernel(t testing.TB, version, feature string) {
 	t.Helper()
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		t.Fatalf("require: uname: %v", err)
-	}
-	release := unix.ByteSliceToString(name.Release[:])
-	older, err := olderThan(release, version)
-	if err != nil {
-		t.Fatalf("require: %v", err)
-	}
-	if older {
+	release, pretended := kernel(t)
+	switch older := isOlder(t, release, version); {
+	case older && pretended:
+		t.Skipf("%s needs kernel %s, %s is pretended", feature, version, release)
+	case older:
 		Lacking(t, "%s needs kernel %s, this is %s", feature, version, release)
 	}
 }
 
-// olderThan compares the first two numbers of two kernel releases.
-func olderThan(release, version string) (bool, error) {
+// OldKernel reports whether the kernel is older than version, "5.19", or is pretended to be.
+func OldKernel(t testing.TB, version string) bool {
+	t.Helper()
+	release, _ := kernel(t)
+	return isOlder(t, release, version)
+}
+
+func kernel(t testing.TB) (release string, pretended bool) {
+	t.Helper()
+	if version := os.Getenv(KernelEnv); version != "" {
+		return version, true
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatalf("require: uname: %v", err)
+	}
+	return unix.ByteSliceToString(name.Release[:]), false
+}
+
+func isOlder(t testing.TB, release, version string) bool {
+	t.Helper()
+	older, err := Older(release, version)
+	if err != nil {
+		t.Fatalf("require: %v", err)
+	}
+	return older
+}
+
+// Older reports whether a kernel release is older than version, "5.19": it compares their first two numbers.
+func Older(release, version string) (bool, error) {
 	have, err := parseRelease(release)
 	if err != nil {
 		return false, err

@@ -2,7 +2,7 @@ package require
 
 import "testing"
 
-func TestOlderThan(t *testing.T) {
+func TestOlder(t *testing.T) {
 	for name, test := range map[string]struct {
 		release, version string
 		want             bool
@@ -15,12 +15,12 @@ func TestOlderThan(t *testing.T) {
 		"release of two": {"7.0-rc1", "6.9", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, err := olderThan(test.release, test.version); got != test.want || err != nil {
+			if got, err := Older(test.release, test.version); got != test.want || err != nil {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
 	}
-	if _, err := olderThan("6.1", "six"); err == nil {
+	if _, err := Older("6.1", "six"); err == nil {
 		t.Error(`"six" is a version`)
 	}
 }

@@ -1,12 +1,11 @@
 package sandbox
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"unsafe"
 
 	"github.com/intercede/intercede/internal/cbpf"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/syscalls"
 	"golang.org/x/sys/unix"
@@ -152,11 +151,7 @@ func (r *restrictions) loadFilter(binary int) error {
 	if err != nil {
 		return err
 	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
-		return fmt.Errorf("load a seccomp filter: %w", err)
-	}
-	return nil
+	return linux.LoadFilter(filter)
 }
 
 // x32Bits are those of which one is set in the numbers of x32, a third architecture in the guise of x86_64

@@ -55,15 +55,7 @@ func newTree(t testing.TB) tree {
 // hierarchy is where the v2 hierarchy is mounted.
 func hierarchy(t testing.TB) string {
 	t.Helper()
-	folders, err := inCgroup("/").CgroupFolders()
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, ok := folders[""]
-	if !ok {
-		sdktest.Lacking(t, "the v2 hierarchy of cgroups is not mounted")
-	}
-	return root.Path
+	return sdktest.RequireCgroups(t, "")
 }
 
 // inCgroup is a container in a cgroup of the v2 hierarchy.

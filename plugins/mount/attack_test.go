@@ -51,6 +51,7 @@ func bring(t *testing.T, c *sdktest.Container, mount *os.File, path string) {
 
 // TestRemountOfSuccessor has a filesystem of the host that got the device number of one that the plugin made.
 func TestRemountOfSuccessor(t *testing.T) {
+	sdktest.RequireKernel(t, "6.10", "F_DUPFD_QUERY")
 	c, device := oneDisk(t)
 	expect(t, c, "ok ok", "value value", mountDisk, "sys mount null s:m null MS_REMOUNT null")
 	free(t, device)

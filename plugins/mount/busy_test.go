@@ -10,6 +10,7 @@ import (
 // TestUnmountAtOnce has containers mount at the same time, each of which unmounts at once what it has mounted: no
 // helper process that the plugin forked for another holds a mount.
 func TestUnmountAtOnce(t *testing.T) {
+	sdktest.RequireKernel(t, "6.6", "FSCONFIG_CMD_CREATE_EXCL")
 	const containers, rounds = 6, 40
 	var running []*sdktest.Process
 	for range containers {

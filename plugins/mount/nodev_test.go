@@ -66,7 +66,7 @@ func ownDeviceCgroup(t testing.TB) string {
 	}
 	for line := range strings.Lines(string(text)) {
 		if _, path, ok := strings.Cut(strings.TrimSpace(line), ":devices:"); ok {
-			return filepath.Join(hierarchies["version 1"].dir, path)
+			return filepath.Join(sdktest.RequireCgroups(t, "devices"), path)
 		}
 	}
 	sdktest.Lacking(t, "needs the devices controller of version 1")
@@ -98,6 +98,7 @@ func TestDeviceNodes(t *testing.T) {
 			}
 			putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
 			expect(t, c, test.want, "value", open...)
+			sdktest.RequireKernel(t, "6.6", "FSCONFIG_CMD_CREATE_EXCL")
 			remounted := append([]string{mountDisk, "sys mount null s:m null MS_REMOUNT null"}, open[1:]...)
 			remounted = append(remounted, "sys mount null s:m null MS_REMOUNT|MS_BIND null", "openfile m/null O_RDWR", "sys umount2 s:m 0")
 			// The flags of a mount that are locked cannot be left out (do_reconfigure_mnt, fs/namespace.c).

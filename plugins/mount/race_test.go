@@ -38,6 +38,7 @@ func TestConcurrent(t *testing.T) {
 
 // TestSameDevice has 16 callers that mount one device.
 func TestSameDevice(t *testing.T) {
+	sdktest.RequireKernel(t, "6.6", "FSCONFIG_CMD_CREATE_EXCL")
 	c, device := oneDisk(t)
 	script := within()
 	for i := range 16 {

@@ -3,9 +3,7 @@ package sdktest_test
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,11 +15,7 @@ import (
 func makeCgroup(t *testing.T) *os.File {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	point, err := exec.Command("findmnt", "--noheadings", "--first-only", "--types", "cgroup2", "--output", "TARGET").Output()
-	if err != nil {
-		sdktest.Lacking(t, "the v2 hierarchy of cgroups is not mounted: %v", err)
-	}
-	name, err := os.MkdirTemp(strings.TrimSpace(string(point)), "sdktest-")
+	name, err := os.MkdirTemp(sdktest.RequireCgroups(t, ""), "sdktest-")
 	if err != nil {
 		t.Fatal(err)
 	}

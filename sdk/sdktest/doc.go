@@ -44,8 +44,11 @@
 //	compare nothing         no second container: the outcome has no counterpart
 //	abi 32                  a caller of the machine's 32-bit architecture; 64 by default
 //	setting KEY JSON        a setting of the plugin: setting devices ["c 1:3"]
+//	kernel VERSION FEATURE  skipped on older kernels, which lack the feature: kernel 6.10 F_DUPFD_QUERY
 //	on NAME                 a container that the Go test makes: see Scripts.On
 //	for NAME VALUES         one case for each value; $NAME stands for it, also in the case's own name and options
+//
+// A line with a call that this kernel is too old for gets ENOSYS in both, whatever stands after =.
 //
 // Before the first case, and not indented, options hold for all cases of the file. There also stand:
 //

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/intercede/intercede/internal/require"
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest/internal/script"
 )
@@ -47,6 +48,9 @@ func RunScripts(t *testing.T, h sdk.Handler, dir string, s Scripts) {
 				intercepted, twin := places.of(c, ""), places.of(c, c.Twin)
 				t.Run(c.Name, func(t *testing.T) {
 					t.Helper()
+					if c.Kernel != "" {
+						RequireKernel(t, c.Kernel, c.Feature)
+					}
 					s.run(t, c, intercepted, twin)
 				})
 			}
@@ -75,10 +79,26 @@ func (s Scripts) parse(t *testing.T, dir string) []*script.File {
 			if _, ok := s.On[c.On]; !ok && c.On != "" {
 				t.Fatalf("%s: on %s: the test has no such environment", c.At, c.On)
 			}
+			expectMissing(t, c.Lines)
 		}
 		files = append(files, file)
 	}
 	return files
+}
+
+// newCalls are the system calls of scripts that the oldest supported kernel lacks, with the version that brought them.
+var newCalls = map[string]string{
+	"setxattrat": "6.13", "getxattrat": "6.13", "listxattrat": "6.13", "removexattrat": "6.13",
+}
+
+// expectMissing has calls that this kernel lacks fail.
+func expectMissing(t testing.TB, lines []script.Line) {
+	t.Helper()
+	for i := range lines {
+		if since, newer := newCalls[lines[i].Call]; newer && lines[i].Prints && require.OldKernel(t, since) {
+			lines[i].Errno, lines[i].Kind, lines[i].Reason = "ENOSYS", "", ""
+		}
+	}
 }
 
 // run runs a case where its calls are intercepted and in the container that it is compared with.

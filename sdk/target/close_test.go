@@ -24,7 +24,7 @@ func TestCloseTwice(t *testing.T) {
 			process, err := parked.Start(t.Context(), target.Program{Paths: []string{"/bin/busybox"}, Args: []string{"true"}, Output: 2})
 			return func() { process.Close() }, err
 		},
-		"JoinCgroups": func() (func(), error) { return inCgroup(t, newCgroup(t, memory)).JoinCgroups(&target.Steps{}) },
+		"JoinCgroups": func() (func(), error) { return inCgroup(t, newCgroup(t, unified)).JoinCgroups(&target.Steps{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			closeIt, err := open()

@@ -247,10 +247,10 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// Hierarchies of cgroups as they are mounted on a machine that has both versions.
+// Hierarchies of cgroups, by a controller of version 1; "": version 2.
 const (
-	unified = "/sys/fs/cgroup/unified"
-	memory  = "/sys/fs/cgroup/memory"
+	unified = ""
+	memory  = "memory"
 )
 
 var cgroupsMade atomic.Int64
@@ -259,12 +259,7 @@ var cgroupsMade atomic.Int64
 func newCgroup(t testing.TB, hierarchy string) *os.File {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	var fs unix.Statfs_t
-	want := map[string]int64{unified: unix.CGROUP2_SUPER_MAGIC, memory: unix.CGROUP_SUPER_MAGIC}[hierarchy]
-	if err := unix.Statfs(hierarchy, &fs); err != nil || fs.Type != want {
-		sdktest.Lacking(t, "needs cgroups on %s", hierarchy)
-	}
-	dir := filepath.Join(hierarchy, fmt.Sprintf("steps%d-%d", os.Getpid(), cgroupsMade.Add(1)))
+	dir := filepath.Join(sdktest.RequireCgroups(t, hierarchy), fmt.Sprintf("steps%d-%d", os.Getpid(), cgroupsMade.Add(1)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

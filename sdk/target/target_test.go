@@ -189,7 +189,6 @@ func TestDuplicate(t *testing.T) {
 }
 
 func TestTranslateTID(t *testing.T) {
-	sdktest.RequireKernel(t, "6.11", "NS_GET_PID_FROM_PIDNS")
 	c, process, parked := park(t)
 	if got, err := parked.TranslateTID(1); err != nil || got != c.Identity().InitPID {
 		t.Errorf("init is %d, %v; want %d", got, err, c.Identity().InitPID)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/intercede/intercede/core/doctor"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 )
@@ -41,11 +42,26 @@ func RequireRoot(c *cobra.Command, _ []string) error {
 	return nil
 }
 
+// RequireKernel is a PersistentPreRunE that says in one sentence which kernel a command needs.
+func RequireKernel(c *cobra.Command, _ []string) error {
+	if err := doctor.Supported(); err != nil {
+		return fmt.Errorf("%s %w", c.CommandPath(), err)
+	}
+	return nil
+}
+
 // Execute runs the program's command, prints its error and returns the program's exit status.
 func Execute(root *cobra.Command) int {
 	usable := false // the command line was understood
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.PersistentPreRun = func(*cobra.Command, []string) { usable = true }
+	before := root.PersistentPreRunE
+	root.PersistentPreRunE = func(c *cobra.Command, args []string) error {
+		usable = true
+		if before == nil {
+			return nil
+		}
+		return before(c, args)
+	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Usagef("%w\nTry '%s --help'", err, c.CommandPath())
 	})

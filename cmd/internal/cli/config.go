@@ -37,11 +37,20 @@ func (f *ConfigFlags) Options() (config.Options, error) {
 
 // Load reads and checks the config with all that it names. Problems are printed.
 func (f *ConfigFlags) Load(ctx context.Context) (*daemon.Setup, error) {
+	return f.load(ctx, daemon.Load)
+}
+
+// LoadToServe is Load for a daemon that is about to start.
+func (f *ConfigFlags) LoadToServe(ctx context.Context) (*daemon.Setup, error) {
+	return f.load(ctx, daemon.LoadToServe)
+}
+
+func (f *ConfigFlags) load(ctx context.Context, load func(context.Context, string, config.Options) (*daemon.Setup, config.Problems)) (*daemon.Setup, error) {
 	options, err := f.Options()
 	if err != nil {
 		return nil, err
 	}
-	setup, problems := daemon.Load(ctx, f.Path, options)
+	setup, problems := load(ctx, f.Path, options)
 	if len(problems) > 0 {
 		return nil, PrintProblems(problems)
 	}

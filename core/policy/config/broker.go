@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ const maxSocketPath = 107
 // maxRate bounds rate and burst: far more than one machine answers in a second.
 const maxRate = 10_000_000
 
+// DefaultControl is the admin socket where no config names another.
+const DefaultControl = "/run/intercede/control.sock"
+
 // Broker is the [broker] table, with its defaults filled in.
 type Broker struct {
 	Socket      string         // absolute path of the socket that OCI runtimes connect to (listenerPath)
@@ -30,6 +34,7 @@ type Broker struct {
 	Priority    linux.Priority // of the threads of the daemon and its plugins
 	LogLevel    string         // trace, debug, info, warn or error
 	LogFormat   string         // json or console
+	Metrics     string         // IP address and port that serve them; empty: none
 	Order       []string       // plugin names: of those that take the same syscall, the first is asked first
 }
 
@@ -37,7 +42,7 @@ func defaultBroker() Broker {
 	return Broker{
 		Socket:      "/run/intercede/intercede.sock",
 		LXCSocket:   "/run/intercede/lxc.sock",
-		Control:     "/run/intercede/control.sock",
+		Control:     DefaultControl,
 		PluginDir:   "/usr/libexec/intercede",
 		Deadline:    10 * time.Second,
 		MaxInflight: 16,
@@ -60,6 +65,7 @@ func readBroker(t *table, folder string, plugins []string) Broker {
 	t.priority("priority", &b.Priority)
 	t.oneOf("log_level", &b.LogLevel, "trace", "debug", "info", "warn", "error")
 	t.oneOf("log_format", &b.LogFormat, "json", "console")
+	t.text("metrics", &b.Metrics, checkOptionalAddress)
 	t.choice("order", &b.Order, plugins)
 	t.finish()
 
@@ -97,6 +103,17 @@ func checkOptionalSocketPath(path string) error {
 		return nil
 	}
 	return checkSocketPath(path)
+}
+
+// checkOptionalAddress accepts numbers alone: a name would be looked up, and could mean another address tomorrow.
+func checkOptionalAddress(address string) error {
+	if address == "" {
+		return nil
+	}
+	if a, err := netip.ParseAddrPort(address); err != nil || a.Port() == 0 {
+		return errors.New(`want an IP address and a port, such as "127.0.0.1:9099" or "[::1]:9099", or "" for none`)
+	}
+	return nil
 }
 
 // checkDifferentPaths refuses one path for several sockets.

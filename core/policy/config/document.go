@@ -15,7 +15,8 @@ type Document struct {
 	Audit      Audit
 	Plugins    []Plugin // by name: those with a [plugins.NAME], and those that only a rule switches on
 	Rules      []Rule
-	Sound      bool // Parse found no problems
+	Sound      bool   // Parse found no problems
+	SHA256     string // of the file, in hex; empty: the text is of none
 
 	*places
 	values map[string]any // as toml.Decode gives them

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +27,10 @@ func Load(path string, options Options) (*Document, Problems) {
 		return nil, problems
 	}
 	doc, more := Parse(text, path, options)
+	if doc != nil {
+		sum := sha256.Sum256([]byte(text))
+		doc.SHA256 = hex.EncodeToString(sum[:])
+	}
 	return doc, append(problems, more...)
 }
 

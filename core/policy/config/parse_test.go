@@ -50,7 +50,7 @@ var parseProblems = map[string]struct {
 		"config.toml:2:1: plugins.mknod.sha: unknown key; accepted: enabled, path, sha256, timeout, on_failure, memory_max, grant, config"}},
 	"a key that needs quotes": {"[broker]\n\"a b\\n\" = 1\n", []string{
 		`config.toml:2:1: broker."a b\n": unknown key; accepted: socket, lxc_socket, control, plugin_dir, deadline, max_inflight, rate, ` +
-			`burst, priority, log_level, log_format, order`}},
+			`burst, priority, log_level, log_format, metrics, order`}},
 	"after strings that look like keys": {"[broker]\nsocket = \"\"\"\n/a\\\"\"\\\"\n\"\"\"\nlog_format = '''\nx = 1\n'''\nrat = 1\n", []string{
 		`config.toml:2:1: broker.socket: "/a\"\"\"\n": want a path without control characters`,
 		`config.toml:5:1: broker.log_format: unknown value "x = 1\n"; accepted: json, console`,
@@ -94,6 +94,15 @@ var parseProblems = map[string]struct {
 	"one of": {"[broker]\nlog_level = \"warning\"\nlog_format = \"text\"\n", []string{
 		`config.toml:2:1: broker.log_level: unknown value "warning"; accepted: trace, debug, info, warn, error`,
 		`config.toml:3:1: broker.log_format: unknown value "text"; accepted: json, console`}},
+	"metrics without a port": {"[broker]\nmetrics = \"127.0.0.1\"\n", []string{
+		`config.toml:2:1: broker.metrics: "127.0.0.1": want an IP address and a port, such as "127.0.0.1:9099" or "[::1]:9099", or "" for none`}},
+	"metrics at a name": {"[broker]\nmetrics = \"localhost:9099\"\n", []string{
+		`config.toml:2:1: broker.metrics: "localhost:9099": want an IP address and a port, such as "127.0.0.1:9099" or ` +
+			`"[::1]:9099", or "" for none`}},
+	"metrics at any port": {"[broker]\nmetrics = \"[::1]:0\"\n", []string{
+		`config.toml:2:1: broker.metrics: "[::1]:0": want an IP address and a port, such as "127.0.0.1:9099" or "[::1]:9099", or "" for none`}},
+	"metrics of the wrong type": {"[broker]\nmetrics = 9099\n", []string{
+		`config.toml:2:1: broker.metrics: 9099: want a string`}},
 	"socket paths": {"[broker]\nsocket = \"run.sock\"\ncontrol = \"/" + strings.Repeat("x", 107) + "\"\nplugin_dir = \"\\u0000\"\n", []string{
 		`config.toml:2:1: broker.socket: "run.sock": want an absolute path`,
 		`config.toml:3:1: broker.control: "/` + strings.Repeat("x", 107) + `": 108 bytes long: the path of a socket has at most 107`,

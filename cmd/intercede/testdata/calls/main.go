@@ -15,6 +15,7 @@ var calls = map[string]func(args []string) (string, error){
 	"sched":    sched,
 	"bpf":      bpf,
 	"fsmount":  fsmount,
+	"sysinfo":  sysinfo,
 }
 
 func main() {
@@ -30,6 +31,13 @@ func main() {
 // setxattr sets the attribute of a file that hides lower directories in an overlay.
 func setxattr(args []string) (string, error) {
 	return "set", unix.Lsetxattr(args[0], "trusted.overlay.opaque", []byte("y"), 0)
+}
+
+// sysinfo tells how much memory there is.
+func sysinfo([]string) (string, error) {
+	var info unix.Sysinfo_t
+	err := unix.Sysinfo(&info)
+	return fmt.Sprintf("%d KiB", info.Totalram*uint64(info.Unit)/1024), err
 }
 
 // sched makes this thread a real-time one, and tells what the kernel says of it then.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ var options = map[string]func(o *Options, rest string) error{
 	"setting": (*Options).setSetting,
 	"abi":     (*Options).setABI,
 	"compare": (*Options).setTwin,
+	"kernel":  (*Options).setKernel,
 }
 
 func (o *Options) setOn(rest string) error {
@@ -56,6 +58,17 @@ func (o *Options) setTwin(rest string) error {
 	}
 	return nil
 }
+
+func (o *Options) setKernel(rest string) error {
+	version, feature, _ := strings.Cut(rest, " ")
+	if !kernelVersion.MatchString(version) || feature == "" {
+		return errors.New("want: kernel VERSION FEATURE, with a version such as 6.10")
+	}
+	o.Kernel, o.Feature = version, feature
+	return nil
+}
+
+var kernelVersion = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
 
 // command is what is to be known of a command of the caller.
 type command struct {

@@ -33,6 +33,8 @@ type Options struct {
 	Settings map[string]any
 	Arch32   bool // the caller is one of the machine's 32-bit architecture
 	Twin     Twin
+	Kernel   string // the oldest with the feature; "": any that is supported
+	Feature  string
 }
 
 // Twin is the container whose results a case's must equal.

@@ -31,6 +31,9 @@ func show(f *script.File) string {
 		if c.Twin != script.RealRoot {
 			fmt.Fprintf(&b, " compare %s", c.Twin)
 		}
+		if c.Kernel != "" {
+			fmt.Fprintf(&b, " since %s: %s", c.Kernel, c.Feature)
+		}
 		b.WriteString("\n")
 		for _, l := range c.Lines {
 			fmt.Fprintf(&b, "%s|%s|%s %s", strings.ReplaceAll(l.At, "t.script", ""), l.Text, l.Errno, l.Kind)
@@ -83,13 +86,14 @@ case two
 	thread
 case three
 	compare nothing
+	kernel 6.10 duplicate query
 	thread
 `, `one: on disk devices=[c 1:3 b 7:0] level=3 32
 :7|thread|ok 
 two: on other devices=[c 1:3 b 7:0] level=4 compare unintercepted
 :13|thread|ok 
-three: on disk devices=[c 1:3 b 7:0] level=3 32 compare nothing
-:16|thread|ok 
+three: on disk devices=[c 1:3 b 7:0] level=3 32 compare nothing since 6.10: duplicate query
+:17|thread|ok 
 `},
 		"escapes": {`
 case one
@@ -245,6 +249,8 @@ func TestErrors(t *testing.T) {
 		"abi 16":                          "t.script:1: abi 16: want 32 or 64",
 		"on":                              "t.script:1: want: on ENVIRONMENT",
 		"compare host":                    "t.script:1: compare host: want root, unintercepted or nothing",
+		"kernel 6.10":                     "t.script:1: want: kernel VERSION FEATURE, with a version such as 6.10",
+		"kernel 6 x":                      "t.script:1: want: kernel VERSION FEATURE, with a version such as 6.10",
 		"setting a":                       "t.script:1: want: setting KEY VALUE, with a value in JSON: unexpected end of JSON input",
 		"let a":                           "t.script:1: want: let NAME WORDS",
 		"let a $case":                     "t.script:1: $case stands for nothing: want the name of a let or for, or case",

@@ -1,0 +1,76 @@
+package kernels
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// boot runs the machine until it powers itself off, or the time is over. Each of its steps is a test. What it writes to
+// its disks is lost.
+func (s system) boot(t *testing.T, payload string, patience time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	dir := t.TempDir()
+	console, results := filepath.Join(dir, "console"), filepath.Join(dir, "results")
+	drive := func(file string) string { return "file=" + file + ",format=raw,if=virtio,snapshot=on,cache=unsafe" }
+	// An emulated processor: /dev/kvm may be there and not work.
+	machine := exec.CommandContext(ctx, "nice", "-n", "15", "qemu-system-x86_64",
+		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536",
+		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "file:"+console,
+		"-kernel", s.kernel, "-initrd", s.initrd, "-append", "root=/dev/vda rw console=ttyS0 panic=-1 quiet systemd.show_status=0",
+		"-drive", drive(s.disk), "-drive", drive(payload), "-device", "virtio-rng-pci",
+		"-device", "virtio-serial", "-chardev", "file,id=results,path="+results, "-device", "virtserialport,chardev=results,name=results")
+	done := make(chan error, 1)
+	go func() {
+		output, err := machine.CombinedOutput()
+		if len(output) > 0 {
+			t.Logf("qemu: %s", output)
+		}
+		done <- err
+	}()
+	failure := s.follow(t, results, done)
+	text, err := os.ReadFile(results)
+	if err != nil {
+		t.Error(err)
+	}
+	steps, finished := parseSteps(string(text))
+	for _, step := range steps {
+		t.Run(step.name, func(t *testing.T) {
+			if t.Log(step.output); step.status != 0 {
+				t.Errorf("status %d after %d s", step.status, step.seconds)
+			}
+		})
+	}
+	if !finished || failure != nil {
+		last, _ := os.ReadFile(console)
+		t.Errorf("the machine did not come to the end of its steps (%v): %v\n%s", ctx.Err(), failure, last[max(0, len(last)-4096):])
+	}
+}
+
+// follow says which steps have ended while the machine runs, and returns what ended it.
+func (s system) follow(t *testing.T, results string, done <-chan error) error {
+	told := 0
+	for {
+		var failure error
+		ended := false
+		select {
+		case failure = <-done:
+			ended = true
+		case <-time.After(5 * time.Second):
+		}
+		text, _ := os.ReadFile(results)
+		steps, _ := parseSteps(string(text))
+		for _, step := range steps[told:] {
+			os.Stdout.WriteString(step.line())
+		}
+		told = len(steps)
+		if ended {
+			return failure
+		}
+	}
+}

@@ -1,0 +1,90 @@
+# What the machine runs, as a unit of systemd: the programs as an operator has them, then the tests' binaries. Each step
+# is a line "=== NAME", its output, and a line "=== NAME STATUS SECONDS". The host reads them from this port.
+exec >/dev/virtio-ports/results 2>&1 </dev/null
+cd /payload
+export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+. ./settings # LIMIT: the seconds that a step may take
+
+step() {
+	name=$1 began=$(cut -d. -f1 /proc/uptime)
+	shift
+	echo "=== $name"
+	timeout -k 10 "$LIMIT" "$@" 2>&1
+	status=$?
+	echo
+	echo "=== $name $status $(($(cut -d. -f1 /proc/uptime) - began))"
+}
+
+step_sh() { step "$1" bash -euo pipefail -c "$2"; }
+
+# The runtimes' containers: busybox, and a program that makes a device node.
+bundle() {
+	mkdir -p /srv/box/rootfs/{bin,dev,proc,sys,tmp}
+	cp /bin/busybox /srv/box/rootfs/bin/
+	for name in sh mknod ls free test rm cat; do ln -sf busybox /srv/box/rootfs/bin/$name; done
+	cat >/srv/box/rootfs/bin/try <<-'END'
+		#!/bin/sh
+		rm -f /tmp/zero
+		mknod /tmp/zero c 1 5 && test -c /tmp/zero && ls -l /tmp/zero && free
+	END
+	chmod 755 /srv/box/rootfs/bin/try
+	chown -R 100000:100000 /srv/box/rootfs
+	runc spec --bundle /srv/box
+	ids='[{"containerID": 0, "hostID": 100000, "size": 65536}]'
+	jq ".linux.namespaces += [{\"type\": \"user\"}] | .linux.uidMappings = $ids | .linux.gidMappings = $ids
+		| .process.capabilities[] += [\"CAP_MKNOD\"] | .process.terminal = false | .process.args = [\"try\"] | del(.process.rlimits)
+		| .linux.resources = {memory: {limit: 67108864}} | .root.readonly = false" /srv/box/config.json >/srv/box/plain.json
+}
+
+# run RUNTIME ARGUMENT...: a container by the wrapper, with 64 MiB.
+cat >/usr/local/bin/in-box <<'END'
+set -euo pipefail
+runtime=$1
+shift
+sed -i "s/^runtime = .*/runtime = \"$runtime\"/" /etc/intercede/config.toml
+intercede reload
+cp /srv/box/plain.json /srv/box/config.json
+[ "${1-}" != --systemd-cgroup ] || jq '.linux.cgroupsPath = "system.slice:x:box"' /srv/box/plain.json >/srv/box/config.json
+intercede-runc "$@" run --bundle /srv/box "box-$runtime-$#" | tee /tmp/box.out
+grep -q ' 1,  *5 ' /tmp/box.out
+grep -q 'Mem: *65536' /tmp/box.out
+END
+
+export -f bundle
+modprobe -a loop fuse overlay squashfs ext4 2>/dev/null
+step_sh machine 'uname -a; cat /proc/1/comm /proc/self/cgroup; systemctl --version | head -n 1; runc --version; crun --version
+	test "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs; test "$(cat /proc/1/comm)" = systemd'
+step install dpkg -i ./intercede.deb
+if [ -n "$TOO_OLD" ]; then
+	step_sh refused 'intercede doctor && exit 1
+		intercede run -- true && exit 1
+		intercede run -- true 2>&1 | grep "needs kernel 5.15 or later"'
+else
+	step doctor intercede doctor
+	step check intercede check
+	step_sh run 'intercede run -- sh -c "id; mknod /tmp/null c 1 3; test -c /tmp/null; setfattr -n trusted.overlay.opaque -v y /tmp"'
+	step_sh memory 'seen=$(systemd-run --quiet --scope -p Delegate=yes intercede run --memory 67108864 -- busybox free); echo "$seen"
+		grep -q "Mem: *65536 " <<<"$seen"'
+	step_sh priority 'sed -i "/^\[plugins.sched\]/,/^enabled/s/^enabled.*/enabled = true/" /etc/intercede/config.toml
+		intercede run -- chrt -f 10 true'
+	step_sh units 'systemctl enable --now intercede.socket intercede-fallback.socket intercede.service; intercede status; intercede doctor'
+	step bundle bash -euo pipefail -c bundle
+	for runtime in runc crun; do
+		step $runtime bash /usr/local/bin/in-box $runtime
+		step $runtime-systemd bash /usr/local/bin/in-box $runtime --systemd-cgroup
+	done
+	step_sh podman 'sed -i "s/^runtime = .*/runtime = \"crun\"/" /etc/intercede/config.toml; intercede reload
+		rm -f /srv/box/rootfs/tmp/zero
+		tar -C /srv/box/rootfs --owner=0 --group=0 -c . | podman import - box
+		podman --runtime /usr/bin/intercede-runc run --rm --network=none --cap-add MKNOD --memory 64m \
+			--uidmap 0:100000:65536 --gidmap 0:100000:65536 box try | tee /tmp/podman.out
+		grep -q " 1,  *5 " /tmp/podman.out; grep -q "Mem: *65536" /tmp/podman.out'
+	step_sh restart 'systemctl restart intercede; intercede status; systemctl stop intercede.socket intercede.service
+		systemctl --failed --no-legend; test -z "$(systemctl --failed --no-legend)"'
+	while read -r name folder; do
+		step "test $folder" bash -c "cd /payload/src/$folder && ${STRICT:+INTERCEDE_TEST_STRICT=1} /payload/tests/$name.test -test.v -test.timeout ${LIMIT}s"
+	done <./tests/list
+fi
+step_sh log 'journalctl --no-pager --unit intercede --unit intercede-fallback | tail -n 40; dmesg | tail -n 20'
+echo "=== done"
+sync
