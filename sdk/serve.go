@@ -8,20 +8,16 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strconv"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
+	"github.com/intercede/intercede/internal/collector"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 )
-
-// gcPercent has the garbage collector run twice as often as by default: many plugins run on a host, and each has little
-// to collect.
-const gcPercent = 50
 
 // Serve is a plugin's main function. As `PLUGIN manifest` it prints the manifest as JSON; started by the broker it
 // serves until the broker stops it or is gone. It does not return.
@@ -58,7 +54,7 @@ func serve(h Handler) error {
 	if err := server.receiveLanes(); err != nil {
 		return err
 	}
-	debug.SetGCPercent(gcPercent)
+	collector.Tune()
 	slog.SetDefault(slog.New(newLogHandler(os.Stderr))) // before go-plugin takes os.Stderr away
 	hclog.SetDefault(hclog.New(&hclog.LoggerOptions{Name: manifest.GetName(), Level: hclog.Debug, JSONFormat: true, Output: os.Stderr}))
 	plugin.Serve(&plugin.ServeConfig{
@@ -67,7 +63,8 @@ func serve(h Handler) error {
 			wire.ProtocolVersion: {wire.PluginName: &grpcPlugin{server: server}},
 		},
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessage))...)
+			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessage),
+				grpc.ReadBufferSize(wire.GRPCBuffer), grpc.WriteBufferSize(wire.GRPCBuffer))...)
 		},
 		Logger: hclog.Default(),
 	})

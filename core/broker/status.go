@@ -16,7 +16,7 @@ type ContainerStatus struct {
 	ID         string    `json:"id"`
 	Name       string    `json:"name,omitempty"` // that the operator or the engine gave it; empty: none is known
 	Image      string    `json:"image,omitempty"`
-	Generation uint64    `json:"generation,omitempty"` // of the config that it began with; 0: an earlier daemon's
+	Generation uint64    `json:"generation,omitempty"` // of the config that it has; 0: an earlier daemon's, or it is being attached
 	Runtime    string    `json:"runtime"`
 	InitPID    int       `json:"init_pid"`
 	Attached   time.Time `json:"attached"`
@@ -59,7 +59,7 @@ func (a *attachment) status() ContainerStatus {
 		Throttled: a.admission.throttledListeners(), Outcomes: a.figures.calls.Calls(), Durations: a.figures.durations.Durations(),
 	}
 	if t := a.terms.Load(); t != nil {
-		s.Unnotified = t.unnotified()
+		s.Generation, s.Unnotified = t.about.Generation, t.unnotified()
 	}
 	return s
 }

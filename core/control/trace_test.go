@@ -15,7 +15,8 @@ import (
 
 func TestTrace(t *testing.T) {
 	hub := &trace.Hub{}
-	path := listen(t, Source{Status: noStatus, Watch: Watch{Begin: hub.Watch, Containers: func(f trace.Filter) int { return len(f.Container) }}})
+	watch := Watch{Begin: hub.Watch, Containers: func(f trace.Filter) int { return len(f.Container) }}
+	path := listen(t, Source{Status: noStatus, Watch: watch})
 	show := func(syscall string) {
 		hub.Show(&audit.Record{
 			Container: &audit.Container{ID: "3f2a", Name: "web"}, Syscall: syscall, Notification: &notify.Notification{TID: 9},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/record"
+	"github.com/intercede/intercede/internal/collector"
 	"github.com/intercede/intercede/internal/sandbox"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/rs/zerolog"
@@ -44,20 +44,15 @@ type sharedPlugin struct {
 	holders int // generations that have it
 }
 
-const (
-	// waiting is how many threads the Go runtime may count as running Go code beyond the host's processors. Workers
-	// that wait in a system call count, too. Without any to spare, the runtime's monitor takes them from those that
-	// wait, looks every 20 µs for more, and wakes threads that find nothing to do.
-	waiting = 8
-	// gcPercent makes the garbage collector run twice as often as by default. Calls make next to no garbage, and the
-	// heap that attached containers keep would otherwise double before each run.
-	gcPercent = 50
-)
+// waiting is how many threads the Go runtime may count as running Go code beyond the host's processors. Workers that
+// wait in a system call count, too. Without any to spare, the runtime's monitor takes them from those that wait, looks
+// every 20 µs for more, and wakes threads that find nothing to do.
+const waiting = 8
 
 // tuneRuntime is for a process that has a broker.
 var tuneRuntime = sync.OnceFunc(func() {
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + waiting)
-	debug.SetGCPercent(gcPercent)
+	collector.Tune()
 })
 
 // Start starts the plugins of the setup and a broker, which leaves what the next one needs in the state. ctx is for the

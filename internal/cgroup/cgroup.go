@@ -57,7 +57,7 @@ type Folder struct {
 // Folders finds the folders of cgroups that Read gave, by the same names, in this process's mount namespace. Those that
 // are not seen there are left out: the hierarchy is not mounted, or the cgroup lies outside of what is mounted.
 func Folders(cgroups map[string]string) (map[string]Folder, error) {
-	mounts, err := mountinfo.Own()
+	mounts, err := mountinfo.OwnOf("cgroup")
 	if err != nil {
 		return nil, err
 	}

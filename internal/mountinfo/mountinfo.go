@@ -22,17 +22,25 @@ type Mount struct {
 }
 
 // Own returns the mounts that this process sees, in the order of mounting.
-func Own() ([]Mount, error) {
+func Own() ([]Mount, error) { return OwnOf("") }
+
+// OwnOf returns those of Own whose filesystem's type begins so, in a fraction of the time.
+func OwnOf(prefix string) ([]Mount, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read this process's mounts: %w", err)
 	}
-	return parse(string(text)), nil
+	return parse(string(text), prefix), nil
 }
 
-func parse(text string) []Mount {
+// parse returns the mounts whose filesystem's type begins with the prefix. It follows a field "-"; blanks in the fields
+// before are escaped.
+func parse(text, prefix string) []Mount {
 	var mounts []Mount
 	for line := range strings.Lines(text) {
+		if !strings.Contains(line, " - "+prefix) {
+			continue
+		}
 		if m, ok := parseLine(strings.TrimSuffix(line, "\n")); ok {
 			mounts = append(mounts, m)
 		}

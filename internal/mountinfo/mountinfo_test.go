@@ -25,7 +25,7 @@ func TestParse(t *testing.T) {
 		"empty":            {"", Mount{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := parse("1 1 0:1 / / rw - rootfs none rw\n" + test.line + "\n2 1 0:2 / /last rw - proc none rw\n")
+			got := parse("1 1 0:1 / / rw - rootfs none rw\n"+test.line+"\n2 1 0:2 / /last rw - proc none rw\n", "")
 			if len(got) == 0 || got[len(got)-1].Point != "/last" {
 				t.Fatalf("the lines around it are lost: %v", got)
 			}
@@ -60,5 +60,18 @@ func TestWithin(t *testing.T) {
 		if Within(paths[0], paths[1]) != want {
 			t.Errorf("%q within %q: want %v", paths[0], paths[1], want)
 		}
+	}
+}
+
+// TestParseOf leaves out other types, whatever else of them has the name.
+func TestParseOf(t *testing.T) {
+	got := parse(`1 1 0:1 / / rw - rootfs cgroup rw
+2 1 0:2 /cgroup /sys\040-\040cgroup rw shared:1 - tmpfs cgroup2 rw
+3 1 0:3 /a /one rw - cgroup cgroup rw,memory
+4 1 0:4 /b /two rw master:2 - cgroup2 none rw
+`, "cgroup")
+	want := []Mount{{"/a", "/one", "cgroup", []string{"rw", "memory"}}, {"/b", "/two", "cgroup2", []string{"rw"}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -185,6 +185,8 @@ func (p *Process) start(ctx context.Context, spec Plugin, lifeline *os.File) err
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage)),
 			grpc.WithMaxHeaderListSize(maxHeader),
+			grpc.WithReadBufferSize(wire.GRPCBuffer),
+			grpc.WithWriteBufferSize(wire.GRPCBuffer),
 			grpc.WithContextDialer(p.dial),
 			grpc.WithUnaryInterceptor(p.endQuietly),
 		},

@@ -20,6 +20,11 @@ const (
 	MaxRead = 1 << 20
 	// MaxMessage is the largest message, in bytes: every argument can be a pointer to a declared read.
 	MaxMessage = 8 * MaxRead
+
+	// GRPCBuffer is the size of a connection's buffers for reading and writing, in bytes. Where calls are rare, gRPC
+	// makes new ones for nearly every call: its own 32 KiB were a third of what attaching a container allocates. What
+	// is larger than a buffer goes around it.
+	GRPCBuffer = 4 << 10
 )
 
 var (

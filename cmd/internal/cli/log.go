@@ -22,7 +22,10 @@ func Console(file *os.File, formatMessage func(any) string) zerolog.ConsoleWrite
 	}
 }
 
-func hasColors(file *os.File) bool {
+func hasColors(file *os.File) bool { return IsScreen(file) && os.Getenv("NO_COLOR") == "" }
+
+// IsScreen reports whether the file is a terminal that can do more than print lines.
+func IsScreen(file *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
-	return err == nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return err == nil && os.Getenv("TERM") != "dumb"
 }
