@@ -27,6 +27,18 @@ func TestRunAnswersCalls(t *testing.T) {
 	wantText(t, r.stderr, "Operation not permitted")
 }
 
+// A node in /dev of run's containers is a node: it can be renamed and removed, and is not a mount. The container can make no
+// other one, and its /dev is not its own to mount anew.
+func TestRunDev(t *testing.T) {
+	s := newSite(t, "[plugins.mknod]\n")
+	const script = `cd /dev; mknod new c 1 3 && echo text > new && mv new other && rm other && rm -f twice; mknod twice c 1 5 && rm -f twice && mknod twice c 1 5 &&
+		stat -c '%t %T %u' twice; grep -c ' /dev/twice ' /proc/self/mountinfo
+		mknod memory c 1 1 || echo refused
+		mount -i -o remount,size=1g tmpfs /dev || echo refused; df -k /dev | grep -o 65536`
+	r := intercede(t, "run", "--config", s.config(), "--", "/bin/sh", "-c", script)
+	wantText(t, r.stdout, "1 5 0\n0\nrefused\nrefused\n65536\n")
+}
+
 func TestRunShowsMemoryLimit(t *testing.T) {
 	require(t, "busybox")
 	s := newSite(t, both+"[plugins.sysinfo.config]\nuptime = \"container\"\n")

@@ -51,7 +51,7 @@ func fail(err error) {
 
 // becomeContainer returns only with an error.
 func becomeContainer() error {
-	wanted, tree, sources, err := receiveRequest()
+	wanted, mounts, err := receiveRequest()
 	if err != nil {
 		return err
 	}
@@ -59,10 +59,11 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0)
-	if err := enterRoot(tree); err != nil {
+	if err := enterRoot(mounts[0], mounts[1]); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
+	sources := mounts[2:]
 	nodes := len(sources) - len(wanted.Nodes)
 	if err := errors.Join(layMounts(wanted.Mounts, sources[:nodes]), layNodes(wanted.Nodes, sources[nodes:])); err != nil {
 		return err
@@ -82,25 +83,26 @@ func becomeContainer() error {
 	return execute(wanted, account)
 }
 
-func receiveRequest() (wanted *request, tree *os.File, sources []*os.File, err error) {
+// receiveRequest returns with the request the mounts: of the root filesystem, of /dev, and of what the request has.
+func receiveRequest() (wanted *request, mounts []*os.File, err error) {
 	wanted = &request{}
 	descriptors, err := receiveMessage(initSocket, wanted)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("receive the container's description: %w", err)
+		return nil, nil, fmt.Errorf("receive the container's description: %w", err)
 	}
-	want := 1 + len(wanted.Nodes)
+	want := 2 + len(wanted.Nodes)
 	for _, m := range wanted.Mounts {
 		if !m.Tmpfs {
 			want++
 		}
 	}
 	if len(descriptors) != want {
-		return nil, nil, nil, fmt.Errorf("receive the container's root filesystem: %d descriptors instead of %d", len(descriptors), want)
+		return nil, nil, fmt.Errorf("receive the container's mounts: %d descriptors instead of %d", len(descriptors), want)
 	}
-	for _, fd := range descriptors[1:] {
-		sources = append(sources, os.NewFile(uintptr(fd), "what is mounted"))
+	for _, fd := range descriptors {
+		mounts = append(mounts, os.NewFile(uintptr(fd), "what is mounted"))
 	}
-	return wanted, os.NewFile(uintptr(descriptors[0]), "the root filesystem"), sources, nil
+	return wanted, mounts, nil
 }
 
 // isolate does what concerns no files.

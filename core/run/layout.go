@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
@@ -28,11 +29,12 @@ const sealed = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_
 type hostParts struct {
 	proc    *os.File
 	sys     *os.File
+	dev     *os.File // a tmpfs: see newDev
 	devices map[string]*os.File
 }
 
-// enterRoot makes tree the root filesystem, with /proc, /sys, /dev and /tmp, and drops the host's mounts.
-func enterRoot(tree *os.File) error {
+// enterRoot makes tree the root filesystem, with /proc, /sys, dev at /dev, and /tmp, and drops the host's mounts.
+func enterRoot(tree, dev *os.File) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the container's mounts private: %w", err)
 	}
@@ -43,6 +45,7 @@ func enterRoot(tree *os.File) error {
 	if err := pivot(tree); err != nil {
 		return err
 	}
+	parts.dev = dev
 	return parts.lay()
 }
 
@@ -101,13 +104,24 @@ func (p *hostParts) lay() error {
 	return p.layDevices()
 }
 
+// newDev returns a detached tmpfs for the container's /dev, which belongs to its root. It is mounted here, because the
+// initial user namespace then owns its superblock: nodes that the container makes there by interception can be opened,
+// renamed and removed. In one that the container owns they cannot be opened (SB_I_NODEV, fs/super.c).
+func newDev(owner hostOwner) (*os.File, error) {
+	return linux.NewMount("tmpfs", map[string]string{
+		"source": "tmpfs", "mode": "755", "size": "65536k", "uid": strconv.Itoa(owner.uid), "gid": strconv.Itoa(owner.gid),
+	}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_STRICTATIME)
+}
+
 // layDevices makes /dev as runc does (libcontainer/specconv/example.go).
 func (p *hostParts) layDevices() error {
+	if err := linux.Attach(p.dev, "/dev"); err != nil {
+		return err
+	}
 	for _, m := range []struct {
 		fstype, path, data string
 		flags              uintptr
 	}{
-		{"tmpfs", "/dev", "mode=755,size=65536k", unix.MS_NOSUID | unix.MS_STRICTATIME},
 		{"devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5", unix.MS_NOSUID | unix.MS_NOEXEC},
 		{"tmpfs", "/dev/shm", "mode=1777,size=65536k", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 		{"mqueue", "/dev/mqueue", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},

@@ -239,7 +239,16 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		wanted.Env = mergeEnv([]string{"TERM=" + terminalType()}, wanted.Env)
 	}
 	// An init that has died is explained by awaitCommand.
-	descriptors := []int{int(tree.Fd())}
+	owner, err := options.hostOwner()
+	if err != nil {
+		return err
+	}
+	dev, err := newDev(owner)
+	if err != nil {
+		return fmt.Errorf("mount the container's /dev: %w", err)
+	}
+	defer dev.Close()
+	descriptors := []int{int(tree.Fd()), int(dev.Fd())}
 	for _, file := range extras.files {
 		descriptors = append(descriptors, int(file.Fd()))
 	}

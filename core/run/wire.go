@@ -14,11 +14,11 @@ import (
 const (
 	headerSize     = 4
 	messageMax     = 64 << 20
-	descriptorsMax = 1 + mountsMax
+	descriptorsMax = 2 + mountsMax
 )
 
-// request is all that the init needs to know. The root filesystem's mount travels with it, and after it the sources of
-// Mounts and the nodes of Nodes.
+// request is all that the init needs to know. The mounts of the root filesystem and of /dev travel with it, and after them
+// the sources of Mounts and the nodes of Nodes.
 type request struct {
 	ID       string
 	Hostname string
