@@ -100,7 +100,7 @@ attacks: packages
 	go vet -tags intercede_delays ./internal/pause && go test -tags intercede_delays ./internal/pause
 	INTERCEDE_TEST_STRICT=1 ATTACKS_TIME=$(ATTACKS_TIME) go test -count=1 -v -timeout $(ATTACKS_TIMEOUT) ./tests/attacks
 
-# The daemon is ended KILLS_COUNT times by SIGKILL, and as often by an upgrade, while containers check their calls.
+# The daemon is ended KILLS_COUNT times by SIGKILL, and KILLS_UPGRADES times (as often) by an upgrade, while containers check their calls.
 kills: packages
 	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h -run 'TestKill|TestUpgrade' ./tests/kills
 

@@ -6,3 +6,5 @@ require (
 	github.com/intercede/intercede/internal v0.1.0
 	golang.org/x/sys v0.49.0
 )
+
+require golang.org/x/net v0.60.0 // indirect

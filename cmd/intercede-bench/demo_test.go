@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/intercede/intercede/cmd/intercede-bench/demo"
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 func TestDemoShowsTheDifference(t *testing.T) {
@@ -43,6 +46,31 @@ func TestDemoOfAll(t *testing.T) {
 			t.Errorf("nothing of %s", name)
 		}
 	}
+}
+
+// onOverlay is a shell script that executes its arguments where the root filesystem is an overlay of the host's.
+const onOverlay = `set -e
+at=$(mktemp -d); trap 'rmdir "$at"' EXIT
+unshare -m --propagation private sh -ec '
+	at=$1; shift
+	mount -t tmpfs overlay "$at"; mkdir "$at/upper" "$at/work" "$at/root"
+	mount -t overlay overlay -o "lowerdir=/,upperdir=$at/upper,workdir=$at/work" "$at/root"
+	for dir in proc sys dev run; do mount --rbind "/$dir" "$at/root/$dir"; done
+	cd "$at/root"; pivot_root . mnt; cd /; umount -l /mnt
+	exec "$@"' sh "$at" "$@"`
+
+// TestDemoOnOverlay has an overlay as the root filesystem, as in containers that are used like hosts.
+func TestDemoOnOverlay(t *testing.T) {
+	sdktest.RequireRoot(t)
+	if output, err := exec.Command("sh", "-c", onOverlay, "sh", "true").CombinedOutput(); err != nil {
+		t.Fatalf("an overlay of the root filesystem: %v: %s", err, output)
+	}
+	demo := []string{filepath.Join(binaries, "intercede-bench"), "demo", "--config", writeConfig(t, ""), "--plugin-dir", binaries}
+	output, err := exec.Command("sh", append([]string{"-c", onOverlay, "sh"}, demo...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+	wantText(t, string(output), "mounted, root's: nosuid, nodev", "limit: 64.0 MiB")
 }
 
 func TestDemoWithNothingToShow(t *testing.T) {

@@ -45,7 +45,8 @@ func TestReloadRunning(t *testing.T) {
 	if strings.Contains(status, "NOT ASKED FOR") {
 		t.Errorf("status: %s", status)
 	}
-	wantText(t, mustRun(t, program("why", id, "--config", s.config())), "Its filter, which is older than its policy, may not notify sched_setattr")
+	wantText(t, mustRun(t, program("why", id, "--config", s.config())),
+		"Its filter, which is older than its policy, may not notify sched_setattr")
 
 	s.write(t, both)
 	s.reloadRunning(t, "container "+id+": added mknod; taken away sched\n")
@@ -67,7 +68,8 @@ func TestReloadRunning(t *testing.T) {
 // The status of the command, and what it prints, tell of a container that keeps what it had.
 func TestReloadRunningFails(t *testing.T) {
 	done := &control.Reloaded{Containers: []broker.Applied{
-		{Container: "a", Changed: []string{"mount"}, Kept: []string{"mount: 7:1"}, Busy: 2}, {Container: "b", Error: "it is busy"}, {Container: "c"},
+		{Container: "a", Changed: []string{"mount"}, Kept: []string{"mount: 7:1"}, Busy: 2},
+		{Container: "b", Error: "it is busy"}, {Container: "c"},
 	}}
 	var out strings.Builder
 	printApplied(&out, done.Containers)
@@ -87,7 +89,9 @@ func TestReloadRunningFails(t *testing.T) {
 func TestReloadRunningUnderLoad(t *testing.T) {
 	s := newSite(t, both)
 	s.serve(t)
-	const script = `for i in 1 2; do (while [ ! -e /tmp/end ]; do rm -f /tmp/n$i; mknod /tmp/n$i c 1 3 || echo WRONG; echo >> /tmp/made$i; done) & done; wait; echo over`
+	const script = `for i in 1 2; do
+		(while [ ! -e /tmp/end ]; do rm -f /tmp/n$i; mknod /tmp/n$i c 1 3 || echo WRONG; done) &
+	done; wait; echo over`
 	b := newBundle(t, "runc", s.profile(t), script)
 	if err := b.create(t); err != nil {
 		t.Fatalf("create: %v: %s", err, b.output(t))

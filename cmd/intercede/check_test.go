@@ -122,7 +122,8 @@ func TestServeRefusesWhatPluginsRefuse(t *testing.T) {
 // Who is not root is told so in one sentence.
 func TestNotRoot(t *testing.T) {
 	sdktest.RequireRoot(t)
-	for _, args := range [][]string{{"check"}, {"serve"}, {"run", "true"}, {"reload"}, {"upgrade"}, {"revoke", "x"}, {"status"}} {
+	for _, args := range [][]string{{"check"}, {"serve"}, {"run", "true"}, {"reload"}, {"upgrade"},
+		{"revoke", "x"}, {"status"}, {"trace"}, {"why", "1"}} {
 		cmd := program(args...)
 		cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
 		r := runCmd(t, cmd)

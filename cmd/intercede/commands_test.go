@@ -19,7 +19,10 @@ import (
 func TestUsage(t *testing.T) {
 	for _, line := range []string{
 		"nonsense", "--nonsense", "run", "run --memory much -- true", "run --annotation k -- true", "check --nonsense",
-		"check extra", "serve extra", "profile", "profile --format lxc2", "status a b", "health extra", "health --timeout soon", "health --timeout 0s", "plugin", "plugin nonsense", "policy",
+		"check extra", "serve extra", "profile", "profile --format lxc2", "status a b",
+		"health extra", "health --timeout soon", "health --timeout 0s",
+		"top extra", "top --interval 1ms", "top --count -1", "top --sort state", "top --plugins --sort throttled",
+		"plugin", "plugin nonsense", "policy",
 		"policy nonsense", "policy explain", "policy explain a b", "policy explain a --id b",
 		"oci-runtime --nonsense", "oci-runtime --runtime bin/runc -- list", "policy explain --annotation k", "policy explain --label =v",
 		"trace a b", "trace --outcome maybe", "why", "why a b",

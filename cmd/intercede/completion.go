@@ -11,6 +11,7 @@ import (
 
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/top"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -50,6 +51,8 @@ func valuesOf(flag, placeholder string) []string {
 		return []string{"trace", "debug", "info", "warn", "error"}
 	case placeholder == "FORMAT":
 		return slices.Sorted(maps.Keys(profileFormats))
+	case placeholder == "COLUMN":
+		return top.SortTitles()
 	case placeholder == "KIND":
 		return []string{config.RuntimeOCI, config.RuntimeLXC, config.RuntimeRun}
 	case flag == runtimeFlag:

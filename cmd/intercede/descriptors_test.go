@@ -42,6 +42,11 @@ func TestRuntimeFewDescriptors(t *testing.T) {
 	}
 	t.Logf("%d containers are served", len(served))
 	wantText(t, d.log.String(), "no descriptors are left for another container")
+	wrapped := s.newWrappedBundle(t, "runc", script)
+	if err := wrapped.create(t); err == nil {
+		t.Error("the wrapper creates a container for which there is no room")
+	}
+	wantText(t, wrapped.output(t), "no descriptors are left for another container: wait until one ends, or raise RLIMIT_NOFILE")
 	for _, b := range served {
 		if err := os.WriteFile(b.dir+"/rootfs/tmp/go", nil, 0o644); err != nil {
 			t.Fatal(err)

@@ -17,7 +17,7 @@ func healthCommand() *cobra.Command {
 		Use:   "health",
 		Short: "Check in one line whether the daemon works, for probes",
 		Long: `Health asks the running daemon, on its admin socket, whether it takes calls and all plugins run, and prints one line. A
-plugin that has died may take a second to run again. What containers do does not change the answer.
+plugin that has died may take a second to run again. That a container is not served, or is quarantined, does not count.
 
 The exit status is 0 if the daemon is healthy; 1 if not, or if there is no daemon, or it does not answer in time, or
 something else answers: the line says which, and what to do; 2 if the command line is wrong.`,

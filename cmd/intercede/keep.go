@@ -77,13 +77,15 @@ func knowsState(version int) error {
 
 // keepLog logs in JSON, with the keys that the daemon's log has.
 func keepLog() *slog.Logger {
-	keys := map[string]string{slog.MessageKey: "message"}
 	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if key, ok := keys[a.Key]; ok && len(groups) == 0 {
-				a.Key = key
-			}
-			if a.Key == slog.LevelKey {
+			switch {
+			case len(groups) > 0:
+			case a.Key == slog.MessageKey:
+				a.Key = "message"
+			case a.Key == slog.TimeKey:
+				a.Value = slog.StringValue(a.Value.Time().Format(cli.TimeFormat))
+			case a.Key == slog.LevelKey:
 				a.Value = slog.StringValue(strings.ToLower(a.Value.String()))
 			}
 			return a

@@ -106,6 +106,11 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%d containers", n)
 		}
 	})
+	for line := range strings.Lines(s.log(t)) {
+		if !regexp.MustCompile(`"time":"[^"]*T\d\d:\d\d:\d\d\.\d{3}[Z+-]`).MatchString(line) {
+			t.Errorf("a time without milliseconds: %s", line)
+		}
+	}
 }
 
 func (s *site) log(t *testing.T) string {

@@ -344,8 +344,8 @@ func TestLXCBrokerDies(t *testing.T) {
 	wantText(t, c.sh(t, mknod), "Function not implemented")
 	next := s.serve(t)
 	wantText(t, c.sh(t, mknod), "made\n")
-	if got := s.status(t).Containers; len(got) != 1 || got[0].ID != c.name {
-		t.Errorf("status %+v", got)
+	if got := s.status(t); len(got.Containers) != 1 || got.Containers[0].ID != c.name || len(got.Lost) != 0 {
+		t.Errorf("containers %+v, lost %+v", got.Containers, got.Lost)
 	}
 	next.stop(t)
 	wantText(t, c.sh(t, mknod), "Function not implemented")

@@ -48,7 +48,8 @@ func TestMetrics(t *testing.T) {
 	m.want(t, "made")
 	const counted = `intercede_calls_total{outcome="return",plugin="mknod",reason="none",syscall="mknodat"} 1`
 	eventually(t, "the call is counted", func() bool { return strings.Contains(scrape(t, address), counted) })
-	wantText(t, scrape(t, address), "intercede_up 1\n", `intercede_containers{state="attached"} 1`, `intercede_call_duration_seconds_count{plugin="mknod"} 1`, `intercede_plugin_state{plugin="mknod",state="running"} 1`,
+	wantText(t, scrape(t, address), "intercede_up 1\n", `intercede_containers{state="attached"} 1`,
+		`intercede_call_duration_seconds_count{plugin="mknod"} 1`, `intercede_plugin_state{plugin="mknod",state="running"} 1`,
 		"intercede_config_last_reload_successful 1\n", "intercede_descriptor_store_available 0\n", "process_resident_memory_bytes ")
 	wantText(t, mustRun(t, program("metrics", "--config", s.config())), `intercede_containers{state="attached"} 1`, "go_goroutines ")
 

@@ -86,12 +86,14 @@ func TestInstall(t *testing.T) {
 	config := dest + "/etc/intercede/config.toml"
 	for file, want := range map[string]string{
 		config: `plugin_dir = "/opt/ic/libexec/intercede"`,
-		dest + "/opt/ic/lib/systemd/system/intercede.service":           "ExecStart=/opt/ic/bin/intercede serve",
-		dest + "/opt/ic/lib/systemd/system/intercede-fallback.service":  "ExecStart=/opt/ic/bin/intercede keep",
-		dest + "/opt/ic/share/bash-completion/completions/intercede":    "__start_intercede",
-		dest + "/opt/ic/share/doc/intercede/docs/install.md":            "make install",
-		dest + "/opt/ic/share/zsh/vendor-completions/_intercede":        "#compdef intercede",
-		dest + "/opt/ic/share/fish/vendor_completions.d/intercede.fish": "intercede",
+		dest + "/opt/ic/lib/systemd/system/intercede.service":              "ExecStart=/opt/ic/bin/intercede serve",
+		dest + "/opt/ic/lib/systemd/system/intercede-fallback.service":     "ExecStart=/opt/ic/bin/intercede keep",
+		dest + "/opt/ic/share/bash-completion/completions/intercede":       "__start_intercede",
+		dest + "/opt/ic/share/doc/intercede/docs/install.md":               "make install",
+		dest + "/opt/ic/share/doc/intercede/plugins/mknod/README.md":       "## Syntax",
+		dest + "/opt/ic/share/doc/intercede/deploy/grafana/intercede.json": "intercede_up",
+		dest + "/opt/ic/share/zsh/vendor-completions/_intercede":           "#compdef intercede",
+		dest + "/opt/ic/share/fish/vendor_completions.d/intercede.fish":    "intercede",
 	} {
 		if !strings.Contains(mustRead(t, file), want) {
 			t.Errorf("%s does not have %q", file, want)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,6 +22,27 @@ func (s *site) setBroker(t *testing.T, keys string) {
 	replaced := regexp.MustCompile(`(?s)\[broker\]\n.*?socket =`).ReplaceAllString(string(text), "[broker]\n"+keys+"socket =")
 	if err := os.WriteFile(s.config(), []byte(replaced), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A terminal gets colours unless the user or the terminal wants none.
+func TestColors(t *testing.T) {
+	s := newSite(t, both)
+	s.setBroker(t, "log_format = \"console\"\n")
+	for env, colors := range map[string]bool{"TERM=xterm NO_COLOR=": true, "TERM=xterm NO_COLOR=1": false, "TERM=dumb NO_COLOR=": false} {
+		// It makes a call, since a command that ends at once may never be attached.
+		line := fmt.Sprintf("env %s %s/intercede run --log-level info --config %s -- mknod /tmp/zero c 1 5", env, binaries, s.config())
+		cmd := exec.Command("script", "-qec", line, "/dev/null")
+		in, err := cmd.StdinPipe() // at whose end script would stop reading
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := mustRun(t, cmd)
+		in.Close()
+		wantText(t, said, "listener attached")
+		if strings.Contains(said, "\x1b[") != colors {
+			t.Errorf("%s: colors: %v: %q", env, !colors, said)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/launcher"
+	"github.com/intercede/intercede/core/top"
 	"github.com/intercede/intercede/internal/version"
 	"github.com/spf13/cobra"
 )
@@ -33,8 +34,8 @@ With an ID, or how that begins, or a name, it shows all that is known of that co
 from, its calls by plugin and outcome, its last refusals, quarantines, limits, and what plugins keep for it.
 
 The exit status is 0 if the daemon is healthy: it takes calls, and all plugins run. It is 1 if not, after the same
-output, or if there is no daemon or no such container; 2 if the command line is wrong. What containers do, and whether
-one of them is not served, does not change it.`,
+output, or if there is no daemon or no such container; 2 if the command line is wrong. That a container is
+not served, or is quarantined, does not change it.`,
 		Example: "  intercede status\n  intercede status web\n" +
 			"  intercede status --json | jq '.containers[] | select(.failures > 0)'",
 		Args:    cobra.MaximumNArgs(1),
@@ -136,20 +137,7 @@ func printPluginCalls(w io.Writer, plugins []broker.PluginCalls) {
 }
 
 func quantiles(d figures.Durations) string {
-	return fmt.Sprintf("%s\t%s", shortDuration(d.Quantile(0.5)), shortDuration(d.Quantile(0.99)))
-}
-
-// shortDuration is a duration with three digits.
-func shortDuration(d time.Duration) string {
-	switch unit := time.Nanosecond; {
-	case d >= 10*time.Second:
-		return d.Round(time.Second / 10).String()
-	default:
-		for unit*1000 <= d {
-			unit *= 10
-		}
-		return d.Round(unit).String()
-	}
+	return fmt.Sprintf("%s\t%s", top.ShortDuration(d.Quantile(0.5)), top.ShortDuration(d.Quantile(0.99)))
 }
 
 // generation is the policy that a container has.
@@ -216,7 +204,7 @@ func printUnnotified(w io.Writer, containers []broker.ContainerStatus) {
 	header := "\nMAY NOT BE NOTIFIED\tSYSTEM CALLS, UNTIL IT IS CREATED ANEW\n"
 	for _, c := range containers {
 		if len(c.Unnotified) > 0 {
-			fmt.Fprintf(w, "%s%s\t%s\n", header, c.ID, strings.Join(c.Unnotified, ", "))
+			fmt.Fprintf(w, "%s%s\t%s\n", header, printable(c.ID), strings.Join(c.Unnotified, ", "))
 			header = ""
 		}
 	}

@@ -60,16 +60,6 @@ func TestPrintStatus(t *testing.T) {
 		"busy mknod 10s in 1m0s it ended three")
 }
 
-func TestShortDuration(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0s", 999: "999ns", 12345: "12.3µs", 123456: "123µs", 4567890: "4.57ms", 999999999: "1s", 12345 * time.Millisecond: "12.3s",
-	} {
-		if got := shortDuration(d); got != want {
-			t.Errorf("%d ns: %s, want %s", d, got, want)
-		}
-	}
-}
-
 // Status shows the daemon and its config without a config that can be read, and by the socket alone.
 func TestStatusOfDaemon(t *testing.T) {
 	s := newSite(t, both)
@@ -93,7 +83,8 @@ func TestStatusOfDaemon(t *testing.T) {
 	if r.status != cli.ExitFailure {
 		t.Errorf("a config that is not TOML: status %d", r.status)
 	}
-	wantText(t, mustRun(t, program("status", "--control", s.dir+"/control")), "Last reload ", "failed, the former config stays: "+s.config(), "Healthy")
+	wantText(t, mustRun(t, program("status", "--control", s.dir+"/control")),
+		"Last reload ", "failed, the former config stays: "+s.config(), "Healthy")
 
 	s.write(t, both+"[nonsense]\n")
 	r = intercede(t, "status", "--config", s.config())
@@ -115,7 +106,8 @@ func TestStatusOfContainer(t *testing.T) {
 	m.want(t, "made")
 	m.want(t, "made")
 	d.reload(t, "config reloaded")
-	container := newFollower(t, program("run", "--config", s.config(), "--socket", s.socket(), "--", "sh", "-c", "mknod /tmp/b c 1 1; echo ready; exec sleep 1000"))
+	container := newFollower(t, program("run", "--config", s.config(), "--socket", s.socket(), "--",
+		"sh", "-c", "mknod /tmp/b c 1 1; echo ready; exec sleep 1000"))
 	if line := container.next(t); line != "ready" {
 		t.Fatalf("the container says %q", line)
 	}
@@ -220,7 +212,8 @@ func TestUnhealthy(t *testing.T) {
 		}
 	})
 	r := intercede(t, "health", "--config", s.config())
-	if want := "intercede: daemon 7 is not healthy: the plugin mknod is backing off: it \\u001b died\n"; r.status != cli.ExitFailure || r.stderr != want {
+	const want = "intercede: daemon 7 is not healthy: the plugin mknod is backing off: it \\u001b died\n"
+	if r.status != cli.ExitFailure || r.stderr != want {
 		t.Errorf("health: status %d, %q", r.status, r.stderr)
 	}
 	r = intercede(t, "status", "--config", s.config())

@@ -31,6 +31,7 @@ With an ID, or how that begins, or a name, it shows the calls of that container 
 daemon. No call waits for it: what it does not take in time is dropped, and the number of those calls is printed.`,
 		Example: "  intercede trace web --plugin mknod\n  intercede trace --outcome errno --json | jq -r '[.container, .reason] | @tsv'",
 		Args:    cobra.MaximumNArgs(1),
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				filter.Container = args[0]

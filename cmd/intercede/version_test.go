@@ -27,6 +27,8 @@ func TestCompletion(t *testing.T) {
 	for line, want := range map[string]string{
 		"profile --format ":             "lxc oci :4",
 		"serve --log-level d":           "trace debug info warn error :4",
+		"top --sort ":                   "calls container failed inflight p50 p99 plugin quarantined state throttled :4",
+		"top ":                          ":4",
 		"policy explain --runtime ":     "oci lxc run :4",
 		"serve --plugin-dir ":           ":16",
 		"serve --config ":               ":0",

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/intercede/intercede/cmd/internal/cli"
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"github.com/intercede/intercede/core/why"
@@ -28,6 +29,7 @@ the kernel, with the reason and what to do for each.
 The exit status is 0 if there is such a process or container, whatever is found.`,
 		Example: "  intercede why 4711\n  intercede why web --json | jq -r '.[].findings[] | select(.level == \"problem\") | .remedy'",
 		Args:    cobra.ExactArgs(1),
+		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, args []string) error {
 			path, err := daemon.socket()
 			if err != nil {

@@ -316,6 +316,9 @@ func TestApplyBusy(t *testing.T) {
 	}
 	want(t, c.Call(t, unix.SYS_GETSID, 0), 4, 0)
 	h.open()
+	if testplugin.WithoutLanes() {
+		return // over gRPC nothing tells when the call is back
+	}
 	eventually(t, "none is late", func() bool { return b.attachmentsOf(func(string) bool { return true })[0].admission.atPlugins() == 0 })
 	want(t, c.Call(t, unix.SYS_GETSID, 0), 4, 0)
 }

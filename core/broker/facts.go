@@ -112,7 +112,7 @@ func (a *attachment) facts() ContainerFacts {
 	if t == nil {
 		return f // the plugins are not known yet
 	}
-	f.Generation, f.Policy = t.about.Generation, t.explain()
+	f.Policy = t.explain()
 	for i := range t.plugins {
 		if !t.plugins[i].binding.Withheld {
 			f.Served = append(f.Served, t.pluginFacts(i))

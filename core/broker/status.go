@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/record"
@@ -15,7 +16,7 @@ type ContainerStatus struct {
 	ID         string    `json:"id"`
 	Name       string    `json:"name,omitempty"` // that the operator or the engine gave it; empty: none is known
 	Image      string    `json:"image,omitempty"`
-	Generation uint64    `json:"generation,omitempty"` // of the config that it began with; 0: an earlier daemon's
+	Generation uint64    `json:"generation,omitempty"` // of the config that it has; 0: an earlier daemon's, or it is being attached
 	Runtime    string    `json:"runtime"`
 	InitPID    int       `json:"init_pid"`
 	Attached   time.Time `json:"attached"`
@@ -58,7 +59,7 @@ func (a *attachment) status() ContainerStatus {
 		Throttled: a.admission.throttledListeners(), Outcomes: a.figures.calls.Calls(), Durations: a.figures.durations.Durations(),
 	}
 	if t := a.terms.Load(); t != nil {
-		s.Unnotified = t.unnotified()
+		s.Generation, s.Unnotified = t.about.Generation, t.unnotified()
 	}
 	return s
 }
@@ -86,7 +87,7 @@ func (b *Broker) Lost() []LostContainer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lost = slices.DeleteFunc(b.lost, func(r *record.Record) bool {
-		if r.Container.Alive() {
+		if r.Container.Alive() && !b.reconnected(&r.Container) {
 			return false
 		}
 		b.state.Records.Remove(r.Number)
@@ -98,6 +99,20 @@ func (b *Broker) Lost() []LostContainer {
 		list = append(list, LostContainer{ID: c.Claim.ID, Runtime: c.Claim.Runtime, InitPID: c.InitPID, Attached: r.Attached})
 	}
 	return list
+}
+
+// reconnected reports whether a lost container is served again. LXC's monitor keeps the listener, and connects anew for a
+// call; a listener of an OCI runtime that comes later is of another process, whose parent stays lost.
+func (b *Broker) reconnected(lost *container.Saved) bool {
+	if lost.Claim.Runtime != "lxc" {
+		return false
+	}
+	for _, a := range b.containers {
+		if a.container.InitPID == lost.InitPID && a.container.UserNamespace == lost.UserNamespace {
+			return true
+		}
+	}
+	return false
 }
 
 // Policies explains what the attached containers with this ID got, or else those whose IDs begin so; the oldest first.

@@ -9,7 +9,7 @@ import (
 
 const healthPath = "/v1/health"
 
-// Health says whether a daemon does its work. What containers do, and whether one of them is served, does not count.
+// Health says whether a daemon does its work. That a container is not served, or is quarantined, does not count.
 type Health struct {
 	PID      int      `json:"pid"`
 	Version  string   `json:"version"`

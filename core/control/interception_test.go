@@ -9,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/trace"
 	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 	protobuf "google.golang.org/protobuf/proto"
@@ -107,14 +109,25 @@ func TestAskSaysWho(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
+	asked := map[string]func(context.Context) error{
+		"status":  func(ctx context.Context) error { _, err := GetStatus(ctx, path); return err },
+		"reload":  func(ctx context.Context) error { _, err := Reload(ctx, path, true); return err },
+		"upgrade": func(ctx context.Context) error { _, err := StartUpgrade(ctx, path); return err },
+		"revoke":  func(ctx context.Context) error { _, err := Revoke(ctx, path, "x", ""); return err },
+		"trace": func(ctx context.Context) error {
+			return Trace(ctx, path, trace.Filter{}, func(int) {}, func(TracedCall) error { return nil })
+		},
+	}
 	fails := func(what string, want ...string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errNoAnswer)
-		defer cancel()
-		_, err := GetStatus(ctx, path)
-		for _, text := range want {
-			if err == nil || !strings.Contains(err.Error(), text) {
-				t.Errorf("%s: %v, want %q", what, err, text)
+		for name, ask := range asked {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errNoAnswer)
+			err := ask(ctx)
+			cancel()
+			for _, text := range want {
+				if err == nil || !strings.Contains(err.Error(), text) {
+					t.Errorf("%s: %s: %v, want %q", what, name, err, text)
+				}
 			}
 		}
 	}
@@ -123,25 +136,27 @@ func TestAskSaysWho(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := fmt.Sprintf("process %d ", os.Getpid())
-	fails("hung", who, "does not answer in time", "restart it")
-	answers := make(chan string)
+	var answer atomic.Value // a string; none yet: nothing is answered
 	go func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
+			text, answers := answer.Load().(string)
+			if !answers {
+				defer conn.Close()
+				continue
+			}
 			conn.Read(make([]byte, 1024))
-			fmt.Fprint(conn, <-answers)
+			fmt.Fprint(conn, text)
 			conn.Close()
 		}
 	}()
-	// The connection of the hung one was accepted first.
-	go func() { answers <- "" }()
-	for _, answer := range []string{"SSH-2.0-x\r\n", "HTTP/1.0 404 Not Found\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nhello"} {
-		go func() { answers <- answer }()
-		fails(answer, "does not answer as intercede does")
+	fails("hung", fmt.Sprintf("process %d ", os.Getpid()), "does not answer in time", "restart it")
+	for _, text := range []string{"SSH-2.0-x\r\n", "HTTP/1.0 404 Not Found\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nhello"} {
+		answer.Store(text)
+		fails(text, "does not answer as intercede does")
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()

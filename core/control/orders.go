@@ -97,6 +97,9 @@ func StartUpgrade(ctx context.Context, path string) (*Upgrade, error) {
 func order(ctx context.Context, path, resource string, answer any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, orderTimeout, errors.New("the daemon takes too long"))
 	defer cancel()
+	if err := reach(ctx, path); err != nil {
+		return fmt.Errorf("asking the daemon on %q: %w", path, err)
+	}
 	if err := ask(ctx, path, http.MethodPost, resource, nil, answer); err != nil {
 		return fmt.Errorf("asking the daemon on %q: %w", path, err)
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,6 +70,14 @@ func (c *caller) explain(ctx context.Context, err error) error {
 	default:
 		return fmt.Errorf("%s %w: %w", c.owner(), errForeign, err)
 	}
+}
+
+// reach returns an error unless a daemon of this program answers at once on the admin socket at path. What it is asked
+// for afterwards may take longer.
+func reach(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, clientTimeout, errNoAnswer)
+	defer cancel()
+	return get(ctx, path, statusPath, &json.RawMessage{})
 }
 
 // errForeign means that something else than a daemon of this program answers.

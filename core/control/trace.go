@@ -113,6 +113,9 @@ func Trace(
 		"container": {filter.Container}, "syscall": {filter.Syscall},
 		"plugin": {filter.Plugin}, "outcome": {string(filter.Outcome)},
 	}
+	if err := reach(ctx, path); err != nil {
+		return fmt.Errorf("asking the daemon on %q: %w", path, err)
+	}
 	response, err := request(ctx, path, http.MethodGet, tracePath+"?"+query.Encode(), nil)
 	if err != nil {
 		return fmt.Errorf("asking the daemon on %q: %w", path, err)

@@ -15,7 +15,8 @@ import (
 
 func TestTrace(t *testing.T) {
 	hub := &trace.Hub{}
-	path := listen(t, Source{Watch: Watch{Begin: hub.Watch, Containers: func(f trace.Filter) int { return len(f.Container) }}})
+	watch := Watch{Begin: hub.Watch, Containers: func(f trace.Filter) int { return len(f.Container) }}
+	path := listen(t, Source{Status: noStatus, Watch: watch})
 	show := func(syscall string) {
 		hub.Show(&audit.Record{
 			Container: &audit.Container{ID: "3f2a", Name: "web"}, Syscall: syscall, Notification: &notify.Notification{TID: 9},
@@ -63,7 +64,7 @@ func TestTraceEnds(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() {
-		served <- s.Serve(Source{Watch: Watch{Begin: hub.Watch, Containers: func(trace.Filter) int { return 0 }}})
+		served <- s.Serve(Source{Status: noStatus, Watch: Watch{Begin: hub.Watch, Containers: func(trace.Filter) int { return 0 }}})
 	}()
 	closed := make(chan error, 1)
 	err = Trace(t.Context(), filepath.Join(dir, "s"), trace.Filter{}, func(int) {
@@ -79,9 +80,11 @@ func TestTraceEnds(t *testing.T) {
 
 func TestTraceRefused(t *testing.T) {
 	begin := func(trace.Filter) (*trace.Watcher, error) { return nil, errors.New("too many watch") }
-	path := listen(t, Source{Watch: Watch{Begin: begin}})
+	path := listen(t, Source{Status: noStatus, Watch: Watch{Begin: begin}})
 	err := Trace(t.Context(), path, trace.Filter{}, func(int) { t.Error("it began") }, func(TracedCall) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "too many watch") {
 		t.Errorf("got %v", err)
 	}
 }
+
+func noStatus() *Status { return &Status{} }

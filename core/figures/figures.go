@@ -27,23 +27,36 @@ func (c Calls) All() uint64 {
 	return c.Return + c.Errno + c.Continue + c.AddFD + c.Gone + c.Again + c.Next
 }
 
-// Counter counts calls by how they ended. Its zero value has none.
-type Counter struct {
+// Counter counts calls by how they ended. Its zero value has none, and takes next to no memory: most plugins of a container
+// are never asked for it.
+type Counter struct{ counts atomic.Pointer[counts] }
+
+type counts struct {
 	result, errno, proceed, addFD, gone, again, next, failed atomic.Uint64
+}
+
+// made is what the pointer points to, which is made at the first use.
+func made[T any](p *atomic.Pointer[T]) *T {
+	if known := p.Load(); known != nil {
+		return known
+	}
+	p.CompareAndSwap(nil, new(T))
+	return p.Load()
 }
 
 // Count counts a call.
 func (c *Counter) Count(o *audit.Outcome) {
-	c.of(o.Kind).Add(1)
+	counts := made(&c.counts)
+	counts.of(o.Kind).Add(1)
 	if o.Err != nil {
-		c.failed.Add(1)
+		counts.failed.Add(1)
 	}
 }
 
 // CountNext counts a call that a plugin has handed back.
-func (c *Counter) CountNext() { c.next.Add(1) }
+func (c *Counter) CountNext() { made(&c.counts).next.Add(1) }
 
-func (c *Counter) of(kind audit.Kind) *atomic.Uint64 {
+func (c *counts) of(kind audit.Kind) *atomic.Uint64 {
 	switch kind {
 	case audit.Return:
 		return &c.result
@@ -62,9 +75,13 @@ func (c *Counter) of(kind audit.Kind) *atomic.Uint64 {
 
 // Calls returns the numbers, each as it is when it is read.
 func (c *Counter) Calls() Calls {
+	n := c.counts.Load()
+	if n == nil {
+		return Calls{}
+	}
 	return Calls{
-		Return: c.result.Load(), Errno: c.errno.Load(), Continue: c.proceed.Load(), AddFD: c.addFD.Load(),
-		Gone: c.gone.Load(), Again: c.again.Load(), Next: c.next.Load(), Failed: c.failed.Load(),
+		Return: n.result.Load(), Errno: n.errno.Load(), Continue: n.proceed.Load(), AddFD: n.addFD.Load(),
+		Gone: n.gone.Load(), Again: n.again.Load(), Next: n.next.Load(), Failed: n.failed.Load(),
 	}
 }
 
@@ -76,11 +93,13 @@ const (
 	classes   = 2 + 2*doublings
 )
 
-// Histogram counts durations by their classes. Its zero value has none.
-type Histogram struct{ counts [classes]atomic.Uint64 }
+// Histogram counts durations by their classes. Its zero value has none, and takes next to no memory.
+type Histogram struct {
+	counts atomic.Pointer[[classes]atomic.Uint64]
+}
 
 // Observe counts a duration.
-func (h *Histogram) Observe(d time.Duration) { h.counts[classOf(d)].Add(1) }
+func (h *Histogram) Observe(d time.Duration) { made(&h.counts)[classOf(d)].Add(1) }
 
 func classOf(d time.Duration) int {
 	if d < shortest {
@@ -107,10 +126,14 @@ type Durations []uint64
 
 // Durations returns the numbers, each as it is when it is read.
 func (h *Histogram) Durations() Durations {
+	counts := h.counts.Load()
+	if counts == nil {
+		return Durations{}
+	}
 	d := make(Durations, 0, classes)
 	used := 0
-	for i := range h.counts {
-		n := h.counts[i].Load()
+	for i := range counts {
+		n := counts[i].Load()
 		if d = append(d, n); n > 0 {
 			used = len(d)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,5 +78,24 @@ func TestQuantile(t *testing.T) {
 	}
 	if h.Observe(0); h.Durations().Since(before)[0] != 1 || before.Since(nil).Quantile(1) == 0 {
 		t.Error("durations are lost")
+	}
+}
+
+// Counts are made at the first use, by whoever comes first, and none is lost.
+func TestConcurrently(t *testing.T) {
+	for range 200 {
+		var c Counter
+		var h Histogram
+		var done sync.WaitGroup
+		for range 8 {
+			done.Go(func() {
+				c.Count(&audit.Outcome{Kind: audit.Errno})
+				h.Observe(time.Millisecond)
+			})
+		}
+		done.Wait()
+		if c.Calls().Errno != 8 || h.Durations()[classOf(time.Millisecond)] != 8 {
+			t.Fatalf("%+v, %v", c.Calls(), h.Durations())
+		}
 	}
 }

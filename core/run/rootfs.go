@@ -14,16 +14,16 @@ import (
 // rootTree returns the container's root filesystem as a detached mount, which belongs to the container's user namespace
 // as the options say. It is closed by the caller; nothing is left mounted when the last descriptor is closed.
 func rootTree(options *Options, userNamespace int) (*os.File, error) {
-	dir := options.Rootfs
-	if dir == "" {
-		dir = "/"
-	}
-	if options.Rootfs != "" && !options.Ephemeral {
+	dir := options.rootDir()
+	if !options.discards() {
 		return idmappedTree(dir, userNamespace, unix.AT_RECURSIVE)
 	}
+	owner, err := options.hostOwner()
+	if err != nil {
+		return nil, err
+	}
 	var tree *os.File
-	var err error
-	linux.OnThread(func() { tree, err = discardedTree(dir, userNamespace) })
+	linux.OnThread(func() { tree, err = discardedTree(dir, userNamespace, owner) })
 	return tree, err
 }
 
@@ -84,7 +84,11 @@ func explainUnmappable(dir string, userNamespace int, recursive uint, cause erro
 	if !ok {
 		return cause
 	}
-	return fmt.Errorf("%s is on %s, a filesystem that cannot be idmapped: copy it to one that can (ext4, xfs, btrfs, tmpfs): %w", dir, on.Type, cause)
+	remedy := "copy it to one that can (ext4, xfs, btrfs, tmpfs)"
+	if isOverlay(dir) {
+		remedy += ", or add --ephemeral, with which its files belong to nobody"
+	}
+	return fmt.Errorf("%s is on %s, a filesystem that cannot be idmapped: %s: %w", dir, on.Type, remedy, cause)
 }
 
 // mountOf returns the mount that path, absolute and without symlinks, is on.
@@ -106,14 +110,14 @@ func explainKernel(err error, version string) error {
 	return err
 }
 
-// discardedTree returns an overlay whose lower layer is dir, idmapped, and whose upper layer is a tmpfs of its own.
+// discardedTree returns an overlay whose lower layer is dir, idmapped where that can be, and whose upper layer is a tmpfs of its own.
 //
 // The overlay is mounted here, not by the container, so that the initial user namespace owns its superblock: the device
 // nodes of one that the container owns could not be opened (SB_I_NODEV, fs/super.c).
 //
 // It changes the calling thread's mount namespace, working directory and umask.
-func discardedTree(dir string, userNamespace int) (*os.File, error) {
-	lower, err := idmappedTree(dir, userNamespace, 0)
+func discardedTree(dir string, userNamespace int, owner hostOwner) (*os.File, error) {
+	lower, mapped, err := lowerTree(dir, userNamespace)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +127,11 @@ func discardedTree(dir string, userNamespace int) (*os.File, error) {
 	}
 	if err := makeLayers(lower); err != nil {
 		return nil, fmt.Errorf("make the layers of the discarded root filesystem: %w", err)
+	}
+	if !mapped {
+		if err := giveDirectories(owner); err != nil {
+			return nil, fmt.Errorf("give the root filesystem to the container's root: %w", err)
+		}
 	}
 	tree, err := linux.NewMount("overlay", map[string]string{
 		"source":   "intercede",

@@ -95,6 +95,27 @@ func TestFreeWithMeminfo(t *testing.T) {
 	}
 }
 
+// TestFreeOfHostsCache has a limit and the host's /proc/meminfo, with more cache than the limit: what busybox shows as
+// used is total - free - cache, below zero whatever sysinfo says of free memory, since cache alone is above total. The
+// other columns are right.
+func TestFreeOfHostsCache(t *testing.T) {
+	const limit = 64 * mib
+	c := sdktest.NewContainer(t, handler{}, newLimited(t, limit).option(t))
+	if err := os.WriteFile(filepath.Join(t.TempDir(), "cached"), make([]byte, 2*limit), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const total, wrap = limit >> 10, 1 << 54 // in KiB; wrap: 64 bits of bytes
+	said := c.Run(t, c.InstallFromHost(t, "busybox"), "free", "-k").Stdout
+	_, line, _ := strings.Cut(said, "Mem:")
+	rest, limited := strings.CutPrefix(strings.TrimSpace(line), fmt.Sprint(total)) // no space comes after it
+	var used, free, shared, cache uint64
+	_, err := fmt.Sscan(rest, &used, &free, &shared, &cache)
+	whole := (used + free + cache) % wrap
+	if err != nil || !limited || free > total || cache <= total || used <= total || whole > total+4 || whole < total-4 {
+		t.Errorf("busybox free prints %q: %v", said, err)
+	}
+}
+
 // TestFreeAlone has the host's /proc/meminfo.
 func TestFreeAlone(t *testing.T) {
 	const limit = 64 * mib

@@ -16,16 +16,19 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(stage.Main(m, stage.Kinds{})) }
 
-// count is how often the daemon is ended: KILLS_COUNT.
-func count(t *testing.T) int {
+// kills and upgrades are how often the daemon is ended in each way: KILLS_COUNT, and KILLS_UPGRADES if it is another number.
+func kills(t *testing.T) int    { return number(t, "KILLS_COUNT", 20) }
+func upgrades(t *testing.T) int { return number(t, "KILLS_UPGRADES", kills(t)) }
+
+func number(t *testing.T, name string, usual int) int {
 	t.Helper()
-	text := os.Getenv("KILLS_COUNT")
+	text := os.Getenv(name)
 	if text == "" {
-		return 20
+		return usual
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		t.Fatalf("KILLS_COUNT: %v", err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	return n
 }
@@ -127,7 +130,8 @@ func TestUpgrade(t *testing.T) { keep(t).upgrade(t) }
 // Both with the units of deploy/systemd, by a real systemd.
 func TestSystemd(t *testing.T) {
 	// A kill takes half a second.
-	if !stage.OnMachine(t, 10*time.Minute+time.Duration(count(t))*5*time.Second, "KILLS_COUNT", "INTERCEDE_TEST_STRICT") {
+	patience := 10*time.Minute + time.Duration(kills(t)+upgrades(t))*3*time.Second
+	if !stage.OnMachine(t, patience, "KILLS_COUNT", "KILLS_UPGRADES", "INTERCEDE_TEST_STRICT") {
 		return
 	}
 	for name, try := range map[string]func(*kept, *testing.T){"kill": (*kept).kill, "upgrade": (*kept).upgrade} {
@@ -143,14 +147,14 @@ func TestSystemd(t *testing.T) {
 func (k *kept) kill(t *testing.T) {
 	k.await()
 	workers := k.start(t)
-	for range count(t) {
+	for range kills(t) {
 		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 		if err := unix.Kill(k.last, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		k.await()
 	}
-	k.finish(t, workers)
+	k.finish(t, workers, kills(t))
 }
 
 func (k *kept) upgrade(t *testing.T) {
@@ -160,7 +164,7 @@ func (k *kept) upgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range count(t) {
+	for i := range upgrades(t) {
 		// Bytes at its end change nothing but the file.
 		next := k.Program() + ".next"
 		if err := os.WriteFile(next, append(text, byte(i)), 0o755); err != nil {
@@ -172,11 +176,11 @@ func (k *kept) upgrade(t *testing.T) {
 		k.test.Command(k.Program(), "upgrade", "--config", k.Config())
 		k.await()
 	}
-	k.finish(t, workers)
+	k.finish(t, workers, upgrades(t))
 }
 
-// finish ends the workers, of which the daemon must know all, and looks for what is left of dead daemons.
-func (k *kept) finish(t *testing.T, workers []*worker) {
+// finish ends the workers, of which the daemon must know all, and looks for what is left of dead daemons, of so many ends.
+func (k *kept) finish(t *testing.T, workers []*worker, ends int) {
 	t.Helper()
 	status := k.Status()
 	if len(status.Containers) != len(workers) {
@@ -189,8 +193,9 @@ func (k *kept) finish(t *testing.T, workers []*worker) {
 		all.wrong += r.wrong
 		all.longest, all.median = max(all.longest, r.longest), max(all.median, r.median)
 	}
-	t.Logf("%d containers, the daemon ended %d times: %d calls, %d wrong, the longest %d ms, the median of one's slow ones %d ms at most",
-		len(workers), count(t), all.calls, all.wrong, all.longest, all.median)
+	const format = "%d containers, the daemon ended %d times: %d calls, %d wrong, the longest %d ms, " +
+		"the median of one's slow ones %d ms at most"
+	t.Logf(format, len(workers), ends, all.calls, all.wrong, all.longest, all.median)
 	k.test.Eventually("the containers are gone", func() bool { return len(k.Status().Containers) == 0 })
 	k.test.Eventually("their records are gone", func() bool { return k.count("containers") == 0 })
 	if n := k.plugins() - len(status.Plugins); n > 0 {

@@ -76,6 +76,7 @@ func TestPrometheus(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 	})
 	failReload(s, d, p)
+	killDaemon(s, d, p)
 	calls.Kill()
 	d.Stop()
 	p.awaitAlert("IntercedeDown", func() { time.Sleep(100 * time.Millisecond) })
@@ -129,6 +130,16 @@ func failReload(s *stage.Test, d *stage.Daemon, p *prometheus) {
 	unix.Kill(daemon, unix.SIGHUP)
 	p.awaitAlert("IntercedeReloadFailed", func() { time.Sleep(100 * time.Millisecond) })
 	write(good)
+}
+
+// killDaemon kills the daemon, while Prometheus has a connection to it: the next one serves at the same address, and goes
+// on with the container.
+func killDaemon(s *stage.Test, d *stage.Daemon, p *prometheus) {
+	s.Helper()
+	unix.Kill(d.Status().PID, unix.SIGKILL)
+	p.await("the next daemon", "changes(process_start_time_seconds[5m]) > 0")
+	p.await("its container", `intercede_containers{state="attached"} == 1`)
+	p.await("its calls", "increase(intercede_calls_total[5m]) > 0")
 }
 
 // checkText has promtool lint the daemon's own metrics, as `intercede metrics` prints them.

@@ -27,10 +27,12 @@ type Disk struct {
 	loop  *os.File
 }
 
-// New makes one in a folder of the root filesystem, which the containers of `intercede run` see too.
+// New makes one in a folder of the root filesystem, which the containers of `intercede run` see too. The folder becomes
+// one that everybody may search.
 func New(ctx context.Context, dir string) (d Disk, err error) {
 	d.Image = filepath.Join(dir, "image")
-	if err := os.WriteFile(d.Image, nil, 0o600); err != nil {
+	// Everybody may read it: on a host whose root is an overlay its files are nobody's in the containers.
+	if err := errors.Join(os.Chmod(dir, 0o711), os.WriteFile(d.Image, nil, 0o644)); err != nil {
 		return Disk{}, err
 	}
 	if err := os.Truncate(d.Image, size); err != nil {
