@@ -328,15 +328,17 @@ func (c *call) abandon() bool {
 	return true
 }
 
-// settle is called before the call is answered: no notification takes its place from now on.
-func (c *call) settle() {
+// settle is called before the call is answered, and reports whether the notification that is to be answered is still that
+// of the last stay. If so, no other takes its place from now on.
+func (c *call) settle() bool {
 	if !c.known {
-		return
+		return true
 	}
 	a := &c.attachment.again
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c.answering = true
+	c.answering = c.id.Load() == c.lastStay.id
+	return c.answering
 }
 
 // lose is called before the watchdog answers the call: its own thread may come back at any time.

@@ -144,6 +144,38 @@ func TestInterruptedWrite(t *testing.T) {
 	b.checkIdle(t, 0)
 }
 
+// TestInterruptedAtWrite has signals come while the answer is given: whichever notification of the call is answered, its
+// caller's memory is written.
+func TestInterruptedAtWrite(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{})
+	c := b.attachInterruptible(t)
+	page := c.Map(t).Page
+	for range 1000 {
+		result := begin(c, testplugin.Write, page, 3, 1)
+		h := b.gate.next(t)
+		tids := c.InCall(t, unix.SYS_GETPPID)
+		go h.open()
+		for range 3 {
+			for _, tid := range tids {
+				unix.Tgkill(c.PID, tid, unix.SIGURG)
+			}
+		}
+		select {
+		case got := <-result:
+			want(t, got, 7, 0)
+		case h := <-b.gate.arrived: // the answer was lost: see doubt.go
+			h.open()
+			want(t, testcaller.Await(t, result), 7, 0)
+		}
+		if c.Peek(t, page) != 0x5a || c.Peek(t, page+2) != 0x5a {
+			t.Fatal("the call has returned, and the memory is not written")
+		}
+		c.Poke(t, page, 0, 3)
+	}
+	b.checkIdle(t, 0)
+}
+
 // TestInterruptedQuestion has the plugin ask about a caller that is out of its call: it gets the answer when that has
 // made the call again.
 func TestInterruptedQuestion(t *testing.T) {

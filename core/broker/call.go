@@ -368,7 +368,11 @@ func (c *call) answer(d decision) audit.Outcome {
 		d.reason = audit.Reason{}
 	}
 	pause.At(pause.Answer)
-	if errno := c.writeBack(response.GetWrites()); errno != 0 {
+	errno := c.writeBack(response.GetWrites())
+	for !c.settle() { // a notification has taken this one's place, whose caller may not have been there to be written to
+		errno = c.writeBack(response.GetWrites())
+	}
+	if errno != 0 {
 		response, d.reason = errnoResponse(int32(errno)), audit.Reason{Code: codeNotWritten}
 	}
 	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err, Kind: audit.Gone, Reason: d.reason}
@@ -380,7 +384,6 @@ func (c *call) answer(d decision) audit.Outcome {
 		return outcome
 	}
 	c.witness = c.attachment.witnesses(c.notification.TID, d.by, response, &d.reason)
-	c.settle()
 	err := c.send(response, d.added, &outcome)
 	switch {
 	case err == nil && c.doubtful:

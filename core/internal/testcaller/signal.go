@@ -15,19 +15,27 @@ import (
 // Interrupt sends a signal, whose handler has calls restarted, to the threads of the process that are in this call.
 func (c *Caller) Interrupt(t testing.TB, nr uintptr) {
 	t.Helper()
-	sent := false
+	tids := c.InCall(t, nr)
+	for _, tid := range tids {
+		if err := unix.Tgkill(c.PID, tid, unix.SIGURG); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(tids) == 0 {
+		t.Fatal("testcaller: no thread is in the call")
+	}
+}
+
+// InCall gives the threads of the process that are in this call.
+func (c *Caller) InCall(t testing.TB, nr uintptr) (tids []int) {
+	t.Helper()
 	for _, tid := range c.threads(t) {
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", c.PID, tid))
 		if strings.HasPrefix(string(text), strconv.Itoa(int(nr))+" ") {
-			sent = true
-			if err := unix.Tgkill(c.PID, tid, unix.SIGURG); err != nil {
-				t.Fatal(err)
-			}
+			tids = append(tids, tid)
 		}
 	}
-	if !sent {
-		t.Fatal("testcaller: no thread is in the call")
-	}
+	return tids
 }
 
 // Stop stops the process (SIGSTOP), and waits until it has stopped: its threads have been taken out of their calls.
