@@ -31,8 +31,8 @@ func TestRunAnswersCalls(t *testing.T) {
 // other one, and its /dev is not its own to mount anew.
 func TestRunDev(t *testing.T) {
 	s := newSite(t, "[plugins.mknod]\n")
-	const script = `cd /dev; mknod new c 1 3 && echo text > new && mv new other && rm other && rm -f twice; mknod twice c 1 5 && rm -f twice && mknod twice c 1 5 &&
-		stat -c '%t %T %u' twice; grep -c ' /dev/twice ' /proc/self/mountinfo
+	const script = `cd /dev; mknod new c 1 3 && echo text > new && mv new other && rm other
+		mknod twice c 1 5 && rm -f twice && mknod twice c 1 5 && stat -c '%t %T %u' twice; grep -c ' /dev/twice ' /proc/self/mountinfo
 		mknod memory c 1 1 || echo refused
 		mount -i -o remount,size=1g tmpfs /dev || echo refused; df -k /dev | grep -o 65536`
 	r := intercede(t, "run", "--config", s.config(), "--", "/bin/sh", "-c", script)

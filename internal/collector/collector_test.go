@@ -20,7 +20,8 @@ func TestTune(t *testing.T) {
 	Tune()
 	page := os.Getpagesize()
 	resident := make([]byte, floorSize/page)
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(unsafe.SliceData(floor))), floorSize, uintptr(unsafe.Pointer(&resident[0])))
+	begin, answer := uintptr(unsafe.Pointer(unsafe.SliceData(floor))), uintptr(unsafe.Pointer(unsafe.SliceData(resident)))
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, begin, floorSize, answer)
 	if errno != 0 {
 		t.Fatal(errno)
 	}
