@@ -132,13 +132,13 @@ func (c *lxcContainer) try(line string) (string, error) {
 	var said strings.Builder
 	for {
 		line, err := c.out.ReadString('\n')
-		if err != nil || strings.HasPrefix(line, "[") {
-			return said.String(), err
-		}
 		// LXC's own word on a call that was answered without it. What the container says may come before the end of
 		// that line.
 		if own, rest, found := strings.Cut(line, "Failed to send seccomp notification"); found && strings.HasPrefix(own, "lxc-execute: ") {
 			line = strings.TrimPrefix(rest, "\n")
+		}
+		if err != nil || strings.HasPrefix(line, "[") {
+			return said.String(), err
 		}
 		said.WriteString(line)
 	}
