@@ -54,16 +54,16 @@ test-oldkernel: packages
 		INTERCEDE_TEST_STRICT=1 go test -count=1 -exec "$(CURDIR)/bin/oldkernel $$version" $(TESTFLAGS) $(OLDKERNEL_TESTS) || exit 1; \
 	done
 
-# The installed programs and tests' binaries on Debian's kernels, in virtual machines with an emulated processor: docs/kernels.md.
-# KERNELS_DIR keeps their disks, 1 GiB each.
+# The installed programs and tests' binaries on Debian's kernels, in virtual machines with an emulated processor:
+# docs/kernels.md. KERNELS_DIR keeps their disks, 1 GiB each.
 test-kernels: packages
 	@scripts/install-packages vm
 	go vet ./tests/kernels
 	KERNELS="$(KERNELS)" KERNELS_TESTS="$(KERNELS_TESTS)" KERNELS_LIMIT=$(KERNELS_LIMIT) INTERCEDE_TEST_STRICT=1 \
 		go test -count=1 -v -timeout 8h ./tests/kernels
 
-# The pages of docs/runtimes with podman, docker and containerd, and those of docs that go on from them; engines in containers; and the
-# manifests for Kubernetes.
+# The pages of docs/runtimes with podman, docker and containerd, and those of docs that go on from them; engines in
+# containers; and the manifests for Kubernetes.
 test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
@@ -75,8 +75,8 @@ test-systemd: packages build
 	go vet -tags runtimes ./cmd/...
 	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 20m -v -run TestSystemd $(TESTFLAGS) ./cmd/intercede
 
-# The pods of deploy/kubernetes, and further ones, with containerd 2, crictl and runc, which are built once; there is no kubelet.
-# deploy/kubernetes/README.md has what it printed last.
+# The pods of deploy/kubernetes, and further ones, with containerd 2, crictl and runc, which are built once; there is
+# no kubelet. deploy/kubernetes/README.md has what it printed last.
 test-kubernetes: packages
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
@@ -100,7 +100,8 @@ attacks: packages
 	go vet -tags intercede_delays ./internal/pause && go test -tags intercede_delays ./internal/pause
 	INTERCEDE_TEST_STRICT=1 ATTACKS_TIME=$(ATTACKS_TIME) go test -count=1 -v -timeout $(ATTACKS_TIMEOUT) ./tests/attacks
 
-# The daemon is ended KILLS_COUNT times by SIGKILL, and KILLS_UPGRADES times (as often) by an upgrade, while containers check their calls.
+# The daemon is ended KILLS_COUNT times by SIGKILL, and KILLS_UPGRADES times (as often) by an upgrade, while
+# containers check their calls.
 kills: packages
 	INTERCEDE_TEST_STRICT=1 KILLS_COUNT=$(KILLS_COUNT) go test -count=1 -v -timeout 1h -run 'TestKill|TestUpgrade' ./tests/kills
 

@@ -30,7 +30,7 @@ func (f *daemonFlags) requireRoot(c *cobra.Command, args []string) error {
 }
 
 // socket returns the path of the daemon's admin socket: what the flag says, what the config says, though it may have
-// problems, or the default if there is no config.
+// problems, or the default without a config.
 func (f *daemonFlags) socket() (string, error) {
 	if f.control != "" {
 		return f.control, nil

@@ -44,7 +44,7 @@ func TestRuntimeFewDescriptors(t *testing.T) {
 	wantText(t, d.log.String(), "no descriptors are left for another container")
 	wrapped := s.newWrappedBundle(t, "runc", script)
 	if err := wrapped.create(t); err == nil {
-		t.Error("the wrapper creates a container for which there is no room")
+		t.Error("the wrapper creates a container although no descriptors are left")
 	}
 	wantText(t, wrapped.output(t), "no descriptors are left for another container: wait until one ends, or raise RLIMIT_NOFILE")
 	for _, b := range served {

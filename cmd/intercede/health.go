@@ -17,10 +17,10 @@ func healthCommand() *cobra.Command {
 		Use:   "health",
 		Short: "Check in one line whether the daemon works, for probes",
 		Long: `Health asks the running daemon, on its admin socket, whether it takes calls and all plugins run, and prints one line. A
-plugin that has died may take a second to run again. That a container is not served, or is quarantined, does not count.
+plugin that has died may take a second to run again. A container that is not served, or is quarantined, does not count.
 
-The exit status is 0 if the daemon is healthy; 1 if not, or if there is no daemon, or it does not answer in time, or
-something else answers: the line says which, and what to do; 2 if the command line is wrong.`,
+The exit status is 0 if the daemon is healthy. It is 1 if the daemon is not healthy, does not run or does not answer in
+time, and if something else answers: the line says which, and what to do. It is 2 if the command line is wrong.`,
 		Example: "  intercede health\n  intercede health --control /run/intercede/control.sock --timeout 2s",
 		Args:    cobra.NoArgs,
 		PreRunE: daemon.requireRoot,

@@ -31,7 +31,7 @@ func TestLinks(t *testing.T) {
 			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %s: %v", page, found[1], err)
 			} else if section != "" && !anchors(t, target)[section] {
-				t.Errorf("%s: %s: there is no such section", page, found[1])
+				t.Errorf("%s: %s: the page does not have this section", page, found[1])
 			}
 		}
 	}

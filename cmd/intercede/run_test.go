@@ -27,8 +27,8 @@ func TestRunAnswersCalls(t *testing.T) {
 	wantText(t, r.stderr, "Operation not permitted")
 }
 
-// A node in /dev of run's containers is a node: it can be renamed and removed, and is not a mount. The container can make no
-// other one, and its /dev is not its own to mount anew.
+// A node in /dev of run's containers is a node: it can be renamed and removed, and is not a mount. The container can
+// make no other one, and its /dev is not its own to mount anew.
 func TestRunDev(t *testing.T) {
 	s := newSite(t, "[plugins.mknod]\n")
 	const script = `cd /dev; mknod new c 1 3 && echo text > new && mv new other && rm other

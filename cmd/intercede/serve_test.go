@@ -306,8 +306,8 @@ func TestServeWithoutReaderOfItsLog(t *testing.T) {
 	awaitLine(t, lines, "ending")
 }
 
-// TestServeKnownManifests has the manifests that a daemon before has read be wrong: the daemon does not serve with them,
-// and the next one asks the programs.
+// TestServeKnownManifests has the manifests that a daemon before has read be wrong: the daemon does not serve with
+// them, and the next one asks the programs.
 func TestServeKnownManifests(t *testing.T) {
 	s := newSite(t, "[plugins.mknod]\n")
 	pattern := filepath.Join(s.dir, "manifests", "*.json")

@@ -34,7 +34,7 @@ With an ID, or how that begins, or a name, it shows all that is known of that co
 from, its calls by plugin and outcome, its last refusals, quarantines, limits, and what plugins keep for it.
 
 The exit status is 0 if the daemon is healthy: it takes calls, and all plugins run. It is 1 if not, after the same
-output, or if there is no daemon or no such container; 2 if the command line is wrong. That a container is
+output, and 1 without a daemon, or without this container. It is 2 if the command line is wrong. A container that is
 not served, or is quarantined, does not change it.`,
 		Example: "  intercede status\n  intercede status web\n" +
 			"  intercede status --json | jq '.containers[] | select(.failures > 0)'",

@@ -86,7 +86,8 @@ func (f *topFlags) check() error {
 	return nil
 }
 
-// print prints a table, or a JSON object, for each interval, until the context ends or the reader of the output is gone.
+// print prints a table, or a JSON object, for each interval, until the context ends or the reader of the output is
+// gone.
 func (f *topFlags) print(ctx context.Context, out io.Writer, ask screen.Ask) error {
 	surviveBrokenPipes()
 	before, err := ask(ctx)

@@ -328,8 +328,8 @@ func (c *call) abandon() bool {
 	return true
 }
 
-// settle is called before the call is answered, and reports whether the notification that is to be answered is still that
-// of the last stay. If so, no other takes its place from now on.
+// settle is called before the call is answered, and reports whether the notification that is to be answered is still
+// that of the last stay. If so, no other takes its place from now on.
 func (c *call) settle() bool {
 	if !c.known {
 		return true

@@ -144,8 +144,8 @@ func TestInterruptedWrite(t *testing.T) {
 	b.checkIdle(t, 0)
 }
 
-// TestInterruptedAtWrite has signals come while the answer is given: whichever notification of the call is answered, its
-// caller's memory is written.
+// TestInterruptedAtWrite has signals come while the answer is given: whichever notification of the call is answered,
+// its caller's memory is written.
 func TestInterruptedAtWrite(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{})

@@ -163,8 +163,8 @@ func (a *attachment) termsAfter(ctx context.Context, next *Generation, old *term
 	return a.newTerms(next, assignment, plugins, old.filterOf()), opened, nil
 }
 
-// goOn has the container use the plugin as before, and reports whether it does: if program and settings are the same, or
-// it is not asked now either.
+// goOn has the container use the plugin as before, and reports whether it does: if program and settings are the same,
+// or it is not asked now either.
 func (p *boundPlugin) goOn(binding *Binding, was *boundPlugin) bool {
 	if binding.Revoked {
 		*p = *was

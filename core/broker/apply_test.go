@@ -102,8 +102,8 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// Where a manifest forbids that the kernel has a call, it does not when the policy takes the plugin away, or its settings
-// leave nothing to it.
+// Where a manifest forbids that the kernel has a call, it does not when the policy takes the plugin away, or its
+// settings leave nothing to it.
 func TestApplyNeverContinues(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, named("never", "trial"))
@@ -174,8 +174,8 @@ func TestApplyAfterRevoke(t *testing.T) {
 	want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO) // other's verdict leaves it to that of the first
 }
 
-// While a container calls as fast as it can, each call gets the answer of one of the policies that it has meanwhile, and
-// from the end of each Apply on that of the new one alone.
+// While a container calls as fast as it can, each call gets the answer of one of the policies that it has meanwhile,
+// and from the end of each Apply on that of the new one alone.
 func TestApplyUnderLoad(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, named("first_errno", "second_errno"))
@@ -250,8 +250,8 @@ func TestApplyWaits(t *testing.T) {
 	want(t, <-later, int64(b.plugins["second"].Status().PID), 0)
 }
 
-// A container hammers calls, from many threads and with signals in their midst, while its rights are taken away again and
-// again: when Apply has returned, none of the old policy is performed.
+// A container hammers calls, from many threads and with signals in their midst, while its rights are taken away again
+// and again: when Apply has returned, none of the old policy is performed.
 func TestApplyTakesAway(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, named("first_errno", "second"))

@@ -91,8 +91,8 @@ func (a *attachment) prepare(ctx context.Context) {
 	})
 }
 
-// prepareWith gives the container what it is assigned, and its plugins what they have kept about it, which the record of
-// an earlier broker has.
+// prepareWith gives the container what it is assigned, and its plugins what they have kept about it, which the record
+// of an earlier broker has.
 func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, left *record.Record) {
 	if a.container.Privileged {
 		assignment.Bindings = servingAny(assignment.Bindings)

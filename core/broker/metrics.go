@@ -44,7 +44,7 @@ type Figures struct {
 	Quarantined int // of Containers: some of their calls get the failure verdict at once
 	InFlight    int // calls
 	Full        int // listeners whose container has as many calls as it may
-	Unmanned    int // listeners for whose next call there is no worker
+	Unmanned    int // listeners whose next call waits for a worker
 }
 
 // Figures looks at all containers.

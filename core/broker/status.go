@@ -101,8 +101,8 @@ func (b *Broker) Lost() []LostContainer {
 	return list
 }
 
-// reconnected reports whether a lost container is served again. LXC's monitor keeps the listener, and connects anew for a
-// call; a listener of an OCI runtime that comes later is of another process, whose parent stays lost.
+// reconnected reports whether a lost container is served again. LXC's monitor keeps the listener, and connects anew
+// for a call; a listener of an OCI runtime that comes later is of another process, whose parent stays lost.
 func (b *Broker) reconnected(lost *container.Saved) bool {
 	if lost.Claim.Runtime != "lxc" {
 		return false

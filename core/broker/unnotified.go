@@ -16,8 +16,8 @@ func takenBy(b *Binding) []*wire.Syscall {
 	return wire.Narrow(b.Plugin.Manifest(), b.Settings).GetSyscalls()
 }
 
-// filterOf returns what the container's filter notifies at least, for records: what was taken by the terms that it began
-// with.
+// filterOf returns what the container's filter notifies at least, for records: what was taken by the terms that it
+// began with.
 func (t *terms) filterOf() [][]byte {
 	if t.filter != nil {
 		return t.filter

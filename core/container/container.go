@@ -39,7 +39,8 @@ type Claim struct {
 	Runtime string `json:"runtime"`          // "oci", "lxc", "run"
 	Name    string `json:"name,omitempty"`   // if it has one beside its ID
 	Cookie  string `json:"cookie,omitempty"` // of LXC
-	// EngineName and EngineImage are what the engine calls it, where it does not tell the runtime. Rules do not see them.
+	// EngineName and EngineImage are what the engine calls it, where it does not tell the runtime. Rules do not see
+	// them.
 	EngineName  string            `json:"engine_name,omitempty"`
 	EngineImage string            `json:"engine_image,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`

@@ -9,7 +9,7 @@ import (
 
 const healthPath = "/v1/health"
 
-// Health says whether a daemon does its work. That a container is not served, or is quarantined, does not count.
+// Health reports whether a daemon does its work. A container that is not served, or is quarantined, does not count.
 type Health struct {
 	PID      int      `json:"pid"`
 	Version  string   `json:"version"`

@@ -22,8 +22,8 @@ const (
 
 // Orders are what an operator asks the daemon to do.
 type Orders struct {
-	// Reload reads the config again, and gives it to the running containers too, if running. With problems, or an error,
-	// the former one stays.
+	// Reload reads the config again, and gives it to the running containers too, if running. With problems, or an
+	// error, the former one stays.
 	Reload func(ctx context.Context, running bool) (*Reloaded, error)
 	// CheckUpgrade checks the program that is at the daemon's path now. The error says why the daemon does not end for
 	// it; else End is called when the operator has been told.

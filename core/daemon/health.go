@@ -19,7 +19,7 @@ const (
 	restartPatience = time.Second
 )
 
-// health says whether the daemon does its work. A plugin that is being started again has a moment for it.
+// health reports whether the daemon does its work. A plugin that is being started again has a moment for it.
 func (s *Server) health(ctx context.Context) *control.Health {
 	h := &control.Health{PID: os.Getpid(), Version: version.Number()}
 	ticks := time.NewTicker(restartPatience / 20)

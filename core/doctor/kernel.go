@@ -88,8 +88,8 @@ func kernelRelease() (string, error) {
 }
 
 // Supported fails if the kernel lacks what all that executes plugins or containers needs, of the newest that is so
-// needed: CLOSE_RANGE_CLOEXEC (5.11) and mount_setattr(2) (5.12). A release does not tell what was backported. The error
-// says which kernel is needed: "needs kernel 5.15 or later, and this is ...".
+// needed: CLOSE_RANGE_CLOEXEC (5.11) and mount_setattr(2) (5.12). A release does not tell what was backported. The
+// error says which kernel is needed: "needs kernel 5.15 or later, and this is ...".
 func Supported() error {
 	beyond := ^uint(0) >> 1 // no descriptor
 	err := unix.CloseRange(beyond, beyond, unix.CLOSE_RANGE_CLOEXEC)

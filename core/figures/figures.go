@@ -27,8 +27,8 @@ func (c Calls) All() uint64 {
 	return c.Return + c.Errno + c.Continue + c.AddFD + c.Gone + c.Again + c.Next
 }
 
-// Counter counts calls by how they ended. Its zero value has none, and takes next to no memory: most plugins of a container
-// are never asked for it.
+// Counter counts calls by how they ended. Its zero value has none, and takes next to no memory: most plugins of a
+// container are never asked for it.
 type Counter struct{ counts atomic.Pointer[counts] }
 
 type counts struct {

@@ -110,7 +110,8 @@ func explainKernel(err error, version string) error {
 	return err
 }
 
-// discardedTree returns an overlay whose lower layer is dir, idmapped where that can be, and whose upper layer is a tmpfs of its own.
+// discardedTree returns an overlay whose lower layer is dir, idmapped where that can be, and whose upper layer is a
+// tmpfs of its own.
 //
 // The overlay is mounted here, not by the container, so that the initial user namespace owns its superblock: the device
 // nodes of one that the container owns could not be opened (SB_I_NODEV, fs/super.c).

@@ -59,8 +59,8 @@ func lowerTree(dir string, userNamespace int) (tree *os.File, mapped bool, err e
 	return tree, false, nil
 }
 
-// giveDirectories makes, in the working directory, the directories in lower that belong to root in upper too, where they
-// are the container's root's.
+// giveDirectories makes, in the working directory, the directories in lower that belong to root in upper too, where
+// they are the container's root's.
 func giveDirectories(owner hostOwner) error {
 	entries, err := os.ReadDir("lower")
 	if err != nil {

@@ -33,8 +33,8 @@ func overlayOf(t *testing.T, lower string) string {
 	return dir + "/root"
 }
 
-// A container on an overlay, which cannot be idmapped: its root writes to its directories, has nothing that belongs to the
-// host's root but what everybody may read, and changes nothing.
+// A container on an overlay, which cannot be idmapped: its root writes to its directories, has nothing that belongs
+// to the host's root but what everybody may read, and changes nothing.
 func TestOverlayAsRoot(t *testing.T) {
 	lower := smallRootfs(t)
 	commands := fmt.Sprintf("cd %s; mkdir -p etc tmp; echo open > etc/open; echo secret > etc/secret; chmod 600 etc/secret; "+

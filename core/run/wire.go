@@ -17,8 +17,8 @@ const (
 	descriptorsMax = 2 + mountsMax
 )
 
-// request is all that the init needs to know. The mounts of the root filesystem and of /dev travel with it, and after them
-// the sources of Mounts and the nodes of Nodes.
+// request is all that the init needs to know. The mounts of the root filesystem and of /dev travel with it, and after
+// them the sources of Mounts and the nodes of Nodes.
 type request struct {
 	ID       string
 	Hostname string

@@ -76,8 +76,8 @@ var (
 	PluginColumns    = []Column{name("PLUGIN"), calls, failed, p50, p99, inflight, quarantined, state}
 )
 
-// sortRows sorts rows by a column, numbers from the largest, or the other way round. Those that are equal there are sorted
-// by name, so that they keep their places.
+// sortRows sorts rows by a column, numbers from the largest, or the other way round. Those that are equal there are
+// sorted by name, so that they keep their places.
 func sortRows(rows []Row, by Column, reversed bool) {
 	slices.SortStableFunc(rows, func(a, b Row) int {
 		order := by.compare(&a, &b)

@@ -128,7 +128,8 @@ func TestDaemonSetVolumes(t *testing.T) {
 		}
 		wantMount(t, spec, c, "/host", "/")
 		config := mount(t, c, "/etc/intercede/config.toml")
-		// Everybody may write the folder of a ConfigMap (pkg/volume/emptydir/empty_dir.go of Kubernetes), where intercede takes no config.
+		// Everybody may write the folder of a ConfigMap (pkg/volume/emptydir/empty_dir.go of Kubernetes), where
+		// intercede takes no config.
 		if config.SubPath != "config.toml" || volume(t, spec, config.Name).ConfigMap == nil {
 			t.Errorf("%s: the config is %+v", c.Name, config)
 		}

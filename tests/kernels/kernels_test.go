@@ -30,7 +30,7 @@ var machines = []debian{
 func TestKernels(t *testing.T) {
 	wanted := strings.Fields(os.Getenv("KERNELS"))
 	if len(wanted) == 0 {
-		t.Skip("KERNELS names no machine: see make test-kernels")
+		require.Lacking(t, "KERNELS names no machine: see make test-kernels")
 	}
 	require.Root(t)
 	need(t, "qemu-system-x86_64", "mmdebstrap", "mke2fs")

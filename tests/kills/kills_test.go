@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(stage.Main(m, stage.Kinds{})) }
 
-// kills and upgrades are how often the daemon is ended in each way: KILLS_COUNT, and KILLS_UPGRADES if it is another number.
+// kills and upgrades are how often the daemon is ended in each way: KILLS_COUNT, and KILLS_UPGRADES if it is another
+// number.
 func kills(t *testing.T) int    { return number(t, "KILLS_COUNT", 20) }
 func upgrades(t *testing.T) int { return number(t, "KILLS_UPGRADES", kills(t)) }
 
@@ -179,7 +180,8 @@ func (k *kept) upgrade(t *testing.T) {
 	k.finish(t, workers, upgrades(t))
 }
 
-// finish ends the workers, of which the daemon must know all, and looks for what is left of dead daemons, of so many ends.
+// finish ends the workers, of which the daemon must know all, and looks for what is left of dead daemons, of so many
+// ends.
 func (k *kept) finish(t *testing.T, workers []*worker, ends int) {
 	t.Helper()
 	status := k.Status()

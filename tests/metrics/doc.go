@@ -1,3 +1,3 @@
-// Package metrics has a real Prometheus scrape a daemon whose containers make calls, and evaluates each expression of the
-// dashboard and of the alerts.
+// Package metrics has a real Prometheus scrape a daemon whose containers make calls, and evaluates each expression of
+// the dashboard and of the alerts.
 package metrics

@@ -132,8 +132,8 @@ func failReload(s *stage.Test, d *stage.Daemon, p *prometheus) {
 	write(good)
 }
 
-// killDaemon kills the daemon, while Prometheus has a connection to it: the next one serves at the same address, and goes
-// on with the container.
+// killDaemon kills the daemon, while Prometheus has a connection to it: the next one serves at the same address, and
+// goes on with the container.
 func killDaemon(s *stage.Test, d *stage.Daemon, p *prometheus) {
 	s.Helper()
 	unix.Kill(d.Status().PID, unix.SIGKILL)

@@ -32,8 +32,8 @@ var workingDirectory = argument{0, math.MaxUint32, unix.AT_FDCWD & math.MaxUint3
 func ioctl(request uint64) []argument { return []argument{equal(1, request)} }
 
 // features are what the project uses, or looks whether it is there, of kernels after 5.10. Not among them is what a
-// filter cannot see: STATX_MNT_ID_UNIQUE (6.8), which older kernels ignore; idmapped mounts of tmpfs (6.3); open_tree(2)
-// of a detached mount (6.15).
+// filter cannot see: STATX_MNT_ID_UNIQUE (6.8), which older kernels ignore; idmapped mounts of tmpfs (6.3);
+// open_tree(2) of a detached mount (6.15).
 var features = []feature{
 	{"5.11", unix.SYS_CLOSE_RANGE, []argument{flag(2, unix.CLOSE_RANGE_CLOEXEC)}, unix.EINVAL},
 	// The flag SECCOMP_ADDFD_FLAG_SEND is behind a pointer: with it goes all of ADDFD, which is of 5.9.

@@ -80,17 +80,18 @@ func inEach(t *testing.T, run func(s *stage.Test, d *stage.Daemon, k kind)) {
 	}
 }
 
-// Where callers do not wait through signals, the kernel may lose an answer: see notify.FD.SendValueDoubting. Some of those
-// are not found: one in 3,500 to 25,000 signals, by the machine. An answer that was not lost may be taken for one that was,
-// which a call that is the same as the one before then gets: one in 1,000 signals. The bounds are above that, and above what
-// a short run has by chance.
+// Where callers do not wait through signals, the kernel may lose an answer: see notify.FD.SendValueDoubting. Some of
+// those are not found: one in 3,500 to 25,000 signals, by the machine. An answer that was not lost may be taken for
+// one that was, which a call that is the same as the one before then gets: one in 1,000 signals. The bounds are above
+// that, and above what a short run has by chance.
 const (
 	signalsPerLoss  = 1500
 	signalsPerDoubt = 300
 	byChance        = 3
 )
 
-// judge reads what a program printed, which the test paused so often, and of which one call in so many signals may be wrong.
+// judge reads what a program printed, which the test paused so often, and of which one call in so many signals may be
+// wrong.
 func (k kind) judge(s *stage.Test, printed string, pauses, signalsPerWrong int) {
 	s.Helper()
 	var calls, wrong, signals int

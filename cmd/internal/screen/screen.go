@@ -1,4 +1,5 @@
-// Package screen is `intercede top` on a terminal: the table of what containers or plugins do, which the keyboard sorts.
+// Package screen is `intercede top` on a terminal: the table of what containers or plugins do, which the keyboard
+// sorts.
 package screen
 
 import (

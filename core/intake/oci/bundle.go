@@ -59,8 +59,8 @@ func (b *Bundle) addDocker(folder string) {
 	}
 }
 
-// addPodman looks for the container among those of the storage (github.com/containers/storage), which has a list of those
-// that do not outlive the host's next start beside the other one.
+// addPodman looks for the container among those of the storage (github.com/containers/storage), which has a list of
+// those that do not outlive the host's next start beside the other one.
 func (b *Bundle) addPodman(storage, id string) {
 	for _, name := range []string{"containers.json", "volatile-containers.json"} {
 		if readJSON(filepath.Join(storage, name), func(d *json.Decoder) bool { return b.findIn(d, id) }) {

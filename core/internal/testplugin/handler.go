@@ -23,7 +23,8 @@ type handler struct {
 }
 
 // Manifest implements sdk.Handler. A name with "errno" in it fails with EIO, others continue; one with "mknod" has
-// CAP_MKNOD; one with "any" in it serves any container; of one with "never" calls must not continue; with "safe" or "check" getppid is repeated so.
+// CAP_MKNOD; one with "any" in it serves any container; of one with "never" calls must not continue; with "safe" or
+// "check" getppid is repeated so.
 func (h *handler) Manifest() sdk.Manifest {
 	m := sdk.Manifest{
 		Name: h.name, Version: "1", Description: "a plugin for tests",

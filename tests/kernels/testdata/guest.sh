@@ -82,7 +82,7 @@ else
 	step_sh restart 'systemctl restart intercede; intercede status; systemctl stop intercede.socket intercede.service
 		systemctl --failed --no-legend; test -z "$(systemctl --failed --no-legend)"'
 	while read -r name folder; do
-		step "test $folder" bash -c "cd /payload/src/$folder && ${STRICT:+INTERCEDE_TEST_STRICT=1} /payload/tests/$name.test -test.v -test.timeout ${LIMIT}s"
+		step "test $folder" bash -c "cd /payload/src/$folder && ${STRICT:+INTERCEDE_TEST_STRICT=1} INTERCEDE_TEST_CGROUPS=2 /payload/tests/$name.test -test.v -test.timeout ${LIMIT}s"
 	done <./tests/list
 fi
 step_sh log 'journalctl --no-pager --unit intercede --unit intercede-fallback | tail -n 40; dmesg | tail -n 20'
