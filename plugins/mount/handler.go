@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/intercede/intercede/sdk"
@@ -78,6 +79,13 @@ func (handler) Manifest() sdk.Manifest {
 			Arguments: []sdk.Argument{{Name: "target"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0)},
 			Captures:  captures,
+		}, {
+			Name:      "ioctl",
+			If:        []string{"loop"},
+			When:      []sdk.Match{{{Arg: 1, Mask: math.MaxUint32, Value: unix.LOOP_CTL_GET_FREE}}},
+			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "op"}},
+			Captures:  append(captures, sdk.CaptureDescriptor(0), sdk.CaptureMountinfo),
+			Repeat:    sdk.RepeatSafe, // the device that was found is free until the caller takes it
 		}},
 		Capabilities: []string{
 			"CAP_SYS_ADMIN",            // to mount, and to enter the caller's namespaces
@@ -137,11 +145,13 @@ type session struct {
 	left     map[uint64]keptSuperblock // what earlier processes made, by st_dev; it is not changed
 	mounted  superblocks
 	contexts contexts
+	loops    loopNodes
 }
 
 // Close implements sdk.Session.
 func (s *session) Close() error {
 	s.contexts.forgetAll()
+	s.loops.close()
 	return nil
 }
 
@@ -186,6 +196,8 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return s.moveMount(ctx, req)
 	case "umount2":
 		return s.umount(ctx, req)
+	case "ioctl":
+		return s.ioctl(ctx, req)
 	}
 	flags := decodeFlags(req.Args[3])
 	switch {
