@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/target"
@@ -44,7 +45,7 @@ func (s *session) ioctl(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	if err := s.mayMount(ctx, req); err != nil {
 		return sdk.Response{}, err
 	}
-	nodes, err := s.loops.get(caller, s.policy.loops)
+	nodes, err := s.loops.nodes(caller, s.policy.loops)
 	if err != nil {
 		return sdk.Response{}, err
 	}
@@ -53,6 +54,9 @@ func (s *session) ioctl(ctx context.Context, req *sdk.Request) (sdk.Response, er
 		return sdk.Response{}, err
 	}
 	if err := req.CheckValid(ctx); err != nil {
+		return sdk.Response{}, err
+	}
+	if err := s.loops.give(ctx, req, number); err != nil {
 		return sdk.Response{}, err
 	}
 	if err := s.showLoop(ctx, caller, nodes, number); err != nil {
@@ -202,18 +206,124 @@ func openOrMake(ctx context.Context, caller *target.Target, path string) (*os.Fi
 	return openPath(ctx, caller, path)
 }
 
-// loopNodes are the nodes of a container's loop devices, by their numbers, in a directory of the scratch namespace: on a
-// filesystem of the initial user namespace, so that they can be opened. A container mounts one node as often as it
-// likes, and costs no more memory of the kernel than by bind mounts that it may make anyway.
-type loopNodes struct {
-	mu   sync.Mutex
-	path string
-	dir  int // O_PATH
+// loops are what a container has of its loop devices: those that it was told of, which are cleared when it has ended;
+// and nodes of all, by their numbers, in a directory of the scratch namespace, on a filesystem of the initial user
+// namespace, so that they can be opened. A container mounts one node as often as it likes, which costs no more memory
+// of the kernel than the bind mounts that it may make anyway.
+type loops struct {
+	init int // a pidfd of the container's first process; -1: there is none
+
+	mu    sync.Mutex
+	given map[uint32]bool
+	path  string
+	dir   int // O_PATH
 }
 
-// get makes the directory, with a node of each device, the first time. They belong to who asks first: to the
+// loopKey is the key of the entry of a device that the container was told of.
+const loopKey = "loop %d"
+
+// newLoops goes on with what earlier processes have told the container.
+func newLoops(p *policy, container sdk.Container) *loops {
+	l := &loops{init: -1, given: map[uint32]bool{}}
+	for key := range container.Kept {
+		var number uint32
+		if n, _ := fmt.Sscanf(key, loopKey, &number); n == 1 {
+			l.given[number] = true
+		}
+	}
+	if len(p.loops) == 0 && len(l.given) == 0 {
+		return l
+	}
+	if fd, err := unix.PidfdOpen(container.InitPID, 0); err == nil {
+		l.init = fd
+	}
+	return l
+}
+
+// give notes that the container is told of a device.
+func (l *loops) give(ctx context.Context, req *sdk.Request, number uint32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.given[number] {
+		return nil
+	}
+	if err := req.Keep(ctx, fmt.Sprintf(loopKey, number), nil); err != nil {
+		return err
+	}
+	l.given[number] = true
+	return nil
+}
+
+const (
+	// endTime is how long the first process of a container that has ended may take to be gone.
+	endTime = time.Second
+	// clearTime is how long the kernel may take to clear the devices of a container.
+	clearTime = 2 * time.Second
+)
+
+// hasEnded reports whether the container has ended: a session is closed too when the container gets other settings.
+func (l *loops) hasEnded() bool {
+	poll := []unix.PollFd{{Fd: int32(l.init), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(endTime); l.init >= 0; {
+		left := time.Until(deadline)
+		n, err := unix.Poll(poll, int(max(left, 0)/time.Millisecond))
+		if err != unix.EINTR {
+			return err == nil && n == 1
+		}
+	}
+	return false
+}
+
+// close clears the devices that a container which has ended has left set up. What is still mounted, in a namespace that
+// outlives the container, is cleared by the kernel at its end. The nodes that are mounted stay.
+func (l *loops) close(namespace target.NamespaceID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer unix.Close(l.init)
+	if l.path != "" {
+		unix.Close(l.dir)
+		os.RemoveAll(l.path)
+	}
+	if len(l.given) == 0 || !l.hasEnded() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), clearTime)
+	defer cancel()
+	var failed []error
+	for number := range l.given {
+		if err := clearLoop(ctx, namespace, number); err != nil {
+			failed = append(failed, fmt.Errorf("loop%d is not cleared: %w", number, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// clearLoop clears a device, in a process of its own, since that may wait for the file behind it.
+func clearLoop(ctx context.Context, namespace target.NamespaceID, number uint32) error {
+	scratch, err := openScratch()
+	if err != nil {
+		return err
+	}
+	const name = "loop"
+	root, err := scratch.place(name, unix.Mkdev(loopMajor, number))
+	if err != nil {
+		return err
+	}
+	defer root.close()
+	steps := &target.Steps{}
+	steps.KeepOpen(root.dir)
+	fd := steps.Add("open", unix.SYS_OPENAT, root.dir, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	steps.Add("clear", unix.SYS_IOCTL, fd, unix.LOOP_CLR_FD, 0)
+	err = steps.Run(ctx, namespace)
+	if errors.Is(err, unix.ENXIO) { // it is not set up, or not there any more
+		return nil
+	}
+	return err
+}
+
+// nodes makes the directory, with a node of each device, the first time. They belong to who asks first: to the
 // container's root, as a rule, or else to a user of the container who has its privilege.
-func (l *loopNodes) get(caller *target.Target, numbers []uint32) (dir int, err error) {
+func (l *loops) nodes(caller *target.Target, numbers []uint32) (dir int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.path != "" {
@@ -256,16 +366,6 @@ func openLoops(caller *target.Target, path string, numbers []uint32) (int, error
 		unix.Close(dir)
 	}
 	return dir, err
-}
-
-// close leaves the nodes that are mounted.
-func (l *loopNodes) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.path != "" {
-		unix.Close(l.dir)
-		os.RemoveAll(l.path)
-	}
 }
 
 // cloneNode gives a node as a detached mount, which a thread makes in the scratch namespace.

@@ -1,14 +1,18 @@
 package mount
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
@@ -197,6 +201,75 @@ func TestMountedAtTheEnd(t *testing.T) {
 		}
 	}
 	p.Kill(t)
+}
+
+// TestLeftAtTheEnd has a container end that has set a device up, which reserve looks for.
+func TestLeftAtTheEnd(t *testing.T) {
+	c, numbers := withLoops(t, 2)
+	losetup := install(t, c, "losetup")
+	if r := c.Run(t, losetup, "--find", "/image"); r.ExitCode != 0 {
+		t.Fatalf("losetup: %+v", r)
+	}
+	if size := loopSize(t, numbers[0]); size == 0 {
+		t.Error("the device is not set up")
+	}
+}
+
+// loopSize is the size of a loop device in sectors, 0 if it is not set up.
+func loopSize(t *testing.T, number int) (size int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/sys/block/loop%d/size", number))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &size)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
+}
+
+// TestCloseOfSession closes sessions of a container that lives, and that has ended: devices that it was told of are
+// cleared then, and no others.
+func TestCloseOfSession(t *testing.T) {
+	numbers := reserve(t, 2)
+	need(t, "losetup")
+	for _, n := range numbers {
+		run(t, "losetup", fmt.Sprintf("/dev/loop%d", n), image(t, 1<<20))
+	}
+	t.Cleanup(func() { run(t, "losetup", "--detach", fmt.Sprintf("/dev/loop%d", numbers[1])) })
+	first := exec.Command("sleep", "1000")
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { first.Process.Kill() })
+	settings, err := json.Marshal(config{Nodev: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeSession := func(before func()) {
+		t.Helper()
+		session, err := handler{}.Attach(t.Context(), sdk.Container{
+			InitPID: first.Process.Pid, Kept: map[string][]byte{fmt.Sprintf(loopKey, numbers[0]): nil},
+		}, settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before()
+		if err := session.(io.Closer).Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	closeSession(func() {})
+	if loopSize(t, numbers[0]) == 0 {
+		t.Error("a device of a container that lives was cleared")
+	}
+	closeSession(func() { first.Process.Kill() })
+	if loopSize(t, numbers[0]) != 0 {
+		t.Error("a device of a container that has ended was not cleared")
+	}
+	if loopSize(t, numbers[1]) == 0 {
+		t.Error("a device was cleared that the container was not told of")
+	}
 }
 
 // TestDeniedLoops has devices that the device cgroup denies: the others are found.
