@@ -228,6 +228,28 @@ func loopSize(t *testing.T, number int) (size int) {
 	return size
 }
 
+// TestStuckImage has a file behind a device that is on a filesystem which the container serves, and does not serve any
+// more: others find their devices, and it is cleared with the container.
+func TestStuckImage(t *testing.T) {
+	c, numbers := withLoops(t, 2)
+	putFuse(t, c)
+	putFile(t, c, squashfs(t), "dev/urandom") // any bytes will do
+	busybox := install(t, c, "busybox")
+	r := c.Run(t, busybox, "sh", "-ec", `losetup=$1
+		$2 -f -o fakeroot /image /mnt &
+		until [ -d /mnt/lost+found ]; do busybox sleep 0.01; done
+		busybox truncate -s 1M /mnt/inner
+		used=$($losetup --find --show /mnt/inner)
+		kill -STOP $!
+		busybox dd if=/image of=$used bs=4k count=16 &
+		busybox sleep 0.3
+		$losetup --find
+		$losetup --find --show /squash`, "sh", install(t, c, "losetup"), install(t, c, "fuse2fs"))
+	if want := strings.Repeat(fmt.Sprintf("/dev/loop%d\n", numbers[1]), 2); r.ExitCode != 0 || r.Stdout != want {
+		t.Errorf("got %+v, want %q", r, want)
+	}
+}
+
 // TestCloseOfSession closes sessions of a container that lives, and that has ended: devices that it was told of are
 // cleared then, and no others.
 func TestCloseOfSession(t *testing.T) {
