@@ -234,10 +234,11 @@ func TestStuckImage(t *testing.T) {
 	c, numbers := withLoops(t, 2)
 	putFuse(t, c)
 	putFile(t, c, squashfs(t), "dev/urandom") // any bytes will do
+	putFile(t, c, os.DevNull, "dev/null")
 	busybox := install(t, c, "busybox")
 	r := c.Run(t, busybox, "sh", "-ec", `losetup=$1
 		$2 -f -o fakeroot /image /mnt &
-		until [ -d /mnt/lost+found ]; do busybox sleep 0.01; done
+		for i in $(busybox seq 500); do [ -d /mnt/lost+found ] && break; busybox sleep 0.01; done
 		busybox truncate -s 1M /mnt/inner
 		used=$($losetup --find --show /mnt/inner)
 		kill -STOP $!
