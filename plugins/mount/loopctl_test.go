@@ -100,10 +100,21 @@ func putFile(t testing.TB, c *sdktest.Container, from, name string) {
 func withLoops(t testing.TB, count int, options ...sdktest.Option) (*sdktest.Container, []int) {
 	t.Helper()
 	numbers := reserve(t, count)
-	settings := map[string]any{"allowed": []string{"ext4", "squashfs"}, "devices": []string{"7:*"}, "loop": loopRange(numbers)}
-	c := sdktest.NewContainer(t, handler{}, append(options, sdktest.WithSettings(settings))...)
+	c := sdktest.NewContainer(t, handler{}, append(options, sdktest.WithSettings(loopSettings(numbers)))...)
 	fillLoops(t, c)
 	return c, numbers
+}
+
+// loopContainer is withLoops for scripts.
+func loopContainer(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
+	t.Helper()
+	c := new(sdktest.WithSettings(loopSettings(reserve(t, 2))))
+	fillLoops(t, c)
+	return c
+}
+
+func loopSettings(numbers []int) map[string]any {
+	return map[string]any{"allowed": []string{"ext4", "squashfs"}, "devices": []string{"7:*"}, "loop": loopRange(numbers)}
 }
 
 func fillLoops(t testing.TB, c *sdktest.Container) {
