@@ -43,12 +43,15 @@ func control(t testing.TB) int {
 	return fd
 }
 
+// firstReserved is beyond what the host has. Busybox knows numbers up to 1023.
+const firstReserved = 512
+
 // reserve finds so many numbers in a row of loop devices that are not there. In the end none of them is set up.
 func reserve(t testing.TB, count int) (numbers []int) {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	ctl := control(t)
-	for n := 700 + os.Getpid()%1000*maxLoops; len(numbers) < count; n++ {
+	for n := firstReserved + os.Getpid()%400; len(numbers) < count; n++ {
 		if _, err := os.Stat(fmt.Sprintf("/sys/block/loop%d", n)); err == nil {
 			numbers = nil
 			continue
