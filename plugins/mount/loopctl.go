@@ -229,6 +229,7 @@ func newLoops(p *policy, container sdk.Container) *loops {
 		var number uint32
 		if n, _ := fmt.Sscanf(key, loopKey, &number); n == 1 {
 			l.given[number] = true
+			loopOwners.of(number).change(l)
 		}
 	}
 	if len(p.loops) == 0 && len(l.given) == 0 {
@@ -244,6 +245,7 @@ func newLoops(p *policy, container sdk.Container) *loops {
 func (l *loops) give(ctx context.Context, req *sdk.Request, number uint32) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	loopOwners.of(number).change(l)
 	if l.given[number] {
 		return nil
 	}
@@ -291,11 +293,55 @@ func (l *loops) close(namespace target.NamespaceID) error {
 	defer cancel()
 	var failed []error
 	for number := range l.given {
-		if err := clearLoop(ctx, namespace, number); err != nil {
+		if err := loopOwners.of(number).end(l, func() error { return clearLoop(ctx, namespace, number) }); err != nil {
 			failed = append(failed, fmt.Errorf("loop%d is not cleared: %w", number, err))
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// loopOwners has, for each device, the container that was told of it last.
+var loopOwners owners
+
+type owners struct {
+	mu    sync.Mutex
+	loops map[uint32]*owner
+}
+
+// owner is that of a device. A container with the same number may begin before the one before it is known to have ended.
+// It is told of the device only if that is not set up: then nothing of the other's is left to be cleared.
+type owner struct {
+	mu   sync.Mutex
+	last *loops
+}
+
+func (o *owners) of(number uint32) *owner {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.loops == nil {
+		o.loops = map[uint32]*owner{}
+	}
+	if o.loops[number] == nil {
+		o.loops[number] = &owner{}
+	}
+	return o.loops[number]
+}
+
+func (o *owner) change(to *loops) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = to
+}
+
+// end calls clear if the device is still this container's. Nobody becomes its owner meanwhile.
+func (o *owner) end(of *loops, clear func() error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.last != of {
+		return nil
+	}
+	o.last = nil
+	return clear()
 }
 
 // clearLoop clears a device, in a process of its own, since that may wait for the file behind it.

@@ -270,43 +270,48 @@ func TestStuckImage(t *testing.T) {
 func TestCloseOfSession(t *testing.T) {
 	numbers := reserve(t, 2)
 	need(t, "losetup")
-	for _, n := range numbers {
-		run(t, "losetup", fmt.Sprintf("/dev/loop%d", n), image(t, 1<<20))
-	}
+	setUp := func(n int) { run(t, "losetup", fmt.Sprintf("/dev/loop%d", n), image(t, 1<<20)) }
+	setUp(numbers[0])
+	setUp(numbers[1])
 	t.Cleanup(func() { run(t, "losetup", "--detach", fmt.Sprintf("/dev/loop%d", numbers[1])) })
+
 	first := exec.Command("sleep", "1000")
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { first.Process.Kill() })
+	t.Cleanup(func() { first.Process.Kill(); first.Wait() })
 	settings, err := json.Marshal(config{Nodev: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeSession := func(before func()) {
-		t.Helper()
+	attach := func(pid int) io.Closer {
 		session, err := handler{}.Attach(t.Context(), sdk.Container{
-			InitPID: first.Process.Pid, Kept: map[string][]byte{fmt.Sprintf(loopKey, numbers[0]): nil},
+			InitPID: pid, Kept: map[string][]byte{fmt.Sprintf(loopKey, numbers[0]): nil},
 		}, settings)
 		if err != nil {
 			t.Fatal(err)
 		}
-		before()
-		if err := session.(io.Closer).Close(); err != nil {
+		return session.(io.Closer)
+	}
+	closeSession := func(session io.Closer, wantCleared bool) {
+		t.Helper()
+		if err := session.Close(); err != nil {
 			t.Error(err)
 		}
+		if cleared := loopSize(t, numbers[0]) == 0; cleared != wantCleared {
+			t.Errorf("cleared: %v, want %v", cleared, wantCleared)
+		}
+		if loopSize(t, numbers[1]) == 0 {
+			t.Error("a device was cleared that the container was not told of")
+		}
 	}
-	closeSession(func() {})
-	if loopSize(t, numbers[0]) == 0 {
-		t.Error("a device of a container that lives was cleared")
+	closeSession(attach(first.Process.Pid), false)
+	before, last := attach(first.Process.Pid), attach(first.Process.Pid)
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
 	}
-	closeSession(func() { first.Process.Kill() })
-	if loopSize(t, numbers[0]) != 0 {
-		t.Error("a device of a container that has ended was not cleared")
-	}
-	if loopSize(t, numbers[1]) == 0 {
-		t.Error("a device was cleared that the container was not told of")
-	}
+	closeSession(before, false) // another one was told of the device later
+	closeSession(last, true)
 }
 
 // TestDeniedLoops has devices that the device cgroup denies: the others are found.
