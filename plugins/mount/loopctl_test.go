@@ -154,6 +154,36 @@ func TestMountImage(t *testing.T) {
 	}
 }
 
+// TestMountImageByHandler has handlers of the container serve the loop device.
+func TestMountImageByHandler(t *testing.T) {
+	for name, test := range map[string]struct {
+		fstype, handler, image string
+	}{
+		"ext4":     {"ext4", "fuse2fs", "/image"},
+		"squashfs": {"squashfs", "squashfuse", "/squash"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			numbers := reserve(t, 2)
+			c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{
+				"loop": loopRange(numbers), "fuse": map[string]string{test.fstype: test.handler},
+			}))
+			fillLoops(t, c)
+			putFuse(t, c)
+			putFile(t, c, squashfs(t), "dev/urandom") // any bytes will do
+			mount, umount := install(t, c, "mount"), install(t, c, "umount")
+			install(t, c, test.handler)
+			for range 2 {
+				if r := c.Run(t, mount, "-t", test.fstype, test.image, "/mnt"); r.ExitCode != 0 {
+					t.Fatalf("mount: %+v", r)
+				}
+				if r := c.Run(t, umount, "/mnt"); r.ExitCode != 0 {
+					t.Fatalf("umount: %+v", r)
+				}
+			}
+		})
+	}
+}
+
 // deviceMountPoints are the mount points of loop devices in the container.
 func deviceMountPoints(t *testing.T, c *sdktest.Container) string {
 	t.Helper()
@@ -226,6 +256,70 @@ func TestLeftAtTheEnd(t *testing.T) {
 	}
 	if size := loopSize(t, numbers[0]); size == 0 {
 		t.Error("the device is not set up")
+	}
+}
+
+// TestLoopsLeaveNothing counts the plugin's descriptors.
+func TestLoopsLeaveNothing(t *testing.T) {
+	var before int
+	for _, name := range []string{"first", "second"} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := withLoops(t, 2)
+			losetup := install(t, c, "losetup")
+			for range 2 {
+				if r := c.Run(t, losetup, "--find", "/image"); r.ExitCode != 0 {
+					t.Fatalf("losetup: %+v", r)
+				}
+			}
+			if r := c.Run(t, losetup, "--find", "/image"); r.ExitCode == 0 {
+				t.Errorf("a third device: %+v", r)
+			}
+		})
+		if name == "first" {
+			before = sdktest.PluginDescriptors(t, handler{})
+		}
+	}
+	if now := sdktest.PluginDescriptors(t, handler{}); now != before {
+		t.Errorf("%d descriptors before, %d after", before, now)
+	}
+}
+
+// TestMovedDev exchanges /dev for a link to another directory all the while: the node comes to the one or the other, and
+// is that of the container's own device.
+func TestMovedDev(t *testing.T) {
+	c, numbers := withLoops(t, 1)
+	for _, dir := range []string{"a", "b"} {
+		path := filepath.Join(c.Rootfs(), "tmp", dir)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, sdktest.HostID, sdktest.HostID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	putFile(t, c, os.DevNull, "control")
+	for name, dir := range map[string]string{"x": "/tmp/a", "y": "/tmp/b"} {
+		if err := os.Symlink(dir, filepath.Join(c.Rootfs(), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(c.Rootfs(), "dev")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/x", filepath.Join(c.Rootfs(), "dev")); err != nil {
+		t.Fatal(err)
+	}
+	stop := sdktest.Swap(t, filepath.Join(c.Rootfs(), "x"), filepath.Join(c.Rootfs(), "y"))
+	result := c.Call(t, "open /control O_RDWR", "repeat 200", "sys ioctl @0 0x4C82 0", fmt.Sprintf("stat /tmp/a/loop%d", numbers[0]),
+		fmt.Sprintf("stat /tmp/b/loop%d", numbers[0]))
+	stop()
+	for i, line := range result.Lines(t) {
+		if line.Errno != 0 && line.Errno != unix.ENOENT {
+			t.Errorf("%d: %v", i, line.Errno)
+		}
+		if i >= 200 && line.Errno == 0 && (line.Major != loopMajor || line.Minor != uint32(numbers[0])) {
+			t.Errorf("%+v", line)
+		}
 	}
 }
 
