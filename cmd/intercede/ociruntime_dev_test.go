@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/creack/pty"
-	"golang.org/x/sys/unix"
 )
 
 const mountDev = both + "[oci_runtime]\nmount_dev = true\n"
@@ -24,16 +22,20 @@ const useNodes = `cd /dev
 	mknod x c 1 3 && busybox mv x y && echo renamed
 	echo text >y && stat -c 'node %t:%T %a %u:%g' y
 	busybox rm y && echo gone
+	echo ready; read -r line
+	exit 0
 `
 
 // describeDev lists /dev, with types, modes, owners, device numbers and where links lead, and all mounts.
 const describeDev = `busybox find /dev | busybox sort | while read file; do stat -c '%N %F %a %u:%g %t:%T' "$file"; done
 	busybox cut -d ' ' -f 1-4 /proc/mounts | busybox sort
 	stat -c '%a' /dev/console 2>/dev/null
-	echo ready
+	echo ready; read -r line
+	exit 0
 `
 
-// runOnTerminal runs the container with a terminal, and returns what that shows.
+// runOnTerminal runs the container with a terminal, and returns what that shows until "ready". The script then waits for a
+// line: what is written just before a container ends, crun may lose.
 func (b *bundle) runOnTerminal(t *testing.T) string {
 	t.Helper()
 	cmd := b.cmd("run", b.id)
@@ -43,14 +45,20 @@ func (b *bundle) runOnTerminal(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer terminal.Close()
-	var shown bytes.Buffer
-	if _, err := io.Copy(&shown, terminal); err != nil && !errors.Is(err, unix.EIO) {
-		t.Error(err)
+	var shown strings.Builder
+	for lines := bufio.NewReader(terminal); !strings.HasSuffix(shown.String(), "ready\n"); {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Errorf("the terminal ends with %v after\n%s", err, shown.String())
+			break
+		}
+		shown.WriteString(strings.TrimRight(line, "\r\n") + "\n")
 	}
+	fmt.Fprintln(terminal)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v: %s", err, shown.String())
 	}
-	return strings.ReplaceAll(shown.String(), "\r\n", "\n")
+	return shown.String()
 }
 
 func setTerminal(spec map[string]any) { spec["process"].(map[string]any)["terminal"] = true }
@@ -181,6 +189,35 @@ func TestWrapperMountsDevAlone(t *testing.T) {
 		})
 		wantText(t, mustRun(t, joined.cmd("run", joined.id)), "removed\nrenamed\nnode 1:3 644 0:0\ngone\n")
 		mustRun(t, b.cmd("kill", b.id, "KILL"))
+	})
+}
+
+// On a host whose mounts are shared, as systemd makes them, the runtime's are not, and neither are those of its hooks,
+// which see what the host mounts.
+func TestWrapperMountsDevOnSharedHost(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		s := newSite(t, mountDev)
+		s.serve(t)
+		b := s.newWrappedBundle(t, runtime, "exec sleep 1000")
+		hook := map[string]any{"path": "/bin/sh", "args": []string{"sh", "-ec", `mount -t tmpfs hook "$1"; touch "$1/ran"
+			grep -q " $2 tmpfs" /proc/self/mounts; touch "$3"`, "sh", b.dir + "/rootfs/tmp", b.dir + "/rootfs/dev", b.dir + "/hooked"}}
+		b.edit(t, func(spec map[string]any) { spec["hooks"] = map[string]any{"createRuntime": []any{hook}} })
+		inner := b.command
+		wrapper := inner[slices.Index(inner, filepath.Join(binaries, "intercede")):]
+		b.command = append([]string{"unshare", "-m", "--propagation", "private", "sh", "-c",
+			`umount /sys/fs/cgroup/unified 2>/dev/null # for crun, see runtimes
+			mount --make-rshared /; "$@"; status=$?; cat /proc/self/mounts >"$0"; exit $status`, b.dir + "/mounts"}, wrapper...)
+		if err := b.create(t); err != nil {
+			t.Fatalf("create: %v: %s", err, b.output(t))
+		}
+		b.command = inner
+		if _, err := os.Stat(b.dir + "/hooked"); err != nil {
+			t.Errorf("the hook has not seen the runtime's mounts: %v", err)
+		}
+		if mounts := readText(t, b.dir+"/mounts"); strings.Contains(mounts, b.dir) {
+			t.Errorf("mounted on the host:\n%s", mounts)
+		}
+		b.wantClean(t)
 	})
 }
 
