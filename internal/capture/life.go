@@ -83,3 +83,33 @@ func parseSyscall(text []byte) *syscall {
 	}
 	return &s
 }
+
+// Sleeper is a thread that may sleep in a system call.
+type Sleeper struct{ fd int }
+
+// OpenSleeper begins to look at a thread.
+func OpenSleeper(tid int) Sleeper {
+	fd, errno := openFile(procPath(tid, "syscall"), unix.O_RDONLY)
+	if errno != 0 {
+		return Sleeper{-1}
+	}
+	return Sleeper{fd}
+}
+
+// Sleeps reports whether the thread slept a microsecond ago (task_current_syscall, lib/syscall.c): it does not while
+// it is on its way to sleep, nor once a signal has woken it up. One that cannot be looked at counts as asleep.
+func (s Sleeper) Sleeps() bool {
+	var text [len(running)]byte
+	n, err := unix.Pread(s.fd, text[:], 0)
+	return err != nil || string(text[:n]) != running
+}
+
+// running is all that /proc/TID/syscall says of a thread that runs.
+const running = "running\n"
+
+// Close ends the look at the thread.
+func (s Sleeper) Close() {
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+	}
+}
