@@ -103,7 +103,7 @@ END
 		t.Run(name, func(t *testing.T) {
 			script := installed(t) + describe + engine.start + "\n"
 			if name == "podman" {
-				script += strings.Replace(strings.Replace(engine.try, "run --rm", "run --rm --detach --name other", 1), "box try", "box sleep 1000", 1) + "\n"
+				script += strings.NewReplacer("run --rm", "run --rm --detach --name other", "box try", "box sleep 1000").Replace(engine.try) + "\n"
 			}
 			for _, option := range options[name] {
 				try := strings.Replace(engine.try, "run --rm", "run --rm "+option, 1)
