@@ -20,7 +20,7 @@ func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testca
 	t.Cleanup(file.Answer) // a thread that hangs cannot be killed
 	b.attachCaller(t, c, "hanging")
 	page := c.MapFile(t, 0)
-	c.Go(unix.SYS_ACCESS, page, 0)
+	c.Go(unix.SYS_CHDIR, page)
 	<-file.Asked
 	return c, page
 }
@@ -106,7 +106,7 @@ func TestRelayReadHangs(t *testing.T) {
 	t.Cleanup(func() { r.listener.Close() })
 	r.FD = notify.FD(r.listener.Fd())
 	page := r.MapFile(t, 0)
-	r.Go(unix.SYS_ACCESS, page, 0)
+	r.Go(unix.SYS_CHDIR, page)
 	<-file.Asked
 	call := r.Go(unix.SYS_GETPPID, op(testplugin.Read, page)...)
 	x := r.receive(t)
