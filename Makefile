@@ -41,9 +41,9 @@ demo: packages build bin/config.toml
 test: packages build
 	INTERCEDE_TEST_STRICT=1 go test -timeout 30m $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
 	@# The broker's tests once more, with plugins that take no lanes.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test -timeout 30m $(TESTFLAGS) ./core/broker ./core/launcher
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) and fspick(2) began does not outlive that.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test -timeout 30m $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
 
 # As on older kernels: the tests are refused what newer ones have added (tests/oldkernel).
 test-oldkernel: packages
@@ -68,7 +68,7 @@ test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
-	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 1h -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
 
 # The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
 test-systemd: packages build
