@@ -68,7 +68,7 @@ test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
-	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 1h -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
 
 # The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
 test-systemd: packages build
