@@ -4,6 +4,8 @@ TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
+DIFFERENTIAL_TIME ?= 10m
+DIFFERENTIAL_SEED ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 KERNELS ?= 5.10 6.1 6.12 newest
@@ -18,7 +20,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once differential lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -116,6 +118,11 @@ chaos: packages
 # Calls with signals in the midst of them: each program has 20,000, or this time.
 once: packages
 	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
+
+# Random sequences of calls in a container and as real root, for this time in all: docs/differential.md.
+differential: packages
+	INTERCEDE_TEST_STRICT=1 DIFFERENTIAL_TIME=$(DIFFERENTIAL_TIME) DIFFERENTIAL_SEED=$(DIFFERENTIAL_SEED) \
+		go test -count=1 -v -timeout 30h ./tests/differential
 
 lint: packages
 	@scripts/lint
