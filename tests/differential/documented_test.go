@@ -19,6 +19,10 @@ var statements = []statement{
 	{"mknod", "the device is not listed", func(d *difference) bool {
 		return d.of("mknod", "mknodat") && d.gotErrno == "EPERM" && !listedDevice(d.argument("mknod", 2), d.argument("mknodat", 3))
 	}},
+	{"mknod", "removing it needs umount(8) first", func(d *difference) bool {
+		return d.of("unlink", "rename", "rmdir", "link") && d.after(ownTmpfs) && (d.gotErrno == "EBUSY" || d.gotErrno == "EXDEV")
+	}},
+	{"mknod", "is mounted over the one that was made", func(d *difference) bool { return d.what == "mounts" && d.after(ownTmpfs) }},
 	{"setxattr", "the attribute is not listed", func(d *difference) bool {
 		return d.of(families["setxattr"].calls...) && !listedAttribute(d.command)
 	}},

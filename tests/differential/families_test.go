@@ -20,7 +20,7 @@ type family struct {
 
 var families = map[string]*family{
 	"mknod": {
-		page: "mknod", wanted: "-", generate: mknodSequence, calls: []string{"mknod", "mknodat"},
+		page: "mknod", wanted: "-", generate: mknodSequence, calls: []string{"mknod", "mknodat", "mount"},
 	},
 	"setxattr": {
 		page: "setxattr", wanted: "x", generate: setxattrSequence,

@@ -56,11 +56,18 @@ func change(d dice, path func() string) string {
 	return "sys link " + path() + " " + path()
 }
 
+// ownTmpfs mounts a tmpfs of the container's own, whose superblock belongs to its user namespace.
+const ownTmpfs = "sys mount s:none s:dir s:tmpfs 0 null"
+
 func mknodSequence(d dice) []string {
-	prepared := []string{"mkdir dir", "do symlink s:dir s:dlink", "do symlink s:gone s:dangling", "do symlink s:loop s:loop",
+	prepared := []string{"mkdir dir"}
+	if d.one(5) {
+		prepared = append(prepared, ownTmpfs, "mkdir dir/sub")
+	}
+	prepared = append(prepared, "do symlink s:dir s:dlink", "do symlink s:gone s:dangling", "do symlink s:loop s:loop",
 		"do symlink s:a s:link", "mkdir sgid", "do chown s:sgid 5 7", "do chmod s:sgid 02775", "mkdir sticky", "do chmod s:sticky 01777",
 		"mkdir ro", "do chmod s:ro 0555", "mkdir other", "do chown s:other 1000 1000", "do chmod s:other 0700", "mkdir up",
-		"open dir O_RDONLY|O_DIRECTORY", "open . O_PATH|O_DIRECTORY", "open dir O_PATH"}
+		"open dir O_RDONLY|O_DIRECTORY", "open . O_PATH|O_DIRECTORY", "open dir O_PATH")
 	at := func() string {
 		return path(d, d.of("a", "b", "c", "n", "dir", "dir/x", "dir/y", "link", "dangling", "dlink/x", "dlink/n", "loop", "up/../n", "dir/..",
 			".", "dir/", "n/", "missing/x", "dir/./z", "ro/x", "sgid/n", "sticky/n", "sgid/m", "other/x"))

@@ -177,7 +177,7 @@ func TestPermit(t *testing.T) {
 		{"mknod", "sys chown s:/proc/self/fd/1/../.. 0 0"},
 		{"mknod", "openfile /dev/mem O_RDONLY"},
 		{"mknod", "write /proc/self/oom_score_adj x"},
-		{"mknod", "sys mount s:/disk s:m s:ext4 0 null"},
+		{"setxattr", "sys mount s:/disk s:m s:ext4 0 null"},
 		{"mknod", "sys unshare CLONE_NEWPID"},
 		{"sched", "sys sched_setscheduler 0 SCHED_FIFO struct:4=99"},
 		{"sched", "sys sched_setattr 0 struct:4=48,4=SCHED_FIFO,8=0,4=0,4=50,8=0,8=0,8=0 0"},

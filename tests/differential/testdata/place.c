@@ -73,13 +73,16 @@ static int by_name(const struct dirent **a, const struct dirent **b) { return st
 
 static void show_tree(const struct request *r, const char *path, int depth)
 {
-	struct stat st;
+	struct stat st, disk;
 	if (lstat(path, &st)) {
 		printf("tree %s %d\n", path, errno);
 		return;
 	}
-	printf("tree %s %o %u %u %u:%u links %lu", path, st.st_mode, st.st_uid, st.st_gid, major(st.st_rdev), minor(st.st_rdev),
-	       (unsigned long)st.st_nlink);
+	printf("tree %s %o %u %u links %lu", path, st.st_mode, st.st_uid, st.st_gid, (unsigned long)st.st_nlink);
+	if (S_ISBLK(st.st_mode) && !stat(DISK, &disk) && st.st_rdev == disk.st_rdev)
+		printf(" disk"); // the places' have other numbers
+	else if (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode))
+		printf(" device %u:%u", major(st.st_rdev), minor(st.st_rdev));
 	if (S_ISREG(st.st_mode))
 		printf(" size %lld", (long long)st.st_size);
 	if (S_ISLNK(st.st_mode)) {
