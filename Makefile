@@ -4,6 +4,8 @@ TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
+DIFFERENTIAL_TIME ?= 10m
+DIFFERENTIAL_SEED ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 KERNELS ?= 5.10 6.1 6.12 newest
@@ -18,7 +20,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once ltp lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once differential ltp lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -123,6 +125,11 @@ ltp: packages
 	go vet ./tests/ltp
 	programs=$$(scripts/ltp-programs) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
 		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
+
+# Random sequences of calls in a container and as real root, for this time in all: docs/differential.md.
+differential: packages
+	INTERCEDE_TEST_STRICT=1 DIFFERENTIAL_TIME=$(DIFFERENTIAL_TIME) DIFFERENTIAL_SEED=$(DIFFERENTIAL_SEED) \
+		go test -count=1 -v -timeout 30h ./tests/differential
 
 lint: packages
 	@scripts/lint
