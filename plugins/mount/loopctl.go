@@ -17,12 +17,14 @@ import (
 // (drivers/block/loop.c). So a container does that by itself with a device that its device cgroup lets it open. What it
 // lacks is the node, and /dev/loop-control, by which programs ask for a free device. It must not have the latter, by
 // which devices of the host are added and removed. So it has an empty file of that name, on which the kernel knows no
-// ioctl(2): LOOP_CTL_GET_FREE on it is answered here, and fails (ENOTTY) wherever the plugin does not answer. Nothing is
-// kept from the container by the answer, and nothing is lent to it but a node of a device that the operator has listed.
+// ioctl(2): LOOP_CTL_GET_FREE on it is answered here, and fails (ENOTTY) wherever the plugin does not answer. Nothing
+// is kept from the container by the answer, and nothing is lent to it but a node of a device that the operator has
+// listed.
 
 const (
 	loopMajor = 7
-	// loopControlMajor and loopControlMinor are the number of the kernel's own /dev/loop-control (MISC_MAJOR, LOOP_CTRL_MINOR).
+	// loopControlMajor and loopControlMinor are the number of the kernel's own /dev/loop-control (MISC_MAJOR,
+	// LOOP_CTRL_MINOR).
 	loopControlMajor, loopControlMinor = 10, 237
 )
 
@@ -61,8 +63,8 @@ func (s *session) ioctl(ctx context.Context, req *sdk.Request) (sdk.Response, er
 }
 
 // isLoopControl reports whether a descriptor of the caller is one on which programs ask for a loop device: of the empty
-// file that stands for /dev/loop-control, or of the kernel's own, if the container was given that. On other regular files
-// the kernel knows no such ioctl(2) either.
+// file that stands for /dev/loop-control, or of the kernel's own, if the container was given that. On other regular
+// files the kernel knows no such ioctl(2) either.
 func isLoopControl(caller *target.Target, fd int) (bool, error) {
 	d, err := caller.OpenDescriptor(fd)
 	if errors.Is(err, unix.EBADF) {
@@ -137,9 +139,9 @@ func (s *session) findFreeLoop(ctx context.Context, caller *target.Target, nodes
 func openStep(number uint32) string { return fmt.Sprintf("open of loop%d", number) }
 func sizeStep(number uint32) string { return fmt.Sprintf("size of loop%d", number) }
 
-// probeLoops looks at the devices, one after the other, until one cannot be opened or has no size: then it is not set up,
-// or by a file of less than a sector, at which the caller gets EBUSY. Its status (LOOP_GET_STATUS64) is not asked for,
-// since the kernel asks the file for that.
+// probeLoops looks at the devices, one after the other, until one cannot be opened or has no size: then it is not set
+// up, or by a file of less than a sector, at which the caller gets EBUSY. Its status (LOOP_GET_STATUS64) is not asked
+// for, since the kernel asks the file for that.
 func (s *session) probeLoops(ctx context.Context, caller *target.Target, nodes int, numbers []uint32) error {
 	steps := &target.Steps{}
 	steps.KeepOpen(nodes)

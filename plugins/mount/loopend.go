@@ -44,7 +44,8 @@ func newLoops(p *policy, container sdk.Container) *loops {
 	return l
 }
 
-// take notes that the container is told of a device. It reports whether it may be: another container is not, that lives.
+// take notes that the container is told of a device. It reports whether it may be: another container is not, that
+// lives.
 func (l *loops) take(ctx context.Context, req *sdk.Request, number uint32) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

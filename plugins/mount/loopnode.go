@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// showLoop sees to it that /dev/loopN is the device for the caller: where it is not there, or is an empty file, the node
-// is mounted over that. A node that the caller could make by itself could not be opened.
+// showLoop sees to it that /dev/loopN is the device for the caller: where it is not there, or is an empty file, the
+// node is mounted over that. A node that the caller could make by itself could not be opened.
 func (s *session) showLoop(ctx context.Context, caller *target.Target, nodes int, number uint32) error {
 	path := fmt.Sprintf("/dev/loop%d", number)
 	at, err := openOrMake(ctx, caller, path)
@@ -72,8 +72,8 @@ func openOrMake(ctx context.Context, caller *target.Target, path string) (*os.Fi
 	return openPath(ctx, caller, path)
 }
 
-// loopNodes are the nodes of a container's loop devices, by their numbers, in a directory of the scratch namespace: on a
-// filesystem of the initial user namespace, so that they can be opened. A container mounts one node as often as it
+// loopNodes are the nodes of a container's loop devices, by their numbers, in a directory of the scratch namespace: on
+// a filesystem of the initial user namespace, so that they can be opened. A container mounts one node as often as it
 // likes, which costs no more memory of the kernel than the bind mounts that it may make anyway.
 type loopNodes struct {
 	mu   sync.Mutex
