@@ -18,7 +18,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once ltp lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -41,9 +41,9 @@ demo: packages build bin/config.toml
 test: packages build
 	INTERCEDE_TEST_STRICT=1 go test -timeout 30m $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
 	@# The broker's tests once more, with plugins that take no lanes.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test -timeout 30m $(TESTFLAGS) ./core/broker ./core/launcher
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) and fspick(2) began does not outlive that.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test -timeout 30m $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
 
 # As on older kernels: the tests are refused what newer ones have added (tests/oldkernel).
 test-oldkernel: packages
@@ -116,6 +116,13 @@ chaos: packages
 # Calls with signals in the midst of them: each program has 20,000, or this time.
 once: packages
 	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
+
+# Tests of the Linux Test Project in containers and as real root: docs/conformance.md. They are fetched and built once.
+ltp: packages
+	@scripts/install-packages ltp
+	go vet ./tests/ltp
+	programs=$$(scripts/ltp-programs) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
+		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
 
 lint: packages
 	@scripts/lint

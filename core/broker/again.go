@@ -71,6 +71,7 @@ type keptAnswer struct {
 	added    *lane.Descriptor
 	doubtful bool // see doubt.go
 	until    time.Time
+	waits    bool // its thread had not run when it was looked at last
 }
 
 // identity is what makes a call the same as another.
@@ -376,7 +377,10 @@ func (c *call) keep(response *wire.Response, added *lane.Descriptor) bool {
 	if !c.known || response.GetContinue() || !c.Valid() {
 		return false
 	}
-	return c.keepUntil(&keptAnswer{response: response, added: added, until: time.Now().Add(againTime)})
+	k := &keptAnswer{response: response, added: added, until: time.Now().Add(againTime)}
+	i := c.identity()
+	k.waits = i.isIn()
+	return c.keepUntil(k)
 }
 
 // keepUntil completes the answer and keeps it.
@@ -415,8 +419,12 @@ func (a *again) append(k *keptAnswer) (dropped []*keptAnswer) {
 // expire drops the answers whose time is over.
 func (a *attachment) expire() { a.drop(a.again.expire(time.Now())) }
 
+// isIn reports whether the call's thread has not run since a signal took it out of its call, as one that is stopped, or
+// frozen.
+func (i *identity) isIn() bool { return capture.IsIn(int(i.tid), i.nr, &i.args, i.ip) }
+
 // expire takes out the answers whose time is over. It begins anew for a thread that has not run since a signal took it
-// out of its call: one that is stopped, or frozen.
+// out of its call, and once more when it has: that may have been just now.
 func (a *again) expire(now time.Time) (dropped []*keptAnswer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -424,7 +432,8 @@ func (a *again) expire(now time.Time) (dropped []*keptAnswer) {
 		if k.until.After(now) {
 			return false
 		}
-		if i := &k.call; capture.IsIn(int(i.tid), i.nr, &i.args, i.ip) {
+		waited := k.waits
+		if k.waits = k.call.isIn(); k.waits || waited {
 			k.until = now.Add(againTime)
 			return false
 		}

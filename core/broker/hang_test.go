@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testca
 	t.Cleanup(file.Answer) // a thread that hangs cannot be killed
 	b.attachCaller(t, c, "hanging")
 	page := c.MapFile(t, 0)
-	c.Go(unix.SYS_ACCESS, page, 0)
+	c.Go(unix.SYS_CHDIR, page)
 	<-file.Asked
 	return c, page
 }
@@ -29,21 +30,11 @@ func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testca
 // another container all the while.
 func TestReadHangs(t *testing.T) {
 	t.Parallel()
-	const deadline = time.Second
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: deadline})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	file := testcaller.NewHangingFile(t)
 	c, page := b.hangingPage(t, file)
 	other := b.attach(t)
-	awaiting := func(call <-chan testcaller.Result) testcaller.Result {
-		for i := uint64(0); ; i++ {
-			select {
-			case r := <-call:
-				return r
-			default:
-				want(t, ask(t, other, testplugin.Return, i), int64(i), 0)
-			}
-		}
-	}
+	awaiting := func(call <-chan testcaller.Result) testcaller.Result { return b.await(t, call, other) }
 	for range maxHangs {
 		want(t, awaiting(c.Go(unix.SYS_CHDIR, page)), 0, syscall.EIO)
 	}
@@ -58,10 +49,8 @@ func TestReadHangs(t *testing.T) {
 	}
 	want(t, awaiting(begin(c, testplugin.Read, page)), 0, syscall.EIO)
 	want(t, awaiting(begin(c, testplugin.Write, page, 1)), 0, syscall.EIO)
-	if n := status().Inflight; n != maxHangs {
-		t.Errorf("%d threads are held up", n)
-	}
-	if n := b.log.count("no answer within 1s", "hangs in the kernel"); n != maxHangs {
+	eventually(t, "no more threads are held up", func() bool { return status().Inflight == maxHangs })
+	if n := b.log.count(fmt.Sprintf("no answer within %v", shortDeadline), "hangs in the kernel"); n != maxHangs {
 		t.Errorf("the log has %d calls that hung", n)
 	}
 
@@ -78,7 +67,7 @@ func TestReadHangs(t *testing.T) {
 // TestWriteHangs has a container that holds up who writes to its memory.
 func TestWriteHangs(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	c, page := b.hangingPage(t, testcaller.NewHangingFile(t))
 	want(t, ask(t, c, testplugin.Write, page, 1), 0, syscall.EIO)
 	want(t, ask(t, c, testplugin.Return, 5), 5, 0)
@@ -109,7 +98,7 @@ func TestCloseWhileReadsHang(t *testing.T) {
 // TestRelayReadHangs has a container whose notifications another program hands on.
 func TestRelayReadHangs(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	file := testcaller.NewHangingFile(t)
 	r := &relayed{Caller: testcaller.Start(t, 0, file.File)}
 	t.Cleanup(file.Answer)
@@ -117,7 +106,7 @@ func TestRelayReadHangs(t *testing.T) {
 	t.Cleanup(func() { r.listener.Close() })
 	r.FD = notify.FD(r.listener.Fd())
 	page := r.MapFile(t, 0)
-	r.Go(unix.SYS_ACCESS, page, 0)
+	r.Go(unix.SYS_CHDIR, page)
 	<-file.Asked
 	call := r.Go(unix.SYS_GETPPID, op(testplugin.Read, page)...)
 	x := r.receive(t)

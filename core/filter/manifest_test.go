@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/internal/wire"
-	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,7 +56,7 @@ var (
 func requireAMD64(t testing.TB) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
-		sdktest.Lacking(t, "needs amd64")
+		t.Skip("amd64 only")
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,8 +18,9 @@ const tick = 10 * time.Millisecond
 // or was in its place before it executed a program (de_thread, fs/exec.c). The error wraps os.ErrProcessDone if there
 // is no such thread.
 //
-// Start times (proc_pid_stat(5)) are rounded down to ticks of 10 ms. That an id is another thread's before the tick is
-// over does not happen: the kernel gives all other ids first (alloc_pid, kernel/pid.c).
+// Start times (proc_pid_stat(5)) are rounded down to ticks of 10 ms, and the clock may have gone on by one millisecond
+// since it was read. That an id is another thread's before that is over does not happen: the kernel gives all other ids
+// first (alloc_pid, kernel/pid.c).
 func Since(tid int) (time.Time, error) {
 	stat, errno := readStart(nil, procPath(tid, "stat"), statSize)
 	if errno != 0 {
@@ -31,11 +33,8 @@ func Since(tid int) (time.Time, error) {
 	if state == 'Z' || state == 'X' {
 		return time.Time{}, fmt.Errorf("thread %d: %w", tid, os.ErrProcessDone)
 	}
-	var sinceBoot unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &sinceBoot); err != nil {
-		return time.Time{}, os.NewSyscallError("clock_gettime", err)
-	}
-	return time.Now().Add(started - time.Duration(sinceBoot.Nano())), nil
+	now, sinceBoot := linux.ReadClock(unix.CLOCK_BOOTTIME)
+	return now.Add(started - sinceBoot), nil
 }
 
 // statSize is more than a stat file has, in bytes: 52 fields.

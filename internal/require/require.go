@@ -13,7 +13,8 @@ import (
 // cannot pass without.
 const strictEnv = "INTERCEDE_TEST_STRICT"
 
-// KernelEnv is the version of an older kernel that this one is pretended to be, such as "5.15": see tests/oldkernel.
+// KernelEnv is the version of the kernel that a run is about, such as "5.15": this one, or an older one that it is
+// pretended to be (tests/oldkernel).
 const KernelEnv = "INTERCEDE_TEST_KERNEL"
 
 // Lacking skips the test since this machine lacks what the reason says, or fails it if INTERCEDE_TEST_STRICT=1.
@@ -34,14 +35,14 @@ func Root(t testing.TB) {
 }
 
 // Kernel skips the test on a kernel older than version, "5.19", which brought the feature, as Lacking does. On a
-// newer one the test runs, and fails if the feature is not there. Where an older kernel is pretended (KernelEnv), tests
-// of newer features are skipped even if every test has to run.
+// newer one the test runs, and fails if the feature is not there. Where a run says which kernel it is about (KernelEnv),
+// tests of newer features are skipped even if every test has to run.
 func Kernel(t testing.TB, version, feature string) {
 	t.Helper()
-	release, pretended := kernel(t)
+	release, said := kernel(t)
 	switch older := isOlder(t, release, version); {
-	case older && pretended:
-		t.Skipf("%s needs kernel %s, %s is pretended", feature, version, release)
+	case older && said:
+		t.Skipf("%s needs kernel %s, this run is about %s", feature, version, release)
 	case older:
 		Lacking(t, "%s needs kernel %s, this is %s", feature, version, release)
 	}
@@ -54,7 +55,7 @@ func OldKernel(t testing.TB, version string) bool {
 	return isOlder(t, release, version)
 }
 
-func kernel(t testing.TB) (release string, pretended bool) {
+func kernel(t testing.TB) (release string, said bool) {
 	t.Helper()
 	if version := os.Getenv(KernelEnv); version != "" {
 		return version, true

@@ -17,6 +17,9 @@ import (
 // attach answers BPF_PROG_ATTACH and BPF_LINK_CREATE.
 func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.Errno)) (sdk.Response, error) {
 	at, malformed := parse(c.attr)
+	if malformed != 0 {
+		return answer(wrong(malformed), nil)
+	}
 	program, refused, err := c.program(at.program)
 	if refused != nil || err != nil {
 		return answer(refused, err)
@@ -24,9 +27,6 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 	defer program.close()
 	if at.attachType != unix.BPF_CGROUP_DEVICE {
 		return answer(refuse(notOfDevices, nil), nil)
-	}
-	if malformed != 0 {
-		return answer(wrong(malformed), nil)
 	}
 	// What is attached is not to change between the look and the deed.
 	if err := enter(ctx, c.attaching); err != nil {
@@ -44,6 +44,9 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 			return answer(refused, err)
 		}
 		defer replaced.close()
+	}
+	if at.contradicts() {
+		return answer(wrong(unix.EINVAL), nil)
 	}
 	if refused := c.mayAttach(at, place, program.id, replaced.id); refused != nil {
 		return answer(refused, nil)
@@ -107,11 +110,11 @@ func createLink(program copied, p place) (sdk.Response, error) {
 // detach answers BPF_PROG_DETACH.
 func (c call) detach(ctx context.Context) (sdk.Response, error) {
 	at, malformed := parseDetach(c.attr)
-	if at.attachType != unix.BPF_CGROUP_DEVICE {
-		return answer(refuse(notOfDevices, nil), nil)
-	}
 	if malformed != 0 {
 		return answer(wrong(malformed), nil)
+	}
+	if at.attachType != unix.BPF_CGROUP_DEVICE {
+		return answer(refuse(notOfDevices, nil), nil)
 	}
 	if err := enter(ctx, c.attaching); err != nil {
 		return sdk.Response{}, err

@@ -38,7 +38,7 @@ func ExampleListener_Receive() {
 }
 
 func reply(n *notify.Notification) error {
-	if n.Arch != unix.AUDIT_ARCH_X86_64 || n.Number != unix.SYS_MKDIR {
+	if n.Arch != unix.AUDIT_ARCH_X86_64 || n.Number != unix.SYS_MKDIRAT {
 		return n.Errno(unix.ENOSYS)
 	}
 	caller, err := n.Target()
@@ -46,10 +46,10 @@ func reply(n *notify.Notification) error {
 		return errors.Join(err, n.Errno(unix.EPERM))
 	}
 	defer caller.Close()
-	path, err := caller.ReadString(n.Args[0], 4096)
+	path, err := caller.ReadString(n.Args[1], 4096)
 	if err != nil {
 		return n.Errno(unix.EFAULT)
 	}
-	log.Printf("mkdir %q", path)
-	return n.Continue() // mkdir(2) reads the path again, and checks the caller's permissions
+	log.Printf("mkdirat %q", path)
+	return n.Continue() // mkdirat(2) reads the path again, and checks the caller's permissions
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,21 +32,30 @@ var raceSource string
 
 // compiled is one build of a program, made at most once in a test run.
 type compiled struct {
-	name   string
-	source string
-	flags  []string
-	once   sync.Once
-	dir    string
-	err    error
-	log    []byte
+	name     string
+	source   string
+	compiler []string
+	once     sync.Once
+	dir      string
+	err      error
+	log      []byte
 }
 
 var (
-	caller64 = compiled{name: "caller", source: callerSource}
-	// caller32 is for i386, or arm where the machine is an arm64.
-	caller32 = compiled{name: "caller32", source: callerSource, flags: []string{"-m32"}}
-	race     = compiled{name: "race", source: raceSource}
+	caller64 = compiled{name: "caller", source: callerSource, compiler: compiler64}
+	caller32 = compiled{name: "caller32", source: callerSource, compiler: compiler32()}
+	race     = compiled{name: "race", source: raceSource, compiler: compiler64}
 )
+
+var compiler64 = []string{"gcc"}
+
+// compiler32 makes programs for i386, or for 32-bit Arm where the machine is an arm64, whose own compiler does not.
+func compiler32() []string {
+	if runtime.GOARCH == "arm64" {
+		return []string{"arm-linux-gnueabihf-gcc"}
+	}
+	return []string{"gcc", "-m32"}
+}
 
 // Caller compiles the caller, a program that makes the system calls which its arguments say, and returns its path on
 // the host; it is linked statically and needs no file but itself. The package comment describes the language of its
@@ -74,8 +85,8 @@ func (c *compiled) compile() {
 	if c.dir, c.err = os.MkdirTemp("", "sdktest"); c.err != nil {
 		return
 	}
-	args := append(c.flags, "-static", "-O1", "-Wall", "-pthread", "-o", filepath.Join(c.dir, c.name), "-x", "c", "-")
-	gcc := exec.Command("gcc", args...)
+	args := slices.Concat(c.compiler[1:], []string{"-static", "-O1", "-Wall", "-pthread", "-o", filepath.Join(c.dir, c.name), "-x", "c", "-"})
+	gcc := exec.Command(c.compiler[0], args...)
 	gcc.Stdin = strings.NewReader(c.source)
 	c.log, c.err = gcc.CombinedOutput()
 }

@@ -86,8 +86,9 @@
 //	print TEXT              print TEXT as it is
 //
 // NAME is any system call by the name that the kernel has for it on the caller's architecture (syscalls(2)), or a
-// number. So a script for more than one architecture names calls that all of them have: mknodat, and not mknod, which
-// arm64 lacks. The calls of a 32-bit caller are those of its own table: stat64, _llseek.
+// number. Of those that arm64 lacks, chmod, chown, mkdir, mknod, open, rename, rmdir, symlink and unlink are made by
+// their successors there, as C libraries do: mknodat with AT_FDCWD for mknod. A script for more than one architecture
+// names no other call that one of them lacks. The calls of a 32-bit caller are those of its own table: stat64, _llseek.
 //
 // Up to six ARGs follow, the registers; those that are left out are 0:
 //

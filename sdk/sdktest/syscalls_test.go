@@ -13,13 +13,13 @@ import (
 // TestNumbers has the C compiler hold the tables of this machine's architectures against the kernel's headers, in so
 // far as these know a call: they may be older than the tables.
 func TestNumbers(t *testing.T) {
-	for i, flags := range [][]string{nil, caller32.flags} {
+	for i, compiler := range [][]string{compiler64, compiler32()} {
 		arch := arches()[i]
 		source := "#include <asm/unistd.h>\n"
 		for name, number := range numbers[arch] {
 			source += fmt.Sprintf("#ifdef __NR_%[1]s\n_Static_assert(__NR_%[1]s == %[2]d, \"%[1]s\");\n#endif\n", name, number)
 		}
-		gcc := exec.Command("gcc", append(flags, "-fsyntax-only", "-x", "c", "-")...)
+		gcc := exec.Command(compiler[0], append(compiler[1:], "-fsyntax-only", "-x", "c", "-")...)
 		gcc.Stdin = strings.NewReader(source)
 		if text, err := gcc.CombinedOutput(); err != nil {
 			require.Lacking(t, "%#x: %v\n%s", uint32(arch), err, text)

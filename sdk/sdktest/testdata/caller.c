@@ -126,6 +126,42 @@ static long syscall_number(const char *word)
 	return s ? s->value : number(word);
 }
 
+// successors are the calls by which C libraries make those that arm64 lacks. $1 is the first argument.
+#define SUCCESSOR_WORDS 6
+static const char *const successors[][1 + SUCCESSOR_WORDS] = {
+	{"chmod", "fchmodat", "AT_FDCWD", "$1", "$2"},
+	{"chown", "fchownat", "AT_FDCWD", "$1", "$2", "$3"},
+	{"mkdir", "mkdirat", "AT_FDCWD", "$1", "$2"},
+	{"mknod", "mknodat", "AT_FDCWD", "$1", "$2", "$3"},
+	{"open", "openat", "AT_FDCWD", "$1", "$2", "$3"},
+	{"rename", "renameat", "AT_FDCWD", "$1", "AT_FDCWD", "$2"},
+	{"rmdir", "unlinkat", "AT_FDCWD", "$1", "AT_REMOVEDIR"},
+	{"symlink", "symlinkat", "$1", "AT_FDCWD", "$2"},
+	{"unlink", "unlinkat", "AT_FDCWD", "$1"},
+};
+
+// known replaces a call that the architecture lacks by its successor.
+static char **known(char **words)
+{
+	size_t n = 0;
+	if (find(syscalls, COUNT(syscalls), words[0]))
+		return words;
+	while (words[n])
+		n++;
+	for (size_t i = 0; i < COUNT(successors); i++) {
+		const char *const *with = successors[i];
+		if (strcmp(with[0], words[0]))
+			continue;
+		char **call = get((SUCCESSOR_WORDS + 1) * sizeof *call);
+		for (size_t k = 0; k < SUCCESSOR_WORDS && with[k + 1]; k++) {
+			size_t argument = with[k + 1][0] == '$' ? with[k + 1][1] - '0' : 0;
+			call[k] = !argument ? (char *)with[k + 1] : argument < n ? words[argument] : "0";
+		}
+		return call;
+	}
+	return words;
+}
+
 // page maps a page with another behind it that may not be touched.
 static char *page(int protection)
 {
@@ -253,6 +289,7 @@ struct call {
 
 static long make(char **words, int index, struct buffers *b)
 {
+	words = known(words);
 	long nr = syscall_number(words[0]), args[MAX_ARGS] = {0};
 	for (int i = 0; words[i + 1]; i++) {
 		if (i == MAX_ARGS)
