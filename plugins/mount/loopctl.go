@@ -45,7 +45,7 @@ func (s *session) ioctl(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	if err := s.mayMount(ctx, req); err != nil {
 		return sdk.Response{}, err
 	}
-	nodes, err := s.nodes.get(caller, s.policy.loops)
+	nodes, err := s.nodes.get(ctx, caller, s.policy.loops)
 	if err != nil {
 		return sdk.Response{}, err
 	}

@@ -212,6 +212,19 @@ func TestLoopsOfTwo(t *testing.T) {
 	}
 }
 
+// TestLowLoops are there when a container is told of a device, for programs of the host.
+func TestLowLoops(t *testing.T) {
+	c, _ := withLoops(t, 1)
+	if r := c.Run(t, install(t, c, "losetup"), "--find"); r.ExitCode != 0 {
+		t.Fatalf("losetup: %+v", r)
+	}
+	for n := range lowLoops {
+		if _, err := os.Stat(fmt.Sprintf("/sys/block/loop%d", n)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestLosetupFind sets devices up and down, until there is none.
 func TestLosetupFind(t *testing.T) {
 	c, numbers := withLoops(t, 2)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
@@ -83,21 +84,29 @@ type loopNodes struct {
 
 // get makes the directory, with a node of each device, the first time. They belong to who asks first: to the
 // container's root, as a rule, or else to a user of the container who has its privilege.
-func (l *loopNodes) get(caller *target.Target, numbers []uint32) (dir int, err error) {
+func (l *loopNodes) get(ctx context.Context, caller *target.Target, numbers []uint32) (dir int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.path != "" {
 		return l.dir, nil
 	}
+	namespace, err := caller.UserNamespace()
+	if err != nil {
+		return -1, err
+	}
+	if err := makeLowLoops(ctx, namespace); err != nil {
+		return -1, err
+	}
 	scratch, err := openScratch()
 	if err != nil {
 		return -1, err
 	}
-	path := fmt.Sprintf("/proc/self/fd/%d/%d", scratch.root, names.Add(1))
-	if err := unix.Mkdir(path, 0o700); err != nil {
-		return -1, &os.PathError{Op: "mkdir", Path: path, Err: err}
+	dir, path, err := scratch.makeDirectory()
+	if err != nil {
+		return -1, err
 	}
-	if dir, err = openLoops(caller, path, numbers); err != nil {
+	if err := makeLoops(caller, dir, path, numbers); err != nil {
+		unix.Close(dir)
 		os.RemoveAll(path)
 		return -1, fmt.Errorf("nodes of loop devices: %w", err)
 	}
@@ -105,15 +114,11 @@ func (l *loopNodes) get(caller *target.Target, numbers []uint32) (dir int, err e
 	return dir, nil
 }
 
-func openLoops(caller *target.Target, path string, numbers []uint32) (int, error) {
+func makeLoops(caller *target.Target, dir int, path string, numbers []uint32) error {
 	if err := os.Chmod(path, 0o777); err != nil { // it is below one that is this process's alone
-		return -1, err
+		return err
 	}
-	dir, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	err = caller.Do(target.CapabilitySet(unix.CAP_MKNOD), func() error {
+	return caller.Do(target.CapabilitySet(unix.CAP_MKNOD), func() error {
 		for _, n := range numbers {
 			device := int(unix.Mkdev(loopMajor, n))
 			if err := unix.Mknodat(dir, strconv.FormatUint(uint64(n), 10), unix.S_IFBLK|0o600, device); err != nil {
@@ -122,10 +127,52 @@ func openLoops(caller *target.Target, path string, numbers []uint32) (int, error
 		}
 		return nil
 	})
+}
+
+// lowLoops are the devices that are left to programs of the host: those below this number.
+const lowLoops = 64
+
+// lowTime is how long it may take to open them.
+const lowTime = time.Second
+
+// lowNodes is a directory (O_PATH) in the scratch namespace with nodes of them.
+var lowNodes = sync.OnceValues(func() (int, error) {
+	scratch, err := openScratch()
 	if err != nil {
-		unix.Close(dir)
+		return -1, err
+	}
+	dir, _, err := scratch.makeDirectory()
+	for n := 0; n < lowLoops && err == nil; n++ {
+		err = unix.Mknodat(dir, strconv.Itoa(n), unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, uint32(n))))
 	}
 	return dir, err
+})
+
+// makeLowLoops sees to it that the low devices are there: the kernel makes one when its node is opened (loop_probe,
+// drivers/block/loop.c). A program of the host is given the lowest device that is not set up, and a new one only if there
+// is none: it would be given the container's, which the container can open already.
+//
+// Where the kernel makes none in this way (max_loop), it has made so many as the operator wants. Then, and where it takes
+// too long, the container is served all the same.
+func makeLowLoops(ctx context.Context, namespace target.NamespaceID) error {
+	nodes, err := lowNodes()
+	if err != nil {
+		return fmt.Errorf("nodes of low loop devices: %w", err)
+	}
+	steps := &target.Steps{}
+	steps.KeepOpen(nodes)
+	for n := range lowLoops {
+		fd := steps.Add("open", unix.SYS_OPENAT, nodes, strconv.Itoa(n), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		steps.Add("close", unix.SYS_CLOSE, fd)
+	}
+	limited, cancel := context.WithTimeout(ctx, lowTime)
+	defer cancel()
+	err = steps.Run(limited, namespace)
+	var failed *target.StepError
+	if errors.As(err, &failed) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // close leaves the nodes that are mounted.
