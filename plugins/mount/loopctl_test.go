@@ -197,6 +197,34 @@ func deviceMountPoints(t *testing.T, c *sdktest.Container) string {
 	return strings.Join(points, " ")
 }
 
+// TestLoopsOfTwo has two containers with the same devices: none is told of one that the other was told of.
+func TestLoopsOfTwo(t *testing.T) {
+	one, numbers := withLoops(t, 2)
+	other := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(loopSettings(numbers)))
+	fillLoops(t, other)
+	for range 2 {
+		for i, c := range []*sdktest.Container{one, other} {
+			r := c.Run(t, install(t, c, "losetup"), "--find")
+			if want := fmt.Sprintf("/dev/loop%d", numbers[i]); strings.TrimSpace(r.Stdout) != want {
+				t.Errorf("container %d: %+v, want %s", i, r, want)
+			}
+		}
+	}
+}
+
+// TestLowLoops are there when a container is told of a device, for programs of the host.
+func TestLowLoops(t *testing.T) {
+	c, _ := withLoops(t, 1)
+	if r := c.Run(t, install(t, c, "losetup"), "--find"); r.ExitCode != 0 {
+		t.Fatalf("losetup: %+v", r)
+	}
+	for n := range lowLoops {
+		if _, err := os.Stat(fmt.Sprintf("/sys/block/loop%d", n)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestLosetupFind sets devices up and down, until there is none.
 func TestLosetupFind(t *testing.T) {
 	c, numbers := withLoops(t, 2)
