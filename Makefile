@@ -6,6 +6,7 @@ ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
+LTP_ARCH ?=
 KERNELS ?= 5.10 6.1 6.12 newest
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
 KERNELS_LIMIT ?= 900
@@ -121,7 +122,7 @@ once: packages
 ltp: packages
 	@scripts/install-packages ltp
 	go vet ./tests/ltp
-	programs=$$(scripts/ltp-programs) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
+	programs=$$(scripts/ltp-programs $(LTP_ARCH)) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
 		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
 
 lint: packages
