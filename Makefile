@@ -8,6 +8,7 @@ DIFFERENTIAL_TIME ?= 10m
 DIFFERENTIAL_SEED ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
+LTP_ARCH ?=
 KERNELS ?= 5.10 6.1 6.12 newest
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
 KERNELS_LIMIT ?= 900
@@ -123,7 +124,7 @@ once: packages
 ltp: packages
 	@scripts/install-packages ltp
 	go vet ./tests/ltp
-	programs=$$(scripts/ltp-programs) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
+	programs=$$(scripts/ltp-programs $(LTP_ARCH)) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
 		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
 
 # Random sequences of calls in a container and as real root, for this time in all: docs/differential.md.
