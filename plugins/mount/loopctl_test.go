@@ -179,6 +179,8 @@ func TestMountImageByHandler(t *testing.T) {
 				if r := c.Run(t, umount, "/mnt"); r.ExitCode != 0 {
 					t.Fatalf("umount: %+v", r)
 				}
+				// mount(8) uses the device of the same file again, which the handler has for itself until it is gone.
+				waitForNone(t, c, test.handler+"\x00")
 			}
 		})
 	}
