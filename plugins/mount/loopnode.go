@@ -149,11 +149,11 @@ var lowNodes = sync.OnceValues(func() (int, error) {
 })
 
 // makeLowLoops sees to it that the low devices are there: the kernel makes one when its node is opened (loop_probe,
-// drivers/block/loop.c). A program of the host is given the lowest device that is not set up, and a new one only if there
-// is none: it would be given the container's, which the container can open already.
+// drivers/block/loop.c). A program of the host is given the lowest device that is not set up, and a new one only if
+// there is none: it would be given the container's, which the container can open already.
 //
-// Where the kernel makes none in this way (max_loop), it has made so many as the operator wants. Then, and where it takes
-// too long, the container is served all the same.
+// Where the kernel makes none in this way (max_loop), it has made so many as the operator wants. Then, and where it
+// takes too long, the container is served all the same.
 func makeLowLoops(ctx context.Context, namespace target.NamespaceID) error {
 	nodes, err := lowNodes()
 	if err != nil {
