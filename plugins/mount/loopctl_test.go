@@ -264,6 +264,17 @@ func TestOwnDev(t *testing.T) {
 	}
 }
 
+// TestUmask has the first who asks have a umask that leaves nobody anything: the container's node is as ever.
+func TestUmask(t *testing.T) {
+	c, numbers := withLoops(t, 1)
+	result := c.Call(t, "umask 0777", "open /dev/loop-control O_RDWR", "sys ioctl @0 0x4C82 0", fmt.Sprintf("stat /dev/loop%d", numbers[0]))
+	lines := result.Lines(t)
+	last := lines[len(lines)-1]
+	if last.Errno != 0 || last.Mode != unix.S_IFBLK|0o600 || last.Minor != uint32(numbers[0]) {
+		t.Errorf("the node is %+v: %v", last, result.Calls)
+	}
+}
+
 // TestMountedAtTheEnd kills a container that has an image mounted: reserve looks that its device is free again.
 func TestMountedAtTheEnd(t *testing.T) {
 	c, _ := withLoops(t, 1)

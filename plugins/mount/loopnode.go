@@ -120,8 +120,11 @@ func makeLoops(caller *target.Target, dir int, path string, numbers []uint32) er
 	}
 	return caller.Do(target.CapabilitySet(unix.CAP_MKNOD), func() error {
 		for _, n := range numbers {
-			device := int(unix.Mkdev(loopMajor, n))
-			if err := unix.Mknodat(dir, strconv.FormatUint(uint64(n), 10), unix.S_IFBLK|0o600, device); err != nil {
+			name := strconv.FormatUint(uint64(n), 10)
+			if err := unix.Mknodat(dir, name, unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, n))); err != nil {
+				return err
+			}
+			if err := unix.Fchmodat(dir, name, 0o600, 0); err != nil { // whatever the caller's umask is
 				return err
 			}
 		}
