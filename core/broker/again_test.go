@@ -304,7 +304,7 @@ func TestKeptForThreadThatRuns(t *testing.T) {
 	var a again
 	a.init(func() {})
 	now := time.Now()
-	k := &keptAnswer{call: identity{tid: uint32(os.Getpid()), nr: -1}, response: continueResponse, until: now, waits: true}
+	k := &keptAnswer{call: identity{tid: uint32(os.Getpid()), nr: -1, received: now}, response: continueResponse, until: now, waits: true}
 	a.append(k)
 	if got := a.expire(now); len(got) != 0 || !k.until.Equal(now.Add(againTime)) {
 		t.Errorf("%d are dropped, and the other is kept for %v", len(got), k.until.Sub(now))

@@ -19,7 +19,7 @@ var statements = []statement{
 	{"mknod", "the device is not listed", func(d *difference) bool {
 		return d.of("mknod", "mknodat") && d.gotErrno == "EPERM" && !listedDevice(d.argument("mknod", 2), d.argument("mknodat", 3))
 	}},
-	{"mknod", "removing it needs umount(8) first", func(d *difference) bool {
+	{"mknod", "rm and mv say EBUSY until umount(8)", func(d *difference) bool {
 		return d.of("unlink", "rename", "rmdir", "link") && d.after(ownTmpfs) && (d.gotErrno == "EBUSY" || d.gotErrno == "EXDEV")
 	}},
 	{"mknod", "is mounted over the one that was made", func(d *difference) bool { return d.what == "mounts" && d.after(ownTmpfs) }},

@@ -170,7 +170,7 @@ func becomeTwin() error {
 
 // enterRoot makes a new tmpfs with the programs and the disk the root, and leaves the host's.
 func (o *twinOrder) enterRoot() error {
-	root, err := linux.NewMount("tmpfs", map[string]string{"source": "twin", "mode": "755", "size": twinTmpfs, "nr_inodes": "20000"}, 0)
+	root, err := linux.NewMount("tmpfs", map[string]string{"source": "place", "mode": "755", "size": twinTmpfs, "nr_inodes": "20000"}, 0)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@
 #define DISK "/disk"       // a block device of this place alone
 #define IMAGE "/disk.image"
 #define CGROUPS "/cgroup"
-#define SECONDS 20         // after which a caller is killed
+#define SECONDS 120        // after which a caller is killed
 #define MOST_COMMANDS 64
 
 struct request {
