@@ -20,9 +20,15 @@ func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testca
 	t.Cleanup(file.Answer) // a thread that hangs cannot be killed
 	b.attachCaller(t, c, "hanging")
 	page := c.MapFile(t, 0)
-	c.Go(unix.SYS_CHDIR, page)
+	hangIn(c, page)
 	<-file.Asked
 	return c, page
+}
+
+// hangIn has a thread of the container read the page in a call that is not notified, and that all architectures have.
+func hangIn(c *testcaller.Caller, page uint64) {
+	here := unix.AT_FDCWD
+	c.Go(unix.SYS_FACCESSAT, uint64(here), page, 0)
 }
 
 // TestReadHangs has a container whose memory is a page that never comes: who reads it hangs in the kernel. Its calls
@@ -106,7 +112,7 @@ func TestRelayReadHangs(t *testing.T) {
 	t.Cleanup(func() { r.listener.Close() })
 	r.FD = notify.FD(r.listener.Fd())
 	page := r.MapFile(t, 0)
-	r.Go(unix.SYS_CHDIR, page)
+	hangIn(r.Caller, page)
 	<-file.Asked
 	call := r.Go(unix.SYS_GETPPID, op(testplugin.Read, page)...)
 	x := r.receive(t)
