@@ -302,8 +302,8 @@ func TestLXCSlowCall(t *testing.T) {
 	wantText(t, slow.sh(t, "mknod /tmp/zero c 1 5 && echo made"), "made\n")
 }
 
-// freezePlugin freezes a plugin's process, which is slow then, and not stopped: a stopped one is replaced. It waits until
-// each thread is frozen: one may serve a call before it is.
+// freezePlugin freezes a plugin's process, which is slow then, and not stopped: a stopped one is replaced. It waits
+// until each thread is frozen: one may serve a call before it is.
 func freezePlugin(t *testing.T, s *site, name string) (thaw func()) {
 	t.Helper()
 	freezer := sdktest.RequireCgroups(t, "freezer")

@@ -3,6 +3,7 @@ package mount
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -190,6 +191,22 @@ func TestHandlerHangs(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	p.Kill(t)
 	waitForNone(t, c, "sleep\x004242")
+}
+
+// TestHandlerOfDead kills the caller at any time of the handler's start and of its life: none outlives it.
+func TestHandlerOfDead(t *testing.T) {
+	c := fuseContainer(t, map[string]string{"hangs": "hangs"})
+	script(t, c, "hangs", "/bin/busybox sleep 4242; exit 0")
+	program := c.Install(t, sdktest.Caller(t))
+	for range 25 {
+		p := c.Start(t, program, within("sys mount s:x s:m s:hangs 0 null")...)
+		for len(p.Calls()) < 1 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(rand.N(100 * time.Millisecond))
+		p.Kill(t)
+		waitForNone(t, c, "sleep\x004242")
+	}
 }
 
 // TestFUSE mounts with real programs.
