@@ -6,10 +6,11 @@ ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
 DIFFERENTIAL_TIME ?= 10m
 DIFFERENTIAL_SEED ?=
+DIFFERENTIAL_COUNT ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 LTP_ARCH ?=
-KERNELS ?= 5.10 6.1 6.12 newest
+KERNELS ?= 5.10 6.1 6.12 newest arm64
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
 KERNELS_LIMIT ?= 900
 OLDKERNELS ?= 5.15 6.1
@@ -129,7 +130,7 @@ ltp: packages
 
 # Random sequences of calls in a container and as real root, for this time in all: docs/differential.md.
 differential: packages
-	INTERCEDE_TEST_STRICT=1 DIFFERENTIAL_TIME=$(DIFFERENTIAL_TIME) DIFFERENTIAL_SEED=$(DIFFERENTIAL_SEED) \
+	INTERCEDE_TEST_STRICT=1 DIFFERENTIAL_TIME=$(DIFFERENTIAL_TIME) DIFFERENTIAL_SEED=$(DIFFERENTIAL_SEED) DIFFERENTIAL_COUNT=$(DIFFERENTIAL_COUNT) \
 		go test -count=1 -v -timeout 30h ./tests/differential
 
 lint: packages

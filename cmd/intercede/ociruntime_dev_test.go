@@ -297,9 +297,10 @@ func TestWrapperLeavesDev(t *testing.T) {
 func TestWrapperLeavesDevOfOthers(t *testing.T) {
 	s := newSite(t, "[plugins.sysinfo]\n[oci_runtime]\nmount_dev = true\n")
 	s.serve(t)
-	b := s.newWrappedBundle(t, "runc", "busybox mount -t tmpfs -o remount,size=1m tmpfs /dev && echo its own")
+	b := s.newWrappedBundle(t, "runc", "busybox mount -t tmpfs -o remount,size=1m tmpfs /dev && echo its own\n"+
+		"busybox mount -o bind / /tmp && echo bound without it")
 	b.edit(t, func(spec map[string]any) { addCapability(spec, "CAP_SYS_ADMIN") })
-	wantText(t, mustRun(t, b.cmd("run", b.id)), "its own\n")
+	wantText(t, mustRun(t, b.cmd("run", b.id)), "its own\nbound without it\n")
 }
 
 func addCapability(spec map[string]any, name string) {
@@ -323,11 +324,13 @@ func TestWrapperMountsDevSafely(t *testing.T) {
 			busybox mount -o remount,bind,suid /dev || echo no suid
 			busybox mount -t tmpfs -o remount,size=1m tmpfs /dev || echo no size
 			busybox umount -l /dev || echo not unmounted
+			busybox mount -o bind / /tmp || echo not bound without it
+			busybox mount -o rbind / /tmp && busybox umount -l /tmp || echo not bound
 			echo ready`)
 		b.edit(t, func(spec map[string]any) { addCapability(spec, "CAP_SYS_ADMIN") })
 		r := runCmd(t, b.cmd("run", b.id))
 		wantText(t, r.stdout, "not listed\nnode 1:b 666 5:5\nnot opened\nnot opened by a link\nnot given away\n"+
-			"no suid\nno size\nnot unmounted\nready\n")
+			"no suid\nno size\nnot unmounted\nnot bound without it\nready\n")
 		wantText(t, r.stderr, "mem: Operation not permitted", "kmsg: Operation not permitted")
 	})
 }

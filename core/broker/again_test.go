@@ -297,14 +297,14 @@ func TestKeptForATime(t *testing.T) {
 	}
 }
 
-// TestKeptForThreadThatRuns has the thread of a kept answer have run since it was looked at: that may have been just now,
-// and the answer is kept for once more the time.
+// TestKeptForThreadThatRuns has the thread of a kept answer have run since it was looked at: that may have been just
+// now, and the answer is kept for once more the time.
 func TestKeptForThreadThatRuns(t *testing.T) {
 	t.Parallel()
 	var a again
 	a.init(func() {})
 	now := time.Now()
-	k := &keptAnswer{call: identity{tid: uint32(os.Getpid()), nr: -1}, response: continueResponse, until: now, waits: true}
+	k := &keptAnswer{call: identity{tid: uint32(os.Getpid()), nr: -1, received: now}, response: continueResponse, until: now, waits: true}
 	a.append(k)
 	if got := a.expire(now); len(got) != 0 || !k.until.Equal(now.Add(againTime)) {
 		t.Errorf("%d are dropped, and the other is kept for %v", len(got), k.until.Sub(now))

@@ -21,26 +21,33 @@ const doubtTime = 100 * time.Millisecond
 // sendValue answers the call, and looks whether the answer is lost if the call must not be done twice. The monitor of
 // LXC asks whether the caller waits before it answers, and does not tell what came of that: it is not left to it.
 func (c *call) sendValue(id uint64, value int64) error {
-	relayed := !c.end.IsZero()
-	if !c.known || c.declared.GetRepeat() == wire.Repeat_REPEAT_SAFE || !relayed && !c.attachment.again.interrupted.Load() {
+	if !c.canBeLost() {
 		return c.answers.SendValue(id, value)
 	}
-	caller := capture.OpenSleeper(int(c.notification.TID))
-	defer caller.Close()
-	runs := !c.awaitSleep(caller)
 	left, err := c.answers.SendValueDoubting(id, value)
-	c.doubtful = err == nil && (runs || left)
+	c.doubtful = err == nil && (c.runs || left)
 	return err
 }
 
-// awaitSleep waits until the caller sleeps in its call, or has left it, and reports whether one of them is so.
-func (c *call) awaitSleep(caller capture.Sleeper) bool {
-	for end := time.Now().Add(awakeTime); ; time.Sleep(awakeInterval) {
-		if caller.Sleeps() || !c.waits() {
-			return true
-		}
+// canBeLost reports whether the answer may be lost, and the call must not be done twice.
+func (c *call) canBeLost() bool {
+	relayed := !c.end.IsZero()
+	return c.known && c.declared.GetRepeat() != wire.Repeat_REPEAT_SAFE && (relayed || c.attachment.again.interrupted.Load())
+}
+
+// awaitSleep waits until the caller sleeps in its call, or has left it, if an answer that it does not see would be
+// lost. The container can hold up who looks at its threads (see capture.Since). So it is called before claim: until
+// then the watchdog answers.
+func (c *call) awaitSleep(response *wire.Response) {
+	if _, ok := response.GetKind().(*wire.Response_Value); !ok || !c.canBeLost() {
+		return
+	}
+	caller := capture.OpenSleeper(int(c.notification.TID))
+	defer caller.Close()
+	for end := time.Now().Add(awakeTime); c.waits() && !caller.Sleeps(); time.Sleep(awakeInterval) {
 		if time.Now().After(end) {
-			return false
+			c.runs = true
+			return
 		}
 	}
 }
@@ -53,7 +60,7 @@ const (
 
 // keepDoubtful keeps an answer that may be lost.
 func (c *call) keepDoubtful(response *wire.Response) {
-	c.keepUntil(&keptAnswer{response: response, doubtful: true, until: time.Now().Add(doubtTime)})
+	c.keepUntil(&keptAnswer{response: response, doubtful: true, until: time.Now().Add(doubtTime), looked: true})
 }
 
 // settleDoubt returns what the caller gets: the decision's response, or the doubtful answer of the call before.

@@ -129,3 +129,31 @@ func TestRelayReadHangs(t *testing.T) {
 	}
 	want(t, testcaller.Await(t, call), 77, 0)
 }
+
+// TestExecHangs has a caller be killed as another thread of its process executes a program, which hangs in its place:
+// so does who looks at the process, to see whether the answer is worth keeping. The call is over all the same, and
+// others are watched.
+func TestExecHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
+	watched, page := b.hangingPage(t, testcaller.NewHangingFile(t))
+	file := testcaller.NewHangingFile(t)
+	c := testcaller.Start(t, 0, file.File)
+	t.Cleanup(file.Answer) // what hangs cannot be killed
+	b.attachCaller(t, c, "executing")
+	file.HangCloses()
+	a := b.attachmentsOf(func(id string) bool { return id == "executing" })[0]
+	c.GoFirst(unix.SYS_GETPPID, op(testplugin.Hold, 7)...)
+	h := b.gate.next(t)
+	c.ExecClosing(t, 0)
+	<-file.Asked
+	h.open()
+	eventually(t, "the call is over", func() bool { return a.admission.inflight() == 0 })
+	eventually(t, "its answer is looked after", func() bool {
+		a.again.mu.Lock()
+		defer a.again.mu.Unlock()
+		return a.again.looking
+	})
+	want(t, watched.Call(t, unix.SYS_CHDIR, page), 0, syscall.EIO)
+	b.close()
+}

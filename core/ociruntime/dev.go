@@ -257,7 +257,7 @@ func leaveHostMounts() error {
 }
 
 // openDev opens /dev of the root filesystem. The container's author made it: a link is not followed, since it leads
-// somewhere else for this process than in the container.
+// somewhere else for this process than in the container. The host's /dev is refused, which the runtime needs.
 func openDev(root string) (*os.File, error) {
 	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -268,5 +268,23 @@ func openDev(root string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dev of the root filesystem %s, which has to be a directory: %w", root, err)
 	}
-	return os.NewFile(uintptr(dev), filepath.Join(root, "dev")), nil
+	file := os.NewFile(uintptr(dev), filepath.Join(root, "dev"))
+	if err := checkNotOwn(file); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// checkNotOwn makes sure that the directory is not this process's /dev.
+func checkNotOwn(dev *os.File) error {
+	info, err := dev.Stat()
+	if err != nil {
+		return err
+	}
+	own, err := os.Stat("/dev")
+	if err == nil && os.SameFile(info, own) {
+		err = fmt.Errorf("%s is the host's /dev", dev.Name())
+	}
+	return err
 }

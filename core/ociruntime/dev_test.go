@@ -3,6 +3,7 @@ package ociruntime
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"reflect"
 	"strings"
@@ -185,4 +186,20 @@ func TestRootIDsOf(t *testing.T) {
 	if _, _, err := rootIDsOf("/nonexistent"); err == nil {
 		t.Error("a missing user namespace is taken")
 	}
+}
+
+// The root filesystem is the host's: without its /dev the runtime could do nothing.
+func TestOpenDevOfHost(t *testing.T) {
+	if dev, err := openDev("/"); err == nil || !strings.Contains(err.Error(), "the host's /dev") {
+		t.Errorf("got %v, %v", dev, err)
+	}
+	root := t.TempDir()
+	if err := os.Mkdir(root+"/dev", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dev, err := openDev(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev.Close()
 }

@@ -18,6 +18,10 @@ const tick = 10 * time.Millisecond
 // or was in its place before it executed a program (de_thread, fs/exec.c). The error wraps os.ErrProcessDone if there
 // is no such thread.
 //
+// The thread's process can hold up who calls this, IsIn or Sleeps: while it executes a program, another thread takes the
+// first one's id, and descriptors are closed, for which a filesystem that the container serves may be asked
+// (exec_update_lock, begin_new_exec in fs/exec.c). So hold no lock that other containers' calls need.
+//
 // Start times (proc_pid_stat(5)) are rounded down to ticks of 10 ms, and the clock may have gone on by one millisecond
 // since it was read. That an id is another thread's before that is over does not happen: the kernel gives all other ids
 // first (alloc_pid, kernel/pid.c).

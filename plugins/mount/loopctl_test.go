@@ -179,6 +179,8 @@ func TestMountImageByHandler(t *testing.T) {
 				if r := c.Run(t, umount, "/mnt"); r.ExitCode != 0 {
 					t.Fatalf("umount: %+v", r)
 				}
+				// mount(8) uses the device of the same file again, which the handler has for itself until it is gone.
+				waitForNone(t, c, test.handler+"\x00")
 			}
 		})
 	}
@@ -262,6 +264,17 @@ func TestOwnDev(t *testing.T) {
 	}
 }
 
+// TestUmask has the first who asks have a umask that leaves nobody anything: the container's node is as ever.
+func TestUmask(t *testing.T) {
+	c, numbers := withLoops(t, 1)
+	result := c.Call(t, "umask 0777", "open /dev/loop-control O_RDWR", "sys ioctl @0 0x4C82 0", fmt.Sprintf("stat /dev/loop%d", numbers[0]))
+	lines := result.Lines(t)
+	last := lines[len(lines)-1]
+	if last.Errno != 0 || last.Mode != unix.S_IFBLK|0o600 || last.Minor != uint32(numbers[0]) {
+		t.Errorf("the node is %+v: %v", last, result.Calls)
+	}
+}
+
 // TestMountedAtTheEnd kills a container that has an image mounted: reserve looks that its device is free again.
 func TestMountedAtTheEnd(t *testing.T) {
 	c, _ := withLoops(t, 1)
@@ -312,8 +325,8 @@ func TestLoopsLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestMovedDev exchanges /dev for a link to another directory all the while: the node comes to the one or the other, and
-// is that of the container's own device.
+// TestMovedDev exchanges /dev for a link to another directory all the while: the node comes to the one or the other,
+// and is that of the container's own device.
 func TestMovedDev(t *testing.T) {
 	c, numbers := withLoops(t, 1)
 	for _, dir := range []string{"a", "b"} {
@@ -504,6 +517,20 @@ func TestLoopControl(t *testing.T) {
 				t.Errorf("answered by %q, want %q: %v", got, test.kinds, result.Calls)
 			}
 		})
+	}
+}
+
+// TestManyAsk has threads ask at once: of devices that nobody takes all get the first.
+func TestManyAsk(t *testing.T) {
+	c, numbers := withLoops(t, 2)
+	result := c.Call(t, "open /dev/loop-control O_RDWR", "threads 16", "sys ioctl @0 0x4C82 0")
+	for _, line := range result.Lines(t) {
+		if line.Errno != 0 || line.Ret != int64(numbers[0]) {
+			t.Errorf("%+v, want %d", line, numbers[0])
+		}
+	}
+	if got := sdktest.Errnos(c.Call(t, fmt.Sprintf("openfile /dev/loop%d O_RDWR", numbers[0])).Lines(t)); got != "ok" {
+		t.Errorf("the device: %s", got)
 	}
 }
 

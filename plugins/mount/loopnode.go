@@ -120,8 +120,11 @@ func makeLoops(caller *target.Target, dir int, path string, numbers []uint32) er
 	}
 	return caller.Do(target.CapabilitySet(unix.CAP_MKNOD), func() error {
 		for _, n := range numbers {
-			device := int(unix.Mkdev(loopMajor, n))
-			if err := unix.Mknodat(dir, strconv.FormatUint(uint64(n), 10), unix.S_IFBLK|0o600, device); err != nil {
+			name := strconv.FormatUint(uint64(n), 10)
+			if err := unix.Mknodat(dir, name, unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, n))); err != nil {
+				return err
+			}
+			if err := unix.Fchmodat(dir, name, 0o600, 0); err != nil { // whatever the caller's umask is
 				return err
 			}
 		}
@@ -149,11 +152,11 @@ var lowNodes = sync.OnceValues(func() (int, error) {
 })
 
 // makeLowLoops sees to it that the low devices are there: the kernel makes one when its node is opened (loop_probe,
-// drivers/block/loop.c). A program of the host is given the lowest device that is not set up, and a new one only if there
-// is none: it would be given the container's, which the container can open already.
+// drivers/block/loop.c). A program of the host is given the lowest device that is not set up, and a new one only if
+// there is none: it would be given the container's, which the container can open already.
 //
-// Where the kernel makes none in this way (max_loop), it has made so many as the operator wants. Then, and where it takes
-// too long, the container is served all the same.
+// Where the kernel makes none in this way (max_loop), it has made so many as the operator wants. Then, and where it
+// takes too long, the container is served all the same.
 func makeLowLoops(ctx context.Context, namespace target.NamespaceID) error {
 	nodes, err := lowNodes()
 	if err != nil {

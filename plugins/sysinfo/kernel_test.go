@@ -373,6 +373,13 @@ func TestTimeNamespace(t *testing.T) {
 		{"timens-twice", "boottime 5000 0", "boottime 9000 0"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			var now unix.Sysinfo_t
+			if err := unix.Sysinfo(&now); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(args[len(args)-1], "-1000") && now.Uptime < 1000 {
+				t.Skip("the kernel takes no offset to before the boot of the machine")
+			}
 			direct := parseOutput(t, sdktest.AsRoot(t, program, args...))["uptime"]
 			parseOutput(t, c.Run(t, installed, args...)).between(t, "uptime", direct, direct+60)
 		})

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ shift = true
 func TestPluginsDie(t *testing.T) {
 	test := stage.New(t, nil)
 	d := test.Serve(stage.Setup{Config: config, Broker: deadline})
-	before := settled(test, d)
+	before, links := settled(test, d), descriptors(d)
 	var running []*stage.Process
 	for range callers {
 		c := d.Container("--memory", strconv.Itoa(memory), "--device-cgroup-rule", "b *:* rw")
@@ -109,7 +110,12 @@ func TestPluginsDie(t *testing.T) {
 	}
 	restartAll(test, d)
 	var after leftovers
-	defer func() { t.Logf("before: %+v; after: %+v", before, after) }()
+	defer func() {
+		t.Logf("before: %+v; after: %+v", before, after)
+		if t.Failed() {
+			t.Logf("descriptors before: %q\nafter: %q", links, descriptors(d))
+		}
+	}()
 	test.Eventually("nothing is left", func() bool {
 		after = count(d)
 		return after.descriptors <= before.descriptors && after.plugins == before.plugins && after.children <= before.children &&
@@ -182,6 +188,17 @@ func count(d *stage.Daemon) leftovers {
 		abandoned:   abandoned(pid),
 		children:    children(pid),
 	}
+}
+
+// descriptors says what those of the daemon are.
+func descriptors(d *stage.Daemon) (links []string) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", d.Status().PID))
+	for _, file := range files {
+		link, _ := os.Readlink(file)
+		links = append(links, link)
+	}
+	slices.Sort(links)
+	return links
 }
 
 func entries(dir string) int {

@@ -3,6 +3,7 @@ package differential
 import (
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,7 +20,8 @@ import (
 const mostReports = 40
 
 // TestDifferential makes random sequences until the time is over: DIFFERENTIAL_TIME for all families together, or those of
-// DIFFERENTIAL_FAMILIES. DIFFERENTIAL_SEED has the same sequences made again.
+// DIFFERENTIAL_FAMILIES. DIFFERENTIAL_SEED has the same sequences made again, of which DIFFERENTIAL_COUNT is the most of a
+// family.
 func TestDifferential(t *testing.T) {
 	names := slices.Sorted(maps.Keys(families))
 	if only := os.Getenv("DIFFERENTIAL_FAMILIES"); only != "" {
@@ -33,6 +35,10 @@ func TestDifferential(t *testing.T) {
 	if err != nil {
 		seed = uint64(time.Now().UnixNano() % 1e6)
 	}
+	most, err := strconv.ParseUint(os.Getenv("DIFFERENTIAL_COUNT"), 10, 64)
+	if err != nil {
+		most = math.MaxUint64
+	}
 	p := newPair(stage.New(t, nil))
 	for _, name := range names {
 		f := families[name]
@@ -41,7 +47,7 @@ func TestDifferential(t *testing.T) {
 		}
 		r := &run{pair: p, seen: map[string]int{}, documented: map[string]int{}}
 		end := time.Now().Add(span / time.Duration(len(names)))
-		for i := uint64(0); time.Now().Before(end) && len(r.seen) < mostReports; i++ {
+		for i := uint64(0); i < most && time.Now().Before(end) && len(r.seen) < mostReports; i++ {
 			r.try(newSequence(f, seed, i), fmt.Sprintf("%s, seed %d/%d", name, seed, i))
 		}
 		r.report(name, seed)
