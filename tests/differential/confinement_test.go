@@ -15,6 +15,7 @@ import (
 // TestConfinement tries to leave real root's place, or to reach what is not its own.
 func TestConfinement(t *testing.T) {
 	test := stage.New(t, nil)
+	requireMachine(test)
 	twin := newTwin(test, newDisk(test))
 	twin.ready(test)
 	prove(test, twin)

@@ -148,6 +148,10 @@ func (r *run) try(s sequence, origin string) {
 	}
 	r.pair.unanswered() // if so it comes again, or the plugin is not what failed
 	short := r.shorten(s, kind)
+	if short == nil && d.gained() {
+		r.test.Fault("%s: what real root is refused succeeded once: %v\n%s", origin, d, s)
+		return
+	}
 	if short == nil {
 		r.once++
 		r.test.Logf("%s: a difference that did not come again: %v\n%s", origin, d, s)

@@ -201,6 +201,7 @@ type pair struct {
 
 func newPair(t *stage.Test) *pair {
 	t.Helper()
+	requireMachine(t)
 	p := &pair{test: t, daemon: t.Serve(stage.Setup{Config: config})}
 	p.root = newContainer(t, p.daemon, newDisk(t))
 	p.twin = newTwin(t, newDisk(t))

@@ -15,6 +15,7 @@ import (
 	"github.com/intercede/intercede/internal/cgroup/limit"
 	"github.com/intercede/intercede/internal/device"
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/require"
 	"github.com/intercede/intercede/tests/stage"
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +60,13 @@ type twinOrder struct {
 	Image    string            // of the disk
 	Disk     uint64            // its device number
 	Filter   []unix.SockFilter
+}
+
+// requireMachine skips the test where there is no such place, or no such container.
+func requireMachine(t *stage.Test) {
+	t.Helper()
+	require.Root(t)
+	require.Kernel(t, "6.10", "F_DUPFD_QUERY") // the mount plugin has no fsopen(2) without
 }
 
 // newTwin starts the program "place" as real root.
