@@ -4,9 +4,13 @@ TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
+DIFFERENTIAL_TIME ?= 10m
+DIFFERENTIAL_SEED ?=
+DIFFERENTIAL_COUNT ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
-KERNELS ?= 5.10 6.1 6.12 newest
+LTP_ARCH ?=
+KERNELS ?= 5.10 6.1 6.12 newest arm64
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
 KERNELS_LIMIT ?= 900
 OLDKERNELS ?= 5.15 6.1
@@ -18,7 +22,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once ltp lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once differential ltp lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -68,7 +72,7 @@ test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
-	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 1h -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
 
 # The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
 test-systemd: packages build
@@ -121,8 +125,13 @@ once: packages
 ltp: packages
 	@scripts/install-packages ltp
 	go vet ./tests/ltp
-	programs=$$(scripts/ltp-programs) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
+	programs=$$(scripts/ltp-programs $(LTP_ARCH)) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
 		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
+
+# Random sequences of calls in a container and as real root, for this time in all: docs/differential.md.
+differential: packages
+	INTERCEDE_TEST_STRICT=1 DIFFERENTIAL_TIME=$(DIFFERENTIAL_TIME) DIFFERENTIAL_SEED=$(DIFFERENTIAL_SEED) DIFFERENTIAL_COUNT=$(DIFFERENTIAL_COUNT) \
+		go test -count=1 -v -timeout 30h ./tests/differential
 
 lint: packages
 	@scripts/lint

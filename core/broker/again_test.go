@@ -297,8 +297,8 @@ func TestKeptForATime(t *testing.T) {
 	}
 }
 
-// TestKeptForThreadThatRuns has the thread of a kept answer have run since it was looked at: that may have been just now,
-// and the answer is kept for once more the time.
+// TestKeptForThreadThatRuns has the thread of a kept answer have run since it was looked at: that may have been just
+// now, and the answer is kept for once more the time.
 func TestKeptForThreadThatRuns(t *testing.T) {
 	t.Parallel()
 	var a again

@@ -33,8 +33,8 @@ func ThreadTime() time.Duration {
 // clockSlack bounds what passes between looking at two clocks.
 const clockSlack = time.Millisecond
 
-// ReadClock returns what a clock of the kernel says (clock_gettime(2)), and the time then, which may be a millisecond too
-// early. It looks again where the thread had to wait for a processor between looking at the two.
+// ReadClock returns what a clock of the kernel says (clock_gettime(2)), and the time then, which may be a millisecond
+// too early. It looks again where the thread had to wait for a processor between looking at the two.
 func ReadClock(clock int32) (at time.Time, reading time.Duration) {
 	for {
 		var now unix.Timespec

@@ -39,7 +39,7 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 	}
 	defer place.close()
 	replaced := copied{fd: -1}
-	if at.flags&unix.BPF_F_REPLACE != 0 {
+	if at.replaces() {
 		if replaced, refused, err = c.program(at.replaced); refused != nil || err != nil {
 			return answer(refused, err)
 		}
@@ -77,7 +77,7 @@ const maxAttached = 32
 // mayAttach says why the program is not attached; nil: it is. What the host attached must stay in force, and the host
 // must be able to attach more.
 func (c call) mayAttach(at attachAttr, p place, program, replaced uint32) *refusal {
-	replace := at.flags&unix.BPF_F_REPLACE != 0
+	replace := at.replaces()
 	overridden, err := c.own.overridden(p.dir)
 	switch {
 	case err != nil:

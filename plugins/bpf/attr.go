@@ -110,11 +110,16 @@ func parseAttach(a attr) (attachAttr, syscall.Errno) {
 	return at, 0
 }
 
+// replaces reports whether the kernel looks at the program to replace (cgroup_bpf_prog_attach).
+func (at attachAttr) replaces() bool {
+	return at.flags&unix.BPF_F_REPLACE != 0 && at.flags&unix.BPF_F_ALLOW_MULTI != 0
+}
+
 // contradicts reports whether the flags do not go together, which the kernel says after it has looked at the
 // descriptors (__cgroup_bpf_attach).
 func (at attachAttr) contradicts() bool {
-	multi, override, replace := at.flags&unix.BPF_F_ALLOW_MULTI != 0, at.flags&unix.BPF_F_ALLOW_OVERRIDE != 0, at.flags&unix.BPF_F_REPLACE != 0
-	return multi && override || replace && !multi
+	multi, override := at.flags&unix.BPF_F_ALLOW_MULTI != 0, at.flags&unix.BPF_F_ALLOW_OVERRIDE != 0
+	return multi && override || at.flags&unix.BPF_F_REPLACE != 0 && !multi
 }
 
 func parseDetach(a attr) (attachAttr, syscall.Errno) {

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -9,9 +10,12 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-// buildClient builds testdata/client, linked statically.
+// buildClient builds testdata/client, linked statically. On machines without Go, INTERCEDE_TEST_CLIENT is the program.
 func buildClient(t *testing.T) string {
 	t.Helper()
+	if client := os.Getenv("INTERCEDE_TEST_CLIENT"); client != "" {
+		return client
+	}
 	client := filepath.Join(t.TempDir(), "client")
 	build := exec.Command("go", "build", "-o", client, "./testdata/client")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")

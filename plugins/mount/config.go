@@ -135,12 +135,8 @@ func parseDevice(text string) (deviceRange, error) {
 	return r, nil
 }
 
-const (
-	// maxLoops is how many loop devices a container may have: all are looked at to find a free one.
-	maxLoops = 64
-	// lowLoops are numbers that programs of the host take first (CONFIG_BLK_DEV_LOOP_MIN_COUNT, drivers/block/loop.c).
-	lowLoops = 8
-)
+// maxLoops is how many loop devices a container may have: all are looked at to find a free one.
+const maxLoops = 64
 
 // parseLoops reads "512" or "512-515".
 func parseLoops(text string) ([]uint32, error) {

@@ -148,11 +148,13 @@ type session struct {
 	mounted  superblocks
 	contexts contexts
 	loops    *loops
+	nodes    loopNodes
 }
 
 // Close implements sdk.Session.
 func (s *session) Close() error {
 	s.contexts.forgetAll()
+	s.nodes.close()
 	return s.loops.close(s.container.UserNamespace)
 }
 

@@ -179,6 +179,8 @@ func TestMountImageByHandler(t *testing.T) {
 				if r := c.Run(t, umount, "/mnt"); r.ExitCode != 0 {
 					t.Fatalf("umount: %+v", r)
 				}
+				// mount(8) uses the device of the same file again, which the handler has for itself until it is gone.
+				waitForNone(t, c, test.handler+"\x00")
 			}
 		})
 	}
@@ -195,6 +197,34 @@ func deviceMountPoints(t *testing.T, c *sdktest.Container) string {
 		}
 	}
 	return strings.Join(points, " ")
+}
+
+// TestLoopsOfTwo has two containers with the same devices: none is told of one that the other was told of.
+func TestLoopsOfTwo(t *testing.T) {
+	one, numbers := withLoops(t, 2)
+	other := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(loopSettings(numbers)))
+	fillLoops(t, other)
+	for range 2 {
+		for i, c := range []*sdktest.Container{one, other} {
+			r := c.Run(t, install(t, c, "losetup"), "--find")
+			if want := fmt.Sprintf("/dev/loop%d", numbers[i]); strings.TrimSpace(r.Stdout) != want {
+				t.Errorf("container %d: %+v, want %s", i, r, want)
+			}
+		}
+	}
+}
+
+// TestLowLoops are there when a container is told of a device, for programs of the host.
+func TestLowLoops(t *testing.T) {
+	c, _ := withLoops(t, 1)
+	if r := c.Run(t, install(t, c, "losetup"), "--find"); r.ExitCode != 0 {
+		t.Fatalf("losetup: %+v", r)
+	}
+	for n := range lowLoops {
+		if _, err := os.Stat(fmt.Sprintf("/sys/block/loop%d", n)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestLosetupFind sets devices up and down, until there is none.
@@ -295,8 +325,8 @@ func TestLoopsLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestMovedDev exchanges /dev for a link to another directory all the while: the node comes to the one or the other, and
-// is that of the container's own device.
+// TestMovedDev exchanges /dev for a link to another directory all the while: the node comes to the one or the other,
+// and is that of the container's own device.
 func TestMovedDev(t *testing.T) {
 	c, numbers := withLoops(t, 1)
 	for _, dir := range []string{"a", "b"} {
@@ -487,6 +517,20 @@ func TestLoopControl(t *testing.T) {
 				t.Errorf("answered by %q, want %q: %v", got, test.kinds, result.Calls)
 			}
 		})
+	}
+}
+
+// TestManyAsk has threads ask at once: of devices that nobody takes all get the first.
+func TestManyAsk(t *testing.T) {
+	c, numbers := withLoops(t, 2)
+	result := c.Call(t, "open /dev/loop-control O_RDWR", "threads 16", "sys ioctl @0 0x4C82 0")
+	for _, line := range result.Lines(t) {
+		if line.Errno != 0 || line.Ret != int64(numbers[0]) {
+			t.Errorf("%+v, want %d", line, numbers[0])
+		}
+	}
+	if got := sdktest.Errnos(c.Call(t, fmt.Sprintf("openfile /dev/loop%d O_RDWR", numbers[0])).Lines(t)); got != "ok" {
+		t.Errorf("the device: %s", got)
 	}
 }
 

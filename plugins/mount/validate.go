@@ -143,8 +143,8 @@ func (v *validation) addLoops(text string) {
 		v.policy.loops = append(v.policy.loops, n)
 	}
 	if numbers[0] < lowLoops {
-		v.warn("loop", "%q: programs of the host take the lowest device that is free, and the container could then open what they set up: "+
-			"take numbers that the host does not come to", text)
+		v.warn("loop", "%q: those below %d are taken by programs of the host, and the container could then open what they set up: take "+
+			"higher ones", text, lowLoops)
 	}
 	unlisted := func(n uint32) bool { return !v.policy.allowsDevice(unix.Mkdev(loopMajor, n)) }
 	if at := slices.IndexFunc(numbers, unlisted); at >= 0 && len(v.policy.allowed) > 0 {

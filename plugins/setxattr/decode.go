@@ -35,6 +35,9 @@ type file struct {
 func (p policy) decode(ctx context.Context, req *sdk.Request) (c call, notMine foreign, err error) {
 	f := formOf(req.Syscall)
 	c.operation = f.operation
+	if f.naming == at && !kernelHasXattrat() {
+		return c, foreign{unknownToKernel, req.Syscall}, nil
+	}
 	if f.operation != list {
 		var fault unix.Errno
 		if c.name, fault = req.String(f.nameArg()); fault != 0 {

@@ -13,6 +13,7 @@ const (
 	nothingToShow      = "nothing_to_show"
 	tooMuchInMemory    = "too_much_in_memory"
 	kernelRefused      = "kernel_refused"
+	unknownToKernel    = "unknown_to_kernel"
 )
 
 var reasons = []sdk.Reason{
@@ -25,6 +26,7 @@ var reasons = []sdk.Reason{
 	{Code: nothingToShow, Help: "The file has no listed attribute of trusted.*: the kernel's own list is complete."},
 	{Code: tooMuchInMemory, Help: "The container has set as much in memory as it may (32 MiB), on filesystems that are not known to be on a disk."},
 	{Code: kernelRefused, Help: "The kernel refused it for another cause than the missing privilege, as to real root: see the errno in setxattr(2) or getxattr(2)."},
+	{Code: unknownToKernel, Help: "The kernel does not have this system call, which 6.13 brought: it says so with ENOSYS."},
 }
 
 // foreign is why a call is not the plugin's; with an empty code it is.

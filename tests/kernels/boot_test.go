@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -19,12 +20,15 @@ func (s system) boot(t *testing.T, payload string, patience time.Duration) {
 	console, results := filepath.Join(dir, "console"), filepath.Join(dir, "results")
 	drive := func(file string) string { return "file=" + file + ",format=raw,if=virtio,snapshot=on,cache=unsafe" }
 	// An emulated processor: /dev/kvm may be there and not work.
-	machine := exec.CommandContext(ctx, "nice", "-n", "15", "qemu-system-x86_64",
-		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536",
-		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "file:"+console,
-		"-kernel", s.kernel, "-initrd", s.initrd, "-append", "root=/dev/vda rw console=ttyS0 panic=-1 quiet systemd.show_status=0",
+	arguments := slices.Concat([]string{"-n", "10"}, s.machine.qemu, []string{
+		"-accel", "tcg,thread=multi", "-smp", "2", "-m", "1536",
+		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "file:" + console,
+		"-kernel", s.kernel, "-initrd", s.initrd,
+		"-append", "root=/dev/vda rw console=" + s.machine.console + " panic=-1 quiet systemd.show_status=0",
 		"-drive", drive(s.disk), "-drive", drive(payload), "-device", "virtio-rng-pci",
-		"-device", "virtio-serial", "-chardev", "file,id=results,path="+results, "-device", "virtserialport,chardev=results,name=results")
+		"-device", "virtio-serial", "-chardev", "file,id=results,path=" + results,
+		"-device", "virtserialport,chardev=results,name=results"})
+	machine := exec.CommandContext(ctx, "nice", arguments...)
 	done := make(chan error, 1)
 	go func() {
 		output, err := machine.CombinedOutput()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,32 +16,39 @@ type payload struct{ dir string }
 // sources is the folder of the tree.
 const sources = "../.."
 
-func newPayload(t *testing.T, tests []string, limit time.Duration) payload {
+func newPayload(t *testing.T, machine processor, tests []string, limit time.Duration) payload {
 	t.Helper()
 	p := payload{t.TempDir()}
-	if err := os.MkdirAll(filepath.Join(p.dir, "tests"), 0o755); err != nil {
-		t.Fatal(err)
+	environment := machine.environment(t)
+	build := func(command ...string) {
+		t.Helper()
+		run(t, "env", slices.Concat([]string{"--chdir=" + sources}, environment, command)...)
 	}
+	run(t, "mkdir", filepath.Join(p.dir, "tests"), filepath.Join(p.dir, "src"))
 	packages := t.TempDir()
-	run(t, "env", "--chdir", sources, "scripts/package", "0.1.0", packages, "deb")
+	build("scripts/package", "0.1.0", packages, "deb")
 	move(t, filepath.Join(packages, "*.deb"), filepath.Join(p.dir, "intercede.deb"))
 	var list strings.Builder
 	for _, folder := range tests {
 		name := strings.ReplaceAll(folder, "/", "_")
 		fmt.Fprintln(&list, name, folder)
-		run(t, "go", "test", "-c", "-o", filepath.Join(p.dir, "tests", name+".test"), filepath.Join(sources, folder))
-		if err := os.CopyFS(filepath.Join(p.dir, "src", folder), os.DirFS(filepath.Join(sources, folder))); err != nil {
-			t.Fatal(err)
+		binary := filepath.Join(p.dir, "tests", name)
+		build("go", "test", "-c", "-o", binary+".test", "./"+folder)
+		if client := filepath.Join(folder, "testdata/client"); exists(filepath.Join(sources, client)) {
+			build("CGO_ENABLED=0", "go", "build", "-o", binary+".client", "./"+client)
 		}
+		build("cp", "-R", "--parents", folder, filepath.Join(p.dir, "src"))
 	}
 	p.write(t, "tests/list", list.String())
-	script, err := os.ReadFile("testdata/guest.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.write(t, "guest.sh", string(script))
-	p.write(t, "settings", fmt.Sprintf("LIMIT=%.0f STRICT=%s TOO_OLD=$(cat too-old)\n", limit.Seconds(), os.Getenv("INTERCEDE_TEST_STRICT")))
+	run(t, "cp", "testdata/guest.sh", "testdata/init.sh", p.dir)
+	p.write(t, "settings", fmt.Sprintf("LIMIT=%.0f\nKIND=$(cat kind)\nINTERCEDE_TEST_STRICT=%s\n",
+		limit.Seconds(), os.Getenv("INTERCEDE_TEST_STRICT")))
 	return p
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (p payload) write(t *testing.T, name, text string) {
@@ -53,11 +61,14 @@ func (p payload) write(t *testing.T, name, text string) {
 // disk makes a disk of it for a machine.
 func (p payload) disk(t *testing.T, m debian) string {
 	t.Helper()
-	text := ""
-	if m.tooOld {
-		text = "yes"
+	kind := ""
+	switch {
+	case m.tooOld:
+		kind = "too-old"
+	case m.small:
+		kind = "small"
 	}
-	p.write(t, "too-old", text)
+	p.write(t, "kind", kind)
 	disk := filepath.Join(t.TempDir(), "payload")
 	makeDisk(t, disk, p.dir, 1<<30)
 	return disk

@@ -101,8 +101,8 @@ func words(test string) []string {
 	return []string{"/bin/sh", "-c", "cd " + programsPoint + " && timeout --kill-after=5 60 ./" + test}
 }
 
-// container runs the test in one of `intercede run`. Root of the host does not always have CAP_SYS_RESOURCE, and the test
-// library warns where that does not change a score of the host's (oom_score_adj).
+// container runs the test in one of `intercede run`. With CAP_SYS_RESOURCE the test library would warn that it cannot protect
+// itself from being killed (oom_score_adj). fgetxattr02 opens the block device 7:3.
 func (p *places) container(ctx context.Context, test string, flags ...string) *exec.Cmd {
 	arguments := append([]string{"run"}, flags...)
 	arguments = append(arguments, "--cap-drop", "sys_resource", "--device", p.disk, "--device-cgroup-rule", "b 7:3 r",

@@ -3,13 +3,14 @@
 exec >/dev/virtio-ports/results 2>&1 </dev/null
 cd /payload
 export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-. ./settings # LIMIT: the seconds that a step may take
+. ./settings # LIMIT: the seconds that a step may take; KIND: too-old where the programs refuse the kernel, small without systemd
+export INTERCEDE_TEST_STRICT INTERCEDE_TEST_CGROUPS=2 INTERCEDE_TEST_KERNEL=$(uname -r)
 
 step() {
 	name=$1 began=$(cut -d. -f1 /proc/uptime)
 	shift
 	echo "=== $name"
-	timeout -k 10 "$LIMIT" "$@" 2>&1
+	timeout -k 10 "$LIMIT" "$@" 2>&1 </dev/null
 	status=$?
 	echo
 	echo "=== $name $status $(($(cut -d. -f1 /proc/uptime) - began))"
@@ -50,23 +51,52 @@ grep -q ' 1,  *5 ' /tmp/box.out
 grep -q 'Mem: *65536' /tmp/box.out
 END
 
-export -f bundle
-modprobe -a loop fuse overlay squashfs ext4 2>/dev/null
-step_sh machine 'uname -a; cat /proc/1/comm /proc/self/cgroup; systemctl --version | head -n 1; runc --version; crun --version
-	test "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs; test "$(cat /proc/1/comm)" = systemd'
-step install dpkg -i ./intercede.deb
-if [ -n "$TOO_OLD" ]; then
-	step_sh refused 'intercede doctor && exit 1
-		intercede run -- true && exit 1
-		intercede run -- true 2>&1 | grep "needs kernel 5.15 or later"'
-else
+# In a small machine no package is installed, and there is no OCI runtime.
+install_package() {
+	if [ "$(cat /proc/1/comm)" = systemd ]; then
+		step install dpkg -i ./intercede.deb
+	else
+		step_sh install 'dpkg-deb --extract ./intercede.deb /
+			sed -i "s|^runtime = .*|runtime = \"/bin/true\"|" /etc/intercede/config.toml'
+	fi
+}
+
+small_steps() {
+	install_package
 	step doctor intercede doctor
 	step check intercede check
-	step_sh run 'intercede run -- sh -c "id; mknod /tmp/null c 1 3; test -c /tmp/null; setfattr -n trusted.overlay.opaque -v y /tmp"'
+	step_sh run "$container"
+	step_sh memory "intercede run --memory 67108864 -- busybox free | tee /tmp/free; grep -q 'Mem: *65536' /tmp/free"
+	step_sh priority "$priority"
+}
+
+# What a container of intercede run does, and a thread of it with a real-time priority.
+container='intercede run -- sh -c "id; mknod /tmp/null c 1 3; test -c /tmp/null; setfattr -n trusted.overlay.opaque -v y /tmp"'
+priority='sed -i "/^\[plugins.sched\]/,/^enabled/s/^enabled.*/enabled = true/" /etc/intercede/config.toml
+	intercede run -- chrt -f 10 true'
+
+refused() {
+	install_package
+	step_sh refused 'intercede doctor && exit 1
+		for command in "run -- true" serve "keep -- true" check reload upgrade status "why 1" trace "revoke x" "policy explain x" \
+			"profile --format oci" "plugin list" "plugin run x -- true" "plugin test x"; do
+			said=$(intercede $command 2>&1) && exit 1
+			echo "$said"
+			test "$(wc -l <<<"$said")" = 1
+			grep -q "needs kernel 5.15 or later, and this is $(uname -r), .*: see .intercede doctor" <<<"$said"
+		done
+		intercede version'
+}
+
+steps() {
+	step_sh runtimes 'systemctl --version | head -n 1; runc --version; crun --version; test "$(cat /proc/1/comm)" = systemd'
+	install_package
+	step doctor intercede doctor
+	step check intercede check
+	step_sh run "$container"
 	step_sh memory 'seen=$(systemd-run --quiet --scope -p Delegate=yes intercede run --memory 67108864 -- busybox free); echo "$seen"
 		grep -q "Mem: *65536" <<<"$seen"'
-	step_sh priority 'sed -i "/^\[plugins.sched\]/,/^enabled/s/^enabled.*/enabled = true/" /etc/intercede/config.toml
-		intercede run -- chrt -f 10 true'
+	step_sh priority "$priority"
 	step_sh units 'systemctl enable --now intercede.socket intercede-fallback.socket intercede.service; intercede status; intercede doctor'
 	step bundle bash -euo pipefail -c bundle
 	for runtime in runc crun; do
@@ -81,10 +111,24 @@ else
 		grep -q " 1,  *5 " /tmp/podman.out; grep -q "Mem: *65536" /tmp/podman.out'
 	step_sh restart 'systemctl restart intercede; intercede status; systemctl stop intercede.socket intercede.service
 		systemctl --failed --no-legend; test -z "$(systemctl --failed --no-legend)"'
+}
+
+tests() {
 	while read -r name folder; do
-		step "test $folder" bash -c "cd /payload/src/$folder && ${STRICT:+INTERCEDE_TEST_STRICT=1} INTERCEDE_TEST_CGROUPS=2 /payload/tests/$name.test -test.v -test.timeout ${LIMIT}s"
+		export INTERCEDE_TEST_CLIENT=/payload/tests/$name.client
+		step "test $folder" env --chdir="src/$folder" "/payload/tests/$name.test" -test.v -test.timeout "${LIMIT}s"
 	done <./tests/list
-fi
-step_sh log 'journalctl --no-pager --unit intercede --unit intercede-fallback | tail -n 40; dmesg | tail -n 20'
+}
+
+export -f bundle
+modprobe -a loop fuse overlay squashfs ext4 2>/dev/null
+step_sh machine 'uname -a; cat /proc/1/comm /proc/self/cgroup; test "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs'
+case $KIND in
+too-old) refused ;;
+small) small_steps && tests ;;
+*) steps && tests ;;
+esac
+[ "$(cat /proc/1/comm)" != systemd ] || step_sh log 'journalctl --no-pager --unit intercede --unit intercede-fallback | tail -n 40'
+step_sh kernel 'dmesg | tail -n 20'
 echo "=== done"
 sync
