@@ -136,6 +136,22 @@ func TestRelayReadHangs(t *testing.T) {
 	want(t, testcaller.Await(t, call), 77, 0)
 }
 
+// attachExecuting attaches a container of one process, whose first thread makes a call that the plugin holds, and has
+// another thread execute a program, which hangs.
+func (b *bench) attachExecuting(t *testing.T) (*attachment, *held) {
+	t.Helper()
+	file := testcaller.NewHangingFile(t)
+	c := testcaller.Start(t, 0, file.File)
+	t.Cleanup(file.Answer) // what hangs cannot be killed
+	b.attachCaller(t, c, "executing")
+	file.HangCloses()
+	c.GoFirst(unix.SYS_GETPPID, op(testplugin.Hold, 7)...)
+	h := b.gate.next(t)
+	c.ExecClosing(t, 0)
+	<-file.Asked
+	return b.attachmentsOf(func(id string) bool { return id == "executing" })[0], h
+}
+
 // TestExecHangs has a caller be killed as another thread of its process executes a program, which hangs in its place:
 // so does who looks at the process, to see whether the answer is worth keeping. The call is over all the same, and
 // others are watched.
@@ -143,16 +159,7 @@ func TestExecHangs(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	watched, page := b.hangingPage(t, testcaller.NewHangingFile(t))
-	file := testcaller.NewHangingFile(t)
-	c := testcaller.Start(t, 0, file.File)
-	t.Cleanup(file.Answer) // what hangs cannot be killed
-	b.attachCaller(t, c, "executing")
-	file.HangCloses()
-	a := b.attachmentsOf(func(id string) bool { return id == "executing" })[0]
-	c.GoFirst(unix.SYS_GETPPID, op(testplugin.Hold, 7)...)
-	h := b.gate.next(t)
-	c.ExecClosing(t, 0)
-	<-file.Asked
+	a, h := b.attachExecuting(t)
 	h.open()
 	eventually(t, "the call is over", func() bool { return a.admission.inflight() == 0 })
 	eventually(t, "its answer is looked after", func() bool {
@@ -161,5 +168,21 @@ func TestExecHangs(t *testing.T) {
 		return a.again.looking
 	})
 	want(t, watched.Call(t, unix.SYS_CHDIR, page), 0, syscall.EIO)
+	b.close()
+}
+
+// TestWatchHangs has the first process of a container hang when the broker begins to watch it: that holds up nobody.
+func TestWatchHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{})
+	a, h := b.attachExecuting(t)
+	h.open()
+	go b.watch(a)
+	eventually(t, "it is about to be watched", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return a.watched
+	})
+	want(t, ask(t, b.attach(t), testplugin.Return, 5), 5, 0)
 	b.close()
 }
