@@ -292,7 +292,7 @@ func (s *session) setOption(ctx context.Context, req *sdk.Request, caller *targe
 		return err
 	}
 	if command > fsconfigSetString && !genericOptions[key] {
-		configureBy(f.shown, o, command) // for its message
+		configureBy(f.shown, o, command)               // for its message
 		return refusal{unix.EINVAL, badArguments, key} // no option of the tables is a file or a blob
 	}
 	if err := configureBy(f.shown, o, command); err != nil {
