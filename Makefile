@@ -4,8 +4,12 @@ TESTFLAGS ?=
 ATTACKS_TIME ?= 30m
 ATTACKS_TIMEOUT ?= 6h
 ONCE_SECONDS ?= 600
+DIFFERENTIAL_TIME ?= 10m
+DIFFERENTIAL_SEED ?=
+DIFFERENTIAL_COUNT ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
+LTP_ARCH ?=
 KERNELS ?= 5.10 6.1 6.12 newest arm64
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
 KERNELS_LIMIT ?= 900
@@ -18,7 +22,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once differential ltp lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -41,9 +45,9 @@ demo: packages build bin/config.toml
 test: packages build
 	INTERCEDE_TEST_STRICT=1 go test -timeout 30m $(TESTFLAGS) $(addsuffix /...,$(filter-out %/tests,$(MODULES)))
 	@# The broker's tests once more, with plugins that take no lanes.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test $(TESTFLAGS) ./core/broker ./core/launcher
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test -timeout 30m $(TESTFLAGS) ./core/broker ./core/launcher
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) and fspick(2) began does not outlive that.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test -timeout 30m $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
 
 # As on older kernels: the tests are refused what newer ones have added (tests/oldkernel).
 test-oldkernel: packages
@@ -68,7 +72,7 @@ test-runtimes: packages build
 	@scripts/install-packages runtimes
 	cd deploy/kubernetes && GOWORK=off go vet ./... && GOWORK=off go test $(TESTFLAGS) ./...
 	go vet -tags runtimes ./cmd/...
-	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 30m -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
+	INTERCEDE_TEST_STRICT=1 go test -tags runtimes -count=1 -timeout 1h -run 'TestRuntimePages|TestEngine|TestKubernetes' $(TESTFLAGS) ./cmd/intercede
 
 # The units of deploy/systemd under a real systemd, in a machine made of namespaces. docs/systemd.md has what it printed last.
 test-systemd: packages build
@@ -116,6 +120,18 @@ chaos: packages
 # Calls with signals in the midst of them: each program has 20,000, or this time.
 once: packages
 	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
+
+# Tests of the Linux Test Project in containers and as real root: docs/conformance.md. They are fetched and built once.
+ltp: packages
+	@scripts/install-packages ltp
+	go vet ./tests/ltp
+	programs=$$(scripts/ltp-programs $(LTP_ARCH)) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
+		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
+
+# Random sequences of calls in a container and as real root, for this time in all: docs/differential.md.
+differential: packages
+	INTERCEDE_TEST_STRICT=1 DIFFERENTIAL_TIME=$(DIFFERENTIAL_TIME) DIFFERENTIAL_SEED=$(DIFFERENTIAL_SEED) DIFFERENTIAL_COUNT=$(DIFFERENTIAL_COUNT) \
+		go test -count=1 -v -timeout 30h ./tests/differential
 
 lint: packages
 	@scripts/lint

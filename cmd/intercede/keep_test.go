@@ -4,14 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
-	"github.com/intercede/intercede/core/launcher"
 	"golang.org/x/sys/unix"
 )
 
@@ -202,15 +200,13 @@ func TestSignalToProcessGroup(t *testing.T) {
 	s.start(t, d)
 	m := s.startMaker(t)
 	m.want(t, "made\n")
-	stopPlugin(t, s, "mknod", unix.SIGSTOP)
+	thaw := freezePlugin(t, s, "mknod")
 	if _, err := m.in.Write([]byte("go\n")); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the plugin has a call", func() bool { return s.status(t).Containers[0].Inflight == 1 })
-	plugin := slices.IndexFunc(s.status(t).Plugins, func(p launcher.Status) bool { return p.Name == "mknod" })
-	pid := s.status(t).Plugins[plugin].PID
 	unix.Kill(-d.cmd.Process.Pid, unix.SIGTERM)
-	unix.Kill(pid, unix.SIGCONT)
+	thaw()
 	if line, err := m.out.ReadString('\n'); err != nil || line != "made\n" {
 		t.Errorf("the call: %q, %v", line, err)
 	}

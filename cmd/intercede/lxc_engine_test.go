@@ -6,12 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
-
-	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 // systemd in an unprivileged container, as the page about LXC has it. debootstrap needs a Debian mirror.
@@ -77,37 +73,4 @@ func TestEngineLXCPatience(t *testing.T) {
 	if log := c.log(t); strings.Contains(log, "seccomp proxy") {
 		t.Errorf("LXC did not get its answer:\n%s", log)
 	}
-}
-
-// freezePlugin freezes a plugin's process, which is slow then, and not stopped: a stopped one is replaced.
-func freezePlugin(t *testing.T, s *site, name string) (thaw func()) {
-	t.Helper()
-	freezer := sdktest.RequireCgroups(t, "freezer")
-	group, err := os.MkdirTemp(freezer, "ic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(group, name), []byte(text), 0); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	thaw = sync.OnceFunc(func() {
-		write("freezer.state", "THAWED")
-		text, _ := os.ReadFile(filepath.Join(group, "cgroup.procs"))
-		for pid := range strings.FieldsSeq(string(text)) {
-			os.WriteFile(filepath.Join(freezer, "cgroup.procs"), []byte(pid), 0) // it may have ended
-		}
-		if err := os.Remove(group); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(thaw)
-	for _, p := range s.status(t).Plugins {
-		if p.Name == name {
-			write("cgroup.procs", strconv.Itoa(p.PID))
-		}
-	}
-	write("freezer.state", "FROZEN")
-	return thaw
 }

@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/intercede/intercede/sdk/sdktest"
 )
 
 // lxcContainer is an unprivileged container of LXC's, whose init does what the test says, a line of shell at a time.
@@ -280,7 +280,7 @@ plugins.mknod.enabled = true
 
 // Containers do not wait for each other, a slow call of one is ended, and the monitor lives on.
 func TestLXCSlowCall(t *testing.T) {
-	s := newSite(t, "[plugins.mknod]\ntimeout = \"1s\"\non_failure = \"EIO\"\n[plugins.sysinfo]\n")
+	s := newSite(t, "[plugins.mknod]\ntimeout = \"5s\"\non_failure = \"EIO\"\n[plugins.sysinfo]\n")
 	s.serve(t)
 	slow, other := s.newLXC(t), s.newLXC(t)
 	slow.start(t)
@@ -290,7 +290,7 @@ func TestLXCSlowCall(t *testing.T) {
 	if got := s.status(t).Containers; len(got) != 2 {
 		t.Fatalf("status %+v", got)
 	}
-	stopPlugin(t, s, "mknod", unix.SIGSTOP)
+	thaw := freezePlugin(t, s, "mknod")
 	said := make(chan string)
 	go func() {
 		text, _ := slow.try("mknod /tmp/null c 1 3; free -k")
@@ -298,38 +298,41 @@ func TestLXCSlowCall(t *testing.T) {
 	}()
 	wantText(t, other.sh(t, "free -k"), "Mem:")
 	wantText(t, <-said, "/tmp/null: Input/output error", "Mem:")
-	stopPlugin(t, s, "mknod", unix.SIGCONT)
+	thaw()
 	wantText(t, slow.sh(t, "mknod /tmp/zero c 1 5 && echo made"), "made\n")
 }
 
-// stopPlugin sends SIGSTOP or SIGCONT, and waits until each thread has stopped: one may serve a call before it does.
-func stopPlugin(t *testing.T, s *site, name string, signal unix.Signal) {
+// freezePlugin freezes a plugin's process, which is slow then, and not stopped: a stopped one is replaced. It waits
+// until each thread is frozen: one may serve a call before it is.
+func freezePlugin(t *testing.T, s *site, name string) (thaw func()) {
 	t.Helper()
-	for _, p := range s.status(t).Plugins {
-		if p.Name != name {
-			continue
-		}
-		if err := unix.Kill(p.PID, signal); err != nil {
-			t.Fatal(err)
-		}
-		for signal == unix.SIGSTOP && !haveStopped(t, p.PID) {
-			time.Sleep(time.Millisecond)
+	freezer := sdktest.RequireCgroups(t, "freezer")
+	group, err := os.MkdirTemp(freezer, "ic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(group, name), []byte(text), 0); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-// haveStopped reports whether all threads of a process are stopped (proc_pid_stat(5)).
-func haveStopped(t *testing.T, pid int) bool {
-	t.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("process %d has no threads, %v", pid, err)
-	}
-	return !slices.ContainsFunc(files, func(file string) bool {
-		stat, err := os.ReadFile(file)
-		_, state, _ := strings.Cut(string(stat), ") ")
-		return err == nil && !strings.HasPrefix(state, "T")
+	thaw = sync.OnceFunc(func() {
+		write("freezer.state", "THAWED")
+		text, _ := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+		for pid := range strings.FieldsSeq(string(text)) {
+			os.WriteFile(filepath.Join(freezer, "cgroup.procs"), []byte(pid), 0) // it may have ended
+		}
+		eventually(t, "the plugin has left the cgroup", func() bool { return os.Remove(group) == nil })
 	})
+	t.Cleanup(thaw)
+	for _, p := range s.status(t).Plugins {
+		if p.Name == name {
+			write("cgroup.procs", strconv.Itoa(p.PID))
+		}
+	}
+	write("freezer.state", "FROZEN")
+	eventually(t, "the plugin is frozen", func() bool { return readText(t, filepath.Join(group, "freezer.state")) == "FROZEN\n" })
+	return thaw
 }
 
 // While there is no broker calls get ENOSYS; the next one serves the container again.

@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait for what must happen soon; only a failing test takes as long.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // daemonProcess is a running `intercede serve`.
 type daemonProcess struct {

@@ -167,7 +167,9 @@ func TestHealth(t *testing.T) {
 	for _, p := range s.status(t).Plugins {
 		unix.Kill(p.PID, unix.SIGKILL)
 	}
-	wantText(t, health(0), "is healthy\n") // they run again
+	eventually(t, "they run again", func() bool {
+		return intercede(t, "health", "--control", s.dir+"/control").status == 0
+	})
 	d.cmd.Process.Signal(unix.SIGSTOP)
 	wantText(t, health(cli.ExitFailure, "--timeout", "200ms"), "does not answer in time", "restart it")
 	d.cmd.Process.Signal(unix.SIGCONT)

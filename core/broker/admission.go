@@ -178,20 +178,20 @@ func (a *admission) slowDown() {
 func (a *admission) goOn() {
 	a.mu.Lock()
 	a.paced = false
-	next := a.unpause()
+	next := a.unpause(nil)
 	a.mu.Unlock()
 	a.armSome(next)
 }
 
-// unpause returns the listeners that may be armed: with no call left, all, since nothing else would arm them. It has
+// unpause appends the listeners that may be armed: with no call left, all, since nothing else would arm them. It has
 // the pacer look if any is left. The admission is locked.
-func (a *admission) unpause() (next []armer) {
+func (a *admission) unpause(next []armer) []armer {
 	n := len(a.paused)
 	if a.calls > 0 {
 		n = max(min(n, a.max-a.calls-a.kept, a.quick-a.calls+a.slow), 0)
 	}
 	if n > 0 {
-		next = slices.Clone(a.paused[:n])
+		next = append(next, a.paused[:n]...)
 		a.paused = slices.Delete(a.paused, 0, n)
 	}
 	a.pace()
@@ -210,7 +210,7 @@ func (a *admission) Kept() {
 func (a *admission) Returned() {
 	a.mu.Lock()
 	a.kept--
-	next := a.unpause()
+	next := a.unpause(nil)
 	a.mu.Unlock()
 	a.armSome(next)
 }
@@ -255,7 +255,8 @@ func (a *admission) atPlugins() int {
 
 // leave counts a call out, arms the listeners that wait for that, and gives its worker back.
 func (a *admission) leave(slow bool) {
-	next, freed, refused := a.countOut(slow)
+	var space [8]armer // so that nothing is allocated
+	next, freed, refused := a.countOut(slow, space[:0])
 	if freed != nil {
 		freed.wake()
 	}
@@ -263,16 +264,16 @@ func (a *admission) leave(slow bool) {
 	a.armSome(next)
 }
 
-// countOut counts a call out. It returns the listeners that wait for that, the crew if that has a worker more, and the
-// listeners for which there was none: with no call left, the container has its own.
-func (a *admission) countOut(slow bool) (next []armer, freed *crew, refused []armer) {
+// countOut counts a call out. It returns the listeners that wait for that, which it appends, the crew if that has a
+// worker more, and the listeners for which there was none: with no call left, the container has its own.
+func (a *admission) countOut(slow bool, waiting []armer) (next []armer, freed *crew, refused []armer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.calls--
 	if slow {
 		a.slow--
 	}
-	next = a.unpause()
+	next = a.unpause(waiting)
 	if a.calls == 0 {
 		refused, a.refused = a.refused, nil
 	}

@@ -138,12 +138,19 @@ func (b *Broker) adopt(ctx context.Context, generation *Generation, left Left) (
 	a.prepared.Do(func() { a.prepareWith(ctx, left.Assignment, left.Record) })
 	a.admission.join(&b.crew)
 	listeners := b.adoptListeners(a, left.Listeners)
-	if left.Record.Container.Watched() {
-		b.watch(a) // fails if its first process has ended
-	}
 	b.log.Info().Str("container", a.container.ID).Str("runtime", a.container.Runtime).Int("listeners", len(listeners)).Msg("container adopted")
-	b.leave(a) // what adopt itself held
+	if left.Record.Container.Watched() {
+		go b.watchAndLeave(a)
+	} else {
+		b.leave(a) // what adopt itself held
+	}
 	return listeners, nil
+}
+
+// watchAndLeave gives up what adopt held when the container is watched, who can hold up that for long.
+func (b *Broker) watchAndLeave(a *attachment) {
+	b.watch(a) // fails if its first process has ended
+	b.leave(a)
 }
 
 // abandon closes what is left of a container, in the store too: its callers would wait for ever otherwise.

@@ -53,6 +53,7 @@ type again struct {
 	bytes   int // of kept
 	expiry  *time.Timer
 	expired func() // is called by the timer
+	looking bool   // at threads of kept answers: see expire
 	over    bool
 }
 
@@ -71,6 +72,8 @@ type keptAnswer struct {
 	added    *lane.Descriptor
 	doubtful bool // see doubt.go
 	until    time.Time
+	looked   bool // its thread has been looked at, or need not be before until
+	waits    bool // its thread had not run when it was looked at last
 }
 
 // identity is what makes a call the same as another.
@@ -164,25 +167,22 @@ func (a *again) recall(c *call) (*keptAnswer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	own := c.identity()
-	before := a.find(&own)
-	for before != nil && before.answering {
-		a.waiting++
-		a.settled.Wait()
-		a.waiting--
-		before = a.find(&own)
-	}
-	kept := a.findKept(&own)
-	if before == nil && kept < 0 {
+	if before, kept := a.findSame(&own); before == nil && kept < 0 {
 		a.add(c)
 		return nil, nil
 	}
+	// The container can hold up who looks at its threads, and the watchdog needs the lock.
+	a.mu.Unlock()
 	since, err := capture.Since(int(own.tid))
-	if !c.waits() {
+	gone := !c.waits()
+	a.mu.Lock()
+	switch {
+	case gone:
 		return nil, lane.ErrGone // since when the thread has had its id may have been said of another
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
+	before, kept := a.findSame(&own)
 	// Over another connection comes no call again: over its own nothing comes before it is answered.
 	if before != nil && !since.After(before.began) && before.answers == c.answers {
 		a.interrupted.Store(true)
@@ -191,9 +191,23 @@ func (a *again) recall(c *call) (*keptAnswer, error) {
 	}
 	a.add(c)
 	if kept >= 0 && !since.After(a.kept[kept].call.received) {
+		a.interrupted.Store(true)
 		return a.unkeep(kept), nil
 	}
 	return nil, nil
+}
+
+// findSame finds a call that a plugin has, and an answer that was kept, to a call that looks like a later one. It waits
+// until a call that is being answered is over. The lock is held, but not meanwhile.
+func (a *again) findSame(later *identity) (before *call, kept int) {
+	before = a.find(later)
+	for before != nil && before.answering {
+		a.waiting++
+		a.settled.Wait()
+		a.waiting--
+		before = a.find(later)
+	}
+	return before, a.findKept(later)
 }
 
 // find finds a call that a plugin has, and looks like a later one; nil: there is none. The lock is held.
@@ -371,9 +385,10 @@ func (a *again) remove(c *call) {
 }
 
 // keep keeps an answer that found nobody, with the descriptor, which may be nil, and reports whether it did. One that
-// has the kernel perform the call is as good a second time.
+// has the kernel perform the call is as good a second time. Whether the caller lives, expire looks: the call is claimed,
+// so that the watchdog does not help whom the container holds up here.
 func (c *call) keep(response *wire.Response, added *lane.Descriptor) bool {
-	if !c.known || response.GetContinue() || !c.Valid() {
+	if !c.known || response.GetContinue() {
 		return false
 	}
 	return c.keepUntil(&keptAnswer{response: response, added: added, until: time.Now().Add(againTime)})
@@ -387,7 +402,6 @@ func (c *call) keepUntil(k *keptAnswer) bool {
 		return false
 	}
 	a := &c.attachment.again
-	a.interrupted.Store(true)
 	a.mu.Lock()
 	a.remove(c)
 	dropped := a.append(k)
@@ -406,37 +420,104 @@ func (a *again) append(k *keptAnswer) (dropped []*keptAnswer) {
 	for len(a.kept) > maxKeptAnswers || a.bytes > maxKeptBytes {
 		dropped = append(dropped, a.unkeep(0))
 	}
-	if a.expiry == nil {
-		a.expiry = time.AfterFunc(time.Until(k.until), a.expired)
+	if !a.looking {
+		a.schedule(time.Now())
 	}
 	return dropped
+}
+
+// schedule has the timer call expired when an answer is due. The lock is held.
+func (a *again) schedule(now time.Time) {
+	if a.expiry != nil {
+		a.expiry.Stop()
+	}
+	if a.expiry = nil; len(a.kept) > 0 && !a.over {
+		next := slices.MinFunc(a.kept, func(k, l *keptAnswer) int { return k.due().Compare(l.due()) })
+		a.expiry = time.AfterFunc(next.due().Sub(now), a.expired)
+	}
+}
+
+// due returns when the answer's thread is to be looked at: at once, when the answer is new.
+func (k *keptAnswer) due() time.Time {
+	if !k.looked {
+		return time.Time{}
+	}
+	return k.until
 }
 
 // expire drops the answers whose time is over.
 func (a *attachment) expire() { a.drop(a.again.expire(time.Now())) }
 
-// expire takes out the answers whose time is over. It begins anew for a thread that has not run since a signal took it
-// out of its call: one that is stopped, or frozen.
+// expire looks at the threads of answers that are due, and takes out those that nobody will get. The container can hold
+// up who looks (see capture.Since): one goroutine does, and nothing is locked meanwhile.
 func (a *again) expire(now time.Time) (dropped []*keptAnswer) {
+	due := a.beginLook(now)
+	looks := make([]look, len(due))
+	for i, k := range due {
+		looks[i] = k.call.look()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.kept = slices.DeleteFunc(a.kept, func(k *keptAnswer) bool {
-		if k.until.After(now) {
-			return false
+	if due != nil {
+		a.looking = false
+	}
+	for i, k := range due {
+		if at := slices.Index(a.kept, k); at >= 0 && !a.keepOn(k, looks[i], now) {
+			dropped = append(dropped, a.unkeep(at))
 		}
-		if i := &k.call; capture.IsIn(int(i.tid), i.nr, &i.args, i.ip) {
-			k.until = now.Add(againTime)
-			return false
-		}
-		dropped = append(dropped, k)
-		a.bytes -= k.size()
-		return true
-	})
-	if a.expiry = nil; len(a.kept) > 0 && !a.over {
-		next := slices.MinFunc(a.kept, func(k, l *keptAnswer) int { return k.until.Compare(l.until) })
-		a.expiry = time.AfterFunc(next.until.Sub(now), a.expired)
+	}
+	if !a.looking {
+		a.schedule(now)
 	}
 	return dropped
+}
+
+// beginLook returns the answers that are due; nil: there are none, or another goroutine looks at threads already.
+func (a *again) beginLook(now time.Time) (due []*keptAnswer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.looking {
+		return nil
+	}
+	for _, k := range a.kept {
+		if !k.due().After(now) {
+			due = append(due, k)
+		}
+	}
+	a.looking = due != nil
+	return due
+}
+
+// look is what was seen of the thread of a kept answer.
+type look struct {
+	lives bool
+	isIn  bool // it has not run since a signal took it out of its call, as one that is stopped, or frozen
+}
+
+func (i *identity) look() look {
+	since, err := capture.Since(int(i.tid))
+	if err != nil || since.After(i.received) {
+		return look{}
+	}
+	return look{lives: true, isIn: capture.IsIn(int(i.tid), i.nr, &i.args, i.ip)}
+}
+
+// keepOn reports whether the answer is kept on. Its time begins anew for a thread that has not run, and once more when
+// it has: that may have been just now. The lock is held.
+func (a *again) keepOn(k *keptAnswer, l look, now time.Time) bool {
+	waited := k.waits
+	k.looked, k.waits = true, l.isIn
+	switch {
+	case !l.lives:
+		return false
+	case k.until.After(now):
+	case l.isIn || waited:
+		k.until = now.Add(againTime)
+	default:
+		return false
+	}
+	a.interrupted.Store(true)
+	return true
 }
 
 // endAgain drops what is kept when the container is gone: nothing is from then on.
@@ -444,9 +525,7 @@ func (a *attachment) endAgain() {
 	a.again.mu.Lock()
 	kept := a.again.kept
 	a.again.over, a.again.kept, a.again.bytes = true, nil, 0
-	if a.again.expiry != nil {
-		a.again.expiry.Stop()
-	}
+	a.again.schedule(time.Now())
 	a.again.mu.Unlock()
 	a.drop(kept)
 }

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/intercede/intercede/core/audit"
 	"github.com/intercede/intercede/core/container"
@@ -306,7 +305,7 @@ func TestApplyTakesAway(t *testing.T) {
 // A call that is in the plugin although its deadline is over is listed, and ends by what it began with.
 func TestApplyBusy(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	c := b.attach(t)
 	late := begin(c, testplugin.Ignore, 3)
 	h := b.gate.next(t)

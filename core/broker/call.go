@@ -50,6 +50,7 @@ type call struct {
 	abandoned bool          // no other notification takes the place of this one
 	followed  chan struct{} // closed when one does; nil: nobody waits for that
 	// See doubt.go.
+	runs     bool           // the caller did not sleep when it was looked at before the answer
 	doubtful bool           // its answer may be lost
 	doubt    *wire.Response // the answer that may be lost of the call that this one may be again; nil: there is none
 }
@@ -375,6 +376,7 @@ func (c *call) answer(d decision) audit.Outcome {
 	if errno != 0 {
 		response, d.reason = errnoResponse(int32(errno)), audit.Reason{Code: codeNotWritten}
 	}
+	c.awaitSleep(response)
 	outcome := audit.Outcome{Plugin: d.plugin, Err: d.err, Kind: audit.Gone, Reason: d.reason}
 	if !c.claim() || d.gone {
 		return outcome

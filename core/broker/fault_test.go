@@ -62,13 +62,13 @@ func TestDeadline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, options{plugins: []string{test.plugin}, deadline: 2 * time.Second})
+			b := newBench(t, options{plugins: []string{test.plugin}, deadline: shortDeadline})
 			c := b.attach(t)
 			pid := ask(t, c, testplugin.Identify).Value
 			late := begin(c, testplugin.Ignore, 1)
 			g := b.gate.next(t)
 			want(t, testcaller.Await(t, late), test.value, test.errno)
-			b.log.await(t, 1, `"level":"warn"`, "no answer within 2s")
+			b.log.await(t, 1, `"level":"warn"`, fmt.Sprintf("no answer within %v", shortDeadline))
 			// The handler is still there; the plugin is only slow, and goes on.
 			want(t, ask(t, c, testplugin.Identify), pid, 0)
 			g.open()
@@ -80,7 +80,7 @@ func TestDeadline(t *testing.T) {
 // TestDeadlineCancels has a handler that heeds its context.
 func TestDeadlineCancels(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	late := begin(b.attach(t), testplugin.Hold, 1)
 	g := b.gate.next(t)
 	want(t, testcaller.Await(t, late), 0, syscall.EIO)
@@ -156,11 +156,13 @@ func TestPluginKilledWithManyCalls(t *testing.T) {
 // TestPluginHangs stops the plugin's process: from its deadline on it answers nothing, is killed and restarted.
 func TestPluginHangs(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second, times: launcher.Times{Health: time.Second}})
+	// The deadline is over long before the launcher has seen for a second that the process is stopped.
+	times := launcher.Times{Health: 2 * time.Second}
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: 300 * time.Millisecond, times: times})
 	c := b.attach(t)
 	b.stopPlugin(t, "trial_errno")
 	want(t, ask(t, c, testplugin.Return, 1), 0, syscall.EIO)
-	b.log.await(t, 1, "answered no call and no health check for 1s")
+	b.log.await(t, 1, "answered no call and no health check for 2s")
 	recovered(t, c)
 }
 
@@ -184,12 +186,13 @@ func TestPluginAnswersCalls(t *testing.T) {
 		return // calls and health checks have one connection
 	}
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: 2 * time.Second, times: launcher.Times{Health: 3 * time.Second}})
+	times := launcher.Times{Health: shortDeadline}
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline, times: times})
 	c := b.attach(t)
 	pid := recovered(t, c).Value
 	ask(t, c, testplugin.CloseServer, 1)
 	missed := begin(c, testplugin.Ignore, 1)
-	for b.log.count("the plugin is slow") == 0 {
+	for ; b.log.count("the plugin is slow") == 0; time.Sleep(10 * time.Millisecond) {
 		want(t, ask(t, c, testplugin.Identify), pid, 0)
 		if t.Failed() {
 			t.FailNow()
@@ -198,7 +201,7 @@ func TestPluginAnswersCalls(t *testing.T) {
 	want(t, testcaller.Await(t, missed), 0, syscall.EIO)
 	want(t, ask(t, c, testplugin.Identify), pid, 0)
 	want(t, ask(t, c, testplugin.Ignore, 2), 0, syscall.EIO)
-	b.log.await(t, 1, "answered no call and no health check for 3s")
+	b.log.await(t, 1, fmt.Sprintf("answered no call and no health check for %v", times.Health))
 	if again := recovered(t, c); again.Value == pid {
 		t.Errorf("process %d answers again", pid)
 	}
@@ -415,13 +418,13 @@ func TestAttachFailsFirst(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	claim := container.Claim{ID: "late", Runtime: "test", PID: c.PID}
-	b.stopPlugin(t, "trial_errno")
+	plugin := b.stopPlugin(t, "trial_errno")
 	if err := b.Attach(ctx, c.Listener(t, unix.SYS_GETPPID), claim); err != nil {
 		t.Fatal(err)
 	}
 	b.log.await(t, 1, "its next call tries again")
 	call := begin(c, testplugin.Return, 4)
-	unix.Kill(b.plugins["trial_errno"].Status().PID, unix.SIGCONT)
+	unix.Kill(plugin, unix.SIGCONT) // fails if the launcher has replaced the process, which was stopped for long
 	want(t, testcaller.Await(t, call), 4, 0)
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -19,9 +20,15 @@ func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testca
 	t.Cleanup(file.Answer) // a thread that hangs cannot be killed
 	b.attachCaller(t, c, "hanging")
 	page := c.MapFile(t, 0)
-	c.Go(unix.SYS_CHDIR, page)
+	hangIn(c, page)
 	<-file.Asked
 	return c, page
+}
+
+// hangIn has a thread of the container read the page in a call that is not notified, and that all architectures have.
+func hangIn(c *testcaller.Caller, page uint64) {
+	here := unix.AT_FDCWD
+	c.Go(unix.SYS_FACCESSAT, uint64(here), page, 0)
 }
 
 // TestReadHangs has a container whose memory is a page that never comes: who reads it hangs in the kernel. Its calls
@@ -29,21 +36,11 @@ func (b *bench) hangingPage(t *testing.T, file *testcaller.HangingFile) (*testca
 // another container all the while.
 func TestReadHangs(t *testing.T) {
 	t.Parallel()
-	const deadline = time.Second
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: deadline})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	file := testcaller.NewHangingFile(t)
 	c, page := b.hangingPage(t, file)
 	other := b.attach(t)
-	awaiting := func(call <-chan testcaller.Result) testcaller.Result {
-		for i := uint64(0); ; i++ {
-			select {
-			case r := <-call:
-				return r
-			default:
-				want(t, ask(t, other, testplugin.Return, i), int64(i), 0)
-			}
-		}
-	}
+	awaiting := func(call <-chan testcaller.Result) testcaller.Result { return b.await(t, call, other) }
 	for range maxHangs {
 		want(t, awaiting(c.Go(unix.SYS_CHDIR, page)), 0, syscall.EIO)
 	}
@@ -58,10 +55,8 @@ func TestReadHangs(t *testing.T) {
 	}
 	want(t, awaiting(begin(c, testplugin.Read, page)), 0, syscall.EIO)
 	want(t, awaiting(begin(c, testplugin.Write, page, 1)), 0, syscall.EIO)
-	if n := status().Inflight; n != maxHangs {
-		t.Errorf("%d threads are held up", n)
-	}
-	if n := b.log.count("no answer within 1s", "hangs in the kernel"); n != maxHangs {
+	eventually(t, "no more threads are held up", func() bool { return status().Inflight == maxHangs })
+	if n := b.log.count(fmt.Sprintf("no answer within %v", shortDeadline), "hangs in the kernel"); n != maxHangs {
 		t.Errorf("the log has %d calls that hung", n)
 	}
 
@@ -78,7 +73,7 @@ func TestReadHangs(t *testing.T) {
 // TestWriteHangs has a container that holds up who writes to its memory.
 func TestWriteHangs(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	c, page := b.hangingPage(t, testcaller.NewHangingFile(t))
 	want(t, ask(t, c, testplugin.Write, page, 1), 0, syscall.EIO)
 	want(t, ask(t, c, testplugin.Return, 5), 5, 0)
@@ -109,7 +104,7 @@ func TestCloseWhileReadsHang(t *testing.T) {
 // TestRelayReadHangs has a container whose notifications another program hands on.
 func TestRelayReadHangs(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: time.Second})
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	file := testcaller.NewHangingFile(t)
 	r := &relayed{Caller: testcaller.Start(t, 0, file.File)}
 	t.Cleanup(file.Answer)
@@ -117,7 +112,7 @@ func TestRelayReadHangs(t *testing.T) {
 	t.Cleanup(func() { r.listener.Close() })
 	r.FD = notify.FD(r.listener.Fd())
 	page := r.MapFile(t, 0)
-	r.Go(unix.SYS_CHDIR, page)
+	hangIn(r.Caller, page)
 	<-file.Asked
 	call := r.Go(unix.SYS_GETPPID, op(testplugin.Read, page)...)
 	x := r.receive(t)
@@ -139,4 +134,55 @@ func TestRelayReadHangs(t *testing.T) {
 		t.Error(err)
 	}
 	want(t, testcaller.Await(t, call), 77, 0)
+}
+
+// attachExecuting attaches a container of one process, whose first thread makes a call that the plugin holds, and has
+// another thread execute a program, which hangs.
+func (b *bench) attachExecuting(t *testing.T) (*attachment, *held) {
+	t.Helper()
+	file := testcaller.NewHangingFile(t)
+	c := testcaller.Start(t, 0, file.File)
+	t.Cleanup(file.Answer) // what hangs cannot be killed
+	b.attachCaller(t, c, "executing")
+	file.HangCloses()
+	c.GoFirst(unix.SYS_GETPPID, op(testplugin.Hold, 7)...)
+	h := b.gate.next(t)
+	c.ExecClosing(t, 0)
+	<-file.Asked
+	return b.attachmentsOf(func(id string) bool { return id == "executing" })[0], h
+}
+
+// TestExecHangs has a caller be killed as another thread of its process executes a program, which hangs in its place:
+// so does who looks at the process, to see whether the answer is worth keeping. The call is over all the same, and
+// others are watched.
+func TestExecHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
+	watched, page := b.hangingPage(t, testcaller.NewHangingFile(t))
+	a, h := b.attachExecuting(t)
+	h.open()
+	eventually(t, "the call is over", func() bool { return a.admission.inflight() == 0 })
+	eventually(t, "its answer is looked after", func() bool {
+		a.again.mu.Lock()
+		defer a.again.mu.Unlock()
+		return a.again.looking
+	})
+	want(t, watched.Call(t, unix.SYS_CHDIR, page), 0, syscall.EIO)
+	b.close()
+}
+
+// TestWatchHangs has the first process of a container hang when the broker begins to watch it: that holds up nobody.
+func TestWatchHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{})
+	a, h := b.attachExecuting(t)
+	h.open()
+	go b.watch(a)
+	eventually(t, "it is about to be watched", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return a.watched
+	})
+	want(t, ask(t, b.attach(t), testplugin.Return, 5), 5, 0)
+	b.close()
 }

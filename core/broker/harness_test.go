@@ -179,6 +179,13 @@ type bench struct {
 	generation *Generation
 }
 
+const (
+	// longDeadline is over for no call that a test holds, however slow the machine is.
+	longDeadline = 10 * testcaller.Timeout
+	// shortDeadline is waited for. A call that is not held is answered before, also on a slow machine.
+	shortDeadline = 5 * time.Second
+)
+
 // options of a bench. The zero value has one plugin "trial", and limits that no test reaches.
 type options struct {
 	plugins  []string
@@ -243,7 +250,7 @@ func (b *bench) newGeneration(o options) *Generation {
 		o.plugins = []string{"trial"}
 	}
 	if o.deadline == 0 {
-		o.deadline = testcaller.Timeout
+		o.deadline = longDeadline
 	}
 	if o.limits.MaxInflight == 0 {
 		o.limits.MaxInflight = 1000
@@ -328,10 +335,10 @@ func eventually(t testing.TB, what string, true func() bool) {
 	}
 }
 
-// stopPlugin sends SIGSTOP and waits until no thread of the plugin runs any more.
-func (b *bench) stopPlugin(t *testing.T, name string) {
+// stopPlugin sends SIGSTOP and waits until no thread of the plugin runs any more. It returns the plugin's process.
+func (b *bench) stopPlugin(t *testing.T, name string) (pid int) {
 	t.Helper()
-	pid := b.plugins[name].Status().PID
+	pid = b.runningPID(t, name)
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -342,4 +349,5 @@ func (b *bench) stopPlugin(t *testing.T, name string) {
 			return err == nil && !strings.Contains(string(text), ") T ")
 		})
 	})
+	return pid
 }

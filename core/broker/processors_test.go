@@ -109,7 +109,8 @@ func TestThreadAvoidsProcessor(t *testing.T) {
 	p.onThread(t, func(th *thread) {
 		cpu := th.begin()
 		p.look(false)
-		p.look(false) // the thread is here, and so it is runnable
+		p.look(false)                              // the thread is here, and so it is runnable
+		p.avoid[cpu] = p.avoid[cpu].Add(time.Hour) // which is over too soon for no machine
 		th.end()
 		again := th.begin()
 		p.checkKept(t, again)

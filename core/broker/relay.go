@@ -99,26 +99,38 @@ func (b *Broker) Relay(ctx context.Context, claim container.Claim, inbox *Inbox)
 }
 
 // watch keeps the attachment until the container's first process ends. It reports whether nothing has kept it before.
+// The container can hold up who looks at its processes (see capture.Since): nothing is locked meanwhile.
 func (b *Broker) watch(a *attachment) (first bool, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if a.watched {
+	if !b.setWatched(a) {
 		return false, nil
 	}
 	end, err := a.container.WatchEnd()
 	if err != nil {
+		b.unwatch(a)
 		return false, err
 	}
-	a.watched = true
 	go func() {
 		end.Wait(a.ctx)
 		a.cancel(errContainerGone) // closes the connections that are left
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		a.watched = false
-		b.endUnused(a)
+		b.unwatch(a)
 	}()
 	return true, nil
+}
+
+// setWatched reports whether the attachment was not watched before.
+func (b *Broker) setWatched(a *attachment) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := a.watched
+	a.watched = true
+	return !before
+}
+
+func (b *Broker) unwatch(a *attachment) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a.watched = false
+	b.endUnused(a)
 }
 
 // Context ends with the container, or the broker. The connection must then be closed.

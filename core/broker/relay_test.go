@@ -134,7 +134,7 @@ func TestRelayDeadline(t *testing.T) {
 		t.Error(err)
 	}
 	want(t, testcaller.Await(t, attached), 1, 0)
-	for name, left := range map[string]time.Duration{"soon over": 300 * time.Millisecond, "over": -time.Second} {
+	for name, left := range map[string]time.Duration{"soon over": shortDeadline, "over": -time.Second} {
 		t.Run(name, func(t *testing.T) {
 			result := r.Go(unix.SYS_GETPPID, op(testplugin.Hold)...)
 			x := r.receive(t)

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +34,8 @@ func TestFewTasks(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$0" -test.run='^TestFewTasks$' -test.v`, self, folder)
-	cmd.Env = append(os.Environ(), fewTasksEnv+"="+folder)
+	// Of many processors the Go runtimes would use up the tasks.
+	cmd.Env = append(os.Environ(), fewTasksEnv+"="+folder, fmt.Sprintf("GOMAXPROCS=%d", min(runtime.GOMAXPROCS(0), 4)))
 	output, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(output), "workers; ") {
 		t.Errorf("%v", err)

@@ -149,14 +149,18 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}})
 	c := b.attach(t)
+	a := b.attachmentsOf(func(string) bool { return true })[0]
+	var got []Refusal
 	for range 3 {
 		ask(t, c, testplugin.Explain, 0)
 	}
+	eventually(t, "the first three are counted", func() bool { // each is after its answer
+		got = a.listRefusals()
+		return len(got) == 1 && got[0].Calls == 3
+	})
 	ask(t, c, testplugin.Error)
 	ask(t, c, testplugin.Return, 1)
 	ask(t, c, testplugin.Next)
-	a := b.attachmentsOf(func(string) bool { return true })[0]
-	var got []Refusal
 	eventually(t, "the refusals are listed", func() bool {
 		got = a.listRefusals()
 		return len(got) == 2

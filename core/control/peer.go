@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/intercede/intercede/core/socket"
@@ -33,9 +34,32 @@ func (c *caller) client() *http.Client {
 			if peer, err := socket.Peer(conn.(*net.UnixConn)); err == nil {
 				c.peer.Store(&peer)
 			}
-			return conn, nil
+			return &asking{Conn: conn, asked: make(chan struct{})}, nil
 		},
 	}}
+}
+
+// asking is a connection of which nothing is read before the request was written. What a foreign server says unasked
+// is then a bad answer, whenever it comes: net/http prints a line about it otherwise, beside the command's own.
+type asking struct {
+	net.Conn
+	once  sync.Once
+	asked chan struct{}
+}
+
+func (c *asking) Read(p []byte) (int, error) {
+	<-c.asked
+	return c.Conn.Read(p)
+}
+
+func (c *asking) Write(p []byte) (int, error) {
+	defer c.once.Do(func() { close(c.asked) })
+	return c.Conn.Write(p)
+}
+
+func (c *asking) Close() error {
+	defer c.once.Do(func() { close(c.asked) })
+	return c.Conn.Close()
 }
 
 // owner names the process that has the socket, as it was when that began to listen.

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/intercede/intercede/core/run"
@@ -24,9 +26,36 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// aloneVariable is set in a process that has a mount namespace and a folder for temporary files of its own.
+const aloneVariable = "INTERCEDE_TEST_ALONE"
+
+// alone runs the test once more in such a process: the tests of other packages mount and make files meanwhile.
+func alone(t *testing.T) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // containers of files in it are tried
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), aloneVariable+"=1", "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS} // package syscall makes its mounts private
+	output, err := cmd.CombinedOutput()
+	if t.Logf("%s", output); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRunHere(t *testing.T) {
 	sdktest.RequireRoot(t)
 	sdktest.RequireKernel(t, "5.15", "intercede")
+	if os.Getenv(aloneVariable) == "" {
+		alone(t)
+		return
+	}
 	before := traces(t)
 	checks := Run(t.Context(), "/etc/intercede/config.toml")
 	if after := traces(t); after != before {

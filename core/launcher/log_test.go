@@ -88,12 +88,13 @@ func TestLogBounded(t *testing.T) {
 
 // A plugin's own lines are limited; the launcher's, and go-plugin's, about the plugin are not.
 func TestLogLimited(t *testing.T) {
-	const messages = 10000
+	const messages = 1000
+	text, argument := strings.Repeat("x", maxMessageText), strings.Repeat("y", 1<<20)
 	lines := logged(t, zerolog.DebugLevel, func(l hclog.Logger) {
 		synctest.Test(t, func(t *testing.T) {
 			plugin := l.Named("intercede-plugin-trial")
 			for range messages {
-				plugin.Error(strings.Repeat("x", maxMessageText), "key", strings.Repeat("y", 1<<20))
+				plugin.Error(text, "key", argument)
 			}
 			l.Error("killing it")
 			time.Sleep(loglimit.Period)

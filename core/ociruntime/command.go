@@ -126,3 +126,11 @@ func (c *command) configPath() string {
 	}
 	return filepath.Join(c.bundle, "config.json")
 }
+
+// inBundle is a path of config.json, which may be relative to the bundle.
+func (c *command) inBundle(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(c.bundle, path)
+}

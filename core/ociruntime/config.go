@@ -165,22 +165,30 @@ func (f *configFile) intercept(wanted *control.Interception, waitKillable func()
 }
 
 // replace replaces a file by a new one with the same owner and mode.
-func (f *configFile) replace(text []byte) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(f.path), ".config.json-")
+func (f *configFile) replace(text []byte) error {
+	name, err := f.writeBeside(text)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(file.Name())
-		}
-	}()
+	if err := os.Rename(name, f.path); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	f.text = text
+	return nil
+}
+
+// writeBeside writes a file with the same owner and mode into the same directory.
+func (f *configFile) writeBeside(text []byte) (name string, err error) {
+	file, err := os.CreateTemp(filepath.Dir(f.path), ".config.json-")
+	if err != nil {
+		return "", err
+	}
 	_, writeErr := file.Write(text)
 	err = errors.Join(writeErr, f.copyOwner(file), file.Chmod(f.info.Mode().Perm()), file.Close())
 	if err != nil {
-		return err
+		return "", errors.Join(err, os.Remove(file.Name()))
 	}
-	return os.Rename(file.Name(), f.path)
+	return file.Name(), nil
 }
 
 func (f *configFile) copyOwner(file *os.File) error {

@@ -37,6 +37,26 @@ func replaceSeccomp(text, value []byte) ([]byte, error) {
 	return slices.Concat(text[:after], inserted, text[after:]), nil
 }
 
+// removeMount removes the mount with this index from a config.json; all but its mounts stays byte for byte.
+func removeMount(text []byte, index int) ([]byte, error) {
+	found, err := member(text, span{0, len(text)}, "mounts")
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		return nil, errors.New(`there is no list "mounts"`)
+	}
+	var mounts []json.RawMessage
+	if err := json.Unmarshal(text[found.start:found.end], &mounts); err != nil {
+		return nil, fmt.Errorf("mounts: %w", err)
+	}
+	rest, err := json.Marshal(slices.Delete(mounts, index, index+1))
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(text[:found.start], rest, text[found.end:]), nil
+}
+
 // member finds the value of a key in the object that stands at the span; nil if it has none. Runtimes written in Go
 // read keys in every case and the last of several, others do not: so there may be only one.
 func member(text []byte, object span, key string) (*span, error) {

@@ -78,11 +78,25 @@ func (s settings) prepare(ctx context.Context, c command) error {
 	wanted, err := s.ask(ctx, file, c.id)
 	if err == nil {
 		err = file.intercept(wanted, s.waitKillable(ctx))
+		if err == nil {
+			s.prepareDev(c, file, wanted)
+		}
 		if !errors.Is(err, errUnchangeable) {
 			return err
 		}
 	}
 	return s.missing(c, err)
+}
+
+// prepareDev mounts the container's /dev for it, where the config says so and nodes are made for the container. One that
+// cannot have that is as it would be without: nodes on its /dev are mounts.
+func (s settings) prepareDev(c command, file *configFile, wanted *control.Interception) {
+	if !s.mountDev || !makesNodes(wanted.Manifests) {
+		return
+	}
+	if err := mountDev(c, file); err != nil {
+		c.log("warning", fmt.Sprintf("intercede: /dev of the container is left to the runtime, so that device nodes made there are mounts: %v", err))
+	}
 }
 
 // waitKillable asks whether the real runtime takes the flag.

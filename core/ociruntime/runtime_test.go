@@ -52,13 +52,13 @@ func TestReadSettings(t *testing.T) {
 		want    settings
 		fault   string
 	}{
-		"empty": {"", 0o644, "", settings{"/run/intercede/control.sock", "runc", "fail"}, ""},
-		"given": {"[broker]\ncontrol = \"/c\"\n[oci_runtime]\nruntime = \"/usr/bin/crun\"\non_missing = \"plain\"\n", 0o644,
-			"", settings{"/c", "/usr/bin/crun", "plain"}, ""},
+		"empty": {"", 0o644, "", settings{"/run/intercede/control.sock", "runc", "fail", false}, ""},
+		"given": {"[broker]\ncontrol = \"/c\"\n[oci_runtime]\nruntime = \"/usr/bin/crun\"\non_missing = \"plain\"\nmount_dev = true\n", 0o644,
+			"", settings{"/c", "/usr/bin/crun", "plain", true}, ""},
 		"the command line": {"[oci_runtime]\nruntime = \"crun\"\n", 0o644, "youki",
-			settings{"/run/intercede/control.sock", "youki", "fail"}, ""},
+			settings{"/run/intercede/control.sock", "youki", "fail", false}, ""},
 		"others' mistakes": {"[broker]\nrate = -1\n[plugins.mknod]\nenable = true\n[oci_runtime]\nruntime = \"crun\"\n", 0o644,
-			"", settings{"/run/intercede/control.sock", "crun", "fail"}, ""},
+			"", settings{"/run/intercede/control.sock", "crun", "fail", false}, ""},
 		"its own mistakes":     {"[oci_runtime]\non_missing = \"plane\"\nruntime = \"crun\"\n", 0o644, "", defaults, "oci_runtime.on_missing"},
 		"a bad admin socket":   {"[broker]\ncontrol = \"c\"\n", 0o644, "", defaults, "broker.control"},
 		"no TOML":              {"[oci_runtime", 0o644, "", defaults, "not TOML"},

@@ -12,6 +12,7 @@ type settings struct {
 	control   string // path of the daemon's admin socket
 	runtime   string
 	onMissing string
+	mountDev  bool
 }
 
 // readSettings reads the config. With an error the settings are the defaults, which do for commands that create
@@ -23,7 +24,7 @@ func readSettings(options Options) (settings, error) {
 	defaults := config.DefaultOCIRuntime()
 	s := settings{runtime: defaults.Runtime, onMissing: defaults.OnMissing}
 	if len(problems) == 0 {
-		s = settings{doc.Broker.Control, doc.OCIRuntime.Runtime, doc.OCIRuntime.OnMissing}
+		s = settings{doc.Broker.Control, doc.OCIRuntime.Runtime, doc.OCIRuntime.OnMissing, doc.OCIRuntime.MountDev}
 	}
 	if options.Runtime != "" {
 		s.runtime = options.Runtime

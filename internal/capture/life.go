@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,8 +18,13 @@ const tick = 10 * time.Millisecond
 // or was in its place before it executed a program (de_thread, fs/exec.c). The error wraps os.ErrProcessDone if there
 // is no such thread.
 //
-// Start times (proc_pid_stat(5)) are rounded down to ticks of 10 ms. That an id is another thread's before the tick is
-// over does not happen: the kernel gives all other ids first (alloc_pid, kernel/pid.c).
+// The thread's process can hold up who calls this, IsIn or Sleeps: while it executes a program, another thread takes the
+// first one's id, and descriptors are closed, for which a filesystem that the container serves may be asked
+// (exec_update_lock, begin_new_exec in fs/exec.c). So hold no lock that other containers' calls need.
+//
+// Start times (proc_pid_stat(5)) are rounded down to ticks of 10 ms, and the clock may have gone on by one millisecond
+// since it was read. That an id is another thread's before that is over does not happen: the kernel gives all other ids
+// first (alloc_pid, kernel/pid.c).
 func Since(tid int) (time.Time, error) {
 	stat, errno := readStart(nil, procPath(tid, "stat"), statSize)
 	if errno != 0 {
@@ -31,11 +37,8 @@ func Since(tid int) (time.Time, error) {
 	if state == 'Z' || state == 'X' {
 		return time.Time{}, fmt.Errorf("thread %d: %w", tid, os.ErrProcessDone)
 	}
-	var sinceBoot unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &sinceBoot); err != nil {
-		return time.Time{}, os.NewSyscallError("clock_gettime", err)
-	}
-	return time.Now().Add(started - time.Duration(sinceBoot.Nano())), nil
+	now, sinceBoot := linux.ReadClock(unix.CLOCK_BOOTTIME)
+	return now.Add(started - sinceBoot), nil
 }
 
 // statSize is more than a stat file has, in bytes: 52 fields.
@@ -82,4 +85,34 @@ func parseSyscall(text []byte) *syscall {
 		return nil
 	}
 	return &s
+}
+
+// Sleeper is a thread that may sleep in a system call.
+type Sleeper struct{ fd int }
+
+// OpenSleeper begins to look at a thread.
+func OpenSleeper(tid int) Sleeper {
+	fd, errno := openFile(procPath(tid, "syscall"), unix.O_RDONLY)
+	if errno != 0 {
+		return Sleeper{-1}
+	}
+	return Sleeper{fd}
+}
+
+// Sleeps reports whether the thread slept a microsecond ago (task_current_syscall, lib/syscall.c): it does not while
+// it is on its way to sleep, nor once a signal has woken it up. One that cannot be looked at counts as asleep.
+func (s Sleeper) Sleeps() bool {
+	var text [len(running)]byte
+	n, err := unix.Pread(s.fd, text[:], 0)
+	return err != nil || string(text[:n]) != running
+}
+
+// running is all that /proc/TID/syscall says of a thread that runs.
+const running = "running\n"
+
+// Close ends the look at the thread.
+func (s Sleeper) Close() {
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestSince(t *testing.T) {
 	}
 	pid := cmd.Process.Pid
 	since, err := Since(pid)
-	if err != nil || since.Before(before.Add(-tick)) || since.After(time.Now()) {
+	if err != nil || since.Before(before.Add(-2*tick)) || since.After(time.Now()) {
 		t.Errorf("process %d was started after %v and is said to live since %v, %v", pid, before, since, err)
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -96,14 +97,15 @@ func TestIsIn(t *testing.T) {
 		unix.Read(pipe[0], make([]byte, 1))
 	})
 	tid := <-ids
-	// Where it called, and with which arguments, procfs says: what is checked is that the parts count.
-	var text []byte
-	for len(text) == 0 || text[0] == 'r' {
-		text, _ = readStart(nil, procPath(tid, "syscall"), 512)
+	// Where it called, and with which arguments, procfs says: what is checked is that the parts count. Before it reads
+	// the thread may wait for the test to take its id.
+	var c *syscall
+	for c == nil || c.number != unix.SYS_READ {
+		text, _ := readStart(nil, procPath(tid, "syscall"), 512)
+		c = parseSyscall(text)
 	}
-	c := parseSyscall(text)
-	if c == nil || c.number != unix.SYS_READ || c.args[0] != uint64(pipe[0]) {
-		t.Fatalf("%q: %+v", text, c)
+	if c.args[0] != uint64(pipe[0]) {
+		t.Fatalf("%+v", c)
 	}
 	if !IsIn(tid, c.number, &c.args, c.ip) {
 		t.Error("it is not in its call")
@@ -118,5 +120,43 @@ func TestIsIn(t *testing.T) {
 	unix.Close(pipe[0])
 	if IsIn(tid, c.number, &c.args, c.ip) {
 		t.Error("it is in its call when that has ended")
+	}
+}
+
+// A thread sleeps, runs, and ends.
+func TestSleeper(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	ids, running, stop, over := make(chan int), make(chan struct{}), atomic.Bool{}, make(chan struct{})
+	linux.GoOnThread(func() {
+		defer close(over)
+		ids <- unix.Gettid()
+		unix.Read(pipe[0], make([]byte, 1))
+		close(running)
+		for !stop.Load() {
+		}
+	})
+	s := OpenSleeper(<-ids)
+	defer s.Close()
+	for !s.Sleeps() {
+		runtime.Gosched()
+	}
+	if _, err := unix.Write(pipe[1], []byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(pipe[1])
+	<-running
+	for s.Sleeps() { // the runtime may hold it for a moment
+		runtime.Gosched()
+	}
+	stop.Store(true)
+	<-over
+	gone := OpenSleeper(1 << 30)
+	defer gone.Close()
+	if !gone.Sleeps() {
+		t.Error("a thread that there is not is said to run")
 	}
 }

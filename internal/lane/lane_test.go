@@ -201,7 +201,7 @@ func TestBroken(t *testing.T) {
 			if fds, err := b.Receive(&got); !errors.Is(err, ErrBroken) || len(fds) != 0 {
 				t.Errorf("descriptors %d, %v", fds, err)
 			}
-			if after := descriptors(t); after != before {
+			if after := descriptors(t); after > before {
 				t.Errorf("%d descriptors, before %d", after, before)
 			}
 		})

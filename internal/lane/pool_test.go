@@ -229,15 +229,23 @@ func TestLaneIsLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	cpu := linux.Processor()
+	pools := make(chan *Pool, 1)
 	ls := laneTo(t, func(n *wire.Notification, end *End) {
+		pool := <-pools
+		moved := func() bool {
+			pool.mu.Lock()
+			defer pool.mu.Unlock()
+			return len(pool.moved) > 0
+		}
 		runtime.LockOSThread()
 		linux.KeepOn(0, cpu)
-		for set := (unix.CPUSet{}); set != all; {
+		for set := (unix.CPUSet{}); set != all || !moved(); { // where there is one processor, that is all
 			unix.SchedGetaffinity(0, &set)
 		}
 		end.Send(response(n.GetId(), 7))
 	})
 	ls.PID = os.Getpid()
+	pools <- ls
 	late, busy, idle, other := ls.Take(cpu), ls.Take(cpu), ls.Take(cpu), ls.Take(cpu+1)
 	idle.put()
 	other.put()

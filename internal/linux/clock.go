@@ -30,20 +30,35 @@ func ThreadTime() time.Duration {
 	return time.Duration(had.Nano())
 }
 
+// clockSlack bounds what passes between looking at two clocks.
+const clockSlack = time.Millisecond
+
+// ReadClock returns what a clock of the kernel says (clock_gettime(2)), and the time then, which may be a millisecond
+// too early. It looks again where the thread had to wait for a processor between looking at the two.
+func ReadClock(clock int32) (at time.Time, reading time.Duration) {
+	for {
+		var now unix.Timespec
+		at = time.Now()
+		unix.ClockGettime(clock, &now) // it does not fail for a clock that there is
+		if time.Since(at) < clockSlack {
+			return at, time.Duration(now.Nano())
+		}
+	}
+}
+
 // monotonicNow asks Go's clock, which is CLOCK_MONOTONIC too, and asks the kernel without a system call.
 func monotonicNow() int64 {
 	begin := monotonicBegin()
 	return begin.ns + int64(time.Since(begin.time))
 }
 
-// instant is a time by both clocks, up to what passed between looking at the one and at the other.
+// instant is a time by both clocks, see ReadClock.
 type instant struct {
 	time time.Time
 	ns   int64
 }
 
 var monotonicBegin = sync.OnceValue(func() instant {
-	var now unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it does not fail (clock_gettime(2))
-	return instant{time.Now(), now.Nano()}
+	at, reading := ReadClock(unix.CLOCK_MONOTONIC)
+	return instant{at, reading.Nanoseconds()}
 })

@@ -75,6 +75,16 @@ func Attach(mount *os.File, path string) error {
 	return nil
 }
 
+// AttachOn puts a detached mount on an open file, which may be a descriptor with O_PATH, in the calling thread's mount
+// namespace (move_mount(2)).
+func AttachOn(mount, file *os.File) error {
+	const both = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
+	if err := unix.MoveMount(int(mount.Fd()), "", int(file.Fd()), "", both); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", mount.Name(), file.Name(), err)
+	}
+	return nil
+}
+
 // PivotHere makes the working directory, which is a mount's root, the root of the mount namespace and leaves nothing of
 // the old one in it (pivot_root(2), "pivot_root(".", ".")": the old root lands upon the new one and is unmounted from
 // there). Mounts of the namespace must be private before, or the unmounting reaches others.

@@ -19,6 +19,9 @@ func processorsOf(t *testing.T, tid int) (set unix.CPUSet) {
 // Threads that want the processor that they are kept on are moved, and others are not.
 func TestMoveThreadsAway(t *testing.T) {
 	all, cpu := processorsOf(t, os.Getpid()), Processor()
+	if all.Count() == 1 {
+		t.Skip("of one processor, each thread is kept on it")
+	}
 	var kept unix.CPUSet
 	kept.Set(cpu)
 

@@ -17,6 +17,9 @@ import (
 // attach answers BPF_PROG_ATTACH and BPF_LINK_CREATE.
 func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.Errno)) (sdk.Response, error) {
 	at, malformed := parse(c.attr)
+	if malformed != 0 {
+		return answer(wrong(malformed), nil)
+	}
 	program, refused, err := c.program(at.program)
 	if refused != nil || err != nil {
 		return answer(refused, err)
@@ -24,9 +27,6 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 	defer program.close()
 	if at.attachType != unix.BPF_CGROUP_DEVICE {
 		return answer(refuse(notOfDevices, nil), nil)
-	}
-	if malformed != 0 {
-		return answer(wrong(malformed), nil)
 	}
 	// What is attached is not to change between the look and the deed.
 	if err := enter(ctx, c.attaching); err != nil {
@@ -39,11 +39,14 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 	}
 	defer place.close()
 	replaced := copied{fd: -1}
-	if at.flags&unix.BPF_F_REPLACE != 0 {
+	if at.replaces() {
 		if replaced, refused, err = c.program(at.replaced); refused != nil || err != nil {
 			return answer(refused, err)
 		}
 		defer replaced.close()
+	}
+	if at.contradicts() {
+		return answer(wrong(unix.EINVAL), nil)
 	}
 	if refused := c.mayAttach(at, place, program.id, replaced.id); refused != nil {
 		return answer(refused, nil)
@@ -74,7 +77,7 @@ const maxAttached = 32
 // mayAttach says why the program is not attached; nil: it is. What the host attached must stay in force, and the host
 // must be able to attach more.
 func (c call) mayAttach(at attachAttr, p place, program, replaced uint32) *refusal {
-	replace := at.flags&unix.BPF_F_REPLACE != 0
+	replace := at.replaces()
 	overridden, err := c.own.overridden(p.dir)
 	switch {
 	case err != nil:
@@ -107,11 +110,11 @@ func createLink(program copied, p place) (sdk.Response, error) {
 // detach answers BPF_PROG_DETACH.
 func (c call) detach(ctx context.Context) (sdk.Response, error) {
 	at, malformed := parseDetach(c.attr)
-	if at.attachType != unix.BPF_CGROUP_DEVICE {
-		return answer(refuse(notOfDevices, nil), nil)
-	}
 	if malformed != 0 {
 		return answer(wrong(malformed), nil)
+	}
+	if at.attachType != unix.BPF_CGROUP_DEVICE {
+		return answer(refuse(notOfDevices, nil), nil)
 	}
 	if err := enter(ctx, c.attaching); err != nil {
 		return sdk.Response{}, err

@@ -32,7 +32,7 @@ func fuseNode(t *testing.T) *os.File {
 
 // TestFUSE has a file whose server, the caller, never answers who closes it.
 func TestFUSE(t *testing.T) {
-	c, _ := enabledContainer(t, sdktest.WithMount(fuseNode(t), "/mnt/host"), sdktest.WithDeadline(2*time.Second))
+	c, _ := enabledContainer(t, sdktest.WithMount(fuseNode(t), "/mnt/host"), sdktest.WithDeadline(6*time.Second))
 	got := c.Run(t, c.Install(t, buildClient(t)), "fuse", "/top/own")
 	if want := "attach: invalid argument\ndetach: bad file descriptor\nquery: bad file descriptor\n"; got.Stdout != want {
 		t.Errorf("got\n%swant\n%s%s", got.Stdout, want, got.Stderr)

@@ -104,15 +104,22 @@ type attachAttr struct {
 
 func parseAttach(a attr) (attachAttr, syscall.Errno) {
 	at := attachAttr{target: a.fd(0), program: a.fd(4), attachType: a.u32(8), flags: a.u32(12), replaced: a.fd(16)}
-	switch {
-	case !a.zero(20), at.flags&^(unix.BPF_F_ALLOW_MULTI|unix.BPF_F_ALLOW_OVERRIDE|unix.BPF_F_REPLACE) != 0:
-		return at, unix.EINVAL
-	case at.flags&unix.BPF_F_ALLOW_MULTI != 0 && at.flags&unix.BPF_F_ALLOW_OVERRIDE != 0:
-		return at, unix.EINVAL
-	case at.flags&unix.BPF_F_REPLACE != 0 && at.flags&unix.BPF_F_ALLOW_MULTI == 0:
+	if !a.zero(20) || at.flags&^(unix.BPF_F_ALLOW_MULTI|unix.BPF_F_ALLOW_OVERRIDE|unix.BPF_F_REPLACE) != 0 {
 		return at, unix.EINVAL
 	}
 	return at, 0
+}
+
+// replaces reports whether the kernel looks at the program to replace (cgroup_bpf_prog_attach).
+func (at attachAttr) replaces() bool {
+	return at.flags&unix.BPF_F_REPLACE != 0 && at.flags&unix.BPF_F_ALLOW_MULTI != 0
+}
+
+// contradicts reports whether the flags do not go together, which the kernel says after it has looked at the
+// descriptors (__cgroup_bpf_attach).
+func (at attachAttr) contradicts() bool {
+	multi, override := at.flags&unix.BPF_F_ALLOW_MULTI != 0, at.flags&unix.BPF_F_ALLOW_OVERRIDE != 0
+	return multi && override || at.flags&unix.BPF_F_REPLACE != 0 && !multi
 }
 
 func parseDetach(a attr) (attachAttr, syscall.Errno) {

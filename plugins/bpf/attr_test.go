@@ -85,8 +85,8 @@ func TestParseAttach(t *testing.T) {
 		"none":              {nil, 0},
 		"override":          {map[int]uint32{12: override}, 0},
 		"replace":           {map[int]uint32{12: multi | replace, 16: 5}, 0},
-		"multi, override":   {map[int]uint32{12: multi | override}, unix.EINVAL},
-		"replace alone":     {map[int]uint32{12: replace, 16: 5}, unix.EINVAL},
+		"multi, override":   {map[int]uint32{12: multi | override}, 0},
+		"replace alone":     {map[int]uint32{12: replace, 16: 5}, 0},
 		"before":            {map[int]uint32{12: multi | unix.BPF_F_BEFORE}, unix.EINVAL},
 		"preorder":          {map[int]uint32{12: multi | 1<<6}, unix.EINVAL},
 		"relative_fd":       {map[int]uint32{12: multi, 20: 1}, unix.EINVAL},
@@ -109,6 +109,18 @@ func TestParseAttach(t *testing.T) {
 				t.Errorf("got %+v", at)
 			}
 		})
+	}
+}
+
+func TestContradicts(t *testing.T) {
+	const override, replace = unix.BPF_F_ALLOW_OVERRIDE, unix.BPF_F_REPLACE
+	for flags, want := range map[uint32]bool{
+		0: false, multi: false, override: false, multi | replace: false,
+		multi | override: true, replace: true, override | replace: true, multi | override | replace: true,
+	} {
+		if got := (attachAttr{flags: flags}).contradicts(); got != want {
+			t.Errorf("flags %#x contradict: %v", flags, got)
+		}
 	}
 }
 

@@ -71,12 +71,8 @@ func removeCgroups(t testing.TB, dir string) {
 		}
 	}
 	err := unix.Rmdir(dir)
-	for range 1000 {
-		if !errors.Is(err, unix.EBUSY) {
-			break
-		}
+	for end := time.Now().Add(time.Minute); errors.Is(err, unix.EBUSY) && time.Now().Before(end); err = unix.Rmdir(dir) {
 		time.Sleep(5 * time.Millisecond)
-		err = unix.Rmdir(dir)
 	}
 	if err != nil {
 		t.Errorf("remove cgroup %s: %v", dir, err)

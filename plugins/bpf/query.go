@@ -15,6 +15,9 @@ func (c call) query() (sdk.Response, error) {
 	if !ok {
 		return sdk.Next().Because(notOfDevices, ""), nil
 	}
+	if q.flags&^unix.BPF_F_QUERY_EFFECTIVE != 0 { // bpf_prog_query, before it looks at the descriptor
+		return answer(wrong(unix.EINVAL), nil)
+	}
 	place, refused, err := c.place(q.target)
 	if refused != nil || err != nil {
 		return answer(refused, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-// TestCoverLeavesNothing counts descriptors, and looks for the covers' mounts in this process's namespace.
+// TestCoverLeavesNothing counts the plugin's descriptors, and looks for the covers' mounts in this process's namespace.
 func TestCoverLeavesNothing(t *testing.T) {
 	var before int
 	for _, name := range []string{"first", "second"} {
@@ -20,14 +20,14 @@ func TestCoverLeavesNothing(t *testing.T) {
 			}
 		})
 		if name == "first" {
-			before = entries(t, "/proc/self/fd")
+			before = sdktest.PluginDescriptors(t, handler{})
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(mounts), " - tmpfs intercede ") {
 		t.Errorf("%v, mounts:\n%s", err, mounts)
 	}
-	if now := entries(t, "/proc/self/fd"); now != before {
+	if now := sdktest.PluginDescriptors(t, handler{}); now != before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
 }

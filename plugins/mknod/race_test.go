@@ -96,7 +96,7 @@ func TestExecutedMeanwhile(t *testing.T) {
 		return response, err
 	}
 	c := sdktest.NewContainer(t, sdktest.Around{Handler: handler{}, Handle: handle})
-	result := c.Run(t, c.Install(t, sdktest.Race(t)), "20", "2000000")
+	result := c.Run(t, c.Install(t, sdktest.Race(t)), "20", "100000000", "100000000")
 	if !strings.HasPrefix(result.Stdout, "0 ") || late.Load() == 0 {
 		t.Errorf("%d calls were looked at late; made nodes, executed, refused: %s%s", late.Load(), result.Stdout, result.Stderr)
 	}

@@ -18,6 +18,7 @@ type config struct {
 	Devices []string          `json:"devices"`
 	Options map[string]string `json:"options"`
 	Fuse    map[string]string `json:"fuse"`
+	Loop    []string          `json:"loop"`
 }
 
 // servedByExt4 are filesystems that the driver of ext4 mounts as well. It maps ids for its own type alone
@@ -65,6 +66,13 @@ var settings = []sdk.Setting{{
 	Help:    "programs of the container that mount a filesystem in user space, by filesystem",
 	Pattern: `/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*`,
 	Example: "fuse2fs",
+}, {
+	Key:     "loop",
+	Type:    sdk.StringList,
+	Default: []string{},
+	Help:    "loop devices that are the container's alone, by their numbers, which its device cgroup allows: it finds free ones itself",
+	Pattern: `[0-9]{1,7}(-[0-9]{1,7})?`,
+	Example: "512-515",
 }}
 
 // policy is what a container may mount.
@@ -72,6 +80,7 @@ type policy struct {
 	allowed map[string]*filesystem
 	fuse    map[string]string // the handler of each filesystem
 	devices []deviceRange
+	loops   []uint32 // numbers of loop devices
 	shift   bool
 	// deviceNodes: mounts do not have nodev.
 	deviceNodes bool
@@ -124,4 +133,26 @@ func parseDevice(text string) (deviceRange, error) {
 		return deviceRange{}, fmt.Errorf("device %q: want MAJOR:MINOR, MAJOR:* or *, for example \"7:0\"; MAJOR below %d, MINOR below %d", text, 1<<12, 1<<20)
 	}
 	return r, nil
+}
+
+// maxLoops is how many loop devices a container may have: all are looked at to find a free one.
+const maxLoops = 64
+
+// parseLoops reads "512" or "512-515".
+func parseLoops(text string) ([]uint32, error) {
+	from, to, isRange := strings.Cut(text, "-")
+	if !isRange {
+		to = from
+	}
+	const minorBits = 20 // MINORBITS, include/linux/kdev_t.h
+	first, err := strconv.ParseUint(from, 10, minorBits)
+	last, err2 := strconv.ParseUint(to, 10, minorBits)
+	if err != nil || err2 != nil || last < first || last-first >= maxLoops {
+		return nil, fmt.Errorf("%q: want a number below %d, or a range of at most %d, for example \"512-515\"", text, 1<<minorBits, maxLoops)
+	}
+	var numbers []uint32
+	for n := first; n <= last; n++ {
+		numbers = append(numbers, uint32(n))
+	}
+	return numbers, nil
 }

@@ -70,6 +70,11 @@ func TestRefusedSettings(t *testing.T) {
 		"dangerous option": {map[string]any{"allowed": []string{"xfs"}, "options": map[string]string{"xfs": "logdev"}}, "logdev"},
 		"ext2 alone":       {map[string]any{"allowed": []string{"ext2"}, "shift": true}, `list "ext4" too`},
 		"shift":            {map[string]any{"shift": "yes"}, "shift"},
+		"loop":             {map[string]any{"loop": []string{"7:512"}}, "7:512"},
+		"large loop":       {map[string]any{"loop": []string{"1048576"}}, "1048576"},
+		"long loop":        {map[string]any{"loop": []string{"512-576"}}, "512-576"},
+		"many loops":       {map[string]any{"loop": []string{"512-560", "600-620"}}, "more than 64"},
+		"loop twice":       {map[string]any{"loop": []string{"512-515", "515"}}, "515"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := h.Refusal(sdk.Container{ID: "c"}, test.settings)
@@ -101,6 +106,9 @@ func TestFindings(t *testing.T) {
 		"shift":        {map[string]any{"allowed": []string{"ext4", "xfs"}, "shift": true, "devices": []string{"7:0"}}, nil},
 		"never shifted": {map[string]any{"allowed": []string{"ext2", "ext3"}, "shift": true, "devices": []string{"7:0"}},
 			[]string{`!allowed: "ext2"`, `!allowed: "ext3"`}},
+		"low loops": {map[string]any{"loop": []string{"0-9", "60-70", "64"}}, []string{`loop: "0-9"`, `loop: "60-70"`, `!loop: 64`}},
+		"loops that cannot be mounted": {map[string]any{"allowed": []string{"ext4"}, "devices": []string{"7:512"}, "loop": []string{"512-514"}},
+			[]string{`loop: loop513 cannot be mounted`}},
 		"not known":        {map[string]any{"allowed": []string{"exf4"}, "devices": []string{"7:0"}}, []string{`allowed: "exf4" is not`}},
 		"no module needed": {map[string]any{"allowed": []string{"nfs4"}, "devices": []string{"7:0"}}, []string{`!allowed: "nfs4"`}},
 		"handlers": {map[string]any{"fuse": map[string]string{

@@ -16,7 +16,7 @@ func TestContextsEnd(t *testing.T) {
 	}
 	one := c.open[0]
 	c.forgetAll()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		one.turn <- struct{}{}
 		phase := one.phase
 		<-one.turn

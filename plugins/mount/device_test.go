@@ -47,7 +47,7 @@ func newGuard(t testing.TB, version string) guard {
 // removeCgroup waits for those who were killed.
 func removeCgroup(t testing.TB, dir string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.Rmdir(dir)
 		if err == nil {
 			return

@@ -74,6 +74,12 @@ func (p *policy) lockedFlags() msFlags {
 // atimeAttributes are those that the kernel locks together with them (lock_mnt_tree, fs/pnode.c).
 const atimeAttributes attributes = unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_NODIRATIME
 
+// hasOddAtime reports whether the attributes say more than one thing about access times (fsmount, fs/namespace.c).
+func (a attributes) hasOddAtime() bool {
+	atime := a & unix.MOUNT_ATTR__ATIME
+	return atime != unix.MOUNT_ATTR_RELATIME && atime != unix.MOUNT_ATTR_NOATIME && atime != unix.MOUNT_ATTR_STRICTATIME
+}
+
 // attributes turns flags into attributes, as path_mount does.
 func (f msFlags) attributes() attributes {
 	var a attributes

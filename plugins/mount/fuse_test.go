@@ -2,6 +2,8 @@ package mount
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,14 +83,25 @@ func script(t *testing.T, c *sdktest.Container, name, text string) {
 	}
 }
 
-// waitForNone waits until no process of the host has this in its command line.
-func waitForNone(t *testing.T, text string) {
+// patience bounds every wait for what must happen soon; only a failing test takes as long.
+const patience = time.Minute
+
+// waitForNone waits until no process of the container has this in its command line. Other tests may run the same
+// programs.
+func waitForNone(t *testing.T, c *sdktest.Container, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", c.Identity().InitPID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		found := ""
-		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, file := range files {
-			if line, _ := os.ReadFile(file); bytes.Contains(line, []byte(text)) && !strings.Contains(file, "/self/") {
+		processes, _ := filepath.Glob("/proc/[0-9]*")
+		for _, process := range processes {
+			if namespace, _ := os.Readlink(process + "/ns/pid"); namespace != own {
+				continue
+			}
+			if line, _ := os.ReadFile(process + "/cmdline"); bytes.Contains(line, []byte(text)) {
 				found = string(line)
 			}
 		}
@@ -167,17 +180,33 @@ exit 1`)
 
 // TestHandlerHangs ends with the time of the call, or with the caller.
 func TestHandlerHangs(t *testing.T) {
-	c := fuseContainer(t, map[string]string{"hangs": "hangs"}, sdktest.WithDeadline(2*time.Second))
+	c := fuseContainer(t, map[string]string{"hangs": "hangs"}, sdktest.WithDeadline(5*time.Second))
 	script(t, c, "hangs", "/bin/busybox sleep 4242; exit 0")
 	expect(t, c, "ETIMEDOUT", "errno", "sys mount s:x s:m s:hangs 0 null")
-	waitForNone(t, "sleep\x004242")
+	waitForNone(t, c, "sleep\x004242")
 	p := c.Start(t, c.Install(t, sdktest.Caller(t)), within("sys mount s:x s:m s:hangs 0 null")...)
 	for len(p.Calls()) < 1 {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(200 * time.Millisecond)
 	p.Kill(t)
-	waitForNone(t, "sleep\x004242")
+	waitForNone(t, c, "sleep\x004242")
+}
+
+// TestHandlerOfDead kills the caller at any time of the handler's start and of its life: none outlives it.
+func TestHandlerOfDead(t *testing.T) {
+	c := fuseContainer(t, map[string]string{"hangs": "hangs"})
+	script(t, c, "hangs", "/bin/busybox sleep 4242; exit 0")
+	program := c.Install(t, sdktest.Caller(t))
+	for range 25 {
+		p := c.Start(t, program, within("sys mount s:x s:m s:hangs 0 null")...)
+		for len(p.Calls()) < 1 {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(rand.N(100 * time.Millisecond))
+		p.Kill(t)
+		waitForNone(t, c, "sleep\x004242")
+	}
 }
 
 // TestFUSE mounts with real programs.
@@ -205,8 +234,8 @@ func TestFUSE(t *testing.T) {
 		t.Run(name, func(t *testing.T) { expect(t, c, "ok ok ok", "value", script...) })
 	}
 	expect(t, c, "EINVAL", "errno", "sys mount s:/squash s:m s:ext4 0 null")
-	waitForNone(t, "fuse2fs\x00")
-	waitForNone(t, "squashfuse\x00")
+	waitForNone(t, c, "fuse2fs\x00")
+	waitForNone(t, c, "squashfuse\x00")
 }
 
 // TestNTFS3G mounts a block device by a daemon that asks for the type fuseblk.
@@ -224,6 +253,6 @@ func TestNTFS3G(t *testing.T) {
 	if got := sdktest.Errnos(result.Lines(t)); got != "ok ok" {
 		t.Errorf("got %s", got)
 	}
-	waitForNone(t, "ntfs-3g\x00")
+	waitForNone(t, c, "ntfs-3g\x00")
 	free(t, device)
 }

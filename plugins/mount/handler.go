@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/intercede/intercede/sdk"
@@ -78,6 +79,13 @@ func (handler) Manifest() sdk.Manifest {
 			Arguments: []sdk.Argument{{Name: "target"}, {Name: "flags"}},
 			Reads:     []sdk.Read{sdk.ReadPath(0)},
 			Captures:  captures,
+		}, {
+			Name:      "ioctl",
+			If:        []string{"loop"},
+			When:      []sdk.Match{{{Arg: 1, Mask: math.MaxUint32, Value: unix.LOOP_CTL_GET_FREE}}},
+			Arguments: []sdk.Argument{{Name: "fd", Format: sdk.FD}, {Name: "op"}},
+			Captures:  append(captures, sdk.CaptureDescriptor(0), sdk.CaptureMountinfo),
+			Repeat:    sdk.RepeatSafe, // the device that was found is free until the caller takes it
 		}},
 		Capabilities: []string{
 			"CAP_SYS_ADMIN",            // to mount, and to enter the caller's namespaces
@@ -95,8 +103,8 @@ func (handler) Manifest() sdk.Manifest {
 				"ioctl", // of block devices, and of FUSE handlers
 			},
 			Host:     []string{"/proc/filesystems"},
-			Devices:  []string{"b *:* m"},
-			HostPIDs: true, // a FUSE handler is started in the caller's pid namespace
+			Devices:  []string{"b *:* m", "b 7:* r"}, // to make sources and loop devices, and to clear loop devices
+			HostPIDs: true,                           // a FUSE handler is started in the caller's pid namespace
 		},
 		Settings: settings,
 		// The kernel asks for CAP_SYS_ADMIN in the initial user namespace, and refuses.
@@ -122,7 +130,9 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if p.deviceNodes = !c.Nodev && container.DevicesDenied; !c.Nodev && !p.deviceNodes {
 		container.Log().Warn("mounts have nodev all the same: the container has no device cgroup that is known to deny what no rule names")
 	}
-	return &session{policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept)}, nil
+	return &session{
+		policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept), loops: newLoops(p, container),
+	}, nil
 }
 
 // session is a container's use of the plugin.
@@ -137,12 +147,15 @@ type session struct {
 	left     map[uint64]keptSuperblock // what earlier processes made, by st_dev; it is not changed
 	mounted  superblocks
 	contexts contexts
+	loops    *loops
+	nodes    loopNodes
 }
 
 // Close implements sdk.Session.
 func (s *session) Close() error {
 	s.contexts.forgetAll()
-	return nil
+	s.nodes.close()
+	return s.loops.close(s.container.UserNamespace)
 }
 
 // warn logs a warning about the container. What a container chose is to be quoted (%q).
@@ -186,6 +199,8 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 		return s.moveMount(ctx, req)
 	case "umount2":
 		return s.umount(ctx, req)
+	case "ioctl":
+		return s.ioctl(ctx, req)
 	}
 	flags := decodeFlags(req.Args[3])
 	switch {

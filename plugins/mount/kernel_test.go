@@ -21,6 +21,7 @@ func TestScripts(t *testing.T) {
 		"disk-of-group-9":  withDisk(0o660, 9),
 		"shared-with-host": onHostsMount,
 		"fuse-disk":        withFuse,
+		"loops":            loopContainer,
 	}})
 }
 

@@ -1,39 +1,38 @@
 package mount
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/sdk/sdktest"
+	"golang.org/x/sys/unix"
 )
 
-// withLoopDevices is a container with nodes of a loop device that the host uses and of a free one, and an image.
+// withLoopDevices is a container with nodes of a loop device that the host uses and of a free one, and with images: its
+// own, and one of the host's. It has no /dev/loop-control.
 func withLoopDevices(t *testing.T) (c *sdktest.Container, free string) {
 	t.Helper()
+	number := reserve(t, 1)[0] // one that losetup finds may be taken by anybody
+	free = fmt.Sprintf("/dev/loop%d", number)
 	c = sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}, "shift": true}))
 	used := loop(t, ext4(t))
-	free = run(t, "losetup", "--find")
-	for _, device := range []string{used, free} {
-		putNode(t, c, device, filepath.Join("dev", filepath.Base(device)), 0o600, sdktest.HostID)
+	putNode(t, c, used, used, 0o600, sdktest.HostID)
+	node := filepath.Join(c.Rootfs(), free)
+	if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, uint32(number)))); err != nil {
+		t.Fatal(err)
 	}
-	for name, owner := range map[string]int{"image": sdktest.HostID, "foreign": 0} {
-		path := filepath.Join(c.Rootfs(), name)
-		copyFile(t, ext4(t), path)
-		if err := os.Chmod(path, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(path, owner, owner); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.Chown(node, sdktest.HostID, sdktest.HostID); err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if attached := run(t, "losetup", "--all"); strings.Contains(attached, free+":") {
-			t.Errorf("%s is in use after the end: %s", free, attached)
-			run(t, "losetup", "--detach", free)
-		}
-	})
+	putFile(t, c, ext4(t), "image")
+	foreign := filepath.Join(c.Rootfs(), "foreign")
+	copyFile(t, ext4(t), foreign)
+	if err := os.Chmod(foreign, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return c, free
 }
 

@@ -277,7 +277,7 @@ func (s *session) setOption(ctx context.Context, req *sdk.Request, caller *targe
 	if f.superblock != nil && s.isShown(o) {
 		return nil
 	}
-	if key == "source" && command == fsconfigSetString && f.superblock == nil {
+	if key == "source" && command == fsconfigSetString { // of no effect on a superblock that is there
 		if err := configure(f.shown, o); err != nil {
 			return refuse(err)
 		}
@@ -292,6 +292,7 @@ func (s *session) setOption(ctx context.Context, req *sdk.Request, caller *targe
 		return err
 	}
 	if command > fsconfigSetString && !genericOptions[key] {
+		configureBy(f.shown, o, command)               // for its message
 		return refusal{unix.EINVAL, badArguments, key} // no option of the tables is a file or a blob
 	}
 	if err := configureBy(f.shown, o, command); err != nil {
@@ -445,8 +446,12 @@ func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, 
 	defer release()
 	flags, attributes := req.Uint32(1), attributes(req.Uint32(2))
 	switch {
-	case flags&^unix.FSMOUNT_CLOEXEC != 0, attributes&^fsmountAttributes != 0, f.phase != created:
-		return sdk.Errno(unix.EINVAL).Because(badArguments, "flags, or a context without a superblock"), nil
+	case flags&^unix.FSMOUNT_CLOEXEC != 0, attributes&^fsmountAttributes != 0, attributes.hasOddAtime():
+		return sdk.Errno(unix.EINVAL).Because(badArguments, "flags"), nil
+	case f.superblock != nil:
+		return sdk.Errno(unix.EBUSY).Because(badArguments, "the context is of fspick(2)"), nil
+	case f.phase != created:
+		return sdk.Errno(unix.EINVAL).Because(badArguments, "the context has no superblock"), nil
 	}
 	f.order.attributes = attributes
 	m, err := s.mountContext(ctx, caller, f)

@@ -15,7 +15,8 @@ import (
 
 // TestConcurrent has 16 callers that mount and a device for each.
 func TestConcurrent(t *testing.T) {
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}, "shift": true}))
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}, "shift": true}),
+		sdktest.WithDeadline(patience)) // 16 at once take long on a slow disk
 	one := ext4(t)
 	script := within()
 	for i := range 16 {
@@ -62,7 +63,7 @@ func number(n int) string {
 // free waits until nothing holds the device: no mount is left anywhere, no descriptor.
 func free(t testing.TB, device string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		fd, err := unix.Open(device, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
 		if err == nil {
 			unix.Close(fd)

@@ -33,6 +33,7 @@ const (
 	handlerFailed       = "handler_failed"
 	handlerTimeout      = "handler_timeout"
 	tooManyHandlers     = "too_many_handlers"
+	noFreeLoop          = "no_free_loop"
 	kernelRefused       = "kernel_refused"
 )
 
@@ -58,6 +59,7 @@ var reasons = []sdk.Reason{
 	{Code: handlerFailed, Help: "The FUSE handler ended without a mount: the text has its last words."},
 	{Code: handlerTimeout, Help: "The FUSE handler did not mount in time: the `timeout` of the plugin is in the config."},
 	{Code: tooManyHandlers, Help: "As many FUSE handlers of the container are waited for as may be: have handlers go into the background."},
+	{Code: noFreeLoop, Help: "Of the loop devices in `loop` of the plugin's settings each is in use, or cannot be opened: list more, or let the container's device cgroup allow them."},
 	{Code: kernelRefused, Help: "The kernel refused it for another cause than the missing privilege, as to real root: see the errno in mount(2)."},
 }
 

@@ -71,6 +71,19 @@ func makeScratch() (scratch, error) {
 // names numbers the directories below the root.
 var names atomic.Uint64
 
+// makeDirectory makes one below the root, and opens it (O_PATH).
+func (s scratch) makeDirectory() (dir int, path string, err error) {
+	path = fmt.Sprintf("/proc/self/fd/%d/%d", s.root, names.Add(1))
+	if err := unix.Mkdir(path, 0o700); err != nil {
+		return -1, "", &os.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	if dir, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+		os.Remove(path)
+		return -1, "", &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return dir, path, nil
+}
+
 // sourceRoot is a directory in which the path of a source leads to a node of the device.
 type sourceRoot struct {
 	dir  int // O_PATH
@@ -86,13 +99,9 @@ func (r *sourceRoot) close() {
 // caller. The kernel takes a source by its name, which /proc/mounts then shows; here nobody can put another device in
 // its place.
 func (s scratch) place(name string, dev uint64) (*sourceRoot, error) {
-	path := fmt.Sprintf("/proc/self/fd/%d/%d", s.root, names.Add(1))
-	if err := unix.Mkdir(path, 0o700); err != nil {
-		return nil, &os.PathError{Op: "mkdir", Path: path, Err: err}
-	}
-	dir, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	dir, path, err := s.makeDirectory()
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, err
 	}
 	r := &sourceRoot{dir, path}
 	if err := r.makeNode(name, dev); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/sdk"
+	"golang.org/x/sys/unix"
 )
 
 var _ sdk.Validator = handler{}
@@ -42,6 +43,9 @@ func (c config) validate(known map[string]filesystem, here filesystems) (*policy
 	}
 	for _, text := range c.Devices {
 		v.addDevice(text)
+	}
+	for _, text := range c.Loop {
+		v.addLoops(text)
 	}
 	return v.policy, v.findings
 }
@@ -124,6 +128,31 @@ func (v *validation) addDevice(text string) {
 			"list the devices that are meant, such as \"7:0\"")
 	}
 	v.policy.devices = append(v.policy.devices, r)
+}
+
+func (v *validation) addLoops(text string) {
+	numbers, err := parseLoops(text)
+	if err != nil {
+		v.fault("loop", "%v", err)
+		return
+	}
+	for _, n := range numbers {
+		if slices.Contains(v.policy.loops, n) {
+			v.fault("loop", "%d is there twice", n)
+		}
+		v.policy.loops = append(v.policy.loops, n)
+	}
+	if numbers[0] < lowLoops {
+		v.warn("loop", "%q: those below %d are taken by programs of the host, and the container could then open what they set up: take "+
+			"higher ones", text, lowLoops)
+	}
+	unlisted := func(n uint32) bool { return !v.policy.allowsDevice(unix.Mkdev(loopMajor, n)) }
+	if at := slices.IndexFunc(numbers, unlisted); at >= 0 && len(v.policy.allowed) > 0 {
+		v.warn("loop", "loop%d cannot be mounted: list \"%d:%d\" in devices too", numbers[at], loopMajor, numbers[at])
+	}
+	if len(v.policy.loops) > maxLoops {
+		v.fault("loop", "these are more than %d", maxLoops)
+	}
 }
 
 // withoutDevice are filesystems that need no block device, whether this kernel has their modules loaded or not.

@@ -25,11 +25,8 @@ func realTimeGroup(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		var err error
-		for range 500 {
-			if err = unix.Rmdir(group); err != unix.EBUSY {
-				break
-			}
+		err := unix.Rmdir(group)
+		for end := time.Now().Add(patience); err == unix.EBUSY && time.Now().Before(end); err = unix.Rmdir(group) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if err != nil {

@@ -28,15 +28,17 @@ func script(parts ...[]string) []string {
 	return all
 }
 
+// patience bounds every wait for what must happen soon; only a failing test takes as long.
+const patience = time.Minute
+
 // waitCalls waits until n calls of a program were answered: while a program makes a numbered process no other may be
 // started.
 func waitCalls(t *testing.T, p *sdktest.Process, n int) {
 	t.Helper()
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if len(p.Calls()) >= n {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("%d calls were answered, want %d", len(p.Calls()), n)
 }
@@ -157,7 +159,7 @@ func TestHostThreadInContainer(t *testing.T) {
 // childOf waits for the one child of a process.
 func childOf(t *testing.T, pid int) int {
 	t.Helper()
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 		if err != nil {
 			t.Fatal(err)
@@ -165,7 +167,6 @@ func childOf(t *testing.T, pid int) int {
 		if child, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 			return child
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("process %d has no child", pid)
 	return 0
@@ -254,22 +255,20 @@ func littleEndian(n int) string {
 // waitReaped waits until a number is nobody's.
 func waitReaped(t *testing.T, tid int) {
 	t.Helper()
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if unix.Kill(tid, 0) == unix.ESRCH {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("process %d is still there", tid)
 }
 
 func waitThere(t *testing.T, tid int) {
 	t.Helper()
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if unix.Kill(tid, 0) == nil {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("no process %d came", tid)
 }

@@ -103,14 +103,15 @@ func (f *file) settle(o operation) (sound bool) {
 		return true
 	}
 	f.path = "."
-	return f.dirFD == unix.AT_FDCWD && o != remove && takesWorkingDirectory()
+	return f.dirFD == unix.AT_FDCWD && takesWorkingDirectory()[o]
 }
 
-// takesWorkingDirectory reports whether the kernel takes AT_FDCWD with an empty path, as it does since 6.13, and not
-// for removing (path_setxattrat and its kin, fs/xattr.c).
-var takesWorkingDirectory = sync.OnceValue(func() bool {
-	_, err := unix.Fgetxattr(unix.AT_FDCWD, "user.intercede", nil)
-	return err != unix.EBADF
+// takesWorkingDirectory are the operations for which the kernel takes AT_FDCWD with an empty path: since 6.13 getting
+// and setting, and neither listing nor removing (path_setxattrat and its kin, fs/xattr.c).
+var takesWorkingDirectory = sync.OnceValue(func() map[operation]bool {
+	_, got := unix.Fgetxattr(unix.AT_FDCWD, "user.intercede", nil)
+	_, listed := unix.Flistxattr(unix.AT_FDCWD, nil)
+	return map[operation]bool{get: got != unix.EBADF, set: got != unix.EBADF, list: listed != unix.EBADF}
 })
 
 // readRegisters reads what is behind the name: value, size and flags.

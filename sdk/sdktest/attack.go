@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -52,16 +53,25 @@ func PluginDescriptor(t testing.TB, dir string) int {
 	return number
 }
 
-// PluginDescriptors is how many descriptors the process of a handler has open that Main was given.
+// PluginDescriptors is how many descriptors the process of a handler has open that Main was given. It waits until that
+// stays the same for 100 ms: a plugin closes some of them after its answer.
 func PluginDescriptors(t testing.TB, h sdk.Handler) int {
 	t.Helper()
 	pid := os.Getpid()
 	if os.Getenv(processEnv) != ownProcess {
 		pid = pluginOf(t, h).pid
 	}
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatalf("sdktest: %v", err)
+	count := func() int {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if err != nil {
+			t.Fatalf("sdktest: %v", err)
+		}
+		return len(entries)
 	}
-	return len(entries)
+	last, now := -1, count()
+	for now != last {
+		time.Sleep(100 * time.Millisecond)
+		last, now = now, count()
+	}
+	return now
 }

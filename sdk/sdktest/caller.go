@@ -66,7 +66,8 @@ func Caller(t testing.TB) string {
 }
 
 // Race compiles a program that tries to have a call that it may not make performed with the credentials of a
-// set-user-ID program, see testdata/race.c. The arguments are how often, and the longest delay.
+// set-user-ID program, see testdata/race.c. The arguments are how often, the longest delay, and how long that program
+// lives, in ns.
 func Race(t testing.TB) string {
 	t.Helper()
 	return race.path(t)

@@ -165,6 +165,7 @@ func (now ids) change(next ids) error {
 // home is what a thread returns to after a job.
 type home struct {
 	mount, root            int
+	umask                  int
 	ids                    ids
 	permitted, inheritable Capabilities
 }
@@ -181,6 +182,15 @@ func openHome() (*home, error) {
 	for _, g := range groups {
 		h.ids.groups = append(h.ids.groups, uint32(g))
 	}
+	status, err := os.ReadFile("/proc/thread-self/status") // umask(2) cannot ask without a change
+	if err != nil {
+		return nil, err
+	}
+	var own capture.Credentials
+	if err := capture.ParseStatus(status, &own); err != nil {
+		return nil, err
+	}
+	h.umask = int(own.Umask)
 	capabilities, err := linux.ThreadCapabilities()
 	if err != nil {
 		return nil, err
@@ -210,6 +220,7 @@ func (h *home) explain(lent Capabilities, err error) error {
 
 // restore brings the calling thread home from the place, as far as it has got there.
 func (h *home) restore(from *Place) error {
+	unix.Umask(h.umask)
 	if err := h.raise(); err != nil {
 		return err
 	}

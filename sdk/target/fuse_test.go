@@ -90,7 +90,7 @@ func cancelInside(t *testing.T, server *os.File, fn func(context.Context) error)
 	failed := make(chan error, 1)
 	go func() { failed <- fn(ctx) }()
 	ready := []unix.PollFd{{Fd: int32(server.Fd()), Events: unix.POLLIN}}
-	if n, err := unix.Poll(ready, 30_000); n != 1 {
+	if n, err := unix.Poll(ready, int(patience.Milliseconds())); n != 1 {
 		t.Fatalf("no request came: %v", err)
 	}
 	readRequest(t, server)
@@ -98,9 +98,7 @@ func cancelInside(t *testing.T, server *os.File, fn func(context.Context) error)
 	if err := <-failed; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if after := descriptors(t); after != before {
-		t.Errorf("%d descriptors before, %d after", before, after)
-	}
+	awaitDescriptors(t, before) // another goroutine may set the deadline of the socket when that is closed
 }
 
 // TestFUSE has a filesystem whose server, the target, takes a request and never answers: whoever asked waits, and

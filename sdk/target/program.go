@@ -242,44 +242,60 @@ func (s *Steps) execute(ctx context.Context, in *inside, input int, program Prog
 		err     error
 	}
 	ended := make(chan outcome, 1)
+	started := &Process{pidfd: -1, user: in.user, namespace: in.namespace}
+	in.user = -1 // it belongs to the process now
 	go func() {
-		defer leave()
-		defer run.free()
-		process, err := run.program(received, cancelled)
-		ended <- outcome{process, err}
+		err := run.program(started, received, cancelled)
+		run.free()
+		leave() // to kill the program takes a helper process too
+		if err != nil {
+			started.end()
+		}
+		ended <- outcome{started, err}
 	}()
 	if cancelled != nil {
 		return nil, cancelled
 	}
 	o := <-ended
-	if o.err == nil {
-		o.process.user, o.process.namespace = in.user, in.namespace
-		in.user = -1 // it belongs to the process now
+	if o.err != nil {
+		return nil, o.err
 	}
-	return o.process, o.err
+	return o.process, nil
 }
 
-// program waits for the forked process and takes over what that forked: the program, or what failed to become it.
-func (r *running) program(received, cancelled error) (*Process, error) {
+// program waits for the forked process and takes over what that forked: the program, or what failed to become it. With
+// an error the process may be there too.
+func (r *running) program(p *Process, received, cancelled error) error {
 	failure := r.wait()
-	pid := int(r.report.pid)
-	if failure == nil && cancelled == nil && received != io.EOF {
-		failure = received
+	p.pid = int(r.report.pid)
+	switch {
+	case failure != nil:
+		return failure
+	case cancelled != nil:
+		return cancelled
+	case received != nil && received != io.EOF:
+		return received
+	case p.pid == 0:
+		return errors.New("the helper process ended without a program")
 	}
-	if failure == nil && pid == 0 {
-		failure = errors.New("the helper process ended without a program")
+	p.pidfd, failure = unix.PidfdOpen(p.pid, 0)
+	return failure
+}
+
+// end kills a program that nobody wants any more, if there is one, and waits for its end. It has the target's ids
+// already: without its user namespace this process may not kill it.
+func (p *Process) end() {
+	if p.pid != 0 {
+		if err := p.Kill(context.Background()); err != nil {
+			unix.Kill(p.pid, unix.SIGKILL)
+		}
+		for {
+			if _, err := unix.Wait4(p.pid, nil, unix.WALL, nil); err != unix.EINTR {
+				break
+			}
+		}
 	}
-	var pidfd int
-	if failure == nil && cancelled == nil {
-		pidfd, failure = unix.PidfdOpen(pid, 0)
-	}
-	if failure == nil && cancelled == nil {
-		return &Process{pid: pid, pidfd: pidfd, user: -1}, nil
-	}
-	if pid != 0 {
-		reap(pid)
-	}
-	return nil, failure
+	closeAll(&p.pidfd, &p.user)
 }
 
 // becomeProgram adds the steps from the fork into the pid namespace on. CLONE_PARENT makes the program this process's
@@ -362,7 +378,10 @@ func (p *Process) Kill(ctx context.Context) error {
 	s := &Steps{}
 	s.KeepOpen(p.user)
 	s.Add("setns to the user namespace", unix.SYS_SETNS, p.user, unix.CLONE_NEWUSER)
-	s.Add("kill", unix.SYS_KILL, -p.pid, int(unix.SIGKILL))
+	// First the program, which may not lead its group yet, and then starts nothing more.
+	s.Add("kill", unix.SYS_KILL, p.pid, int(unix.SIGKILL))
+	s.Add("kill the group", unix.SYS_KILL, -p.pid, int(unix.SIGKILL))
+	s.last().ignored = true
 	return s.run(ctx, p.namespace)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/intercede/intercede/sdk/target"
@@ -63,7 +64,7 @@ func TestScanForTIDInner(t *testing.T) {
 		append([]string{"do unshare 0x20000000"}, append(numbered(5000, "fork"), "open /tmp/never O_RDONLY")...)...)
 	defer p.Kill(t)
 	var got int
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		var err error
 		if got, err = parked.ScanForTID(5000); err == nil {
 			break

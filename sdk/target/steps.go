@@ -302,16 +302,6 @@ func (r *running) wait() error {
 	}
 }
 
-// reap ends a child of this process, whose pid is no other's until it has been waited for.
-func reap(pid int) {
-	unix.Kill(pid, unix.SIGKILL)
-	for {
-		if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != unix.EINTR {
-			return
-		}
-	}
-}
-
 // failure is the step that failed in a process that has ended; nil: none.
 func (r *running) failure(status unix.WaitStatus) error {
 	switch {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
@@ -386,6 +387,16 @@ func TestDoKeepsNoDescriptor(t *testing.T) {
 	}
 	if after := descriptors(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// awaitDescriptors waits until there are as many as before.
+func awaitDescriptors(t *testing.T, before int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); descriptors(t) != before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors before, %d after", before, descriptors(t))
+		}
 	}
 }
 

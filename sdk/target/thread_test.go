@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -8,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// standing says where the calling thread stands.
+// standing says where the calling thread stands, and its umask.
 func standing(t *testing.T) (text string) {
 	t.Helper()
 	for _, name := range []string{"root", "cwd", "ns/mnt"} {
@@ -18,11 +19,13 @@ func standing(t *testing.T) (text string) {
 		}
 		text += link + " "
 	}
-	return text
+	umask := unix.Umask(0)
+	unix.Umask(umask)
+	return fmt.Sprintf("%s%#o", text, umask)
 }
 
 func TestUseThread(t *testing.T) {
-	_, _, parked := park(t, "chdir /tmp")
+	_, _, parked := park(t, "umask 0137", "chdir /tmp")
 	done := make(chan struct{})
 	target.GoOnThread(func() {
 		defer close(done)

@@ -30,17 +30,21 @@ func (a *attack) twoNumbers(p *stage.Process) (first, second int) {
 	return first, second
 }
 
-// TestHarmAttach attaches and detaches containers, of root and of a user, and looks for what is left of them.
+// TestHarmAttach attaches and detaches containers, of root and of a user, and looks for what is left of them. Processes
+// are the same without the daemon, to compare with.
 func TestHarmAttach(t *testing.T) {
-	for name, user := range map[string]uint32{"root": 0, "user": 1000} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name, what string
+		user       uint32
+	}{{"root", "attach", 0}, {"user", "attach", 1000}, {"processes", "processes", 0}} {
+		t.Run(test.name, func(t *testing.T) {
 			a := newAttack(t)
 			d := a.serve(stage.Setup{Config: nodes, Open: true})
 			b := d.bystander()
-			d.peer(user, "attach", 100, short()).Wait() // what is kept for later is there
+			d.peer(test.user, test.what, 100, short()).Wait() // what is kept for later is there
 			a.Eventually("the first containers are gone", func() bool { return len(d.Status().Containers) == 1 })
 			descriptors, memory := d.descriptors(), d.memory()
-			done, failed := a.twoNumbers(d.peer(user, "attach", min(attempts, 4000), short()))
+			done, failed := a.twoNumbers(d.peer(test.user, test.what, min(attempts, 4000), short()))
 			summary.add("%s: %d containers, %d calls failed", a.Name(), done, failed)
 			if failed > 0 {
 				a.succeeded("%d of %d containers had no answer", failed, done+failed)

@@ -168,6 +168,17 @@ func (d *Daemon) Stop() {
 	}
 }
 
+// Kill ends the daemon with SIGKILL. One that does not end is held up by the kernel, and so is the next one.
+func (d *Daemon) Kill() {
+	d.stopped = true
+	d.process.Process.Kill()
+	select {
+	case <-d.exited:
+	case <-time.After(Patience):
+		d.test.Fault("the kernel holds up the end of the daemon")
+	}
+}
+
 // Status is what `intercede status --json` prints.
 type Status struct {
 	PID     int `json:"pid"`

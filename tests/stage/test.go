@@ -11,7 +11,7 @@ import (
 )
 
 // Patience bounds every wait for what must happen soon; only a failing test takes as long.
-const Patience = 30 * time.Second
+const Patience = 2 * time.Minute
 
 // Test is a test with what it starts, which ends with it.
 type Test struct {

@@ -179,7 +179,7 @@ func TestHeld(t *testing.T) {
 // TestEnds has calls that end their caller, or hold it up, among others.
 func TestEnds(t *testing.T) {
 	c, _ := start(t, nil)
-	c.limit = time.Second
+	c.limit = 10 * time.Second
 	getpid, exit := Call{Number: unix.SYS_GETPID}, Call{Number: unix.SYS_EXIT_GROUP, Args: [6]Argument{number(3)}}
 	calls := []Call{getpid, exit, getpid, {Number: unix.SYS_PPOLL}, getpid, {Number: unix.SYS_CLOSE, Args: [6]Argument{number(childPipe)}}}
 	for range perChild {
@@ -190,7 +190,7 @@ func TestEnds(t *testing.T) {
 		t.Fatalf("%d results, %v", len(results), err)
 	}
 	for i, ended := range map[int]string{
-		0: "", 1: "the caller ended: exit status 3", 2: "", 3: "no result within 1s", 4: "", 5: "the caller ended: exit status 1", 6: "",
+		0: "", 1: "the caller ended: exit status 3", 2: "", 3: "no result within 10s", 4: "", 5: "the caller ended: exit status 1", 6: "",
 		len(calls) - 1: "",
 	} {
 		if got := results[i]; got.Ended != ended || ended == "" && got.Value <= 1 {

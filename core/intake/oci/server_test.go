@@ -42,8 +42,8 @@ func TestFurtherConnectionsWait(t *testing.T) {
 
 // One user's silent connections keep neither root nor another user waiting.
 func TestSilentUserHoldsNobodyUp(t *testing.T) {
-	b := startBroker(t)
-	const attempts = 520 // more than are served at once
+	const connections, attempts = 512, 520
+	b := startBroker(t, func(l *limits) { l.connections, l.userSilence = connections, time.Hour })
 	testpeer.Connect(t, 1000, "unix", b.path, attempts, "")
 	for range attempts - 192 {
 		if e := b.next(t); !errors.Is(e.err, socket.ErrTooMany) || e.peer.Uid != 1000 {

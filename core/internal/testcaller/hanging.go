@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/intercede/intercede/internal/linux"
@@ -14,16 +15,30 @@ import (
 )
 
 // HangingFile is a file of one page of zeroes, in a filesystem that does not answer who reads it, before Answer.
-// Whoever reads hangs in the kernel.
+// Whoever reads hangs in the kernel, and from HangCloses on whoever closes it.
 type HangingFile struct {
 	File  *os.File
-	Asked chan struct{} // gets one for each read that the filesystem is asked for
+	Asked chan struct{} // gets one for each read, or close, that hangs
 
 	Answer func() // has the filesystem answer, from now on
 
 	device  *os.File
 	answer  chan struct{} // closed: answer
-	pending chan uint64   // numbers of reads
+	pending chan hanging
+	closes  atomic.Bool // hang too
+}
+
+// hanging is a request that hangs.
+type hanging struct {
+	number uint64
+	size   int // of the reply
+}
+
+// HangCloses has those hang too who close a descriptor of the file, which this process has no more: one that it starts
+// would hang.
+func (f *HangingFile) HangCloses() {
+	f.File.Close()
+	f.closes.Store(true)
 }
 
 // Requests of the FUSE protocol (include/uapi/linux/fuse.h), and sizes of its structs.
@@ -33,6 +48,7 @@ const (
 	fuseGetattr = 3
 	fuseOpen    = 14
 	fuseRead    = 15
+	fuseFlush   = 25
 	fuseInit    = 26
 	fuseStop    = 36 // interrupt
 
@@ -54,7 +70,7 @@ func NewHangingFile(t testing.TB) *HangingFile {
 	}, 0)
 	// Not before: to who polls it, the device is of no filesystem for ever.
 	f := &HangingFile{
-		Asked: make(chan struct{}, 100), device: os.NewFile(uintptr(fd), "fuse"), answer: make(chan struct{}), pending: make(chan uint64, 100),
+		Asked: make(chan struct{}, 100), device: os.NewFile(uintptr(fd), "fuse"), answer: make(chan struct{}), pending: make(chan hanging, 100),
 	}
 	f.Answer = sync.OnceFunc(func() { close(f.answer) })
 	t.Cleanup(func() { f.device.Close() })
@@ -63,7 +79,7 @@ func NewHangingFile(t testing.TB) *HangingFile {
 	}
 	defer mount.Close()
 	go f.serve()
-	go f.answerReads()
+	go f.answerHanging()
 	file, err := unix.Openat(int(mount.Fd()), "file", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +89,7 @@ func NewHangingFile(t testing.TB) *HangingFile {
 	return f
 }
 
-// serve answers all requests but reads.
+// serve answers all requests but those that hang.
 func (f *HangingFile) serve() {
 	request := make([]byte, 1<<17)
 	for {
@@ -107,8 +123,13 @@ func (f *HangingFile) serve() {
 		case fuseOpen:
 			f.reply(number, 0, make([]byte, 16))
 		case fuseRead:
-			f.pending <- number
-			f.Asked <- struct{}{}
+			f.hang(number, os.Getpagesize())
+		case fuseFlush:
+			if f.closes.Load() {
+				f.hang(number, 0)
+			} else {
+				f.reply(number, 0, nil)
+			}
 		case fuseForget, fuseStop:
 		default:
 			f.reply(number, unix.ENOSYS, nil)
@@ -116,10 +137,16 @@ func (f *HangingFile) serve() {
 	}
 }
 
-func (f *HangingFile) answerReads() {
+// hang leaves a request to answerHanging.
+func (f *HangingFile) hang(number uint64, size int) {
+	f.pending <- hanging{number, size}
+	f.Asked <- struct{}{}
+}
+
+func (f *HangingFile) answerHanging() {
 	<-f.answer
-	for number := range f.pending {
-		f.reply(number, 0, make([]byte, os.Getpagesize()))
+	for request := range f.pending {
+		f.reply(request.number, 0, make([]byte, request.size))
 	}
 }
 

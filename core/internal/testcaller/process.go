@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -34,6 +35,13 @@ func Init() {
 	os.Exit(0)
 }
 
+// The first goroutine stays on the first thread, which makes the calls of GoFirst.
+func init() {
+	if os.Args[0] == processName {
+		runtime.LockOSThread()
+	}
+}
+
 func serve() error {
 	if err := startSessions(); err != nil {
 		return err
@@ -45,15 +53,28 @@ func serve() error {
 	}
 	file.Close()
 	p := &process{encoder: json.NewEncoder(conn)}
-	decoder := json.NewDecoder(conn)
+	first := make(chan request)
+	go p.receive(json.NewDecoder(conn), first)
+	for r := range first {
+		p.answer(r)
+	}
+	return nil
+}
+
+// receive answers requests until the test is over, but for those of the first thread.
+func (p *process) receive(decoder *json.Decoder, first chan<- request) {
+	defer close(first)
 	for {
 		var r request
 		if decoder.Decode(&r) != nil {
-			return nil // the test is over
+			return
 		}
-		if r.Op == "call" || r.Op == "storm" {
+		switch r.Op {
+		case "call", "storm":
 			go p.answer(r)
-		} else {
+		case "first":
+			first <- r
+		default:
 			p.answer(r)
 		}
 	}
@@ -110,7 +131,7 @@ func (p *process) perform(r request) reply {
 		return reply{Value: int64(fd), Error: text(err)}
 	case "close":
 		return reply{Error: text(unix.Close(int(r.Args[0])))}
-	case "call":
+	case "call", "first":
 		return call(r)
 	case "storm":
 		for {

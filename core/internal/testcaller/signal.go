@@ -12,17 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Interrupt sends a signal, whose handler has calls restarted, to the threads of the process that are in this call.
+// Interrupt sends a signal, whose handler has calls restarted, to the threads of the process that are in this call. It
+// waits for one: a thread whose notification has been received may not have gone to sleep yet.
 func (c *Caller) Interrupt(t testing.TB, nr uintptr) {
 	t.Helper()
 	tids := c.InCall(t, nr)
+	for end := time.Now().Add(Timeout); len(tids) == 0; tids = c.InCall(t, nr) {
+		if time.Now().After(end) {
+			t.Fatal("testcaller: no thread is in the call")
+		}
+		time.Sleep(time.Millisecond)
+	}
 	for _, tid := range tids {
 		if err := unix.Tgkill(c.PID, tid, unix.SIGURG); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if len(tids) == 0 {
-		t.Fatal("testcaller: no thread is in the call")
 	}
 }
 

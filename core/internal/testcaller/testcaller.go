@@ -184,6 +184,24 @@ func (c *Caller) Go(nr uintptr, args ...uint64) <-chan Result {
 	return c.send(request{Op: "call", NR: nr, Args: six(args)})
 }
 
+// GoFirst has the first thread of the process make the call, one after the other. Its id is the process's.
+func (c *Caller) GoFirst(nr uintptr, args ...uint64) <-chan Result {
+	return c.send(request{Op: "first", NR: nr, Args: six(args)})
+}
+
+// ExecClosing has another thread than the first execute a program, for which one of the files that the process was started
+// with is closed: it takes the place, and the id, of the first, and then waits for the file's filesystem. Meanwhile the
+// kernel lets nobody look at the process (exec_update_lock, fs/exec.c).
+func (c *Caller) ExecClosing(t testing.TB, i int) {
+	t.Helper()
+	page := c.Map(t).Page
+	for at, char := range []byte("/bin/true") { // of a page of zeroes
+		c.Poke(t, page+uint64(at), char, 1)
+	}
+	c.Call(t, unix.SYS_FCNTL, uint64(c.firstFile+i), unix.F_SETFD, unix.FD_CLOEXEC)
+	c.Go(unix.SYS_EXECVE, page, 0, 0)
+}
+
 func six(args []uint64) (array [6]uint64) {
 	copy(array[:], args)
 	return array

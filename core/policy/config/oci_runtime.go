@@ -16,6 +16,7 @@ const (
 type OCIRuntime struct {
 	Runtime   string // name or absolute path of the runtime that `intercede oci-runtime` executes
 	OnMissing string // what happens to containers while no daemon answers
+	MountDev  bool   // it mounts the tmpfs on /dev of containers for which plugins make device nodes
 }
 
 // DefaultOCIRuntime is what an empty [oci_runtime] gives.
@@ -27,6 +28,7 @@ func readOCIRuntime(t *table) OCIRuntime {
 	o := DefaultOCIRuntime()
 	t.text("runtime", &o.Runtime, CheckOCIRuntime)
 	t.oneOf("on_missing", &o.OnMissing, MissingFail, MissingPlain)
+	t.bool("mount_dev", &o.MountDev)
 	t.finish()
 	return o
 }

@@ -135,10 +135,11 @@ var parseProblems = map[string]struct {
 		`config.toml:4:1: plugins.b.on_failure: 1: want "continue" or the name of an errno, such as "EPERM"`,
 		`config.toml:6:1: plugins.c.on_failure: "contine": want "continue" or the name of an errno, such as "EPERM"; did you mean "continue"?`,
 		`config.toml:8:1: plugins.d.on_failure: "fail": want "continue" or the name of an errno, such as "EPERM"`}},
-	"oci_runtime": {"[oci_runtime]\nruntime = \"bin/runc\"\non_missing = \"ignore\"\nruntimes = 1\n", []string{
+	"oci_runtime": {"[oci_runtime]\nruntime = \"bin/runc\"\non_missing = \"ignore\"\nruntimes = 1\nmount_dev = 1\n", []string{
 		`config.toml:2:1: oci_runtime.runtime: "bin/runc": want a name or an absolute path`,
 		`config.toml:3:1: oci_runtime.on_missing: unknown value "ignore"; accepted: fail, plain`,
-		`config.toml:4:1: oci_runtime.runtimes: unknown key; did you mean "runtime"?`}},
+		`config.toml:4:1: oci_runtime.runtimes: unknown key; did you mean "runtime"?`,
+		`config.toml:5:1: oci_runtime.mount_dev: 1: want true or false`}},
 	"oci_runtime, empty": {"[oci_runtime]\nruntime = \"\"\n", []string{
 		`config.toml:2:1: oci_runtime.runtime: "": want a path without control characters`}},
 	"order": {"[broker]\norder = [\n  \"mknod\", # first\n  \"mknot\",\n  1, \"mknod\",\n]\n[plugins.mknod]\n", []string{

@@ -1,7 +1,7 @@
-// race COUNT DELAY: a thread group leader without any privilege waits in mknod(2), while its second thread executes a
-// set-user-ID program, which gets the leader's thread id (de_thread, fs/exec.c). It does so up to DELAY ns after the call began,
-// COUNT times, and prints how many nodes came of that, how often the program was executed, and how often the call was refused
-// before. Without arguments it is the set-user-ID program.
+// race COUNT DELAY HOLD: a thread group leader without any privilege waits in mknod(2), while its second thread executes a
+// set-user-ID program, which gets the leader's thread id (de_thread, fs/exec.c). It does so up to DELAY ns after the call began, and the
+// program lives for HOLD ns then. It does that COUNT times, and prints how many nodes came of that, how often the program was executed,
+// and how often the call was refused before. With one argument, HOLD, it is the set-user-ID program.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -43,13 +43,22 @@ static void install(void) {
 
 static volatile int calling;
 static long delay; // ns
+static char *hold;
+
+static void sleep_ns(long ns) {
+	struct timespec time = {ns / 1000000000, ns % 1000000000};
+	nanosleep(&time, 0);
+}
 
 static void *privileged(void *unused) {
-	char *argv[] = {SETUID, 0}, *envp[] = {0};
+	char *argv[] = {SETUID, hold, 0}, *envp[] = {0};
+	const long spun = 80000; // sleeping is not exact
 	struct timespec start, now;
 	while (!calling)
-		;
+		sched_yield();
 	clock_gettime(CLOCK_MONOTONIC, &start);
+	if (delay > spun)
+		sleep_ns(delay - spun);
 	do
 		clock_gettime(CLOCK_MONOTONIC, &now);
 	while ((now.tv_sec - start.tv_sec) * 1000000000L + now.tv_nsec - start.tv_nsec < delay);
@@ -67,10 +76,12 @@ static void attempt(void) {
 
 int main(int argc, char **argv) {
 	int gained = 0, executed = 0, refused = 0;
-	if (argc != 3) {
-		usleep(2000);
+	if (argc == 2) {
+		sleep_ns(atol(argv[1]));
 		return geteuid() ? 5 : 0;
 	}
+	check(argc != 4, "race COUNT DELAY HOLD");
+	hold = argv[3];
 	install();
 	check(setgroups(0, 0) || setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000), "setresuid");
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);

@@ -2,6 +2,7 @@
 //
 //	attach    makes COUNT containers, one after the other, each a process in a user namespace of its own that makes one sysinfo(2); prints
 //	          how many of these were answered, and how many were not
+//	processes makes COUNT such processes without a socket, to compare with
 //	hold      makes COUNT containers that stay, each of which calls sysinfo(2) again and again; prints how many were answered, how many wait
 //	          for their first answer, and how many got an error
 //	garbage   sends COUNT messages that are wrong in every way
@@ -111,6 +112,13 @@ static void attach(long number)
 	_exit(sysinfo(&info) ? 3 : 0);
 }
 
+// plain is what an attached container does beside that.
+static void plain(long unused)
+{
+	struct sysinfo info;
+	_exit(sysinfo(&info) ? 3 : 0);
+}
+
 static pid_t start(void (*run)(long), long number)
 {
 	pid_t child = fork();
@@ -123,10 +131,10 @@ static pid_t start(void (*run)(long), long number)
 	_exit(1);
 }
 
-static int answered(long number)
+static int succeeds(void (*run)(long), long number)
 {
 	int status;
-	pid_t child = start(attach, number);
+	pid_t child = start(run, number);
 	check(waitpid(child, &status, 0) != child, "waitpid");
 	return !status;
 }
@@ -222,7 +230,10 @@ int main(int argc, char **argv)
 	int64_t end = now_ns() + atoll(argv[4]) * 1000000000;
 	if (!strcmp(what, "attach"))
 		for (long i = 0; i < count && now_ns() < end; i++)
-			answered(i) ? done++ : failed++;
+			succeeds(attach, i) ? done++ : failed++;
+	if (!strcmp(what, "processes"))
+		for (long i = 0; i < count && now_ns() < end; i++)
+			succeeds(plain, i) ? done++ : failed++;
 	if (!strcmp(what, "hold"))
 		hold(count, end);
 	if (!strcmp(what, "garbage"))

@@ -2,7 +2,8 @@
 //
 // Makes the call WHAT, "mknod", "mount", or "twice" for mknod of what is there, so often or so long, with a signal every PERIOD ns (0: none), whose handler has FLAGS:
 // "restart" for SA_RESTART, or "eintr" for none. It prints how many calls it made, how many results were wrong, how many signals
-// came, and what the first wrong result was. TOKEN is for those who look for the process.
+// came, and what the first wrong result was. TOKEN is for those who look for the process, "-" for nobody: with one it begins after a line
+// of its input.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -125,15 +126,18 @@ static void mount_disk(long i)
 int main(int argc, char **argv)
 {
 	check(argc != 7, "usage");
-	long most = atol(argv[2]), period = atol(argv[4]);
+	char line[8];
+	check(strcmp(argv[6], "-") && !fgets(line, sizeof line, stdin), "fgets");
+	long most = atol(argv[2]), period = atol(argv[4]), i = 0;
 	int64_t end = now_ns() + atol(argv[3]) * 1000000000LL;
 	void (*make)(long) = !strcmp(argv[1], "mount") ? mount_disk : !strcmp(argv[1], "twice") ? make_twice : make_nodes;
 	umask(0);
 	check((mkdir("/nodes", 0755) || mkdir("/mount", 0755)) && errno != EEXIST, "mkdir");
 	if (period)
 		begin_signals(period, strcmp(argv[5], "eintr") ? SA_RESTART : 0);
-	for (long i = 0; calls < most && now_ns() < end; i++)
-		make(i);
+	do
+		make(i++);
+	while (calls < most && now_ns() < end);
 	printf("%ld %ld %ld %s\n", calls, wrong, (long)signals, first);
 	return 0;
 }

@@ -36,7 +36,8 @@ func main() {
 	var working sync.WaitGroup
 	for g := range goroutines {
 		working.Go(func() {
-			for i := 0; calls.Load() < most && !over.Load(); i++ {
+			makeNode(g, 0)
+			for i := 1; calls.Load() < most && !over.Load(); i++ {
 				makeNode(g, i)
 			}
 		})

@@ -1,8 +1,8 @@
-// other WHAT SLEEP
+// other WHAT SLEEP TOKEN
 //
-// Makes the call that a signal takes it out of, 100 ms after it has begun. The handler sleeps for SLEEP ms, and changes WHAT: the call
-// that the kernel restarts is then another one, which must have a result of its own. It prints "ready" and waits for a line before, and
-// then "ok" or what is wrong.
+// Makes a call that SIGALRM, which the test sends, takes it out of. The handler sleeps for SLEEP ms, and changes WHAT: the call that the
+// kernel restarts is then another one, which must have a result of its own. It prints "ready" and waits for a line before, and then "ok"
+// or what is wrong. TOKEN is for those who look for the process.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -67,11 +66,10 @@ static int is_node(const char *name)
 	return !lstat(name, &st) && S_ISCHR(st.st_mode);
 }
 
-static void start_signal(int flags)
+static void expect_signal(int flags)
 {
 	struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
-	struct itimerval time = {.it_value = {0, 100000}};
-	check(sigaction(SIGALRM, &action, NULL) || setitimer(ITIMER_REAL, &time, NULL), "setitimer");
+	check(sigaction(SIGALRM, &action, NULL), "sigaction");
 }
 
 static void ready(void)
@@ -106,17 +104,19 @@ static int privileged(void)
 	return 0;
 }
 
-static void *execute(void *unused)
+static void *execute(void *alarm)
 {
-	sleep_for(100);
-	execl(PRIVILEGED, PRIVILEGED, "privileged", "0", NULL);
+	int number;
+	sigwait(alarm, &number);
+	execl(PRIVILEGED, PRIVILEGED, "privileged", "0", "-", NULL);
 	return NULL;
 }
 
-// exec has an unprivileged thread be replaced by that program while it is in the call.
+// exec has an unprivileged thread be replaced by that program while it is in the call, when the signal comes.
 static void exec_other(void)
 {
 	pthread_t thread;
+	sigset_t alarm;
 	char command[256] = "";
 	int from = open("/proc/self/exe", O_RDONLY), to = open(PRIVILEGED, O_WRONLY | O_CREAT | O_TRUNC, 0755);
 	for (ssize_t n; (n = read(from, command, sizeof command)) > 0;)
@@ -125,7 +125,9 @@ static void exec_other(void)
 	fflush(stdout);
 	other_user();
 	ready();
-	check(pthread_create(&thread, NULL, execute, NULL), "pthread_create");
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	check(sigprocmask(SIG_BLOCK, &alarm, NULL) || pthread_create(&thread, NULL, execute, &alarm), "pthread_create");
 	make();
 	sleep_for(10000); // it is refused, in the end
 	puts("no program was executed");
@@ -134,7 +136,8 @@ static void exec_other(void)
 // twin makes the call in another thread while this one is out of it.
 static void *twin(void *result)
 {
-	sleep_for(150);
+	while (!signals)
+		sleep_for(1);
 	*(int *)result = make();
 	return NULL;
 }
@@ -154,13 +157,14 @@ static const char *two_threads(void)
 
 int main(int argc, char **argv)
 {
-	check(argc != 3, "usage");
+	check(argc != 4, "usage");
 	const char *what = argv[1];
 	sleep_ms = atol(argv[2]);
 	umask(0);
 	if (!strcmp(what, "privileged"))
 		return privileged();
 	check((mkdir("/first", 0755) || mkdir("/second", 0755)) && errno != EEXIST, "mkdir");
+	mknod("/refused", S_IFCHR | 0666, makedev(1, 1)); // LXC brings the container with its first call
 	if (!strcmp(what, "exec")) {
 		exec_other();
 		return 0;
@@ -179,7 +183,7 @@ int main(int argc, char **argv)
 		change = other_user;
 	}
 	ready();
-	start_signal(strcmp(what, "interrupted") && strcmp(what, "waiting") ? SA_RESTART : 0);
+	expect_signal(strcmp(what, "interrupted") && strcmp(what, "waiting") ? SA_RESTART : 0);
 	if (!strcmp(what, "threads")) {
 		puts(two_threads());
 	} else if (!strcmp(what, "credentials")) {

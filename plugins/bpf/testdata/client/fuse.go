@@ -20,7 +20,7 @@ const (
 )
 
 // patience is how long who closes a file waits: longer than a call may take, and no test hangs for ever.
-const patience = 4 * time.Second
+const patience = 9 * time.Second
 
 // serveFUSE answers what it takes to open a file, from descriptor 3. It is a process of its own: one that serves itself
 // cannot even be killed.
