@@ -38,6 +38,7 @@ bundle() {
 }
 
 # run RUNTIME ARGUMENT...: a container by the wrapper, with 64 MiB.
+mkdir -p /usr/local/bin
 cat >/usr/local/bin/in-box <<'END'
 set -euo pipefail
 runtime=$1
@@ -71,7 +72,7 @@ small_steps() {
 }
 
 # What a container of intercede run does, and a thread of it with a real-time priority.
-container='intercede run -- sh -c "id; mknod /tmp/null c 1 3; test -c /tmp/null; setfattr -n trusted.overlay.opaque -v y /tmp"'
+container='intercede run -- sh -c "id; mknod /tmp/null c 1 3; test -c /tmp/null; setfattr -n trusted.overlay.opaque -v y /dev/shm"'
 priority='sed -i "/^\[plugins.sched\]/,/^enabled/s/^enabled.*/enabled = true/" /etc/intercede/config.toml
 	intercede run -- chrt -f 10 true'
 

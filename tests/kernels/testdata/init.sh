@@ -1,4 +1,5 @@
-# The first process of a machine without systemd. As there, the tests are in a cgroup that is delegated to them.
+# The first process of a machine without systemd. As there, the tests are in a cgroup below one that is
+# delegated to them.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -16,10 +17,12 @@ ln -sf fd/1 /dev/stdout
 ln -sf fd/2 /dev/stderr
 hostname small
 ip link set lo up
-mkdir /sys/fs/cgroup/tests
-echo $$ >/sys/fs/cgroup/tests/cgroup.procs
+mkdir -p /sys/fs/cgroup/tests/main
+echo $$ >/sys/fs/cgroup/tests/main/cgroup.procs
 setfattr -n trusted.delegate -v 1 /sys/fs/cgroup/tests
-for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control; done
+for folder in /sys/fs/cgroup /sys/fs/cgroup/tests; do
+	for controller in $(cat $folder/cgroup.controllers); do echo "+$controller" >$folder/cgroup.subtree_control; done
+done
 mkdir -p /dev/virtio-ports
 for port in /sys/class/virtio-ports/*; do ln -s "/dev/${port##*/}" "/dev/virtio-ports/$(cat "$port/name")"; done
 ulimit -n 524288
