@@ -8,7 +8,9 @@ import (
 
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/internal/capture"
 	"github.com/intercede/intercede/internal/notify"
+	"github.com/intercede/intercede/internal/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -185,4 +187,30 @@ func TestWatchHangs(t *testing.T) {
 	})
 	want(t, ask(t, b.attach(t), testplugin.Return, 5), 5, 0)
 	b.close()
+}
+
+// TestListHangs has a process of another container hang while a container's threads are listed, as for setpriority(2) of
+// a user: nothing is read of what is not the container's.
+func TestListHangs(t *testing.T) {
+	t.Parallel()
+	require.Kernel(t, "6.11", "NS_GET_PID_IN_PIDNS")
+	b := newBench(t, options{})
+	_, h := b.attachExecuting(t)
+	h.open()
+	c := testcaller.Start(t, 0)
+	var set capture.Set
+	defer set.Close()
+	over := make(chan struct{})
+	go func() {
+		set.Asked(c.PID, []*capture.Want{{Part: capture.PartUserThreads}})
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-time.After(testcaller.Timeout):
+		t.Fatal("the list is not there")
+	}
+	if set.Errno != 0 || len(set.Handles) != 1 || set.Handles[0].Errno != 0 {
+		t.Errorf("%+v", set)
+	}
 }

@@ -153,8 +153,13 @@ func TestTranslatePID(t *testing.T) {
 	if got, err := TranslatePID(ns, unix.Getpid()); got != unix.Getpid() || err != nil {
 		t.Errorf("got %d, %v; want %d", got, err, unix.Getpid())
 	}
-	if _, err := TranslatePID(ns, 1<<30); !errors.Is(err, unix.ESRCH) {
-		t.Errorf("a pid that is none: %v", err)
+	if got, err := PIDIn(ns, unix.Getpid()); got != unix.Getpid() || err != nil {
+		t.Errorf("got %d, %v; want %d", got, err, unix.Getpid())
+	}
+	for _, translate := range []func(ns, tid int) (int, error){TranslatePID, PIDIn} {
+		if _, err := translate(ns, 1<<30); !errors.Is(err, unix.ESRCH) {
+			t.Errorf("a pid that is none: %v", err)
+		}
 	}
 }
 
