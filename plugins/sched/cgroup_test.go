@@ -16,6 +16,7 @@ import (
 func realTimeGroup(t *testing.T) string {
 	t.Helper()
 	sdktest.RequireRoot(t)
+	sdktest.RequireCgroups(t, "cpu")
 	found, _ := filepath.Glob("/sys/fs/cgroup/*/cpu.rt_runtime_us")
 	if len(found) == 0 {
 		sdktest.Lacking(t, "needs CONFIG_RT_GROUP_SCHED and the cpu controller of cgroup version 1")
