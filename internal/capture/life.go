@@ -92,23 +92,26 @@ type Sleeper struct{ fd int }
 
 // OpenSleeper begins to look at a thread.
 func OpenSleeper(tid int) Sleeper {
-	fd, errno := openFile(procPath(tid, "syscall"), unix.O_RDONLY)
+	fd, errno := openFile(procPath(tid, "stat"), unix.O_RDONLY)
 	if errno != 0 {
 		return Sleeper{-1}
 	}
 	return Sleeper{fd}
 }
 
-// Sleeps reports whether the thread slept a microsecond ago (task_current_syscall, lib/syscall.c): it does not while
-// it is on its way to sleep, nor once a signal has woken it up. One that cannot be looked at counts as asleep.
+// Sleeps reports whether the thread slept two microseconds ago, in a wait that signals end (proc_pid_stat(5)): it does
+// not while it is on its way to sleep, nor once a signal has woken it up. One that cannot be looked at counts as asleep.
+// /proc/TID/syscall would tell it sooner, but waits for a thread that gets no processor (wait_task_inactive,
+// kernel/sched/core.c).
 func (s Sleeper) Sleeps() bool {
-	var text [len(running)]byte
-	n, err := unix.Pread(s.fd, text[:], 0)
-	return err != nil || string(text[:n]) != running
+	var stat [statSize]byte
+	n, err := unix.Pread(s.fd, stat[:], 0)
+	if err != nil {
+		return true
+	}
+	_, fields, found := bytes.Cut(stat[max(bytes.LastIndexByte(stat[:n], ')'), 0):n], []byte(") "))
+	return !found || bytes.HasPrefix(fields, []byte("S"))
 }
-
-// running is all that /proc/TID/syscall says of a thread that runs.
-const running = "running\n"
 
 // Close ends the look at the thread.
 func (s Sleeper) Close() {
