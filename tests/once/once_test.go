@@ -82,7 +82,7 @@ func inEach(t *testing.T, run func(s *stage.Test, d *stage.Daemon, k kind)) {
 }
 
 // Where callers do not wait through signals, the kernel may lose an answer, of which the broker finds nearly all: see
-// core/broker/doubt.go. One in 845,000 signals was not found on an idle machine. An answer that was not lost may be
+// core/broker/doubt.go. One in 200,000 signals is not found on an idle machine. An answer that was not lost may be
 // taken for one that was, which a call that is the same as the one before then gets: one in 1,000 signals. These are
 // more. Where the broker does not find calls that come again, one signal in 5 to 100 has a wrong result.
 const (
