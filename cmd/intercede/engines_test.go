@@ -78,8 +78,8 @@ func TestEngineInContainer(t *testing.T) {
 	wantText(t, part("runc, listener"), "device or resource busy")
 }
 
-// What a container of each engine sees of /dev is the same with mount_dev, by whatever options it is made; but nodes that
-// were made there can be removed.
+// What a container of each engine sees of /dev is the same with mount_dev, by whatever options it is made; but nodes
+// that were made there can be removed.
 func TestEnginesMountDev(t *testing.T) {
 	const describe = `
 		cat >box/bin/try <<'END'

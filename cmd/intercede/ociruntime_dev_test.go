@@ -35,8 +35,8 @@ const describeDev = `busybox find /dev | busybox sort | while read file; do stat
 	exit 0
 `
 
-// runOnTerminal runs the container with a terminal, and returns what that shows until "ready". The script then waits for a
-// line: what is written just before a container ends, crun may lose.
+// runOnTerminal runs the container with a terminal, and returns what that shows until "ready". The script then waits
+// for a line: what is written just before a container ends, crun may lose.
 func (b *bundle) runOnTerminal(t *testing.T) string {
 	t.Helper()
 	cmd := b.cmd("run", b.id)
@@ -79,7 +79,8 @@ func engineMounts(spec map[string]any) {
 		map[string]any{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o660, "uid": 3, "gid": 5}}
 }
 
-// Nodes in /dev are nodes, and not mounts. Without the setting they cannot be removed: that they can is no other change.
+// Nodes in /dev are nodes, and not mounts. Without the setting they cannot be removed: that they can is no other
+// change.
 func TestWrapperMountsDev(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, runtime string) {
 		s := newSite(t, mountDev)

@@ -385,8 +385,8 @@ func (a *again) remove(c *call) {
 }
 
 // keep keeps an answer that found nobody, with the descriptor, which may be nil, and reports whether it did. One that
-// has the kernel perform the call is as good a second time. Whether the caller lives, expire looks: the call is claimed,
-// so that the watchdog does not help whom the container holds up here.
+// has the kernel perform the call is as good a second time. Whether the caller lives, expire looks: the call is
+// claimed, so that the watchdog does not help whom the container holds up here.
 func (c *call) keep(response *wire.Response, added *lane.Descriptor) bool {
 	if !c.known || response.GetContinue() {
 		return false

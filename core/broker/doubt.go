@@ -7,9 +7,9 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 )
 
-// An answer can be lost although the kernel has taken it, where a signal comes at the very moment: about once in 1,000
-// signals that come in the midst of calls. notify.FD.SendValueDoubting says why, and when it may be so. So a caller that
-// does not sleep, as one that a signal has woken up, is not answered before it does, or has left.
+// An answer can be lost although the kernel has taken it, where a signal comes at the very moment: about once in
+// 1,000 signals that come in the midst of calls. notify.FD.SendValueDoubting says why, and when it may be so. So a
+// caller that does not sleep, as one that a signal has woken up, is not answered before it does, or has left.
 //
 // Should the call then come again at once, it is done again, since it may also be another one. But if that gives an
 // errno, as for what is done already, the caller gets the doubtful answer. What is wrong then is the rare program that

@@ -189,8 +189,8 @@ func TestWatchHangs(t *testing.T) {
 	b.close()
 }
 
-// TestListHangs has a process of another container hang while a container's threads are listed, as for setpriority(2) of
-// a user: nothing is read of what is not the container's.
+// TestListHangs has a process of another container hang while a container's threads are listed, as for setpriority(2)
+// of a user: nothing is read of what is not the container's.
 func TestListHangs(t *testing.T) {
 	t.Parallel()
 	require.Kernel(t, "6.11", "NS_GET_PID_IN_PIDNS")

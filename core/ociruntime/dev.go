@@ -20,10 +20,11 @@ import (
 // cannot be opened (SB_I_NODEV, alloc_super in fs/super.c). One that this process mounts belongs to the initial user
 // namespace, as the root filesystem does.
 //
-// A runtime makes the devices, links and console of /dev on whatever it finds there, unless config.json itself binds a
-// directory on /dev (needsSetupDev in runc, mount_dev_from_host in crun). So the tmpfs is mounted on /dev of the root
-// filesystem before the runtime begins, and the runtime reads a config.json without that mount. Both are mounts in a
-// mount namespace of the runtime: the bundle stays as it is, and the kernel removes them when the runtime ends or fails.
+// A runtime makes the devices, links and console of /dev on whatever it finds there, unless config.json itself binds
+// a directory on /dev (needsSetupDev in runc, mount_dev_from_host in crun). So the tmpfs is mounted on /dev of the
+// root filesystem before the runtime begins, and the runtime reads a config.json without that mount. Both are mounts
+// in a mount namespace of the runtime: the bundle stays as it is, and the kernel removes them when the runtime ends
+// or fails.
 
 // devSpec is what a config.json says of /dev.
 type devSpec struct {

@@ -88,8 +88,8 @@ func (s settings) prepare(ctx context.Context, c command) error {
 	return s.missing(c, err)
 }
 
-// prepareDev mounts the container's /dev for it, where the config says so and nodes are made for the container. One that
-// cannot have that is as it would be without: nodes on its /dev are mounts.
+// prepareDev mounts the container's /dev for it, where the config says so and nodes are made for the container. One
+// that cannot have that is as it would be without: nodes on its /dev are mounts.
 func (s settings) prepareDev(c command, file *configFile, wanted *control.Interception) {
 	if !s.mountDev || !makesNodes(wanted.Manifests) {
 		return

@@ -18,8 +18,8 @@ const tick = 10 * time.Millisecond
 // or was in its place before it executed a program (de_thread, fs/exec.c). The error wraps os.ErrProcessDone if there
 // is no such thread.
 //
-// The thread's process can hold up who calls this, IsIn or Sleeps: while it executes a program, another thread takes the
-// first one's id, and descriptors are closed, for which a filesystem that the container serves may be asked
+// The thread's process can hold up who calls this, IsIn or Sleeps: while it executes a program, another thread takes
+// the first one's id, and descriptors are closed, for which a filesystem that the container serves may be asked
 // (exec_update_lock, begin_new_exec in fs/exec.c). So hold no lock that other containers' calls need.
 //
 // Start times (proc_pid_stat(5)) are rounded down to ticks of 10 ms, and the clock may have gone on by one millisecond
@@ -99,9 +99,9 @@ func OpenSleeper(tid int) Sleeper {
 	return Sleeper{fd}
 }
 
-// Sleeps reports whether the thread slept two microseconds ago, in a wait that signals end (proc_pid_stat(5)): it does
-// not while it is on its way to sleep, nor once a signal has woken it up. One that cannot be looked at counts as asleep.
-// /proc/TID/syscall would tell it sooner, but waits for a thread that gets no processor (wait_task_inactive,
+// Sleeps reports whether the thread slept two microseconds ago, in a wait that signals end (proc_pid_stat(5)): it
+// does not while it is on its way to sleep, nor once a signal has woken it up. One that cannot be looked at counts as
+// asleep. /proc/TID/syscall would tell it sooner, but waits for a thread that gets no processor (wait_task_inactive,
 // kernel/sched/core.c).
 func (s Sleeper) Sleeps() bool {
 	var stat [statSize]byte

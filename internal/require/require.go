@@ -35,8 +35,8 @@ func Root(t testing.TB) {
 }
 
 // Kernel skips the test on a kernel older than version, "5.19", which brought the feature, as Lacking does. On a
-// newer one the test runs, and fails if the feature is not there. Where a run says which kernel it is about (KernelEnv),
-// tests of newer features are skipped even if every test has to run.
+// newer one the test runs, and fails if the feature is not there. Where a run says which kernel it is about
+// (KernelEnv), tests of newer features are skipped even if every test has to run.
 func Kernel(t testing.TB, version, feature string) {
 	t.Helper()
 	release, said := kernel(t)

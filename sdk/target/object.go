@@ -32,8 +32,8 @@ func OpenPathHere(dir int, path string, follow bool) (*os.File, error) {
 // OpenPath is like OpenPathHere, outside Do, and resolves the path exactly as the target would, by its own power. Paths
 // through /proc/self and /proc/thread-self lead where they lead for the target.
 func (t *Target) OpenPath(ctx context.Context, dir int, path string, follow bool) (*os.File, error) {
-	// A link at the end is followed by resolveSelf only if it is not the last component, as it is not before "/.", which
-	// is the caller's own: what has it must be a directory.
+	// A link at the end is followed by resolveSelf only if it is not the last component, as it is not before "/.",
+	// which is the caller's own: what has it must be a directory.
 	tail := ""
 	switch {
 	case strings.HasSuffix(path, "/"):

@@ -95,10 +95,10 @@ func TestHarmStuck(t *testing.T) {
 	}
 }
 
-// TestEndWhileStuck ends the daemon while calls wait for such a filesystem. Threads of the daemon that wait there can be
-// killed: they wait for a page (filemap_fault, mm/filemap.c). None makes a request to a filesystem of a container's,
-// which could not be killed: FUSE refuses users whom the namespace of its mount does not map (fuse_get_req,
-// fs/fuse/dev.c).
+// TestEndWhileStuck ends the daemon while calls wait for such a filesystem. Threads of the daemon that wait there can
+// be killed: they wait for a page (filemap_fault, mm/filemap.c). None makes a request to a filesystem of a
+// container's, which could not be killed: FUSE refuses users whom the namespace of its mount does not map
+// (fuse_get_req, fs/fuse/dev.c).
 func TestEndWhileStuck(t *testing.T) {
 	for name, end := range map[string]func(*stage.Daemon){"SIGTERM": (*stage.Daemon).Stop, "SIGKILL": (*stage.Daemon).Kill} {
 		for _, what := range []string{"waited", "overlay"} {

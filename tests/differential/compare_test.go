@@ -139,12 +139,12 @@ func (s sequence) alike(command string, r result) result {
 	return r
 }
 
-// documentedFlags are flags of mounts that differ as the mount plugin's page says: "The mount has nosuid and nodev", and
-// with `shift` it is idmapped.
+// documentedFlags are flags of mounts that differ as the mount plugin's page says: "The mount has nosuid and nodev",
+// and with `shift` it is idmapped.
 var documentedFlags = []string{"nosuid", "nodev", "idmapped"}
 
-// documentedOptions are options of superblocks that differ: ext4 gets errors=remount-ro, as the mount plugin's page says. A
-// tmpfs shows its owner as the host's id, and the defaults of its user namespace.
+// documentedOptions are options of superblocks that differ: ext4 gets errors=remount-ro, as the mount plugin's page
+// says. A tmpfs shows its owner as the host's id, and the defaults of its user namespace.
 var documentedOptions = []string{"errors", "uid", "gid", "inode64"}
 
 // alikeMounts are lines of mountinfo without ids, device numbers, and what is documented.

@@ -19,9 +19,9 @@ import (
 // mostReports bounds the differences of a family that are reported.
 const mostReports = 40
 
-// TestDifferential makes random sequences until the time is over: DIFFERENTIAL_TIME for all families together, or those of
-// DIFFERENTIAL_FAMILIES. DIFFERENTIAL_SEED has the same sequences made again, of which DIFFERENTIAL_COUNT is the most of a
-// family.
+// TestDifferential makes random sequences until the time is over: DIFFERENTIAL_TIME for all families together, or
+// those of DIFFERENTIAL_FAMILIES. DIFFERENTIAL_SEED has the same sequences made again, of which DIFFERENTIAL_COUNT is
+// the most of a family.
 func TestDifferential(t *testing.T) {
 	names := slices.Sorted(maps.Keys(families))
 	if only := os.Getenv("DIFFERENTIAL_FAMILIES"); only != "" {

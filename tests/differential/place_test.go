@@ -170,7 +170,8 @@ allowed = ["ext4"]
 shift = true
 `
 
-// newContainer makes the root of a container of the daemon, for the program "place": a tmpfs of the host, as real root's is.
+// newContainer makes the root of a container of the daemon, for the program "place": a tmpfs of the host, as real
+// root's is.
 func newContainer(t *stage.Test, daemon *stage.Daemon, d disk) *stage.Container {
 	t.Helper()
 	c := daemon.Container("--device-cgroup-rule", fmt.Sprintf("b %d:%d rw", unix.Major(d.number), unix.Minor(d.number)))
@@ -251,8 +252,8 @@ func (p *pair) run(s sequence) (got, want *observation) {
 	return got, real.seen
 }
 
-// unanswered reports whether the container had calls that a plugin did not answer: it failed, or on a machine that has too
-// much to do a call took too long, or the container was quarantined for that. Another container goes on then.
+// unanswered reports whether the container had calls that a plugin did not answer: it failed, or on a machine that
+// has too much to do a call took too long, or the container was quarantined for that. Another container goes on then.
 func (p *pair) unanswered() bool {
 	p.test.Helper()
 	for _, c := range p.daemon.Status().Containers {

@@ -28,8 +28,8 @@ func (s sequence) text() string {
 	return b.String()
 }
 
-// parseSequences reads sequences. Each begins with a line "family NAME", and one "bits 32" if it has a caller of 32 bits.
-// Lines that begin with # are comments.
+// parseSequences reads sequences. Each begins with a line "family NAME", and one "bits 32" if it has a caller of 32
+// bits. Lines that begin with # are comments.
 func parseSequences(text string) ([]sequence, error) {
 	var all []sequence
 	for line := range strings.Lines(text) {

@@ -189,9 +189,9 @@ func (c *Caller) GoFirst(nr uintptr, args ...uint64) <-chan Result {
 	return c.send(request{Op: "first", NR: nr, Args: six(args)})
 }
 
-// ExecClosing has another thread than the first execute a program, for which one of the files that the process was started
-// with is closed: it takes the place, and the id, of the first, and then waits for the file's filesystem. Meanwhile the
-// kernel lets nobody look at the process (exec_update_lock, fs/exec.c).
+// ExecClosing has another thread than the first execute a program, for which one of the files that the process was
+// started with is closed: it takes the place, and the id, of the first, and then waits for the file's filesystem.
+// Meanwhile the kernel lets nobody look at the process (exec_update_lock, fs/exec.c).
 func (c *Caller) ExecClosing(t testing.TB, i int) {
 	t.Helper()
 	page := c.Map(t).Page
