@@ -15,7 +15,7 @@ import (
 var everyCall = map[string][]string{
 	"bpf":      {"devices=true"},
 	"mknod":    nil,
-	"mount":    {`allowed=["ext4"]`, `fuse={ "fuse.sshfs" = "sshfs" }`},
+	"mount":    {`allowed=["ext4"]`, `loop=["1000"]`, `fuse={ "fuse.sshfs" = "sshfs" }`},
 	"sched":    {"min_nice=-20", "max_io_priority=rt:0"},
 	"setxattr": {"read=true", `attributes=["trusted.overlay.opaque", "security.NTACL"]`},
 	"sysinfo":  {"uptime=container", "loads=container"},

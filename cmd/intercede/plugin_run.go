@@ -85,8 +85,8 @@ func runWithPlugin(ctx context.Context, options single.Options, logging *logFlag
 	if err != nil {
 		return 0, err
 	}
-	defer engine.Close()
 	defer printCalls(engine.Observe)()
+	defer engine.Close() // before the rest is printed: the record of a call comes after its answer
 	started()
 	return runAttached(ctx, engine, container, nil)
 }
