@@ -47,7 +47,7 @@ test: packages build
 	@# The broker's tests once more, with plugins that take no lanes.
 	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_TRANSPORT=grpc go test -timeout 30m $(TESTFLAGS) ./core/broker ./core/launcher
 	@# The plugins' scripts once more, each call as if the plugin died with its answer. What fsopen(2) and fspick(2) began does not outlive that.
-	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test -timeout 30m $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-gone' ./plugins/...
+	INTERCEDE_TEST_STRICT=1 INTERCEDE_TEST_AGAIN=1 go test -timeout 30m $(TESTFLAGS) -run TestScripts -skip 'TestScripts/shared/newapi|TestScripts/newapi/pick-(gone|fsmount)$$' ./plugins/...
 
 # As on older kernels: the tests are refused what newer ones have added (tests/oldkernel).
 test-oldkernel: packages
