@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"runtime"
 	"strings"
 	"testing"
 
@@ -51,14 +50,6 @@ var (
 
 	shipped = []*wire.Manifest{mknodPlugin, sysinfoPlugin, setxattrPlugin, mountPlugin, bpfPlugin}
 )
-
-// requireAMD64 skips what compares the tables of x86.
-func requireAMD64(t testing.TB) {
-	t.Helper()
-	if runtime.GOARCH != "amd64" {
-		t.Skip("amd64 only")
-	}
-}
 
 // wantError fails unless the error has all the texts.
 func wantError(t *testing.T, err error, texts ...string) {

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,39 +51,6 @@ func readBack(t *testing.T, path string) string {
 func userNamespace(seccomp string) string {
 	return `{"ociVersion": "1.0.2", "annotations": {"k": "<v>"}, "linux": {"namespaces": [{"type": "user"}], "seccomp": ` +
 		seccomp + `}, "x": 1.50}`
-}
-
-// What is merged, whole: each file of testdata is a config.json, the one with .golden what becomes of it. What it means
-// to the kernel is tested where it is made, in core/filter.
-func TestInterceptGolden(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("the golden files have amd64's architectures")
-	}
-	files, err := filepath.Glob("testdata/*.json")
-	if err != nil || len(files) < 3 {
-		t.Fatalf("%v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(file, func(t *testing.T) {
-			path := writeConfig(t, readBack(t, file))
-			f, err := readConfigFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := f.intercept(mknod, notTaken); err != nil {
-				t.Fatal(err)
-			}
-			got := readBack(t, path)
-			if *update {
-				if err := os.WriteFile(file+".golden", []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if want := readBack(t, file+".golden"); got != want {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
-		})
-	}
 }
 
 func TestInterceptRefuses(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/intercede/intercede/internal/require"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +21,7 @@ func processorsOf(t *testing.T, tid int) (set unix.CPUSet) {
 func TestMoveThreadsAway(t *testing.T) {
 	all, cpu := processorsOf(t, os.Getpid()), Processor()
 	if all.Count() == 1 {
-		t.Skip("of one processor, each thread is kept on it")
+		require.Lacking(t, "needs two processors: of one, each thread is kept on it")
 	}
 	var kept unix.CPUSet
 	kept.Set(cpu)

@@ -48,6 +48,19 @@ func Kernel(t testing.TB, version, feature string) {
 	}
 }
 
+// CgroupsEnv is "2" where a run says that the host has version 2 of cgroups alone.
+const CgroupsEnv = "INTERCEDE_TEST_CGROUPS"
+
+// CgroupsV1 skips the test, which needs version 1 of cgroups, as Lacking does. Where a run says that the host has none
+// (CgroupsEnv), it is skipped even if every test has to run.
+func CgroupsV1(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv(CgroupsEnv) == "2" {
+		t.Skipf(format, args...)
+	}
+	Lacking(t, format, args...)
+}
+
 // OldKernel reports whether the kernel is older than version, "5.19", or is pretended to be.
 func OldKernel(t testing.TB, version string) bool {
 	t.Helper()

@@ -36,7 +36,6 @@ func remakeRandom(t *testing.T, random *rand.Rand, base []byte, manifests []*wir
 
 // A profile that is made anew for the same plugins stays as it is; so do the runtimes' default profiles.
 func TestOCITwice(t *testing.T) {
-	requireAMD64(t)
 	bases := map[string][]byte{"": nil}
 	for _, name := range []string{"base", "containers-default", "moby-default"} {
 		bases[name] = readFile(t, "testdata/"+name+".json")
@@ -62,7 +61,6 @@ func TestOCITwice(t *testing.T) {
 
 // A call that was taken whole stays notified where the base may have allowed it and the rest is refused.
 func TestOCIKeepsWholeCalls(t *testing.T) {
-	requireAMD64(t)
 	for action, stays := range map[string]bool{"SCMP_ACT_ALLOW": false, "SCMP_ACT_ERRNO": true} {
 		base := `{"defaultAction": "` + action + `", "syscalls": [{"names": ["sysinfo"], "action": "SCMP_ACT_ALLOW"}]}`
 		first, err1 := OCI([]byte(base), []*wire.Manifest{sysinfoPlugin}, listener)
@@ -77,7 +75,6 @@ func TestOCIKeepsWholeCalls(t *testing.T) {
 }
 
 func TestOCITwiceRefuses(t *testing.T) {
-	requireAMD64(t)
 	_, err := OCI([]byte(`{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "`+listener.Path+`", "syscalls": [
 		{"names": ["open"], "action": "SCMP_ACT_NOTIFY", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_GT"}]}]}`),
 		[]*wire.Manifest{mknodPlugin}, listener)

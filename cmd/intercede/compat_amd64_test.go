@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -15,9 +14,6 @@ import (
 // TestCompat has programs of each ABI make the calls of a plugin that takes native ones alone, in containers of
 // `intercede run` and of OCI runtimes, there also beside a base profile that allows the multiplexers.
 func TestCompat(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("amd64 only")
-	}
 	require(t, "gcc", "busybox")
 	if err := goBuild("native", "./testdata/native"); err != nil {
 		t.Fatal(err)
