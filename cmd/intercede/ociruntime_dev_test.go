@@ -79,8 +79,7 @@ func engineMounts(spec map[string]any) {
 		map[string]any{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o660, "uid": 3, "gid": 5}}
 }
 
-// Nodes in /dev are nodes, and not mounts. Without the setting they cannot be removed: that they can is no other
-// change.
+// A node that is made in /dev is not a mount, and can be removed. That is the only difference that the setting makes.
 func TestWrapperMountsDev(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, runtime string) {
 		s := newSite(t, mountDev)
@@ -111,7 +110,7 @@ func (b *bundle) wantClean(t *testing.T) {
 	}
 	for _, pattern := range []string{b.dir + "/.config*", b.dir + "/rootfs/dev/*"} {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
-			t.Errorf("left behind: %s", left)
+			t.Errorf("this is left: %s", left)
 		}
 	}
 	if mounts := readText(t, "/proc/self/mounts"); strings.Contains(mounts, b.dir) {
@@ -234,7 +233,7 @@ func (b *bundle) pid(t *testing.T) int {
 	return state.Pid
 }
 
-// A runtime that fails leaves nothing behind.
+// After a runtime that fails nothing is left.
 func TestWrapperMountsDevForNothing(t *testing.T) {
 	for name, change := range map[string]func(spec map[string]any){
 		"a program that is not there": func(spec map[string]any) {

@@ -135,7 +135,7 @@ func planDev(text []byte) (devPlan, error) {
 // findDev finds the one mount on /dev.
 func (s *devSpec) findDev() (index int, err error) {
 	if s.Root == nil || s.Root.Path == "" {
-		return 0, errors.New("there is no root filesystem")
+		return 0, errors.New("config.json names no root filesystem")
 	}
 	if !slices.Contains(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.MountNamespace}) {
 		return 0, errors.New("the container has no mount namespace of its own")

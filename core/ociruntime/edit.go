@@ -44,7 +44,7 @@ func removeMount(text []byte, index int) ([]byte, error) {
 		return nil, err
 	}
 	if found == nil {
-		return nil, errors.New(`there is no list "mounts"`)
+		return nil, errors.New(`config.json has no list "mounts"`)
 	}
 	var mounts []json.RawMessage
 	if err := json.Unmarshal(text[found.start:found.end], &mounts); err != nil {

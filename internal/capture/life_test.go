@@ -157,6 +157,6 @@ func TestSleeper(t *testing.T) {
 	gone := OpenSleeper(1 << 30)
 	defer gone.Close()
 	if !gone.Sleeps() {
-		t.Error("a thread that there is not is said to run")
+		t.Error("a thread that does not exist is said to run")
 	}
 }

@@ -110,7 +110,7 @@ func (s *session) takeFreeLoop(ctx context.Context, req *sdk.Request, caller *ta
 }
 
 // findFreeLoop finds a device that is not set up. The devices are opened by a process in the caller's cgroups: one that
-// their device cgroup denies is passed over, and where a file of the container behind a device lets it wait, that
+// their device cgroup denies is passed over, and where a device waits for a file of the container, that
 // process alone waits.
 func (s *session) findFreeLoop(ctx context.Context, caller *target.Target, nodes int, left []uint32) (uint32, error) {
 	refused := refusal{unix.ENOSPC, noFreeLoop, "all are set up, or another container's"}

@@ -167,7 +167,7 @@ func (o *owner) end(of *loops, clear func() error) error {
 	return clear()
 }
 
-// clearLoop clears a device, in a process of its own, since that may wait for the file behind it.
+// clearLoop clears a device, in a process of its own, since that may wait for the device's file.
 func clearLoop(ctx context.Context, namespace target.NamespaceID, number uint32) error {
 	scratch, err := openScratch()
 	if err != nil {

@@ -23,12 +23,12 @@ import (
 // Real root's place. The program in it is the host's own root, which random calls are made as, so that it must reach
 // nothing of the host:
 //
-//   - It has mount, PID, network, IPC, UTS and cgroup namespaces of its own. Its root is a tmpfs of its own, the old one is
-//     unmounted, and procfs shows its processes alone (subset=pid): no /proc/sys, no /sys.
+//   - It has mount, PID, network, IPC, UTS and cgroup namespaces of its own. Its root is a tmpfs of its own, the old
+//     one is unmounted, and procfs shows its processes alone (subset=pid): no /proc/sys, no /sys.
 //   - It has no descriptor but pipes to the test, and its session and process group are its own.
 //   - Its cgroup lets it make any device node, and open those of the disk, null, zero, full, random and urandom alone.
-//   - Its bounding set has the capabilities that the calls are about, and none by which a process reaches the machine: no
-//     CAP_SYS_BOOT, MODULE, RAWIO, TIME, PTRACE, RESOURCE, NET_ADMIN.
+//   - Its bounding set has the capabilities that the calls are about, and none by which a process reaches the
+//     machine: no CAP_SYS_BOOT, MODULE, RAWIO, TIME, PTRACE, RESOURCE, NET_ADMIN.
 //   - A seccomp filter kills it at any call that is not listed in twinCalls.
 //   - permit looks at each sequence before: no real-time priority above 10, no filesystem but tmpfs and ext4.
 //

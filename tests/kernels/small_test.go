@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// smallPackages are what a small machine has beside its kernel: the shell of its first process, what tests call, and a C
-// compiler.
+// smallPackages are what a small machine has beside its kernel: the shell of its first process, what tests call, and
+// a C compiler.
 const smallPackages = "base-files base-passwd bash dash coreutils util-linux bsdutils mount grep sed mawk findutils tar hostname " +
 	"libc-bin dpkg procps kmod busybox-static attr rsync e2fsprogs fuse2fs squashfs-tools uidmap iproute2 libseccomp2 gcc libc6-dev"
 

@@ -79,8 +79,8 @@ func newPlaces(s *stage.Test, programs string) *places {
 	return p
 }
 
-// writeKconfig gives the tests the kernel's configuration without CONFIG_RT_GROUP_SCHED: with it, they make no real-time thread
-// where they see cgroups of version 2, although the controller may be of version 1.
+// writeKconfig gives the tests the kernel's configuration without CONFIG_RT_GROUP_SCHED: with it, they make no
+// real-time thread where they see cgroups of version 2, although the controller may be of version 1.
 func (p *places) writeKconfig(s *stage.Test) {
 	s.Helper()
 	s.Command("sh", "-c", `{ zcat /proc/config.gz 2>/dev/null || cat "/boot/config-$(uname -r)"; } | grep -v RT_GROUP_SCHED >"$0"`,
@@ -101,8 +101,8 @@ func words(test string) []string {
 	return []string{"/bin/sh", "-c", "cd " + programsPoint + " && timeout --kill-after=5 60 ./" + test}
 }
 
-// container runs the test in one of `intercede run`. With CAP_SYS_RESOURCE the test library would warn that it cannot protect
-// itself from being killed (oom_score_adj). fgetxattr02 opens the block device 7:3.
+// container runs the test in one of `intercede run`. With CAP_SYS_RESOURCE the test library would warn that it cannot
+// protect itself from being killed (oom_score_adj). fgetxattr02 opens the block device 7:3.
 func (p *places) container(ctx context.Context, test string, flags ...string) *exec.Cmd {
 	arguments := append([]string{"run"}, flags...)
 	arguments = append(arguments, "--cap-drop", "sys_resource", "--device", p.disk, "--device-cgroup-rule", "b 7:3 r",

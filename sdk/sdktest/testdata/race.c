@@ -1,7 +1,8 @@
-// race COUNT DELAY HOLD: a thread group leader without any privilege waits in mknod(2), while its second thread executes a
-// set-user-ID program, which gets the leader's thread id (de_thread, fs/exec.c). It does so up to DELAY ns after the call began, and the
-// program lives for HOLD ns then. It does that COUNT times, and prints how many nodes came of that, how often the program was executed,
-// and how often the call was refused before. With one argument, HOLD, it is the set-user-ID program.
+// race COUNT DELAY HOLD: a thread group leader without any privilege waits in mknod(2), while its second thread
+// executes a set-user-ID program, which gets the leader's thread id (de_thread, fs/exec.c). It does so up to DELAY ns
+// after the call began, and the program lives for HOLD ns then. It does that COUNT times, and prints how many nodes
+// came of that, how often the program was executed, and how often the call was refused before. With one argument,
+// HOLD, it is the set-user-ID program.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

@@ -1,10 +1,11 @@
 // place carries out sequences of calls, one after the other, and says what is there afterwards. It is process 1 of an
 // intercepted container, and of the place of real root: the same program with the same files.
 //
-// A request is a line "run BITS WANTED N" and N lines, the commands of the caller (caller.c). WANTED has letters: d, the
-// disk is to be as it was; c, a cgroup is wanted; x, the attributes of files are shown; or it is "-". The answer is what
-// the caller printed, lines "tree ...", "mount ..." and "end STATUS SIGNAL", and last "ready", which is printed at the
-// start too. A line "broken ..." says that the place cannot go on, "busy" that the disk is still in use.
+// A request is a line "run BITS WANTED N" and N lines, the commands of the caller (caller.c). WANTED has letters: d,
+// the disk is to be as it was; c, a cgroup is wanted; x, the attributes of files are shown; or it is "-". The answer
+// is what the caller printed, lines "tree ...", "mount ..." and "end STATUS SIGNAL", and last "ready", which is
+// printed at the start too. A line "broken ..." says that the place cannot go on, "busy" that the disk is still in
+// use.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -120,15 +121,16 @@ static void show_mounts(void)
 	fclose(file);
 }
 
-// forget_contexts has the plugin forget what earlier sequences prepared by fsopen(2): it keeps the last 16 contexts, which
-// may hold the disk. See plugins/mount/README.md, "16 contexts of a container are kept".
+// forget_contexts has the plugin forget what earlier sequences prepared by fsopen(2): it keeps the last 16 contexts,
+// which may hold the disk. See plugins/mount/README.md, "16 contexts of a container are kept".
 static void forget_contexts(void)
 {
 	for (int i = 0; i < 16; i++)
 		close(syscall(SYS_fsopen, "ext4", 1));
 }
 
-// restore_disk writes the image to the disk. What held the disk has ended, but the kernel may end a mount a little later.
+// restore_disk writes the image to the disk. What held the disk has ended, but the kernel may end a mount a little
+// later.
 static void restore_disk(void)
 {
 	static char block[65536];

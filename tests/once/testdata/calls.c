@@ -1,9 +1,9 @@
 // calls WHAT CALLS SECONDS PERIOD FLAGS TOKEN
 //
-// Makes the call WHAT, "mknod", "mount", or "twice" for mknod of what is there, so often or so long, with a signal every PERIOD ns (0: none), whose handler has FLAGS:
-// "restart" for SA_RESTART, or "eintr" for none. It prints how many calls it made, how many results were wrong, how many signals
-// came, and what the first wrong result was. TOKEN is for those who look for the process, "-" for nobody: with one it begins after a line
-// of its input.
+// Makes the call WHAT, "mknod", "mount", or "twice" for mknod of what is there, so often or so long, with a signal
+// every PERIOD ns (0: none), whose handler has FLAGS: "restart" for SA_RESTART, or "eintr" for none. It prints how
+// many calls it made, how many results were wrong, how many signals came, and what the first wrong result was. TOKEN
+// is for those who look for the process, "-" for nobody: with one it begins after a line of its input.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>

@@ -1,8 +1,8 @@
 // other WHAT SLEEP TOKEN
 //
-// Makes a call that SIGALRM, which the test sends, takes it out of. The handler sleeps for SLEEP ms, and changes WHAT: the call that the
-// kernel restarts is then another one, which must have a result of its own. It prints "ready" and waits for a line before, and then "ok"
-// or what is wrong. TOKEN is for those who look for the process.
+// Makes a call that SIGALRM, which the test sends, takes it out of. The handler sleeps for SLEEP ms, and changes
+// WHAT: the call that the kernel restarts is then another one, which must have a result of its own. It prints "ready"
+// and waits for a line before, and then "ok" or what is wrong. TOKEN is for those who look for the process.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
