@@ -17,6 +17,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk"
 	"golang.org/x/sys/unix"
@@ -80,10 +81,8 @@ func (h hostile) Attach(_ context.Context, _ sdk.Container, settings sdk.Setting
 		return nil, err
 	}
 	failure := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with it: it may have changed its ids
-		failure <- attacks[s.Attack](s.On)
-	}()
+	// The thread ends with it: it may have changed its ids.
+	linux.GoOnThread(func() { failure <- attacks[s.Attack](s.On) })
 	if err := <-failure; err != nil {
 		return nil, err
 	}

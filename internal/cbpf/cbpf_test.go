@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/internal/cbpf"
 	"github.com/intercede/intercede/internal/cbpf/cbpftest"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"golang.org/x/sys/unix"
 )
@@ -248,10 +248,8 @@ func TestKernel(t *testing.T) {
 	conditions := randomConditions(random)
 	program, calls := ordered(t, conditions), randomCalls(random, conditions)
 	failures := make(chan []string)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the filter goes with the thread
-		failures <- callFiltered(program, conditions, calls)
-	}()
+	// The filter goes with the thread.
+	linux.GoOnThread(func() { failures <- callFiltered(program, conditions, calls) })
 	for _, f := range <-failures {
 		t.Error(f)
 	}

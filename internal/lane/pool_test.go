@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,7 +55,8 @@ func laneTo(t *testing.T, plugin func(n *wire.Notification, end *End)) *Pool {
 				return
 			}
 			if message.GetOpen() != nil {
-				go playPlugin(t, New(fds[0]), plugin)
+				end := New(fds[0])
+				linux.GoOnThread(func() { playPlugin(t, end, plugin) }) // as the SDK serves a lane
 			}
 		}
 	}()
@@ -237,7 +237,6 @@ func TestLaneIsLate(t *testing.T) {
 			defer pool.mu.Unlock()
 			return len(pool.moved) > 0
 		}
-		runtime.LockOSThread()
 		linux.KeepOn(0, cpu)
 		for set := (unix.CPUSet{}); set != all || !moved(); { // where there is one processor, that is all
 			unix.SchedGetaffinity(0, &set)

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/intercede/intercede/internal/cbpf"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/require"
 	"golang.org/x/sys/unix"
@@ -37,15 +38,14 @@ type result struct {
 	errno unix.Errno
 }
 
-// newFiltered starts the thread. The filter is the thread's alone: a goroutine that never unlocks its thread takes it
-// along, and the runtime starts no threads from a locked one.
+// newFiltered starts the thread. The filter is the thread's alone, which takes it along, and the runtime starts no
+// threads from a locked one.
 func newFiltered(t *testing.T) *filtered {
 	t.Helper()
 	require.Root(t)
 	f := &filtered{calls: make(chan [3]uintptr), results: make(chan result)}
 	loaded := make(chan error)
-	go func() {
-		runtime.LockOSThread()
+	linux.GoOnThread(func() {
 		var err error
 		f.tid = unix.Gettid()
 		f.FD, err = loadGetppid()
@@ -54,7 +54,7 @@ func newFiltered(t *testing.T) *filtered {
 			value, _, errno := unix.Syscall(unix.SYS_GETPPID, args[0], args[1], args[2])
 			f.results <- result{value, errno}
 		}
-	}()
+	})
 	if err := <-loaded; err != nil {
 		t.Fatal(err)
 	}
@@ -231,14 +231,13 @@ func TestSendFDBadDescriptor(t *testing.T) {
 func TestPollHangup(t *testing.T) {
 	require.Root(t)
 	loaded := make(chan notify.FD)
-	go func() {
-		runtime.LockOSThread()
+	linux.GoOnThread(func() {
 		fd, err := loadGetppid()
 		if err != nil {
 			t.Error(err)
 		}
 		loaded <- fd
-	}()
+	})
 	fd := <-loaded
 	if fd < 0 {
 		return
@@ -278,25 +277,23 @@ func TestLoad(t *testing.T) {
 		"empty": nil, "too long": make([]unix.SockFilter, 1<<16+1), "no BPF": {{Code: 0xffff}},
 	} {
 		done := make(chan error)
-		go func() {
-			runtime.LockOSThread() // a filter that is loaded after all goes with the thread
+		linux.GoOnThread(func() { // a filter that is loaded after all goes with the thread
 			_, err := notify.Load(program, 0)
 			done <- err
-		}()
+		})
 		if err := <-done; err == nil {
 			t.Errorf("%s: it is loaded", name)
 		}
 	}
 	twice := make(chan error)
-	go func() {
-		runtime.LockOSThread()
+	linux.GoOnThread(func() {
 		first, err := loadGetppid()
 		if err == nil {
 			defer unix.Close(int(first))
 			_, err = loadGetppid()
 		}
 		twice <- err
-	}()
+	})
 	if err := <-twice; !errors.Is(err, unix.EBUSY) {
 		t.Errorf("a second listener: %v", err)
 	}

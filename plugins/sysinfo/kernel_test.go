@@ -13,6 +13,7 @@ import (
 
 	"github.com/intercede/intercede/sdk"
 	"github.com/intercede/intercede/sdk/sdktest"
+	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -471,9 +472,7 @@ func TestUnprivileged(t *testing.T) {
 		err    error
 	}
 	done := make(chan result)
-	go func() {
-		// The goroutine ends without unlocking its thread, which ends with it.
-		runtime.LockOSThread()
+	target.GoOnThread(func() { // the thread ends with it
 		var r result
 		if r.err = becomeNobody(); r.err == nil {
 			session := newSession(thisHost, container, folders, settings{Uptime: ofHost, Loads: ofHost})
@@ -482,7 +481,7 @@ func TestUnprivileged(t *testing.T) {
 			r.listed = len(session.tasks.list(t.Context()))
 		}
 		done <- r
-	}()
+	})
 	got := <-done
 	if got.err != nil {
 		t.Fatal(got.err)

@@ -15,6 +15,7 @@ import (
 	raw "github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/require"
 	"github.com/intercede/intercede/sdk/notify"
+	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,8 +36,7 @@ func start(t *testing.T) (*caller, *notify.Listener) {
 	}
 	c := &caller{calls: make(chan uintptr), results: make(chan string, 1)}
 	loaded := make(chan raw.FD)
-	go func() {
-		runtime.LockOSThread() // it takes its filter along when it ends
+	target.GoOnThread(func() { // the thread takes its filter along when it ends
 		c.tid = unix.Gettid()
 		fd, err := raw.Load(program, 0)
 		if err != nil {
@@ -47,7 +47,7 @@ func start(t *testing.T) (*caller, *notify.Listener) {
 			value, _, errno := unix.Syscall(unix.SYS_GETPPID, argument, 0, 0)
 			c.results <- fmt.Sprintf("%d %v", int(value), errno)
 		}
-	}()
+	})
 	l, err := notify.NewListener(os.NewFile(uintptr(<-loaded), "listener"))
 	if err != nil {
 		t.Fatal(err)
