@@ -291,6 +291,7 @@ func TestAdoptEnded(t *testing.T) {
 	l.next(t)
 	ended, lost := l.attach(t), l.attach(t)
 	l.Broker.poller.Close()
+	l.Broker.workers.Wait() // one that sees the end would take the container out of the store
 	ended.Kill()
 	for name := range l.shelf.files {
 		if n, ok := ParseName(name, namespacePrefix, 1); ok && n[0] == 3 {

@@ -108,11 +108,8 @@ func TestRelayReadHangs(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	file := testcaller.NewHangingFile(t)
-	r := &relayed{Caller: testcaller.Start(t, 0, file.File)}
+	r := startRelayed(t, file.File)
 	t.Cleanup(file.Answer)
-	r.listener = r.Listener(t, unix.SYS_GETPPID)
-	t.Cleanup(func() { r.listener.Close() })
-	r.FD = notify.FD(r.listener.Fd())
 	page := r.MapFile(t, 0)
 	hangIn(r.Caller, page)
 	<-file.Asked
@@ -146,12 +143,23 @@ func (b *bench) attachExecuting(t *testing.T) (*attachment, *held) {
 	c := testcaller.Start(t, 0, file.File)
 	t.Cleanup(file.Answer) // what hangs cannot be killed
 	b.attachCaller(t, c, "executing")
-	file.HangCloses()
+	file.HangCloses(c.PID)
 	c.GoFirst(unix.SYS_GETPPID, op(testplugin.Hold, 7)...)
 	h := b.gate.next(t)
 	c.ExecClosing(t, 0)
 	<-file.Asked
 	return b.attachmentsOf(func(id string) bool { return id == "executing" })[0], h
+}
+
+// executing is a listener whose caller is killed just before it gets its answer.
+type executing struct {
+	notify.FD
+	execute func()
+}
+
+func (e executing) SendValueDoubting(id uint64, value int64) (bool, error) {
+	e.execute()
+	return e.FD.SendValueDoubting(id, value)
 }
 
 // TestExecHangs has a caller be killed as another thread of its process executes a program, which hangs in its place:
@@ -161,9 +169,21 @@ func TestExecHangs(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	watched, page := b.hangingPage(t, testcaller.NewHangingFile(t))
-	a, h := b.attachExecuting(t)
-	h.open()
-	eventually(t, "the call is over", func() bool { return a.admission.inflight() == 0 })
+	file := testcaller.NewHangingFile(t)
+	r := startRelayed(t, file.File)
+	t.Cleanup(file.Answer) // what hangs cannot be killed
+	file.HangCloses(r.PID)
+	r.GoFirst(unix.SYS_GETPPID, op(testplugin.Return, 7)...)
+	x := r.receive(t)
+	// Not before: while a plugin has the call its thread looks at the caller too, every 100 ms.
+	x.Answers = executing{r.FD, func() {
+		r.ExecClosing(t, 0)
+		<-file.Asked
+	}}
+	if err := b.serve(t, r, x); err != nil {
+		t.Error(err)
+	}
+	a := b.attachmentsOf(func(id string) bool { return id != "hanging" })[0]
 	eventually(t, "its answer is looked after", func() bool {
 		a.again.mu.Lock()
 		defer a.again.mu.Unlock()

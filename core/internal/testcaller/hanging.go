@@ -15,7 +15,7 @@ import (
 )
 
 // HangingFile is a file of one page of zeroes, in a filesystem that does not answer who reads it, before Answer.
-// Whoever reads hangs in the kernel, and from HangCloses on whoever closes it.
+// Whoever reads hangs in the kernel, and the thread of HangCloses when it closes the file.
 type HangingFile struct {
 	File  *os.File
 	Asked chan struct{} // gets one for each read, or close, that hangs
@@ -25,7 +25,7 @@ type HangingFile struct {
 	device  *os.File
 	answer  chan struct{} // closed: answer
 	pending chan hanging
-	closes  atomic.Bool // hang too
+	closer  atomic.Uint32 // thread whose closes hang too
 }
 
 // hanging is a request that hangs.
@@ -34,12 +34,9 @@ type hanging struct {
 	size   int // of the reply
 }
 
-// HangCloses has those hang too who close a descriptor of the file, which this process has no more: one that it starts
-// would hang.
-func (f *HangingFile) HangCloses() {
-	f.File.Close()
-	f.closes.Store(true)
-}
+// HangCloses has the thread hang too when it closes a descriptor of the file. Others do not: a process that another
+// test starts has all descriptors of this one until it executes its program, and closes them then.
+func (f *HangingFile) HangCloses(tid int) { f.closer.Store(uint32(tid)) }
 
 // Requests of the FUSE protocol (include/uapi/linux/fuse.h), and sizes of its structs.
 const (
@@ -125,7 +122,7 @@ func (f *HangingFile) serve() {
 		case fuseRead:
 			f.hang(number, os.Getpagesize())
 		case fuseFlush:
-			if f.closes.Load() {
+			if pid := binary.NativeEndian.Uint32(request[32:]); pid == f.closer.Load() {
 				f.hang(number, 0)
 			} else {
 				f.reply(number, 0, nil)

@@ -72,7 +72,9 @@ func Start(t testing.TB, sessions int, files ...*os.File) *Caller {
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: FirstID, Size: 65536}}
 	c := &Caller{container: &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{processName, strconv.Itoa(sessions)}, Stdout: os.Stdout, Stderr: os.Stderr, Dir: "/",
-		Env: []string{"GOMAXPROCS=1", "GOTRACEBACK=all"},
+		// The Go runtime would send signals to threads that run for long, one of which could come just after the thread
+		// has begun a call: only a test's signals are to take a thread out of it.
+		Env: []string{"GOMAXPROCS=1", "GOTRACEBACK=all", "GODEBUG=asyncpreemptoff=1"},
 		SysProcAttr: &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWPID,
 			UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
