@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/intercede/intercede/internal/wire"
@@ -104,9 +105,17 @@ func Upgrade(t testing.TB, path string, change Change) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
+	defer holdForks()()
 	if err := os.WriteFile(path, append(text, change...), 0o755); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// holdForks has no process start until release: one that another test starts would have the file that is written until
+// it executes its program, and nobody could execute the file meanwhile (ETXTBSY).
+func holdForks() (release func()) {
+	syscall.ForkLock.RLock()
+	return syscall.ForkLock.RUnlock
 }
 
 // Change is what another binary says. It is the binary's last bytes, all of which have the same length.
@@ -114,6 +123,7 @@ type Change string
 
 // ChangeInPlace changes a binary that Upgrade has made, when no process executes it.
 func ChangeInPlace(path string, change Change) error {
+	defer holdForks()()
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err // ETXTBSY: a process does
