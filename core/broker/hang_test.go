@@ -209,6 +209,39 @@ func TestWatchHangs(t *testing.T) {
 	b.close()
 }
 
+// TestLocateHangs has a caller be killed as another thread of its process executes a program, which hangs in its place:
+// so does who looks at the caller's user namespace. The connection's thread is given up at the deadline, and the broker
+// closes without it.
+func TestLocateHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
+	file := testcaller.NewHangingFile(t)
+	r := startRelayed(t, file.File)
+	t.Cleanup(file.Answer) // what hangs cannot be killed
+	file.HangCloses(r.PID)
+	attached, handed := make(chan struct{}), make(chan RelayedNotification, 1)
+	served := on(func() {
+		relay, err := b.Relay(t.Context(), r.claim(), b.NewInbox())
+		close(attached) // and its first process has been looked at
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer relay.Close()
+		relay.Handle(<-handed)
+	})
+	r.GoFirst(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
+	x := r.receive(t)
+	<-attached
+	r.ExecClosing(t, 0)
+	<-file.Asked
+	handed <- x
+	b.log.await(t, 1, fmt.Sprintf("no answer within %v", shortDeadline), "hangs in the kernel")
+	b.close()
+	file.Answer()
+	<-served
+}
+
 // TestListHangs has a process of another container hang while a container's threads are listed, as for setpriority(2)
 // of a user: nothing is read of what is not the container's.
 func TestListHangs(t *testing.T) {
