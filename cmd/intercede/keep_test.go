@@ -129,7 +129,7 @@ func TestUpgradeNeedsKeeper(t *testing.T) {
 	if r.status != cli.ExitFailure || s.status(t).PID != d.cmd.Process.Pid {
 		t.Errorf("upgraded: %+v", r)
 	}
-	wantText(t, d.log.String(), "no descriptor store")
+	d.logs(t, "no descriptor store")
 }
 
 // TestKeepWithoutBroker has a daemon that does not start again: calls go on in the kernel until it does.
@@ -145,8 +145,18 @@ func TestKeepWithoutBroker(t *testing.T) {
 	eventually(t, "the daemon is back", func() bool { return m.try(t) == "made\n" })
 }
 
-// daemonPID is the daemon's process ID, by the log: a config with problems keeps status from asking.
-func (s *site) daemonPID(t *testing.T) int {
+// daemonPID is the daemon's process ID, by the log: a config with problems keeps status from asking. The log may say
+// the ID after the daemon has begun to serve.
+func (s *site) daemonPID(t *testing.T) (pid int) {
+	t.Helper()
+	eventually(t, "the log says the ID of the daemon that runs", func() bool {
+		pid = s.lastPID(t)
+		return unix.Kill(pid, 0) == nil
+	})
+	return pid
+}
+
+func (s *site) lastPID(t *testing.T) int {
 	t.Helper()
 	started := regexp.MustCompile(`"broker started","pid":(\d+)`).FindAllStringSubmatch(s.log(t), -1)
 	if len(started) == 0 {

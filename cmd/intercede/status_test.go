@@ -19,6 +19,7 @@ import (
 	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
@@ -111,6 +112,7 @@ func TestStatusOfContainer(t *testing.T) {
 	if line := container.next(t); line != "ready" {
 		t.Fatalf("the container says %q", line)
 	}
+	s.waitForRecords(t)
 
 	listed := s.status(t).Containers
 	if len(listed) != 2 || listed[0].Name != "web" || listed[0].Generation != 1 || listed[1].Name != "" || listed[1].Generation != 2 {
@@ -171,6 +173,7 @@ func TestHealth(t *testing.T) {
 		return intercede(t, "health", "--control", s.dir+"/control").status == 0
 	})
 	d.cmd.Process.Signal(unix.SIGSTOP)
+	eventually(t, "the daemon is stopped", func() bool { return linux.IsStopped(d.cmd.Process.Pid) })
 	wantText(t, health(cli.ExitFailure, "--timeout", "200ms"), "does not answer in time", "restart it")
 	d.cmd.Process.Signal(unix.SIGCONT)
 	d.stop(t)
