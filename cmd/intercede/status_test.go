@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
@@ -23,7 +24,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestPrintStatus(t *testing.T) {
+func TestPrintStatus(t *testing.T) { synctest.Test(t, testPrintStatus) } // in which no time passes
+
+func testPrintStatus(t *testing.T) {
 	status := &control.Status{
 		Plugins: []launcher.Status{
 			{Name: "mknod", State: launcher.BackingOff, NextStart: time.Now().Add(20 * time.Second)},
