@@ -97,7 +97,11 @@ func TestStatusOfDaemon(t *testing.T) {
 
 	s.write(t, both)
 	d.reload(t, "config reloaded")
-	if status := s.status(t); status.Reload == nil || !status.Reload.OK || status.Config.Generation != 2 {
+	eventually(t, "the daemon notes the reload that it has logged", func() bool {
+		status = s.status(t)
+		return status.Reload.OK
+	})
+	if status.Config.Generation != 2 {
 		t.Errorf("after a reload: %+v", status)
 	}
 }
