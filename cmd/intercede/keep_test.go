@@ -4,12 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/broker"
 	"golang.org/x/sys/unix"
 )
 
@@ -211,11 +213,14 @@ func TestSignalToProcessGroup(t *testing.T) {
 	s.start(t, d)
 	m := s.startMaker(t)
 	m.want(t, "made\n")
+	s.waitForRecords(t)
 	thaw := freezePlugin(t, s, "mknod")
 	if _, err := m.in.Write([]byte("go\n")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the plugin has a call", func() bool { return s.status(t).Containers[0].Inflight == 1 })
+	eventually(t, "the plugin has a call", func() bool {
+		return slices.ContainsFunc(s.status(t).PluginCalls, func(p broker.PluginCalls) bool { return p.Plugin == "mknod" && p.Inflight == 1 })
+	})
 	unix.Kill(-d.cmd.Process.Pid, unix.SIGTERM)
 	thaw()
 	if line, err := m.out.ReadString('\n'); err != nil || line != "made\n" {
