@@ -41,7 +41,7 @@ func TestRuntimeFewDescriptors(t *testing.T) {
 		}
 	}
 	t.Logf("%d containers are served", len(served))
-	wantText(t, d.log.String(), "no descriptors are left for another container")
+	d.logs(t, "no descriptors are left for another container")
 	wrapped := s.newWrappedBundle(t, "runc", script)
 	if err := wrapped.create(t); err == nil {
 		t.Error("the wrapper creates a container although no descriptors are left")

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,14 +66,25 @@ func TestExamples(t *testing.T) {
 		for f in listed unlisted; do
 			perl -e '$none = ""; open F, "<", $ARGV[0]; printf "$ARGV[0]: %%s\n", syscall(%d, fileno(F), $none, 0) < 0 ? $! : "loaded"' $f
 		done
-		rm -f /tmp/listed; sleep 0.1`, unix.SYS_FINIT_MODULE)
-	r := intercede(t, "run", "--log-level", "info", "--config", s.config(), "--", "sh", "-c", script)
-	wantText(t, r.stdout, "go.test\nkept\nwritten\nlisted: "+kernelSays(t, notModule)+"\nunlisted: Operation not permitted\n")
-	wantText(t, r.stderr, "hello from the container", "a module that is not allowed")
-	wantNoRefusal(t, r.stderr)
+		rm -f /tmp/listed; read end`, unix.SYS_FINIT_MODULE)
+	var stdout, stderr lockedBuffer
+	container := program("run", "--log-level", "info", "--config", s.config(), "--", "sh", "-c", script)
+	container.Stdout, container.Stderr = &stdout, &stderr
+	end, err := container.StdinPipe()
+	if err := errors.Join(err, container.Start()); err != nil {
+		t.Fatal(err)
+	}
+	// A plugin logs what was written to its pipe when it comes to that, and not what was written when it is ended.
+	eventually(t, "the plugins have logged the calls", func() bool {
+		return strings.Contains(stderr.String(), "hello from the container") && strings.Contains(stderr.String(), "a module that is not allowed")
+	})
+	end.Close()
+	container.Wait() // the status of read is 1
+	wantText(t, stdout.String(), "go.test\nkept\nwritten\nlisted: "+kernelSays(t, notModule)+"\nunlisted: Operation not permitted\n")
+	wantNoRefusal(t, stderr.String())
 
 	s.write(t, strings.Replace(plugins, `syscalls = ["finit_module", "setns"]`, `syscalls = ["setns"]`, 1))
-	r = intercede(t, "check", "--config", s.config())
+	r := intercede(t, "check", "--config", s.config())
 	if r.status != cli.ExitFailure {
 		t.Errorf("check: status %d", r.status)
 	}

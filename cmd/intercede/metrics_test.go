@@ -12,10 +12,12 @@ import (
 	"github.com/intercede/intercede/cmd/internal/cli"
 )
 
-// freeAddress is a loopback address with a port that is free now.
+// freeAddress is an address with a port that is free now. Its loopback address is this process's alone, so that nobody
+// else gets the port meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid>>16&0x7f, pid>>8&0xff, pid&0xff))
 	if err != nil {
 		t.Fatal(err)
 	}

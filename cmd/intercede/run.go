@@ -163,8 +163,8 @@ func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Co
 	defer func() { err = errors.Join(err, c.Close()) }()
 	defer c.ForwardSignals()()
 	forwarded()
-	// A command that has ended already needs no interception any more.
-	if err := deliver(c); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	// A command that has ended already, or that a signal has ended, needs no interception any more.
+	if err := deliver(c); err != nil && !errors.Is(err, os.ErrProcessDone) && ctx.Err() == nil {
 		return 0, fmt.Errorf("container %s: %w", c.ID(), err)
 	}
 	return c.Wait()

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
+	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/control"
 	"golang.org/x/sys/unix"
 )
@@ -116,6 +118,20 @@ func eventually(t *testing.T, what string, done func() bool) {
 		}
 	}
 	t.Fatalf("it never came that %s", what)
+}
+
+// waitForRecords waits until all calls that have begun are over: the daemon counts and records a call after its answer.
+func (s *site) waitForRecords(t *testing.T) {
+	t.Helper()
+	eventually(t, "no call is being handled", func() bool {
+		return !slices.ContainsFunc(s.status(t).Containers, func(c broker.ContainerStatus) bool { return c.Inflight > 0 })
+	})
+}
+
+// logs waits until the log says it: what the daemon writes comes over a pipe.
+func (d *daemonProcess) logs(t *testing.T, said string) {
+	t.Helper()
+	eventually(t, "the log says "+said, func() bool { return strings.Contains(d.log.String(), said) })
 }
 
 // kill ends the daemon with SIGKILL.

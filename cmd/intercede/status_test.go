@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/intercede/intercede/cmd/internal/cli"
@@ -19,10 +20,13 @@ import (
 	"github.com/intercede/intercede/core/figures"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/internal/linux"
 	"golang.org/x/sys/unix"
 )
 
-func TestPrintStatus(t *testing.T) {
+func TestPrintStatus(t *testing.T) { synctest.Test(t, testPrintStatus) } // in which no time passes
+
+func testPrintStatus(t *testing.T) {
 	status := &control.Status{
 		Plugins: []launcher.Status{
 			{Name: "mknod", State: launcher.BackingOff, NextStart: time.Now().Add(20 * time.Second)},
@@ -93,7 +97,11 @@ func TestStatusOfDaemon(t *testing.T) {
 
 	s.write(t, both)
 	d.reload(t, "config reloaded")
-	if status := s.status(t); status.Reload == nil || !status.Reload.OK || status.Config.Generation != 2 {
+	eventually(t, "the daemon notes the reload that it has logged", func() bool {
+		status = s.status(t)
+		return status.Reload.OK
+	})
+	if status.Config.Generation != 2 {
 		t.Errorf("after a reload: %+v", status)
 	}
 }
@@ -111,6 +119,7 @@ func TestStatusOfContainer(t *testing.T) {
 	if line := container.next(t); line != "ready" {
 		t.Fatalf("the container says %q", line)
 	}
+	s.waitForRecords(t)
 
 	listed := s.status(t).Containers
 	if len(listed) != 2 || listed[0].Name != "web" || listed[0].Generation != 1 || listed[1].Name != "" || listed[1].Generation != 2 {
@@ -171,6 +180,7 @@ func TestHealth(t *testing.T) {
 		return intercede(t, "health", "--control", s.dir+"/control").status == 0
 	})
 	d.cmd.Process.Signal(unix.SIGSTOP)
+	eventually(t, "the daemon is stopped", func() bool { return linux.IsStopped(d.cmd.Process.Pid) })
 	wantText(t, health(cli.ExitFailure, "--timeout", "200ms"), "does not answer in time", "restart it")
 	d.cmd.Process.Signal(unix.SIGCONT)
 	d.stop(t)

@@ -25,7 +25,6 @@ func TestTop(t *testing.T) {
 	m.want(t, "made")
 	f := newFollower(t, program("top", "--control", s.dir+"/control", "--json", "--interval", "100ms"))
 	f.next(t) // it has asked
-	m.want(t, "made")
 	type figures struct {
 		ID, Name, State string
 		Rate            float64 `json:"calls_per_s"`
@@ -37,21 +36,26 @@ func TestTop(t *testing.T) {
 		Containers []figures
 		Plugins    []figures
 	}
-	for sample.Containers == nil || sample.Containers[0].Rate == 0 {
+	var mknod figures
+	// The figures of a call are counted one after the other: a look may come between them.
+	eventually(t, "a look has all figures of a call", func() bool {
+		m.want(t, "made")
+		sample.Containers, sample.Plugins = nil, nil
 		if err := json.Unmarshal([]byte(f.next(t)), &sample); err != nil {
 			t.Fatal(err)
 		}
-	}
+		for _, p := range sample.Plugins {
+			if p.Name == "mknod" {
+				mknod = p
+			}
+		}
+		return len(sample.Containers) > 0 && sample.Containers[0].Rate > 0 && sample.Containers[0].P50 > 0 && mknod.Rate > 0 && mknod.P50 > 0
+	})
+	s.waitForRecords(t)
 	id := s.status(t).Containers[0].ID
 	if c := sample.Containers[0]; len(sample.Containers) != 1 || c.ID != id || c.Name != "web" || c.P50 <= 0 || c.P99 < c.P50 ||
 		sample.Period < 0.1 {
 		t.Errorf("containers %+v", sample)
-	}
-	var mknod figures
-	for _, p := range sample.Plugins {
-		if p.Name == "mknod" {
-			mknod = p
-		}
 	}
 	if len(sample.Plugins) != 2 || mknod.State != "running" || mknod.Rate <= 0 || mknod.P50 <= 0 {
 		t.Errorf("plugins %+v", sample.Plugins)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"io"
 	"os/exec"
 	"regexp"
 	"testing"
@@ -83,9 +84,16 @@ func TestTrace(t *testing.T) {
 	s.serve(t)
 	all := newTracer(t, program("trace", "--config", s.config()))
 	refused := newTracer(t, program("trace", "--control", s.dir+"/control", "--plugin", "mknod", "--outcome", "continue", "--json"))
-	r := intercede(t, "run", "--config", s.config(), "--socket", s.socket(), "--",
-		"sh", "-c", "mknod /tmp/a c 1 3; mknod /tmp/b c 1 1; mknod /tmp/c b 8 0")
-	wantText(t, r.stderr, "b: Operation not permitted")
+	// A call is shown after its answer: each waits until the one before is shown.
+	container := program("run", "--config", s.config(), "--socket", s.socket(), "--",
+		"sh", "-c", "mknod /tmp/a c 1 3; read next; mknod /tmp/b c 1 1; read next; mknod /tmp/c b 8 0; read next")
+	next, err := container.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &lockedBuffer{}
+	container.Stderr = said
+	newFollower(t, container)
 	line := regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{6} [0-9a-f]+ \[pid \d+<mknod>\] mknod(?:at)?\((?:AT_FDCWD, )?(.*)\) = (.*) <\d+\.\d{6}>$`)
 	for _, want := range [][2]string{
 		{`"/tmp/a", S_IFCHR|0666, makedev(1, 3)`, "0 [mknod]"},
@@ -96,7 +104,12 @@ func TestTrace(t *testing.T) {
 		if got := line.FindStringSubmatch(text); got == nil || got[1] != want[0] || got[2] != want[1] {
 			t.Errorf("%q, want %q", text, want)
 		}
+		io.WriteString(next, "go\n")
 	}
+	if err := container.Wait(); err != nil {
+		t.Error(err)
+	}
+	wantText(t, said.String(), "b: Operation not permitted")
 	for _, reason := range []string{"device_not_listed", "block_device"} {
 		var call control.TracedCall
 		if err := json.Unmarshal([]byte(refused.next(t)), &call); err != nil || call.Reason != reason || call.Comm != "mknod" || call.Line == "" {

@@ -18,6 +18,7 @@ func TestWhy(t *testing.T) {
 	if line := container.next(t); line != "ready" {
 		t.Fatalf("the container says %q", line)
 	}
+	s.waitForRecords(t)
 	id, init := s.status(t).Containers[0].ID, s.status(t).Containers[0].InitPID
 	ask := func(who string) string {
 		t.Helper()

@@ -152,7 +152,11 @@ func bindFallback(path string) (socket int, err error) {
 
 func bindOver(socket int, path string) error {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
-		if _, err := dialFallback(path); err == nil || !errors.Is(err, unix.ECONNREFUSED) {
+		served, err := dialFallback(path)
+		if err == nil {
+			served.close() // it takes one connection at a time
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
 			return unix.EADDRINUSE
 		}
 		if err := os.Remove(path); err != nil {

@@ -71,9 +71,15 @@ func startFallback(t *testing.T, after string) (ended <-chan error) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	t.Cleanup(func() { cmd.Process.Kill() })
+	done, gone := make(chan error, 1), make(chan struct{})
+	go func() {
+		done <- cmd.Wait()
+		close(gone)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-gone
+	})
 	t.Setenv(fallbackVariable, path)
 	return done
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -75,11 +76,7 @@ func next(t *testing.T, socket int) string {
 func TestStoreMessages(t *testing.T) {
 	socket := newQueue(t)
 	s := open(t)
-	file, err := os.Open("/dev/null")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
+	file := tempFile(t)
 	if err := errors.Join(
 		s.Put("listener.12.1", int(file.Fd())), s.Remove("listener.12.1"), s.Notify(Ready), s.Notify("STATUS=2 containers"),
 	); err != nil {
@@ -101,24 +98,46 @@ func TestStoreMessages(t *testing.T) {
 	} else if _, err := fmt.Sscanf(got, "RELOADING=1 MONOTONIC_USEC=%d+0", &µs); err != nil || µs <= 0 {
 		t.Errorf("got %q: %v", got, err)
 	}
-	if n := openDescriptors(t, func() { s.Put("x", int(file.Fd())); next(t, socket) }); n != 0 {
-		t.Errorf("%d descriptors are left", n)
+	before := openDescriptors(t)
+	s.Put("x", int(file.Fd()))
+	next(t, socket)
+	for fd, target := range openDescriptors(t) {
+		if before[fd] != target {
+			t.Errorf("descriptor %d is left: %s", fd, target)
+		}
 	}
 }
 
-// openDescriptors is how many descriptors more are open after the call.
-func openDescriptors(t *testing.T, call func()) int {
+// tempFile is a file of its own.
+func tempFile(t *testing.T) *os.File {
 	t.Helper()
-	count := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
+	file, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+// openDescriptors are this process's. Those that other tests have left may be closed at any time, by the garbage
+// collector too.
+func openDescriptors(t *testing.T) map[int]string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := map[int]string{}
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(entries)
+		if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil { // not that of ReadDir
+			open[fd] = target
+		}
 	}
-	before := count()
-	call()
-	return count() - before
+	return open
 }
 
 func TestNoStore(t *testing.T) {
@@ -253,25 +272,35 @@ func TestWatchdogInterval(t *testing.T) {
 // TestShelf keeps what fits, once each, and closes the rest.
 func TestShelf(t *testing.T) {
 	s := &shelf{log: testLog(), size: 3}
+	file := tempFile(t)
 	copied := func() int {
-		fd, err := unix.Dup(0)
+		fd, err := unix.Dup(int(file.Fd()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return fd
 	}
-	if n := openDescriptors(t, func() {
-		s.put("a", copied())
-		s.put("a", copied()) // the same file under the same name
-		s.put("b", copied())
-		s.put("", copied())
-		s.put("c", copied())
-		s.put("d", copied()) // one too many
-	}); n != 3 {
+	kept := func() (n int) {
+		for _, target := range openDescriptors(t) {
+			if target == file.Name() {
+				n++
+			}
+		}
+		return n - 1
+	}
+	s.put("a", copied())
+	s.put("a", copied()) // the same file under the same name
+	s.put("b", copied())
+	s.put("", copied())
+	s.put("c", copied())
+	s.put("d", copied()) // one too many
+	if n := kept(); n != 3 {
 		t.Errorf("%d descriptors are kept", n)
 	}
-	if n := openDescriptors(t, func() { s.remove("b"); s.remove("nothing") }); n != -1 {
-		t.Errorf("%d descriptors more after one was removed", n)
+	s.remove("b")
+	s.remove("nothing")
+	if n := kept(); n != 2 {
+		t.Errorf("%d descriptors are kept after one was removed", n)
 	}
 	s.clear()
 	s.size = maxDescriptors

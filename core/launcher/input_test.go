@@ -183,10 +183,9 @@ func TestManifestHangs(t *testing.T) {
 	defer launcher.SetSlowAfter(time.Millisecond)()
 	for name, fails := range map[string]bool{"bad_hang": true, "bad_orphan": true} {
 		t.Run(name, func(t *testing.T) {
-			log := make(lines, 1)
+			path, log := testplugin.Install(t, name), make(lines, 1)
 			ctx, cancel := context.WithTimeout(zerolog.New(log).WithContext(t.Context()), 2*time.Second)
 			defer cancel()
-			path := testplugin.Install(t, name)
 			_, err := launcher.ReadManifest(ctx, specOf(path))
 			if (err != nil) != fails {
 				t.Fatalf("got %v", err)
@@ -269,9 +268,9 @@ func TestStartRefused(t *testing.T) {
 // TestStartGivenUp starts a program that says nothing, until the context ends.
 func TestStartGivenUp(t *testing.T) {
 	sdktest.RequireRoot(t)
+	path := testplugin.Install(t, "bad_hang")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	path := testplugin.Install(t, "bad_hang")
 	if _, err := launcher.Start(ctx, specOf(path), &wire.Manifest{}, zerolog.Nop()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}

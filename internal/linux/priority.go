@@ -31,7 +31,7 @@ func ThreadPriority(tid int) (Priority, error) {
 const (
 	// quietPasses over the threads change none before SetProcessPriority is done, and quietTime lies between them.
 	quietPasses = 3
-	quietTime   = time.Millisecond
+	quietTime   = 10 * time.Millisecond
 )
 
 // SetProcessPriority sets that of all threads of this process. Those that it makes later have it too, and so do its

@@ -3,9 +3,9 @@ package caller
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"testing"
 
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
@@ -32,11 +32,10 @@ func TestNativeOutlivesThread(t *testing.T) {
 		err error
 	}
 	done := make(chan started)
-	go func() {
-		runtime.LockOSThread()
+	linux.GoOnThread(func() {
 		c, err := StartNative(t.Context(), []string{asProgram})
 		done <- started{c, err}
-	}()
+	})
 	s := <-done
 	if s.err != nil {
 		t.Fatal(s.err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,7 @@ func sysinfo([]string) (string, error) {
 
 // sched makes this thread a real-time one, and tells what the kernel says of it then.
 func sched([]string) (string, error) {
+	runtime.LockOSThread()
 	param := struct{ priority int32 }{5}
 	if _, _, errno := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_FIFO, uintptr(unsafe.Pointer(&param))); errno != 0 {
 		return "", errno
