@@ -244,7 +244,9 @@ func newFreezer(s *stage.Test, pid int) *freezerCgroup {
 	return f
 }
 
-func (f *freezerCgroup) write(state string) { os.WriteFile(filepath.Join(f.dir, f.file), []byte(state), 0) }
+func (f *freezerCgroup) write(state string) {
+	os.WriteFile(filepath.Join(f.dir, f.file), []byte(state), 0)
+}
 
 func (f *freezerCgroup) isFrozen() bool {
 	text, err := os.ReadFile(filepath.Join(f.dir, f.state))
