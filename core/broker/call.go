@@ -151,27 +151,29 @@ func (c *call) decide() decision {
 	if !c.findName() {
 		return decision{response: continueResponse, reason: audit.Reason{Code: codeNotTaken}}
 	}
-	switch foreign, gone := c.locate(); {
-	case gone:
-		return decision{gone: true}
-	case foreign:
-		return decision{response: continueResponse, reason: audit.Reason{Code: codeOutside}}
-	default:
-		return c.route()
-	}
+	return c.route()
 }
 
-// locate reports whether the caller is outside the container, or gone. The peer that hands over a listener, or a
+// locate decides on a call whose caller is outside the container, or gone. The peer that hands over a listener, or a
 // thread, says of which container it is. So unless that is root's word on a listener, each caller's user namespace is
 // compared with the container's. The namespace is the caller's if that still waits afterwards: it cannot change while
-// it does.
-func (c *call) locate() (foreign, gone bool) {
+// it does. The container can hold up who looks (see capture.Since), so the watchdog answers for the plugin already.
+func (c *call) locate(p *boundPlugin) (d decision, decided bool) {
 	if !c.doubted {
-		return false, false
+		return decision{}, false
+	}
+	c.doubted = false
+	if err := c.attachment.checkHangs(); err != nil {
+		return failed(p, err), true
 	}
 	in, err := c.attachment.container.Includes(int(c.notification.TID))
-	// An error says nothing of a caller that waits: the kernel has the call then.
-	return !in || err != nil, !c.waits()
+	switch {
+	case !c.waits():
+		return decision{gone: true}, true
+	case err != nil, !in: // an error says nothing of a caller that waits: the kernel has the call then
+		return decision{response: continueResponse, reason: audit.Reason{Code: codeOutside}}, true
+	}
+	return decision{}, false
 }
 
 // findName names the syscall, and reports whether some plugin takes it.
@@ -190,6 +192,10 @@ func (c *call) route() decision {
 	reason := audit.Reason{Code: codeNotTaken}
 	for _, r := range c.terms.routes[c.name] {
 		p := &c.terms.plugins[r.plugin]
+		c.entrust(p)
+		if d, decided := c.locate(p); decided {
+			return d
+		}
 		switch r.admits(c.notification) {
 		case wire.Compat_COMPAT_CONTINUE:
 			continue
@@ -211,11 +217,15 @@ func (c *call) route() decision {
 	return decision{response: continueResponse, reason: reason}
 }
 
-// ask lets one plugin decide. If the plugin fails, its failure verdict decides.
-func (c *call) ask(p *boundPlugin, r route) decision {
+// entrust begins the plugin's time. From now on the watchdog answers for the plugin.
+func (c *call) entrust(p *boundPlugin) {
 	c.asked = time.Now()
 	c.allowed = c.timeout(p.binding.Deadline, c.asked)
 	c.desk.post.ask(p, c.asked, c.allowed)
+}
+
+// ask lets one plugin decide, to which the call is entrusted. If the plugin fails, its failure verdict decides.
+func (c *call) ask(p *boundPlugin, r route) decision {
 	response, added, err := c.consult(p, r)
 	if len(response.GetWrites()) > 0 {
 		if err = c.attachment.checkHangs(); err != nil && added != nil {
@@ -234,7 +244,13 @@ func (c *call) ask(p *boundPlugin, r route) decision {
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer within %v: %w", c.allowed, err)
 	}
-	return decision{response: failureResponse(p.binding.OnFailure), reason: failureReason(err), err: err}
+	return failed(p, err)
+}
+
+// failed is what the caller gets where the plugin cannot decide.
+func failed(p *boundPlugin, err error) decision {
+	verdict := failureResponse(p.binding.OnFailure)
+	return decision{plugin: p.binding.Plugin.Name(), by: p, response: verdict, reason: failureReason(err), err: err}
 }
 
 // meansGone reports whether an error means that the caller is gone. The plugin may be wrong, or lie: the kernel knows.

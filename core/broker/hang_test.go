@@ -9,7 +9,6 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/internal/capture"
-	"github.com/intercede/intercede/internal/notify"
 	"github.com/intercede/intercede/internal/require"
 	"golang.org/x/sys/unix"
 )
@@ -108,11 +107,8 @@ func TestRelayReadHangs(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
 	file := testcaller.NewHangingFile(t)
-	r := &relayed{Caller: testcaller.Start(t, 0, file.File)}
+	r := startRelayed(t, file.File)
 	t.Cleanup(file.Answer)
-	r.listener = r.Listener(t, unix.SYS_GETPPID)
-	t.Cleanup(func() { r.listener.Close() })
-	r.FD = notify.FD(r.listener.Fd())
 	page := r.MapFile(t, 0)
 	hangIn(r.Caller, page)
 	<-file.Asked
@@ -146,7 +142,7 @@ func (b *bench) attachExecuting(t *testing.T) (*attachment, *held) {
 	c := testcaller.Start(t, 0, file.File)
 	t.Cleanup(file.Answer) // what hangs cannot be killed
 	b.attachCaller(t, c, "executing")
-	file.HangCloses()
+	file.HangCloses(c.PID)
 	c.GoFirst(unix.SYS_GETPPID, op(testplugin.Hold, 7)...)
 	h := b.gate.next(t)
 	c.ExecClosing(t, 0)
@@ -187,6 +183,38 @@ func TestWatchHangs(t *testing.T) {
 	})
 	want(t, ask(t, b.attach(t), testplugin.Return, 5), 5, 0)
 	b.close()
+}
+
+// TestLocateHangs has a caller be killed as another thread of its process executes a program, which hangs in its place:
+// so does who looks at the caller's user namespace. The connection's thread is given up at the deadline, and the broker
+// closes without it.
+func TestLocateHangs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, options{plugins: []string{"trial_errno"}, deadline: shortDeadline})
+	file := testcaller.NewHangingFile(t)
+	r := startRelayed(t, file.File)
+	t.Cleanup(file.Answer) // what hangs cannot be killed
+	file.HangCloses(r.PID)
+	handed := make(chan RelayedNotification)
+	served := on(func() {
+		relay, err := b.Relay(t.Context(), r.claim(), b.NewInbox())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer relay.Close()
+		relay.Handle(<-handed)
+	})
+	r.GoFirst(unix.SYS_GETPPID, op(testplugin.Return, 77)...)
+	x := r.receive(t)
+	eventually(t, "the container is attached", func() bool { return len(b.Status()) == 1 })
+	r.ExecClosing(t, 0)
+	<-file.Asked
+	handed <- x
+	b.log.await(t, 1, fmt.Sprintf("no answer within %v", shortDeadline), "hangs in the kernel")
+	b.close()
+	file.Answer()
+	<-served
 }
 
 // TestListHangs has a process of another container hang while a container's threads are listed, as for setpriority(2)

@@ -25,9 +25,9 @@ type relayed struct {
 	notify.FD
 }
 
-func startRelayed(t *testing.T) *relayed {
+func startRelayed(t *testing.T, files ...*os.File) *relayed {
 	t.Helper()
-	r := &relayed{Caller: testcaller.Start(t, 0)}
+	r := &relayed{Caller: testcaller.Start(t, 0, files...)}
 	r.listener = r.Listener(t, unix.SYS_GETPPID)
 	t.Cleanup(func() { r.listener.Close() })
 	r.FD = notify.FD(r.listener.Fd())

@@ -15,7 +15,7 @@ import (
 )
 
 // HangingFile is a file of one page of zeroes, in a filesystem that does not answer who reads it, before Answer.
-// Whoever reads hangs in the kernel, and from HangCloses on whoever closes it.
+// Whoever reads hangs in the kernel, and after HangCloses one process that closes it.
 type HangingFile struct {
 	File  *os.File
 	Asked chan struct{} // gets one for each read, or close, that hangs
@@ -25,7 +25,7 @@ type HangingFile struct {
 	device  *os.File
 	answer  chan struct{} // closed: answer
 	pending chan hanging
-	closes  atomic.Bool // hang too
+	closes  atomic.Uint32 // of this process hang too
 }
 
 // hanging is a request that hangs.
@@ -34,12 +34,9 @@ type hanging struct {
 	size   int // of the reply
 }
 
-// HangCloses has those hang too who close a descriptor of the file, which this process has no more: one that it starts
-// would hang.
-func (f *HangingFile) HangCloses() {
-	f.File.Close()
-	f.closes.Store(true)
-}
+// HangCloses has a process hang too that closes a descriptor of the file, in its first thread. Each other process that
+// this one has started closes one when it executes its program, at any time.
+func (f *HangingFile) HangCloses(pid int) { f.closes.Store(uint32(pid)) }
 
 // Requests of the FUSE protocol (include/uapi/linux/fuse.h), and sizes of its structs.
 const (
@@ -125,7 +122,7 @@ func (f *HangingFile) serve() {
 		case fuseRead:
 			f.hang(number, os.Getpagesize())
 		case fuseFlush:
-			if f.closes.Load() {
+			if f.closes.Load() == binary.NativeEndian.Uint32(request[32:]) {
 				f.hang(number, 0)
 			} else {
 				f.reply(number, 0, nil)
