@@ -101,7 +101,7 @@ func (c *call) handle(source armer) {
 	c.attachment.calls.Add(1)
 	c.began = time.Now()
 	if c.resumed.state == journal.Free {
-		c.desk.slot.Received(c.began)
+		c.desk.slot.Received(time.Unix(0, int64(linux.CoarseNow())))
 	}
 	c.id.Store(c.desk.slot.ID())
 	pause.At(pause.Received)
@@ -355,9 +355,6 @@ func (c *call) timeout(deadline time.Duration, now time.Time) time.Duration {
 	return min(deadline, c.end.Sub(now))
 }
 
-// coarseTick is how far the time of files may be behind that of other clocks, at most (current_time, fs/inode.c).
-const coarseTick = 10 * time.Millisecond
-
 // fillDialogue puts the notification into the message for the plugin.
 func (c *call) fillDialogue() {
 	n, message := c.notification, &c.desk.dialogue.Notification
@@ -368,7 +365,7 @@ func (c *call) fillDialogue() {
 		message.ReceivedNs = linux.CoarseNow()
 	}
 	if c.resumed.again {
-		message.ReceivedNs = uint64(c.desk.slot.Since().Add(-coarseTick).UnixNano())
+		message.ReceivedNs = uint64(c.desk.slot.Since().UnixNano())
 	}
 }
 

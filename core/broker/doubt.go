@@ -44,8 +44,12 @@ func (c *call) awaitSleep(response *wire.Response) {
 	}
 	caller := capture.OpenSleeper(int(c.notification.TID))
 	defer caller.Close()
-	for end := time.Now().Add(awakeTime); c.waits() && !caller.Sleeps(); time.Sleep(awakeInterval) {
-		if time.Now().After(end) {
+	for end := time.Now().Add(awakeTime); ; time.Sleep(awakeInterval) {
+		over := time.Now().After(end) // before the look: this thread may get no processor either
+		switch {
+		case !c.waits() || caller.Sleeps():
+			return
+		case over:
 			c.runs = true
 			return
 		}
