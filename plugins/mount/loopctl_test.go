@@ -69,7 +69,7 @@ func reserve(t testing.TB, count int) (numbers []int) {
 // awaitNoLoop removes a loop device, which is not set up any more, as soon as the kernel has ended its last use.
 func awaitNoLoop(t testing.TB, ctl, number int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.IoctlSetInt(ctl, unix.LOOP_CTL_REMOVE, number)
 		if err == nil || err == unix.ENODEV {
 			return
@@ -280,7 +280,7 @@ func TestMountedAtTheEnd(t *testing.T) {
 	c, _ := withLoops(t, 1)
 	busybox := install(t, c, "busybox")
 	p := c.Start(t, busybox, "sh", "-c", "busybox mount -t ext4 -o loop /image /mnt; sleep 1000")
-	for deadline := time.Now().Add(20 * time.Second); deviceMountPoints(t, c) == ""; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); deviceMountPoints(t, c) == ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing is mounted")
 		}
@@ -320,9 +320,7 @@ func TestLoopsLeaveNothing(t *testing.T) {
 			before = sdktest.PluginDescriptors(t, handler{})
 		}
 	}
-	if now := sdktest.PluginDescriptors(t, handler{}); now != before {
-		t.Errorf("%d descriptors before, %d after", before, now)
-	}
+	sdktest.AwaitPluginDescriptors(t, handler{}, before)
 }
 
 // TestMovedDev exchanges /dev for a link to another directory all the while: the node comes to the one or the other,
