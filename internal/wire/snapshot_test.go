@@ -84,7 +84,8 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add(uint8(0), uint32(0), uint32(1), uint32(8), uint32(unix.AUDIT_ARCH_X86_64), []byte("text\x00"), words(pageStart+0xfff, 5))
 	f.Add(uint8(1), uint32(0), uint32(1), uint32(64), uint32(unix.AUDIT_ARCH_I386), []byte("text"), words(pageStart+0xffc, 1<<63))
 	f.Add(uint8(1), uint32(0), uint32(1), uint32(1<<20), uint32(unix.AUDIT_ARCH_X86_64), []byte{}, words(^uint64(0), ^uint64(0)))
-	f.Add(uint8(2), uint32(5), uint32(0), uint32(112), uint32(unix.AUDIT_ARCH_AARCH64), make([]byte, 200), words(0, 0, 0, 0, 0, pageStart+0xf38))
+	f.Add(uint8(2), uint32(5), uint32(0), uint32(112), uint32(unix.AUDIT_ARCH_AARCH64), make([]byte, 200),
+		words(0, 0, 0, 0, 0, pageStart+0xf38))
 	f.Fuzz(func(t *testing.T, kind uint8, arg, lengthArg, bound, arch uint32, text, registers []byte) {
 		arg, lengthArg, bound = arg%6, lengthArg%6, 1+bound%MaxRead // what CheckManifest lets through
 		reads := []*Read{[]*Read{
