@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -34,27 +35,29 @@ func TestLogRecord(t *testing.T) {
 
 // TestContainerLog is limited for each container, whatever is derived of its log.
 func TestContainerLog(t *testing.T) {
-	var out bytes.Buffer
-	before := slog.Default()
-	slog.SetDefault(slog.New(newLogHandler(&out)))
-	defer slog.SetDefault(before)
+	synctest.Test(t, func(t *testing.T) { // all in one moment, by its clock
+		var out bytes.Buffer
+		before := slog.Default()
+		slog.SetDefault(slog.New(newLogHandler(&out)))
+		defer slog.SetDefault(before)
 
-	one, other := &Container{ID: "one", log: newContainerLog("one")}, &Container{ID: "other", log: newContainerLog("other")}
-	req := &Request{ID: 7, Syscall: "mknod", TID: 3, Container: one}
-	for range 5 * maxContainerRecords {
-		one.Log().Info("of one")
-		req.Log().Warn("of a call", "key", 1)
-	}
-	other.Log().Info("of the other")
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != maxContainerRecords+1 || !strings.Contains(lines[maxContainerRecords], `"container":"other"`) {
-		t.Fatalf("%d lines:\n%s", len(lines), out.String())
-	}
-	if !strings.HasSuffix(lines[1], `"@message":"of a call","container":"one","syscall":"mknod","call":"7","tid":3,"key":1}`) {
-		t.Errorf("the record of a call: %s", lines[1])
-	}
-	(&Container{ID: "bare"}).Log().Info("of none")
-	if !strings.Contains(out.String(), `"container":"bare"`) {
-		t.Error("a container that is not from the broker logs nothing")
-	}
+		one, other := &Container{ID: "one", log: newContainerLog("one")}, &Container{ID: "other", log: newContainerLog("other")}
+		req := &Request{ID: 7, Syscall: "mknod", TID: 3, Container: one}
+		for range 5 * maxContainerRecords {
+			one.Log().Info("of one")
+			req.Log().Warn("of a call", "key", 1)
+		}
+		other.Log().Info("of the other")
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(lines) != maxContainerRecords+1 || !strings.Contains(lines[maxContainerRecords], `"container":"other"`) {
+			t.Fatalf("%d lines:\n%s", len(lines), out.String())
+		}
+		if !strings.HasSuffix(lines[1], `"@message":"of a call","container":"one","syscall":"mknod","call":"7","tid":3,"key":1}`) {
+			t.Errorf("the record of a call: %s", lines[1])
+		}
+		(&Container{ID: "bare"}).Log().Info("of none")
+		if !strings.Contains(out.String(), `"container":"bare"`) {
+			t.Error("a container that is not from the broker logs nothing")
+		}
+	})
 }

@@ -28,7 +28,14 @@ func TestWatch(t *testing.T) {
 		t.Error("it is told after stop")
 	}
 
-	stopped := startWatch(func() bool { t.Error("asked after stop"); return true }, func() { t.Error("told after stop") })
+	var over atomic.Bool // until then it may ask
+	stopped := startWatch(func() bool {
+		if over.Load() {
+			t.Error("asked after stop")
+		}
+		return true
+	}, func() { t.Error("told of a caller that is not gone") })
 	stopped.stop()
+	over.Store(true)
 	stopped.check()
 }

@@ -1,6 +1,10 @@
 package linux
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"testing"
 
@@ -15,6 +19,12 @@ func processorsOf(t *testing.T, tid int) (set unix.CPUSet) {
 		t.Error(err)
 	}
 	return set
+}
+
+// isReading reports whether a thread of this process waits in read(2) for the descriptor (proc_pid_syscall(5)).
+func isReading(tid, fd int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", tid))
+	return bytes.HasPrefix(text, fmt.Appendf(nil, "%d %#x ", unix.SYS_READ, fd))
 }
 
 // Threads that want the processor that they are kept on are moved, and others are not.
@@ -41,8 +51,8 @@ func TestMoveThreadsAway(t *testing.T) {
 		close(end)
 	})
 	sleeper := <-sleeping
-	for IsRunnable(os.Getpid(), sleeper) {
-	}
+	// Before it reads the thread may wait for the test to take its id, and then runs again.
+	eventually(t, "the thread waits for the pipe", func() bool { return isReading(sleeper, pipe[0]) })
 	if MoveThreadsAway(os.Getpid(), cpu) || processorsOf(t, sleeper) != kept {
 		t.Error("a thread was moved that waits for something else")
 	}
@@ -63,6 +73,10 @@ func TestMoveThreadsAway(t *testing.T) {
 	unix.Close(pipe[1])
 	<-end
 	unix.Close(pipe[0])
+	eventually(t, "the thread that is kept has ended", func() bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", sleeper))
+		return errors.Is(err, fs.ErrNotExist)
+	})
 	if MoveThreadsAway(1<<30, cpu) {
 		t.Error("a thread was moved of a process that is not there")
 	}

@@ -11,21 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// base is where text begins in the test's own memory: low enough for a pointer of 32 bits.
-const base = 0x10001000 - 11
+// The page that has text in the test's own memory: low enough for a pointer of 32 bits, and above where the kernel may
+// have put the C library's heap, within 1 GiB of the program (arch_randomize_brk).
+const (
+	pageStart = 0xf0000000
+	pageSize  = 1 << 12
+	base      = pageStart + pageSize - 11 // where 11 bytes begin
+)
 
-// place puts the text into this process's memory, at the end of what can be read.
+// place puts the text into the page, at the end of what can be read.
 func place(t *testing.T, text []byte) {
 	t.Helper()
-	const start, size = 0x10000000, 1 << 12
-	_, _, errno := unix.Syscall6(unix.SYS_MMAP, start, size, unix.PROT_READ|unix.PROT_WRITE,
+	_, _, errno := unix.Syscall6(unix.SYS_MMAP, pageStart, pageSize, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uintptr(0), 0)
 	if errno != 0 {
 		t.Fatalf("mmap: %v", errno)
 	}
-	t.Cleanup(func() { unix.Syscall(unix.SYS_MUNMAP, start, size, 0) })
-	text = text[:min(len(text), size)]
-	if errno := linux.WriteMemory(os.Getpid(), start+size-uint64(len(text)), text); errno != 0 {
+	t.Cleanup(func() { unix.Syscall(unix.SYS_MUNMAP, pageStart, pageSize, 0) })
+	text = text[:min(len(text), pageSize)]
+	if errno := linux.WriteMemory(os.Getpid(), pageStart+pageSize-uint64(len(text)), text); errno != 0 {
 		t.Fatalf("write the text: %v", errno)
 	}
 }
@@ -77,10 +81,11 @@ func TestSnapshot(t *testing.T) {
 
 // FuzzSnapshot checks that nothing above the declared bound is given, whatever registers and memory are.
 func FuzzSnapshot(f *testing.F) {
-	f.Add(uint8(0), uint32(0), uint32(1), uint32(8), uint32(unix.AUDIT_ARCH_X86_64), []byte("text\x00"), words(0x10000fff, 5))
-	f.Add(uint8(1), uint32(0), uint32(1), uint32(64), uint32(unix.AUDIT_ARCH_I386), []byte("text"), words(0x10000ffc, 1<<63))
+	f.Add(uint8(0), uint32(0), uint32(1), uint32(8), uint32(unix.AUDIT_ARCH_X86_64), []byte("text\x00"), words(pageStart+0xfff, 5))
+	f.Add(uint8(1), uint32(0), uint32(1), uint32(64), uint32(unix.AUDIT_ARCH_I386), []byte("text"), words(pageStart+0xffc, 1<<63))
 	f.Add(uint8(1), uint32(0), uint32(1), uint32(1<<20), uint32(unix.AUDIT_ARCH_X86_64), []byte{}, words(^uint64(0), ^uint64(0)))
-	f.Add(uint8(2), uint32(5), uint32(0), uint32(112), uint32(unix.AUDIT_ARCH_AARCH64), make([]byte, 200), words(0, 0, 0, 0, 0, 0x10000f38))
+	f.Add(uint8(2), uint32(5), uint32(0), uint32(112), uint32(unix.AUDIT_ARCH_AARCH64), make([]byte, 200),
+		words(0, 0, 0, 0, 0, pageStart+0xf38))
 	f.Fuzz(func(t *testing.T, kind uint8, arg, lengthArg, bound, arch uint32, text, registers []byte) {
 		arg, lengthArg, bound = arg%6, lengthArg%6, 1+bound%MaxRead // what CheckManifest lets through
 		reads := []*Read{[]*Read{

@@ -14,7 +14,8 @@ func TestUnmountAtOnce(t *testing.T) {
 	const containers, rounds = 6, 40
 	var running []*sdktest.Process
 	for range containers {
-		c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}}))
+		c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}}),
+			sdktest.WithDeadline(patience)) // several at once take long on a slow disk
 		putNode(t, c, loop(t, ext4(t)), "/dev/disk", 0o600, sdktest.HostID)
 		script := []string{"mkdir m"}
 		for range rounds {

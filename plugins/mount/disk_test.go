@@ -122,7 +122,7 @@ func withDisk(mode uint32, owner int, mkfs ...string) sdktest.Environment {
 // oneDisk is a container with a device by the name /dev/disk.
 func oneDisk(t *testing.T) (*sdktest.Container, string) {
 	t.Helper()
-	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(allowed))
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(allowed), sdktest.WithDeadline(patience)) // for a slow disk
 	device := loop(t, ext4(t))
 	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
 	return c, device

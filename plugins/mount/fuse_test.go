@@ -86,23 +86,28 @@ func script(t *testing.T, c *sdktest.Container, name, text string) {
 // patience bounds every wait for what must happen soon; only a failing test takes as long.
 const patience = time.Minute
 
-// waitForNone waits until no process of the container has this in its command line. Other tests may run the same
-// programs.
+// waitForNone waits until no process of the container has this in its command line, which may begin with the name of a
+// program. One that ends has no command line any more before it closes what it has open: no process of that name must be
+// about to end. Other tests may run the same programs.
 func waitForNone(t *testing.T, c *sdktest.Container, text string) {
 	t.Helper()
 	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", c.Identity().InitPID))
 	if err != nil {
 		t.Fatal(err)
 	}
+	program, _, _ := strings.Cut(text, "\x00")
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		found := ""
 		processes, _ := filepath.Glob("/proc/[0-9]*")
 		for _, process := range processes {
-			if namespace, _ := os.Readlink(process + "/ns/pid"); namespace != own {
-				continue
+			line, _ := os.ReadFile(process + "/cmdline")
+			name, _ := os.ReadFile(process + "/comm")
+			runs, ends := bytes.Contains(line, []byte(text)), len(line) == 0 && strings.TrimSpace(string(name)) == program
+			if !runs && !ends {
+				continue // others that execute a program can hold up who asks for their namespace
 			}
-			if line, _ := os.ReadFile(process + "/cmdline"); bytes.Contains(line, []byte(text)) {
-				found = string(line)
+			if namespace, _ := os.Readlink(process + "/ns/pid"); namespace == own && (runs || !hasEnded(process)) {
+				found = fmt.Sprintf("process %s, %s", filepath.Base(process), line)
 			}
 		}
 		if found == "" {
@@ -112,6 +117,18 @@ func waitForNone(t *testing.T, c *sdktest.Container, text string) {
 			t.Fatalf("%q still runs", found)
 		}
 	}
+}
+
+// hasEnded reports whether of a process, by its folder in procfs, nothing or a zombie is left.
+func hasEnded(process string) bool {
+	threads, _ := filepath.Glob(process + "/task/*/stat")
+	for _, thread := range threads {
+		stat, _ := os.ReadFile(thread)
+		if _, state, ok := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" ")); ok && state[0] != 'Z' && state[0] != 'X' {
+			return false
+		}
+	}
+	return true
 }
 
 // TestHandlerIdentity compares what a handler is with what the caller is.

@@ -51,6 +51,7 @@ func mountAndList(dir string) ([]string, error) {
 	if err := unix.Mount("none", dir+"/merged", "overlay", 0, options); err != nil {
 		return nil, fmt.Errorf("mount an overlay: %w", err)
 	}
+	defer unix.Unmount(dir+"/merged", 0) // the namespace may go later, and the next mount uses the same layers
 	entries, err := os.ReadDir(dir + "/merged/d")
 	var names []string
 	for _, e := range entries {

@@ -57,21 +57,37 @@ func PluginDescriptor(t testing.TB, dir string) int {
 // stays the same for 100 ms: a plugin closes some of them after its answer.
 func PluginDescriptors(t testing.TB, h sdk.Handler) int {
 	t.Helper()
+	last, now := -1, pluginDescriptors(t, h)
+	for now != last {
+		time.Sleep(100 * time.Millisecond)
+		last, now = now, pluginDescriptors(t, h)
+	}
+	return now
+}
+
+// AwaitPluginDescriptors waits until the process of a handler has no more descriptors open than it had before
+// (PluginDescriptors). The test fails if that does not come within a minute.
+func AwaitPluginDescriptors(t testing.TB, h sdk.Handler, before int) {
+	t.Helper()
+	now := pluginDescriptors(t, h)
+	for end := time.Now().Add(time.Minute); now > before; now = pluginDescriptors(t, h) {
+		if time.Now().After(end) {
+			t.Fatalf("sdktest: the plugin had %d descriptors before, and has %d", before, now)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// pluginDescriptors counts those that are open now.
+func pluginDescriptors(t testing.TB, h sdk.Handler) int {
+	t.Helper()
 	pid := os.Getpid()
 	if os.Getenv(processEnv) != ownProcess {
 		pid = pluginOf(t, h).pid
 	}
-	count := func() int {
-		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-		if err != nil {
-			t.Fatalf("sdktest: %v", err)
-		}
-		return len(entries)
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatalf("sdktest: %v", err)
 	}
-	last, now := -1, count()
-	for now != last {
-		time.Sleep(100 * time.Millisecond)
-		last, now = now, count()
-	}
-	return now
+	return len(entries)
 }

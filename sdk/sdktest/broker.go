@@ -131,18 +131,13 @@ func (n *notification) serve(ctx context.Context, r *recorder) {
 // first answer.
 const againEnv = "INTERCEDE_TEST_AGAIN"
 
-// tick is longer than one of the clock by which the kernel stamps inodes: what was done for the calls before has other
-// times than what is done for this one.
-const tick = 12 * time.Millisecond
-
 // handle has the plugin handle the notification.
 func (n *notification) handle(ctx context.Context, d *lane.Dialogue, s *wire.Syscall) (*wire.Response, *lane.Descriptor, error) {
 	b := n.broker
 	if os.Getenv(againEnv) != "1" || s.GetRepeat() == wire.Repeat_REPEAT_NEVER {
 		return b.plugin.handle(ctx, d, n, b.deadline)
 	}
-	time.Sleep(tick)
-	d.Notification.ReceivedNs = linux.CoarseNow()
+	d.Notification.ReceivedNs = awaitTick()
 	_, added, err := b.plugin.handle(ctx, d, n, b.deadline)
 	if added != nil {
 		added.Close()
@@ -163,6 +158,16 @@ func (n *notification) handle(ctx context.Context, d *lane.Dialogue, s *wire.Sys
 }
 
 // Valid implements lane.Caller.
+// awaitTick waits until the clock by which the kernel stamps inodes has passed what is now, and returns its time: what
+// was done for the calls before has other times than what is done for this one.
+func awaitTick() uint64 {
+	before, now := uint64(time.Now().UnixNano()), linux.CoarseNow()
+	for ; now <= before; now = linux.CoarseNow() {
+		time.Sleep(time.Millisecond)
+	}
+	return now
+}
+
 func (n *notification) Valid() bool { return n.fd.Valid(n.ID) }
 
 // Capture implements lane.Caller.

@@ -154,7 +154,7 @@ func TestContainerAddsDescriptor(t *testing.T) {
 	if lines[0].Ret != unix.FD_CLOEXEC || lines[1].Ret != 0 || lines[1].Errno != 0 {
 		t.Errorf("got %+v", lines)
 	}
-	if result.Calls[0].Outcome.File == nil {
+	if file := result.Calls[0].Outcome.File; file == nil || file.Close() != nil {
 		t.Error("the outcome has no file")
 	}
 }

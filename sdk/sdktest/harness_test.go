@@ -68,6 +68,7 @@ func TestHarnessAddFD(t *testing.T) {
 	if got.Kind != sdktest.AddFD || !got.CloseOnExec {
 		t.Fatalf("got %+v", got)
 	}
+	defer got.File.Close()
 	text := make([]byte, 16)
 	n, err := got.File.Read(text)
 	if string(text[:n]) != "through" {

@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/intercede/intercede/internal/linux"
@@ -36,6 +38,7 @@ func runInit() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("init: %w", err), send(initSocket, report{Event: broken, Error: err.Error()}))
 	}
+	makeThreads()
 	if err := send(initSocket, report{Event: ready}); err != nil {
 		return err
 	}
@@ -49,6 +52,23 @@ func runInit() error {
 		}
 		c.start(fds)
 	}
+}
+
+// makeThreads makes threads that the Go runtime keeps, and uses when it needs one. Else it would make one at any time,
+// and that could get the id which a program of the container has chosen for what it is about to make (ns_last_pid).
+func makeThreads() {
+	const enough = 8
+	var there, over sync.WaitGroup
+	there.Add(enough)
+	for range enough {
+		over.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			there.Done()
+			there.Wait()
+		})
+	}
+	over.Wait()
 }
 
 // enterRootfs makes the rootfs the root of the mount namespace.

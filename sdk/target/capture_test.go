@@ -41,11 +41,17 @@ var acts = map[string]func(ctx context.Context, t *target.Target) error{
 
 var errActed = errors.New("it acted")
 
-func acted(_ any, err error) error {
-	if err == nil {
-		return errActed
+func acted(made any, err error) error {
+	if err != nil {
+		return err
 	}
-	return err
+	switch opened := made.(type) {
+	case *os.File:
+		opened.Close() // else it would be closed at any time, while another test counts descriptors
+	case int:
+		unix.Close(opened)
+	}
+	return errActed
 }
 
 // TestActsAreConfirmed has every method that acts capture what it needs, ask whether the thread still waits, and do

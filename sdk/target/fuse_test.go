@@ -89,10 +89,7 @@ func cancelInside(t *testing.T, server *os.File, fn func(context.Context) error)
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error, 1)
 	go func() { failed <- fn(ctx) }()
-	ready := []unix.PollFd{{Fd: int32(server.Fd()), Events: unix.POLLIN}}
-	if n, err := unix.Poll(ready, int(patience.Milliseconds())); n != 1 {
-		t.Fatalf("no request came: %v", err)
-	}
+	awaitReadable(t, int(server.Fd()))
 	readRequest(t, server)
 	cancel()
 	if err := <-failed; !errors.Is(err, context.Canceled) {

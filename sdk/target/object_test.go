@@ -235,7 +235,7 @@ func TestOpenStart(t *testing.T) {
 		}
 		release()
 	}
-	if after := descriptors(t); after != before {
+	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

@@ -74,7 +74,7 @@ func TestReopenDead(t *testing.T) {
 	if _, err := parked.Reopen(t.Context(), int(file.Fd()), unix.O_RDONLY); !errors.Is(err, os.ErrProcessDone) || errors.As(err, &errno) {
 		t.Errorf("got %v", err)
 	}
-	if now := descriptors(t); now != before {
+	if now := descriptors(t); now > before {
 		t.Errorf("%d descriptors before, %d after", before, now)
 	}
 }

@@ -385,21 +385,22 @@ func TestDoKeepsNoDescriptor(t *testing.T) {
 	for range 1000 {
 		work()
 	}
-	if after := descriptors(t); after != before {
+	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }
 
-// awaitDescriptors waits until there are as many as before.
+// awaitDescriptors waits until there are no more than before.
 func awaitDescriptors(t *testing.T, before int) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); descriptors(t) != before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); descriptors(t) > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d descriptors before, %d after", before, descriptors(t))
 		}
 	}
 }
 
+// descriptors counts those of this process. Later there may be fewer: a file that nobody closed goes with the garbage.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -475,7 +476,7 @@ func TestOpenAtConcurrent(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if after := descriptors(t); after != before {
+	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }
