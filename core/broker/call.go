@@ -101,7 +101,7 @@ func (c *call) handle(source armer) {
 	c.attachment.calls.Add(1)
 	c.began = time.Now()
 	if c.resumed.state == journal.Free {
-		c.desk.slot.Received(time.Unix(0, int64(linux.CoarseNow())))
+		c.desk.slot.Received(c.began)
 	}
 	c.id.Store(c.desk.slot.ID())
 	pause.At(pause.Received)
@@ -271,6 +271,7 @@ func (c *call) consult(p *boundPlugin, r route) (*wire.Response, *lane.Descripto
 		return response, added, err
 	}
 	c.arm()
+	c.stamp()
 	c.desk.slot.Ask(r.plugin)
 	return c.carry(p)
 }
@@ -361,11 +362,20 @@ func (c *call) fillDialogue() {
 	message.Id, message.Syscall, message.Arch, message.Nr, message.Tid = n.ID, c.name, n.Arch, n.NR, int32(n.TID)
 	message.Args, message.Reads = n.Args[:], c.reads
 	message.Again, message.ReceivedNs = c.resumed.again, 0
-	if c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK {
-		message.ReceivedNs = linux.CoarseNow()
-	}
-	if c.resumed.again {
+	if c.resumed.again || c.isChecked() {
 		message.ReceivedNs = uint64(c.desk.slot.Since().UnixNano())
+	}
+}
+
+// isChecked reports whether the plugin finds out, where it has the call again, whether it was done.
+func (c *call) isChecked() bool { return c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK }
+
+// stamp notes that the call was not done before now, on the clock that the kernel stamps inodes with: it may be far
+// behind others on a machine that gets no processor for a while. For a call that a plugin has again, the journal has
+// the time.
+func (c *call) stamp() {
+	if !c.resumed.again && c.isChecked() {
+		c.desk.slot.Received(time.Unix(0, int64(linux.CoarseNow())))
 	}
 }
 

@@ -49,7 +49,7 @@ type Slot struct {
 	kind   uint32
 	source uint64 // where the notification came from, by the broker's number
 	value  int64
-	since  int64 // when it was received, in ns of CLOCK_REALTIME_COARSE
+	since  int64 // when it was received, in ns of CLOCK_REALTIME
 	plugin int32
 	_      [4]byte
 	Packet Packet
@@ -86,8 +86,7 @@ func (s *Slot) Expect(source uint64) {
 	s.state.Store(uint32(Expected))
 }
 
-// Received notes when the notification was received, on the clock that the kernel stamps inodes with
-// (linux.CoarseNow): it may be far behind others on a machine that gets no processor for a while.
+// Received notes when the notification was received.
 func (s *Slot) Received(now time.Time) { s.since = now.UnixNano() }
 
 // Ask notes that a plugin, by its number in the container's record, is asked from now on.

@@ -157,7 +157,6 @@ func (n *notification) handle(ctx context.Context, d *lane.Dialogue, s *wire.Sys
 	return b.plugin.handle(ctx, d, n, b.deadline)
 }
 
-// Valid implements lane.Caller.
 // awaitTick waits until the clock by which the kernel stamps inodes has passed what is now, and returns its time: what
 // was done for the calls before has other times than what is done for this one.
 func awaitTick() uint64 {
@@ -168,6 +167,7 @@ func awaitTick() uint64 {
 	return now
 }
 
+// Valid implements lane.Caller.
 func (n *notification) Valid() bool { return n.fd.Valid(n.ID) }
 
 // Capture implements lane.Caller.
