@@ -105,7 +105,8 @@ func (c *lxcContainer) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.in, c.out = in, bufio.NewReader(out)
-	// LXC's own words, on a call that was answered without it: it writes a line in parts, and the container between them.
+	// LXC's own words, on a call that was answered without it: it writes a line in several parts, between which the
+	// container may write.
 	words, err := os.Create(filepath.Join(c.dir, "words"))
 	if err != nil {
 		t.Fatal(err)

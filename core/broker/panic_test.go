@@ -24,8 +24,8 @@ func (f *faulty) Valid(id uint64) bool {
 	return f.FD.Valid(id)
 }
 
-// TestPanicInCall has the broker panic before and while a plugin has a call: that call gets the plugin's verdict, and the
-// next one is served.
+// TestPanicInCall has the broker panic before and while a plugin has a call: that call gets the plugin's verdict, and
+// the next one is served.
 func TestPanicInCall(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}})

@@ -49,8 +49,8 @@ func TestResolveRefuses(t *testing.T) {
 		{"a slip", "mknot", []string{"plugin p", `"mknot"`, "is it mknod?"}},
 		{"nothing near", "frobnicate_all", []string{"plugin p", `no architecture of this machine has a syscall "frobnicate_all"`}},
 		{"another machine's", "spu_run", []string{"no architecture of this machine"}},
-		{"behind socketcall", "connect", []string{"plugin p: syscall connect", "socketcall(2)", "set compat"}},
-		{"behind ipc", "semtimedop", []string{"plugin p: syscall semtimedop", "ipc(2)", "set compat"}},
+		{"of socketcall", "connect", []string{"plugin p: syscall connect", "socketcall(2)", "set compat"}},
+		{"of ipc", "semtimedop", []string{"plugin p: syscall semtimedop", "ipc(2)", "set compat"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Resolve([]*wire.Manifest{plugin("p", takes(test.syscall)), mknodPlugin})

@@ -56,8 +56,8 @@ type result struct {
 	stdout, stderr string
 }
 
-// start starts a container that is closed at the end of the test, with its listener: a file that nobody closes is closed
-// by the garbage collector, while another test counts descriptors.
+// start starts a container that is closed at the end of the test, with its listener: a file that nobody closes is
+// closed by the garbage collector, while another test counts descriptors.
 func start(t *testing.T, options run.Options) *run.Container {
 	t.Helper()
 	sdktest.RequireRoot(t)

@@ -87,8 +87,8 @@ func script(t *testing.T, c *sdktest.Container, name, text string) {
 const patience = time.Minute
 
 // waitForNone waits until no process of the container has this in its command line, which may begin with the name of a
-// program. One that ends has no command line any more before it closes what it has open: no process of that name must be
-// about to end. Other tests may run the same programs.
+// program. A process that ends loses its command line before it closes its files: so it also waits for processes of
+// that name that are about to end. Other tests may run the same programs.
 func waitForNone(t *testing.T, c *sdktest.Container, text string) {
 	t.Helper()
 	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", c.Identity().InitPID))

@@ -390,7 +390,7 @@ func TestDoKeepsNoDescriptor(t *testing.T) {
 	}
 }
 
-// awaitDescriptors waits until there are no more than before.
+// awaitDescriptors waits until this process has at most as many descriptors open as before.
 func awaitDescriptors(t *testing.T, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); descriptors(t) > before; time.Sleep(time.Millisecond) {

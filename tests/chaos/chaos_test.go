@@ -217,9 +217,8 @@ func processes(wanted func(cmdline string) bool) (n int) {
 	return n
 }
 
-// children counts the processes that have this parent, ended ones too. Any process of the machine that executes a
-// program may hold up who reads its stat file (exec_update_lock in do_task_stat, fs/proc/array.c), and not who reads its
-// status file.
+// children counts the processes that have this parent, ended ones too. It reads their status files: a process that
+// executes a program may hold up who reads its stat file (exec_update_lock in do_task_stat, fs/proc/array.c).
 func children(parent int) (n int) {
 	files, _ := filepath.Glob("/proc/[0-9]*/status")
 	for _, file := range files {

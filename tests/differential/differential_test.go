@@ -56,8 +56,8 @@ func TestDifferential(t *testing.T) {
 	p.daemon.CheckPlugins()
 }
 
-// TestReplay carries out the sequences of the files that DIFFERENTIAL_REPLAY names, or else those of testdata, which once
-// differed, and shows what came of them.
+// TestReplay carries out the sequences of the files that DIFFERENTIAL_REPLAY names, or else those of testdata, which
+// once differed, and shows what came of them.
 func TestReplay(t *testing.T) {
 	named := os.Getenv("DIFFERENTIAL_REPLAY")
 	if named == "" {

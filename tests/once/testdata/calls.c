@@ -3,8 +3,8 @@
 // Makes the call WHAT, "mknod", "mount", or "twice" for mknod of what is there, so often or so long, with a signal
 // every PERIOD ns (0: none), whose handler has FLAGS: "restart" for SA_RESTART, or "eintr" for none. It prints how
 // many calls it made, how many results were wrong, how many signals came, what the first wrong result was, and how many
-// more have a reason (make_twice). TOKEN is for those who look for the process, "-" for nobody: with one it begins after
-// a line of its input.
+// results were doubted (make_twice). TOKEN is for those who look for the process, "-" for nobody: with one it begins
+// after a line of its input.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
