@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// call is one notification on its way: this file follows it from the listener to the decision, and answers.go from there
-// to the answer.
+// call is one notification on its way: this file follows it from the listener to the decision, and answers.go from
+// there to the answer.
 type call struct {
 	attachment   *attachment // of the container that makes the call
 	terms        *terms      // that the container has while the call is handled
@@ -171,7 +171,8 @@ func (c *call) locate(p *boundPlugin) (d decision, decided bool) {
 	switch {
 	case !c.waits():
 		return decision{gone: true}, true
-	case err != nil, !in: // an error says nothing of a caller that waits: the kernel has the call then
+	case err != nil, !in: // an error says nothing of a caller that waits
+		// The kernel does the whole call with the caller's own credentials, as without a filter: nothing is lent to it.
 		return decision{response: continueResponse, reason: audit.Reason{Code: codeOutside}}, true
 	}
 	return decision{}, false
@@ -371,9 +372,9 @@ func (c *call) fillDialogue() {
 // isChecked reports whether the plugin finds out, where it has the call again, whether it was done.
 func (c *call) isChecked() bool { return c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK }
 
-// stamp notes the time before which the call was not done. It reads the clock that the kernel stamps inodes with, because
-// that clock can be far behind others, as on a virtual machine that is not scheduled. A call that a plugin has again
-// keeps the time that the journal has.
+// stamp notes the time before which the call was not done. It reads the clock that the kernel stamps inodes with,
+// because that clock can be far behind others, as on a virtual machine that is not scheduled. A call that a plugin has
+// again keeps the time that the journal has.
 func (c *call) stamp() {
 	if !c.resumed.again && c.isChecked() {
 		c.desk.slot.Received(time.Unix(0, int64(linux.CoarseNow())))
