@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -113,13 +114,14 @@ func TestWriteBack(t *testing.T) {
 	}
 }
 
-// TestWriteTooMuch writes more than the broker takes of one message.
+// TestWriteTooMuch writes a little more than the broker takes of one message: much more can end the plugin, whose memory
+// is limited.
 func TestWriteTooMuch(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}})
 	c := b.attach(t)
 	m := c.Map(t)
-	want(t, ask(t, c, testplugin.Write, m.Page, 64<<20), 0, syscall.EIO)
+	want(t, ask(t, c, testplugin.Write, m.Page, wire.MaxMessage), 0, syscall.EIO)
 	want(t, ask(t, c, testplugin.Return, 1), 1, 0)
 }
 
