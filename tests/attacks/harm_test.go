@@ -65,7 +65,7 @@ func TestHarmLoads(t *testing.T) {
 }
 
 // nodes has the plugins alone whose containers start quickly.
-const nodes = "[plugins.mknod]\ngrant = \"manifest\"\n[plugins.sysinfo]\ngrant = \"manifest\"\n"
+var nodes = stage.Enable(map[string]string{"mknod": "", "sysinfo": ""})
 
 // TestHarmStuck has calls of containers wait for filesystems that they serve themselves, and that never answer: in
 // the broker, which reads a path there, and in the plugin, which walks one.
