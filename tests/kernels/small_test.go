@@ -19,7 +19,7 @@ const directories = `for d in bin lib lib64 sbin; do mkdir -p "$1/usr/$d"; ln -s
 // executed.
 func (m debian) unpack(t *testing.T, s system, root string) {
 	t.Helper()
-	run(t, "mmdebstrap", append([]string{"--mode=root", "--variant=extract", "--architectures=" + m.machine.arch,
+	debootstrap(t, append([]string{"--mode=root", "--variant=extract", "--architectures=" + m.machine.arch,
 		"--setup-hook=" + directories, "--include=" + m.include(smallPackages)}, m.sources(t, root)...)...)
 	// As maintainers' scripts do.
 	for link, to := range map[string]string{"usr/bin/sh": "dash", "usr/bin/awk": "mawk"} {
