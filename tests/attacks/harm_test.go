@@ -27,11 +27,14 @@ func TestHarmThreads(t *testing.T) {
 	a.harm(d, func() { d.Container().Run("hog", "sysinfo", "500", seconds(short())) })
 }
 
-// harm has an attack happen beside a bystander.
+// harm has an attack happen beside a bystander, twice.
 func (a *attack) harm(d *daemon, happen func()) {
 	a.Helper()
 	b := d.bystander()
 	before := d.descriptors()
+	happen()
+	b.rest()
+	b.say("attack")
 	happen()
 	b.judge()
 	d.CheckPlugins()
