@@ -69,8 +69,8 @@ func (m debian) finish(t *testing.T, root string) {
 	if err := os.Mkdir(filepath.Join(root, "payload"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "systemctl", "--root="+root, "enable", unit)
-	run(t, "systemctl", "--root="+root, "mask", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
+	run(t, "chroot", root, "systemctl", "--root=/", "enable", unit)
+	run(t, "chroot", root, "systemctl", "--root=/", "mask", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
 		"e2scrub_reap.service", "fstrim.timer", "getty@tty1.service", "systemd-timesyncd.service",
 		"serial-getty@"+m.machine.console+".service", "ldconfig.service", "systemd-hwdb-update.service")
 }
