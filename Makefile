@@ -14,6 +14,7 @@ XFSTESTS ?=
 KERNELS ?= 5.10 6.1 6.12 newest arm64
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
 KERNELS_LIMIT ?= 900
+KERNELS_TIMEOUT ?= 8h
 OLDKERNELS ?= 5.15 6.1
 OLDKERNEL_TESTS := ./internal/capture ./internal/lane ./internal/linux ./internal/notify ./sdk/notify ./sdk/target ./sdk/sdktest \
 	./core/broker ./core/container ./core/doctor ./plugins/...
@@ -65,7 +66,7 @@ test-kernels: packages
 	@scripts/install-packages vm
 	go vet ./tests/kernels
 	KERNELS="$(KERNELS)" KERNELS_TESTS="$(KERNELS_TESTS)" KERNELS_LIMIT=$(KERNELS_LIMIT) INTERCEDE_TEST_STRICT=1 \
-		go test -count=1 -v -timeout 8h ./tests/kernels
+		go test -count=1 -v -timeout $(KERNELS_TIMEOUT) ./tests/kernels
 
 # The pages of docs/runtimes with podman, docker and containerd, and those of docs that go on from them; engines in
 # containers; and the manifests for Kubernetes.

@@ -60,6 +60,24 @@ func TestOCIKeepsDefaultProfiles(t *testing.T) {
 	}
 }
 
+// mergeRandom merges random plugins into a random profile and checks the result. It reports whether they can be merged.
+func mergeRandom(t *testing.T, random *rand.Rand) bool {
+	manifests, base := randomManifests(random), randomProfile(random)
+	if _, err := compile(base, nil); err != nil {
+		return false // libseccomp refuses some overlapping rules by itself
+	}
+	merged, err := OCI(base, manifests, listener)
+	if err != nil {
+		return false
+	}
+	checkMerge(t, random, base, merged, manifests, nil)
+	if t.Failed() {
+		t.Logf("base %s\nmanifests %v\nmerged %s", base, manifests, merged)
+	}
+	remakeRandom(t, random, base, manifests)
+	return true
+}
+
 func TestOCIMergesRandomProfiles(t *testing.T) {
 	merges := 0
 	for seed := range uint64(1000) {

@@ -34,24 +34,6 @@ func TestOCIIsDeterministic(t *testing.T) {
 	}
 }
 
-// mergeRandom merges random plugins into a random profile and checks the result. It reports whether they can be merged.
-func mergeRandom(t *testing.T, random *rand.Rand) bool {
-	manifests, base := randomManifests(random), randomProfile(random)
-	if _, err := compile(base, nil); err != nil {
-		return false // libseccomp refuses some overlapping rules by itself
-	}
-	merged, err := OCI(base, manifests, listener)
-	if err != nil {
-		return false
-	}
-	checkMerge(t, random, base, merged, manifests, nil)
-	if t.Failed() {
-		t.Logf("base %s\nmanifests %v\nmerged %s", base, manifests, merged)
-	}
-	remakeRandom(t, random, base, manifests)
-	return true
-}
-
 // checkMerge compares programs: what a manifest asks for is notified, all else is as with the base alone.
 func checkMerge(t *testing.T, random *rand.Rand, base, merged []byte, manifests []*wire.Manifest, caps []string) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 
 // packages are what a machine has beside its kernel: what containers need, and a C compiler for sdktest's caller.
 const packages = "initramfs-tools zstd systemd-sysv udev dbus kmod libseccomp2 runc crun podman jq busybox-static attr rsync e2fsprogs " +
-	"fuse2fs squashfs-tools procps uidmap iproute2 mount util-linux gcc libc6-dev"
+	"fuse2fs squashfs-tools squashfuse ntfs-3g toybox procps uidmap iproute2 mount util-linux gcc libc6-dev"
 
 // system is an installation: a disk, and the kernel that boots it.
 type system struct {
@@ -42,7 +43,7 @@ func (m debian) install(t *testing.T, dir string) system {
 		m.unpack(t, s, root)
 		return s
 	}
-	run(t, "mmdebstrap", append([]string{"--mode=root", "--variant=minbase", "--include=" + m.include(packages),
+	debootstrap(t, append([]string{"--mode=root", "--variant=minbase", "--include=" + m.include(packages),
 		`--aptopt=APT::Install-Recommends "false"`, "--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=force-unsafe-io",
 	}, m.sources(t, root)...)...)
@@ -68,9 +69,10 @@ func (m debian) finish(t *testing.T, root string) {
 	if err := os.Mkdir(filepath.Join(root, "payload"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "systemctl", "--root="+root, "enable", unit)
-	run(t, "systemctl", "--root="+root, "mask", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
-		"e2scrub_reap.service", "fstrim.timer", "getty@tty1.service", "systemd-timesyncd.service",
+	run(t, "chroot", root, "systemctl", "--root=/", "enable", unit)
+	run(t, "chroot", root, "systemctl", "--root=/", "mask",
+		"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+		"fstrim.timer", "getty@tty1.service", "systemd-timesyncd.service",
 		"serial-getty@"+m.machine.console+".service", "ldconfig.service", "systemd-hwdb-update.service")
 }
 
@@ -83,7 +85,7 @@ func mirror(t *testing.T, suite string) string {
 			return site
 		}
 	}
-	t.Fatalf("apt has no mirror for %s", suite)
+	t.Fatalf("apt has no mirror of Debian for %s: want one in /etc/apt/sources.list or /etc/apt/sources.list.d", suite)
 	return ""
 }
 
@@ -122,15 +124,33 @@ func need(t *testing.T, programs ...string) {
 	}
 }
 
-// run runs a program, at the lowest priority, and gives what it printed.
+// run runs a program, and gives what it printed.
 func run(t *testing.T, name string, arguments ...string) string {
 	t.Helper()
-	command := exec.Command("nice", append([]string{"-n", "10", name}, arguments...)...)
+	output, err := tryRun(name, arguments...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+// tryRun is run for a program that may fail: the error has what it printed.
+func tryRun(name string, arguments ...string) (string, error) {
+	command := exec.Command(name, arguments...)
 	var problems strings.Builder
 	command.Stderr = &problems
 	output, err := command.Output()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s%s", command, err, output, problems.String())
+		return "", fmt.Errorf("%s: %w\n%s%s", command, err, output, problems.String())
 	}
-	return string(output)
+	return string(output), nil
+}
+
+// debootstrap runs mmdebstrap, which needs a mirror of Debian.
+func debootstrap(t *testing.T, arguments ...string) {
+	t.Helper()
+	if _, err := tryRun("mmdebstrap", arguments...); err != nil {
+		t.Fatalf("%v\nIf a mirror did not answer: the mirrors are those of this machine's apt. Have `apt-get update` pass, then run this "+
+			"again. A folder KERNELS_DIR that has the machines of an earlier run needs no mirror.", err)
+	}
 }

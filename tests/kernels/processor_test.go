@@ -69,7 +69,7 @@ func extracted(t *testing.T, folder, arch, packages string) string {
 	}
 	defer os.RemoveAll(work)
 	root := filepath.Join(work, "root")
-	run(t, "mmdebstrap", "--mode=root", "--variant=extract", "--architectures="+arch, "--include="+packages, release, root,
+	debootstrap(t, "--mode=root", "--variant=extract", "--architectures="+arch, "--include="+packages, release, root,
 		"deb "+mirror(t, release)+" "+release+" main")
 	move(t, root, folder)
 	return folder

@@ -10,7 +10,8 @@ import (
 // smallPackages are what a small machine has beside its kernel: the shell of its first process, what tests call, and
 // a C compiler.
 const smallPackages = "base-files base-passwd bash dash coreutils util-linux bsdutils mount grep sed mawk findutils tar hostname " +
-	"libc-bin dpkg procps kmod busybox-static attr rsync e2fsprogs fuse2fs squashfs-tools uidmap iproute2 libseccomp2 gcc libc6-dev"
+	"libc-bin dpkg procps kmod busybox-static attr rsync e2fsprogs fuse2fs squashfs-tools uidmap iproute2 libseccomp2 " +
+	"squashfuse ntfs-3g toybox gcc libc6-dev"
 
 // directories are links to those in /usr.
 const directories = `for d in bin lib lib64 sbin; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done`
@@ -19,7 +20,7 @@ const directories = `for d in bin lib lib64 sbin; do mkdir -p "$1/usr/$d"; ln -s
 // executed.
 func (m debian) unpack(t *testing.T, s system, root string) {
 	t.Helper()
-	run(t, "mmdebstrap", append([]string{"--mode=root", "--variant=extract", "--architectures=" + m.machine.arch,
+	debootstrap(t, append([]string{"--mode=root", "--variant=extract", "--architectures=" + m.machine.arch,
 		"--setup-hook=" + directories, "--include=" + m.include(smallPackages)}, m.sources(t, root)...)...)
 	// As maintainers' scripts do.
 	for link, to := range map[string]string{"usr/bin/sh": "dash", "usr/bin/awk": "mawk"} {

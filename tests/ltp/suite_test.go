@@ -9,36 +9,23 @@ import (
 )
 
 // everything is as much as an operator may allow.
-const everything = `
-[plugins.mknod]
-grant = "manifest"
-[plugins.mknod.config]
-devices = ["b 0:0", "b 1:3", "c 0:0", "c 1:3", "c 1:5", "c 1:7-9", "c 5:0-2", "b 7:3"]
-[plugins.sysinfo]
-grant = "manifest"
-[plugins.setxattr]
-grant = "manifest"
-[plugins.setxattr.config]
+var everything = stage.Enable(map[string]string{
+	"mknod":   `devices = ["b 0:0", "b 1:3", "c 0:0", "c 1:3", "c 1:5", "c 1:7-9", "c 5:0-2", "b 7:3"]`,
+	"sysinfo": "",
+	"setxattr": `
 attributes = ["trusted.*", "security.ltptest*"]
 max_size = 65536
-read = true
-[plugins.sched]
-grant = "manifest"
-[plugins.sched.config]
+read = true`,
+	"sched": `
 policies = ["other", "batch", "idle", "fifo", "rr", "deadline"]
 min_nice = -20
-max_io_priority = "rt:0"
-[plugins.bpf]
-grant = "manifest"
-[plugins.bpf.config]
-devices = true
-[plugins.mount]
-grant = "manifest"
-[plugins.mount.config]
+max_io_priority = "rt:0"`,
+	"bpf": "devices = true",
+	"mount": `
 allowed = ["ext2", "ext3", "ext4", "xfs", "btrfs"]
 shift = true
-nodev = false
-`
+nodev = false`,
+})
 
 // suite gives the tests of the folder bin. With CAP_SYS_RESOURCE their library would warn that it cannot protect itself
 // from being killed (oom_score_adj); LTP_TIMEOUT_MUL makes its limits longer, for a busy machine. fgetxattr02 opens the
