@@ -9,26 +9,18 @@ import (
 )
 
 // everything is as much as an operator may allow.
-const everything = `
-[plugins.mknod]
-grant = "manifest"
-[plugins.mknod.config]
-devices = ["b 0:*", "b 1:1", "b 2:4", "b 7:*", "c 0:*", "c 1:*", "c 2:3", "c 5:0-2"]
-[plugins.sysinfo]
-grant = "manifest"
-[plugins.setxattr]
-grant = "manifest"
-[plugins.setxattr.config]
+var everything = stage.Enable(map[string]string{
+	"mknod":   `devices = ["b 0:*", "b 1:1", "b 2:4", "b 7:*", "c 0:*", "c 1:*", "c 2:3", "c 5:0-2"]`,
+	"sysinfo": "",
+	"setxattr": `
 attributes = ["trusted.*"]
 max_size = 65536
-read = true
-[plugins.mount]
-grant = "manifest"
-[plugins.mount.config]
+read = true`,
+	"mount": `
 allowed = ["ext4"]
 shift = true
-nodev = false
-`
+nodev = false`,
+})
 
 // suite gives the tests of a folder with xfstests. An overlay that a container mounts has user.overlay.* in the place of
 // trusted.overlay.* by the option userxattr, which real root's has here too.
