@@ -84,15 +84,7 @@ func TestMemoryIsCharged(t *testing.T) {
 func memoryCgroup(t *testing.T) *os.File {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	folders, err := sdk.Container{Cgroups: map[string]string{"memory": "/"}}.CgroupFolders()
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, ok := folders["memory"]
-	if !ok {
-		sdktest.Lacking(t, "the memory controller is not one of version 1")
-	}
-	path, err := os.MkdirTemp(root.Path, "bpf-test-")
+	path, err := os.MkdirTemp(sdktest.RequireCgroups(t, "memory"), "bpf-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
