@@ -23,7 +23,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/intercede/intercede/core/broker"
@@ -87,10 +86,9 @@ type LastReload struct {
 
 // Server answers on the admin socket.
 type Server struct {
-	socket    *socket.Socket
-	http      *http.Server
-	finishing chan struct{} // closed when requests without an end are to end
-	finish    func()
+	socket *socket.Socket
+	http   *http.Server
+	finish func() // ends the contexts of the requests
 }
 
 // Source has the answers.
@@ -113,10 +111,13 @@ func Listen(path string, kept *socket.Kept) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the admin socket: %w", err)
 	}
-	finishing := make(chan struct{})
+	ctx, finish := context.WithCancel(context.Background())
 	return &Server{
-		socket: s, http: &http.Server{ReadTimeout: peerTimeout, WriteTimeout: peerTimeout, ConnContext: withPeer},
-		finishing: finishing, finish: sync.OnceFunc(func() { close(finishing) }),
+		socket: s, finish: finish,
+		http: &http.Server{
+			ReadTimeout: peerTimeout, WriteTimeout: peerTimeout, ConnContext: withPeer,
+			BaseContext: func(net.Listener) context.Context { return ctx },
+		},
 	}, nil
 }
 
@@ -144,7 +145,7 @@ func answer(w http.ResponseWriter, value any) {
 // Serve answers from source until Close, and returns nil then.
 func (s *Server) Serve(source Source) error {
 	routes := source.routes()
-	routes.HandleFunc("GET "+tracePath, s.answerTrace(source.Watch))
+	routes.HandleFunc("GET "+tracePath, answerTrace(source.Watch))
 	s.http.Handler = routes
 	if err := s.http.Serve(s.socket.Listener()); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("the admin socket %q: %w", s.socket.Path(), err)
@@ -152,7 +153,7 @@ func (s *Server) Serve(source Source) error {
 	return nil
 }
 
-// Finish waits a moment for the requests under way, and takes no others.
+// Finish waits a moment for the requests under way, and takes no others. Those that wait for something end.
 func (s *Server) Finish() {
 	s.finish()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)

@@ -24,24 +24,31 @@ import (
 // listen serves the source until the test ends, and returns the socket's path.
 func listen(t *testing.T, source Source) string {
 	t.Helper()
+	path, end := start(t, source)
+	t.Cleanup(func() {
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+// start serves on a socket at path until end is called.
+func start(t *testing.T, source Source) (path string, end func() error) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ctl")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
+	path = filepath.Join(dir, "s")
 	s, err := Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(source) }()
-	t.Cleanup(func() {
-		if err := errors.Join(s.Close(), <-served); err != nil {
-			t.Error(err)
-		}
-	})
-	return path
+	return path, func() error { return errors.Join(s.Close(), <-served) }
 }
 
 func TestInterception(t *testing.T) {

@@ -38,7 +38,7 @@ type Watch struct {
 
 // answerTrace sends the calls that are wanted, a JSON object on each line, until the operator has enough, or the server
 // finishes.
-func (s *Server) answerTrace(watch Watch) http.HandlerFunc {
+func answerTrace(watch Watch) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		filter := trace.Filter{
@@ -55,7 +55,7 @@ func (s *Server) answerTrace(watch Watch) http.HandlerFunc {
 		out := sender{json.NewEncoder(w), http.NewResponseController(w)}
 		// At the server's deadline the request would end.
 		if errors.Join(out.control.SetReadDeadline(time.Time{}), out.flush()) == nil {
-			out.send(r.Context(), s.finishing, watcher)
+			out.send(r.Context(), watcher)
 		}
 	}
 }
@@ -66,16 +66,14 @@ type sender struct {
 	control *http.ResponseController
 }
 
-// send sends calls until one of the two is over, or the operator takes no more.
-func (s sender) send(ctx context.Context, finishing <-chan struct{}, watcher *trace.Watcher) {
+// send sends calls until the context is over, or the operator takes no more.
+func (s sender) send(ctx context.Context, watcher *trace.Watcher) {
 	ticks := time.NewTicker(dropInterval)
 	defer ticks.Stop()
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
-			return
-		case <-finishing:
 			return
 		case call := <-watcher.Calls:
 			err = s.encoder.Encode(TracedCall{event.Of(call.Record, call.At), strace.Of(*call.Record).String()})

@@ -3,8 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -54,24 +52,10 @@ func TestTrace(t *testing.T) {
 // TestTraceEnds has the server finish: it does not wait for those who watch.
 func TestTraceEnds(t *testing.T) {
 	hub := &trace.Hub{}
-	dir, err := os.MkdirTemp("", "ctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	s, err := Listen(filepath.Join(dir, "s"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() {
-		served <- s.Serve(Source{Status: noStatus, Watch: Watch{Begin: hub.Watch, Containers: func(trace.Filter) int { return 0 }}})
-	}()
+	path, end := start(t, Source{Status: noStatus, Watch: Watch{Begin: hub.Watch, Containers: func(trace.Filter) int { return 0 }}})
 	closed := make(chan error, 1)
-	err = Trace(t.Context(), filepath.Join(dir, "s"), trace.Filter{}, func(int) {
-		go func() { closed <- s.Close() }()
-	}, func(TracedCall) error { return nil })
-	if err = errors.Join(err, <-closed, <-served); err != nil {
+	err := Trace(t.Context(), path, trace.Filter{}, func(int) { go func() { closed <- end() }() }, func(TracedCall) error { return nil })
+	if err = errors.Join(err, <-closed); err != nil {
 		t.Error(err)
 	}
 	for end := time.Now().Add(30 * time.Second); hub.Watched(); time.Sleep(time.Millisecond) {

@@ -25,6 +25,8 @@ type Poller struct {
 	epoll int
 	wake  int // eventfd; readable for ever after Close
 	ping  ping
+	ended chan struct{} // closed by Close
+	end   func()
 
 	mu        sync.Mutex
 	lastKey   uint64
@@ -49,7 +51,11 @@ func NewPoller() (*Poller, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	p := &Poller{epoll: epoll, wake: wake, lastKey: pingKey, listeners: map[uint64]*Listener{}, ping: ping{fd: -1}}
+	ended := make(chan struct{})
+	p := &Poller{
+		epoll: epoll, wake: wake, lastKey: pingKey, listeners: map[uint64]*Listener{}, ping: ping{fd: -1},
+		ended: ended, end: sync.OnceFunc(func() { close(ended) }),
+	}
 	err = p.control(unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN, wakeKey)
 	if err == nil {
 		err = p.addPing()
@@ -215,9 +221,13 @@ func (p *Poller) Pending() bool {
 
 // Close makes every Wait return ErrClosed, now and later. It does not close the listeners.
 func (p *Poller) Close() {
+	p.end()
 	var one = [8]byte{7: 1}
 	unix.Write(p.wake, one[:])
 }
+
+// Ended returns a channel that is closed by Close.
+func (p *Poller) Ended() <-chan struct{} { return p.ended }
 
 // Release closes the poller's descriptors. It is called when no Wait runs any more. A second one does nothing.
 func (p *Poller) Release() {

@@ -104,6 +104,25 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// TestDeviceInDev has nodes that are no mounts, but for those that are below a mount or in the place of what /dev has anyway.
+func TestDeviceInDev(t *testing.T) {
+	sdktest.RequireRoot(t)
+	got := output(t, run.Options{
+		Args: shell("stat -c '%F %a %u %g %t:%T' /dev/one; grep -o ' /dev/[a-z/]* ' /proc/self/mounts | sort | tr -d '\n'; " +
+			"umount /dev/one 2>/dev/null || echo still; mv /dev/one /dev/two; rm /dev/two; " +
+			"for name in zero file; do echo x 2>/dev/null >/dev/$name || echo full; done"),
+		DeviceNodes: []string{"/dev/null:/dev/one", "/dev/full:/dev/zero", "/dev/full:/dev/over/x", "/dev/full:/dev/file"},
+		Tmpfs:       []string{"/dev/over"}, Mounts: []string{"src=/etc/passwd,dst=/dev/file"},
+	})
+	const want = "character special file 666 0 0 1:3\n" +
+		" /dev/file  /dev/file  /dev/full  /dev/mqueue  /dev/null  /dev/over  /dev/over/x  /dev/pts  /dev/random  /dev/shm " +
+		" /dev/tty  /dev/urandom  /dev/zero  /dev/zero " +
+		"still\nfull\nfull\n"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestMaps has more ids than usual.
 func TestMaps(t *testing.T) {
 	got := output(t, run.Options{

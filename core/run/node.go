@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,8 +71,27 @@ func parseNode(text string) (n nodeSpec, err error) {
 	return n, nil
 }
 
-// makeNodes makes the nodes anew, as detached mounts: with the host's mode, and owned by the ids of the container that
-// have the numbers of the host's owners. A copy of the host's own node would be nobody's in the container.
+// splitNodes tells the nodes that can be made in the container's /dev itself from those that have to be mounted. A node
+// that is a mount is in the way of umount(8), which takes the name of a device for that of a mount if it is one.
+func splitNodes(nodes []nodeSpec, mounts []mountSpec) (inDev, mounted []nodeSpec) {
+	for _, n := range nodes {
+		if n.fitsDev() && !slices.ContainsFunc(mounts, func(m mountSpec) bool { return m.Target == "/dev" || m.Target == n.Target }) {
+			inDev = append(inDev, n)
+		} else {
+			mounted = append(mounted, n)
+		}
+	}
+	return inDev, mounted
+}
+
+// fitsDev reports whether the node is directly in /dev, under a name that layDevices and openTerminal leave free.
+func (n *nodeSpec) fitsDev() bool {
+	dir, name := filepath.Split(n.Target)
+	_, isLink := deviceLinks[name]
+	return dir == "/dev/" && !isLink && !slices.Contains(deviceNames, name) && !slices.Contains([]string{"pts", "shm", "mqueue", "console"}, name)
+}
+
+// makeNodes makes the nodes anew, as detached mounts. A copy of the host's own node would be nobody's in the container.
 //
 // It changes the calling thread's mount namespace, working directory and umask.
 func makeNodes(nodes []nodeSpec, uids, gids idMap) (files []*os.File, err error) {
@@ -82,7 +102,12 @@ func makeNodes(nodes []nodeSpec, uids, gids idMap) (files []*os.File, err error)
 		return nil, err
 	}
 	for i, n := range nodes {
-		file, err := n.make(strconv.Itoa(i), uids, gids)
+		name := strconv.Itoa(i)
+		err := n.make(unix.AT_FDCWD, name, uids, gids)
+		var file *os.File
+		if err == nil {
+			file, err = linux.CloneMount(name, 0)
+		}
 		if err != nil {
 			closeFiles(files...)
 			return nil, fmt.Errorf("device node %s: %w", n.Source, err)
@@ -92,20 +117,29 @@ func makeNodes(nodes []nodeSpec, uids, gids idMap) (files []*os.File, err error)
 	return files, nil
 }
 
-func (n *nodeSpec) make(name string, uids, gids idMap) (*os.File, error) {
-	if err := unix.Mknod(name, n.stat.Mode, int(n.stat.Rdev)); err != nil {
-		return nil, err
+// makeInDev makes the nodes in the tmpfs that becomes the container's /dev.
+func makeInDev(dev *os.File, nodes []nodeSpec, uids, gids idMap) error {
+	for _, n := range nodes {
+		if err := n.make(int(dev.Fd()), filepath.Base(n.Target), uids, gids); err != nil {
+			return fmt.Errorf("device node %s: %w", n.Source, err)
+		}
 	}
-	if err := unix.Chown(name, uids.outside(n.stat.Uid), gids.outside(n.stat.Gid)); err != nil {
-		return nil, err
-	}
-	if err := unix.Chmod(name, n.stat.Mode&0o777); err != nil {
-		return nil, err
-	}
-	return linux.CloneMount(name, 0)
+	return nil
 }
 
-// layNodes puts them into the container.
+// make makes the node with the host's mode, and owned by the ids of the container that have the numbers of the host's
+// owners.
+func (n *nodeSpec) make(dir int, name string, uids, gids idMap) error {
+	if err := unix.Mknodat(dir, name, n.stat.Mode, int(n.stat.Rdev)); err != nil {
+		return err
+	}
+	if err := unix.Fchownat(dir, name, uids.outside(n.stat.Uid), gids.outside(n.stat.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	return unix.Fchmodat(dir, name, n.stat.Mode&0o777, 0)
+}
+
+// layNodes puts those that are mounts into the container.
 func layNodes(targets []string, files []*os.File) error {
 	for i, target := range targets {
 		if err := makeMountPoint(files[i], target); err != nil {

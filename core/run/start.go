@@ -248,6 +248,9 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		return fmt.Errorf("mount the container's /dev: %w", err)
 	}
 	defer dev.Close()
+	if err := makeInDev(dev, extras.inDev, extras.uids, extras.gids); err != nil {
+		return err
+	}
 	descriptors := []int{int(tree.Fd()), int(dev.Fd())}
 	for _, file := range extras.files {
 		descriptors = append(descriptors, int(file.Fd()))
@@ -261,10 +264,11 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 // extras are what a container has beside its root filesystem.
 type extras struct {
 	mounts     []mountSpec
-	nodes      []string
+	inDev      []nodeSpec // nodes that are made in /dev
+	nodes      []string   // the other ones
 	ulimits    []ulimit
 	uids, gids idMap
-	files      []*os.File // the sources of mounts, and the nodes
+	files      []*os.File // the sources of mounts, and nodes
 }
 
 func (c *Container) prepareExtras(options *Options, userNamespace int) (e extras, err error) {
@@ -284,14 +288,16 @@ func (c *Container) prepareExtras(options *Options, userNamespace int) (e extras
 	if err != nil {
 		return e, err
 	}
-	for _, n := range nodes {
+	var mounted []nodeSpec
+	e.inDev, mounted = splitNodes(nodes, e.mounts)
+	for _, n := range mounted {
 		e.nodes = append(e.nodes, n.Target)
 	}
 	if e.files, err = openSources(e.mounts, userNamespace); err != nil {
 		return e, err
 	}
 	var made []*os.File
-	linux.OnThread(func() { made, err = makeNodes(nodes, e.uids, e.gids) })
+	linux.OnThread(func() { made, err = makeNodes(mounted, e.uids, e.gids) })
 	e.files = append(e.files, made...)
 	if err != nil {
 		closeFiles(e.files...)

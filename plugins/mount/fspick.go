@@ -22,10 +22,7 @@ func (s *session) fspick(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	case fault != 0, flags&^fspickFlags != 0:
 		return next(badArguments, "")
 	}
-	if err := s.mayMount(ctx, req); err != nil {
-		return sdk.Response{}, err
-	}
-	caller, err := req.Target(ctx)
+	caller, err := s.mounter(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/intercede/intercede/sdk"
+	"github.com/intercede/intercede/sdk/target"
 	"golang.org/x/sys/unix"
 )
 
@@ -213,27 +214,27 @@ func (s *session) answer(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	}
 }
 
-// mayMount hands the call back of a caller without the privilege that the kernel asks of root, or outside a mount
-// namespace of the container's own (may_mount, fs/namespace.c). In one that belongs to a user namespace nested deeper
-// nothing is mounted.
-func (s *session) mayMount(ctx context.Context, req *sdk.Request) error {
+// mounter is the caller, which may mount: it hands the call back of one without the privilege that the kernel asks of
+// root, or outside a mount namespace of the container's own (may_mount, fs/namespace.c). In one that belongs to a user
+// namespace nested deeper nothing is mounted.
+func (s *session) mounter(ctx context.Context, req *sdk.Request) (*target.Target, error) {
 	privileged, err := req.Privileged(ctx, unix.CAP_SYS_ADMIN)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !privileged {
-		return handBack{noCapability, req.Lacks(unix.CAP_SYS_ADMIN)}
+		return nil, handBack{noCapability, req.Lacks(unix.CAP_SYS_ADMIN)}
 	}
 	caller, err := req.Target(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	owner, err := caller.MountNamespaceOwner()
 	if err != nil {
-		return fmt.Errorf("the caller's mount namespace: %w", err)
+		return nil, fmt.Errorf("the caller's mount namespace: %w", err)
 	}
 	if owner != s.container.UserNamespace {
-		return handBack{foreignNamespace, ""}
+		return nil, handBack{foreignNamespace, ""}
 	}
-	return nil
+	return caller, nil
 }

@@ -42,7 +42,7 @@ func (s *session) ioctl(ctx context.Context, req *sdk.Request) (sdk.Response, er
 	if !control {
 		return next(badArguments, "the descriptor is not of /dev/loop-control")
 	}
-	if err := s.mayMount(ctx, req); err != nil {
+	if _, err := s.mounter(ctx, req); err != nil {
 		return sdk.Response{}, err
 	}
 	nodes, err := s.nodes.get(ctx, caller, s.policy.loops)

@@ -28,7 +28,7 @@ func (s *session) mount(ctx context.Context, req *sdk.Request, flags msFlags) (s
 	} else if s.policy.allowed[*fstype] == nil {
 		return next(filesystemNotListed, *fstype)
 	}
-	if err := s.mayMount(ctx, req); err != nil {
+	if _, err := s.mounter(ctx, req); err != nil {
 		return sdk.Response{}, err
 	}
 	c, err := decode(ctx, req, flags)

@@ -21,7 +21,7 @@ func (s *session) fsopen(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	if s.policy.allowed[name] == nil && s.policy.fuse[name] == "" {
 		return next(filesystemNotListed, name)
 	}
-	if err := s.mayMount(ctx, req); err != nil {
+	if _, err := s.mounter(ctx, req); err != nil {
 		return sdk.Response{}, err
 	}
 	flags := req.Uint32(1)
@@ -113,7 +113,7 @@ func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Ta
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err = s.mayMount(ctx, req); err == nil {
+	if _, err = s.mounter(ctx, req); err == nil {
 		err = req.CheckValid(ctx)
 	}
 	if err != nil {
@@ -371,10 +371,7 @@ func (s *session) moveMount(ctx context.Context, req *sdk.Request) (sdk.Response
 	case fault != 0, toFault != 0, flags&^moveFlags != 0:
 		return next(badArguments, "")
 	}
-	if err := s.mayMount(ctx, req); err != nil {
-		return sdk.Response{}, err
-	}
-	caller, err := req.Target(ctx)
+	caller, err := s.mounter(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}

@@ -16,14 +16,11 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 	if s.mounted.none() && len(s.left) == 0 {
 		return next(foreignSuperblock, "")
 	}
-	if err := s.mayMount(ctx, req); err != nil {
-		return sdk.Response{}, err
-	}
-	c, err := decode(ctx, req, flags)
+	caller, err := s.mounter(ctx, req)
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	caller, err := req.Target(ctx)
+	c, err := decode(ctx, req, flags)
 	if err != nil {
 		return sdk.Response{}, err
 	}

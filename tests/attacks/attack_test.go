@@ -3,7 +3,6 @@ package attacks
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +83,7 @@ func (r *results) print() {
 
 // An attack that is repeated ends after so many attempts, or about this time.
 var (
-	attempts = number("ATTACKS_COUNT", 100_000)
+	attempts = stage.Number("ATTACKS_COUNT", 100_000)
 	duration = period("ATTACKS_TIME", 3*time.Second)
 )
 
@@ -93,18 +92,6 @@ func short() time.Duration { return min(duration, 30*time.Second) }
 
 // raceTime bounds a race, which has more to find the longer it is.
 func raceTime() time.Duration { return 2 * duration }
-
-func number(variable string, otherwise int) int {
-	text := os.Getenv(variable)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		panic(fmt.Sprintf("%s=%q: want a number", variable, text))
-	}
-	return n
-}
 
 func period(variable string, otherwise time.Duration) time.Duration {
 	text := os.Getenv(variable)

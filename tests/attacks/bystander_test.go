@@ -10,11 +10,12 @@ import (
 )
 
 // bystander is a container that makes mknod(2) and sysinfo(2) all the while, and that nobody may harm:
-// testdata/bystander.c.
+// testdata/bystander.c. It is at rest before and after each attack: so it counts less if the machine becomes slower, or
+// faster, for another reason.
 type bystander struct {
 	attack  *attack
 	process *stage.Process
-	before  report
+	resting report // all that it has seen at rest
 }
 
 // report is what a bystander has seen.
@@ -24,19 +25,25 @@ type report struct {
 	text                             string
 }
 
-// bystander starts one and measures it while nothing happens.
+// bystander starts one, measures it while nothing happens, and begins to measure the attack.
 func (d *daemon) bystander() *bystander {
 	d.attack.Helper()
 	const memory = 64 << 20
 	b := &bystander{attack: d.attack, process: d.Container("--memory", strconv.Itoa(memory)).Start("bystander", strconv.Itoa(memory))}
 	b.awaitCalls(200) // the start of the container and of plugins is over
-	b.say("reset")
-	b.before = b.awaitCalls(1000)
-	if b.before.errors > 0 {
-		d.attack.Fatalf("the bystander before the attack: %+v: %s", b.before, &b.process.Stderr)
-	}
-	b.say("reset")
+	b.rest()
+	b.say("attack")
 	return b
+}
+
+// rest measures it while nothing happens.
+func (b *bystander) rest() {
+	b.attack.Helper()
+	b.say("rest")
+	b.resting = b.awaitCalls(b.resting.calls + 600)
+	if b.resting.errors > 0 {
+		b.attack.Fatalf("the bystander at rest: %+v: %s", b.resting, &b.process.Stderr)
+	}
 }
 
 // awaitCalls waits until it has made so many calls.
@@ -64,13 +71,14 @@ func (b *bystander) report() (r report) {
 	return r
 }
 
-// judge notes what harm came to it since the attack began, and ends it.
+// judge notes what harm came to it in attacks, of which the last one is over, and ends it.
 func (b *bystander) judge() {
 	a := b.attack
 	a.Helper()
 	r := b.report()
+	b.rest()
 	summary.add("%s: bystander: %d calls, %d errors, longest %v; mknod %s, sysinfo %s", a.Name(), r.calls, r.errors,
-		max(r.longest, r.waiting).Round(time.Millisecond), ratio(r.mknod, b.before.mknod), ratio(r.sysinfo, b.before.sysinfo))
+		max(r.longest, r.waiting).Round(time.Millisecond), ratio(r.mknod, b.resting.mknod), ratio(r.sysinfo, b.resting.sysinfo))
 	if r.errors > 0 {
 		a.succeeded("%d of the bystander's %d calls failed: %s", r.errors, r.calls, r.text)
 	}
@@ -81,7 +89,7 @@ func (b *bystander) judge() {
 	b.process.Kill()
 }
 
-// ratio shows the median during an attack, and how many times that is what it was before.
-func ratio(during, before time.Duration) string {
-	return fmt.Sprintf("%v (x%.1f)", during.Round(time.Microsecond), float64(during)/float64(max(before, 1)))
+// ratio shows the median during an attack, and how many times that is what it is at rest.
+func ratio(during, resting time.Duration) string {
+	return fmt.Sprintf("%v (x%.1f)", during.Round(time.Microsecond), float64(during)/float64(max(resting, 1)))
 }

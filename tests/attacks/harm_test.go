@@ -27,11 +27,14 @@ func TestHarmThreads(t *testing.T) {
 	a.harm(d, func() { d.Container().Run("hog", "sysinfo", "500", seconds(short())) })
 }
 
-// harm has an attack happen beside a bystander.
+// harm has an attack happen beside a bystander, twice.
 func (a *attack) harm(d *daemon, happen func()) {
 	a.Helper()
 	b := d.bystander()
 	before := d.descriptors()
+	happen()
+	b.rest()
+	b.say("attack")
 	happen()
 	b.judge()
 	d.CheckPlugins()
@@ -65,7 +68,7 @@ func TestHarmLoads(t *testing.T) {
 }
 
 // nodes has the plugins alone whose containers start quickly.
-const nodes = "[plugins.mknod]\ngrant = \"manifest\"\n[plugins.sysinfo]\ngrant = \"manifest\"\n"
+var nodes = stage.Enable(map[string]string{"mknod": "", "sysinfo": ""})
 
 // TestHarmStuck has calls of containers wait for filesystems that they serve themselves, and that never answer: in
 // the broker, which reads a path there, and in the plugin, which walks one.

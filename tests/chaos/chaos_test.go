@@ -28,43 +28,20 @@ const (
 	stops = 20
 )
 
-// kills is how often a process is ended or stopped: CHAOS_KILLS.
-func kills(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv("CHAOS_KILLS")
-	if text == "" {
-		return 300
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("CHAOS_KILLS: %v", err)
-	}
-	return n
-}
+// kills is how often a process is ended or stopped.
+var kills = stage.Number("CHAOS_KILLS", 300)
 
 // deadline is longer than the usual one: all callers make mounts on two processors or so, where a plugin is started
 // every tenth of a second, and a call whose plugin dies is made again.
 const deadline = `deadline = "60s"`
 
-const config = `
-[plugins.mknod]
-grant = "manifest"
-[plugins.sysinfo]
-grant = "manifest"
-[plugins.setxattr]
-grant = "manifest"
-[plugins.setxattr.config]
-read = true
-[plugins.sched]
-grant = "manifest"
-[plugins.sched.config]
-min_nice = -10
-[plugins.mount]
-grant = "manifest"
-[plugins.mount.config]
-allowed = ["ext4"]
-shift = true
-`
+var config = stage.Enable(map[string]string{
+	"mknod":    "",
+	"sysinfo":  "",
+	"setxattr": "read = true",
+	"sched":    "min_nice = -10",
+	"mount":    "allowed = [\"ext4\"]\nshift = true",
+})
 
 // TestPluginsDie has all calls succeed and be done once, whatever becomes of the plugins, and nothing be left.
 func TestPluginsDie(t *testing.T) {
@@ -82,7 +59,7 @@ func TestPluginsDie(t *testing.T) {
 			t.Fatalf("a caller says %q", line)
 		}
 	}
-	began, all := time.Now(), kills(t)
+	began, all := time.Now(), kills
 	killed, stopped := 0, 0
 	for killed+stopped < all {
 		time.Sleep(rand.N(pause))

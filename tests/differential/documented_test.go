@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // statement is a sentence of a plugin's page that says of some differences that they are meant.
@@ -83,6 +85,11 @@ var statements = []statement{
 	}},
 	{"mount", "or the caller has no CAP_SYS_ADMIN effective in the container's own user namespace", func(d *difference) bool {
 		return d.of("fsconfig", "fsmount", "fspick", "move_mount", "mount", "umount2") && d.lostPrivilege()
+	}},
+	{"mount", "umount2(2) with MNT_FORCE where the last component of the path is a symbolic link", func(d *difference) bool {
+		target, flags := d.argument("umount2", 0), d.argument("umount2", 1)
+		value, err := strconv.ParseInt(flags, 0, 64)
+		return d.refused() && err == nil && value&unix.MNT_FORCE != 0 && (target == "s:lm" || strings.HasSuffix(target, "/fd/3"))
 	}},
 	{"mount", "those about the superblock are not", func(d *difference) bool {
 		return d.of("read") && (d.earlierHas(" 6 null null 0") || d.earlierHas(" 7 null null 0") || d.earlierHas(" 8 null null 0"))

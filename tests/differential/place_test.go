@@ -142,33 +142,20 @@ func newDisk(t *stage.Test) disk {
 }
 
 // config enables all plugins, as far as real root can be compared with.
-const config = `
-[plugins.mknod]
-grant = "manifest"
-[plugins.sysinfo]
-grant = "manifest"
-[plugins.setxattr]
-grant = "manifest"
-[plugins.setxattr.config]
+var config = stage.Enable(map[string]string{
+	"mknod":   "",
+	"sysinfo": "",
+	"setxattr": `
 attributes = ["trusted.overlay.opaque=y", "trusted.overlay.opaque=x", "trusted.list.*", "trusted.one", "security.NTACL"]
 max_size = 64
-read = true
-[plugins.sched]
-grant = "manifest"
-[plugins.sched.config]
+read = true`,
+	"sched": `
 policies = ["other", "batch", "idle", "fifo", "rr", "deadline"]
 min_nice = -20
-max_io_priority = "rt:0"
-[plugins.bpf]
-grant = "manifest"
-[plugins.bpf.config]
-devices = true
-[plugins.mount]
-grant = "manifest"
-[plugins.mount.config]
-allowed = ["ext4"]
-shift = true
-`
+max_io_priority = "rt:0"`,
+	"bpf":   "devices = true",
+	"mount": "allowed = [\"ext4\"]\nshift = true",
+})
 
 // newContainer makes the root of a container of the daemon, for the program "place": a tmpfs of the host, as real
 // root's is.

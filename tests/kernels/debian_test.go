@@ -70,8 +70,9 @@ func (m debian) finish(t *testing.T, root string) {
 		t.Fatal(err)
 	}
 	run(t, "chroot", root, "systemctl", "--root=/", "enable", unit)
-	run(t, "chroot", root, "systemctl", "--root=/", "mask", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
-		"e2scrub_reap.service", "fstrim.timer", "getty@tty1.service", "systemd-timesyncd.service",
+	run(t, "chroot", root, "systemctl", "--root=/", "mask",
+		"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+		"fstrim.timer", "getty@tty1.service", "systemd-timesyncd.service",
 		"serial-getty@"+m.machine.console+".service", "ldconfig.service", "systemd-hwdb-update.service")
 }
 

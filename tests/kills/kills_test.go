@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,30 +17,12 @@ func TestMain(m *testing.M) { os.Exit(stage.Main(m, stage.Kinds{})) }
 
 // kills and upgrades are how often the daemon is ended in each way: KILLS_COUNT, and KILLS_UPGRADES if it is another
 // number.
-func kills(t *testing.T) int    { return number(t, "KILLS_COUNT", 20) }
-func upgrades(t *testing.T) int { return number(t, "KILLS_UPGRADES", kills(t)) }
+var (
+	kills    = stage.Number("KILLS_COUNT", 20)
+	upgrades = stage.Number("KILLS_UPGRADES", kills)
+)
 
-func number(t *testing.T, name string, usual int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return usual
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
-
-const config = `
-[plugins.mknod]
-grant = "manifest"
-[plugins.sysinfo]
-grant = "manifest"
-[plugins.setxattr]
-grant = "manifest"
-`
+var config = stage.Enable(map[string]string{"mknod": "", "sysinfo": "", "setxattr": ""})
 
 // kept is a daemon that is started again whenever it ends.
 type kept struct {
@@ -53,13 +34,7 @@ type kept struct {
 // keep has `intercede keep` start it.
 func keep(t *testing.T) *kept {
 	test := stage.New(t, nil)
-	dir, err := os.MkdirTemp("", "ic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	keep := []string{filepath.Join(stage.Production, "intercede"), "keep", "--fallback", dir + "/fallback", "--"}
-	return &kept{Daemon: test.Serve(stage.Setup{Config: config, Wrapper: keep}), test: test}
+	return &kept{Daemon: test.Serve(stage.Setup{Config: config, Kept: true}), test: test}
 }
 
 // await waits until another daemon than the last one answers.
@@ -131,7 +106,7 @@ func TestUpgrade(t *testing.T) { keep(t).upgrade(t) }
 // Both with the units of deploy/systemd, by a real systemd.
 func TestSystemd(t *testing.T) {
 	// A kill takes half a second.
-	patience := 10*time.Minute + time.Duration(kills(t)+upgrades(t))*3*time.Second
+	patience := 10*time.Minute + time.Duration(kills+upgrades)*3*time.Second
 	if !stage.OnMachine(t, patience, "KILLS_COUNT", "KILLS_UPGRADES", "INTERCEDE_TEST_STRICT") {
 		return
 	}
@@ -148,14 +123,14 @@ func TestSystemd(t *testing.T) {
 func (k *kept) kill(t *testing.T) {
 	k.await()
 	workers := k.start(t)
-	for range kills(t) {
+	for range kills {
 		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 		if err := unix.Kill(k.last, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		k.await()
 	}
-	k.finish(t, workers, kills(t))
+	k.finish(t, workers, kills)
 }
 
 func (k *kept) upgrade(t *testing.T) {
@@ -165,7 +140,7 @@ func (k *kept) upgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range upgrades(t) {
+	for i := range upgrades {
 		// Bytes at its end change nothing but the file.
 		next := k.Program() + ".next"
 		if err := os.WriteFile(next, append(text, byte(i)), 0o755); err != nil {
@@ -177,7 +152,7 @@ func (k *kept) upgrade(t *testing.T) {
 		k.test.Command(k.Program(), "upgrade", "--config", k.Config())
 		k.await()
 	}
-	k.finish(t, workers, upgrades(t))
+	k.finish(t, workers, upgrades)
 }
 
 // finish ends the workers, of which the daemon must know all, and looks for what is left of dead daemons, of so many

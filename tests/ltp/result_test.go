@@ -3,6 +3,8 @@ package ltp
 import (
 	"fmt"
 	"regexp"
+
+	"github.com/intercede/intercede/tests/compare"
 )
 
 // Statuses of a test: bits, of which these two can be of a test without a failure (tst_res_flags.h).
@@ -11,43 +13,22 @@ const (
 	statusSkipped = 32
 )
 
-// result is what a test came to in one place.
-type result struct {
-	status  int
-	checks  map[string]int // how many have which result: TPASS, TFAIL, TBROK, TCONF, TWARN
-	printed string
-}
-
 // check is the line of a check, by the test library's new interface or its old one.
 var check = regexp.MustCompile(`\b(TPASS|TFAIL|TBROK|TCONF|TWARN)\s*:`)
 
-func newResult(status int, printed string) result {
-	r := result{status, map[string]int{}, printed}
+func readResult(status int, printed string) compare.Result {
+	checks := map[string]int{}
 	for _, found := range check.FindAllStringSubmatch(printed, -1) {
-		r.checks[found[1]]++
+		checks[found[1]]++
 	}
-	return r
-}
-
-func (r result) passed() bool { return r.status == statusPassed && r.checks["TPASS"] > 0 }
-
-// word says it in a table.
-func (r result) word() string {
+	r := compare.Result{Ran: len(checks) > 0, Outcome: compare.Failed, Checks: checks["TPASS"], Printed: printed}
 	switch {
-	case r.passed():
-		return "passed"
-	case r.status == statusSkipped:
-		return "skipped"
+	case status == statusPassed && checks["TPASS"] > 0:
+		r.Outcome = compare.Passed
+	case status == statusSkipped:
+		r.Outcome = compare.Skipped
 	}
-	return "failed"
-}
-
-func (r result) String() string {
-	return fmt.Sprintf("%s: %d checks passed, %d failed, %d not done", r.word(), r.checks["TPASS"], r.checks["TFAIL"]+r.checks["TBROK"],
-		r.checks["TCONF"])
-}
-
-// differs reports whether a test, or one of its checks, passed as real root and not in the container.
-func (r results) differs() bool {
-	return r.root.passed() && (!r.intercepted.passed() || r.intercepted.checks["TPASS"] < r.root.checks["TPASS"])
+	r.Text = fmt.Sprintf("%s: %d checks passed, %d failed, %d not done", r.Outcome, checks["TPASS"], checks["TFAIL"]+checks["TBROK"],
+		checks["TCONF"])
+	return r
 }

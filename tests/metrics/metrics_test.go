@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -83,14 +82,8 @@ func TestPrometheus(t *testing.T) {
 // serve starts a daemon with a descriptor store, and returns the address of its metrics.
 func serve(s *stage.Test) (*stage.Daemon, string) {
 	s.Helper()
-	dir, err := os.MkdirTemp("", "ic")
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.Cleanup(func() { os.RemoveAll(dir) })
 	address := freeAddress(s.T)
-	keep := []string{filepath.Join(stage.Production, "intercede"), "keep", "--fallback", dir + "/fallback", "--"}
-	return s.Serve(stage.Setup{Config: config, Broker: fmt.Sprintf("metrics = %q", address), Wrapper: keep}), address
+	return s.Serve(stage.Setup{Config: config, Broker: fmt.Sprintf("metrics = %q", address), Kept: true}), address
 }
 
 // failCall stops the plugin mknod until a call has missed its deadline.

@@ -20,17 +20,9 @@ func TestMain(m *testing.M) { os.Exit(stage.Main(m, stage.Kinds{})) }
 
 // A program ends after so many calls, or this time.
 var (
-	most   = number("ONCE_CALLS", 20_000)
-	length = number("ONCE_SECONDS", 2)
+	most   = stage.Number("ONCE_CALLS", 20_000)
+	length = stage.Number("ONCE_SECONDS", 2)
 )
-
-func number(variable string, otherwise int) int {
-	n, err := strconv.Atoi(os.Getenv(variable))
-	if err != nil {
-		return otherwise
-	}
-	return n
-}
 
 // kind is a kind of containers.
 type kind struct {
@@ -59,15 +51,7 @@ func oci(runtime string, named bool) func(d *stage.Daemon, prepare stage.Prepare
 	}
 }
 
-const config = `
-[plugins.mknod]
-grant = "manifest"
-[plugins.mount]
-grant = "manifest"
-[plugins.mount.config]
-allowed = ["ext4"]
-shift = true
-`
+var config = stage.Enable(map[string]string{"mknod": "", "mount": "allowed = [\"ext4\"]\nshift = true"})
 
 // inEach runs a test with containers of each kind, and a daemon for them.
 func inEach(t *testing.T, run func(s *stage.Test, d *stage.Daemon, k kind)) {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,34 +37,28 @@ type Setup struct {
 	Broker   string   // further lines of [broker]
 	Delays   string   // see internal/pause
 	Wrapper  []string // a command that executes the daemon: what follows it are the daemon's words
+	Kept     bool     // `intercede keep` starts it, and starts it again
 	Open     bool     // any user of the host may connect to its socket for OCI runtimes
 }
 
 // Everything enables every plugin. sched and bpf are off by default.
-const Everything = `
-[plugins.mknod]
-grant = "manifest"
-[plugins.sysinfo]
-grant = "manifest"
-[plugins.setxattr]
-grant = "manifest"
-[plugins.setxattr.config]
-read = true
-[plugins.sched]
-grant = "manifest"
-[plugins.sched.config]
-min_nice = -10
-[plugins.bpf]
-grant = "manifest"
-[plugins.bpf.config]
-devices = true
-[plugins.mount]
-grant = "manifest"
-[plugins.mount.config]
-allowed = ["ext4"]
-shift = true
-fuse = { squashfs = "/bin/exec" }
-`
+var Everything = Enable(map[string]string{
+	"mknod":    "",
+	"sysinfo":  "",
+	"setxattr": "read = true",
+	"sched":    "min_nice = -10",
+	"bpf":      "devices = true",
+	"mount":    "allowed = [\"ext4\"]\nshift = true\nfuse = { squashfs = \"/bin/exec\" }",
+})
+
+// Enable is a config that enables plugins, each with the lines of its own config.
+func Enable(plugins map[string]string) string {
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(plugins)) {
+		fmt.Fprintf(&text, "[plugins.%s]\ngrant = \"manifest\"\n[plugins.%[1]s.config]\n%s\n", name, plugins[name])
+	}
+	return text.String()
+}
 
 // Serve starts a daemon and waits until it answers. It ends with the test, and must end well.
 func (t *Test) Serve(s Setup) *Daemon {
@@ -86,6 +83,9 @@ func (t *Test) Serve(s Setup) *Daemon {
 		t.Fatal(err)
 	}
 	words := append(s.Wrapper, d.Program(), "serve", "--config", d.Config())
+	if s.Kept {
+		words = append([]string{d.Program(), "keep", "--fallback", dir + "/fallback", "--"}, words...)
+	}
 	d.process = exec.Command(words[0], words[1:]...)
 	d.process.Env = append(os.Environ(), "TMPDIR="+dir, "INTERCEDE_DELAYS="+s.Delays)
 	d.process.Stderr = &d.Log

@@ -3,8 +3,10 @@
 package stage
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,4 +74,17 @@ func (t *Test) Cgroup(hierarchy string) string {
 		t.Eventually("the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
 	})
 	return dir
+}
+
+// Number is what an environment variable says; usual: it is not set.
+func Number(variable string, usual int) int {
+	text := os.Getenv(variable)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(fmt.Sprintf("%s=%q: want a number", variable, text))
+	}
+	return n
 }

@@ -23,12 +23,19 @@ const processName = "intercede-test-caller"
 // firstSocket is the descriptor of the process's socket. The sockets of sessions follow.
 const firstSocket = 3
 
-// Init becomes a process of a container if this one was started as such, and does not return then. TestMain calls it.
+// Init becomes a process of a container, or the server of a hanging file, if this one was started as such, and does not
+// return then. TestMain calls it.
 func Init() {
-	if os.Args[0] != processName {
+	var err error
+	switch os.Args[0] {
+	case processName:
+		err = serve()
+	case hangingName:
+		err = serveHanging()
+	default:
 		return
 	}
-	if err := serve(); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "testcaller:", err)
 		os.Exit(1)
 	}

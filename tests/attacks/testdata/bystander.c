@@ -1,59 +1,69 @@
 // bystander MEMORY: makes mknod(2) and sysinfo(2) in turn, with pauses, as a container that nobody should harm. MEMORY is its limit, in
-// bytes. For each line "reset" it forgets what it has measured; for each line "report" it prints
+// bytes. What it measures from a line "rest" on, until a line "attack", and the other way round, is kept apart. For each line "report" it
+// prints
 //
 //	CALLS ERRORS MKNOD SYSINFO LONGEST WAITING TEXT
 //
-// which are numbers, the medians of both calls and the longest time, all in ns, how long the present call has taken so far, and the
-// last error, or "-".
+// of the kind of time that it is now: numbers, the medians of both calls and the longest time, all in ns, how long the present call has
+// taken so far, and the last error, or "-".
 #include "common.h"
 
-#define NODE "/node"
+#define NODE "/dev/node" // on a tmpfs: other containers use the journal of a disk too
 #define PAUSE 2000000 // ns
 #define SAMPLES 65536
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static struct {
+static struct measured {
 	int32_t of[2][SAMPLES]; // the latest, in ns
 	long count[2];
 	long errors;
-	int64_t longest, began; // began is 0 between two calls
+	int64_t longest;
 	char error[64];
-} measured;
+} start, rest, attack, *now = &start;
+
+static int64_t began; // the present call; 0: between two calls
 
 static void begin(void)
 {
 	pthread_mutex_lock(&lock);
-	measured.began = now_ns();
+	began = now_ns();
 	pthread_mutex_unlock(&lock);
 }
 
 static void end(int which, const char *error)
 {
 	pthread_mutex_lock(&lock);
-	int64_t took = now_ns() - measured.began;
-	measured.of[which][measured.count[which]++ % SAMPLES] = took < INT32_MAX ? took : INT32_MAX;
-	if (took > measured.longest)
-		measured.longest = took;
+	int64_t took = now_ns() - began;
+	now->of[which][now->count[which]++ % SAMPLES] = took < INT32_MAX ? took : INT32_MAX;
+	if (took > now->longest)
+		now->longest = took;
 	if (error) {
-		measured.errors++;
-		snprintf(measured.error, sizeof measured.error, "%s", error);
+		now->errors++;
+		snprintf(now->error, sizeof now->error, "%s", error);
 	}
-	measured.began = 0;
+	began = 0;
 	pthread_mutex_unlock(&lock);
 }
 
 static int smaller(const void *a, const void *b) { return *(const int32_t *)a < *(const int32_t *)b ? -1 : 1; }
 
-static int32_t median(int which)
+static int median(int which)
 {
 	static int32_t sorted[SAMPLES];
-	size_t n = measured.count[which] < SAMPLES ? measured.count[which] : SAMPLES;
+	size_t n = now->count[which] < SAMPLES ? now->count[which] : SAMPLES;
 	if (!n)
 		return 0;
-	memcpy(sorted, measured.of[which], n * sizeof *sorted);
+	memcpy(sorted, now->of[which], n * sizeof *sorted);
 	qsort(sorted, n, sizeof *sorted, smaller);
 	return sorted[n / 2];
+}
+
+static void report(void)
+{
+	printf("%ld %ld %d %d %ld %ld %s\n", now->count[0] + now->count[1], now->errors, median(0), median(1), (long)now->longest,
+		began ? (long)(now_ns() - began) : 0L, *now->error ? now->error : "-");
+	fflush(stdout);
 }
 
 static void *answer(void *unused)
@@ -61,15 +71,12 @@ static void *answer(void *unused)
 	char line[64];
 	while (fgets(line, sizeof line, stdin)) {
 		pthread_mutex_lock(&lock);
-		if (!strcmp(line, "reset\n")) {
-			int64_t began = measured.began;
-			memset(&measured, 0, sizeof measured);
-			measured.began = began;
-		} else {
-			printf("%ld %ld %d %d %ld %ld %s\n", measured.count[0] + measured.count[1], measured.errors, median(0), median(1),
-				(long)measured.longest, measured.began ? (long)(now_ns() - measured.began) : 0L, *measured.error ? measured.error : "-");
-			fflush(stdout);
-		}
+		if (!strcmp(line, "rest\n"))
+			now = &rest;
+		else if (!strcmp(line, "attack\n"))
+			now = &attack;
+		else
+			report();
 		pthread_mutex_unlock(&lock);
 	}
 	exit(0);
