@@ -141,21 +141,21 @@ func parseLink(a attr) (attachAttr, syscall.Errno) {
 
 // queryAttr is the attr of BPF_PROG_QUERY.
 type queryAttr struct {
-	target      int
-	flags       uint32
-	ids         uint64 // where the ids of the programs go
-	count       uint32 // room for them
-	attachFlags uint64 // where the flags of each go
-	revision    uint64
+	target             int
+	flags              uint32
+	ids                uint64 // where the ids of the programs go
+	count              uint32 // room for them
+	attachFlags        uint64 // where the flags of each go
+	linkIDs, linkFlags uint64 // where those of links would go
+	revision           uint64
 }
 
 // parseQuery reads a query for device programs. It is not ok if it is for others, or asks for what is not known here.
-// The kernel fills link_ids and link_attach_flags for other types alone.
 func parseQuery(a attr) (q queryAttr, ok bool) {
 	const after = 64
 	q = queryAttr{
 		target: a.fd(0), flags: a.u32(8), ids: a.u64(16), count: a.u32(queryProgCnt),
-		attachFlags: a.u64(32), revision: a.u64(queryRevision),
+		attachFlags: a.u64(32), linkIDs: a.u64(40), linkFlags: a.u64(48), revision: a.u64(queryRevision),
 	}
 	return q, a.u32(4) == unix.BPF_CGROUP_DEVICE && a.zero(after)
 }

@@ -23,16 +23,14 @@ func (c call) query() (sdk.Response, error) {
 		return answer(refused, err)
 	}
 	defer place.close()
-	ids, flags := make([]uint32, min(q.count, maxPrograms)+1), make([]uint32, min(q.count, maxPrograms)+1)
+	count := min(q.count, maxPrograms)
+	ids, flags := make([]uint32, count+1), make([]uint32, count+1)
+	// The kernel fills link_ids and link_attach_flags for other types alone, and refuses them before 6.6.
+	links := make([]uint32, count+1)
 	a := progQuery{
-		target: uint32(place.dir), attachType: unix.BPF_CGROUP_DEVICE, flags: q.flags,
-		count: min(q.count, maxPrograms), revision: q.revision,
-	}
-	if q.ids != 0 {
-		a.ids = unsafe.Pointer(&ids[0])
-	}
-	if q.attachFlags != 0 {
-		a.progFlags = unsafe.Pointer(&flags[0])
+		target: uint32(place.dir), attachType: unix.BPF_CGROUP_DEVICE, flags: q.flags, count: count, revision: q.revision,
+		ids: wanted(q.ids, ids), progFlags: wanted(q.attachFlags, flags),
+		linkIDs: wanted(q.linkIDs, links), linkFlags: wanted(q.linkFlags, links),
 	}
 	_, errno := bpf(cmdQuery, &a)
 	response, err := answer(kernelSays(errno), nil)
@@ -40,6 +38,14 @@ func (c call) query() (sdk.Response, error) {
 		return response, err
 	}
 	return c.fillQuery(response, q, a, ids, flags), nil
+}
+
+// wanted is room for what the caller has room for at an address, if that is not 0.
+func wanted(address uint64, room []uint32) unsafe.Pointer {
+	if address == 0 {
+		return nil
+	}
+	return unsafe.Pointer(&room[0])
 }
 
 // fillQuery writes what the kernel wrote: with ENOSPC, as many programs as there was room for.

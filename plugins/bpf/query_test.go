@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,7 +74,17 @@ func TestQueryMore(t *testing.T) {
 	c, tr := enabledContainer(t)
 	host := tr.attachAsHost(t, "own", 1, multi)
 	const query = "sys bpf 16 struct:4=3,4=6,4=0,4=0,p=buf:8,4=2,4=0,p=buf:8,p=buf:8,p=buf:8,8=0 64"
-	line := checkErrnos(t, c, "ok", openDir("/top/own"), query).Lines(t)[0]
+	var room [2][2]uint32
+	direct := progQuery{target: uint32(tr.open(t, "own").Fd()), attachType: unix.BPF_CGROUP_DEVICE, count: 2, ids: unsafe.Pointer(&room[0]),
+		progFlags: unsafe.Pointer(&room[1]), linkIDs: unsafe.Pointer(&room[0]), linkFlags: unsafe.Pointer(&room[0])}
+	_, errno := bpf(cmdQuery, &direct)
+	line := c.Call(t, openDir("/top/own"), query).Lines(t)[0]
+	if line.Errno != errno {
+		t.Errorf("got %v, real root gets %v", line.Errno, errno)
+	}
+	if errno != 0 {
+		return // before 6.6
+	}
 	if got := numbers(line.Bufs[1]); got[0] != idOf(t, host) {
 		t.Errorf("ids %v, want %d", got, idOf(t, host))
 	}

@@ -63,8 +63,7 @@ type progQuery struct {
 	target, attachType, flags, attachFlags uint32
 	ids                                    unsafe.Pointer
 	count, _                               uint32
-	progFlags                              unsafe.Pointer
-	_                                      [2]uint64
+	progFlags, linkIDs, linkFlags          unsafe.Pointer
 	revision                               uint64
 }
 

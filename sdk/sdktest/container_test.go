@@ -65,11 +65,12 @@ func TestContainerArches(t *testing.T) {
 }
 
 func TestContainerConditions(t *testing.T) {
-	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(always(sdk.Return(7)), sdk.Syscall{Name: "mknod", When: []sdk.Match{
-		{{Arg: 1, Mask: unix.S_IFMT, Value: unix.S_IFCHR}},
-		{{Arg: 1, Mask: unix.S_IFMT, Value: unix.S_IFBLK}, {Arg: 2, Mask: 0xff, Value: 3}},
+	c := sdktest.NewContainer(t, sdktest.InProcess(newHandler(always(sdk.Return(7)), sdk.Syscall{Name: "mknodat", When: []sdk.Match{
+		{{Arg: 2, Mask: unix.S_IFMT, Value: unix.S_IFCHR}},
+		{{Arg: 2, Mask: unix.S_IFMT, Value: unix.S_IFBLK}, {Arg: 3, Mask: 0xff, Value: 3}},
 	}})))
-	result := c.Call(t, "sys mknod s:/c S_IFCHR 0", "sys mknod s:/b S_IFBLK 3", "sys mknod s:/b S_IFBLK 4", "sys mknod s:/p S_IFIFO 0")
+	result := c.Call(t, "sys mknodat -1 s:/c S_IFCHR 0", "sys mknodat -1 s:/b S_IFBLK 3", "sys mknodat -1 s:/b S_IFBLK 4",
+		"sys mknodat -1 s:/p S_IFIFO 0")
 	var got []string
 	for _, l := range result.Lines(t) {
 		got = append(got, line(l))
@@ -290,10 +291,10 @@ func TestContainerConcurrent(t *testing.T) {
 	}
 }
 
-// TestContainerLikeRealRoot performs mknod for the caller, and compares with a caller that needs nobody.
+// TestContainerLikeRealRoot performs mknodat for the caller, and compares with a caller that needs nobody.
 func TestContainerLikeRealRoot(t *testing.T) {
 	trial := newHandler(func(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-		path, fault := req.Path(0)
+		path, fault := req.Path(1)
 		if fault != 0 {
 			return sdk.Errno(fault), nil
 		}
@@ -301,9 +302,9 @@ func TestContainerLikeRealRoot(t *testing.T) {
 		if err != nil {
 			return sdk.Response{}, err
 		}
-		major, minor := req.Dev(2)
+		major, minor := req.Dev(3)
 		made := caller.Do(target.CapabilitySet(unix.CAP_MKNOD), func() error {
-			return unix.Mknod(path, req.Mode(1), int(unix.Mkdev(major, minor)))
+			return unix.Mknod(path, req.Mode(2), int(unix.Mkdev(major, minor)))
 		})
 		var errno unix.Errno
 		switch {
@@ -314,14 +315,15 @@ func TestContainerLikeRealRoot(t *testing.T) {
 		default:
 			return sdk.Response{}, made
 		}
-	}, sdk.Syscall{Name: "mknod", Reads: []sdk.Read{sdk.ReadPath(0)}})
+	}, sdk.Syscall{Name: "mknodat", Reads: []sdk.Read{sdk.ReadPath(1)}})
 	script := []string{
 		"umask 027", "mkdir /tmp/d", "chdir /tmp/d",
-		"sys mknod s:null S_IFCHR|0666 dev:1:3", "stat /tmp/d/null", "openfile null O_RDWR",
-		"sys mknod s:null S_IFCHR|0666 dev:1:3",
-		"sys mknod s: S_IFCHR 0", "sys mknod s:no/such S_IFCHR 0", "sys mknod bad S_IFCHR 0", "sys mknod long:4096 S_IFCHR 0",
-		"sys mknod longpath:4095 S_IFCHR|0600 dev:1:5", "stat x",
-		"mkdir /root/r", "chroot /root/r", "sys mknod s:/inside S_IFBLK|0600 dev:7:300", "stat /inside",
+		"sys mknodat AT_FDCWD s:null S_IFCHR|0666 dev:1:3", "stat /tmp/d/null", "openfile null O_RDWR",
+		"sys mknodat AT_FDCWD s:null S_IFCHR|0666 dev:1:3",
+		"sys mknodat AT_FDCWD s: S_IFCHR 0", "sys mknodat AT_FDCWD s:no/such S_IFCHR 0", "sys mknodat AT_FDCWD bad S_IFCHR 0",
+		"sys mknodat AT_FDCWD long:4096 S_IFCHR 0",
+		"sys mknodat AT_FDCWD longpath:4095 S_IFCHR|0600 dev:1:5", "stat x",
+		"mkdir /root/r", "chroot /root/r", "sys mknodat AT_FDCWD s:/inside S_IFBLK|0600 dev:7:300", "stat /inside",
 	}
 	got := sdktest.NewContainer(t, sdktest.InProcess(trial)).Call(t, script...)
 	got.Lines(t)

@@ -119,6 +119,6 @@ case third
 // TestScriptOfPluginThatTakesItsPreamble has a plugin that is asked about what the runner itself does before a case.
 func TestScriptOfPluginThatTakesItsPreamble(t *testing.T) {
 	h := sdktest.InProcess(newHandler(always(sdk.Continue()),
-		sdk.Syscall{Name: "umask"}, sdk.Syscall{Name: "mkdir"}, sdk.Syscall{Name: "chdir"}))
+		sdk.Syscall{Name: "umask"}, sdk.Syscall{Name: "mkdir"}, sdk.Syscall{Name: "mkdirat"}, sdk.Syscall{Name: "chdir"}))
 	sdktest.RunScript(t, t, h, sdktest.Scripts{}, "case one\n\tsys mkdir s:d 0755 = ok continue\n\tsys mkdir s:d 0755 = EEXIST continue")
 }

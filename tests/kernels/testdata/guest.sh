@@ -1,6 +1,10 @@
 # What the machine runs, as a unit of systemd: the programs as an operator has them, then the tests' binaries. Each step
 # is a line "=== NAME", its output, and a line "=== NAME STATUS SECONDS". The host reads them from this port.
-exec >/dev/virtio-ports/results 2>&1 </dev/null
+for ((i = 0; i < 1200; i++)); do # udev makes it when it comes to that
+	[ ! -c /dev/virtio-ports/results ] || break
+	sleep 0.1
+done
+exec >/dev/virtio-ports/results 2>&1 </dev/null || exit 1
 cd /payload
 export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 . ./settings # LIMIT: the seconds that a step may take; KIND: too-old where the programs refuse the kernel, small without systemd

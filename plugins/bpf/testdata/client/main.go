@@ -198,7 +198,7 @@ func divide(count string) error {
 	}
 	program := asm.Instructions{asm.Mov.Imm(asm.R2, 3), asm.Mov.Imm(asm.R3, 3)}
 	for range n {
-		program = append(program, asm.SDiv.Reg(asm.R2, asm.R3))
+		program = append(program, asm.Div.Reg(asm.R2, asm.R3))
 	}
 	program = append(program, asm.Mov.Imm(asm.R0, 1), asm.Return())
 	_, err = ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{Type: ebpf.CGroupDevice, License: "MIT", Instructions: program},
