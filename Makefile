@@ -9,7 +9,7 @@ DIFFERENTIAL_SEED ?=
 DIFFERENTIAL_COUNT ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
-LTP_ARCH ?=
+LTP ?=
 XFSTESTS ?=
 KERNELS ?= 5.10 6.1 6.12 newest arm64
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
@@ -123,12 +123,11 @@ chaos: packages
 once: packages
 	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
 
-# Tests of the Linux Test Project in containers and as real root: docs/conformance.md. They are fetched and built once.
+# Tests of the Linux Test Project in containers and as real root: docs/conformance.md. LTP is the folder where it is installed.
 ltp: packages
 	@scripts/install-packages ltp
 	go vet ./tests/ltp
-	programs=$$(scripts/ltp-programs $(LTP_ARCH)) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
-		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
+	LTP=$(abspath $(LTP)) INTERCEDE_TEST_STRICT=1 go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
 
 # Tests of xfstests in containers and as real root: docs/conformance.md. XFSTESTS is the folder of a built copy.
 xfstests: packages

@@ -27,13 +27,13 @@ shift = true
 nodev = false`,
 })
 
-// suite gives the tests of the folder bin. With CAP_SYS_RESOURCE their library would warn that it cannot protect itself
+// suite gives the installed tests. With CAP_SYS_RESOURCE their library would warn that it cannot protect itself
 // from being killed (oom_score_adj); LTP_TIMEOUT_MUL makes its limits longer, for a busy machine. fgetxattr02 opens the
 // block device 7:3.
 func suite(folder string) compare.Suite {
 	return compare.Suite{
 		Config:         everything,
-		Programs:       filepath.Join(folder, "bin"),
+		Programs:       filepath.Join(folder, "testcases", "bin"),
 		Disks:          []string{"LTP_DEV"},
 		DiskSize:       "320M", // the library wants 300 MB
 		DeviceRules:    []string{"b 7:3 r"},
