@@ -10,6 +10,7 @@ DIFFERENTIAL_COUNT ?=
 KILLS_COUNT ?= 1000
 CHAOS_KILLS ?= 10000
 LTP_ARCH ?=
+XFSTESTS ?=
 KERNELS ?= 5.10 6.1 6.12 newest arm64
 KERNELS_TESTS ?= sdk/notify internal/lane internal/notify internal/capture core/container sdk/sdktest sdk/target core/daemon core/doctor
 KERNELS_LIMIT ?= 900
@@ -23,7 +24,7 @@ VERSION ?= 0.1.0
 DESTDIR ?=
 prefix ?= /usr/local
 
-.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once differential ltp lint bench fuzz alone examples packages clean
+.PHONY: build install deb rpm demo test test-oldkernel test-kernels test-runtimes test-systemd test-packages test-kubernetes test-metrics attacks kills kills-systemd chaos once differential ltp xfstests lint bench fuzz alone examples packages clean
 
 build:
 	@mkdir -p bin
@@ -128,6 +129,12 @@ ltp: packages
 	go vet ./tests/ltp
 	programs=$$(scripts/ltp-programs $(LTP_ARCH)) && LTP=$$programs INTERCEDE_TEST_STRICT=1 \
 		go test -count=1 -v -timeout 2h $(TESTFLAGS) ./tests/ltp
+
+# Tests of xfstests in containers and as real root: docs/conformance.md. XFSTESTS is the folder of a built copy.
+xfstests: packages
+	@scripts/install-packages xfstests
+	go vet ./tests/xfstests
+	XFSTESTS=$(abspath $(XFSTESTS)) INTERCEDE_TEST_STRICT=1 go test -count=1 -v -timeout 4h $(TESTFLAGS) ./tests/xfstests
 
 # Random sequences of calls in a container and as real root, for this time in all: docs/differential.md.
 differential: packages

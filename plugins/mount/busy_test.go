@@ -30,3 +30,26 @@ func TestUnmountAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestMountWhileUnmounting mounts a device while its filesystem is unmounted, and has much to write.
+func TestMountWhileUnmounting(t *testing.T) {
+	sdktest.RequireKernel(t, "6.6", "FSCONFIG_CMD_CREATE_EXCL")
+	c := sdktest.NewContainer(t, handler{}, sdktest.WithSettings(map[string]any{"allowed": []string{"ext4"}, "shift": true}),
+		sdktest.WithDeadline(patience)) // for a slow disk
+	device := loop(t, ext4(t))
+	putNode(t, c, device, "/dev/disk", 0o600, sdktest.HostID)
+	const script = `
+		busybox mkdir /tmp/m /tmp/n
+		: >/dev/null # for commands in the background
+		for i in 1 2 3 4 5 6 7 8 9 10; do
+			busybox mount -t ext4 /dev/disk /tmp/m && busybox seq 800000 >/tmp/m/file || exit
+			busybox umount /tmp/m &
+			busybox mount -t ext4 /dev/disk /tmp/n && wait && busybox umount /tmp/n || exit
+		done
+		echo done`
+	p := c.Start(t, install(t, c, "busybox"), "sh", "-c", script).Wait(t)
+	if p.Stdout != "done\n" {
+		t.Fatalf("got %s, %s, %v", p.Stdout, p.Stderr, p.Calls)
+	}
+	free(t, device)
+}

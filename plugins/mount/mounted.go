@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,32 @@ type superblocks struct {
 	mu     sync.Mutex
 	byDev  map[uint64]*superblock
 	making map[uint64]chan struct{} // by device: closed when the call that makes a superblock of it is done
+	ending map[uint64]time.Time     // by device: when the end of a superblock was noticed, unless it has a new one
+}
+
+// endingPatience is how long a superblock may take to end after that was noticed: it has to write all that was changed.
+const endingPatience = 5 * time.Second
+
+// isEnding reports whether the device may still have a superblock of the container that has no mount any more. The
+// kernel tells the end (IN_UNMOUNT) before it writes what was changed and lets go of the device.
+func (s *superblocks) isEnding(device uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	noticed, ok := s.ending[device]
+	if ok && time.Since(noticed) > endingPatience {
+		delete(s.ending, device)
+		ok = false
+	}
+	return ok
+}
+
+// forget takes out one that has ended. s.mu is held.
+func (s *superblocks) forget(dev uint64) {
+	if s.ending == nil {
+		s.ending = map[uint64]time.Time{}
+	}
+	s.ending[s.byDev[dev].source.dev] = time.Now()
+	delete(s.byDev, dev)
 }
 
 // turn waits until no other call makes a superblock of the device: the next one finds it noted.
@@ -79,9 +106,10 @@ func (s *superblocks) add(dev uint64, sb superblock, mount int) error {
 	}
 	for other, sb := range s.byDev {
 		if sb.life.ended {
-			delete(s.byDev, other)
+			s.forget(other)
 		}
 	}
+	delete(s.ending, sb.source.dev)
 	if s.byDev == nil {
 		s.byDev = map[uint64]*superblock{}
 	}
@@ -94,7 +122,7 @@ func (s *superblocks) add(dev uint64, sb superblock, mount int) error {
 func (s *superblocks) find(wanted func(*superblock) bool) (*superblock, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, sb := range s.byDev {
+	for dev, sb := range s.byDev {
 		if !wanted(sb) {
 			continue
 		}
@@ -105,6 +133,7 @@ func (s *superblocks) find(wanted func(*superblock) bool) (*superblock, error) {
 		if !ended {
 			return sb, nil
 		}
+		s.forget(dev)
 	}
 	return nil, nil
 }
@@ -119,7 +148,7 @@ func (s *superblocks) get(dev uint64) (*superblock, error) {
 		return nil, nil
 	}
 	if ended, err := lives.ended(sb.life); ended || err != nil {
-		delete(s.byDev, dev)
+		s.forget(dev)
 		return nil, err
 	}
 	return sb, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 	"unsafe"
 
 	"github.com/intercede/intercede/sdk/target"
@@ -65,7 +66,8 @@ const (
 )
 
 // create calls fn to make a superblock that was not there before, or to have one of the container's own again. The
-// kernel gives a superblock that is there already without opening the device.
+// kernel gives a superblock that is there already without opening the device. One of the container's own that ends is
+// waited for, as the kernel does in mount(2) (grab_super, fs/super.c).
 func (s *session) create(ctx context.Context, caller *target.Target, o order, fn func(how creation) error) error {
 	exclusive, err := hasExclusive(o.filesystem)
 	if err != nil {
@@ -74,7 +76,24 @@ func (s *session) create(ctx context.Context, caller *target.Target, o order, fn
 	if !exclusive {
 		return fn(createFree)
 	}
-	if err := fn(createNew); !errors.Is(err, unix.EBUSY) {
+	const longest = 100 * time.Millisecond
+	for pause := time.Millisecond; ; pause = min(2*pause, longest) {
+		err = s.createOrShare(ctx, caller, o, fn)
+		if !errors.Is(err, unix.EBUSY) || !s.mounted.isEnding(o.source.dev) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// createOrShare has EBUSY for a superblock that is not the container's, and for one that ends.
+func (s *session) createOrShare(ctx context.Context, caller *target.Target, o order, fn func(how creation) error) error {
+	err := fn(createNew)
+	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
 	ofDevice := func(sb *superblock) bool { return sb.source.dev == o.source.dev }

@@ -21,6 +21,10 @@ type Suite struct {
 	DiskSize    string   // as truncate(1) takes it
 	DeviceRules []string // of containers, beside those of the disks
 	Environment []string
+	// WithoutPlugins has each test run in a container without plugins too.
+	WithoutPlugins bool
+	// UsualPriority has tests begin with the scheduling policy and the nice value that processes have by default.
+	UsualPriority bool
 	// Prepare puts into the folder that is seen as WorkPoint what the tests need.
 	Prepare func(s *stage.Test, work string)
 	// Command is the command that runs a test.
@@ -67,14 +71,16 @@ func (suite Suite) Run(t *testing.T, tests []string) {
 			if !r.root.Ran {
 				t.Fatalf("as root it did not begin:\n%s", r.root.Printed)
 			}
-			t.Logf("plain %s; with Intercede %s; root %s", r.plain.Text, r.intercepted.Text, r.root.Text)
+			for _, place := range p.all() {
+				t.Logf("%s: %s", place.name, place.of(&r).Text)
+			}
 			if r.differs() && !documented[test] {
 				t.Errorf("%s does not have the difference\nwith Intercede:\n%s\nas root:\n%s", page, r.intercepted.Printed, r.root.Printed)
 			}
 		})
 	}
 	p.daemon.CheckPlugins()
-	os.Stdout.WriteString(table(all))
+	os.Stdout.WriteString(p.table(all))
 	for _, name := range slices.Sorted(maps.Keys(documented)) {
 		if !slices.Contains(tests, name) {
 			t.Errorf("%s has a difference of %s, which is not a test", page, name)
@@ -101,20 +107,13 @@ func (r results) differs() bool {
 }
 
 // table counts the results.
-func table(all []results) string {
+func (p *places) table(all []results) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| of %d tests | passed | failed | skipped |\n|---|---|---|---|\n", len(all))
-	for _, place := range []struct {
-		name string
-		of   func(results) Result
-	}{
-		{"in a container without plugins", func(r results) Result { return r.plain }},
-		{"with Intercede", func(r results) Result { return r.intercepted }},
-		{"as real root", func(r results) Result { return r.root }},
-	} {
+	for _, place := range p.all() {
 		count := map[string]int{}
 		for _, r := range all {
-			count[place.of(r).Outcome]++
+			count[place.of(&r).Outcome]++
 		}
 		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", place.name, count[Passed], count[Failed], count[Skipped])
 	}

@@ -1,3 +1,3 @@
-// Package compare runs the tests of public suites in a container without plugins, in one with all of them, and as real
-// root, in places that are equal but for that, and compares where they differ with what the documentation has.
+// Package compare runs the tests of public suites in a container with plugins, as real root, and in a container without
+// plugins, in places that are equal but for that, and compares where they differ with what the documentation has.
 package compare

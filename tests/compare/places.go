@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/intercede/intercede/tests/stage"
@@ -78,52 +79,71 @@ func (p *places) container(ctx context.Context, test string, flags ...string) *e
 		arguments = append(arguments, "--env", pair)
 	}
 	arguments = append(append(arguments, "--"), p.suite.Command(test)...)
-	return withUsualPriority(ctx, arguments)
+	return p.command(ctx, arguments)
 }
 
 // asRoot runs the test as root of the host, in namespaces of its own.
 func (p *places) asRoot(ctx context.Context, test string) *exec.Cmd {
 	arguments := []string{"unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--net",
 		"../compare/testdata/as-root", p.root, strings.Join(p.disks, " "), p.suite.Programs, ProgramsPoint, p.work, WorkPoint}
-	c := withUsualPriority(ctx, append(arguments, p.suite.Command(test)...))
+	c := p.command(ctx, append(arguments, p.suite.Command(test)...))
 	c.Env = p.environment()
 	return c
 }
 
-// withUsualPriority runs a command with the scheduling policy and the nice value that processes have by default, which
-// tests expect, and which these tests need not have themselves.
-func withUsualPriority(ctx context.Context, words []string) *exec.Cmd {
-	const script = `chrt --other --pid 0 $$ && renice --priority 0 --pid $$ >/dev/null && exec "$@"`
-	return exec.CommandContext(ctx, "sh", append([]string{"-c", script, "sh"}, words...)...)
+// command is one that the kernel kills when these tests are killed.
+func (p *places) command(ctx context.Context, words []string) *exec.Cmd {
+	if p.suite.UsualPriority {
+		const script = `chrt --other --pid 0 $$ && renice --priority 0 --pid $$ >/dev/null && exec "$@"`
+		words = append([]string{"sh", "-c", script, "sh"}, words...)
+	}
+	c := exec.CommandContext(ctx, words[0], words[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return c
 }
 
 // results are what a test came to.
 type results struct{ plain, intercepted, root Result }
 
-// run runs a test in each place.
-func (p *places) run(ctx context.Context, test string) (r results, err error) {
-	for _, place := range []struct {
-		result  *Result
-		command func(ctx context.Context) *exec.Cmd
-	}{
-		{&r.plain, func(ctx context.Context) *exec.Cmd { return p.container(ctx, test, "--config", p.plain) }},
-		{&r.intercepted, func(ctx context.Context) *exec.Cmd {
+// place is one of the places.
+type place struct {
+	name    string
+	of      func(r *results) *Result
+	command func(ctx context.Context, test string) *exec.Cmd
+}
+
+// all are the places, in the order in which a test runs in them.
+func (p *places) all() []place {
+	all := []place{
+		{"in a container without plugins", func(r *results) *Result { return &r.plain }, func(ctx context.Context, test string) *exec.Cmd {
+			return p.container(ctx, test, "--config", p.plain)
+		}},
+		{"with Intercede", func(r *results) *Result { return &r.intercepted }, func(ctx context.Context, test string) *exec.Cmd {
 			return p.container(ctx, test, "--config", p.daemon.Config(), "--socket", p.daemon.Socket())
 		}},
-		{&r.root, func(ctx context.Context) *exec.Cmd { return p.asRoot(ctx, test) }},
-	} {
-		if *place.result, err = p.runIn(ctx, place.command); err != nil {
+		{"as real root", func(r *results) *Result { return &r.root }, p.asRoot},
+	}
+	if !p.suite.WithoutPlugins {
+		return all[1:]
+	}
+	return all
+}
+
+// run runs a test in each place.
+func (p *places) run(ctx context.Context, test string) (r results, err error) {
+	for _, place := range p.all() {
+		if *place.of(&r), err = p.runIn(ctx, place, test); err != nil {
 			return r, err
 		}
 	}
 	return r, nil
 }
 
-func (p *places) runIn(ctx context.Context, command func(ctx context.Context) *exec.Cmd) (Result, error) {
+func (p *places) runIn(ctx context.Context, place place, test string) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var output bytes.Buffer
-	c := command(ctx)
+	c := place.command(ctx, test)
 	c.Stdout, c.Stderr = &output, &output
 	c.Run() // the status of a test that does not pass is not 0
 	if ctx.Err() != nil {

@@ -32,13 +32,15 @@ nodev = false`,
 // block device 7:3.
 func suite(folder string) compare.Suite {
 	return compare.Suite{
-		Config:      everything,
-		Programs:    filepath.Join(folder, "bin"),
-		Disks:       []string{"LTP_DEV"},
-		DiskSize:    "320M", // the library wants 300 MB
-		DeviceRules: []string{"b 7:3 r"},
-		Environment: []string{"KCONFIG_PATH=" + compare.WorkPoint + "/kconfig", "LTP_TIMEOUT_MUL=4"},
-		Prepare:     prepare,
+		Config:         everything,
+		Programs:       filepath.Join(folder, "bin"),
+		Disks:          []string{"LTP_DEV"},
+		DiskSize:       "320M", // the library wants 300 MB
+		DeviceRules:    []string{"b 7:3 r"},
+		Environment:    []string{"KCONFIG_PATH=" + compare.WorkPoint + "/kconfig", "LTP_TIMEOUT_MUL=4"},
+		WithoutPlugins: true,
+		UsualPriority:  true,
+		Prepare:        prepare,
 		Command: func(test string) []string {
 			return []string{"/bin/sh", "-c", "cd " + compare.ProgramsPoint + " && timeout --kill-after=5 60 ./" + test}
 		},
