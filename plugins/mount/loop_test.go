@@ -35,7 +35,8 @@ func withLoopDevices(t *testing.T) (c *sdktest.Container, free string) {
 	return c, free
 }
 
-// TestImage mounts an image by a loop device that is the container's, which mount(8) sets up by itself: the kernel asks for no capability, but that the caller can open device and file.
+// TestImage mounts an image by a loop device that is the container's, which mount(8) sets up by itself: the kernel asks
+// for no capability, but that the caller can open device and file.
 func TestImage(t *testing.T) {
 	c, free := withLoopDevices(t)
 	mount, umount := install(t, c, "mount"), install(t, c, "umount")
