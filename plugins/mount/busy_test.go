@@ -42,7 +42,7 @@ func TestMountWhileUnmounting(t *testing.T) {
 		busybox mkdir /tmp/m /tmp/n
 		: >/dev/null # for commands in the background
 		for i in 1 2 3 4 5 6 7 8 9 10; do
-			busybox mount -t ext4 /dev/disk /tmp/m && busybox seq 800000 >/tmp/m/file || exit
+			busybox mount -t ext4 /dev/disk /tmp/m && busybox seq 200000 >/tmp/m/file || exit
 			busybox umount /tmp/m &
 			busybox mount -t ext4 /dev/disk /tmp/n && wait && busybox umount /tmp/n || exit
 		done
