@@ -123,7 +123,8 @@ chaos: packages
 once: packages
 	INTERCEDE_TEST_STRICT=1 ONCE_CALLS=20000 ONCE_SECONDS=$(ONCE_SECONDS) go test -count=1 -v -timeout 3h ./tests/once
 
-# Tests of the Linux Test Project in containers and as real root: docs/conformance.md. LTP is the folder where it is installed.
+# Tests of the Linux Test Project in containers and as real root: docs/conformance.md. LTP is the folder where it is
+# installed.
 ltp: packages
 	@scripts/install-packages ltp
 	go vet ./tests/ltp

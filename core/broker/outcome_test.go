@@ -114,8 +114,8 @@ func TestWriteBack(t *testing.T) {
 	}
 }
 
-// TestWriteTooMuch writes a little more than the broker takes of one message: much more can end the plugin, whose memory
-// is limited.
+// TestWriteTooMuch writes a little more than the broker takes of one message: much more can end the plugin, whose
+// memory is limited.
 func TestWriteTooMuch(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, options{plugins: []string{"trial_errno"}})

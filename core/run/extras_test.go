@@ -104,7 +104,7 @@ func TestDevice(t *testing.T) {
 	}
 }
 
-// TestDeviceInDev has nodes that are no mounts, but for those that are below a mount or in the place of what /dev has anyway.
+// TestDeviceInDev checks which nodes are mounts: those below a mount, and those that replace what /dev has anyway.
 func TestDeviceInDev(t *testing.T) {
 	sdktest.RequireRoot(t)
 	got := output(t, run.Options{

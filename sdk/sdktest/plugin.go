@@ -323,7 +323,7 @@ func (p *plugin) handle(ctx context.Context, d *lane.Dialogue, caller lane.Calle
 	deadline := time.Now().Add(timeout)
 	for l := p.lanes.Take(cpu); l != nil; l = p.lanes.Take(cpu) {
 		response, added, err := l.Handle(ctx, d, caller, deadline)
-		// A thread that could not be brought home closes its lane. The next call then goes over another, as in production.
+		// A thread that could not be brought home closes its lane. The next call goes over another, as in production.
 		if !errors.Is(err, lane.ErrUnread) || time.Now().After(deadline) {
 			return response, added, err
 		}

@@ -22,7 +22,7 @@ shift = true
 nodev = false`,
 })
 
-// suite gives the tests of a folder with xfstests. An overlay that a container mounts has user.overlay.* in the place of
+// suite gives the tests of a folder with xfstests. An overlay that a container mounts has user.overlay.* instead of
 // trusted.overlay.* by the option userxattr, which real root's has here too.
 func suite(folder string) compare.Suite {
 	return compare.Suite{
