@@ -28,7 +28,8 @@ func (s system) boot(t *testing.T, payload string) {
 	drive := func(file string) string { return "file=" + file + ",format=raw,if=virtio,snapshot=on,cache=unsafe" }
 	// An emulated processor: /dev/kvm may be there and not work. While it is busy, the machine's clocks count its
 	// instructions, 2^shift ns each. So what the machine does takes the same time by its own clocks on a loaded host,
-	// and the limits of programs and tests hold. With more than one processor, qemu 7.2 takes minutes to start the second.
+	// and the limits of programs and tests hold. With more than one processor, qemu 7.2 takes minutes
+	// to start the second.
 	arguments := slices.Concat(s.machine.qemu[1:], []string{
 		"-accel", "tcg", "-icount", "shift=0", "-smp", "1", "-m", "1536",
 		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "file:" + console,
