@@ -13,8 +13,7 @@ import (
 // admission bounds how much of the broker a container can have. It leaves the container's listeners unarmed: calls over
 // the limit wait in the kernel, as any call does, and cost nothing.
 type admission struct {
-	quick     int // calls that are not slow there may be: see pacer
-	pacer     *pacer
+	pacer     *pacer         // bounds the calls that are not slow
 	throttled *metrics.Calls // counts delays by the rate; nil: nothing does
 
 	delayed atomic.Int32 // listeners that the rate makes wait
@@ -43,9 +42,9 @@ type armer interface {
 	Arm() error // asks for the next one
 }
 
-// newAdmission makes an admission that leaves other containers at least one worker, and so many quick calls.
-func newAdmission(limits Limits, workers, quick int, p *pacer) *admission {
-	a := &admission{quick: quick, pacer: p}
+// newAdmission makes an admission that leaves other containers at least one worker.
+func newAdmission(limits Limits, workers int, p *pacer) *admission {
+	a := &admission{pacer: p}
 	a.idle = sync.NewCond(&a.mu)
 	a.limit(limits, workers)
 	return a
@@ -127,6 +126,7 @@ func (a *admission) count(l armer) bool {
 		return false
 	}
 	a.calls++
+	a.pacer.company.note(a)
 	return true
 }
 
@@ -157,7 +157,7 @@ func (a *admission) next(l armer) error {
 }
 
 // full reports whether no more calls may enter. The admission is locked.
-func (a *admission) full() bool { return a.calls+a.kept >= a.max || a.calls-a.slow >= a.quick }
+func (a *admission) full() bool { return a.calls+a.kept >= a.max || a.calls-a.slow >= a.pacer.quick() }
 
 // pace has the pacer look at the calls, if another may enter should they be slow. The admission is locked.
 func (a *admission) pace() {
@@ -188,7 +188,7 @@ func (a *admission) goOn() {
 func (a *admission) unpause(next []armer) []armer {
 	n := len(a.paused)
 	if a.calls > 0 {
-		n = max(min(n, a.max-a.calls-a.kept, a.quick-a.calls+a.slow), 0)
+		n = max(min(n, a.max-a.calls-a.kept, a.pacer.quick()-a.calls+a.slow), 0)
 	}
 	if n > 0 {
 		next = append(next, a.paused[:n]...)

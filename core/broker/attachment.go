@@ -62,7 +62,7 @@ func newAttachment(b *Broker, c *container.Container, s saidBy, generation *Gene
 	ctx, cancel := context.WithCancelCause(context.Background())
 	a := &attachment{
 		broker: b, container: c, said: s, generation: generation.hold(), ctx: ctx, cancel: cancel,
-		admission: newAdmission(generation.Limits, b.crew.max, len(b.processors.numbers), b.pacer),
+		admission: newAdmission(generation.Limits, b.crew.max, b.pacer),
 		audit:     audit.New(b.log),
 		about:     describe(c),
 		ready:     make(chan struct{}),

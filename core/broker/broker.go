@@ -112,7 +112,7 @@ func New(config Config) (*Broker, error) {
 		b.state.Journal = &journal.Journal{}
 	}
 	b.watchdog = startWatchdog(b)
-	b.pacer = &pacer{watchdog: b.watchdog}
+	b.pacer = &pacer{watchdog: b.watchdog, processors: len(processors.numbers)}
 	b.startWorker()
 	return b, nil
 }

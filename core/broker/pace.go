@@ -9,17 +9,29 @@ import (
 // starts a process keeps a processor busy for a few milliseconds.
 const slowAfter = 10 * time.Millisecond
 
-// pacer lets containers that wait for their quick calls go on when those turn out to be slow ones.
+// pacer bounds the quick calls of a container, and lets containers that wait for theirs go on when those turn out to be
+// slow ones.
 //
 // A container has no more quick calls at once than there are processors: each keeps one busy, in the broker or in a
-// plugin, and more of them would only make those of other containers wait for their turns. Slow calls wait for
-// something themselves, and are bounded by Limits.MaxInflight alone. No call says beforehand which it is. So the pacer
-// looks at the calls after a while, as long as some container waits.
+// plugin, and more of them would only make those of other containers wait for their turns. While other containers call
+// too, it leaves one processor to them. Slow calls wait for something themselves, and are bounded by Limits.MaxInflight
+// alone. No call says beforehand which it is. So the pacer looks at the calls after a while, as long as some container
+// waits.
 type pacer struct {
-	watchdog *watchdog
+	watchdog   *watchdog
+	processors int
+	company    company
 
 	mu    sync.Mutex
 	paced []*admission // to look at next
+}
+
+// quick returns how many quick calls a container may have at once.
+func (p *pacer) quick() int {
+	if p.company.present() {
+		return max(p.processors-1, 1)
+	}
+	return p.processors
 }
 
 // add has the pacer look at the container's calls after slowAfter.

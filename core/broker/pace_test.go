@@ -16,8 +16,8 @@ func (l *paced) Arm() error {
 
 // newPaced makes an admission whose pacer never looks by itself.
 func newPaced(most, quick int) *admission {
-	p := &pacer{watchdog: &watchdog{posts: map[*post]struct{}{}}, paced: []*admission{nil}}
-	return newAdmission(Limits{MaxInflight: most}, 100, quick, p)
+	p := &pacer{watchdog: &watchdog{posts: map[*post]struct{}{}}, processors: quick, paced: []*admission{nil}}
+	return newAdmission(Limits{MaxInflight: most}, 100, p)
 }
 
 // call has a call of an armed listener come.
