@@ -34,10 +34,16 @@ type limits struct {
 	// connections are served at once, the handling of their arrivals included. Further ones wait in the socket's
 	// backlog.
 	connections int
+	// root and user are how fast the arrivals of root, and of each other user, are handled. Engines start containers
+	// more slowly than that, but for short whiles.
+	root, user pace
 }
 
 func usualLimits() limits {
-	return limits{silence: 10 * time.Minute, userSilence: 10 * time.Second, message: 10 * time.Second, connections: usualConnections()}
+	return limits{
+		silence: 10 * time.Minute, userSilence: 10 * time.Second, message: 10 * time.Second, connections: usualConnections(),
+		root: pace{burst: 128, second: 100}, user: pace{burst: 64, second: 20},
+	}
 }
 
 // usualConnections leaves most descriptors to what is attached.
@@ -56,6 +62,14 @@ func (l limits) silenceOf(peer unix.Ucred) time.Duration {
 		return l.silence
 	}
 	return l.userSilence
+}
+
+// paceOf is how fast the arrivals of the peer's user are handled.
+func (l limits) paceOf(peer unix.Ucred) pace {
+	if peer.Uid == 0 {
+		return l.root
+	}
+	return l.user
 }
 
 // ErrNothingSent is reported for a connection that ended before its first byte: a runtime that connected early and then
@@ -81,6 +95,7 @@ type Server struct {
 	socket  *socket.Socket
 	refused func(peer unix.Ucred, err error)
 	limits  limits
+	paces   paces
 }
 
 // Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of
@@ -97,7 +112,7 @@ func Listen(path string, kept *socket.Kept, refused func(peer unix.Ucred, err er
 
 // Serve accepts connections until ctx is done, and calls handle with every arrival, concurrently, each from its
 // connection's goroutine after the connection is closed. handle owns the listener, and may still be called until Serve
-// returns.
+// returns. An arrival waits for the turn of its user, if that has had many, or until ctx is done.
 //
 // When ctx is done, connections that have not delivered are cut; Serve returns nil once all their goroutines have
 // ended. The socket stays bound until Close. A failing accept, such as EMFILE, is reported to refused and tried again.
@@ -128,5 +143,6 @@ func (s *Server) serveConnection(ctx context.Context, conn *net.UnixConn, peer u
 		s.refused(peer, err)
 		return
 	}
+	s.paces.wait(ctx, peer.Uid, s.limits.paceOf(peer))
 	handle(arrival)
 }
