@@ -63,6 +63,9 @@ func extracted(t *testing.T, folder, arch, packages string) string {
 		return folder
 	}
 	release := strings.TrimSpace(run(t, "sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME"))
+	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	work, err := os.MkdirTemp(filepath.Dir(folder), "new")
 	if err != nil {
 		t.Fatal(err)
