@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +50,7 @@ func (s *session) mountFuseblk(ctx context.Context, req *sdk.Request, c call) er
 	if err != nil {
 		return err
 	}
-	defer unix.Close(connection)
+	defer unix.Close(connection) // EBADF for notOpen
 	m, err := s.buildFuse(ctx, caller, c, connection)
 	if err != nil {
 		return err
@@ -74,8 +75,13 @@ func (s *session) mountFuseblk(ctx context.Context, req *sdk.Request, c call) er
 	return nil
 }
 
-// takeConnection duplicates the descriptor that the option fd names. The kernel finds out whether it is of a FUSE
-// device that was opened in the container's user namespace (fuse_get_tree).
+// notOpen is a number that no descriptor has: the largest that fs.nr_open allows is smaller (sysctl_nr_open_max,
+// fs/file.c).
+const notOpen = math.MaxInt32
+
+// takeConnection duplicates the descriptor that the option fd names, or returns notOpen, for which the kernel has
+// errors that depend on its version. It finds out whether the descriptor is of a FUSE device that was opened in the
+// container's user namespace (fuse_get_tree).
 func (s *session) takeConnection(caller *target.Target, options []option) (int, error) {
 	i := slices.IndexFunc(options, func(o option) bool { return o.key == "fd" })
 	if i < 0 {
@@ -88,7 +94,9 @@ func (s *session) takeConnection(caller *target.Target, options []option) (int, 
 	}
 	fd, err := caller.Duplicate(int(number))
 	switch {
-	case errors.Is(err, unix.EBADF), errors.Is(err, unix.EOPNOTSUPP):
+	case errors.Is(err, unix.EBADF):
+		return notOpen, nil
+	case errors.Is(err, unix.EOPNOTSUPP):
 		return -1, refusal{unix.EINVAL, badArguments, "the descriptor is not of a FUSE device"}
 	case errors.Is(err, unix.ESTALE):
 		return -1, s.contexts.endTrust()

@@ -245,8 +245,26 @@ func checkOddValue(ctx context.Context, req *sdk.Request, caller *target.Target,
 			return refuse(err)
 		}
 		d.File.Close()
+		if d.Flags&unix.O_PATH != 0 {
+			return refuse(pathDescriptors())
+		}
 	}
 	return nil
+}
+
+// pathDescriptors returns the error of FSCONFIG_SET_FD for an O_PATH descriptor, which kernels before 6.13 do not take.
+func pathDescriptors() error {
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	context, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(context)
+	return unix.FsconfigSetFd(context, "ro", fd)
 }
 
 // configureBy is configure by the command that the caller used. The kernel asks for no more than the key of an option
