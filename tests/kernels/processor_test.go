@@ -49,6 +49,8 @@ func (p processor) environment(t *testing.T) []string {
 	library := extracted(t, filepath.Join(cache, "intercede", p.triplet+"-libseccomp"), p.arch, "libseccomp-dev")
 	libraries := filepath.Join(library, "usr/lib", p.triplet)
 	return []string{"GOARCH=" + p.arch, "CGO_ENABLED=1", "PATH=" + filepath.Join(compiler, "usr/bin") + ":" + os.Getenv("PATH"),
+		// Of the assembler and the linker.
+		"LD_LIBRARY_PATH=" + filepath.Join(compiler, "usr/lib", strings.TrimSpace(run(t, "gcc", "-print-multiarch"))),
 		// As scripts/package builds, so that what both need is compiled once.
 		"GOFLAGS=-trimpath",
 		// With the library's folder, since Go's cache knows by this command alone what pkg-config has said.
