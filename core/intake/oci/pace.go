@@ -25,18 +25,20 @@ type paces struct {
 // maxPaces is how many users are known before some are forgotten.
 const maxPaces = 256
 
-// wait waits for the user's turn, or until ctx is done. The pace is the user's.
-func (p *paces) wait(ctx context.Context, uid uint32, pace pace) {
+// wait waits for the user's turn, or until ctx is done, and returns for how long. The pace is the user's.
+func (p *paces) wait(ctx context.Context, uid uint32, pace pace) time.Duration {
 	delay := p.reserve(uid, pace)
 	if delay == 0 {
-		return
+		return 0
 	}
+	began := time.Now()
 	turn := time.NewTimer(delay)
 	defer turn.Stop()
 	select {
 	case <-turn.C:
 	case <-ctx.Done():
 	}
+	return time.Since(began)
 }
 
 // reserve takes the user's next turn, and returns the time to it.

@@ -14,15 +14,22 @@ func TestPace(t *testing.T) {
 	for range 3 {
 		send(t, b.dial(t), message(t, specs.SeccompFdName), newListener(t))
 	}
-	b.nextArrival(t)
-	b.nextArrival(t)
+	for range 2 {
+		if a := b.nextArrival(t); a.Waited != 0 {
+			t.Errorf("one of two arrivals waited for %v", a.Waited)
+		}
+	}
 	select {
 	case e := <-b.events:
 		t.Fatalf("the third of two arrivals an hour came at once: %+v", e)
 	case <-time.After(100 * time.Millisecond):
 	}
 	b.cancel()
-	requireOurs(t, b.nextArrival(t))
+	third := b.nextArrival(t)
+	requireOurs(t, third)
+	if third.Waited == 0 {
+		t.Error("it is not known that the third waited")
+	}
 }
 
 // A user's arrivals take no turns of another one, and users who have all of theirs are forgotten.

@@ -88,6 +88,9 @@ type Arrival struct {
 
 	// Peer is the connecting process, from SO_PEERCRED: the runtime, not the container.
 	Peer unix.Ucred
+
+	// Waited is how long the arrival waited for the turn of its user, who has had many.
+	Waited time.Duration
 }
 
 // Server owns a runtime socket. Make one with [Listen].
@@ -143,6 +146,6 @@ func (s *Server) serveConnection(ctx context.Context, conn *net.UnixConn, peer u
 		s.refused(peer, err)
 		return
 	}
-	s.paces.wait(ctx, peer.Uid, s.limits.paceOf(peer))
+	arrival.Waited = s.paces.wait(ctx, peer.Uid, s.limits.paceOf(peer))
 	handle(arrival)
 }
