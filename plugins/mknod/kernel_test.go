@@ -1,6 +1,8 @@
 package mknod
 
 import (
+	"errors"
+	"path/filepath"
 	"testing"
 
 	"github.com/intercede/intercede/sdk/sdktest"
@@ -13,6 +15,7 @@ func TestScripts(t *testing.T) {
 	sdktest.RunScripts(t, handler{}, "testdata", sdktest.Scripts{On: map[string]sdktest.Environment{
 		"tmpfs":       onTmpfs(0),
 		"nodev-tmpfs": onTmpfs(unix.MOUNT_ATTR_NODEV),
+		"fuse":        withFUSE,
 	}})
 }
 
@@ -22,6 +25,17 @@ func onTmpfs(attributes int) sdktest.Environment {
 		t.Helper()
 		return new(sdktest.WithMount(sdktest.Tmpfs(t, attributes), "/mnt/host"))
 	}
+}
+
+// withFUSE has /dev/fuse.
+func withFUSE(t testing.TB, new func(...sdktest.Option) *sdktest.Container) *sdktest.Container {
+	t.Helper()
+	c := new()
+	node := filepath.Join(c.Rootfs(), "dev/fuse")
+	if err := errors.Join(unix.Mknod(node, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))), unix.Chmod(node, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // null are the arguments of a call that makes /dev/null.
