@@ -26,7 +26,8 @@ func TestErrorsOfThisKernel(t *testing.T) {
 		"fuseblk with a descriptor that is not open": {
 			[]string{"sys mount s:/dev/disk s:m s:fuseblk 0 s:fd=99" + fuseOptions}, "errno"},
 		"fuseblk in a nested user namespace": {
-			[]string{"open /dev/fuse O_RDWR", "unshare user", "unshare mount", "sys mount s:/dev/disk s:m s:fuseblk 0 s:fd=3" + fuseOptions}, "next"},
+			[]string{"open /dev/fuse O_RDWR", "unshare user", "unshare mount",
+				"sys mount s:/dev/disk s:m s:fuseblk 0 s:fd=3" + fuseOptions}, "next"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			result := intercepted.Call(t, within(test.script...)...)
