@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/listener"
@@ -13,17 +14,23 @@ import (
 
 // Attach takes over a listener of the container that claim describes. A further listener of a container that is
 // attached (an exec session) shares its sessions and limits. When Attach returns an error the listener is closed, and
-// the callers in the container get ENOSYS.
+// the callers in the container get ENOSYS. One of a user who attaches many has to wait for its first notification, see
+// turns; it does not any more once ctx is done.
 func (b *Broker) Attach(ctx context.Context, file *os.File, claim container.Claim) error {
 	l, err := b.takeOver(ctx, file, claim)
 	if err != nil {
 		file.Close()
 		return fmt.Errorf("attach a listener: %w", err)
 	}
+	waited := b.turns.wait(ctx, claim.PeerUID)
 	if err := b.begin(l); err != nil {
 		return fmt.Errorf("attach a listener: %w", err)
 	}
-	b.log.Info().Str("container", claim.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID).Msg("listener attached")
+	event := b.log.Info().Str("container", claim.ID).Str("runtime", claim.Runtime).Int("pid", claim.PID)
+	if waited > 0 {
+		event.Stringer("waited", waited.Round(time.Millisecond))
+	}
+	event.Msg("listener attached")
 	return nil
 }
 

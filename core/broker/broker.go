@@ -69,6 +69,7 @@ type Broker struct {
 	panics      *loglimit.Limit
 	descriptors *descriptors
 	claims      claims
+	turns       turns
 	state       State
 	numbers     numbers
 	totals      pluginTotals
@@ -105,6 +106,7 @@ func New(config Config) (*Broker, error) {
 		generation:  config.Generation.hold(),
 		panics:      loglimit.New(maxPanics),
 		descriptors: newDescriptors(limit, workers, plugins, config.Rooms, config.Log),
+		turns:       usualTurns(),
 		state:       config.State,
 		containers:  map[containerKey]*attachment{},
 	}

@@ -249,10 +249,6 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 		ID: a.State.State.ID, Runtime: config.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
 	}
 	claim.PeerUID = &a.Peer.Uid
-	if a.Waited > 0 {
-		s.peerEvent(zerolog.InfoLevel, a.Peer).Str("container", claim.ID).Stringer("waited", a.Waited.Round(time.Millisecond)).
-			Msg("the user attaches many containers: this one had to wait")
-	}
 	if claim.Trusted() {
 		bundle := oci.ReadBundle(a.State.State.Bundle, claim.ID)
 		claim.CgroupsPath = cmp.Or(bundle.CgroupsPath, claim.ID) // runc's default

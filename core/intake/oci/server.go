@@ -34,16 +34,10 @@ type limits struct {
 	// connections are served at once, the handling of their arrivals included. Further ones wait in the socket's
 	// backlog.
 	connections int
-	// root and user are how fast the arrivals of root, and of each other user, are handled. Engines start containers
-	// more slowly than that, but for short whiles.
-	root, user pace
 }
 
 func usualLimits() limits {
-	return limits{
-		silence: 10 * time.Minute, userSilence: 10 * time.Second, message: 10 * time.Second, connections: usualConnections(),
-		root: pace{burst: 128, second: 100}, user: pace{burst: 64, second: 20},
-	}
+	return limits{silence: 10 * time.Minute, userSilence: 10 * time.Second, message: 10 * time.Second, connections: usualConnections()}
 }
 
 // usualConnections leaves most descriptors to what is attached.
@@ -64,14 +58,6 @@ func (l limits) silenceOf(peer unix.Ucred) time.Duration {
 	return l.userSilence
 }
 
-// paceOf is how fast the arrivals of the peer's user are handled.
-func (l limits) paceOf(peer unix.Ucred) pace {
-	if peer.Uid == 0 {
-		return l.root
-	}
-	return l.user
-}
-
 // ErrNothingSent is reported for a connection that ended before its first byte: a runtime that connected early and then
 // failed to create its container, or a probe. No container depends on it.
 var ErrNothingSent = errors.New("the peer closed the connection without sending anything")
@@ -88,9 +74,6 @@ type Arrival struct {
 
 	// Peer is the connecting process, from SO_PEERCRED: the runtime, not the container.
 	Peer unix.Ucred
-
-	// Waited is how long the arrival waited for the turn of its user, who has had many.
-	Waited time.Duration
 }
 
 // Server owns a runtime socket. Make one with [Listen].
@@ -98,7 +81,6 @@ type Server struct {
 	socket  *socket.Socket
 	refused func(peer unix.Ucred, err error)
 	limits  limits
-	paces   paces
 }
 
 // Listen binds the runtime socket at path; see [socket.Listen] for who owns it and for the errors. refused is told of
@@ -115,7 +97,7 @@ func Listen(path string, kept *socket.Kept, refused func(peer unix.Ucred, err er
 
 // Serve accepts connections until ctx is done, and calls handle with every arrival, concurrently, each from its
 // connection's goroutine after the connection is closed. handle owns the listener, and may still be called until Serve
-// returns. An arrival waits for the turn of its user, if that has had many, or until ctx is done.
+// returns.
 //
 // When ctx is done, connections that have not delivered are cut; Serve returns nil once all their goroutines have
 // ended. The socket stays bound until Close. A failing accept, such as EMFILE, is reported to refused and tried again.
@@ -146,6 +128,5 @@ func (s *Server) serveConnection(ctx context.Context, conn *net.UnixConn, peer u
 		s.refused(peer, err)
 		return
 	}
-	arrival.Waited = s.paces.wait(ctx, peer.Uid, s.limits.paceOf(peer))
 	handle(arrival)
 }
