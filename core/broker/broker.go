@@ -106,7 +106,7 @@ func New(config Config) (*Broker, error) {
 		generation:  config.Generation.hold(),
 		panics:      loglimit.New(maxPanics),
 		descriptors: newDescriptors(limit, workers, plugins, config.Rooms, config.Log),
-		turns:       usualTurns(),
+		turns:       usualTurns(len(processors.numbers)),
 		state:       config.State,
 		containers:  map[containerKey]*attachment{},
 	}

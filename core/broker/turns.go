@@ -31,9 +31,11 @@ type pace struct {
 // maxTurns is how many users are known before some are forgotten.
 const maxTurns = 256
 
-// usualTurns are more than engines need, but for short whiles.
-func usualTurns() turns {
-	return turns{root: pace{burst: 128, second: 100}, user: pace{burst: 64, second: 20}}
+// usualTurns are those of a machine with so many processors. Where attaching takes 5 ms of a processor, root uses a
+// quarter of them for it, and each other user a twentieth.
+func usualTurns(processors int) turns {
+	n := rate.Limit(processors)
+	return turns{root: pace{burst: 128, second: 50 * n}, user: pace{burst: 64, second: 10 * n}}
 }
 
 // wait waits for the user's turn, or until ctx is done, and returns for how long. nil is the broker's own process, which
