@@ -66,6 +66,7 @@ test-kernels: packages
 	@scripts/install-packages vm
 	go vet ./tests/kernels
 	KERNELS="$(KERNELS)" KERNELS_TESTS="$(KERNELS_TESTS)" KERNELS_LIMIT=$(KERNELS_LIMIT) INTERCEDE_TEST_STRICT=1 \
+		DIFFERENTIAL_TIME=$(DIFFERENTIAL_TIME) DIFFERENTIAL_SEED=$(DIFFERENTIAL_SEED) DIFFERENTIAL_COUNT=$(DIFFERENTIAL_COUNT) \
 		go test -count=1 -v -timeout $(KERNELS_TIMEOUT) ./tests/kernels
 
 # The pages of docs/runtimes with podman, docker and containerd, and those of docs that go on from them; engines in

@@ -38,11 +38,18 @@ func newPayload(t *testing.T, machine processor, tests []string, limit time.Dura
 			build("CGO_ENABLED=0", "go", "build", "-o", binary+".client", "./"+client)
 		}
 		build("cp", "-R", "--parents", folder, filepath.Join(p.dir, "src"))
+		if strings.HasPrefix(folder, "tests/") {
+			build("INTERCEDE_TEST_BUILD="+filepath.Join(p.dir, "programs", name), "go", "test", "-count=1", "./"+folder)
+			build("sh", "-c", "cp --parents plugins/*/README.md "+filepath.Join(p.dir, "src"))
+		}
 	}
 	p.write(t, "tests/list", list.String())
 	run(t, "cp", "testdata/guest.sh", "testdata/init.sh", p.dir)
-	p.write(t, "settings", fmt.Sprintf("LIMIT=%.0f\nKIND=$(cat kind)\nINTERCEDE_TEST_STRICT=%s\n",
-		limit.Seconds(), os.Getenv("INTERCEDE_TEST_STRICT")))
+	settings := fmt.Sprintf("LIMIT=%.0f\nKIND=$(cat kind)\n", limit.Seconds())
+	for _, name := range []string{"INTERCEDE_TEST_STRICT", "DIFFERENTIAL_TIME", "DIFFERENTIAL_SEED", "DIFFERENTIAL_COUNT"} {
+		settings += fmt.Sprintf("export %s='%s'\n", name, os.Getenv(name))
+	}
+	p.write(t, "settings", settings)
 	return p
 }
 

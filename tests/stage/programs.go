@@ -19,6 +19,9 @@ const production = "production"
 // internal/pause.
 var Production, Delayed string
 
+// buildEnv names a folder for another machine: Main builds there, and runs no test.
+const buildEnv = "INTERCEDE_TEST_BUILD"
+
 // Kinds are what Main builds beside the programs under test as they are installed.
 type Kinds struct {
 	Delayed bool // the same with the delays of internal/pause
@@ -33,16 +36,26 @@ func Main(m *testing.M, kinds Kinds) int {
 		return m.Run()
 	}
 	var err error
+	if folder = os.Getenv(buildEnv); folder != "" {
+		return status(buildAll(kinds))
+	}
 	if folder, err = os.MkdirTemp("", "ic"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return status(err)
 	}
 	defer os.RemoveAll(folder)
 	if err := errors.Join(os.Chmod(folder, 0o755), buildAll(kinds)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return status(err)
 	}
 	return m.Run()
+}
+
+// status reports an error, and returns the exit status.
+func status(err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
 }
 
 func buildAll(kinds Kinds) error {
