@@ -18,18 +18,22 @@ func TestErrorsOfThisKernel(t *testing.T) {
 		return sdktest.NewContainer(t, handler{}, append(options, sdktest.WithRealRoot())...)
 	})
 	for what, test := range map[string]struct {
+		fsopen bool
 		script []string
 		kind   string // of answer; "": any
 	}{
 		"FSCONFIG_SET_FD with an O_PATH descriptor": {
-			[]string{"fd fsopen s:ext4 0", "open /tmp O_PATH", "sys fsconfig @0 5 s:async null @1"}, ""},
+			true, []string{"fd fsopen s:ext4 0", "open /tmp O_PATH", "sys fsconfig @0 5 s:async null @1"}, ""},
 		"fuseblk with a descriptor that is not open": {
-			[]string{"sys mount s:/dev/disk s:m s:fuseblk 0 s:fd=99" + fuseOptions}, "errno"},
+			false, []string{"sys mount s:/dev/disk s:m s:fuseblk 0 s:fd=99" + fuseOptions}, "errno"},
 		"fuseblk in a nested user namespace": {
-			[]string{"open /dev/fuse O_RDWR", "unshare user", "unshare mount",
+			false, []string{"open /dev/fuse O_RDWR", "unshare user", "unshare mount",
 				"sys mount s:/dev/disk s:m s:fuseblk 0 s:fd=3" + fuseOptions}, "next"},
 	} {
 		t.Run(what, func(t *testing.T) {
+			if test.fsopen {
+				sdktest.RequireKernel(t, "6.10", "F_DUPFD_QUERY")
+			}
 			result := intercepted.Call(t, within(test.script...)...)
 			got, want := sdktest.Errnos(result.Lines(t)), sdktest.Errnos(realRoot.Call(t, within(test.script...)...).Lines(t))
 			if got != want {
