@@ -39,7 +39,7 @@ func (c call) load(ctx context.Context) (sdk.Response, error) {
 	if refused != nil || err != nil {
 		return answer(refused, err)
 	}
-	if err := p.check(); err != nil {
+	if err := p.check(); err != nil && p.insns != nil {
 		return sdk.Continue().Because(programNotTaken, err.Error()), nil // bpf_prog_load reads the program again, and asks for CAP_BPF or a token
 	}
 	v, err := c.loadWithinRoom(ctx, p)
@@ -76,7 +76,8 @@ func (c call) loaded(p program, v verdict) sdk.Response {
 	return response
 }
 
-// program is a program as the caller had it when it was copied.
+// program is a program as the caller had it when it was copied. What could not be read is nil: the kernel finds that out
+// once more, since which of several faults it looks for first depends on its version.
 type program struct {
 	loadAttr
 	insns   []byte
@@ -101,20 +102,31 @@ func (c call) copyProgram(ctx context.Context, l loadAttr) (program, *refusal, e
 		text := fmt.Sprintf("%d instructions, max_instructions is %d", l.insnCnt, c.config.MaxInstructions)
 		return p, &refusal{unix.E2BIG, programSize, text}, nil
 	}
-	p.insns = make([]byte, 0, int(l.insnCnt)*insnSize)
-	for len(p.insns) < cap(p.insns) {
-		chunk, fault, err := c.req.Read(ctx, l.insns+uint64(len(p.insns)), min(cap(p.insns)-len(p.insns), sdk.MaxRead))
-		if fault != 0 || err != nil {
-			return p, wrong(fault), err
-		}
-		p.insns = append(p.insns, chunk...)
+	var err error
+	if p.insns, err = c.readInstructions(ctx, l); err != nil {
+		return p, nil, err
 	}
 	license, fault, err := c.req.ReadString(ctx, l.license, maxLicense)
 	if fault == unix.ENAMETOOLONG {
 		license, fault = "", 0 // no name of a license is that long: it is none that the kernel knows
 	}
-	p.license = append([]byte(license), 0)
-	return p, wrong(fault), err
+	if fault == 0 {
+		p.license = append([]byte(license), 0)
+	}
+	return p, nil, err
+}
+
+// readInstructions returns nil for some that cannot be read.
+func (c call) readInstructions(ctx context.Context, l loadAttr) ([]byte, error) {
+	insns := make([]byte, 0, int(l.insnCnt)*insnSize)
+	for len(insns) < cap(insns) {
+		chunk, fault, err := c.req.Read(ctx, l.insns+uint64(len(insns)), min(cap(insns)-len(insns), sdk.MaxRead))
+		if fault != 0 || err != nil {
+			return nil, err
+		}
+		insns = append(insns, chunk...)
+	}
+	return insns, nil
 }
 
 // verdict is what the kernel said of a program.
@@ -187,6 +199,9 @@ func (c call) verify(ctx context.Context, p program) (verdict, error) {
 	switch {
 	case errors.As(err, &failed) && failed.What == stepLoad:
 		v.refused = &refusal{failed.Errno, verifierRefused, ""}
+		if p.insns == nil || p.license == nil {
+			v.refused = wrong(failed.Errno)
+		}
 	case err != nil:
 		return verdict{}, err
 	}
@@ -213,11 +228,11 @@ func newOutput(logSize uint32) (output, error) {
 
 func (o output) free() { unix.Munmap(o.memory) }
 
-// order is the attr by which the kernel loads the program and logs to the buffer.
+// order is the attr by which the kernel loads the program and logs to the buffer. NULL is what no process can read.
 func (p program) order(log []byte) progLoad {
 	a := progLoad{
 		progType: p.progType, insnCnt: p.insnCnt,
-		insns: unsafe.Pointer(&p.insns[0]), license: unsafe.Pointer(&p.license[0]),
+		insns: unsafe.Pointer(unsafe.SliceData(p.insns)), license: unsafe.Pointer(unsafe.SliceData(p.license)),
 		logLevel: p.logLevel, logSize: uint32(len(log)),
 		kernVersion: p.kernVersion, flags: p.flags, name: p.name, attachType: p.attachType, logTrueSize: p.logTrueSize,
 	}
