@@ -35,11 +35,11 @@ func (c call) load(ctx context.Context) (sdk.Response, error) {
 		return sdk.Response{}, err
 	}
 	defer leave(c.loading)
-	p, refused, err := c.copyProgram(ctx, l)
-	if refused != nil || err != nil {
-		return answer(refused, err)
+	p, err := c.copyProgram(ctx, l)
+	if err != nil {
+		return sdk.Response{}, err
 	}
-	if err := p.check(); err != nil && p.insns != nil {
+	if err := p.check(); err != nil {
 		return sdk.Continue().Because(programNotTaken, err.Error()), nil // bpf_prog_load reads the program again, and asks for CAP_BPF or a token
 	}
 	v, err := c.loadWithinRoom(ctx, p)
@@ -76,16 +76,22 @@ func (c call) loaded(p program, v verdict) sdk.Response {
 	return response
 }
 
-// program is a program as the caller had it when it was copied. What could not be read is nil: the kernel finds that out
-// once more, since which of several faults it looks for first depends on its version.
+// program is a program as the caller had it when it was copied.
+//
+// The kernel is asked about a faulty one too, since it depends on its version which of several faults it looks for
+// first. It gets NULL for the instructions then, which no process can read, so that it cannot load them.
 type program struct {
 	loadAttr
 	insns   []byte
-	license []byte // with its NUL
+	license []byte   // with its NUL
+	faulty  *refusal // nil: nothing that is seen without the kernel
 }
 
 // check says what of the program the plugin does not load.
 func (p program) check() error {
+	if p.faulty != nil {
+		return nil
+	}
 	if p.progType == unix.BPF_PROG_TYPE_CGROUP_DEVICE {
 		return checkProgram(p.insns)
 	}
@@ -96,28 +102,47 @@ func (p program) check() error {
 }
 
 // copyProgram copies what the attr points to, within the limits of the container and the kernel.
-func (c call) copyProgram(ctx context.Context, l loadAttr) (program, *refusal, error) {
-	p := program{loadAttr: l}
-	if l.insnCnt == 0 || l.insnCnt > uint32(c.config.MaxInstructions) {
-		text := fmt.Sprintf("%d instructions, max_instructions is %d", l.insnCnt, c.config.MaxInstructions)
-		return p, &refusal{unix.E2BIG, programSize, text}, nil
+func (c call) copyProgram(ctx context.Context, l loadAttr) (program, error) {
+	p := program{loadAttr: l, faulty: c.checkSize(l)}
+	if p.faulty != nil {
+		p.insnCnt = 0 // which the kernel refuses in the same way
 	}
 	var err error
-	if p.insns, err = c.readInstructions(ctx, l); err != nil {
-		return p, nil, err
+	if p.insns, err = c.readInstructions(ctx, p.loadAttr); err != nil {
+		return p, err
 	}
 	license, fault, err := c.req.ReadString(ctx, l.license, maxLicense)
+	if err != nil {
+		return p, err
+	}
 	if fault == unix.ENAMETOOLONG {
 		license, fault = "", 0 // no name of a license is that long: it is none that the kernel knows
 	}
 	if fault == 0 {
 		p.license = append([]byte(license), 0)
 	}
-	return p, nil, err
+	if p.faulty == nil && (p.insns == nil || p.license == nil) {
+		p.faulty = wrong(unix.EFAULT)
+	}
+	if p.faulty != nil {
+		p.insns = nil // what is not checked is not loaded
+	}
+	return p, nil
 }
 
-// readInstructions returns nil for some that cannot be read.
+// checkSize returns nil for a program of as many instructions as the container may load.
+func (c call) checkSize(l loadAttr) *refusal {
+	if l.insnCnt > 0 && l.insnCnt <= uint32(c.config.MaxInstructions) {
+		return nil
+	}
+	return &refusal{unix.E2BIG, programSize, fmt.Sprintf("%d instructions, max_instructions is %d", l.insnCnt, c.config.MaxInstructions)}
+}
+
+// readInstructions returns nil for none, and for some that cannot be read.
 func (c call) readInstructions(ctx context.Context, l loadAttr) ([]byte, error) {
+	if l.insnCnt == 0 {
+		return nil, nil
+	}
 	insns := make([]byte, 0, int(l.insnCnt)*insnSize)
 	for len(insns) < cap(insns) {
 		chunk, fault, err := c.req.Read(ctx, l.insns+uint64(len(insns)), min(cap(insns)-len(insns), sdk.MaxRead))
@@ -199,8 +224,8 @@ func (c call) verify(ctx context.Context, p program) (verdict, error) {
 	switch {
 	case errors.As(err, &failed) && failed.What == stepLoad:
 		v.refused = &refusal{failed.Errno, verifierRefused, ""}
-		if p.insns == nil || p.license == nil {
-			v.refused = wrong(failed.Errno)
+		if p.faulty != nil {
+			v.refused.code, v.refused.text = p.faulty.code, p.faulty.text
 		}
 	case err != nil:
 		return verdict{}, err
@@ -228,7 +253,7 @@ func newOutput(logSize uint32) (output, error) {
 
 func (o output) free() { unix.Munmap(o.memory) }
 
-// order is the attr by which the kernel loads the program and logs to the buffer. NULL is what no process can read.
+// order is the attr by which the kernel loads the program and logs to the buffer.
 func (p program) order(log []byte) progLoad {
 	a := progLoad{
 		progType: p.progType, insnCnt: p.insnCnt,

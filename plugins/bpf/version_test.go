@@ -16,6 +16,8 @@ func TestErrorsOfThisKernel(t *testing.T) {
 		"sys bpf 5 struct:4=15,4=2,p=hex:b7000000000000009500000000000000,p=s:GPL" + name,
 		"sys bpf 5 struct:4=8,4=2,8=0,p=s:GPL" + name,
 		"sys bpf 5 struct:4=15,4=2,p=bad,p=s:GPL,4=1,4=4096,8=0,4=0,4=0,8=0,8=0,4=0,4=0 72", // a log without a buffer
+		"sys bpf 5 struct:4=15,4=0xffffffff,8=0,p=s:GPL" + name,
+		"sys bpf 5 struct:4=15,4=0,8=0,p=s:GPL" + name,
 	}
 	intercepted := emptyTree(t).containerBy(t, func(options ...sdktest.Option) *sdktest.Container {
 		return sdktest.NewContainer(t, handler{}, append(options, sdktest.WithSettings(map[string]any{"devices": true}))...)
