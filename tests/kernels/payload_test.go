@@ -46,7 +46,9 @@ func newPayload(t *testing.T, machine processor, tests []string, limit time.Dura
 	p.write(t, "tests/list", list.String())
 	run(t, "cp", "testdata/guest.sh", "testdata/init.sh", p.dir)
 	settings := fmt.Sprintf("LIMIT=%.0f\nKIND=$(cat kind)\n", limit.Seconds())
-	for _, name := range []string{"INTERCEDE_TEST_STRICT", "DIFFERENTIAL_TIME", "DIFFERENTIAL_SEED", "DIFFERENTIAL_COUNT"} {
+	for _, name := range []string{
+		"INTERCEDE_TEST_STRICT", "DIFFERENTIAL_TIME", "DIFFERENTIAL_SEED", "DIFFERENTIAL_COUNT", "DIFFERENTIAL_FAMILIES",
+	} {
 		settings += fmt.Sprintf("export %s='%s'\n", name, os.Getenv(name))
 	}
 	p.write(t, "settings", settings)
