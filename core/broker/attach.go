@@ -14,8 +14,8 @@ import (
 
 // Attach takes over a listener of the container that claim describes. A further listener of a container that is
 // attached (an exec session) shares its sessions and limits. When Attach returns an error the listener is closed, and
-// the callers in the container get ENOSYS. One of a user who attaches many has to wait for its first notification, see
-// turns; it does not any more once ctx is done.
+// the callers in the container get ENOSYS. A listener of a user who attaches many waits for its first notification
+// (see turns), until ctx is done at the latest.
 func (b *Broker) Attach(ctx context.Context, file *os.File, claim container.Claim) error {
 	l, err := b.takeOver(ctx, file, claim)
 	if err != nil {

@@ -372,9 +372,9 @@ func (c *call) fillDialogue() {
 // isChecked reports whether the plugin finds out, where it has the call again, whether it was done.
 func (c *call) isChecked() bool { return c.declared.GetRepeat() == wire.Repeat_REPEAT_CHECK }
 
-// stamp notes the time before which the call was not done. It reads the clock that the kernel stamps inodes with,
-// because that clock can be far behind others, for example on a virtual machine that gets no processor for a while. A
-// call that is shown to a plugin again keeps the time that the journal has.
+// stamp notes the time before which the call was not done. It reads the clock that the kernel stamps inodes with. That
+// clock can be far behind others: a virtual machine may get no processor for a while. A call that is shown to a plugin
+// again keeps the time that the journal has.
 func (c *call) stamp() {
 	if !c.resumed.again && c.isChecked() {
 		c.desk.slot.Received(time.Unix(0, int64(linux.CoarseNow())))

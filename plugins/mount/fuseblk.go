@@ -80,8 +80,8 @@ func (s *session) mountFuseblk(ctx context.Context, req *sdk.Request, c call) er
 const notOpen = math.MaxInt32
 
 // takeConnection duplicates the descriptor that the option fd names, or returns notOpen, for which the kernel has
-// errors that depend on its version. It finds out whether the descriptor is of a FUSE device that was opened in the
-// container's user namespace (fuse_get_tree).
+// errors that depend on its version. The kernel finds out whether the descriptor is of a FUSE device that was opened in
+// the container's user namespace (fuse_get_tree).
 func (s *session) takeConnection(caller *target.Target, options []option) (int, error) {
 	i := slices.IndexFunc(options, func(o option) bool { return o.key == "fd" })
 	if i < 0 {
