@@ -168,8 +168,11 @@ func (v verdict) close() {
 	}
 }
 
-// loadWithinRoom loads the program if the container may have one more.
+// loadWithinRoom loads the program if the container may have one more. A faulty one takes no room.
 func (c call) loadWithinRoom(ctx context.Context, p program) (verdict, error) {
+	if p.faulty != nil {
+		return c.verify(ctx, p)
+	}
 	room, err := c.programs.room(ctx, c.req)
 	if err != nil {
 		return verdict{}, err
