@@ -40,7 +40,7 @@ var families = map[string]*family{
 		calls: []string{"mount", "umount2", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount"},
 	},
 	"bpf": {
-		page: "bpf", wanted: "c", generate: bpfSequence, calls: []string{"bpf"},
+		page: "bpf", wanted: "c", generate: bpfSequence, calls: []string{"bpf"}, mask: maskPrograms,
 	},
 	"sysinfo": {
 		page: "sysinfo", wanted: "-", generate: sysinfoSequence, calls: []string{"sysinfo"}, mask: maskSysinfo,
@@ -65,6 +65,15 @@ func (d dice) one(in int) bool          { return d.IntN(in) == 0 }
 // often is the first word in most cases, and else one of the others.
 func (d dice) often(first string, others ...string) string {
 	if d.IntN(4) > 0 {
+		return first
+	}
+	return d.of(others...)
+}
+
+// mostly is the first word in all but a few cases: for what a page says that it differs, after which a sequence is not
+// compared any more.
+func (d dice) mostly(first string, others ...string) string {
+	if d.IntN(20) > 0 {
 		return first
 	}
 	return d.of(others...)
@@ -155,34 +164,52 @@ func bpfSequence(d dice) []string {
 		log := d.often("4=0,4=0,8=0", "4=1,4=4096,p=buf:4096", "4=2,4=4096,p=buf:4096", "4=1,4=128,p=buf:160", "4=1,4=0,p=buf:16",
 			"4=1,4=4096,8=0", "4=0,4=128,p=buf:128", "4=1,4=4096,p=bad", "4=8,4=128,p=buf:128", "4=16,4=128,p=buf:128")
 		rest := d.often("4=0,4=0,8=0,8=0,4=0,4=0", "4=0,4=1,8=0,8=0,4=0,4=6", "4=0,4=0,8=0x6465765f6473,8=0,4=0,4=0",
-			"4=0,4=0,8=0x2f,8=0,4=0,4=0", "4=7,4=0,8=0,8=0,4=0,4=0", "4=0,4=0x10,8=0,8=0,4=0,4=0", "4=0,4=0,8=0,8=0,4=0,4=99",
+			"4=0,4=0,8=0x2f,8=0,4=0,4=0", "4=7,4=0,8=0,8=0,4=0,4=0",
+			d.mostly("4=0,4=2,8=0,8=0,4=0,4=0", "4=0,4=0x10,8=0,8=0,4=0,4=0", "4=0,4=0,8=0,8=0,4=0,4=99"),
 			"4=0,4=0,8=0,8=0,4=0,4=0,8=0,8=0,8=0,8=0,8=0,8=0,8=0,8=0,8=0", "4=0,4=0,8=0,8=0,4=0,4=0,8=0,8=1,8=0")
 		size := d.often("72", "48", "144", "300", "0", "4096", "5000", "-1", "40", "71", "0x100000048")
-		return fmt.Sprintf("bpf 5 struct:4=%s,%s,%s,%s,%s %s", d.often("15", "15", "8"), insns, license, log, rest, size)
+		return fmt.Sprintf("bpf 5 struct:4=%s,%s,%s,%s,%s %s", d.mostly("15", "8"), insns, license, log, rest, size)
 	}
 	target := func() string { return d.often(d.of("3", "4"), "0", "5", "99", "-1") }
 	program := func() string { return d.often(d.of("5", "6"), "3", "7", "99", "-1", "0") }
 	return d.random(prepared, func() []string {
 		switch d.IntN(10) {
 		case 0:
+			if d.IntN(10) > 0 {
+				return []string{"fd " + load()}
+			}
 			return []string{"sys bpf 5 " + d.of("null", "bad", "protnone", "buf:72", "buf:120", "buf:0") + " " + d.of("0", "72", "120", "5000")}
 		case 1:
 			return []string{"sys " + load()}
 		case 2, 3:
 			return []string{"fd " + load()}
 		case 4, 5, 6:
-			flags := d.often("2", "0", "1", "3", "4", "6", "8", "0x80000000")
-			return []string{fmt.Sprintf("sys bpf 8 struct:4=%s,4=%s,4=%s,4=%s,4=%s %s", target(), program(), d.often("6", "0", "2", "99"),
-				flags, d.often("0", program()), d.often("20", "16", "12", "24", "0", "72", "5000"))}
+			flags := d.often("2", "3", "4", "6", "0x80000000", d.mostly("2", "0", "1", "8"))
+			return []string{fmt.Sprintf("sys bpf 8 struct:4=%s,4=%s,4=%s,4=%s,4=%s %s", target(), program(), d.mostly("6", "0", "2", "99"),
+				flags, d.often("0", program()), d.often("20", "16", "24", "72", "5000", d.mostly("20", "0", "12")))}
 		case 7:
-			return []string{fmt.Sprintf("sys bpf 9 struct:4=%s,4=%s,4=%s %s", target(), program(), d.often("6", "0", "99"),
-				d.often("12", "20", "8", "0"))}
+			return []string{fmt.Sprintf("sys bpf 9 struct:4=%s,4=%s,4=%s %s", target(), program(), d.mostly("6", "0", "99"),
+				d.often("12", "20", "16", "72", d.mostly("12", "8", "0")))}
 		case 8:
-			return []string{fmt.Sprintf("sys bpf 16 struct:4=%s,4=%s,4=%s,4=0x5a5a,%s,4=0 %s", target(), d.often("6", "0", "99"),
-				d.often("0", "1", "2"), d.often("8=0,4=0", "p=bad,4=4", "8=0,4=4"), d.often("32", "24", "36", "0", "64"))}
+			return []string{fmt.Sprintf("sys bpf 16 struct:4=%s,4=%s,4=%s,4=0x5a5a,%s,4=0 %s", target(), d.mostly("6", "0", "99"),
+				d.often("0", "1", "2"), d.often("8=0,4=0", "p=buf:16,4=4", "p=buf:16,4=1", "8=0,4=4", d.mostly("8=0,4=0", "p=bad,4=4")),
+				d.often("32", "24", "36", "64", d.mostly("32", "0")))}
 		}
 		return []string{"sys close " + d.of("3", "5", "6", "99")}
 	})
+}
+
+// maskPrograms takes out the IDs of programs, which the kernel numbers: the buffer after the attr of a query.
+func maskPrograms(_ sequence, command string, r *result) {
+	if !strings.HasPrefix(command, "sys bpf 16 ") || len(r.Bufs) < 2 {
+		return
+	}
+	const word = 8 // digits
+	for at := 0; at+word <= len(r.Bufs[1]); at += word {
+		if r.Bufs[1][at:at+word] != "00000000" {
+			r.Bufs[1] = r.Bufs[1][:at] + "........" + r.Bufs[1][at+word:]
+		}
+	}
 }
 
 // sched
