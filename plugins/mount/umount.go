@@ -34,7 +34,7 @@ func (s *session) umount(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	if err != nil {
 		return sdk.Response{}, err
 	}
-	own, err := s.isOwnMount(ctx, caller, path)
+	own, err := s.isOwnMount(ctx, caller, path, flags&unix.UMOUNT_NOFOLLOW == 0)
 	if err != nil {
 		return sdk.Response{}, err
 	}
@@ -60,8 +60,8 @@ func (s *session) umount(ctx context.Context, req *sdk.Request) (sdk.Response, e
 }
 
 // isOwnMount reports whether the path leads to the root of a mount of a superblock that this plugin made.
-func (s *session) isOwnMount(ctx context.Context, caller *target.Target, path string) (bool, error) {
-	at, err := openPath(ctx, caller, path)
+func (s *session) isOwnMount(ctx context.Context, caller *target.Target, path string, follow bool) (bool, error) {
+	at, err := openPathAt(ctx, caller, unix.AT_FDCWD, path, follow)
 	if err != nil {
 		return false, err
 	}

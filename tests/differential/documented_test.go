@@ -21,6 +21,7 @@ type statement struct {
 var gains = []string{
 	"After fsmount(2) a context is of no more use",
 	"if the path leads there by a descriptor that was opened before: it is mounted once more",
+	"takes features that ext2 and ext3 do not have",
 }
 
 var statements = []statement{
@@ -86,7 +87,7 @@ var statements = []statement{
 	{"mount", "or the caller has no CAP_SYS_ADMIN effective in the container's own user namespace", func(d *difference) bool {
 		return d.of("fsconfig", "fsmount", "fspick", "move_mount", "mount", "umount2") && d.lostPrivilege()
 	}},
-	{"mount", "umount2(2) with MNT_FORCE where the last component of the path is a symbolic link", func(d *difference) bool {
+	{"mount", "umount2(2) with MNT_FORCE where the last component of the path is a symbolic link that is followed", func(d *difference) bool {
 		target, flags := d.argument("umount2", 0), d.argument("umount2", 1)
 		value, err := strconv.ParseInt(flags, 0, 64)
 		return d.refused() && err == nil && value&unix.MNT_FORCE != 0 && (target == "s:lm" || strings.HasSuffix(target, "/fd/3"))
@@ -96,6 +97,11 @@ var statements = []statement{
 	}},
 	{"mount", "if the path leads there by a descriptor that was opened before: it is mounted once more", func(d *difference) bool {
 		return d.of("mount", "move_mount") && d.wantErrno == "EBUSY" && strings.Contains(d.command, "/proc/self/fd/")
+	}},
+	{"mount", "takes features that ext2 and ext3 do not have", func(d *difference) bool {
+		old := strings.Contains(d.argument("mount", 2), "s:ext3") || strings.Contains(d.argument("mount", 2), "s:ext2") ||
+			d.of("fsconfig") && (d.earlierHas("fsopen s:ext3") || d.earlierHas("fsopen s:ext2"))
+		return d.of("mount", "fsconfig") && old && (d.wantErrno == "EINVAL" || d.wantErrno == "EBUSY")
 	}},
 	{"mount", "the caller may not open the source", func(d *difference) bool {
 		return d.of("mount", "fsconfig") && d.lostPrivilege() && d.gotErrno == "EACCES"

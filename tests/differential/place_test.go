@@ -154,7 +154,7 @@ policies = ["other", "batch", "idle", "fifo", "rr", "deadline"]
 min_nice = -20
 max_io_priority = "rt:0"`,
 	"bpf":   "devices = true",
-	"mount": "allowed = [\"ext4\"]\nshift = true",
+	"mount": "allowed = [\"ext4\", \"ext3\", \"ext2\", \"xfs\", \"squashfs\"]\nshift = true",
 })
 
 // newContainer makes the root of a container of the daemon, for the program "place": a tmpfs of the host, as real
