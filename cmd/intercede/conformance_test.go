@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,6 +52,30 @@ func TestPluginTestPasses(t *testing.T) {
 				t.Errorf("checks %v", made)
 			}
 		})
+	}
+}
+
+// TestProfileOfEveryCall has runtimes be told to notify all that the plugins can take, beside the rules of a usual base.
+func TestProfileOfEveryCall(t *testing.T) {
+	require(t)
+	var text strings.Builder
+	for name, settings := range everyCall {
+		fmt.Fprintf(&text, "[plugins.%s]\n[plugins.%s.config]\n", name, name)
+		for _, s := range settings {
+			key, value, _ := strings.Cut(s, "=")
+			if _, err := strconv.Atoi(value); err != nil && value != "true" && !strings.ContainsAny(value, "[{") {
+				value = strconv.Quote(value)
+			}
+			fmt.Fprintln(&text, key, "=", value)
+		}
+	}
+	s := newSite(t, text.String())
+	for _, args := range [][]string{
+		{"--format", "oci"}, {"--format", "lxc"}, {"--format", "oci", "--base", "../../core/filter/testdata/containers-default.json"},
+	} {
+		if r := intercede(t, append([]string{"profile", "--config", s.config()}, args...)...); r.status != 0 || !strings.Contains(r.stdout, "setxattr") {
+			t.Errorf("%q: status %d: %s", args, r.status, r.stderr)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,6 +41,11 @@ func lint(m *wire.Manifest) (warnings []Finding) {
 		if kin := s.GetName() + "at"; isCall(kin) && !takes(m, kin) {
 			warn(s.GetName(), "take it too, or say in the README why not", "programs that call %s are not intercepted", kin)
 		}
+	}
+	_, oci := filter.OCI(nil, []*wire.Manifest{m}, filter.Listener{Path: "/"})
+	_, lxc := filter.LXC(nil, []*wire.Manifest{m})
+	if err := cmp.Or(oci, lxc); err != nil {
+		warn("", "change the conditions (When), or say in the README that it is for `intercede run` alone", "no profile for runtimes: %v", err)
 	}
 	return warnings
 }

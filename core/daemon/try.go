@@ -2,7 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
+	"github.com/intercede/intercede/core/filter"
 	"github.com/intercede/intercede/core/launcher"
 	"github.com/intercede/intercede/core/ociruntime"
 	"github.com/intercede/intercede/core/policy/config"
@@ -28,12 +31,23 @@ func (s *Setup) Try(ctx context.Context) config.Problems {
 		defer started.Stop()
 		found[i] = s.validate(ctx, started)
 	})
-	problems := s.warnOfMetrics()
+	problems := append(s.warnOfMetrics(), s.warnOfProfiles()...)
 	for _, some := range found {
 		problems = append(problems, some...)
 	}
 	problems.Sort()
 	return problems
+}
+
+// warnOfProfiles warns of plugins that runtimes cannot be told to notify, although the containers of `intercede run` can.
+func (s *Setup) warnOfProfiles() config.Problems {
+	_, oci := filter.OCI(nil, s.Manifests, filter.Listener{Path: "/"})
+	_, lxc := filter.LXC(nil, s.Manifests)
+	if oci == nil && lxc == nil {
+		return nil
+	}
+	const text = "containers of runtimes that get all of these plugins cannot be created, and `intercede profile` fails: %v"
+	return config.Problems{{File: s.path, Key: "plugins", Message: fmt.Sprintf(text, errors.Join(oci, lxc)), Warning: true}}
 }
 
 // tryRuntime finds what keeps `intercede oci-runtime` from executing the runtime that the config names. The default

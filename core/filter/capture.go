@@ -113,9 +113,25 @@ func union(a, b []match) []match {
 	return ordered(slices.Concat(a, b))
 }
 
+// ordered brings a union of matches to one form, without those that imply another.
 func ordered(matches []match) []match {
 	slices.SortFunc(matches, compareMatches)
-	return slices.CompactFunc(matches, slices.Equal)
+	var union []match
+	for _, m := range matches {
+		if slices.ContainsFunc(union, m.implies) {
+			continue
+		}
+		union = slices.DeleteFunc(union, func(other match) bool { return other.implies(m) })
+		union = append(union, m)
+	}
+	return union
+}
+
+// implies reports whether other holds wherever m does.
+func (m match) implies(other match) bool {
+	return !slices.ContainsFunc(other, func(c condition) bool {
+		return !slices.ContainsFunc(m, func(own condition) bool { return own.arg == c.arg && own.implies(c) })
+	})
 }
 
 func compareMatches(a, b match) int {

@@ -40,7 +40,9 @@ var (
 	setxattrPlugin = plugin("setxattr",
 		takes("setxattr", when(3, ^uint64(0), 1)), takes("lsetxattr", when(3, ^uint64(0), 1)),
 		takes("fsetxattr", when(3, ^uint64(0), 1)), takes("setxattrat"))
-	mountPlugin = plugin("mount", takes("mount",
+	// With values of other lengths too: see plugins/setxattr.
+	anyLengthPlugin = plugin("setxattr", takes("setxattr", when(3, ^uint64(0), 1), when(3, 0xfffe0000, 0)))
+	mountPlugin     = plugin("mount", takes("mount",
 		when(3, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_MOVE|unix.MS_SHARED|unix.MS_PRIVATE|unix.MS_SLAVE|unix.MS_UNBINDABLE, 0),
 		when(3, unix.MS_REMOUNT|unix.MS_BIND, unix.MS_REMOUNT)),
 		takes("fsopen"))

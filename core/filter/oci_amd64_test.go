@@ -48,16 +48,21 @@ func TestOCIWithBase(t *testing.T) {
 func TestOCIKeepsDefaultProfiles(t *testing.T) {
 	for _, file := range []string{"testdata/containers-default.json", "testdata/moby-default.json"} {
 		for _, caps := range [][]string{nil, {"CAP_SYS_ADMIN"}, {"CAP_SYS_ADMIN", "CAP_BPF", "CAP_MKNOD", "CAP_SYS_NICE"}} {
-			t.Run(fmt.Sprint(file, caps), func(t *testing.T) {
-				base := readFile(t, file)
-				merged, err := OCI(base, shipped, listener)
-				if err != nil {
-					t.Fatal(err)
-				}
-				checkMerge(t, rand.New(rand.NewPCG(1, 2)), base, merged, shipped, caps)
-			})
+			t.Run(fmt.Sprint(file, caps), func(t *testing.T) { keepsProfile(t, readFile(t, file), shipped, caps) })
 		}
+		t.Run(file+" with values of any length", func(t *testing.T) {
+			keepsProfile(t, readFile(t, file), []*wire.Manifest{anyLengthPlugin}, nil)
+		})
 	}
+}
+
+func keepsProfile(t *testing.T, base []byte, manifests []*wire.Manifest, caps []string) {
+	t.Helper()
+	merged, err := OCI(base, manifests, listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkMerge(t, rand.New(rand.NewPCG(1, 2)), base, merged, manifests, caps)
 }
 
 // mergeRandom merges random plugins into a random profile and checks the result. It reports whether they can be merged.
