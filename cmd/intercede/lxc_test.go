@@ -70,15 +70,21 @@ func (c *lxcContainer) write(t *testing.T, name, text string) {
 	}
 }
 
+// buildCalls builds testdata/calls for a root filesystem without libraries.
+func buildCalls(t *testing.T, path string) {
+	t.Helper()
+	calls := exec.Command("go", "build", "-o", path, "./testdata/calls")
+	calls.Env = append(os.Environ(), "CGO_ENABLED=0")
+	mustRun(t, calls)
+}
+
 func (c *lxcContainer) makeRootfs(t *testing.T) {
 	t.Helper()
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := exec.Command("go", "build", "-o", c.dir+"/rootfs/bin/calls", "./testdata/calls")
-	calls.Env = append(os.Environ(), "CGO_ENABLED=0")
-	mustRun(t, calls)
+	buildCalls(t, c.dir+"/rootfs/bin/calls")
 	mustRun(t, exec.Command("sh", "-ec", `
 		cd "$1/rootfs"
 		mkdir -p proc dev tmp sys etc

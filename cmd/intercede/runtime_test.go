@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -54,6 +55,28 @@ func TestRuntimeLife(t *testing.T) {
 		mustRun(t, b.cmd("kill", b.id, "KILL"))
 		s.waitForContainers(t, 0)
 		eventually(t, "the runtime can delete the container", func() bool { return runCmd(t, b.cmd("delete", b.id)).status == 0 })
+	})
+}
+
+// Values of any length, beside the rules of a usual base for the same calls. What is longer than a value can be is the
+// kernel's to refuse.
+func TestRuntimeWithValues(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		s := newSite(t, "[plugins.setxattr.config]\nattributes = [\"trusted.overlay.opaque=y\", \"trusted.glusterfs.*\"]\n")
+		s.serve(t)
+		b := newBundle(t, runtime, s.profile(t, "--base", "../../core/filter/testdata/containers-default.json"), `
+			for value in y z; do calls setxattr /tmp trusted.overlay.opaque $value; done
+			for value in x abcdef; do calls setxattr /tmp trusted.glusterfs.gfid $value; done
+			calls setxattr /tmp trusted.other abcdef
+			echo ready`)
+		buildCalls(t, b.dir+"/rootfs/bin/calls")
+		mustRun(t, exec.Command("sed", "-i", "s/CAP_KILL/CAP_SYS_ADMIN/g", b.dir+"/config.json"))
+		if err := b.create(t); err != nil {
+			t.Fatalf("create: %v: %s", err, b.output(t))
+		}
+		mustRun(t, b.cmd("start", b.id))
+		b.said(t, "ready\n")
+		wantText(t, b.output(t), "set\noperation not permitted\nset\nset\noperation not permitted\n")
 	})
 }
 

@@ -29,9 +29,13 @@ func main() {
 	fmt.Println(result)
 }
 
-// setxattr sets the attribute of a file that hides lower directories in an overlay.
+// setxattr sets an attribute of a file: by default the one that hides lower directories in an overlay.
 func setxattr(args []string) (string, error) {
-	return "set", unix.Lsetxattr(args[0], "trusted.overlay.opaque", []byte("y"), 0)
+	name, value := "trusted.overlay.opaque", "y"
+	if len(args) > 1 {
+		name, value = args[1], args[2]
+	}
+	return "set", unix.Lsetxattr(args[0], name, []byte(value), 0)
 }
 
 // sysinfo tells how much memory there is.
