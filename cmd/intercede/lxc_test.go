@@ -230,6 +230,7 @@ func TestLXCLife(t *testing.T) {
 		{"mknod -m 600 /tmp/null c 1 3 && stat -c '%t:%T %a %u:%g' /tmp/null", "1:3 600 0:0\n"},
 		{"echo gone >/tmp/null && stat -c %s /tmp/null", "0\n"},
 		{"mknod /tmp/kmsg c 1 11", "mknod: /tmp/kmsg: Operation not permitted\n"},
+		{"mknod /tmp/console c 5 1", "mknod: /tmp/console: Operation not permitted\n"}, // it has no device cgroup
 		{"cd /tmp; mknod ../tmp/zero c 1 5 && stat -c %t:%T zero; cd /", "1:5\n"},
 		{"free -k", "Mem:          65536"},
 		{"calls setxattr /tmp", "set\n"},

@@ -52,6 +52,7 @@ func TestPolicyExplainDescribed(t *testing.T) {
 		mknod enabled true CONFIG:14: container[0].plugins.mknod.enabled
 		mknod devices ["b 0:0","c 0:0","c 5:1","c 5:2","c 1:7","c 1:3","c 1:8","c 5:0","c 1:9","c 1:5"] default
 		mknod max_covers 1024 default
+		mknod require_device_cgroup true default
 		sysinfo enabled true CONFIG:6: plugins.sysinfo
 		sysinfo loads "container" CONFIG:18: container[1].plugins.sysinfo.config.loads
 		sysinfo uptime "host" default

@@ -19,6 +19,7 @@ func TestRunAnswersCalls(t *testing.T) {
 		echo gone >/tmp/null
 		mknod /dev/xnull c 1 3
 		echo gone >/dev/xnull
+		mknod /tmp/console c 5 1
 		mknod /tmp/kmsg c 1 11 || echo refused`)
 	if r.status != 0 {
 		t.Fatalf("status %d: %s", r.status, r.stderr)

@@ -8,7 +8,7 @@ import (
 	"github.com/intercede/intercede/internal/device"
 )
 
-// usualDevices are those that every container may open, as OCI runtimes have it: null, zero, full, random, urandom,
+// usualDevices are those that every container may open, as docker and crun have it: null, zero, full, random, urandom,
 // tty, console, ptmx, and terminals of devpts. Making nodes is not limited: user namespaces and plugins decide that.
 var usualDevices = []device.Rule{
 	{Major: device.Any, Minor: device.Any, Access: device.Make},

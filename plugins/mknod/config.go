@@ -12,8 +12,9 @@ import (
 
 // config are the plugin's settings.
 type config struct {
-	Devices   []string `json:"devices"`
-	MaxCovers int      `json:"max_covers"`
+	Devices       []string `json:"devices"`
+	RequireCgroup bool     `json:"require_device_cgroup"`
+	MaxCovers     int      `json:"max_covers"`
 }
 
 // defaultDevices are those that a container engine gives every container, and those without a driver.
@@ -30,6 +31,8 @@ var defaultDevices = []string{
 	"c 1:5", // zero
 }
 
+const requireCgroup = "require_device_cgroup"
+
 var settings = []sdk.Setting{{
 	Key:     "devices",
 	Type:    sdk.StringList,
@@ -37,6 +40,12 @@ var settings = []sdk.Setting{{
 	Help:    "device nodes that may be made, as TYPE MAJOR:MINOR; TYPE is c or b, MINOR may be a range, such as 0-63, or *",
 	Pattern: `[cb] [0-9]{1,4}:([0-9]{1,7}(-[0-9]{1,7})?|\*)`,
 	Example: "c 1:3",
+}, {
+	Key:     requireCgroup,
+	Type:    sdk.Bool,
+	Default: true,
+	Help: "make nodes that reach the host when they are opened, as disks and c 5:1 do, only in containers whose device cgroup was " +
+		"found to deny what no rule names; false: in all containers",
 }, {
 	Key:     "max_covers",
 	Type:    sdk.Int,
@@ -85,14 +94,15 @@ func parseMinors(text string) (first, last uint32, err error) {
 // types are the file types, by their letter.
 var types = map[string]uint32{"c": unix.S_IFCHR, "b": unix.S_IFBLK}
 
-func (c config) policy() (policy, error) {
-	var p policy
+// policy is that of a container whose device cgroup denies what no rule names, or not.
+func (c config) policy(denied bool) (policy, error) {
+	p := policy{everywhere: denied || !c.RequireCgroup}
 	for _, text := range c.Devices {
 		d, err := parseDevices(text)
 		if err != nil {
-			return nil, err
+			return policy{}, err
 		}
-		p = append(p, d)
+		p.listed = append(p.listed, d)
 	}
 	return p, nil
 }

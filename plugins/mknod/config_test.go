@@ -55,7 +55,7 @@ func FuzzParseDevices(f *testing.F) {
 }
 
 func TestPolicy(t *testing.T) {
-	p, err := config{Devices: []string{"c 1:3", "b 7:0-2", "c 0:*"}}.policy()
+	p, err := config{Devices: []string{"c 1:3", "b 7:0-2", "c 0:*"}}.policy(false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,16 +80,45 @@ func TestPolicy(t *testing.T) {
 
 // TestDefaults are those of Incus, the terminals' multiplexer and the block device without a driver.
 func TestDefaults(t *testing.T) {
-	got, err := config{Devices: defaultDevices}.policy()
+	got, err := config{Devices: defaultDevices}.policy(false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := policy{{unix.S_IFBLK, 0, 0, 0}}
+	want := []devices{{unix.S_IFBLK, 0, 0, 0}}
 	for _, n := range [][2]uint32{{0, 0}, {5, 1}, {5, 2}, {1, 7}, {1, 3}, {1, 8}, {5, 0}, {1, 9}, {1, 5}} {
 		want = append(want, devices{unix.S_IFCHR, n[0], n[1], n[1]})
 	}
-	if !slices.Equal(got, want) {
+	if !slices.Equal(got.listed, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestDevicesOfTheHost are made only where a device cgroup keeps the container from opening them, or by a setting.
+func TestDevicesOfTheHost(t *testing.T) {
+	all := []string{"b 0:0", "b 7:*", "b 8:0", "c 0:*", "c 1:*", "c 5:*", "c 10:*"}
+	for _, test := range []struct{ required, denied, made bool }{
+		{true, false, false}, {true, true, true}, {false, false, true}, {false, true, true},
+	} {
+		p, err := config{Devices: all, RequireCgroup: test.required}.policy(test.denied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range []device{
+			{unix.S_IFCHR, 5, 1}, {unix.S_IFCHR, 5, 3}, {unix.S_IFCHR, 1, 1}, {unix.S_IFCHR, 1, 2}, {unix.S_IFCHR, 1, 4}, {unix.S_IFCHR, 1, 11},
+			{unix.S_IFCHR, 10, 229}, {unix.S_IFBLK, 7, 3}, {unix.S_IFBLK, 8, 0},
+		} {
+			if made := p.refuses(d) == ""; made != test.made || !made && p.refuses(d) != noDeviceCgroup {
+				t.Errorf("%v, %+v: %q", d, test, p.refuses(d))
+			}
+		}
+		for _, d := range []device{
+			{unix.S_IFCHR, 1, 3}, {unix.S_IFCHR, 1, 5}, {unix.S_IFCHR, 1, 7}, {unix.S_IFCHR, 1, 8}, {unix.S_IFCHR, 1, 9},
+			{unix.S_IFCHR, 5, 0}, {unix.S_IFCHR, 5, 2}, {unix.S_IFCHR, 0, 1}, {unix.S_IFBLK, 0, 0},
+		} {
+			if p.refuses(d) != "" {
+				t.Errorf("%v, %+v: %q", d, test, p.refuses(d))
+			}
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if err := s.Decode(&c); err != nil {
 		return nil, err
 	}
-	p, err := c.policy()
+	p, err := c.policy(container.DevicesDenied)
 	if err != nil {
 		return nil, fmt.Errorf("devices: %w", err)
 	}

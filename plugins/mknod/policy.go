@@ -35,20 +35,50 @@ func (r devices) has(d device) bool {
 	return r.kind == d.kind && r.major == d.major && r.first <= d.minor && d.minor <= r.last
 }
 
-// policy has the devices that may be made.
-type policy []devices
+// policy says which devices are made.
+type policy struct {
+	listed     []devices
+	everywhere bool // also devices of the host, where the container's device cgroup may let it open them
+}
 
 // refuses returns why the plugin does not make the device; "": it does. Every other is the kernel's to make or to
 // refuse.
 func (p policy) refuses(d device) (code string) {
+	listed := slices.ContainsFunc(p.listed, func(r devices) bool { return r.has(d) })
 	switch {
 	case d == whiteout:
 		return whiteoutMade
-	case slices.ContainsFunc(p, func(r devices) bool { return r.has(d) }):
+	case listed && !p.everywhere && d.isOfHost():
+		return noDeviceCgroup
+	case listed:
 		return ""
 	case d.kind == unix.S_IFBLK:
 		return blockDevice
 	default:
 		return deviceNotListed
 	}
+}
+
+// Devices that are the same in every container, or the caller's own (Documentation/admin-guide/devices.txt).
+const (
+	nullMinor    = 3
+	zeroMinor    = 5
+	fullMinor    = 7
+	randomMinor  = 8
+	urandomMinor = 9
+
+	ttyMajor      = 5
+	terminalMinor = 0 // the terminal of whoever opens it
+	ptmxMinor     = 2 // a new terminal, of the devpts beside the node
+)
+
+// isOfHost reports whether whoever opens the device may reach something of the host.
+func (d device) isOfHost() bool {
+	if d.major == noDriver {
+		return false
+	}
+	if d.kind == unix.S_IFCHR && d.major == memMajor {
+		return !slices.Contains([]uint32{nullMinor, zeroMinor, fullMinor, randomMinor, urandomMinor}, d.minor)
+	}
+	return d.kind == unix.S_IFBLK || d.major != ttyMajor || d.minor != terminalMinor && d.minor != ptmxMinor
 }
