@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -113,13 +114,25 @@ func appendFiles(b []byte, set *capture.Set) ([]byte, error) {
 		}
 		var st unix.Statx_t
 		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
-			return b, fmt.Errorf("statx of a captured file: %w", err)
+			return b, cannotCompare(h.Part, err)
 		}
 		b = binary.NativeEndian.AppendUint64(b, unix.Mkdev(st.Dev_major, st.Dev_minor))
 		b = binary.NativeEndian.AppendUint64(b, st.Ino)
 		b = binary.NativeEndian.AppendUint64(b, st.Mnt_id)
 	}
 	return b, nil
+}
+
+// cannotCompare is the error of a call whose files cannot be told from those of another. FUSE shows a file's attributes to
+// its own users alone (fuse_allow_current_process, fs/fuse/dir.c), which neither this process nor a plugin is where a
+// container has mounted it.
+func cannotCompare(part capture.Part, err error) error {
+	if errors.Is(err, unix.EACCES) {
+		what := map[capture.Part]string{capture.PartRoot: "root", capture.PartWorkingDirectory: "working directory"}[part]
+		return fmt.Errorf("%w's %s is on a FUSE filesystem of the container, where nobody can act for it: %w",
+			errCapture, cmp.Or(what, "descriptor"), err)
+	}
+	return fmt.Errorf("statx of a captured file: %w", err)
 }
 
 // recall looks whether the call, which is captured, is one again that came before. It then returns the answer, or

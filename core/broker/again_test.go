@@ -3,12 +3,17 @@ package broker
 import (
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
+	"github.com/intercede/intercede/internal/capture"
+	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/wire"
+	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
 
@@ -358,6 +363,35 @@ func TestDoubt(t *testing.T) {
 	} {
 		if got := (&call{doubt: test.doubt}).settleDoubt(test.d); got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
+
+// TestFilesOnFUSE has a captured file on a filesystem that shows nothing to who is not its user: the call fails, with a
+// reason that names the file.
+func TestFilesOnFUSE(t *testing.T) {
+	t.Parallel()
+	sdktest.RequireRoot(t)
+	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		sdktest.Lacking(t, "needs /dev/fuse: %v", err)
+	}
+	defer device.Close()
+	mount, err := linux.NewMount("fuse", map[string]string{
+		"fd": strconv.Itoa(int(device.Fd())), "rootmode": "40000", "user_id": "1000", "group_id": "1000",
+	}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mount.Close()
+	for part, want := range map[capture.Part]string{
+		capture.PartRoot: "root", capture.PartWorkingDirectory: "working directory", capture.PartDescriptor: "descriptor",
+	} {
+		set := &capture.Set{Descriptors: []int{int(mount.Fd())}}
+		set.Handles = []*capture.Handle{{Part: part, HasDescriptor: true}}
+		_, err := appendFiles(nil, set)
+		if reason := failureReason(err); reason.Code != codeCallerUnknown || !strings.Contains(reason.Text, "the caller's "+want+" is on a FUSE") {
+			t.Errorf("%v: %+v", part, reason)
 		}
 	}
 }

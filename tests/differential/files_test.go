@@ -206,7 +206,8 @@ func mountCommand(d dice) []string {
 		source := d.often("s:/disk", "s:disklink", "s:/proc/self/fd/4", "s:f", "s:m", "s:nowhere", "null", "s:", "bad", "edge:/disk",
 			"protnone", "s:/disk/",
 			"s:none", "longpath:4097", "long:300", "s:/dev/null", "s:loop")
-		kind := d.often("s:ext4", "s:tmpfs", "s:ext3", "s:ext2", "s:xfs", "s:squashfs", "s:ext4.x", "null", "bad", "s:", "s:nonesuch", "edge:ext4", "long:5000")
+		kind := d.often("s:ext4", "s:tmpfs", "s:ext3", "s:ext2", "s:xfs", "s:squashfs", "s:ext4.x",
+			"null", "bad", "s:", "s:nonesuch", "edge:ext4", "long:5000")
 		data := mountData(d)
 		if kind == "s:tmpfs" {
 			data = d.often("null", "s:size=1m", "s:mode=700", "s:nonsense", "s:ro")
@@ -276,7 +277,8 @@ func fsopenSequence(d dice) []string {
 			return []string{"sys fspick " + d.often("AT_FDCWD", "@0", "@2", "99") + " " + mountTarget(d) + " " + d.often("0", "1", "2", "8",
 				"9", "0x10", "-1")}
 		case 9:
-			return []string{"sys fsopen " + d.often("s:ext4", "s:tmpfs", "s:ext3", "s:squashfs", "s:nonesuch", "bad", "null", "s:", "protnone", "edge:ext4") + " " +
+			return []string{"sys fsopen " + d.often("s:ext4", "s:tmpfs", "s:ext3", "s:squashfs", "s:nonesuch",
+				"bad", "null", "s:", "protnone", "edge:ext4") + " " +
 				d.often("0", "1", "2")}
 		case 10:
 			return []string{"sys read " + context + " buf:200 200"}

@@ -36,7 +36,8 @@ var permitted = map[string]*regexp.Regexp{
 var absolute = regexp.MustCompile(`^/(t/s(/.*)?|disk/?|cgroup/x(/y)?|dev/null|proc/(self|thread-self)/(cwd|root/t/s|fd/[0-9]+)(/.*)?)$`)
 
 // filesystems are those that real root may mount.
-var filesystems = []string{"s:ext4", "s:ext3", "s:ext2", "s:xfs", "s:squashfs", "s:tmpfs", "s:nonesuch", "s:", "null", "bad", "protnone", "edge:ext4", "long:5000", "s:ext4.x"}
+var filesystems = []string{"s:ext4", "s:ext3", "s:ext2", "s:xfs", "s:squashfs",
+	"s:tmpfs", "s:nonesuch", "s:", "null", "bad", "protnone", "edge:ext4", "long:5000", "s:ext4.x"}
 
 // realTime finds priorities that other work would wait for, in a struct or as a number.
 var realTime = regexp.MustCompile(`\b(1[1-9]|[2-9][0-9])\b`)
