@@ -238,10 +238,10 @@ const (
 type Setting struct {
 	Key     string
 	Type    SettingType
-	Default any // bool, int, string, []string or map[string]string
-	Help    string
-	Pattern string // of strings, RE2: a string, each element or each map value matches it whole
-	Example string // of strings: a value that Pattern accepts, shown in error messages
+	Default any    // bool, int, string, []string or map[string]string
+	Help    string // one line, shown with Example where a value is refused: it names the forms that Pattern accepts
+	Pattern string // of strings, RE2: a string, each element or each map value matches it whole; choices are "a|b|c"
+	Example string // of strings: a value that Pattern accepts
 	Min     *int64 // Int
 	Max     *int64 // Int
 

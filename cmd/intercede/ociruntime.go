@@ -45,9 +45,9 @@ func ociRuntimeCommand() *cobra.Command {
 		Short: "Run as an OCI runtime that adds interception to the containers it creates",
 		Long: `Oci-runtime executes the OCI runtime that the config names (oci_runtime.runtime), with the arguments behind --. Where they
 create a container, it first asks the daemon which system calls the container has to notify, by the config's rules, and adds
-these and the daemon's socket to linux.seccomp of the bundle's config.json. A container for which the daemon wants nothing, or
-without a user namespace of its own, stays as it is. With oci_runtime.mount_dev it mounts the tmpfs on /dev in the runtime's
-place, for containers that have device nodes made: see docs/runtimes.
+these and the daemon's socket to linux.seccomp of the bundle's config.json. A container for which the daemon wants nothing stays as
+it is. One without a user namespace of its own notifies only what plugins take that serve any container, such as sysinfo. With
+oci_runtime.mount_dev it mounts the tmpfs on /dev in the runtime's place, for containers that have device nodes made: see docs/runtimes.
 
 A link to this program named ` + runtimeName + ` is "intercede oci-runtime --" with ` + cli.DefaultConfig + `: engines take it as a runtime.`,
 		Example: "  intercede oci-runtime --runtime crun -- run --bundle /srv/web web\n" +

@@ -96,7 +96,7 @@ func (a *attachment) prepare(ctx context.Context) {
 func (a *attachment) prepareWith(ctx context.Context, assignment Assignment, left *record.Record) {
 	if a.container.Privileged {
 		assignment.Bindings = servingAny(assignment.Bindings)
-		a.broker.log.Warn().Str("container", a.container.ID).Strs("plugins", pluginNames(assignment.Bindings)).
+		a.broker.log.Info().Str("container", a.container.ID).Strs("plugins", pluginNames(assignment.Bindings)).
 			Msg("the container has no user namespace of its own: all calls but those of these plugins are left to the kernel")
 	}
 	plugins := a.attachPlugins(ctx, assignment.Bindings, left.Kept())

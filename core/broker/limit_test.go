@@ -223,7 +223,7 @@ func TestHostProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, ask(t, c, testplugin.Return, 1), realPPID, 0)
-	b.log.await(t, 1, "no user namespace of its own")
+	b.log.await(t, 1, `"level":"info"`, "no user namespace of its own")
 }
 
 // TestHostProcessServed has a plugin beside it that serves any container: it is asked, and no other.

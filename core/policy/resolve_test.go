@@ -122,7 +122,7 @@ var resolveProblems = map[string]struct {
 			`config.toml:5:1: plugins.every.config.z_table."a b": "A": does not match [a-z0-9<>]+`,
 			"config.toml:6:1: plugins.every.config.z_table.c: 1: want a string"}},
 	"a value that is not one of the setting's": {"plugins.sysinfo.config.loads = \"hots\"", []string{
-		`config.toml:1:1: plugins.sysinfo.config.loads: "hots": want something like "container"`}},
+		`config.toml:1:1: plugins.sysinfo.config.loads: "hots": want "host" or "container"`}},
 	"no manifest": {"[plugins.mknode]\n", []string{
 		`config.toml:1:1: plugins.mknode: no manifest from /p/intercede-plugin-mknode: is the plugin installed there?; did you mean "mknod"?`}},
 	"two plugins, no order": {"[plugins.one]\n[plugins.two]\n", []string{

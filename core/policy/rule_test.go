@@ -19,7 +19,7 @@ var resolvedRuleProblems = map[string]struct {
 		`config.toml:6:1: container[0].plugins.mknod.config.device: unknown key; did you mean "devices"?`}},
 	"settings": {"[plugins.mknod]\n[plugins.sysinfo]\n[[container]]\nplugins.sysinfo.config.loads = \"hots\"\n" +
 		"[[container]]\nplugins.mknod.config.devices = [\n \"c 1:3\", \"c 1;3\"]\n", []string{
-		`config.toml:4:1: container[0].plugins.sysinfo.config.loads: "hots": want something like "container"`,
+		`config.toml:4:1: container[0].plugins.sysinfo.config.loads: "hots": want "host" or "container"`,
 		`config.toml:7:11: container[1].plugins.mknod.config.devices[1]: "c 1;3": want something like "c 1:3"`}},
 	"plugins that are not there": {"[plugins.mknod]\n[[container]]\nplugins.mknode.enabled = true\n" +
 		"[[container]]\nplugins.sysinf.config.loads = \"host\"\nplugins.Bad.enabled = true\n[[container]]\n" +

@@ -1633,9 +1633,9 @@ type Setting struct {
 	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Type        Setting_Type           `protobuf:"varint,2,opt,name=type,proto3,enum=intercede.plugin.v1.Setting_Type" json:"type,omitempty"`
 	DefaultJson string                 `protobuf:"bytes,3,opt,name=default_json,json=defaultJson,proto3" json:"default_json,omitempty"` // the default, as JSON
-	Help        string                 `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`
-	Pattern     string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"` // RE2 that a string, each list element or each map value matches whole; empty: any
-	Example     string                 `protobuf:"bytes,6,opt,name=example,proto3" json:"example,omitempty"` // a value that the pattern accepts, shown in error messages
+	Help        string                 `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`                                  // one line, shown with the example where a value is refused: it names the forms that the pattern accepts
+	Pattern     string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"`                            // RE2 that a string, each list element or each map value matches whole; choices are a|b|c; empty: any
+	Example     string                 `protobuf:"bytes,6,opt,name=example,proto3" json:"example,omitempty"`                            // a value that the pattern accepts
 	// Of TYPE_INT, each of which may be absent. It is not `optional`, which protoc knows from 3.15 on without a flag, and has
 	// the same encoding.
 	//

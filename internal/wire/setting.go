@@ -8,6 +8,8 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // MaxErrno is the largest errno that a system call can return (MAX_ERRNO, include/linux/err.h).
@@ -83,8 +85,38 @@ func checkText(s *Setting, text string) error {
 	if whole.MatchString(text) {
 		return nil
 	}
-	if s.GetExample() != "" {
-		return fmt.Errorf("%q: want something like %q", text, s.GetExample())
+	return fmt.Errorf("%q: %s", text, wanted(s))
+}
+
+// wanted says what the setting takes: its choices, or an example and its help, which names the forms.
+func wanted(s *Setting) string {
+	if choices.MatchString(s.GetPattern()) {
+		return "want " + oneOf(strings.Split(s.GetPattern(), "|"))
 	}
-	return fmt.Errorf("%q: does not match %s", text, s.GetPattern())
+	want := "does not match " + s.GetPattern()
+	if s.GetExample() != "" {
+		want = fmt.Sprintf("want something like %q", s.GetExample())
+	}
+	if s.GetHelp() != "" {
+		want += " (" + s.GetHelp() + ")"
+	}
+	return want
+}
+
+// choices matches a pattern that is an enumeration, such as host|container.
+var choices = regexp.MustCompile(`^[\w-]+(\|[\w-]+)+$`)
+
+// oneOf returns "a", "b" or "c".
+func oneOf(names []string) string {
+	var text strings.Builder
+	for i, name := range names {
+		switch {
+		case i > 0 && i == len(names)-1:
+			text.WriteString(" or ")
+		case i > 0:
+			text.WriteString(", ")
+		}
+		text.WriteString(strconv.Quote(name))
+	}
+	return text.String()
 }

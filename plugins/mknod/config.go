@@ -37,7 +37,7 @@ var settings = []sdk.Setting{{
 	Key:     "devices",
 	Type:    sdk.StringList,
 	Default: defaultDevices,
-	Help:    "device nodes that may be made, as TYPE MAJOR:MINOR; TYPE is c or b, MINOR may be a range, such as 0-63, or *",
+	Help:    "device nodes that may be made, as TYPE MAJOR:MINOR: TYPE is c or b, MAJOR a number, and MINOR a number, a range N-M or *",
 	Pattern: `[cb] [0-9]{1,4}:([0-9]{1,7}(-[0-9]{1,7})?|\*)`,
 	Example: "c 1:3",
 }, {
@@ -69,8 +69,11 @@ func parseDevices(text string) (devices, error) {
 	first, last, minorErr := parseMinors(minors)
 	d := devices{types[letter], uint32(majorNumber), first, last}
 	if d.kind == 0 || majorErr != nil || minorErr != nil {
-		return devices{}, fmt.Errorf("device %q: want TYPE MAJOR:MINOR, for example \"c 1:3\"; TYPE is c or b, MAJOR below %d, MINOR below %d, "+
+		return devices{}, fmt.Errorf("device %q: want TYPE MAJOR:MINOR, for example \"c 1:3\"; TYPE is c or b, MAJOR below %d, and MINOR below %d, "+
 			"a range such as 0-63, or *", text, 1<<majorBits, 1<<minorBits)
+	}
+	if first > last {
+		return devices{}, fmt.Errorf("device %q: %d, the first of the range, is above its last: want %d-%d", text, first, last, first)
 	}
 	return d, nil
 }
@@ -85,9 +88,6 @@ func parseMinors(text string) (first, last uint32, err error) {
 	}
 	from, fromErr := strconv.ParseUint(low, 10, minorBits)
 	to, toErr := strconv.ParseUint(high, 10, minorBits)
-	if from > to {
-		return 0, 0, fmt.Errorf("range %q is empty", text)
-	}
 	return uint32(from), uint32(to), errors.Join(fromErr, toErr)
 }
 

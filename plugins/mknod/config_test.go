@@ -3,6 +3,7 @@ package mknod
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/intercede/intercede/sdk"
@@ -29,6 +30,23 @@ func TestParseDevices(t *testing.T) {
 		"c 99999999999:0", "c 1:3 x", "c 1:3x", "c 0x1:3", "c 1:3:4", "c  1:3", "c\n1:3", " c 1:3", "c +1:3"} {
 		if got, err := parseDevices(text); err == nil {
 			t.Errorf("%q is %v, want an error", text, got)
+		}
+	}
+	const empty = `device "b 7:63-0": 63, the first of the range, is above its last: want 0-63`
+	if _, err := parseDevices("b 7:63-0"); err == nil || err.Error() != empty {
+		t.Errorf("an empty range: %v, want %s", err, empty)
+	}
+}
+
+// TestForms has messages that name the forms of a device.
+func TestForms(t *testing.T) {
+	h := sdktest.Serve(t, handler{})
+	for _, text := range []string{"b *:*", "c *:3", "b 7", "c 1:3 rwm", "/dev/null"} {
+		err := h.Refusal(sdk.Container{ID: "c"}, map[string]any{"devices": []string{text}})
+		const forms = `want something like "c 1:3" (device nodes that may be made, as TYPE MAJOR:MINOR: TYPE is c or b, MAJOR a number, and ` +
+			"MINOR a number, a range N-M or *)"
+		if err == nil || !strings.Contains(err.Error(), forms) {
+			t.Errorf("%q: %v, want %s", text, err, forms)
 		}
 	}
 }

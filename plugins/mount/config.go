@@ -31,7 +31,7 @@ var settings = []sdk.Setting{{
 	Key:     "allowed",
 	Type:    sdk.StringList,
 	Default: []string{},
-	Help:    "filesystems of block devices that may be mounted",
+	Help:    "filesystems of block devices that may be mounted, by their names in /proc/filesystems",
 	Pattern: `[A-Za-z0-9_-]+`,
 	Example: "ext4",
 }, {
@@ -49,28 +49,28 @@ var settings = []sdk.Setting{{
 	Key:     "devices",
 	Type:    sdk.StringList,
 	Default: []string{"*"},
-	Help:    "block devices that may be mounted, as MAJOR:MINOR or MAJOR:*; * is every one that the caller can open",
+	Help:    "block devices that may be mounted, in numbers, as MAJOR:MINOR or MAJOR:*; * is every one that the caller can open",
 	Pattern: `\*|[0-9]{1,4}:([0-9]{1,7}|\*)`,
 	Example: "7:0",
 }, {
 	Key:     "options",
 	Type:    sdk.StringMap,
 	Default: map[string]string{},
-	Help:    "mount options that may be given beyond the plugin's own tables, by filesystem, separated by commas",
+	Help:    "mount options that may be given beyond the plugin's own tables, by filesystem: names without values, separated by commas",
 	Pattern: `[^,=\s]+(,[^,=\s]+)*`,
 	Example: "uid,gid,umask",
 }, {
 	Key:     "fuse",
 	Type:    sdk.StringMap,
 	Default: map[string]string{},
-	Help:    "programs of the container that mount a filesystem in user space, by filesystem",
+	Help:    "programs of the container that mount a filesystem in user space, by filesystem: a name or an absolute path, without arguments",
 	Pattern: `/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*`,
 	Example: "fuse2fs",
 }, {
 	Key:     "loop",
 	Type:    sdk.StringList,
 	Default: []string{},
-	Help:    "loop devices that are the container's alone, by their numbers, which its device cgroup allows: it finds free ones itself",
+	Help:    "loop devices that are the container's alone, as a number or a range N-M; its device cgroup allows them, and it finds free ones itself",
 	Pattern: `[0-9]{1,7}(-[0-9]{1,7})?`,
 	Example: "512-515",
 }}
@@ -147,7 +147,10 @@ func parseLoops(text string) ([]uint32, error) {
 	const minorBits = 20 // MINORBITS, include/linux/kdev_t.h
 	first, err := strconv.ParseUint(from, 10, minorBits)
 	last, err2 := strconv.ParseUint(to, 10, minorBits)
-	if err != nil || err2 != nil || last < first || last-first >= maxLoops {
+	if err == nil && err2 == nil && first > last {
+		return nil, fmt.Errorf("%q: %d, the first of the range, is above its last: want %d-%d", text, first, last, first)
+	}
+	if err != nil || err2 != nil || last-first >= maxLoops {
 		return nil, fmt.Errorf("%q: want a number below %d, or a range of at most %d, for example \"512-515\"", text, 1<<minorBits, maxLoops)
 	}
 	var numbers []uint32

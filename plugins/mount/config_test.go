@@ -72,6 +72,7 @@ func TestRefusedSettings(t *testing.T) {
 		"shift":            {map[string]any{"shift": "yes"}, "shift"},
 		"loop":             {map[string]any{"loop": []string{"7:512"}}, "7:512"},
 		"large loop":       {map[string]any{"loop": []string{"1048576"}}, "1048576"},
+		"empty loop":       {map[string]any{"loop": []string{"515-512"}}, "515, the first of the range, is above its last: want 512-515"},
 		"long loop":        {map[string]any{"loop": []string{"512-576"}}, "512-576"},
 		"many loops":       {map[string]any{"loop": []string{"512-560", "600-620"}}, "more than 64"},
 		"loop twice":       {map[string]any{"loop": []string{"512-515", "515"}}, "515"},

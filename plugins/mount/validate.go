@@ -106,7 +106,7 @@ var wholeType = regexp.MustCompile(`^(?:` + typePattern + `)$`)
 func (v *validation) checkHandler(name, handler string) {
 	switch {
 	case !wholeType.MatchString(name):
-		v.fault("fuse", "%q is not the name of a filesystem", name)
+		v.fault("fuse", "%q is not the name of a filesystem: want letters, digits, _, . and -, such as \"fuse.sshfs\"", name)
 	case v.policy.allowed[name] != nil:
 		v.fault("fuse", "%q is in allowed too: which of the two is to mount it? Take it out of one", name)
 	}

@@ -34,8 +34,9 @@ const (
 	maxNames = 64 << 10 // XATTR_LIST_MAX
 )
 
-// attributePattern is what the broker checks: printable ASCII, names without "=" and "*".
-const attributePattern = `(?:trusted\.[!-)+-<>-~]{1,247}|security\.[!-)+-<>-~]{1,246})(?:=(?:[!-)+-~]|[!-~]{2,255}))?|` +
+// attributePattern is what the broker checks: printable ASCII without spaces, names without "=" and "*". A "*" in a
+// value would look like a pattern, which it is not.
+const attributePattern = `(?:trusted\.[!-)+-<>-~]{1,247}|security\.[!-)+-<>-~]{1,246})(?:=[!-)+-~]{1,255})?|` +
 	`(?:trusted\.[!-)+-<>-~]{0,246}|security\.[!-)+-<>-~]{0,245})\*|overlay\.(?:redirect|metacopy|origin)`
 
 // Patterns of entries that need calls of these sizes notified: one character, and any other.
@@ -50,7 +51,8 @@ var settings = []sdk.Setting{{
 	Key:     attributesSetting,
 	Type:    sdk.StringList,
 	Default: defaultAttributes,
-	Help:    `attributes that may be set: NAME=VALUE; NAME, or PREFIX*, with any value; or "overlay.redirect", "overlay.metacopy", "overlay.origin"`,
+	Help: "attributes that may be set: NAME=VALUE, or NAME or PREFIX* with any value, where NAME and PREFIX begin with trusted. or security., " +
+		`and VALUE has no "*" and no space; or "overlay.redirect", "overlay.metacopy", "overlay.origin"`,
 	Pattern: attributePattern,
 	Example: "trusted.overlay.opaque=y",
 }, {
@@ -75,15 +77,15 @@ var wholePattern = regexp.MustCompile(`^(?:` + attributePattern + `)$`)
 // parseAttribute reads an entry of the setting attributes. maxSize is for entries without a value.
 func parseAttribute(text string, maxSize int) (rule, error) {
 	if !wholePattern.MatchString(text) {
-		err := fmt.Errorf("attribute %q: want NAME=VALUE, NAME or PREFIX*, where NAME begins with trusted. or security., "+
-			"for example \"trusted.overlay.opaque=y\"; all is printable", text)
-		if strings.HasSuffix(text, "=*") {
-			err = fmt.Errorf("attribute %q: list the name alone to allow any value: %q", text, strings.TrimSuffix(text, "=*"))
+		if name, value, _ := strings.Cut(text, "="); strings.Contains(value, "*") {
+			return rule{}, fmt.Errorf("attribute %q: a value has no \"*\": list the name alone to allow any value: %q", text, name)
 		}
-		return rule{}, err
+		return rule{}, fmt.Errorf("attribute %q: want NAME=VALUE, NAME or PREFIX*, where NAME and PREFIX begin with trusted. or security., for "+
+			"example \"trusted.overlay.opaque=y\"; or \"overlay.redirect\", \"overlay.metacopy\" or \"overlay.origin\"; all is printable ASCII "+
+			"without spaces", text)
 	}
 	if strings.HasPrefix(text, "overlay.") {
-		return rule{name: "trusted." + text, limit: maxOverlayValue}, nil
+		return rule{name: trusted + text, limit: maxOverlayValue}, nil
 	}
 	name, value, hasValue := strings.Cut(text, "=")
 	r := rule{name: name, value: value, hasValue: hasValue, limit: maxSize}
@@ -108,6 +110,22 @@ const smackPrefix = "security.SMACK64"
 // coversLSM reports whether the rule is about an attribute of the host's security modules.
 func (r rule) coversLSM() bool {
 	return strings.HasPrefix(r.name, smackPrefix) || slices.ContainsFunc(lsmNames, r.matches)
+}
+
+// layerNames are the attributes by which a file of an overlay's layer says which other file of the layers is shown (see
+// the page of the plugin).
+var layerNames = []string{trusted + "overlay.redirect", trusted + "overlay.metacopy", trusted + "overlay.origin"}
+
+// danger says what containers gain by the rule on the host, and what to do; empty: nothing.
+func (r rule) danger() string {
+	const gain = "where the host mounts an overlay over files of the container, they may have it show other files of its lower layers"
+	switch {
+	case !slices.ContainsFunc(layerNames, r.matches):
+		return ""
+	case r.isPrefix:
+		return "trusted.overlay.redirect or its kin is among these: " + gain + ": list the names that are meant, or a longer prefix"
+	}
+	return gain + ": list it only where nobody mounts layers of the container over files that it is not to read"
 }
 
 func (c config) policy() (policy, error) {

@@ -15,7 +15,7 @@ func TestParseAttribute(t *testing.T) {
 	for text, want := range map[string]rule{
 		"trusted.overlay.opaque=y": {name: "trusted.overlay.opaque", value: "y", hasValue: true, limit: 1},
 		"trusted.a==":              {name: "trusted.a", value: "=", hasValue: true, limit: 1},
-		"trusted.a=x=*":            {name: "trusted.a", value: "x=*", hasValue: true, limit: 3},
+		"trusted.a=x=x":            {name: "trusted.a", value: "x=x", hasValue: true, limit: 3},
 		"trusted..=.":              {name: "trusted..", value: ".", hasValue: true, limit: 1},
 		longest + "=1":             {name: longest, value: "1", hasValue: true, limit: 1},
 		longest:                    {name: longest, limit: size},
@@ -36,13 +36,59 @@ func TestParseAttribute(t *testing.T) {
 		"overlay.*", "security.*", "security.capability", "security.cap*", "security.selinux", "security.s*", "security.ima=x",
 		"security.apparmor", "security.evm", "security.SMACK64", "security.SMACK64EXEC", "security.SMACK64X*", "security.SM*",
 		"system.posix_acl_access=y", "system.a", " trusted.a=y", "trusted.a =y", "trusted.a= y", "trusted.a= ", "trusted.a=\x00",
+		"trusted.a=*y", "trusted.a=x=*", "trusted.a=a*b", "trusted.a=a b",
 		"trusted.a=é", "trusted.é=y", "trusted.a\x00=y", "trusted.a=y\n", longest + "n=1", longest + "n", longest + "*"} {
 		if got, err := parseAttribute(text, size); err == nil {
 			t.Errorf("%q is %+v, want an error", text, got)
 		}
 	}
-	if _, err := parseAttribute("trusted.a=*", size); err == nil || !strings.Contains(err.Error(), "list the name alone") {
-		t.Errorf("an asterisk as value: %v", err)
+	for _, text := range []string{"trusted.a=*", "trusted.a=*y", "trusted.a=x=*"} {
+		if _, err := parseAttribute(text, size); err == nil || !strings.HasSuffix(err.Error(), `to allow any value: "trusted.a"`) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// TestForms has messages of the broker and of the plugin that name every form.
+func TestForms(t *testing.T) {
+	h := sdktest.Serve(t, handler{})
+	for _, text := range []string{"*", "trusted.x=*", "user.x", "overlay.foo", "trusted.x="} {
+		_, parsed := parseAttribute(text, 1)
+		refused := h.Refusal(sdk.Container{ID: "c"}, map[string]any{"attributes": []string{text}})
+		if parsed == nil || refused == nil {
+			t.Errorf("%q: %v and %v, want two errors", text, parsed, refused)
+			continue
+		}
+		for _, form := range []string{"NAME=VALUE", "PREFIX*", "with any value", "trusted. or security.", `"overlay.metacopy"`, `no "*"`} {
+			if !strings.Contains(refused.Error(), form) {
+				t.Errorf("%q: %v, want %q in it", text, refused, form)
+			}
+		}
+	}
+}
+
+// TestFindings has warnings of what containers may gain on the host.
+func TestFindings(t *testing.T) {
+	h := sdktest.Serve(t, handler{})
+	for attribute, want := range map[string]string{
+		"overlay.redirect": "of its lower layers: list it only", "overlay.metacopy": "list it only", "overlay.origin": "list it only",
+		"trusted.overlay.redirect": "list it only", "trusted.overlay.redirect=/x": "list it only",
+		"trusted.*": "a longer prefix", "trusted.overlay.*": "a longer prefix", "trusted.overlay.m*": "a longer prefix",
+		"trusted.overlay.opaque": "", "trusted.overlay.op*": "", "trusted.glusterfs.*": "", "security.NTACL": "",
+		"security.*": "!security modules",
+	} {
+		found := h.Findings(map[string]any{"attributes": []string{attribute}})
+		text, refused := strings.CutPrefix(want, "!")
+		switch {
+		case want == "" && len(found) == 0:
+		case want == "" || len(found) != 1,
+			found[0].Warning == refused, found[0].Key != attributesSetting, !strings.Contains(found[0].Text, text),
+			strings.Contains(found[0].Text, "\n"):
+			t.Errorf("%s: %v, want %q", attribute, found, want)
+		}
+	}
+	if found := h.Findings(nil); found != nil {
+		t.Errorf("the defaults: %v", found)
 	}
 }
 

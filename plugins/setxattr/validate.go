@@ -1,6 +1,10 @@
 package setxattr
 
-import "github.com/intercede/intercede/sdk"
+import (
+	"fmt"
+
+	"github.com/intercede/intercede/sdk"
+)
 
 var _ sdk.Validator = handler{}
 
@@ -12,8 +16,10 @@ func (handler) Validate(s sdk.Settings) []sdk.Finding {
 	}
 	var findings []sdk.Finding
 	for _, text := range c.Attributes {
-		if _, err := parseAttribute(text, c.MaxSize); err != nil {
+		if r, err := parseAttribute(text, c.MaxSize); err != nil {
 			findings = append(findings, sdk.Finding{Key: attributesSetting, Text: err.Error()})
+		} else if danger := r.danger(); danger != "" {
+			findings = append(findings, sdk.Finding{Key: attributesSetting, Text: fmt.Sprintf("%q: %s", text, danger), Warning: true})
 		}
 	}
 	return findings

@@ -95,9 +95,9 @@ func TestFreeWithMeminfo(t *testing.T) {
 	}
 }
 
-// TestFreeOfHostsCache has a limit and the host's /proc/meminfo, with more cache than the limit: what busybox shows as
-// used is total - free - cache, below zero whatever sysinfo says of free memory, since cache alone is above total. The
-// other columns are right.
+// TestFreeOfHostsCache has a limit and the host's /proc/meminfo, with more cache than the container uses: what busybox
+// shows as used is total - free - cache, below zero. Here cache alone is above total, so that it is whatever sysinfo
+// says of free memory. The other columns are right.
 func TestFreeOfHostsCache(t *testing.T) {
 	const limit = 64 * mib
 	c := sdktest.NewContainer(t, handler{}, newLimited(t, limit).option(t))

@@ -36,7 +36,9 @@ func (d *Document) Settings(path Key, values map[string]any, declared []*wire.Se
 
 // checkSetting reports each element of a list or table by itself.
 func (r *reader) checkSetting(key Key, setting *wire.Setting, value any) {
-	element := &wire.Setting{Type: wire.Setting_TYPE_STRING, Pattern: setting.GetPattern(), Example: setting.GetExample()}
+	element := &wire.Setting{
+		Type: wire.Setting_TYPE_STRING, Pattern: setting.GetPattern(), Example: setting.GetExample(), Help: setting.GetHelp(),
+	}
 	list, isList := value.([]any)
 	table, isTable := value.(map[string]any)
 	switch {
