@@ -28,6 +28,9 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 	if at.attachType != unix.BPF_CGROUP_DEVICE {
 		return answer(refuse(notOfDevices, nil), nil)
 	}
+	if !program.ofDevice {
+		return answer(wrong(unix.EINVAL), nil)
+	}
 	// What is attached is not to change between the look and the deed.
 	if err := enter(ctx, c.attaching); err != nil {
 		return sdk.Response{}, err
@@ -44,6 +47,9 @@ func (c call) attach(ctx context.Context, parse func(attr) (attachAttr, syscall.
 			return answer(refused, err)
 		}
 		defer replaced.close()
+		if !replaced.ofDevice {
+			return answer(wrong(unix.EINVAL), nil)
+		}
 	}
 	if at.contradicts() {
 		return answer(wrong(unix.EINVAL), nil)
@@ -130,7 +136,7 @@ func (c call) detach(ctx context.Context) (sdk.Response, error) {
 		return sdk.Response{}, err
 	}
 	defer program.close()
-	if refused := c.mayDetach(place, program.id, refused == nil); refused != nil {
+	if refused := c.mayDetach(place, program.id, refused == nil && program.ofDevice); refused != nil {
 		return answer(refused, nil)
 	}
 	if err := c.req.CheckValid(ctx); err != nil {

@@ -60,8 +60,8 @@ func TestParseProgramInfo(t *testing.T) {
 		"prog_id:\t77\nprog_type:\t15\n":                                                                             0,
 		"":                                                                                                           0,
 	} {
-		if id, ok := parseProgramInfo(info); ok != (want != 0) || ok && id != want {
-			t.Errorf("%q is program %d, %v, want %d", info, id, ok, want)
+		if p, ok := parseProgramInfo(info); ok != (want != 0) || ok && p != (programInfo{want, true}) {
+			t.Errorf("%q is program %+v, %v, want %d", info, p, ok, want)
 		}
 	}
 }

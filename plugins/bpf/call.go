@@ -37,8 +37,8 @@ func readAttr(ctx context.Context, req *sdk.Request) (attr, syscall.Errno, error
 
 // copied is a descriptor of the program that one of the caller's is of.
 type copied struct {
-	fd int    // -1: the program was not loaded for the container
-	id uint32 // of the program
+	programInfo
+	fd int // -1: the program was not loaded for the container
 }
 
 func (p copied) close() {
@@ -59,14 +59,14 @@ func (c call) program(fd int) (copied, *refusal, error) {
 		return p, nil, err
 	}
 	defer d.File.Close()
-	id, errno := programOf(int(d.File.Fd()), string(d.Info))
-	if errno != 0 {
+	var errno syscall.Errno
+	if p.programInfo, errno = programOf(int(d.File.Fd()), string(d.Info)); errno != 0 {
 		return p, wrong(errno), nil
 	}
-	if p.id = id; !c.programs.has(id) {
+	if !c.programs.has(p.id) {
 		return p, nil, nil
 	}
-	p.fd, errno = programByID(id)
+	p.fd, errno = programByID(p.id)
 	return p, kernelSays(errno), nil
 }
 

@@ -97,24 +97,31 @@ func programID(fd int) (uint32, syscall.Errno) {
 	if err != nil {
 		return 0, unix.EBADF
 	}
-	return programOf(fd, info)
+	p, errno := programOf(fd, info)
+	return p.id, errno
 }
 
-// programOf is the id of the program that fd, also with O_PATH, is open on, and that info is the fdinfo of a descriptor
-// of. The errno is EINVAL if it is of something else.
-func programOf(fd int, info string) (uint32, syscall.Errno) {
+// programInfo is what fdinfo says of a program.
+type programInfo struct {
+	id       uint32
+	ofDevice bool // BPF_PROG_TYPE_CGROUP_DEVICE
+}
+
+// programOf is the program that fd, also with O_PATH, is open on, and that info is the fdinfo of a descriptor of. The
+// errno is EINVAL if it is of something else.
+func programOf(fd int, info string) (programInfo, syscall.Errno) {
 	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
-		return 0, unix.EBADF
+		return programInfo{}, unix.EBADF
 	}
 	if name != programName {
-		return 0, unix.EINVAL
+		return programInfo{}, unix.EINVAL
 	}
-	id, ok := parseProgramInfo(info)
+	p, ok := parseProgramInfo(info)
 	if !ok {
-		return 0, unix.EINVAL
+		return programInfo{}, unix.EINVAL
 	}
-	return id, 0
+	return p, 0
 }
 
 // maxInfo is more than the kernel says of a program in fdinfo. Of other files it may say megabytes.
@@ -131,21 +138,22 @@ func readStart(path string) (string, error) {
 	return string(text[:max(n, 0)]), err
 }
 
-// parseProgramInfo finds the id of a program in its fdinfo (bpf_prog_show_fdinfo, kernel/bpf/syscall.c). That of a link
-// names a program too, but not its type.
-func parseProgramInfo(info string) (id uint32, ok bool) {
+// parseProgramInfo reads the fdinfo of a program (bpf_prog_show_fdinfo, kernel/bpf/syscall.c). That of a link names a
+// program too, but not its type.
+func parseProgramInfo(info string) (p programInfo, ok bool) {
 	isProgram := false
 	for line := range strings.Lines(info) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":\t")
 		switch key {
 		case "prog_type":
-			isProgram = true
+			isProgram, p.ofDevice = true, value == strconv.Itoa(unix.BPF_PROG_TYPE_CGROUP_DEVICE)
 		case "prog_id":
 			n, err := strconv.ParseUint(value, 10, 32)
-			return uint32(n), isProgram && err == nil
+			p.id = uint32(n)
+			return p, isProgram && err == nil
 		}
 	}
-	return 0, false
+	return programInfo{}, false
 }
 
 // programByID opens the program of this id; the errno is ENOENT if there is none. It takes CAP_SYS_ADMIN.

@@ -28,7 +28,10 @@ var statements = []statement{
 	{"mknod", "the device is not listed", func(d *difference) bool {
 		return d.of("mknod", "mknodat") && d.gotErrno == "EPERM" && !listedDevice(d.argument("mknod", 2), d.argument("mknodat", 3))
 	}},
-	{"mknod", "rm and mv say EBUSY until umount(8)", func(d *difference) bool {
+	{"mknod", "or a node that can be opened needs a mount, and the path leads into another mount namespace", func(d *difference) bool {
+		return d.of("mknod", "mknodat") && d.gotErrno == "EPERM" && d.after(ownTmpfs) && d.after("unshare mount")
+	}},
+	{"mknod", "`rm` and `mv` of the node fail with EBUSY until umount(8), and `ln` fails with EXDEV.", func(d *difference) bool {
 		return d.of("unlink", "rename", "rmdir", "link") && d.after(ownTmpfs) && (d.gotErrno == "EBUSY" || d.gotErrno == "EXDEV")
 	}},
 	{"mknod", "is mounted over the one that was made", func(d *difference) bool { return d.what == "mounts" && d.after(ownTmpfs) }},

@@ -212,7 +212,11 @@ func mountCommand(d dice) []string {
 		if kind == "s:tmpfs" {
 			data = d.often("null", "s:size=1m", "s:mode=700", "s:nonsense", "s:ro")
 		}
-		return []string{"sys mount " + source + " " + mountTarget(d) + " " + kind + " " + mountFlags(d) + " " + data}
+		target, flags := mountTarget(d), mountFlags(d)
+		if source == "s:/dev/null" && strings.Contains(flags, "MS_BIND") {
+			source = "s:f" // that node has another owner in a container
+		}
+		return []string{"sys mount " + source + " " + target + " " + kind + " " + flags + " " + data}
 	case 4, 5, 6:
 		flags := "MS_REMOUNT|" + d.often(mountFlags(d), "MS_BIND|MS_RDONLY", "MS_BIND", "MS_BIND|MS_NOEXEC", "MS_BIND|MS_NODEV|MS_NOSUID")
 		return []string{"sys mount " + d.often("null", "s:none", "s:/disk", "bad") + " " + mountTarget(d) + " " + d.often("null",
