@@ -73,7 +73,8 @@ func TestProfileOfEveryCall(t *testing.T) {
 	for _, args := range [][]string{
 		{"--format", "oci"}, {"--format", "lxc"}, {"--format", "oci", "--base", "../../core/filter/testdata/containers-default.json"},
 	} {
-		if r := intercede(t, append([]string{"profile", "--config", s.config()}, args...)...); r.status != 0 || !strings.Contains(r.stdout, "setxattr") {
+		r := intercede(t, append([]string{"profile", "--config", s.config()}, args...)...)
+		if r.status != 0 || !strings.Contains(r.stdout, "setxattr") {
 			t.Errorf("%q: status %d: %s", args, r.status, r.stderr)
 		}
 	}

@@ -390,7 +390,8 @@ func TestFilesOnFUSE(t *testing.T) {
 		set := &capture.Set{Descriptors: []int{int(mount.Fd())}}
 		set.Handles = []*capture.Handle{{Part: part, HasDescriptor: true}}
 		_, err := appendFiles(nil, set)
-		if reason := failureReason(err); reason.Code != codeCallerUnknown || !strings.Contains(reason.Text, "the caller's "+want+" is on a FUSE") {
+		reason := failureReason(err)
+		if reason.Code != codeCallerUnknown || !strings.Contains(reason.Text, "the caller's "+want+" is on a FUSE") {
 			t.Errorf("%v: %+v", part, reason)
 		}
 	}

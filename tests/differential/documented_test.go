@@ -99,7 +99,7 @@ var statements = []statement{
 		return d.of("read") && (d.earlierHas(" 6 null null 0") || d.earlierHas(" 7 null null 0") || d.earlierHas(" 8 null null 0"))
 	}},
 	{"mount", "if the path leads there by a descriptor that was opened before: it is mounted once more", func(d *difference) bool {
-		return d.of("mount", "move_mount") && d.wantErrno == "EBUSY" && strings.Contains(d.command, "/proc/self/fd/")
+		return d.of("mount", "move_mount") && d.wantErrno == "EBUSY" && strings.Contains(d.command, "/fd/")
 	}},
 	{"mount", "takes features that ext2 and ext3 do not have", func(d *difference) bool {
 		old := strings.Contains(d.argument("mount", 2), "s:ext3") || strings.Contains(d.argument("mount", 2), "s:ext2") ||
