@@ -36,6 +36,10 @@ func (p *profile) undo() (still []string, err error) {
 		p.Flags = slices.Delete(p.Flags, i, i+1)
 		p.raw.set("flags", p.Flags)
 	}
+	if slices.Equal(p.Flags, []string{flagSpecAllow}) { // as without a list, which older runtimes refuse: see addWaitKillable
+		p.Flags = nil
+		p.raw.remove("flags")
+	}
 	for name, matches := range notified { // collect orders them
 		if p.DefaultAction != actAllow && whole(matches) {
 			still = append(still, name)

@@ -55,6 +55,9 @@ func TestOCITwice(t *testing.T) {
 			if err != nil || bytes.Contains(without, []byte(flagWaitKillable)) {
 				t.Errorf("the flag stays where the runtime does not take it: %v", err)
 			}
+			if name != "base" && bytes.Contains(without, []byte(flagSpecAllow)) {
+				t.Error("the default flag stays, in a list that older runtimes refuse")
+			}
 		})
 	}
 }
