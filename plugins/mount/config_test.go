@@ -106,6 +106,13 @@ func TestFindings(t *testing.T) {
 		"shift":        {map[string]any{"allowed": []string{"ext4", "xfs"}, "shift": true, "devices": []string{"7:0"}}, nil},
 		"never shifted": {map[string]any{"allowed": []string{"ext2", "ext3"}, "shift": true, "devices": []string{"7:0"}},
 			[]string{`!allowed: "ext2"`, `!allowed: "ext3"`}},
+		"driver in fuse": {map[string]any{
+			"allowed": []string{"ext2", "ext3", "xfs"}, "shift": true, "devices": []string{"7:0"}, "fuse": map[string]string{"ext4": "fuse2fs"},
+			"options": map[string]string{"ext2": "x", "xfs": "y"},
+		}, []string{`allowed: "ext2" is not mounted`, `allowed: "ext3" is not mounted`}},
+		"driver in fuse, not shifted": {map[string]any{
+			"allowed": []string{"ext2"}, "devices": []string{"7:0"}, "fuse": map[string]string{"ext4": "fuse2fs"},
+		}, nil},
 		"low loops": {map[string]any{"loop": []string{"0-9", "60-70", "64"}}, []string{`loop: "0-9"`, `loop: "60-70"`, `!loop: 64`}},
 		"loops that cannot be mounted": {map[string]any{"allowed": []string{"ext4"}, "devices": []string{"7:512"}, "loop": []string{"512-514"}},
 			[]string{`loop: loop513 cannot be mounted`}},

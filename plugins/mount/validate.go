@@ -72,6 +72,11 @@ func (v *validation) allow(name string, known map[string]filesystem) {
 	case withoutDevice[name], v.here.withoutDevice[name]:
 		v.fault("allowed", "%q has no block device, and this plugin mounts only filesystems that have one: take it out (the kernel "+
 			"itself mounts tmpfs, proc, sysfs and overlay for containers)", name)
+	case v.config.Shift && servedByExt4[name] && v.config.Fuse["ext4"] != "":
+		// An annotation may have moved ext4 there. One that is refused would leave ext4 to the kernel.
+		v.warn("allowed", "%q is not mounted: with shift the driver of ext4 would do it, and fuse has a handler for ext4", name)
+		v.policy.withoutDriver = append(v.policy.withoutDriver, name)
+		return
 	case v.config.Shift && servedByExt4[name] && !slices.Contains(v.config.Allowed, "ext4"):
 		v.fault("allowed", "%q cannot be mounted with shift, since the kernel maps its owners by the driver of ext4 alone: list \"ext4\" too, "+
 			"or set shift = false", name)
@@ -89,8 +94,11 @@ func (v *validation) allow(name string, known map[string]filesystem) {
 
 func (v *validation) addOptions(name string, keys []string) {
 	f := v.policy.allowed[name]
-	if f == nil {
+	switch {
+	case !slices.Contains(v.config.Allowed, name):
 		v.fault("options", "%q is not in allowed: list it there, or take it out", name)
+		return
+	case f == nil:
 		return
 	}
 	for _, key := range keys {
@@ -107,7 +115,7 @@ func (v *validation) checkHandler(name, handler string) {
 	switch {
 	case !wholeType.MatchString(name):
 		v.fault("fuse", "%q is not the name of a filesystem", name)
-	case v.policy.allowed[name] != nil:
+	case slices.Contains(v.config.Allowed, name):
 		v.fault("fuse", "%q is in allowed too: which of the two is to mount it? Take it out of one", name)
 	}
 	// It is looked for in the container, where a relative path would be from nowhere.
