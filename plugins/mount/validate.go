@@ -69,6 +69,8 @@ func (v *validation) warn(key, format string, args ...any) {
 func (v *validation) allow(name string, known map[string]filesystem) {
 	f, listed := known[name]
 	switch {
+	case isOfDaemons(name):
+		v.fault("allowed", "%q is the type by which FUSE daemons mount their own connection: take it out (they can, where fuse has any entry)", name)
 	case withoutDevice[name], v.here.withoutDevice[name]:
 		v.fault("allowed", "%q has no block device, and this plugin mounts only filesystems that have one: take it out (the kernel "+
 			"itself mounts tmpfs, proc, sysfs and overlay for containers)", name)
@@ -115,6 +117,11 @@ func (v *validation) checkHandler(name, handler string) {
 	switch {
 	case !wholeType.MatchString(name):
 		v.fault("fuse", "%q is not the name of a filesystem", name)
+	case isOfDaemons(name):
+		v.fault("fuse", "%q is the type by which FUSE daemons mount their own connection: take it out, and list the filesystem, such as "+
+			"\"squashfs\" or \"fuse.sshfs\"", name)
+	case forEverybody[name]:
+		v.fault("fuse", "%q is mounted by the kernel for containers, and a handler would be in its way: take it out", name)
 	case slices.Contains(v.config.Allowed, name):
 		v.fault("fuse", "%q is in allowed too: which of the two is to mount it? Take it out of one", name)
 	}
@@ -123,8 +130,23 @@ func (v *validation) checkHandler(name, handler string) {
 		v.fault("fuse", "handler %q of %s: want a name, such as \"fuse2fs\", or an absolute path in the container without . and ..", handler, name)
 	} else if handler == "." || handler == ".." {
 		v.fault("fuse", "handler %q of %s is a folder: want the name of a program, such as \"fuse2fs\"", handler, name)
+	} else if mountsFuseblk[path.Base(handler)] {
+		v.warn("fuse", "handler %q of %s mounts fuseblk, which the kernel refuses to a handler: take it out. `mount -t ntfs-3g` works in "+
+			"the container where fuse has any other entry", handler, name)
 	}
 }
+
+// isOfDaemons reports whether a type is that of a FUSE daemon's own mount.
+func isOfDaemons(name string) bool {
+	return name == "fuse" || name == fuseblk || strings.HasPrefix(name, fuseblk+".")
+}
+
+// forEverybody are filesystems that the kernel itself mounts in user namespaces (FS_USERNS_MOUNT). overlay is not among
+// them here: there is a handler for it.
+var forEverybody = set("binfmt_misc bpf cgroup cgroup2 devpts mqueue proc ramfs sysfs tmpfs")
+
+// mountsFuseblk are programs that mount a block device as fuseblk.
+var mountsFuseblk = set("ntfs-3g lowntfs-3g mount.ntfs mount.ntfs-3g mount.lowntfs-3g")
 
 func (v *validation) addDevice(text string) {
 	r, err := parseDevice(text)
