@@ -86,6 +86,7 @@ func TestPolicyExplainRefused(t *testing.T) {
 allowed = ["ext4", "ext2"]
 shift = true
 devices = ["7:*"]
+options = { ext4 = "lifetime" }
 
 [[container]]
 accept_annotations = ["security.syscalls.intercept.mount.allowed", "security.syscalls.intercept.mount.fuse"]
@@ -98,6 +99,13 @@ accept_annotations = ["security.syscalls.intercept.mount.allowed", "security.sys
 	wantText(t, text, `["ext2"]`, `{"ext4":"fuse2fs"}`)
 	if strings.Contains(text, "IGNORED") {
 		t.Errorf("an annotation is ignored:\n%s", text)
+	}
+
+	// Options of what is not allowed any more go with it.
+	text = s.explained(t, "--id", "x", "--annotation", "security.syscalls.intercept.mount.allowed=xfs,btrfs")
+	wantText(t, text, `["xfs","btrfs"]`)
+	if strings.Contains(text, "IGNORED") || strings.Contains(text, "lifetime") {
+		t.Errorf("the options are still there:\n%s", text)
 	}
 }
 
