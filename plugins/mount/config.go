@@ -82,7 +82,7 @@ type policy struct {
 	devices []deviceRange
 	loops   []uint32 // numbers of loop devices
 	shift   bool
-	// withoutDriver are those of `allowed` that are not mounted all the same: `fuse` has the one whose driver would do it.
+	// withoutDriver are those of `allowed` that are not mounted: `fuse` has the filesystem whose driver would do it.
 	withoutDriver []string
 	// deviceNodes: mounts do not have nodev.
 	deviceNodes bool

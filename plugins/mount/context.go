@@ -59,7 +59,7 @@ type fsContext struct {
 	gone chan struct{} // closed when nothing is held any more
 
 	superblock *superblock // of a context by fspick(2): the one that is to change
-	picked     int         // this plugin's own context of that, until the first change or contextLife; it holds the superblock
+	picked     int         // this plugin's own context of that, which holds it: until the first change, or contextLife
 	pickedAt   uint64      // the mount that was named
 }
 
@@ -92,7 +92,7 @@ func (c *contexts) add(f *fsContext) {
 	}
 }
 
-// expire gives back what a context holds. One of fspick(2) goes on without: a further change finds its superblock again.
+// expire gives back what a context holds. One of fspick(2) goes on without: a change finds its superblock again.
 func (c *contexts) expire(f *fsContext) {
 	if f.superblock == nil {
 		c.forget(f)

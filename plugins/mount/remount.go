@@ -58,7 +58,8 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 // mount.
 func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	var st unix.Statx_t
-	// FUSE refuses whoever is not of its user namespace, but who asks for nothing (fuse_update_get_attr, fs/fuse/dir.c).
+	// FUSE refuses a process that is not in its user namespace, unless that asks for nothing (fuse_getattr,
+	// fs/fuse/dir.c).
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
 		return nil, false, fmt.Errorf("statx of the target: %w", err)
 	}
