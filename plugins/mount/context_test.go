@@ -38,7 +38,7 @@ func TestContextOutlivesItsHold(t *testing.T) {
 	defer func(life time.Duration) { contextLife = life }(contextLife)
 	contextLife = 100 * time.Millisecond
 	shifted := map[string]any{"allowed": []string{"ext4"}, "shift": true}
-	c := sdktest.NewContainer(t, sdktest.InProcess(handler{}), sdktest.WithSettings(shifted))
+	c := sdktest.NewContainer(t, sdktest.InProcess(handler{}), sdktest.WithSettings(shifted), sdktest.WithDeadline(patience))
 	device := loop(t, ext4(t))
 	putNode(t, c, device, "dev/disk", 0o600, sdktest.HostID)
 	const wait = "sys nanosleep struct:8=0,8=500000000 null"
