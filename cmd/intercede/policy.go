@@ -57,7 +57,8 @@ config or the annotation that it comes from.
 
 With ID it asks the running daemon, on the admin socket that the config names, for the container with this id, or those
 whose ids begin so: what it shows is what the container got when it was attached. With flags that describe a container
-it reads the config, and says what such a container would get.`,
+it reads the config, and says what such a container would get. A plugin whose settings the annotations change is started,
+and asked whether it takes them.`,
 		Example: "  intercede policy explain 3f2a\n" +
 			"  intercede policy explain --runtime oci --id x --annotation security.syscalls.intercept.mknod=true",
 		Args: cobra.MaximumNArgs(1),
@@ -127,7 +128,11 @@ func (d *described) explain(ctx context.Context, flags *cli.ConfigFlags) ([]brok
 	if err != nil {
 		return nil, err
 	}
-	return []broker.ContainerPolicy{{Effective: setup.Policy.For(description)}}, nil
+	effective, err := setup.Explain(ctx, description)
+	if err != nil {
+		return nil, err
+	}
+	return []broker.ContainerPolicy{{Effective: effective}}, nil
 }
 
 // complete adds what the flags say as text to the description.

@@ -81,6 +81,35 @@ func TestPolicyExplainDescribed(t *testing.T) {
 		sysinfo uptime "host" default`)
 }
 
+// A plugin that refuses what annotations make of its settings is served without them: explain asks it.
+func TestPolicyExplainRefused(t *testing.T) {
+	s := newSite(t, `[plugins.mount.config]
+allowed = ["ext4", "ext2"]
+shift = true
+devices = ["7:*"]
+options = { ext4 = "lifetime" }
+
+[[container]]
+accept_annotations = ["security.syscalls.intercept.mount.allowed", "security.syscalls.intercept.mount.fuse"]
+`)
+	text := s.explained(t, "--id", "x", "--annotation", "security.syscalls.intercept.mount.allowed=tmpfs")
+	wantText(t, text, `["ext4","ext2"]`, "IGNORED ANNOTATION", `allowed: "tmpfs" has no block device`)
+
+	// ext2 with shift would be mounted by the driver of ext4: it goes with it.
+	text = s.explained(t, "--id", "x", "--annotation", "security.syscalls.intercept.mount.fuse=ext4=fuse2fs")
+	wantText(t, text, `["ext2"]`, `{"ext4":"fuse2fs"}`)
+	if strings.Contains(text, "IGNORED") {
+		t.Errorf("an annotation is ignored:\n%s", text)
+	}
+
+	// Options of what is not allowed any more go with it.
+	text = s.explained(t, "--id", "x", "--annotation", "security.syscalls.intercept.mount.allowed=xfs,btrfs")
+	wantText(t, text, `["xfs","btrfs"]`)
+	if strings.Contains(text, "IGNORED") || strings.Contains(text, "lifetime") {
+		t.Errorf("the options are still there:\n%s", text)
+	}
+}
+
 // wantRows compares text, but for how far its columns are apart.
 func wantRows(t *testing.T, text, want string) {
 	t.Helper()

@@ -71,6 +71,23 @@ func inspect(claim Claim) (*Container, error) {
 		return nil, err
 	}
 	defer process.Close()
+	c, err := inspectProcess(claim, process)
+	return c, goneError(err, process)
+}
+
+// goneError is the error of something about the process, which has os.ErrProcessDone too if the process is gone by now:
+// its /proc/PID is not there any more then.
+func goneError(err error, process *target.Target) error {
+	if err == nil {
+		return nil
+	}
+	if gone := process.Alive(); errors.Is(gone, os.ErrProcessDone) && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("%w: %w", os.ErrProcessDone, err)
+	}
+	return err
+}
+
+func inspectProcess(claim Claim, process *target.Target) (*Container, error) {
 	proc := "/proc/" + strconv.Itoa(claim.PID)
 	namespace, err := os.Open(proc + "/ns/user")
 	if err != nil {

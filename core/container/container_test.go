@@ -13,6 +13,7 @@ import (
 	"github.com/intercede/intercede/internal/wire"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"github.com/intercede/intercede/sdk/target"
+	"golang.org/x/sys/unix"
 	protobuf "google.golang.org/protobuf/proto"
 )
 
@@ -92,6 +93,27 @@ func TestInspectGone(t *testing.T) {
 				t.Error("it is inspected")
 			}
 		})
+	}
+}
+
+// A process that ends while it is looked at is gone, and one that lives is not, whatever fails.
+func TestGoneError(t *testing.T) {
+	caller := testcaller.Start(t, 0)
+	process, err := target.Open(caller.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer process.Close()
+	missing := &os.PathError{Op: "open", Path: "/proc/PID/ns/user", Err: unix.ENOENT}
+	if err := goneError(missing, process); errors.Is(err, os.ErrProcessDone) || !errors.Is(err, unix.ENOENT) {
+		t.Errorf("of a process that lives: %v", err)
+	}
+	caller.Kill()
+	if err := goneError(missing, process); !errors.Is(err, os.ErrProcessDone) || !errors.Is(err, unix.ENOENT) {
+		t.Errorf("of a process that is gone: %v", err)
+	}
+	if err := goneError(nil, process); err != nil {
+		t.Errorf("without an error: %v", err)
 	}
 }
 

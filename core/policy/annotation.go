@@ -38,13 +38,18 @@ func apply(a config.Annotation, p *PluginState, text string, origin Origin) erro
 	}
 	*p.setting(a.Setting) = SettingState{a.Setting, canonical, origin}
 	for _, from := range a.Moves {
-		p.takeOut(from, value.(map[string]string), origin)
+		moved := value.(map[string]string)
+		p.takeOut(from, origin, func(name string) bool { _, is := moved[name]; return is })
+	}
+	for _, from := range a.Keeps {
+		kept := value.([]string)
+		p.takeOut(from, origin, func(name string) bool { return !slices.Contains(kept, name) })
 	}
 	return nil
 }
 
-// takeOut takes the keys of a table out of another setting, a list or a table.
-func (p *PluginState) takeOut(key string, moved map[string]string, origin Origin) {
+// takeOut takes names out of another setting, a list or the keys of a table.
+func (p *PluginState) takeOut(key string, origin Origin, isOut func(name string) bool) {
 	if p.declared[key] == nil {
 		return
 	}
@@ -53,9 +58,9 @@ func (p *PluginState) takeOut(key string, moved map[string]string, origin Origin
 	var table map[string]string
 	var left any
 	if json.Unmarshal(s.Value, &list) == nil {
-		left = slices.DeleteFunc(list, func(name string) bool { _, is := moved[name]; return is })
+		left = slices.DeleteFunc(list, isOut)
 	} else if json.Unmarshal(s.Value, &table) == nil {
-		maps.DeleteFunc(table, func(name, _ string) bool { _, is := moved[name]; return is })
+		maps.DeleteFunc(table, func(name, _ string) bool { return isOut(name) })
 		left = table
 	}
 	if canonical, err := json.Marshal(left); err == nil && string(canonical) != string(s.Value) {

@@ -53,14 +53,20 @@ func (s *session) move(ctx context.Context, req *sdk.Request, m *made, at *os.Fi
 
 // checkMountPoint has the errors in which move_mount(2) differs from mount(2), and refuses what the host would see.
 func (s *session) checkMountPoint(ctx context.Context, caller *target.Target, m *made, at *os.File) error {
+	const how = unix.AT_EMPTY_PATH | unix.AT_STATX_DONT_SYNC
 	var st unix.Statx_t
-	if err := unix.Statx(int(at.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
+	err := unix.Statx(int(at.Fd()), "", how, unix.STATX_TYPE, &st)
+	isFolder := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if errors.Is(err, unix.EACCES) { // FUSE: see superblockAt
+		isFolder, err = true, unix.Statx(int(at.Fd()), "", how, 0, &st)
+	}
+	if err != nil {
 		return fmt.Errorf("statx of the target: %w", err)
 	}
 	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 && unix.Mkdev(st.Dev_major, st.Dev_minor) == m.dev {
 		return refusal{unix.EBUSY, targetBusy, ""}
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if !isFolder {
 		return refusal{unix.ENOTDIR, badArguments, "the target is not a folder"}
 	}
 	return s.checkShared(ctx, caller, at)

@@ -82,6 +82,8 @@ type policy struct {
 	devices []deviceRange
 	loops   []uint32 // numbers of loop devices
 	shift   bool
+	// withoutDriver are those of `allowed` that are not mounted: `fuse` has the filesystem whose driver would do it.
+	withoutDriver []string
 	// deviceNodes: mounts do not have nodev.
 	deviceNodes bool
 }

@@ -107,6 +107,22 @@ func TestFindings(t *testing.T) {
 		"shift":        {map[string]any{"allowed": []string{"ext4", "xfs"}, "shift": true, "devices": []string{"7:0"}}, nil},
 		"never shifted": {map[string]any{"allowed": []string{"ext2", "ext3"}, "shift": true, "devices": []string{"7:0"}},
 			[]string{`!allowed: "ext2"`, `!allowed: "ext3"`}},
+		"types of daemons": {map[string]any{"allowed": []string{"fuse", "fuseblk"}, "devices": []string{"7:0"}},
+			[]string{`!allowed: "fuse" is the type`, `!allowed: "fuseblk" is the type`}},
+		"handlers of types that have none": {map[string]any{"fuse": map[string]string{
+			"fuse": "x", "fuse.x": "x", "fuseblk": "x", "fuseblk.x": "x", "overlay": "fuse-overlayfs", "proc": "x", "tmpfs": "x",
+		}}, []string{`!fuse: "fuse" is the type`, `!fuse: "fuseblk" is the type`, `!fuse: "fuseblk.x" is the type`,
+			`!fuse: "proc" is mounted`, `!fuse: "tmpfs" is mounted`}},
+		"handler that mounts fuseblk": {map[string]any{"fuse": map[string]string{"ntfs": "/usr/bin/ntfs-3g", "ntfs3": "x"}},
+			[]string{`fuse: handler "/usr/bin/ntfs-3g" of ntfs mounts fuseblk`}},
+		"driver in fuse": {map[string]any{
+			"allowed": []string{"ext2", "ext3", "xfs"}, "shift": true, "devices": []string{"7:0"},
+			"fuse":    map[string]string{"ext4": "fuse2fs"},
+			"options": map[string]string{"ext2": "x", "xfs": "y"},
+		}, []string{`allowed: "ext2" is not mounted`, `allowed: "ext3" is not mounted`}},
+		"driver in fuse, not shifted": {map[string]any{
+			"allowed": []string{"ext2"}, "devices": []string{"7:0"}, "fuse": map[string]string{"ext4": "fuse2fs"},
+		}, nil},
 		"low loops": {map[string]any{"loop": []string{"0-9", "60-70", "64"}}, []string{`loop: "0-9"`, `loop: "60-70"`, `!loop: 64`}},
 		"loops that cannot be mounted": {map[string]any{"allowed": []string{"ext4"}, "devices": []string{"7:512"}, "loop": []string{"512-514"}},
 			[]string{`loop: loop513 cannot be mounted`}},

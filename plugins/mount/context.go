@@ -19,12 +19,12 @@ import (
 // that nobody has checked. It takes the options once more, for the kernel's errors and messages, which the caller reads
 // from it. What is checked is recorded here, and goes into a context of this plugin's own.
 
-const (
-	// maxContexts bounds those of a container: the oldest is forgotten.
-	maxContexts = 16
-	// contextLife is how long one is kept, since it cannot be seen when the caller closes it. It may hold a superblock.
-	contextLife = time.Minute
-)
+// maxContexts bounds those of a container: the oldest is forgotten.
+const maxContexts = 16
+
+// contextLife is how long a context holds a superblock or a mount, since it cannot be seen when the caller closes it.
+// Tests shorten it.
+var contextLife = time.Minute
 
 // contexts are those of a container that are in use.
 type contexts struct {
@@ -59,7 +59,7 @@ type fsContext struct {
 	gone chan struct{} // closed when nothing is held any more
 
 	superblock *superblock // of a context by fspick(2): the one that is to change
-	picked     int         // this plugin's own context of that, until the first change; it holds the superblock
+	picked     int         // this plugin's own context of that, which holds it: until the first change, or contextLife
 	pickedAt   uint64      // the mount that was named
 }
 
@@ -85,11 +85,22 @@ func (c *contexts) add(f *fsContext) {
 		oldest = c.open[0]
 	}
 	c.open = append(c.open, f)
-	f.expiry = time.AfterFunc(contextLife, func() { c.forget(f) })
+	f.expiry = time.AfterFunc(contextLife, func() { c.expire(f) })
 	c.mu.Unlock()
 	if oldest != nil {
 		c.forget(oldest)
 	}
+}
+
+// expire gives back what a context holds. One of fspick(2) goes on without: a change finds its superblock again.
+func (c *contexts) expire(f *fsContext) {
+	if f.superblock == nil {
+		c.forget(f)
+		return
+	}
+	f.turn <- struct{}{}
+	f.letGo()
+	<-f.turn
 }
 
 // forget ends the keeping of a context, when no call works on it.
@@ -120,6 +131,14 @@ func (f *fsContext) close() {
 		}
 		*fd = -1
 	}
+}
+
+// letGo gives the superblock of a context of fspick(2) back.
+func (f *fsContext) letGo() {
+	if f.picked >= 0 {
+		unix.Close(f.picked)
+	}
+	f.picked = -1
 }
 
 // becomeMount keeps the mount that was made from the context, instead of all else.

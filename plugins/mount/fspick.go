@@ -112,6 +112,7 @@ func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, call
 	if err := s.pickAgain(ctx, caller, f); err != nil {
 		return err
 	}
+	defer f.letGo()
 	options := append(f.options, option{key: word})
 	f.options = nil
 	for _, o := range options {
@@ -129,7 +130,5 @@ func (s *session) reconfigureContext(ctx context.Context, req *sdk.Request, call
 	}
 	f.superblock.readOnly.Store(readOnly)
 	s.keep(ctx, req, f.superblock)
-	unix.Close(f.picked)
-	f.picked = -1
 	return nil
 }

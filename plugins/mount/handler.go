@@ -131,6 +131,10 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 	if p.deviceNodes = !c.Nodev && container.DevicesDenied; !c.Nodev && !p.deviceNodes {
 		container.Log().Warn("mounts have nodev all the same: the container has no device cgroup that is known to deny what no rule names")
 	}
+	for _, name := range p.withoutDriver {
+		container.Log().Warn(fmt.Sprintf("%q is in allowed, and not mounted: with shift the driver of ext4 would do it, and fuse has a "+
+			"handler for ext4", name))
+	}
 	return &session{
 		policy: p, container: container, left: parseKept(container.Kept), intents: newIntents(container.Kept), loops: newLoops(p, container),
 	}, nil

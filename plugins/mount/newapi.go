@@ -191,6 +191,9 @@ func (s *session) setOption(ctx context.Context, req *sdk.Request, caller *targe
 	if f.superblock != nil && s.isShown(o) {
 		return nil
 	}
+	if optionsLength(f.options)+optionsLength([]option{o}) > maxData {
+		return refusal{unix.EINVAL, badArguments, "the options are longer than a page"}
+	}
 	if key == "source" && command == fsconfigSetString { // of no effect on a superblock that is there
 		if err := configure(f.shown, o); err != nil {
 			return refuse(err)
@@ -214,6 +217,14 @@ func (s *session) setOption(ctx context.Context, req *sdk.Request, caller *targe
 	}
 	f.options = append(f.options, checked)
 	return nil
+}
+
+// optionsLength is how long options are as the data of mount(2), which a page bounds: a context may be kept for long.
+func optionsLength(options []option) (length int) {
+	for _, o := range options {
+		length += len(o.key) + len("=") + len(o.value) + len(",")
+	}
+	return length
 }
 
 // checkOddValue has the errors for a value that is not a string, which the kernel looks at before it knows the option.

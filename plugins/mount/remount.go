@@ -58,7 +58,9 @@ func (s *session) remount(ctx context.Context, req *sdk.Request, flags msFlags) 
 // mount.
 func (s *session) superblockAt(fd int) (*superblock, bool, error) {
 	var st unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE, &st); err != nil {
+	// FUSE refuses a process that is not in its user namespace, unless that asks for nothing (fuse_getattr,
+	// fs/fuse/dir.c).
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
 		return nil, false, fmt.Errorf("statx of the target: %w", err)
 	}
 	dev, isRoot := unix.Mkdev(st.Dev_major, st.Dev_minor), st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0

@@ -44,7 +44,7 @@ func (s *session) umount(ctx context.Context, req *sdk.Request) (sdk.Response, e
 	if flags&unix.MNT_EXPIRE != 0 {
 		return sdk.Errno(unix.EINVAL).Because(badArguments, "MNT_FORCE with MNT_EXPIRE"), nil
 	}
-	parent, entry, err := openParent(ctx, caller, path)
+	parent, entry, err := openParent(ctx, caller, withoutDots(path))
 	if err != nil {
 		return sdk.Response{}, err
 	}
@@ -68,6 +68,18 @@ func (s *session) isOwnMount(ctx context.Context, caller *target.Target, path st
 	defer at.Close() // with it the mount would be busy
 	sb, isRoot, err := s.superblockAt(int(at.Fd()))
 	return sb != nil && isRoot, err
+}
+
+// withoutDots is the path without components "." at its end, which name the directory before them.
+func withoutDots(path string) string {
+	rest := strings.TrimRight(path, "/")
+	for strings.HasSuffix(rest, "/.") {
+		rest = strings.TrimRight(strings.TrimSuffix(rest, "."), "/")
+	}
+	if rest == "" {
+		return path
+	}
+	return rest
 }
 
 // openParent opens (O_PATH) the directory in which the path names the mount point, and gives the name in it.

@@ -69,9 +69,16 @@ func (v *validation) warn(key, format string, args ...any) {
 func (v *validation) allow(name string, known map[string]filesystem) {
 	f, listed := known[name]
 	switch {
+	case isOfDaemons(name):
+		v.fault("allowed", "%q is the type by which FUSE daemons mount their own connection: take it out (they can, where fuse has any entry)", name)
 	case withoutDevice[name], v.here.withoutDevice[name]:
 		v.fault("allowed", "%q has no block device, and this plugin mounts only filesystems that have one: take it out (the kernel "+
 			"itself mounts tmpfs, proc, sysfs and overlay for containers)", name)
+	case v.config.Shift && servedByExt4[name] && v.config.Fuse["ext4"] != "":
+		// An annotation may have moved ext4 there. One that is refused would leave ext4 to the kernel.
+		v.warn("allowed", "%q is not mounted: with shift the driver of ext4 would do it, and fuse has a handler for ext4", name)
+		v.policy.withoutDriver = append(v.policy.withoutDriver, name)
+		return
 	case v.config.Shift && servedByExt4[name] && !slices.Contains(v.config.Allowed, "ext4"):
 		v.fault("allowed", "%q cannot be mounted with shift, since the kernel maps its owners by the driver of ext4 alone: list \"ext4\" too, "+
 			"or set shift = false", name)
@@ -89,8 +96,11 @@ func (v *validation) allow(name string, known map[string]filesystem) {
 
 func (v *validation) addOptions(name string, keys []string) {
 	f := v.policy.allowed[name]
-	if f == nil {
+	switch {
+	case !slices.Contains(v.config.Allowed, name):
 		v.fault("options", "%q is not in allowed: list it there, or take it out", name)
+		return
+	case f == nil:
 		return
 	}
 	for _, key := range keys {
@@ -107,7 +117,12 @@ func (v *validation) checkHandler(name, handler string) {
 	switch {
 	case !wholeType.MatchString(name):
 		v.fault("fuse", "%q is not the name of a filesystem: want letters, digits, _, . and -, such as \"fuse.sshfs\"", name)
-	case v.policy.allowed[name] != nil:
+	case isOfDaemons(name):
+		v.fault("fuse", "%q is the type by which FUSE daemons mount their own connection: take it out, and list the filesystem, such as "+
+			"\"squashfs\" or \"fuse.sshfs\"", name)
+	case forEverybody[name]:
+		v.fault("fuse", "%q is mounted by the kernel for containers, and a handler would be in its way: take it out", name)
+	case slices.Contains(v.config.Allowed, name):
 		v.fault("fuse", "%q is in allowed too: which of the two is to mount it? Take it out of one", name)
 	}
 	// It is looked for in the container, where a relative path would be from nowhere.
@@ -115,8 +130,23 @@ func (v *validation) checkHandler(name, handler string) {
 		v.fault("fuse", "handler %q of %s: want a name, such as \"fuse2fs\", or an absolute path in the container without . and ..", handler, name)
 	} else if handler == "." || handler == ".." {
 		v.fault("fuse", "handler %q of %s is a folder: want the name of a program, such as \"fuse2fs\"", handler, name)
+	} else if mountsFuseblk[path.Base(handler)] {
+		v.warn("fuse", "handler %q of %s mounts fuseblk, which the kernel refuses to a handler: take it out. `mount -t ntfs-3g` works in "+
+			"the container where fuse has any other entry", handler, name)
 	}
 }
+
+// isOfDaemons reports whether a type is that of a FUSE daemon's own mount.
+func isOfDaemons(name string) bool {
+	return name == "fuse" || name == fuseblk || strings.HasPrefix(name, fuseblk+".")
+}
+
+// forEverybody are filesystems that the kernel itself mounts in user namespaces (FS_USERNS_MOUNT). overlay is not among
+// them here: there is a handler for it.
+var forEverybody = set("binfmt_misc bpf cgroup cgroup2 devpts mqueue proc ramfs sysfs tmpfs")
+
+// mountsFuseblk are programs that mount a block device as fuseblk.
+var mountsFuseblk = set("ntfs-3g lowntfs-3g mount.ntfs mount.ntfs-3g mount.lowntfs-3g")
 
 func (v *validation) addDevice(text string) {
 	r, err := parseDevice(text)

@@ -93,7 +93,8 @@ var statements = []statement{
 	{"mount", "umount2(2) with MNT_FORCE where the last component of the path is a symbolic link that is followed", func(d *difference) bool {
 		target, flags := d.argument("umount2", 0), d.argument("umount2", 1)
 		value, err := strconv.ParseInt(flags, 0, 64)
-		return d.refused() && err == nil && value&unix.MNT_FORCE != 0 && (target == "s:lm" || strings.HasSuffix(target, "/fd/3"))
+		leads := target == "s:lm" || target == "s:." || strings.HasSuffix(target, "..") || strings.HasSuffix(target, "/fd/3")
+		return d.refused() && err == nil && value&unix.MNT_FORCE != 0 && leads
 	}},
 	{"mount", "those about the superblock are not", func(d *difference) bool {
 		return d.of("read") && (d.earlierHas(" 6 null null 0") || d.earlierHas(" 7 null null 0") || d.earlierHas(" 8 null null 0"))

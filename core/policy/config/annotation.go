@@ -15,6 +15,8 @@ type Annotation struct {
 	Type    wire.Setting_Type // of the setting
 	// Moves are lists and tables of the plugin from which the keys of this one, a table, are taken out.
 	Moves []string
+	// Keeps are tables of the plugin in which only the keys stay that are in this one, a list.
+	Keeps []string
 }
 
 const (
@@ -27,17 +29,17 @@ const (
 
 // Annotations are in the order in which they are applied.
 var Annotations = []Annotation{
-	{incusPrefix + "mknod", "mknod", "", isBool, nil},
-	{incusPrefix + "setxattr", "setxattr", "", isBool, nil},
-	{incusPrefix + "sched_setscheduler", "sched", "", isBool, nil},
-	{incusPrefix + "sysinfo", "sysinfo", "", isBool, nil},
-	{incusPrefix + "bpf", "bpf", "", isBool, nil},
-	{incusPrefix + "bpf.devices", "bpf", "devices", isBool, nil},
-	{incusPrefix + "mount", "mount", "", isBool, nil},
-	{incusPrefix + "mount.allowed", "mount", "allowed", isList, nil},
+	{incusPrefix + "mknod", "mknod", "", isBool, nil, nil},
+	{incusPrefix + "setxattr", "setxattr", "", isBool, nil, nil},
+	{incusPrefix + "sched_setscheduler", "sched", "", isBool, nil, nil},
+	{incusPrefix + "sysinfo", "sysinfo", "", isBool, nil, nil},
+	{incusPrefix + "bpf", "bpf", "", isBool, nil, nil},
+	{incusPrefix + "bpf.devices", "bpf", "devices", isBool, nil, nil},
+	{incusPrefix + "mount", "mount", "", isBool, nil, nil},
+	{incusPrefix + "mount.allowed", "mount", "allowed", isList, nil, []string{"options"}},
 	// A filesystem is mounted by the kernel or by a handler: who asks for a handler means that.
-	{incusPrefix + "mount.fuse", "mount", "fuse", isMap, []string{"allowed", "options"}},
-	{incusPrefix + "mount.shift", "mount", "shift", isBool, nil},
+	{incusPrefix + "mount.fuse", "mount", "fuse", isMap, []string{"allowed", "options"}, nil},
+	{incusPrefix + "mount.shift", "mount", "shift", isBool, nil, nil},
 }
 
 // readAnnotations reads which of them a rule accepts.
