@@ -1,6 +1,7 @@
 package run_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,6 +136,21 @@ func TestMaps(t *testing.T) {
 	}
 }
 
+// TestFewIDs has a container without the group of terminals, 5.
+func TestFewIDs(t *testing.T) {
+	got := output(t, run.Options{Args: shell("id -u; stat -c %g:%a /dev/pts/ptmx"), UIDMap: []string{"0:300000"}})
+	if got != "0\n0:666\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func many(n int, text func(int) string) (texts []string) {
+	for i := range n {
+		texts = append(texts, text(i))
+	}
+	return texts
+}
+
 func TestExtrasRefused(t *testing.T) {
 	for want, options := range map[string]run.Options{
 		"want NAME=SOFT[:HARD]":       {Ulimits: []string{"files=1"}},
@@ -153,7 +169,15 @@ func TestExtrasRefused(t *testing.T) {
 		"root of the host":            {GIDMap: []string{"0:0:10"}},
 		"beyond the ids":              {GIDMap: []string{"0:100000:4294967295"}},
 		"user id 11 is not one":       {UIDMap: []string{"0:300000:11"}, User: "11"},
-		"group id 65536 is not one":   {User: "0:65536"},
+		"user id 500 is not one of the container's, which are 0 to 99, 1000: map it with --uidmap": {
+			UIDMap: []string{"0:300000:100", "1000:400000"}, User: "500"},
+		`"0:300000:10" and "5:400000:1": they overlap: both have id 5 of the container`: {
+			UIDMap: []string{"0:300000:10", "5:400000:1"}},
+		"they overlap: both have id 300009 of the host": {GIDMap: []string{"0:300000:10", "10:300009:1"}},
+		"the kernel takes 340":                          {UIDMap: many(341, func(i int) string { return fmt.Sprintf("%d:%d", i, i+1) })},
+		"of less than 4096 bytes":                       {UIDMap: many(335, func(i int) string { return fmt.Sprintf("%d:%d", i, i+300000) })},
+		"the limit core is there twice":                 {Ulimits: []string{"core=0", "core=5"}},
+		"group id 65536 is not one":                     {User: "0:65536"},
 	} {
 		t.Run(want, func(t *testing.T) {
 			options.Args = []string{"/bin/true"}

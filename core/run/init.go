@@ -59,7 +59,7 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0)
-	if err := enterRoot(mounts[0], mounts[1]); err != nil {
+	if err := enterRoot(mounts[0], mounts[1], wanted.GIDs); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
@@ -72,7 +72,7 @@ func becomeContainer() error {
 	if err != nil {
 		return err
 	}
-	if err := account.check(wanted.LastUID, wanted.LastGID); err != nil {
+	if err := account.check(wanted.UIDs, wanted.GIDs); err != nil {
 		return err
 	}
 	if wanted.Terminal != [3]bool{} {

@@ -192,7 +192,7 @@ func explainClone(err error) error {
 	case errors.Is(err, unix.EPERM):
 		hint = "user namespaces are not allowed here: run as root outside a chroot, with CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID"
 	case errors.Is(err, unix.EINVAL):
-		hint = "the kernel lacks user, pid or ipc namespaces (CONFIG_USER_NS)"
+		hint = "the kernel lacks user, pid or ipc namespaces (CONFIG_USER_NS), or does not take the maps of ids"
 	case errors.Is(err, unix.EACCES):
 		hint = "the container's root executes this program's file: make it executable for everybody (chmod a+rx)"
 	default:
@@ -231,8 +231,8 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		Mounts:   extras.mounts,
 		Nodes:    extras.nodes,
 		Ulimits:  extras.ulimits,
-		LastUID:  extras.uids.last(),
-		LastGID:  extras.gids.last(),
+		UIDs:     extras.uids,
+		GIDs:     extras.gids,
 	}
 	if output := c.files.output(); output != nil {
 		wanted.Window = windowOf(output)
