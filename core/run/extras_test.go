@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,14 +112,14 @@ func TestDeviceInDev(t *testing.T) {
 	got := output(t, run.Options{
 		Args: shell("stat -c '%F %a %u %g %t:%T' /dev/one; grep -o ' /dev/[a-z/]* ' /proc/self/mounts | sort | tr -d '\n'; " +
 			"umount /dev/one 2>/dev/null || echo still; mv /dev/one /dev/two; rm /dev/two; " +
-			"for name in zero file; do echo x 2>/dev/null >/dev/$name || echo full; done"),
-		DeviceNodes: []string{"/dev/null:/dev/one", "/dev/full:/dev/zero", "/dev/full:/dev/over/x", "/dev/full:/dev/file"},
+			"echo x 2>/dev/null >/dev/zero || echo full"),
+		DeviceNodes: []string{"/dev/null:/dev/one", "/dev/full:/dev/zero", "/dev/full:/dev/over/x"},
 		Tmpfs:       []string{"/dev/over"}, Mounts: []string{"src=/etc/passwd,dst=/dev/file"},
 	})
 	const want = "character special file 666 0 0 1:3\n" +
-		" /dev/file  /dev/file  /dev/full  /dev/mqueue  /dev/null  /dev/over  /dev/over/x  /dev/pts  /dev/random  /dev/shm " +
+		" /dev/file  /dev/full  /dev/mqueue  /dev/null  /dev/over  /dev/over/x  /dev/pts  /dev/random  /dev/shm " +
 		" /dev/tty  /dev/urandom  /dev/zero  /dev/zero " +
-		"still\nfull\nfull\n"
+		"still\nfull\n"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -133,6 +134,68 @@ func TestMaps(t *testing.T) {
 	const ids = "0 300000 65536 65536 500000 200000"
 	if want := ids + " " + ids + " 70000 70000"; strings.Join(strings.Fields(got), " ") != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestBindAttributes has the options of bind mounts that are attributes.
+func TestBindAttributes(t *testing.T) {
+	for options, want := range map[string]string{
+		"noatime,noexec,nosuid,nodev": "rw,nosuid,nodev,noexec,noatime",
+		"ro=false,noatime":            "rw,noatime", // the test's folder is on a filesystem with relatime
+	} {
+		got := output(t, run.Options{
+			Args:   shell("grep ' /srv/d ' /proc/self/mountinfo | cut -d' ' -f6"),
+			Mounts: []string{"src=" + t.TempDir() + ",dst=/srv/d," + options},
+		})
+		if got != want+"\n" {
+			t.Errorf("%s: %q, want %q", options, got, want)
+		}
+	}
+}
+
+// TestTargetIsLink mounts on symbolic links of the root filesystem, which lead nowhere else, whatever they are.
+func TestTargetIsLink(t *testing.T) {
+	root, outside := smallRootfs(t), t.TempDir()
+	for link, target := range map[string]string{
+		"var/run": "/run", "var/lock": "../run/lock", "escape": "../../../../.." + outside, "magic": "/proc/self/fd/0/x",
+		"loop": "loop", "absolute": outside,
+	} {
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(link)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mounts := []string{
+		"src=/etc/passwd,dst=/var/run/a/passwd,idmap", "src=/etc/hostname,dst=/var/lock/name,idmap", "src=/etc/hosts,dst=/absolute/hosts,idmap",
+	}
+	got := output(t, run.Options{
+		Rootfs: root, Mounts: mounts, Tmpfs: []string{"/escape/tmpfs", "/var/lock"}, DeviceNodes: []string{"/dev/full:/var/run/full"},
+		Args: shell("while read -r a b c d point rest; do case $point in /run*|/tmp*) echo $point;; esac; done < /proc/self/mountinfo"),
+	})
+	want := []string{"/run/a/passwd", "/run/full", "/run/lock", "/run/lock/name", outside + "/hosts", outside + "/tmpfs"}
+	lines := strings.Fields(got)
+	slices.Sort(lines)
+	if slices.Sort(want); !slices.Equal(lines, want) {
+		t.Errorf("mounted at %q, want %q", lines, want)
+	}
+	if entries, err := os.ReadDir(outside); len(entries) != 0 || err != nil {
+		t.Errorf("outside: %v, %v", entries, err)
+	}
+	for target, want := range map[string]string{"/loop/x": "too many levels", "/magic": "make /magic for a mount"} {
+		err := startError(t, run.Options{Rootfs: root, Args: shell("exit"), Tmpfs: []string{target}})
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}
+
+// TestDeviceTwice has a device twice, which podman takes.
+func TestDeviceTwice(t *testing.T) {
+	got := output(t, run.Options{Args: shell("stat -c %t:%T /dev/one"), DeviceNodes: []string{"/dev/full:/dev/one", "/dev/full:/dev/one"}})
+	if got != "1:7\n" {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -153,31 +216,58 @@ func many(n int, text func(int) string) (texts []string) {
 
 func TestExtrasRefused(t *testing.T) {
 	for want, options := range map[string]run.Options{
-		"want NAME=SOFT[:HARD]":       {Ulimits: []string{"files=1"}},
-		"above the hard one":          {Ulimits: []string{"nofile=2:1"}},
-		"not an absolute path below":  {Tmpfs: []string{"/"}},
-		`option "uid0"`:               {Tmpfs: []string{"/x:uid0"}},
-		"want bind or tmpfs":          {Mounts: []string{"type=volume,dst=/x"}},
-		"not an absolute path of the": {Mounts: []string{"src=x,dst=/x"}},
-		"only a directory can be":     {Mounts: []string{"src=/etc/passwd,dst=/x,ro"}},
-		"no such file":                {Mounts: []string{"src=/nosuch,dst=/x"}},
-		"it is not a device node":     {DeviceNodes: []string{"/etc/passwd"}},
-		"absolute paths":              {DeviceNodes: []string{"null"}},
-		"want TYPE":                   {DeviceNodes: []string{"/dev/null:/dev/x:z"}},
-		"want CONTAINER:HOST":         {UIDMap: []string{"0:1:2:3"}},
-		"id 0 of the container":       {UIDMap: []string{"1:100000:5"}},
-		"root of the host":            {GIDMap: []string{"0:0:10"}},
-		"beyond the ids":              {GIDMap: []string{"0:100000:4294967295"}},
-		"user id 11 is not one":       {UIDMap: []string{"0:300000:11"}, User: "11"},
+		"want NAME=SOFT[:HARD]":         {Ulimits: []string{"files=1"}},
+		"above the hard one":            {Ulimits: []string{"nofile=2:1"}},
+		"not an absolute path below":    {Tmpfs: []string{"/"}},
+		`option "uid0"`:                 {Tmpfs: []string{"/x:uid0"}},
+		"want bind or tmpfs":            {Mounts: []string{"type=volume,dst=/x"}},
+		"not an absolute path of the":   {Mounts: []string{"src=x,dst=/x"}},
+		"only a directory can be":       {Mounts: []string{"src=/etc/passwd,dst=/x,ro"}},
+		"no such file":                  {Mounts: []string{"src=/nosuch,dst=/x"}},
+		"it is not a device node":       {DeviceNodes: []string{"/etc/passwd"}},
+		"absolute paths":                {DeviceNodes: []string{"null"}},
+		`null:/dev/x:rwz": want SOURCE`: {DeviceNodes: []string{"/dev/null:/dev/x:rwz"}},
+		`"/dev/null:": want SOURCE`:     {DeviceNodes: []string{"/dev/null:"}},
+		`"/dev/null:rw:r": want SOURCE`: {DeviceNodes: []string{"/dev/null:rw:r"}},
+		`null:/dev/x:r:w": want SOURCE`: {DeviceNodes: []string{"/dev/null:/dev/x:r:w"}},
+		"want CONTAINER:HOST":           {UIDMap: []string{"0:1:2:3"}},
+		"id 0 of the container":         {UIDMap: []string{"1:100000:5"}},
+		"root of the host":              {GIDMap: []string{"0:0:10"}},
+		"beyond the ids":                {GIDMap: []string{"0:100000:4294967295"}},
+		"user id 11 is not one":         {UIDMap: []string{"0:300000:11"}, User: "11"},
 		"user id 500 is not one of the container's, which are 0 to 99, 1000: map it with --uidmap": {
 			UIDMap: []string{"0:300000:100", "1000:400000"}, User: "500"},
+		"group id 65536 is not one": {User: "0:65536"},
 		`"0:300000:10" and "5:400000:1": they overlap: both have id 5 of the container`: {
 			UIDMap: []string{"0:300000:10", "5:400000:1"}},
 		"they overlap: both have id 300009 of the host": {GIDMap: []string{"0:300000:10", "10:300009:1"}},
 		"the kernel takes 340":                          {UIDMap: many(341, func(i int) string { return fmt.Sprintf("%d:%d", i, i+1) })},
 		"of less than 4096 bytes":                       {UIDMap: many(335, func(i int) string { return fmt.Sprintf("%d:%d", i, i+300000) })},
-		"the limit core is there twice":                 {Ulimits: []string{"core=0", "core=5"}},
-		"group id 65536 is not one":                     {User: "0:65536"},
+		"option ro=1: want ro, ro=true or ro=false":     {Mounts: []string{"src=/etc,dst=/x,ro=1"}},
+		"option ro=TRUE: want":                          {Mounts: []string{"src=/etc,dst=/x,ro=TRUE"}},
+		"option readonly=maybe: want":                   {Mounts: []string{"src=/etc,dst=/x,readonly=maybe"}},
+		"option readonly=: want":                        {Mounts: []string{"src=/etc,dst=/x,readonly="}},
+		"option rw=yes: want":                           {Mounts: []string{"src=/etc,dst=/x,rw=yes"}},
+		`"noexec=false" is not known`:                   {Mounts: []string{"src=/etc,dst=/x,noexec=false"}},
+		`"idmap=false" is not known`:                    {Mounts: []string{"src=/etc,dst=/x,idmap=false"}},
+		`"ro=false" is not known`:                       {Tmpfs: []string{"/x:ro=false"}},
+		`"ro" and "rw" exclude each other`:              {Mounts: []string{"src=/etc,dst=/x,ro,rw"}},
+		`"exec" and "noexec" exclude each other`:        {Tmpfs: []string{"/x:exec,noexec"}},
+		`"ro" is there twice`:                           {Mounts: []string{"src=/etc,dst=/x,ro,ro"}},
+		`"src=/a" and "source=/b" exclude`:              {Mounts: []string{"src=/a,source=/b,dst=/x"}},
+		`"type=bind" and "type=tmpfs" exclude`:          {Mounts: []string{"type=bind,type=tmpfs,dst=/x"}},
+		`"size=1m" and "nr_blocks=4" exclude`:           {Tmpfs: []string{"/x:size=1m,nr_blocks=4"}},
+		`"tmpfs-size=1m" is one of a tmpfs`:             {Mounts: []string{"src=/etc,dst=/x,tmpfs-size=1m"}},
+		`"idmap" is one of a bind mount`:                {Mounts: []string{"type=tmpfs,dst=/x,idmap"}},
+		`"size=1x": want size=VALUE`:                    {Tmpfs: []string{"/x:size=1x"}},
+		`"mode=999": want mode=VALUE`:                   {Tmpfs: []string{"/x:mode=999"}},
+		"mount a tmpfs at /x: set uid=70000 of tmpfs":   {Tmpfs: []string{"/x:uid=70000"}},
+		`tmpfs "/x" and mount "src=/etc,dst=/x/" have the same target /x`: {
+			Tmpfs: []string{"/x"}, Mounts: []string{"src=/etc,dst=/x/"}},
+		`device "/dev/null:/dev/x" and device "/dev/zero:/dev/x" have the same target /dev/x`: {
+			DeviceNodes: []string{"/dev/null:/dev/x", "/dev/zero:/dev/x"}},
+		`device "/dev/full" and device "/dev/full:r" have the same target`: {DeviceNodes: []string{"/dev/full", "/dev/full:r"}},
+		"the limit core is there twice":                                    {Ulimits: []string{"core=0", "core=5"}},
 	} {
 		t.Run(want, func(t *testing.T) {
 			options.Args = []string{"/bin/true"}

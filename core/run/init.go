@@ -90,17 +90,20 @@ func receiveRequest() (wanted *request, mounts []*os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("receive the container's description: %w", err)
 	}
-	want := 2 + len(wanted.Nodes)
+	names := []string{"the root filesystem", "/dev"}
 	for _, m := range wanted.Mounts {
 		if !m.Tmpfs {
-			want++
+			names = append(names, m.Source)
 		}
 	}
-	if len(descriptors) != want {
-		return nil, nil, fmt.Errorf("receive the container's mounts: %d descriptors instead of %d", len(descriptors), want)
+	for _, target := range wanted.Nodes {
+		names = append(names, "a device node for "+target)
 	}
-	for _, fd := range descriptors {
-		mounts = append(mounts, os.NewFile(uintptr(fd), "what is mounted"))
+	if len(descriptors) != len(names) {
+		return nil, nil, fmt.Errorf("receive the container's mounts: %d descriptors instead of %d", len(descriptors), len(names))
+	}
+	for i, fd := range descriptors {
+		mounts = append(mounts, os.NewFile(uintptr(fd), names[i]))
 	}
 	return wanted, mounts, nil
 }

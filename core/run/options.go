@@ -147,12 +147,12 @@ func (o *Options) checkDevices() error {
 }
 
 func (o *Options) checkMounts() error {
-	_, err1 := parseMounts(o.Tmpfs, o.Mounts)
-	_, err2 := parseNodes(o.DeviceNodes)
+	mounts, err1 := parseMounts(o.Tmpfs, o.Mounts)
+	nodes, err2 := parseNodes(o.DeviceNodes)
 	_, err3 := parseUlimits(o.Ulimits)
 	_, _, err4 := o.maps()
 	if len(o.Mounts)+len(o.DeviceNodes) > mountsMax {
 		return fmt.Errorf("%d mounts and devices: at most %d fit", len(o.Mounts)+len(o.DeviceNodes), mountsMax)
 	}
-	return errors.Join(err1, err2, err3, err4)
+	return errors.Join(err1, err2, err3, err4, checkTargets(mounts, nodes))
 }
