@@ -46,10 +46,7 @@ func prepare(options *Options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("intercede run must be started as root, because it mounts the container's root filesystem: use sudo")
 	}
-	if err := options.check(); err != nil {
-		return err
-	}
-	if _, err := parseCapabilities(options.CapDrop); err != nil {
+	if err := errors.Join(options.Check(), options.checkRootfs(), options.checkFilter()); err != nil {
 		return err
 	}
 	if options.HostID == 0 {
