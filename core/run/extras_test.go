@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,6 +79,88 @@ func TestBind(t *testing.T) {
 				t.Errorf("got %q, want %q (%s)", text, want, got.stderr)
 			}
 		})
+	}
+}
+
+// TestReadOnlyHolds has the container's root try to write through a read-only bind mount, to one below it, and to see
+// what that one covers.
+func TestReadOnlyHolds(t *testing.T) {
+	sdktest.RequireRoot(t)
+	dir := t.TempDir()
+	writeFile(t, dir+"/file", "file")
+	writeFile(t, dir+"/sub/covered", "covered")
+	if err := unix.Mount("tmpfs", dir+"/sub", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/sub", unix.MNT_DETACH) })
+	writeFile(t, dir+"/sub/shown", "shown")
+	for _, path := range []string{dir, dir + "/file", dir + "/sub", dir + "/sub/shown"} {
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const script = `exec 2>/dev/null
+		try() {
+			for at in $1 $1/sub /srv/file; do
+				mount -o remount,bind,rw $at && echo bind $at; mount -o remount,rw $at && echo remount $at
+			done
+			for file in $1/file $1/sub/shown $1/new $1/sub/new /srv/file; do (echo x >$file) && echo wrote $file; done
+			for at in $1 $1/sub /srv/file; do
+				mount -o remount,bind,ro,exec,suid,dev $at && echo exec $at
+				mount -o remount,bind,ro,strictatime $at && echo atime $at
+			done
+			umount $1/sub && echo umount; umount -l $1/sub && echo detached; mount --move $1/sub /mnt && echo moved
+			mount --bind $1 /opt && echo alone; ls $1/sub
+		}
+		try /srv/d; mount --rbind /srv/d /mnt && try /mnt; unshare -m sh -c "$(type try | sed 1d); try /srv/d"
+		unshare -Urm true && unshare -Urm sh -c "$(type try | sed 1d); try /srv/d"
+		umount -R /mnt; umount -l /srv/d && ls /srv/d; mount | grep -c intercede-; cat /srv/file`
+	got := finish(t, run.Options{Args: []string{"bash", "-c", script}, Mounts: []string{
+		"src=" + dir + ",dst=/srv/d,ro,noexec,nosuid,nodev,noatime", "src=" + dir + "/file,dst=/srv/file,ro,noexec,nosuid,nodev,noatime",
+	}})
+	if want := "shown\nshown\nshown\nshown\n0\nfile"; got.stdout != want {
+		t.Errorf("got %q, want %q", got.stdout, want)
+	}
+	for path, want := range map[string]string{dir + "/file": "file", dir + "/sub/shown": "shown"} {
+		if text, err := os.ReadFile(path); string(text) != want || err != nil {
+			t.Errorf("%s: %q, %v", path, text, err)
+		}
+	}
+}
+
+// TestReadOnlyWithOthers mixes kinds of mounts, with a socket below a read-only one, and proc.
+func TestReadOnlyWithOthers(t *testing.T) {
+	dir := t.TempDir()
+	for path := dir; path != "/" && path != os.TempDir(); path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listener, err := net.Listen("unix", dir+"/socket")
+	if err == nil {
+		err = os.Chmod(dir+"/socket", 0o777)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for c, err := listener.Accept(); err == nil; c, err = listener.Accept() {
+			c.Write([]byte("connected\n"))
+			c.Close()
+		}
+	}()
+	got := output(t, run.Options{
+		Args: shell("perl -MIO::Socket::UNIX -e 'print IO::Socket::UNIX->new(Peer => \"/srv/d/socket\")->getline'; " +
+			"test -e /srv/proc/1/comm && echo proc; (echo >/srv/proc/sys/kernel/hostname) 2>/dev/null || echo refused; " +
+			"stat -c %t:%T /srv/full; touch /srv/t/x; cat /proc/1/comm"),
+		Mounts: []string{
+			"src=" + dir + ",dst=/srv/d,ro", "type=tmpfs,dst=/srv/t", "src=/etc/hostname,dst=/srv/t/name,idmap", "src=/proc,dst=/srv/proc,ro",
+		},
+		DeviceNodes: []string{"/dev/full:/srv/full"},
+	})
+	if want := "connected\nproc\nrefused\n1:7\nsh\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -222,7 +305,6 @@ func TestExtrasRefused(t *testing.T) {
 		`option "uid0"`:                 {Tmpfs: []string{"/x:uid0"}},
 		"want bind or tmpfs":            {Mounts: []string{"type=volume,dst=/x"}},
 		"not an absolute path of the":   {Mounts: []string{"src=x,dst=/x"}},
-		"only a directory can be":       {Mounts: []string{"src=/etc/passwd,dst=/x,ro"}},
 		"no such file":                  {Mounts: []string{"src=/nosuch,dst=/x"}},
 		"it is not a device node":       {DeviceNodes: []string{"/etc/passwd"}},
 		"absolute paths":                {DeviceNodes: []string{"null"}},

@@ -59,13 +59,17 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0)
+	// After the root filesystem and /dev come the sources of bind mounts, and the nodes.
+	nodes := mounts[len(mounts)-len(wanted.Nodes):]
+	sources, err := leaveStage(wanted.Mounts, mounts[2:len(mounts)-len(nodes)])
+	if err != nil {
+		return err
+	}
 	if err := enterRoot(mounts[0], mounts[1], wanted.GIDs); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
-	sources := mounts[2:]
-	nodes := len(sources) - len(wanted.Nodes)
-	if err := errors.Join(layMounts(wanted.Mounts, sources[:nodes]), layNodes(wanted.Nodes, sources[nodes:])); err != nil {
+	if err := errors.Join(layMounts(wanted.Mounts, sources), layNodes(wanted.Nodes, nodes)); err != nil {
 		return err
 	}
 	account, err := lookupUser(wanted.User)
@@ -92,7 +96,7 @@ func receiveRequest() (wanted *request, mounts []*os.File, err error) {
 	}
 	names := []string{"the root filesystem", "/dev"}
 	for _, m := range wanted.Mounts {
-		if !m.Tmpfs {
+		if !m.Tmpfs && !m.readOnly() {
 			names = append(names, m.Source)
 		}
 	}

@@ -241,13 +241,17 @@ func checkTargets(mounts []mountSpec, nodes []nodeSpec) error {
 	return nil
 }
 
-// openSources opens the sources of the bind mounts, as detached mounts, in their order.
-func openSources(specs []mountSpec, userNamespace int) (files []*os.File, err error) {
+// openSources opens the sources of the bind mounts that are not read-only, as detached mounts, in their order.
+func openSources(specs []mountSpec, userNamespace int) ([]*os.File, error) {
+	return openEach(specs, userNamespace, func(m *mountSpec) bool { return !m.Tmpfs && !m.readOnly() })
+}
+
+func openEach(specs []mountSpec, userNamespace int, wanted func(*mountSpec) bool) (files []*os.File, err error) {
 	for _, m := range specs {
-		if m.Tmpfs {
+		if !wanted(&m) {
 			continue
 		}
-		file, err := m.openSource(userNamespace)
+		file, err := m.open(userNamespace)
 		if err != nil {
 			closeFiles(files...)
 			return nil, fmt.Errorf("mount of %s at %s: %w", m.Source, m.Target, explainKernel(err, "5.12"))
@@ -257,59 +261,22 @@ func openSources(specs []mountSpec, userNamespace int) (files []*os.File, err er
 	return files, nil
 }
 
-func (m *mountSpec) openSource(userNamespace int) (file *os.File, err error) {
-	if m.readOnly() {
-		linux.OnThread(func() { file, err = m.openReadOnly(userNamespace) })
-		return file, err
-	}
-	return m.clone(userNamespace, unix.AT_RECURSIVE)
-}
-
-// clone is a detached copy of the source's mount, with its attributes but for read-only, from which nothing propagates.
-func (m *mountSpec) clone(userNamespace int, recursive uint) (file *os.File, err error) {
+// open makes a detached copy of the source's mount and of those below it, with its attributes, from which nothing
+// propagates.
+func (m *mountSpec) open(userNamespace int) (file *os.File, err error) {
 	if m.IDMap {
-		file, err = idmappedTree(m.Source, userNamespace, recursive)
+		file, err = idmappedTree(m.Source, userNamespace, unix.AT_RECURSIVE)
 	} else {
-		file, err = linux.CloneMount(m.Source, recursive)
+		file, err = linux.CloneMount(m.Source, unix.AT_RECURSIVE)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := linux.ChangeMount(file, m.attributes(), m.Clear&^unix.MOUNT_ATTR_RDONLY, recursive); err != nil {
+	if err := linux.ChangeMount(file, m.Set, m.Clear&^unix.MOUNT_ATTR_RDONLY, unix.AT_RECURSIVE); err != nil {
 		file.Close()
 		return nil, err
 	}
 	return file, nil
-}
-
-// attributes are those to set but for read-only.
-func (m *mountSpec) attributes() uint64 { return m.Set &^ unix.MOUNT_ATTR_RDONLY }
-
-// openReadOnly makes an overlay without an upper layer of the source, without the mounts below it. The container can
-// change the flags of its own mounts, but not a superblock that the initial user namespace owns.
-//
-// It changes the calling thread's mount namespace, working directory and umask.
-func (m *mountSpec) openReadOnly(userNamespace int) (*os.File, error) {
-	if info, err := os.Stat(m.Source); err != nil || !info.IsDir() {
-		return nil, errors.Join(err, errors.New("only a directory can be mounted read-only: the container could make a file's mount writable"))
-	}
-	lower, err := m.clone(userNamespace, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer lower.Close()
-	if err := enterScratch(); err != nil {
-		return nil, err
-	}
-	for _, name := range []string{"lower", "empty"} {
-		if err := unix.Mkdir(name, 0o755); err != nil {
-			return nil, fmt.Errorf("make directory %s: %w", name, err)
-		}
-	}
-	if err := linux.Attach(lower, "lower"); err != nil {
-		return nil, err
-	}
-	return linux.NewMount("overlay", map[string]string{"source": "intercede", "lowerdir": "lower:empty"}, int(m.attributes()))
 }
 
 // layMounts mounts them in the container, with the sources that openSources gave.
