@@ -96,7 +96,7 @@ func receiveRequest() (wanted *request, mounts []*os.File, err error) {
 	}
 	names := []string{"the root filesystem", "/dev"}
 	for _, m := range wanted.Mounts {
-		if !m.Tmpfs && !m.readOnly() {
+		if !m.Tmpfs && !m.isStaged() {
 			names = append(names, m.Source)
 		}
 	}

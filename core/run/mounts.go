@@ -215,8 +215,8 @@ func (m *mountSpec) check() error {
 	return nil
 }
 
-// readOnly reports whether it is a read-only bind mount.
-func (m *mountSpec) readOnly() bool { return !m.Tmpfs && m.Set&unix.MOUNT_ATTR_RDONLY != 0 }
+// isStaged reports whether it is a bind mount with attributes that the container must not take away.
+func (m *mountSpec) isStaged() bool { return !m.Tmpfs && m.Set != 0 }
 
 // checkTargets refuses two mounts or nodes with one target, of which the container would see one.
 func checkTargets(mounts []mountSpec, nodes []nodeSpec) error {
@@ -241,9 +241,9 @@ func checkTargets(mounts []mountSpec, nodes []nodeSpec) error {
 	return nil
 }
 
-// openSources opens the sources of the bind mounts that are not read-only, as detached mounts, in their order.
+// openSources opens the sources of the bind mounts that do not go by the stage, as detached mounts, in their order.
 func openSources(specs []mountSpec, userNamespace int) ([]*os.File, error) {
-	return openEach(specs, userNamespace, func(m *mountSpec) bool { return !m.Tmpfs && !m.readOnly() })
+	return openEach(specs, userNamespace, func(m *mountSpec) bool { return !m.Tmpfs && !m.isStaged() })
 }
 
 func openEach(specs []mountSpec, userNamespace int, wanted func(*mountSpec) bool) (files []*os.File, err error) {

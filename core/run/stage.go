@@ -13,11 +13,11 @@ import (
 )
 
 // The container's root can change the attributes of mounts that come into its mount namespace as descriptors: a
-// read-only one would be read-only until `mount -o remount,bind,rw`. But the kernel locks the attributes of mounts that a
-// mount namespace has from one of another user namespace, and what is mounted on them (mount_namespaces(7), "Restrictions
-// on mount namespaces"). So a container with read-only bind mounts starts in a mount namespace of the initial user
-// namespace, the stage. They are mounted there, and then the init makes its own mount namespace, a copy of the stage. A
-// copy of a locked mount, which the init then moves to its target, is locked too.
+// read-only one would be read-only until `mount -o remount,bind,rw`. But the kernel locks the attributes of mounts that
+// a mount namespace has from one of another user namespace, and what is mounted on them (mount_namespaces(7),
+// "Restrictions on mount namespaces"). So a container with such bind mounts starts in a mount namespace of the initial
+// user namespace, the stage. They are mounted there, and then the init makes its own mount namespace, a copy of the
+// stage. A copy of a locked mount, which the init then moves to its target, is locked too.
 
 // Directories of the stage: the host's root directory, and the one with the mounts.
 const (
@@ -30,7 +30,7 @@ const (
 func enterStage() error {
 	entries, err := os.ReadDir("/")
 	if err != nil {
-		return fmt.Errorf("make the stage of read-only mounts: %w", err)
+		return fmt.Errorf("make the stage of bind mounts: %w", err)
 	}
 	if err := enterScratch(); err != nil {
 		return err
@@ -40,10 +40,10 @@ func enterStage() error {
 		err = errors.Join(err, unix.Symlink(filepath.Join(stageHost, entry.Name()), entry.Name()))
 	}
 	if err != nil {
-		return fmt.Errorf("make the stage of read-only mounts: %w", err)
+		return fmt.Errorf("make the stage of bind mounts: %w", err)
 	}
 	if err := unix.PivotRoot(".", stageHost); err != nil {
-		return fmt.Errorf("make the stage of read-only mounts the root: %w", err)
+		return fmt.Errorf("make the stage of bind mounts the root: %w", err)
 	}
 	return unix.Chdir("/")
 }
@@ -52,22 +52,22 @@ func enterStage() error {
 func stagePath(index int) string { return filepath.Join("/", stageMounts, strconv.Itoa(index)) }
 
 func needsStage(specs []mountSpec) bool {
-	return slices.ContainsFunc(specs, func(m mountSpec) bool { return m.readOnly() })
+	return slices.ContainsFunc(specs, func(m mountSpec) bool { return m.isStaged() })
 }
 
-// fillStage mounts the read-only bind mounts in the mount namespace of the init, which waits in the stage.
+// fillStage mounts the bind mounts that need it in the mount namespace of the init, which waits in the stage.
 func fillStage(specs []mountSpec, init, userNamespace int) error {
 	if !needsStage(specs) {
 		return nil
 	}
-	files, err := openEach(specs, userNamespace, (*mountSpec).readOnly)
+	files, err := openEach(specs, userNamespace, (*mountSpec).isStaged)
 	if err != nil {
 		return err
 	}
 	defer closeFiles(files...)
 	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", init))
 	if err != nil {
-		return fmt.Errorf("open the stage of read-only mounts: %w", err)
+		return fmt.Errorf("open the stage of bind mounts: %w", err)
 	}
 	defer namespace.Close()
 	linux.OnThread(func() { err = attachStaged(specs, files, int(namespace.Fd())) })
@@ -78,10 +78,10 @@ func fillStage(specs []mountSpec, init, userNamespace int) error {
 func attachStaged(specs []mountSpec, files []*os.File, namespace int) error {
 	// Threads of a process share their directories, and then none can change its mount namespace (setns(2)).
 	if err := errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(namespace, unix.CLONE_NEWNS)); err != nil {
-		return fmt.Errorf("enter the stage of read-only mounts: %w", err)
+		return fmt.Errorf("enter the stage of bind mounts: %w", err)
 	}
 	for i, m := range specs {
-		if !m.readOnly() {
+		if !m.isStaged() {
 			continue
 		}
 		if err := layOn(files[0], stagePath(i)); err != nil {
@@ -104,10 +104,10 @@ func leaveStage(specs []mountSpec, sources []*os.File) (all []*os.File, err erro
 	for i, m := range specs {
 		switch {
 		case m.Tmpfs:
-		case m.readOnly():
+		case m.isStaged():
 			mount, err := linux.CloneMount(stagePath(i), unix.AT_RECURSIVE)
 			if err != nil {
-				return nil, fmt.Errorf("read-only mount of %s at %s: %w", m.Source, m.Target, err)
+				return nil, fmt.Errorf("mount of %s at %s: %w", m.Source, m.Target, err)
 			}
 			all = append(all, mount)
 		default:
