@@ -47,7 +47,15 @@ func runCommand() *cobra.Command {
 mapped to a high user id. The calls that the enabled plugins take are answered by them: by a broker of its own, or, with
 --socket, by the daemon that serves there (whose config should enable what this one does).
 
-The exit status is the command's; 127 if it is not found, 126 if it cannot be executed.`,
+--mount and --tmpfs take the options ro, nosuid, nodev, noexec and noatime, and the opposites rw, suid, dev and exec. The
+container cannot take away those of a bind mount. With idmap, root of the container owns what root of the host owns. A
+tmpfs takes size, nr_inodes, nr_blocks, mode, uid and gid too. A missing target is made. A target that is a symbolic link
+is followed inside the container's root.
+
+If intercede is killed with SIGKILL, the container dies too, but its empty cgroups stay: remove them with rmdir. Their
+names are intercede- and 16 hexadecimal digits.
+
+The exit status is the command's; 127 if it is not found, 126 if it cannot be executed, 2 if the command line is wrong.`,
 		Example: "  intercede run --memory 64m -- sh -c 'mknod /tmp/null c 1 3 && free'",
 		Args:    wantCommand,
 		PreRunE: cli.RequireRoot,
@@ -87,7 +95,7 @@ func registerContainer(c *cobra.Command, options *run.Options) {
 	f.StringArrayVar(&options.Devices, "device-cgroup-rule", nil, "let the container open a device node: `RULE` \"c 10:229 rw\", may be repeated")
 	f.StringArrayVar(&options.DeviceNodes, "device", nil, "give the container a device node: `SOURCE[:TARGET[:rwm]]`, may be repeated")
 	f.StringArrayVar(&options.Mounts, "mount", nil,
-		"mount: `type=bind,source=DIR,target=DIR[,ro][,idmap]` or type=tmpfs,target=DIR, may be repeated")
+		"mount: `type=bind,source=PATH,target=PATH[,ro][,idmap]` or type=tmpfs,target=DIR, may be repeated")
 	f.StringArrayVar(&options.Tmpfs, "tmpfs", nil, "mount a tmpfs: `DIR[:OPTIONS]`, may be repeated")
 	f.StringArrayVar(&options.Ulimits, "ulimit", nil, "limit of the command: `NAME=SOFT[:HARD]`, may be repeated")
 	f.StringArrayVar(&options.UIDMap, "uidmap", nil, "user ids `CONTAINER:HOST[:SIZE]`, may be repeated; for group ids too, without --gidmap")
