@@ -77,7 +77,11 @@ func fillStage(specs []mountSpec, init, userNamespace int) error {
 // attachStaged changes the calling thread's mount namespace, and its directories with it.
 func attachStaged(specs []mountSpec, files []*os.File, namespace int) error {
 	// Threads of a process share their directories, and then none can change its mount namespace (setns(2)).
-	if err := errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(namespace, unix.CLONE_NEWNS)); err != nil {
+	err := unix.Unshare(unix.CLONE_FS)
+	if err == nil {
+		err = unix.Setns(namespace, unix.CLONE_NEWNS)
+	}
+	if err != nil {
 		return fmt.Errorf("enter the stage of bind mounts: %w", err)
 	}
 	for i, m := range specs {

@@ -149,7 +149,7 @@ func (c *Container) spawn(uids, gids idMap, staged bool) (*os.File, error) {
 	}
 	if err := c.startOnThread(command, prepareThread); err != nil {
 		ours.Close()
-		return nil, explainClone(err)
+		return nil, err
 	}
 	return ours, nil
 }
@@ -174,7 +174,7 @@ func (c *Container) startOnThread(command *exec.Cmd, prepare func() error) error
 	linux.GoOnThread(func() {
 		err := prepare()
 		if err == nil {
-			err = command.Start()
+			err = explainClone(command.Start())
 		}
 		started <- err
 		if err != nil {
@@ -194,6 +194,8 @@ func (c *Container) startOnThread(command *exec.Cmd, prepare func() error) error
 func explainClone(err error) error {
 	hint := ""
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, unix.ENOSPC):
 		hint = "a limit on namespaces is reached: raise the sysctls user.max_user_namespaces, user.max_pid_namespaces, user.max_mnt_namespaces"
 	case errors.Is(err, unix.EPERM):
