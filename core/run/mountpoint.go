@@ -17,8 +17,8 @@ const linksMax = 40
 
 // openMountPoint opens what is at a path of the container, with O_PATH, for a mount to be on. What is missing is made:
 // directories, and at the end a directory or an empty file. Symbolic links are followed, as the container sees them,
-// also one at the end: mount points such as /var/run often are links. Of those of /proc that lead to open files only the
-// text counts, since files of the host are open here (RESOLVE_NO_MAGICLINKS, openat2(2)).
+// also one at the end: mount points such as /var/run often are links. Of links of /proc that lead to open files only
+// the text counts, since files of the host are open here (RESOLVE_NO_MAGICLINKS, openat2(2)).
 func openMountPoint(path string, directory bool) (*os.File, error) {
 	at, rest := "/", strings.Split(path, "/")
 	for links := 0; len(rest) > 0; {
