@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +36,16 @@ func (f *logFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.level, "log-level", "", "least serious `LEVEL` that is logged: trace, debug (each intercepted call), info, warn or error")
 }
 
+// logLevels are those of the config's log_level.
+var logLevels = []string{"trace", "debug", "info", "warn", "error"}
+
+func (f *logFlags) check() error {
+	if f.level != "" && !slices.Contains(logLevels, f.level) {
+		return fmt.Errorf("--log-level %q: want one of %s", f.level, strings.Join(logLevels, ", "))
+	}
+	return nil
+}
+
 // flushTime is how long the program waits at its end for the reader of its log.
 const flushTime = time.Second
 
@@ -53,8 +67,8 @@ func (f *logFlags) apply(broker config.Broker) error {
 	if f.level != "" {
 		level, err = zerolog.ParseLevel(f.level)
 	}
-	if err != nil {
-		return cli.Usagef("--log-level: %w", err)
+	if err := errors.Join(f.check(), err); err != nil {
+		return cli.Usagef("%w", err)
 	}
 	var out io.Writer = os.Stderr
 	if broker.LogFormat == "console" {

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -44,12 +47,23 @@ func runCommand() *cobra.Command {
 mapped to a high user id. The calls that the enabled plugins take are answered by them: by a broker of its own, or, with
 --socket, by the daemon that serves there (whose config should enable what this one does).
 
-The exit status is the command's; 127 if it is not found, 126 if it cannot be executed.`,
-		Example: "  intercede run --memory 67108864 -- sh -c 'mknod /tmp/null c 1 3 && free'",
-		Args:    cobra.MinimumNArgs(1),
+--mount and --tmpfs take the options ro, nosuid, nodev, noexec and noatime, and the opposites rw, suid, dev and exec. The
+container cannot take away those of a bind mount. With idmap, root of the container owns what root of the host owns. A
+tmpfs takes size, nr_inodes, nr_blocks, mode, uid and gid too. A missing target is made. A target that is a symbolic link
+is followed inside the container's root.
+
+If intercede is killed with SIGKILL, the container dies too, but its empty cgroups stay: remove them with rmdir. Their
+names are intercede- and 16 hexadecimal digits.
+
+The exit status is the command's; 127 if it is not found, 126 if it cannot be executed, 2 if the command line is wrong.`,
+		Example: "  intercede run --memory 64m -- sh -c 'mknod /tmp/null c 1 3 && free'",
+		Args:    wantCommand,
 		PreRunE: cli.RequireRoot,
 		RunE: func(c *cobra.Command, args []string) error {
 			options.Args = args
+			if err := errors.Join(options.Check(), flags.logging.check()); err != nil {
+				return cli.Usagef("%w\nTry '%s --help'", err, c.CommandPath())
+			}
 			options.Stdin, options.Stdout, options.Stderr = os.Stdin, os.Stdout, os.Stderr
 			return exitWith(runContainer(c.Context(), &flags, options))
 		},
@@ -64,26 +78,58 @@ The exit status is the command's; 127 if it is not found, 126 if it cannot be ex
 	return c
 }
 
+func wantCommand(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("want a command after --")
+	}
+	return nil
+}
+
 // registerContainer adds the flags of the container.
 func registerContainer(c *cobra.Command, options *run.Options) {
 	f := c.Flags()
 	f.StringVar(&options.Rootfs, "rootfs", "", "`DIR` that becomes the root; without it the host's files, changes discarded")
 	f.BoolVar(&options.Ephemeral, "ephemeral", false, "discard changes to the rootfs")
 	f.StringVar(&options.Name, "name", "", "host name of the container")
-	f.Int64Var(&options.Memory, "memory", 0, "memory limit in `BYTES`")
+	f.Var((*byteSize)(&options.Memory), "memory", "memory limit: `SIZE` in bytes, or with b, k, m or g")
 	f.StringArrayVar(&options.Devices, "device-cgroup-rule", nil, "let the container open a device node: `RULE` \"c 10:229 rw\", may be repeated")
 	f.StringArrayVar(&options.DeviceNodes, "device", nil, "give the container a device node: `SOURCE[:TARGET[:rwm]]`, may be repeated")
 	f.StringArrayVar(&options.Mounts, "mount", nil,
-		"mount: `type=bind,source=DIR,target=DIR[,ro][,idmap]` or type=tmpfs,target=DIR, may be repeated")
+		"mount: `type=bind,source=PATH,target=PATH[,ro][,idmap]` or type=tmpfs,target=DIR, may be repeated")
 	f.StringArrayVar(&options.Tmpfs, "tmpfs", nil, "mount a tmpfs: `DIR[:OPTIONS]`, may be repeated")
 	f.StringArrayVar(&options.Ulimits, "ulimit", nil, "limit of the command: `NAME=SOFT[:HARD]`, may be repeated")
-	f.StringArrayVar(&options.UIDMap, "uidmap", nil, "user ids `CONTAINER:HOST:SIZE`, may be repeated; for group ids too, without --gidmap")
-	f.StringArrayVar(&options.GIDMap, "gidmap", nil, "group ids `CONTAINER:HOST:SIZE`, may be repeated; for user ids too, without --uidmap")
+	f.StringArrayVar(&options.UIDMap, "uidmap", nil, "user ids `CONTAINER:HOST[:SIZE]`, may be repeated; for group ids too, without --gidmap")
+	f.StringArrayVar(&options.GIDMap, "gidmap", nil, "group ids `CONTAINER:HOST[:SIZE]`, may be repeated; for user ids too, without --uidmap")
 	f.StringSliceVar(&options.CapDrop, "cap-drop", nil, "drop the capability `CAP`, or all; may be repeated")
 	f.StringVarP(&options.User, "user", "u", "", "`USER[:GROUP]` that runs the command")
 	f.StringArrayVarP(&options.Env, "env", "e", nil, "environment variable `K=V`, may be repeated")
 	f.StringVarP(&options.Workdir, "workdir", "w", "", "working `DIR` of the command")
 }
+
+// byteSize is a flag's number of bytes, as podman's --memory has it.
+type byteSize int64
+
+var byteSizeText = regexp.MustCompile(`^([0-9]+)([bkmgBKMG]?)$`)
+
+// Set reads a number that b, k, m or g may follow.
+func (s *byteSize) Set(text string) error {
+	parts := byteSizeText.FindStringSubmatch(text)
+	if parts == nil {
+		return errors.New("want a number of bytes, which b, k, m or g may follow, such as 64m; 0 is no limit")
+	}
+	unit := int64(1) << map[string]int{"k": 10, "m": 20, "g": 30}[strings.ToLower(parts[2])]
+	number, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || number > math.MaxInt64/2/unit {
+		return fmt.Errorf("it is too much: want at most %d bytes", int64(math.MaxInt64/2))
+	}
+	*s = byteSize(number * unit)
+	return nil
+}
+
+func (s *byteSize) String() string { return strconv.FormatInt(int64(*s), 10) }
+
+// Type is what pflag calls such a value.
+func (s *byteSize) Type() string { return "size" }
 
 func runContainer(ctx context.Context, flags *runFlags, options run.Options) (status int, err error) {
 	annotations, err := parsePairs("annotation", flags.annotations)

@@ -43,7 +43,7 @@ func TestRunDev(t *testing.T) {
 func TestRunShowsMemoryLimit(t *testing.T) {
 	require(t, "busybox")
 	s := newSite(t, both+"[plugins.sysinfo.config]\nuptime = \"container\"\n")
-	r := intercede(t, "run", "--config", s.config(), "--memory", fmt.Sprint(64<<20), "--", "sh", "-c", "busybox free -k; busybox uptime")
+	r := intercede(t, "run", "--config", s.config(), "--memory", "64m", "--", "sh", "-c", "busybox free -k; busybox uptime")
 	wantText(t, r.stdout, "Mem:          65536", "up 0 min")
 }
 
@@ -93,6 +93,45 @@ func TestRunAudits(t *testing.T) {
 	wantText(t, calls["continue"], "outcome:continue", "dev=1:11")
 	if n := strings.Count(r.stderr, `"message":"call"`); n != 2 {
 		t.Errorf("%d calls in the log", n)
+	}
+}
+
+// TestRunUsage has what is wrong with a command line: the exit status is 2, before any config is read.
+func TestRunUsage(t *testing.T) {
+	for line, want := range map[string]string{
+		"":                             "want a command after --",
+		"--":                           "want a command after --",
+		"-- %":                         "no command to run",
+		"--memory -5 -- true":          "want a number of bytes",
+		"--memory 1.5x -- true":        "want a number of bytes",
+		"--memory 9999999999g --":      "it is too much",
+		"--log-level foo -- true":      `--log-level "foo": want one of trace, debug, info, warn, error`,
+		"--mount dst=/x,ro=1 --":       "want a command",
+		"--tmpfs x -- true":            "not an absolute path below",
+		"--ulimit core -- true":        "want NAME=SOFT",
+		"--uidmap 0 -- true":           "want CONTAINER:HOST[:SIZE]",
+		"--gidmap 1:5 -- true":         "id 0 of the container is not mapped",
+		"--env a -- true":              "NAME=VALUE",
+		"--name -x -- true":            "cannot be a hostname",
+		"--workdir x -- true":          "not an absolute path",
+		"--cap-drop fly -- true":       `unknown capability "fly"`,
+		"--device /etc/passwd true":    "not a device node",
+		"--device-cgroup-rule x ls":    "want TYPE MAJOR:MINOR",
+		"--mount dst=/x,src=y -- ls":   "not an absolute path of the host",
+		"--socket /x --log-level=a ls": `--log-level "a": want one of`,
+		"--tmpfs /x --tmpfs /x -- ls":  `have the same target /x`,
+	} {
+		t.Run(line, func(t *testing.T) {
+			args := append([]string{"run", "--config", "/nosuch"}, strings.Fields(line)...)
+			for i, arg := range args {
+				args[i] = strings.TrimSuffix(arg, "%") // an empty word
+			}
+			r := intercede(t, args...)
+			if r.status != cli.ExitUsage || r.stdout != "" {
+				t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
+			}
+			wantText(t, r.stderr, "intercede: ", want, "--help'")
+		})
 	}
 }
 

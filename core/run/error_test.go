@@ -22,7 +22,7 @@ func TestErrors(t *testing.T) {
 		options run.Options
 		want    string
 	}{
-		"no command":        {run.Options{}, "no command to run"},
+		"no command":        {run.Options{}, "want a command after --"},
 		"NUL":               {run.Options{Args: []string{"a\x00b"}}, "NUL"},
 		"rootfs missing":    {run.Options{Args: command, Rootfs: "/nosuch"}, "root filesystem: stat /nosuch: no such file"},
 		"rootfs a file":     {run.Options{Args: command, Rootfs: file}, "is not a directory: unpack"},

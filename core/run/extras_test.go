@@ -1,8 +1,11 @@
 package run_test
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +82,88 @@ func TestBind(t *testing.T) {
 	}
 }
 
+// TestReadOnlyHolds has the container's root try to write through a read-only bind mount, to one below it, and to see
+// what that one covers.
+func TestReadOnlyHolds(t *testing.T) {
+	sdktest.RequireRoot(t)
+	dir := t.TempDir()
+	writeFile(t, dir+"/file", "file")
+	writeFile(t, dir+"/sub/covered", "covered")
+	if err := unix.Mount("tmpfs", dir+"/sub", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/sub", unix.MNT_DETACH) })
+	writeFile(t, dir+"/sub/shown", "shown")
+	for _, path := range []string{dir, dir + "/file", dir + "/sub", dir + "/sub/shown"} {
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const script = `exec 2>/dev/null
+		try() {
+			for at in $1 $1/sub /srv/file; do
+				mount -o remount,bind,rw $at && echo bind $at; mount -o remount,rw $at && echo remount $at
+			done
+			for file in $1/file $1/sub/shown $1/new $1/sub/new /srv/file; do (echo x >$file) && echo wrote $file; done
+			for at in $1 $1/sub /srv/file; do
+				mount -o remount,bind,ro,exec,suid,dev $at && echo exec $at
+				mount -o remount,bind,ro,strictatime $at && echo atime $at
+			done
+			umount $1/sub && echo umount; umount -l $1/sub && echo detached; mount --move $1/sub /mnt && echo moved
+			mount --bind $1 /opt && echo alone; ls $1/sub
+		}
+		try /srv/d; mount --rbind /srv/d /mnt && try /mnt; unshare -m sh -c "$(type try | sed 1d); try /srv/d"
+		unshare -Urm true && unshare -Urm sh -c "$(type try | sed 1d); try /srv/d"
+		umount -R /mnt; umount -l /srv/d && ls /srv/d; mount | grep -c intercede-; cat /srv/file`
+	got := finish(t, run.Options{Args: []string{"bash", "-c", script}, Mounts: []string{
+		"src=" + dir + ",dst=/srv/d,ro,noexec,nosuid,nodev,noatime", "src=" + dir + "/file,dst=/srv/file,ro,noexec,nosuid,nodev,noatime",
+	}})
+	if want := "shown\nshown\nshown\nshown\n0\nfile"; got.stdout != want {
+		t.Errorf("got %q, want %q", got.stdout, want)
+	}
+	for path, want := range map[string]string{dir + "/file": "file", dir + "/sub/shown": "shown"} {
+		if text, err := os.ReadFile(path); string(text) != want || err != nil {
+			t.Errorf("%s: %q, %v", path, text, err)
+		}
+	}
+}
+
+// TestReadOnlyWithOthers mixes kinds of mounts, with a socket below a read-only one, and proc.
+func TestReadOnlyWithOthers(t *testing.T) {
+	dir := t.TempDir()
+	for path := dir; path != "/" && path != os.TempDir(); path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listener, err := net.Listen("unix", dir+"/socket")
+	if err == nil {
+		err = os.Chmod(dir+"/socket", 0o777)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for c, err := listener.Accept(); err == nil; c, err = listener.Accept() {
+			c.Write([]byte("connected\n"))
+			c.Close()
+		}
+	}()
+	got := output(t, run.Options{
+		Args: shell("perl -MIO::Socket::UNIX -e 'print IO::Socket::UNIX->new(Peer => \"/srv/d/socket\")->getline'; " +
+			"test -e /srv/proc/1/comm && echo proc; (echo >/srv/proc/sys/kernel/hostname) 2>/dev/null || echo refused; " +
+			"stat -c %t:%T /srv/full; touch /srv/t/x; cat /proc/1/comm"),
+		Mounts: []string{
+			"src=" + dir + ",dst=/srv/d,ro", "type=tmpfs,dst=/srv/t", "src=/etc/hostname,dst=/srv/t/name,idmap", "src=/proc,dst=/srv/proc,ro",
+		},
+		DeviceNodes: []string{"/dev/full:/srv/full"},
+	})
+	if want := "connected\nproc\nrefused\n1:7\nsh\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestBindFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("text"), 0o600); err != nil {
@@ -107,17 +192,25 @@ func TestDevice(t *testing.T) {
 // TestDeviceInDev checks which nodes are mounts: those below a mount, and those that replace what /dev has anyway.
 func TestDeviceInDev(t *testing.T) {
 	sdktest.RequireRoot(t)
+	null := filepath.Join(t.TempDir(), "null")
+	err := unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+	if err == nil {
+		err = os.Chmod(null, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	got := output(t, run.Options{
 		Args: shell("stat -c '%F %a %u %g %t:%T' /dev/one; grep -o ' /dev/[a-z/]* ' /proc/self/mounts | sort | tr -d '\n'; " +
 			"umount /dev/one 2>/dev/null || echo still; mv /dev/one /dev/two; rm /dev/two; " +
-			"for name in zero file; do echo x 2>/dev/null >/dev/$name || echo full; done"),
-		DeviceNodes: []string{"/dev/null:/dev/one", "/dev/full:/dev/zero", "/dev/full:/dev/over/x", "/dev/full:/dev/file"},
+			"echo x 2>/dev/null >/dev/zero || echo full"),
+		DeviceNodes: []string{null + ":/dev/one", "/dev/full:/dev/zero", "/dev/full:/dev/over/x"},
 		Tmpfs:       []string{"/dev/over"}, Mounts: []string{"src=/etc/passwd,dst=/dev/file"},
 	})
 	const want = "character special file 666 0 0 1:3\n" +
-		" /dev/file  /dev/file  /dev/full  /dev/mqueue  /dev/null  /dev/over  /dev/over/x  /dev/pts  /dev/random  /dev/shm " +
+		" /dev/file  /dev/full  /dev/mqueue  /dev/null  /dev/over  /dev/over/x  /dev/pts  /dev/random  /dev/shm " +
 		" /dev/tty  /dev/urandom  /dev/zero  /dev/zero " +
-		"still\nfull\nfull\n"
+		"still\nfull\n"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -135,25 +228,137 @@ func TestMaps(t *testing.T) {
 	}
 }
 
+// TestBindAttributes has the options of bind mounts that are attributes, and that the container cannot take away.
+func TestBindAttributes(t *testing.T) {
+	for options, want := range map[string]string{
+		"noatime,noexec,nosuid,nodev": "rw,nosuid,nodev,noexec,noatime",
+		"ro=false,noatime":            "rw,noatime", // the test's folder is on a filesystem with relatime
+	} {
+		got := output(t, run.Options{
+			Args: shell("mount -o remount,bind,rw,exec,suid,dev,relatime /srv/d 2>/dev/null; " +
+				"grep ' /srv/d ' /proc/self/mountinfo | cut -d' ' -f6"),
+			Mounts: []string{"src=" + t.TempDir() + ",dst=/srv/d," + options},
+		})
+		if got != want+"\n" {
+			t.Errorf("%s: %q, want %q", options, got, want)
+		}
+	}
+}
+
+// TestTargetIsLink mounts on symbolic links of the root filesystem, which lead nowhere else, whatever they are.
+func TestTargetIsLink(t *testing.T) {
+	root, outside := smallRootfs(t), t.TempDir()
+	for link, target := range map[string]string{
+		"var/run": "/run", "var/lock": "../run/lock", "escape": "../../../../.." + outside, "magic": "/proc/self/fd/0/x",
+		"loop": "loop", "absolute": outside,
+	} {
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(link)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mounts := []string{
+		"src=/etc/passwd,dst=/var/run/a/passwd,idmap", "src=/etc/hostname,dst=/var/lock/name,idmap", "src=/etc/hosts,dst=/absolute/hosts,idmap",
+	}
+	got := output(t, run.Options{
+		Rootfs: root, Mounts: mounts, Tmpfs: []string{"/escape/tmpfs", "/var/lock"}, DeviceNodes: []string{"/dev/full:/var/run/full"},
+		Args: shell("while read -r a b c d point rest; do case $point in /run*|/tmp*) echo $point;; esac; done < /proc/self/mountinfo"),
+	})
+	want := []string{"/run/a/passwd", "/run/full", "/run/lock", "/run/lock/name", outside + "/hosts", outside + "/tmpfs"}
+	lines := strings.Fields(got)
+	slices.Sort(lines)
+	if slices.Sort(want); !slices.Equal(lines, want) {
+		t.Errorf("mounted at %q, want %q", lines, want)
+	}
+	if entries, err := os.ReadDir(outside); len(entries) != 0 || err != nil {
+		t.Errorf("outside: %v, %v", entries, err)
+	}
+	for target, want := range map[string]string{"/loop/x": "too many levels", "/magic": "make /magic for a mount"} {
+		err := startError(t, run.Options{Rootfs: root, Args: shell("exit"), Tmpfs: []string{target}})
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}
+
+// TestDeviceTwice has a device twice, which podman takes.
+func TestDeviceTwice(t *testing.T) {
+	got := output(t, run.Options{Args: shell("stat -c %t:%T /dev/one"), DeviceNodes: []string{"/dev/full:/dev/one", "/dev/full:/dev/one"}})
+	if got != "1:7\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestFewIDs has a container without the group of terminals, 5.
+func TestFewIDs(t *testing.T) {
+	got := output(t, run.Options{Args: shell("id -u; stat -c %g:%a /dev/pts/ptmx"), UIDMap: []string{"0:300000"}})
+	if got != "0\n0:666\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func many(n int, text func(int) string) (texts []string) {
+	for i := range n {
+		texts = append(texts, text(i))
+	}
+	return texts
+}
+
 func TestExtrasRefused(t *testing.T) {
 	for want, options := range map[string]run.Options{
-		"want NAME=SOFT[:HARD]":       {Ulimits: []string{"files=1"}},
-		"above the hard one":          {Ulimits: []string{"nofile=2:1"}},
-		"not an absolute path below":  {Tmpfs: []string{"/"}},
-		`option "uid0"`:               {Tmpfs: []string{"/x:uid0"}},
-		"want bind or tmpfs":          {Mounts: []string{"type=volume,dst=/x"}},
-		"not an absolute path of the": {Mounts: []string{"src=x,dst=/x"}},
-		"only a directory can be":     {Mounts: []string{"src=/etc/passwd,dst=/x,ro"}},
-		"no such file":                {Mounts: []string{"src=/nosuch,dst=/x"}},
-		"it is not a device node":     {DeviceNodes: []string{"/etc/passwd"}},
-		"absolute paths":              {DeviceNodes: []string{"null"}},
-		"want TYPE":                   {DeviceNodes: []string{"/dev/null:/dev/x:z"}},
-		"want CONTAINER:HOST":         {UIDMap: []string{"0:1:2:3"}},
-		"id 0 of the container":       {UIDMap: []string{"1:100000:5"}},
-		"root of the host":            {GIDMap: []string{"0:0:10"}},
-		"beyond the ids":              {GIDMap: []string{"0:100000:4294967295"}},
-		"user id 11 is not one":       {UIDMap: []string{"0:300000:11"}, User: "11"},
-		"group id 65536 is not one":   {User: "0:65536"},
+		"want NAME=SOFT[:HARD]":         {Ulimits: []string{"files=1"}},
+		"above the hard one":            {Ulimits: []string{"nofile=2:1"}},
+		"not an absolute path below":    {Tmpfs: []string{"/"}},
+		`option "uid0"`:                 {Tmpfs: []string{"/x:uid0"}},
+		"want bind or tmpfs":            {Mounts: []string{"type=volume,dst=/x"}},
+		"not an absolute path of the":   {Mounts: []string{"src=x,dst=/x"}},
+		"no such file":                  {Mounts: []string{"src=/nosuch,dst=/x"}},
+		"it is not a device node":       {DeviceNodes: []string{"/etc/passwd"}},
+		"absolute paths":                {DeviceNodes: []string{"null"}},
+		`null:/dev/x:rwz": want SOURCE`: {DeviceNodes: []string{"/dev/null:/dev/x:rwz"}},
+		`"/dev/null:": want SOURCE`:     {DeviceNodes: []string{"/dev/null:"}},
+		`"/dev/null:rw:r": want SOURCE`: {DeviceNodes: []string{"/dev/null:rw:r"}},
+		`null:/dev/x:r:w": want SOURCE`: {DeviceNodes: []string{"/dev/null:/dev/x:r:w"}},
+		"want CONTAINER:HOST":           {UIDMap: []string{"0:1:2:3"}},
+		"id 0 of the container":         {UIDMap: []string{"1:100000:5"}},
+		"root of the host":              {GIDMap: []string{"0:0:10"}},
+		"beyond the ids":                {GIDMap: []string{"0:100000:4294967295"}},
+		"user id 11 is not one":         {UIDMap: []string{"0:300000:11"}, User: "11"},
+		"user id 500 is not one of the container's, which are 0 to 99, 1000: map it with --uidmap": {
+			UIDMap: []string{"0:300000:100", "1000:400000"}, User: "500"},
+		"group id 65536 is not one": {User: "0:65536"},
+		`"0:300000:10" and "5:400000:1": they overlap: both have id 5 of the container`: {
+			UIDMap: []string{"0:300000:10", "5:400000:1"}},
+		"they overlap: both have id 300009 of the host": {GIDMap: []string{"0:300000:10", "10:300009:1"}},
+		"the kernel takes 340":                          {UIDMap: many(341, func(i int) string { return fmt.Sprintf("%d:%d", i, i+1) })},
+		"of less than 4096 bytes":                       {UIDMap: many(335, func(i int) string { return fmt.Sprintf("%d:%d", i, i+300000) })},
+		"option ro=1: want ro, ro=true or ro=false":     {Mounts: []string{"src=/etc,dst=/x,ro=1"}},
+		"option ro=TRUE: want":                          {Mounts: []string{"src=/etc,dst=/x,ro=TRUE"}},
+		"option readonly=maybe: want":                   {Mounts: []string{"src=/etc,dst=/x,readonly=maybe"}},
+		"option readonly=: want":                        {Mounts: []string{"src=/etc,dst=/x,readonly="}},
+		"option rw=yes: want":                           {Mounts: []string{"src=/etc,dst=/x,rw=yes"}},
+		`"noexec=false" is not known`:                   {Mounts: []string{"src=/etc,dst=/x,noexec=false"}},
+		`"idmap=false" is not known`:                    {Mounts: []string{"src=/etc,dst=/x,idmap=false"}},
+		`"ro=false" is not known`:                       {Tmpfs: []string{"/x:ro=false"}},
+		`"ro" and "rw" exclude each other`:              {Mounts: []string{"src=/etc,dst=/x,ro,rw"}},
+		`"exec" and "noexec" exclude each other`:        {Tmpfs: []string{"/x:exec,noexec"}},
+		`"ro" is there twice`:                           {Mounts: []string{"src=/etc,dst=/x,ro,ro"}},
+		`"src=/a" and "source=/b" exclude`:              {Mounts: []string{"src=/a,source=/b,dst=/x"}},
+		`"type=bind" and "type=tmpfs" exclude`:          {Mounts: []string{"type=bind,type=tmpfs,dst=/x"}},
+		`"size=1m" and "nr_blocks=4" exclude`:           {Tmpfs: []string{"/x:size=1m,nr_blocks=4"}},
+		`"tmpfs-size=1m" is one of a tmpfs`:             {Mounts: []string{"src=/etc,dst=/x,tmpfs-size=1m"}},
+		`"idmap" is one of a bind mount`:                {Mounts: []string{"type=tmpfs,dst=/x,idmap"}},
+		`"size=1x": want size=VALUE`:                    {Tmpfs: []string{"/x:size=1x"}},
+		`"mode=999": want mode=VALUE`:                   {Tmpfs: []string{"/x:mode=999"}},
+		"mount a tmpfs at /x: set uid=70000 of tmpfs":   {Tmpfs: []string{"/x:uid=70000"}},
+		`tmpfs "/x" and mount "src=/etc,dst=/x/" have the same target /x`: {
+			Tmpfs: []string{"/x"}, Mounts: []string{"src=/etc,dst=/x/"}},
+		`device "/dev/null:/dev/x" and device "/dev/zero:/dev/x" have the same target /dev/x`: {
+			DeviceNodes: []string{"/dev/null:/dev/x", "/dev/zero:/dev/x"}},
+		`device "/dev/full" and device "/dev/full:r" have the same target`: {DeviceNodes: []string{"/dev/full", "/dev/full:r"}},
+		"the limit core is there twice":                                    {Ulimits: []string{"core=0", "core=5"}},
 	} {
 		t.Run(want, func(t *testing.T) {
 			options.Args = []string{"/bin/true"}

@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
 
 	sysuser "github.com/moby/sys/user"
 )
+
+// mapLinesMax is UID_GID_MAP_MAX_EXTENTS of include/linux/user_namespace.h.
+const mapLinesMax = 340
 
 // idMap is a uid or gid map of the container (user_namespaces(7)).
 type idMap []syscall.SysProcIDMap
@@ -22,7 +26,16 @@ func parseIDMap(texts []string) (idMap, error) {
 		if err != nil {
 			return nil, fmt.Errorf("map of ids %q: %w", text, err)
 		}
+		for i, other := range m {
+			if err := disjoint(other, r); err != nil {
+				return nil, fmt.Errorf("maps of ids %q and %q: %w", texts[i], text, err)
+			}
+		}
 		m = append(m, r)
+	}
+	if size := m.textSize(); len(m) > mapLinesMax || size >= os.Getpagesize() {
+		return nil, fmt.Errorf("%d maps of ids, of %d bytes: the kernel takes %d, of less than %d bytes: join ranges, or give fewer", len(m), size,
+			mapLinesMax, os.Getpagesize())
 	}
 	if len(m) > 0 && m.outside(0) < 0 {
 		return nil, errors.New("map of ids: id 0 of the container is not mapped, which starts as root")
@@ -60,6 +73,26 @@ func parseIDRange(text string) (r syscall.SysProcIDMap, err error) {
 	return r, nil
 }
 
+// disjoint refuses two ranges with an ID in common, which the kernel does not take.
+func disjoint(a, b syscall.SysProcIDMap) error {
+	if a.ContainerID < b.ContainerID+b.Size && b.ContainerID < a.ContainerID+a.Size {
+		return fmt.Errorf("they overlap: both have id %d of the container", max(a.ContainerID, b.ContainerID))
+	}
+	if a.HostID < b.HostID+b.Size && b.HostID < a.HostID+a.Size {
+		return fmt.Errorf("they overlap: both have id %d of the host", max(a.HostID, b.HostID))
+	}
+	return nil
+}
+
+// textSize is the length of the map as package syscall writes it to /proc/PID/uid_map, which takes less than a page
+// (user_namespaces(7)).
+func (m idMap) textSize() (size int) {
+	for _, r := range m {
+		size += len(fmt.Sprintf("%d %d %d\n", r.ContainerID, r.HostID, r.Size))
+	}
+	return size
+}
+
 // outside is an id of the container as the host has it; -1: it has none.
 func (m idMap) outside(id uint32) int {
 	for _, r := range m {
@@ -70,13 +103,17 @@ func (m idMap) outside(id uint32) int {
 	return -1
 }
 
-// last is the greatest id of the container.
-func (m idMap) last() uint32 {
-	last := 0
+// String has the ids of the container: "0 to 99, 1000".
+func (m idMap) String() string {
+	var ranges []string
 	for _, r := range m {
-		last = max(last, r.ContainerID+r.Size-1)
+		text := strconv.Itoa(r.ContainerID)
+		if r.Size > 1 {
+			text += " to " + strconv.Itoa(r.ContainerID+r.Size-1)
+		}
+		ranges = append(ranges, text)
 	}
-	return uint32(last)
+	return strings.Join(ranges, ", ")
 }
 
 // maps are the container's: those that were given, one for the other if only one was, or else idCount ids from HostID

@@ -59,20 +59,24 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0)
-	if err := enterRoot(mounts[0], mounts[1]); err != nil {
+	// After the root filesystem and /dev come the sources of bind mounts, and the nodes.
+	nodes := mounts[len(mounts)-len(wanted.Nodes):]
+	sources, err := leaveStage(wanted.Mounts, mounts[2:len(mounts)-len(nodes)])
+	if err != nil {
+		return err
+	}
+	if err := enterRoot(mounts[0], mounts[1], wanted.GIDs); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
-	sources := mounts[2:]
-	nodes := len(sources) - len(wanted.Nodes)
-	if err := errors.Join(layMounts(wanted.Mounts, sources[:nodes]), layNodes(wanted.Nodes, sources[nodes:])); err != nil {
+	if err := errors.Join(layMounts(wanted.Mounts, sources), layNodes(wanted.Nodes, nodes)); err != nil {
 		return err
 	}
 	account, err := lookupUser(wanted.User)
 	if err != nil {
 		return err
 	}
-	if err := account.check(wanted.LastUID, wanted.LastGID); err != nil {
+	if err := account.check(wanted.UIDs, wanted.GIDs); err != nil {
 		return err
 	}
 	if wanted.Terminal != [3]bool{} {
@@ -90,17 +94,20 @@ func receiveRequest() (wanted *request, mounts []*os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("receive the container's description: %w", err)
 	}
-	want := 2 + len(wanted.Nodes)
+	names := []string{"the root filesystem", "/dev"}
 	for _, m := range wanted.Mounts {
-		if !m.Tmpfs {
-			want++
+		if !m.Tmpfs && !m.isStaged() {
+			names = append(names, m.Source)
 		}
 	}
-	if len(descriptors) != want {
-		return nil, nil, fmt.Errorf("receive the container's mounts: %d descriptors instead of %d", len(descriptors), want)
+	for _, target := range wanted.Nodes {
+		names = append(names, "a device node for "+target)
 	}
-	for _, fd := range descriptors {
-		mounts = append(mounts, os.NewFile(uintptr(fd), "what is mounted"))
+	if len(descriptors) != len(names) {
+		return nil, nil, fmt.Errorf("receive the container's mounts: %d descriptors instead of %d", len(descriptors), len(names))
+	}
+	for i, fd := range descriptors {
+		mounts = append(mounts, os.NewFile(uintptr(fd), names[i]))
 	}
 	return wanted, mounts, nil
 }

@@ -33,8 +33,9 @@ type hostParts struct {
 	devices map[string]*os.File
 }
 
-// enterRoot makes tree the root filesystem, with /proc, /sys, dev at /dev, and /tmp, and drops the host's mounts.
-func enterRoot(tree, dev *os.File) error {
+// enterRoot makes tree the root filesystem, with /proc, /sys, dev at /dev, and /tmp, and drops the host's mounts. The
+// container has the group ids gids.
+func enterRoot(tree, dev *os.File, gids idMap) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the container's mounts private: %w", err)
 	}
@@ -46,7 +47,7 @@ func enterRoot(tree, dev *os.File) error {
 		return err
 	}
 	parts.dev = dev
-	return parts.lay()
+	return parts.lay(gids)
 }
 
 func collectHostParts() (*hostParts, error) {
@@ -86,7 +87,7 @@ func pivot(tree *os.File) error {
 
 // lay puts everything in its place. Symbolic links on the way, which the container's author wrote, cannot lead out of
 // the root filesystem any more.
-func (p *hostParts) lay() error {
+func (p *hostParts) lay(gids idMap) error {
 	for _, dir := range []struct {
 		path string
 		mode os.FileMode
@@ -101,7 +102,7 @@ func (p *hostParts) lay() error {
 	if err := linux.Attach(p.sys, "/sys"); err != nil {
 		return err
 	}
-	return p.layDevices()
+	return p.layDevices(gids)
 }
 
 // newDev returns a detached tmpfs for the container's /dev, which belongs to its root. It is mounted here, because the
@@ -113,8 +114,15 @@ func newDev(owner hostOwner) (*os.File, error) {
 	}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_STRICTATIME)
 }
 
+// ttyGroup owns terminals on all distributions.
+const ttyGroup = 5
+
 // layDevices makes /dev as runc does (libcontainer/specconv/example.go).
-func (p *hostParts) layDevices() error {
+func (p *hostParts) layDevices(gids idMap) error {
+	terminals := "newinstance,ptmxmode=0666,mode=0620"
+	if gids.outside(ttyGroup) >= 0 { // devpts takes no other
+		terminals += ",gid=" + strconv.Itoa(ttyGroup)
+	}
 	if err := linux.Attach(p.dev, "/dev"); err != nil {
 		return err
 	}
@@ -122,7 +130,7 @@ func (p *hostParts) layDevices() error {
 		fstype, path, data string
 		flags              uintptr
 	}{
-		{"devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5", unix.MS_NOSUID | unix.MS_NOEXEC},
+		{"devpts", "/dev/pts", terminals, unix.MS_NOSUID | unix.MS_NOEXEC},
 		{"tmpfs", "/dev/shm", "mode=1777,size=65536k", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 		{"mqueue", "/dev/mqueue", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 	} {

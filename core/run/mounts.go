@@ -3,8 +3,10 @@ package run
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,45 +19,57 @@ type mountSpec struct {
 	Tmpfs  bool
 	Source string // of a bind mount: a path of the host
 	Target string // a path of the container
-	Flags  uintptr
-	Data   string // of a tmpfs
+	// Set and Clear are unix.MOUNT_ATTR_*. What is in neither is, in a bind mount, as the source's mount has it.
+	Set, Clear uint64
+	Parameters map[string]string // of a tmpfs
 	// IDMap: root of the container owns what root of the host owns.
-	IDMap    bool
-	ReadOnly bool // of a bind mount
+	IDMap bool
+
+	text  string            // as it was given
+	given map[string]string // the options so far, by what they are about
 }
 
 // mountsMax bounds the mounts and device nodes of one container: a message carries no more descriptors.
 const mountsMax = 128
 
-const tmpfsFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+const tmpfsFlags = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 
-// mountFlags are options that are flags of mount(2), and those that take one away.
+// mountFlags are options that are attributes of a mount, and those that take one away.
 var mountFlags = map[string]struct {
-	flag uintptr
-	off  bool
+	attribute uint64
+	off       bool
 }{
-	"nosuid": {flag: unix.MS_NOSUID}, "suid": {unix.MS_NOSUID, true}, "nodev": {flag: unix.MS_NODEV}, "dev": {unix.MS_NODEV, true},
-	"noexec": {flag: unix.MS_NOEXEC}, "exec": {unix.MS_NOEXEC, true}, "ro": {flag: unix.MS_RDONLY}, "rw": {unix.MS_RDONLY, true},
-	"noatime": {flag: unix.MS_NOATIME},
+	"nosuid": {attribute: unix.MOUNT_ATTR_NOSUID}, "suid": {unix.MOUNT_ATTR_NOSUID, true},
+	"nodev": {attribute: unix.MOUNT_ATTR_NODEV}, "dev": {unix.MOUNT_ATTR_NODEV, true},
+	"noexec": {attribute: unix.MOUNT_ATTR_NOEXEC}, "exec": {unix.MOUNT_ATTR_NOEXEC, true},
+	"ro": {attribute: unix.MOUNT_ATTR_RDONLY}, "rw": {unix.MOUNT_ATTR_RDONLY, true},
+	"noatime": {attribute: unix.MOUNT_ATTR_NOATIME},
 }
 
-// tmpfsOptions are those of tmpfs(5) that have a value.
-var tmpfsOptions = []string{"size", "mode", "nr_inodes", "nr_blocks", "uid", "gid"}
+// tmpfsOptions are those of tmpfs(5) that have a value. nr_blocks is size in other units.
+var tmpfsOptions = map[string]struct {
+	about string
+	form  *regexp.Regexp
+	want  string
+}{
+	"size":      {"size", regexp.MustCompile(`^[0-9]{1,18}[kmgKMG%]?$`), "a number of bytes, with k, m or g, or with %, such as 64m"},
+	"nr_blocks": {"size", regexp.MustCompile(`^[0-9]{1,18}[kmgKMG]?$`), "a number, which k, m or g may follow"},
+	"nr_inodes": {"nr_inodes", regexp.MustCompile(`^[0-9]{1,18}[kmgKMG]?$`), "a number, which k, m or g may follow"},
+	"mode":      {"mode", regexp.MustCompile(`^[0-7]{1,4}$`), "an octal mode, such as 1777"},
+	"uid":       {"uid", regexp.MustCompile(`^[0-9]{1,10}$`), "a number"},
+	"gid":       {"gid", regexp.MustCompile(`^[0-9]{1,10}$`), "a number"},
+}
 
 // parseMounts reads --tmpfs DIR[:OPTION,...] and --mount type=TYPE,KEY=VALUE,... in the order in which they are
 // mounted: what is above others first.
 func parseMounts(tmpfs, mounts []string) ([]mountSpec, error) {
 	var specs []mountSpec
 	for _, text := range tmpfs {
-		target, options, _ := strings.Cut(text, ":")
-		m := mountSpec{Tmpfs: true, Target: target, Flags: tmpfsFlags}
-		err := m.addOptions(strings.FieldsFunc(options, isComma))
-		if err == nil {
-			err = m.check()
-		}
+		m, err := parseTmpfs(text)
 		if err != nil {
 			return nil, fmt.Errorf("tmpfs %q: %w", text, err)
 		}
+		m.text = fmt.Sprintf("tmpfs %q", text)
 		specs = append(specs, m)
 	}
 	for _, text := range mounts {
@@ -63,6 +77,7 @@ func parseMounts(tmpfs, mounts []string) ([]mountSpec, error) {
 		if err != nil {
 			return nil, fmt.Errorf("mount %q: %w", text, err)
 		}
+		m.text = fmt.Sprintf("mount %q", text)
 		specs = append(specs, m)
 	}
 	slices.SortStableFunc(specs, func(a, b mountSpec) int { return strings.Count(a.Target, "/") - strings.Count(b.Target, "/") })
@@ -71,66 +86,118 @@ func parseMounts(tmpfs, mounts []string) ([]mountSpec, error) {
 
 func isComma(c rune) bool { return c == ',' }
 
-func parseMount(text string) (m mountSpec, err error) {
-	kind := "bind"
-	var options []string
-	for _, word := range strings.FieldsFunc(text, isComma) {
-		key, value, _ := strings.Cut(word, "=")
-		switch key {
-		case "type":
-			kind = value
-		case "source", "src":
-			m.Source = value
-		case "destination", "dst", "target":
-			m.Target = value
-		case "tmpfs-size":
-			options = append(options, "size="+value)
-		case "tmpfs-mode":
-			options = append(options, "mode="+value)
-		case "readonly", "ro":
-			options = append(options, readOnlyWord(value))
-		default:
-			options = append(options, word)
+func parseTmpfs(text string) (mountSpec, error) {
+	target, options, _ := strings.Cut(text, ":")
+	m := mountSpec{Tmpfs: true, Target: target, Set: tmpfsFlags}
+	for _, option := range strings.FieldsFunc(options, isComma) {
+		if err := m.addOption(option, option); err != nil {
+			return m, err
 		}
-	}
-	switch kind {
-	case "tmpfs":
-		m.Tmpfs, m.Flags = true, tmpfsFlags
-	case "bind":
-	default:
-		return m, fmt.Errorf("type %q: want bind or tmpfs", kind)
-	}
-	if err := m.addOptions(options); err != nil {
-		return m, err
 	}
 	return m, m.check()
 }
 
-// readOnlyWord is what ro=VALUE says.
-func readOnlyWord(value string) string {
-	if value == "" || value == "true" {
-		return "ro"
-	}
-	return "rw"
-}
-
-func (m *mountSpec) addOptions(options []string) error {
-	for _, option := range options {
-		key, _, hasValue := strings.Cut(option, "=")
-		switch f, known := mountFlags[option]; {
-		case known && f.off:
-			m.Flags &^= f.flag
-		case known:
-			m.Flags |= f.flag
-		case m.Tmpfs && hasValue && slices.Contains(tmpfsOptions, key):
-			m.Data = strings.TrimPrefix(m.Data+","+option, ",")
-		case !m.Tmpfs && option == "idmap":
-			m.IDMap = true
+func parseMount(text string) (m mountSpec, err error) {
+	var options [][2]string // as given, and as addOption takes it
+	for _, word := range strings.FieldsFunc(text, isComma) {
+		option := word
+		key, value, hasValue := strings.Cut(word, "=")
+		switch key {
+		case "type":
+			err = m.once("type", word)
+			if m.Tmpfs = value == "tmpfs"; !m.Tmpfs && value != "bind" {
+				return m, fmt.Errorf("type %q: want bind or tmpfs", value)
+			}
+		case "source", "src":
+			m.Source, err = value, m.once("source", word)
+		case "destination", "dst", "target":
+			m.Target, err = value, m.once("target", word)
+		case "tmpfs-size", "tmpfs-mode":
+			options = append(options, [2]string{word, strings.TrimPrefix(word, "tmpfs-")})
+		case "readonly", "ro", "rw":
+			if option, err = readOnlyOption(key, value, hasValue); err == nil {
+				options = append(options, [2]string{word, option})
+			}
 		default:
-			return fmt.Errorf("option %q is not known", option)
+			options = append(options, [2]string{word, word})
+		}
+		if err != nil {
+			return m, err
 		}
 	}
+	if m.Tmpfs {
+		m.Set = tmpfsFlags
+	}
+	for _, option := range options {
+		if err := m.addOption(option[0], option[1]); err != nil {
+			return m, err
+		}
+	}
+	return m, m.check()
+}
+
+// readOnlyOption is "ro" or "rw" for ro, readonly or rw, which may have the value true or false.
+func readOnlyOption(key, value string, hasValue bool) (string, error) {
+	readOnly := key != "rw"
+	switch {
+	case !hasValue || value == "true":
+	case value == "false":
+		readOnly = !readOnly
+	default:
+		return "", fmt.Errorf("option %s=%s: want %[1]s, %[1]s=true or %[1]s=false", key, value)
+	}
+	if readOnly {
+		return "ro", nil
+	}
+	return "rw", nil
+}
+
+// once refuses a second option about one thing.
+func (m *mountSpec) once(about, given string) error {
+	before, twice := m.given[about]
+	if twice && before == given {
+		return fmt.Errorf("option %q is there twice", given)
+	}
+	if twice {
+		return fmt.Errorf("options %q and %q exclude each other: leave one away", before, given)
+	}
+	if m.given == nil {
+		m.given = map[string]string{}
+	}
+	m.given[about] = given
 	return nil
+}
+
+func (m *mountSpec) addOption(given, option string) error {
+	if f, known := mountFlags[option]; known {
+		if f.off {
+			m.Set &^= f.attribute
+			m.Clear |= f.attribute
+		} else {
+			m.Set |= f.attribute
+		}
+		return m.once(fmt.Sprintf("attribute %#x", f.attribute), given)
+	}
+	key, value, hasValue := strings.Cut(option, "=")
+	o, known := tmpfsOptions[key]
+	switch {
+	case known && !m.Tmpfs:
+		return fmt.Errorf("option %q is one of a tmpfs, and this is a bind mount", given)
+	case known && (!hasValue || !o.form.MatchString(value)):
+		return fmt.Errorf("option %q: want %s=VALUE, where VALUE is %s", given, key, o.want)
+	case known:
+		if m.Parameters == nil {
+			m.Parameters = map[string]string{}
+		}
+		m.Parameters[key] = value
+		return m.once(o.about, given)
+	case option == "idmap" && m.Tmpfs:
+		return fmt.Errorf("option %q is one of a bind mount, and this is a tmpfs", given)
+	case option == "idmap":
+		m.IDMap = true
+		return m.once("idmap", given)
+	}
+	return fmt.Errorf("option %q is not known", given)
 }
 
 func (m *mountSpec) check() error {
@@ -141,21 +208,50 @@ func (m *mountSpec) check() error {
 		return errors.New("a tmpfs has no source")
 	case !m.Tmpfs && !filepath.IsAbs(m.Source):
 		return fmt.Errorf("source %q is not an absolute path of the host", m.Source)
+	case strings.ContainsRune(m.Source+m.Target, 0):
+		return errors.New("a path contains a NUL byte")
 	}
 	m.Target = filepath.Clean(m.Target)
-	if !m.Tmpfs {
-		m.ReadOnly = m.Flags&unix.MS_RDONLY != 0
+	return nil
+}
+
+// isStaged reports whether it is a bind mount with attributes that the container must not take away.
+func (m *mountSpec) isStaged() bool { return !m.Tmpfs && m.Set != 0 }
+
+// checkTargets refuses two mounts or nodes with one target, of which the container would see one.
+func checkTargets(mounts []mountSpec, nodes []nodeSpec) error {
+	texts := map[string]string{}
+	add := func(target, text string) error {
+		if before, twice := texts[target]; twice {
+			return fmt.Errorf("%s and %s have the same target %s: leave one away", before, text, target)
+		}
+		texts[target] = text
+		return nil
+	}
+	for _, m := range mounts {
+		if err := add(m.Target, m.text); err != nil {
+			return err
+		}
+	}
+	for _, n := range nodes {
+		if err := add(n.Target, n.text); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// openSources opens the sources of the bind mounts, as detached mounts, in their order.
-func openSources(specs []mountSpec, userNamespace int) (files []*os.File, err error) {
+// openSources opens the sources of the bind mounts that do not go by the stage, as detached mounts, in their order.
+func openSources(specs []mountSpec, userNamespace int) ([]*os.File, error) {
+	return openEach(specs, userNamespace, func(m *mountSpec) bool { return !m.Tmpfs && !m.isStaged() })
+}
+
+func openEach(specs []mountSpec, userNamespace int, wanted func(*mountSpec) bool) (files []*os.File, err error) {
 	for _, m := range specs {
-		if m.Tmpfs {
+		if !wanted(&m) {
 			continue
 		}
-		file, err := m.openSource(userNamespace)
+		file, err := m.open(userNamespace)
 		if err != nil {
 			closeFiles(files...)
 			return nil, fmt.Errorf("mount of %s at %s: %w", m.Source, m.Target, explainKernel(err, "5.12"))
@@ -165,108 +261,62 @@ func openSources(specs []mountSpec, userNamespace int) (files []*os.File, err er
 	return files, nil
 }
 
-func (m *mountSpec) openSource(userNamespace int) (file *os.File, err error) {
-	if m.ReadOnly {
-		linux.OnThread(func() { file, err = m.openReadOnly(userNamespace) })
-		return file, err
-	}
-	return m.clone(userNamespace, unix.AT_RECURSIVE)
-}
-
-// clone is a detached copy of the source's mount, with its flags, from which nothing propagates.
-func (m *mountSpec) clone(userNamespace int, recursive uint) (*os.File, error) {
+// open makes a detached copy of the source's mount and of those below it, with its attributes, from which nothing
+// propagates.
+func (m *mountSpec) open(userNamespace int) (file *os.File, err error) {
 	if m.IDMap {
-		file, err := idmappedTree(m.Source, userNamespace, recursive)
-		if err == nil {
-			err = linux.SetMount(file, m.attributes(), 0)
-		}
-		return file, err
+		file, err = idmappedTree(m.Source, userNamespace, unix.AT_RECURSIVE)
+	} else {
+		file, err = linux.CloneMount(m.Source, unix.AT_RECURSIVE)
 	}
-	file, err := linux.CloneMount(m.Source, recursive)
-	if err == nil {
-		err = linux.SetMount(file, m.attributes(), recursive)
-	}
-	return file, err
-}
-
-// attributes are the flags, but for read-only, as attributes of mount_setattr(2).
-func (m *mountSpec) attributes() (attributes uint64) {
-	for flag, attribute := range map[uintptr]uint64{
-		unix.MS_NOSUID: unix.MOUNT_ATTR_NOSUID, unix.MS_NODEV: unix.MOUNT_ATTR_NODEV, unix.MS_NOEXEC: unix.MOUNT_ATTR_NOEXEC,
-	} {
-		if m.Flags&flag != 0 {
-			attributes |= attribute
-		}
-	}
-	return attributes
-}
-
-// openReadOnly makes an overlay without an upper layer of the source, without the mounts below it. The container can
-// change the flags of its own mounts, but not a superblock that the initial user namespace owns.
-//
-// It changes the calling thread's mount namespace, working directory and umask.
-func (m *mountSpec) openReadOnly(userNamespace int) (*os.File, error) {
-	if info, err := os.Stat(m.Source); err != nil || !info.IsDir() {
-		return nil, errors.Join(err, errors.New("only a directory can be mounted read-only: the container could make a file's mount writable"))
-	}
-	lower, err := m.clone(userNamespace, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer lower.Close()
-	if err := enterScratch(); err != nil {
+	if err := linux.ChangeMount(file, m.Set, m.Clear&^unix.MOUNT_ATTR_RDONLY, unix.AT_RECURSIVE); err != nil {
+		file.Close()
 		return nil, err
 	}
-	for _, name := range []string{"lower", "empty"} {
-		if err := unix.Mkdir(name, 0o755); err != nil {
-			return nil, fmt.Errorf("make directory %s: %w", name, err)
-		}
-	}
-	if err := linux.Attach(lower, "lower"); err != nil {
-		return nil, err
-	}
-	return linux.NewMount("overlay", map[string]string{"source": "intercede", "lowerdir": "lower:empty"}, int(m.attributes()))
+	return file, nil
 }
 
 // layMounts mounts them in the container, with the sources that openSources gave.
 func layMounts(specs []mountSpec, sources []*os.File) error {
 	for _, m := range specs {
 		if m.Tmpfs {
-			if err := os.MkdirAll(m.Target, 0o755); err != nil {
-				return err
-			}
-			if err := unix.Mount("tmpfs", m.Target, "tmpfs", m.Flags, m.Data); err != nil {
+			if err := m.layTmpfs(); err != nil {
 				return fmt.Errorf("mount a tmpfs at %s: %w", m.Target, err)
 			}
 			continue
 		}
-		source := sources[0]
+		if err := layOn(sources[0], m.Target); err != nil {
+			return err
+		}
 		sources = sources[1:]
-		if err := makeMountPoint(source, m.Target); err != nil {
-			return err
-		}
-		if err := linux.Attach(source, m.Target); err != nil {
-			return err
-		}
 	}
 	return nil
 }
 
-// makeMountPoint makes a directory or an empty file for a mount to be on, unless there is one.
-func makeMountPoint(mount *os.File, path string) error {
+func (m *mountSpec) layTmpfs() error {
+	parameters := map[string]string{"source": "tmpfs"}
+	maps.Copy(parameters, m.Parameters)
+	tmpfs, err := linux.NewMount("tmpfs", parameters, int(m.Set))
+	if err != nil {
+		return err
+	}
+	defer tmpfs.Close()
+	return layOn(tmpfs, m.Target)
+}
+
+// layOn puts a detached mount at a path of the container, which it makes if it is missing.
+func layOn(mount *os.File, path string) error {
 	info, err := mount.Stat()
 	if err != nil {
 		return fmt.Errorf("stat %s: %w", mount.Name(), err)
 	}
-	if info.IsDir() {
-		return os.MkdirAll(path, 0o755)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o666)
+	point, err := openMountPoint(path, info.IsDir())
 	if err != nil {
-		return fmt.Errorf("make %s: %w", path, err)
+		return fmt.Errorf("make %s for a mount of %s: %w", path, mount.Name(), err)
 	}
-	return file.Close()
+	defer point.Close()
+	return linux.AttachOn(mount, point)
 }

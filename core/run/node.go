@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,9 +21,15 @@ type nodeSpec struct {
 	Target string // in the container
 	rule   device.Rule
 	stat   unix.Stat_t
+	text   string // as it was given
 }
 
-// parseNodes reads SOURCE[:TARGET[:ACCESS]].
+const nodeForm = "want SOURCE[:TARGET[:ACCESS]], such as \"/dev/fuse\" or \"/dev/loop7:/dev/disk:rw\": SOURCE and TARGET are absolute " +
+	"paths, and ACCESS has r, w, m"
+
+var nodeAccess = regexp.MustCompile(`^[rwm]+$`)
+
+// parseNodes reads SOURCE[:TARGET[:ACCESS]]. As with podman, a node may be there twice.
 func parseNodes(texts []string) ([]nodeSpec, error) {
 	var nodes []nodeSpec
 	for _, text := range texts {
@@ -30,26 +37,31 @@ func parseNodes(texts []string) ([]nodeSpec, error) {
 		if err != nil {
 			return nil, fmt.Errorf("device %q: %w", text, err)
 		}
-		nodes = append(nodes, n)
+		if !slices.ContainsFunc(nodes, n.is) {
+			nodes = append(nodes, n)
+		}
 	}
 	return nodes, nil
 }
 
+func (n *nodeSpec) is(other nodeSpec) bool {
+	return n.Source == other.Source && n.Target == other.Target && n.rule == other.rule
+}
+
 func parseNode(text string) (n nodeSpec, err error) {
-	const most = 3
-	parts := strings.SplitN(text, ":", most)
-	n.Source, n.Target = parts[0], parts[0]
+	parts := strings.Split(text, ":")
+	n.Source, n.Target, n.text = filepath.Clean(parts[0]), filepath.Clean(parts[0]), fmt.Sprintf("device %q", text)
 	access := "rwm"
-	if len(parts) > 1 && filepath.IsAbs(parts[1]) {
-		n.Target = filepath.Clean(parts[1])
-	} else if len(parts) > 1 {
+	switch {
+	case len(parts) == 2 && !filepath.IsAbs(parts[1]):
 		access = parts[1]
+	case len(parts) == 2:
+		n.Target = filepath.Clean(parts[1])
+	case len(parts) == 3:
+		n.Target, access = filepath.Clean(parts[1]), parts[2]
 	}
-	if len(parts) == most {
-		access = parts[2]
-	}
-	if !filepath.IsAbs(n.Source) || n.Target == "/" {
-		return n, errors.New("want SOURCE[:TARGET[:ACCESS]], such as \"/dev/fuse\" or \"/dev/loop7:/dev/disk:rw\", with absolute paths")
+	if len(parts) > 3 || !filepath.IsAbs(n.Source) || !filepath.IsAbs(n.Target) || n.Target == "/" || !nodeAccess.MatchString(access) {
+		return n, errors.New(nodeForm)
 	}
 	if err := unix.Stat(n.Source, &n.stat); err != nil {
 		return n, fmt.Errorf("stat: %w", err)
@@ -75,7 +87,7 @@ func parseNode(text string) (n nodeSpec, err error) {
 // that is a mount is in the way of umount(8), which takes the name of a device for that of a mount if it is one.
 func splitNodes(nodes []nodeSpec, mounts []mountSpec) (inDev, mounted []nodeSpec) {
 	for _, n := range nodes {
-		if n.fitsDev() && !slices.ContainsFunc(mounts, func(m mountSpec) bool { return m.Target == "/dev" || m.Target == n.Target }) {
+		if n.fitsDev() && !slices.ContainsFunc(mounts, func(m mountSpec) bool { return m.Target == "/dev" }) {
 			inDev = append(inDev, n)
 		} else {
 			mounted = append(mounted, n)
@@ -142,10 +154,7 @@ func (n *nodeSpec) make(dir int, name string, uids, gids idMap) error {
 // layNodes puts those that are mounts into the container.
 func layNodes(targets []string, files []*os.File) error {
 	for i, target := range targets {
-		if err := makeMountPoint(files[i], target); err != nil {
-			return err
-		}
-		if err := linux.Attach(files[i], target); err != nil {
+		if err := layOn(files[i], target); err != nil {
 			return err
 		}
 	}

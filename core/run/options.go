@@ -62,14 +62,14 @@ var hostnameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 // hostnameMax is __NEW_UTS_LEN of include/uapi/linux/utsname.h.
 const hostnameMax = 64
 
-// check returns every problem of the options that can be seen before anything is started.
-func (o *Options) check() error {
+// Check returns every fault of the options' form. [Start] does it too, and checks what depends on the host.
+func (o *Options) Check() error {
 	return errors.Join(
 		o.checkCommand(),
 		o.checkName(),
-		o.checkRootfs(),
 		o.checkEnv(),
-		o.checkNumbers(),
+		o.checkMemory(),
+		o.checkCapabilities(),
 		o.checkDevices(),
 		o.checkMounts(),
 	)
@@ -77,7 +77,7 @@ func (o *Options) check() error {
 
 func (o *Options) checkCommand() error {
 	if len(o.Args) == 0 || o.Args[0] == "" {
-		return errors.New("no command to run: give it after --")
+		return errors.New("no command to run: want a command after --")
 	}
 	for _, arg := range o.Args {
 		if strings.ContainsRune(arg, 0) {
@@ -131,10 +131,19 @@ func (o *Options) checkEnv() error {
 	return nil
 }
 
-func (o *Options) checkNumbers() error {
+func (o *Options) checkMemory() error {
 	if o.Memory < 0 {
 		return fmt.Errorf("memory limit %d is negative: give bytes, or 0 for no limit", o.Memory)
 	}
+	return nil
+}
+
+func (o *Options) checkCapabilities() error {
+	_, err := parseCapabilities(o.CapDrop)
+	return err
+}
+
+func (o *Options) checkFilter() error {
 	if len(o.Filter) > unix.BPF_MAXINSNS {
 		return fmt.Errorf("the filter has %d instructions, and the kernel takes %d: enable fewer plugins", len(o.Filter), unix.BPF_MAXINSNS)
 	}
@@ -147,12 +156,12 @@ func (o *Options) checkDevices() error {
 }
 
 func (o *Options) checkMounts() error {
-	_, err1 := parseMounts(o.Tmpfs, o.Mounts)
-	_, err2 := parseNodes(o.DeviceNodes)
+	mounts, err1 := parseMounts(o.Tmpfs, o.Mounts)
+	nodes, err2 := parseNodes(o.DeviceNodes)
 	_, err3 := parseUlimits(o.Ulimits)
 	_, _, err4 := o.maps()
 	if len(o.Mounts)+len(o.DeviceNodes) > mountsMax {
 		return fmt.Errorf("%d mounts and devices: at most %d fit", len(o.Mounts)+len(o.DeviceNodes), mountsMax)
 	}
-	return errors.Join(err1, err2, err3, err4)
+	return errors.Join(err1, err2, err3, err4, checkTargets(mounts, nodes))
 }

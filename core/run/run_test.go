@@ -428,6 +428,9 @@ func TestNothingIsLeft(t *testing.T) {
 		"ephemeral": {Args: shell("exit 1"), Rootfs: root, Ephemeral: true},
 		"not found": {Args: []string{"/nosuch"}, Rootfs: root, Memory: 32 << 20, Filter: allowAll()},
 		"no user":   {Args: []string{"true"}, User: "nosuch", Filter: allowAll()},
+		"staged":    {Args: []string{"true"}, Mounts: []string{"src=/etc,dst=/x,ro", "src=/usr,dst=/y", "src=/etc/passwd,dst=/z,ro,idmap"}},
+		"no source": {Args: []string{"true"}, Mounts: []string{"src=/etc,dst=/x,ro", "src=/nosuch,dst=/y,ro"}},
+		"no target": {Args: []string{"true"}, Mounts: []string{"src=/etc,dst=/etc/passwd/x,ro"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sdktest.RequireRoot(t)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 
 	"github.com/intercede/intercede/internal/device"
@@ -46,10 +45,7 @@ func prepare(options *Options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("intercede run must be started as root, because it mounts the container's root filesystem: use sudo")
 	}
-	if err := options.check(); err != nil {
-		return err
-	}
-	if _, err := parseCapabilities(options.CapDrop); err != nil {
+	if err := errors.Join(options.Check(), options.checkRootfs(), options.checkFilter()); err != nil {
 		return err
 	}
 	if options.HostID == 0 {
@@ -101,7 +97,11 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if c.cgroups, err = newCgroups(c.id, options.Memory, devices, uids.outside(0), gids.outside(0)); err != nil {
 		return err
 	}
-	socket, err := c.spawn(uids, gids)
+	mounts, err := parseMounts(options.Tmpfs, options.Mounts)
+	if err != nil {
+		return err
+	}
+	socket, err := c.spawn(uids, gids, needsStage(mounts))
 	if err != nil {
 		return err
 	}
@@ -116,8 +116,9 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	return c.awaitCommand(socket, options)
 }
 
-// spawn starts the init, which waits for its description on the other end of the returned socket.
-func (c *Container) spawn(uids, gids idMap) (*os.File, error) {
+// spawn starts the init, which waits for its description on the other end of the returned socket; in the stage, if it
+// is to make its mount namespace there itself.
+func (c *Container) spawn(uids, gids idMap, staged bool) (*os.File, error) {
 	ours, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM, "socket")
 	if err != nil {
 		return nil, fmt.Errorf("start the container: %w", err)
@@ -141,9 +142,14 @@ func (c *Container) spawn(uids, gids idMap) (*os.File, error) {
 		ExtraFiles:  []*os.File{theirs},
 		SysProcAttr: initAttributes(uids, gids),
 	}
-	if err := c.startOnThread(command); err != nil {
+	prepareThread := func() error { return nil }
+	if staged {
+		command.SysProcAttr.Cloneflags &^= unix.CLONE_NEWNS
+		prepareThread = enterStage
+	}
+	if err := c.startOnThread(command, prepareThread); err != nil {
 		ours.Close()
-		return nil, explainClone(err)
+		return nil, err
 	}
 	return ours, nil
 }
@@ -162,20 +168,21 @@ func initAttributes(uids, gids idMap) *syscall.SysProcAttr {
 
 // startOnThread starts the process from a thread that lives exactly as long as the process does, because the kernel
 // sends the signal of Pdeathsig when that thread ends.
-func (c *Container) startOnThread(command *exec.Cmd) error {
+func (c *Container) startOnThread(command *exec.Cmd, prepare func() error) error {
 	started := make(chan error)
 	exited := make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := command.Start()
+	linux.GoOnThread(func() {
+		err := prepare()
+		if err == nil {
+			err = explainClone(command.Start())
+		}
 		started <- err
 		if err != nil {
 			return
 		}
 		c.status, c.waitErr = exitStatus(command.Wait(), command)
 		close(exited)
-	}()
+	})
 	if err := <-started; err != nil {
 		return err
 	}
@@ -187,12 +194,14 @@ func (c *Container) startOnThread(command *exec.Cmd) error {
 func explainClone(err error) error {
 	hint := ""
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, unix.ENOSPC):
 		hint = "a limit on namespaces is reached: raise the sysctls user.max_user_namespaces, user.max_pid_namespaces, user.max_mnt_namespaces"
 	case errors.Is(err, unix.EPERM):
 		hint = "user namespaces are not allowed here: run as root outside a chroot, with CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID"
 	case errors.Is(err, unix.EINVAL):
-		hint = "the kernel lacks user, pid or ipc namespaces (CONFIG_USER_NS)"
+		hint = "the kernel lacks user, pid or ipc namespaces (CONFIG_USER_NS), or does not take the maps of ids"
 	case errors.Is(err, unix.EACCES):
 		hint = "the container's root executes this program's file: make it executable for everybody (chmod a+rx)"
 	default:
@@ -231,8 +240,8 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		Mounts:   extras.mounts,
 		Nodes:    extras.nodes,
 		Ulimits:  extras.ulimits,
-		LastUID:  extras.uids.last(),
-		LastGID:  extras.gids.last(),
+		UIDs:     extras.uids,
+		GIDs:     extras.gids,
 	}
 	if output := c.files.output(); output != nil {
 		wanted.Window = windowOf(output)
@@ -292,6 +301,9 @@ func (c *Container) prepareExtras(options *Options, userNamespace int) (e extras
 	e.inDev, mounted = splitNodes(nodes, e.mounts)
 	for _, n := range mounted {
 		e.nodes = append(e.nodes, n.Target)
+	}
+	if err := fillStage(e.mounts, c.InitPID(), userNamespace); err != nil {
+		return e, err
 	}
 	if e.files, err = openSources(e.mounts, userNamespace); err != nil {
 		return e, err

@@ -35,6 +35,9 @@ func parseUlimits(texts []string) ([]ulimit, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ulimit %q: %w", text, err)
 		}
+		if limitsOn(limits, l.Resource) {
+			return nil, fmt.Errorf("ulimit %q: the limit %s is there twice", text, l.Name)
+		}
 		limits = append(limits, l)
 	}
 	return limits, nil

@@ -21,14 +21,14 @@ type user struct {
 }
 
 // check refuses ids that the container does not have.
-func (u *user) check(lastUID, lastGID uint32) error {
+func (u *user) check(uids, gids idMap) error {
 	for _, id := range append([]uint32{u.gid}, u.groups...) {
-		if id > lastGID {
-			return fmt.Errorf("group id %d is not one of the container's, 0 to %d", id, lastGID)
+		if gids.outside(id) < 0 {
+			return fmt.Errorf("group id %d is not one of the container's, which are %s: map it with --gidmap", id, gids)
 		}
 	}
-	if u.uid > lastUID {
-		return fmt.Errorf("user id %d is not one of the container's, 0 to %d", u.uid, lastUID)
+	if uids.outside(u.uid) < 0 {
+		return fmt.Errorf("user id %d is not one of the container's, which are %s: map it with --uidmap", u.uid, uids)
 	}
 	return nil
 }

@@ -34,8 +34,8 @@ type request struct {
 	Mounts   []mountSpec
 	Nodes    []string // where they go
 	Ulimits  []ulimit
-	// LastUID and LastGID are the greatest ids of the container.
-	LastUID, LastGID uint32
+	UIDs     idMap
+	GIDs     idMap
 }
 
 // report is what the init tells; exactly one field is set.

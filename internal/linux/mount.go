@@ -60,9 +60,17 @@ func CloneReadOnly(file *os.File) (*os.File, error) {
 // SetMount sets attributes of the mount, unix.MOUNT_ATTR_*, and has it neither give nor take what is mounted elsewhere;
 // with unix.AT_RECURSIVE as recursive those of all mounts below it too (mount_setattr(2)).
 func SetMount(mount *os.File, attributes uint64, recursive uint) error {
-	set := unix.MountAttr{Attr_set: attributes, Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(int(mount.Fd()), "", unix.AT_EMPTY_PATH|recursive, &set); err != nil {
-		return fmt.Errorf("set attributes %#x of the mount of %s: %w", attributes, mount.Name(), err)
+	return ChangeMount(mount, attributes, 0, recursive)
+}
+
+// ChangeMount is SetMount that also takes attributes away.
+func ChangeMount(mount *os.File, set, clear uint64, recursive uint) error {
+	if set&unix.MOUNT_ATTR__ATIME != 0 {
+		clear |= unix.MOUNT_ATTR__ATIME // it is a field of several bits, which has to be cleared to be set
+	}
+	attributes := unix.MountAttr{Attr_set: set, Attr_clr: clear, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(int(mount.Fd()), "", unix.AT_EMPTY_PATH|recursive, &attributes); err != nil {
+		return fmt.Errorf("set attributes %#x of the mount of %s: %w", set, mount.Name(), err)
 	}
 	return nil
 }
