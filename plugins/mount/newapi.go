@@ -73,7 +73,7 @@ const (
 
 // fsconfig(fd, command, key, value, aux) is taken for the contexts that this plugin gave.
 func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	caller, f, release, err := s.takeContext(ctx, req)
+	caller, f, release, err := s.takeContext(ctx, req, isCollecting)
 	if err != nil {
 		return sdk.Response{}, err
 	}
@@ -95,9 +95,16 @@ func (s *session) fsconfig(ctx context.Context, req *sdk.Request) (sdk.Response,
 	return sdk.Return(0), nil
 }
 
+// always and isCollecting report whether a call takes privilege. fsconfig(2) of a context that is used up is EBUSY for
+// everybody (vfs_fsconfig_locked, fs/fsopen.c).
+func always(*fsContext) bool         { return true }
+func isCollecting(f *fsContext) bool { return f.phase == collecting }
+
 // takeContext gives the context of argument 0. It hands the call back if that is none that this plugin gave, or the
-// caller does not have the privilege any more.
-func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Target, *fsContext, func(), error) {
+// caller does not have the privilege any more that the call takes.
+func (s *session) takeContext(ctx context.Context, req *sdk.Request, isPrivileged func(*fsContext) bool) (
+	*target.Target, *fsContext, func(), error,
+) {
 	caller, err := req.Target(ctx)
 	if err != nil {
 		return nil, nil, nil, err
@@ -113,7 +120,10 @@ func (s *session) takeContext(ctx context.Context, req *sdk.Request) (*target.Ta
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if _, err = s.mounter(ctx, req); err == nil {
+	if isPrivileged(f) {
+		_, err = s.mounter(ctx, req)
+	}
+	if err == nil {
 		err = req.CheckValid(ctx)
 	}
 	if err != nil {
@@ -340,7 +350,7 @@ const fsmountAttributes = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix
 // fsmount(fd, flags, attributes) gives the caller the mount of a context that this plugin gave, and the context is of
 // no more use.
 func (s *session) fsmount(ctx context.Context, req *sdk.Request) (sdk.Response, error) {
-	caller, f, release, err := s.takeContext(ctx, req)
+	caller, f, release, err := s.takeContext(ctx, req, always)
 	if err != nil {
 		return sdk.Response{}, err
 	}

@@ -22,6 +22,8 @@ var gains = []string{
 	"After fsmount(2) a context is of no more use",
 	"if the path leads there by a descriptor that was opened before: it is mounted once more",
 	"takes features that ext2 and ext3 do not have",
+	"Its lists leave out what it could not change.",
+	"Real root's context holds the superblock until it is closed",
 }
 
 var statements = []statement{
@@ -40,6 +42,9 @@ var statements = []statement{
 	}},
 	{"setxattr", "A caller with CAP_SYS_ADMIN and without CAP_FOWNER can do less than real root without it.", func(d *difference) bool {
 		return d.of(families["setxattr"].calls...) && d.lostPrivilege()
+	}},
+	{"setxattr", "Its lists leave out what it could not change.", func(d *difference) bool {
+		return d.of("listxattr", "llistxattr", "flistxattr", "listxattrat") && d.lostPrivilege()
 	}},
 	{"bpf", "the caller has no CAP_SYS_ADMIN effective in the container's own user namespace", func(d *difference) bool {
 		return (d.bpf("8") || d.bpf("9")) && d.refused() && d.lostPrivilege()
@@ -84,6 +89,10 @@ var statements = []statement{
 	{"mount", "or was made a superblock by fsconfig(2) and has no mount yet", func(d *difference) bool {
 		return d.of("mount", "fsconfig") && d.gotErrno == "EBUSY" && d.earlierHas("sys fsconfig")
 	}},
+	{"mount", "Real root's context holds the superblock until it is closed", func(d *difference) bool {
+		again := d.what == "mounts" || d.of("mount") && d.wantErrno == "EBUSY"
+		return again && d.earlierHas("fspick") && d.earlierHas("umount2")
+	}},
 	{"mount", "After fsmount(2) a context is of no more use", func(d *difference) bool {
 		return d.of("fsconfig", "fsmount", "read") && d.earlierHas("fsmount")
 	}},
@@ -117,7 +126,8 @@ var statements = []statement{
 		return d.of("sched_setattr") && (strings.Contains(d.command, ",8=0x10,") || strings.Contains(d.command, ",8=0x18,"))
 	}},
 	{"sched", "groups and users of ioprio_set (IOPRIO_WHO_PGRP, IOPRIO_WHO_USER), are not intercepted", func(d *difference) bool {
-		return d.of("ioprio_set") && d.argument("ioprio_set", 0) != "1"
+		several := d.earlierHas("sys ioprio_set 2 ") || d.earlierHas("sys ioprio_set 3 ") // of which some were set before one was refused
+		return d.of("ioprio_set") && d.argument("ioprio_set", 0) != "1" || d.of("ioprio_get") && several
 	}},
 	{"sched", "A priority with a hint (kernel 6.5) is left to the kernel.", func(d *difference) bool {
 		value, err := strconv.ParseInt(d.argument("ioprio_set", 2), 0, 64)
