@@ -99,10 +99,27 @@ func (p *hostParts) lay(gids idMap) error {
 	if err := linux.Attach(p.proc, "/proc"); err != nil {
 		return err
 	}
-	if err := linux.Attach(p.sys, "/sys"); err != nil {
+	if err := errors.Join(linux.Attach(p.sys, "/sys"), layCgroups()); err != nil {
 		return err
 	}
 	return p.layDevices(gids)
+}
+
+// layCgroups mounts the container's own cgroups on a host that has version 2 alone, as podman does: they belong to the
+// container's root, so that an engine in the container can make some. On other hosts there would be no folder for those
+// of version 1, which stay as the host has them, read-only.
+func layCgroups() error {
+	const path = "/sys/fs/cgroup"
+	var host unix.Statfs_t
+	if err := unix.Statfs(path, &host); err != nil || host.Type != unix.CGROUP2_SUPER_MAGIC {
+		return nil
+	}
+	own, err := linux.NewMount("cgroup2", map[string]string{"source": "cgroup2"}, sealed)
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	return linux.Attach(own, path)
 }
 
 // newDev returns a detached tmpfs for the container's /dev, which belongs to its root. It is mounted here, because the
