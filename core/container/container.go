@@ -115,8 +115,10 @@ func (c *Container) read(process *target.Target, proc string) error {
 	c.uidMap, c.gidMap, c.cgroups, c.UserNamespace, c.InitPID = uids, gids, cgroups, user, init
 	c.Privileged = user == own
 	// It counts as it is now: the container itself may come to attach programs that deny. What is not known is not
-	// denied.
-	c.devicesDenied, _ = denial.Denies(cgroups)
+	// denied. The files of an ordinary user's container are hers, and so are processes outside of its cgroups.
+	if c.isOfRoot() {
+		c.devicesDenied, _ = denial.Denies(cgroups)
+	}
 	c.identify()
 	return c.CheckPeer(c.PeerUID)
 }

@@ -27,6 +27,12 @@ func (c *Container) CheckPeer(uid *uint32) error {
 	return nil
 }
 
+// isOfRoot reports whether root of the host made the container's user namespace and brought the container.
+func (c *Container) isOfRoot() bool {
+	owner, err := unix.IoctlGetUint32(int(c.namespace.Fd()), unix.NS_GET_OWNER_UID)
+	return err == nil && owner == 0 && c.Trusted()
+}
+
 // ownsNamespace goes up from the user namespace ns, which stays open, as far as this process sees.
 func ownsNamespace(ns int, uid uint32) (bool, error) {
 	at, err := unix.FcntlInt(uintptr(ns), unix.F_DUPFD_CLOEXEC, 0)

@@ -96,3 +96,25 @@ func TestInspectForPeer(t *testing.T) {
 		}
 	}
 }
+
+// TestIsOfRoot has device cgroups count for containers that root of the host has made and brought, and for no others.
+func TestIsOfRoot(t *testing.T) {
+	pid := testcaller.Start(t, 0).PID
+	outer, below := nested(t)
+	root, user := uint32(0), uint32(owner)
+	for name, test := range map[string]struct {
+		claim Claim
+		want  bool
+	}{
+		"root's":                        {Claim{PID: pid, PeerUID: &root}, true},
+		"of the broker's own process":   {Claim{PID: pid}, true},
+		"a user's":                      {Claim{PID: outer, PeerUID: &user}, false},
+		"a user's, by root":             {Claim{PID: outer, PeerUID: &root}, false},
+		"below a user's, by root":       {Claim{PID: below, PeerUID: &root}, false},
+		"a user's, by no process known": {Claim{PID: outer}, false},
+	} {
+		if got := inspectContainer(t, test.claim).isOfRoot(); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

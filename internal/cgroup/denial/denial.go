@@ -15,8 +15,8 @@ import (
 
 // Denies reports whether a task of the cgroups, named as cgroup.Read does, can open no device node but those whose
 // major number, minor number or both a rule names: in version 1 by the list of the devices controller, in version 2
-// by the code of a program of the cgroup or of one above it (BPF_CGROUP_DEVICE). It is false where that cannot be
-// proven. The error says why nothing could be read.
+// by the code of a program of the cgroup or of one above it (BPF_CGROUP_DEVICE) that root has loaded. It is false where
+// that cannot be proven. The error says why nothing could be read.
 func Denies(cgroups map[string]string) (bool, error) {
 	folders, err := cgroup.Folders(cgroups)
 	if err != nil {
@@ -96,6 +96,10 @@ func programDenies(id ebpf.ProgramID) (bool, error) {
 	info, err := program.Info()
 	if err != nil {
 		return false, fmt.Errorf("device program %d: %w", id, err)
+	}
+	// One that a container has attached by interception was loaded by a plugin, whose user ID is another.
+	if uid, ok := info.CreatedByUID(); !ok || uid != 0 {
+		return false, nil
 	}
 	instructions, err := info.Instructions()
 	if err != nil {
