@@ -48,9 +48,9 @@ mapped to a high user id. The calls that the enabled plugins take are answered b
 --socket, by the daemon that serves there (whose config should enable what this one does).
 
 --mount and --tmpfs take the options ro, nosuid, nodev, noexec and noatime, and the opposites rw, suid, dev and exec. The
-container cannot take away those of a bind mount. With idmap, root of the container owns what root of the host owns. A
-tmpfs takes size, nr_inodes, nr_blocks, mode, uid and gid too. A missing target is made. A target that is a symbolic link
-is followed inside the container's root.
+container cannot take away those of a bind mount, nor what the host's own mount has. With idmap, root of the container owns
+what root of the host owns. A tmpfs takes size, nr_inodes, nr_blocks, mode, uid and gid too. A missing target is made. A
+target that is a symbolic link is followed inside the container's root.
 
 If intercede is killed with SIGKILL, the container dies too, but its empty cgroups stay: remove them with rmdir. Their
 names are intercede- and 16 hexadecimal digits.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -39,19 +38,6 @@ func TestRunDev(t *testing.T) {
 		mount -i -o remount,size=1g tmpfs /dev || echo refused; df -k /dev | grep -o 65536`
 	r := intercede(t, "run", "--config", s.config(), "--", "/bin/sh", "-c", script)
 	wantText(t, r.stdout, "1 5 0\n0\nrefused\nrefused\n65536\n")
-}
-
-// TestRunOwnCgroups is on a host that has cgroups of version 2 alone, for which this one is taken: the container has its
-// own at the usual path, and its root may make some.
-func TestRunOwnCgroups(t *testing.T) {
-	s := newSite(t, "[plugins.mknod]\n")
-	run := program("run", "--config", s.config(), "--", "sh", "-ec", `
-		mkdir /sys/fs/cgroup/inner && echo 0 >/sys/fs/cgroup/inner/cgroup.procs
-		sed -n 's/^0:://p' /proc/self/cgroup
-		cd /sys/fs/cgroup && ls -d inner/cgroup.type ../intercede-* 2>/dev/null`)
-	const alone = `umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$0" "$@"`
-	args := append([]string{"-m", "--propagation", "private", "sh", "-c", alone, run.Path}, run.Args[1:]...)
-	wantText(t, runCmd(t, exec.Command("unshare", args...)).stdout, "/inner\ninner/cgroup.type\n")
 }
 
 func TestRunShowsMemoryLimit(t *testing.T) {

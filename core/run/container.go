@@ -27,6 +27,7 @@ type Container struct {
 	cgroups    cgroups
 	terminal   *terminal
 	stopCancel func() bool
+	stage      *os.File // the mount namespace in which the init starts; nil: it has none
 	closing    sync.Once
 	closeErr   error
 

@@ -1,6 +1,7 @@
 package run_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -366,5 +367,95 @@ func TestExtrasRefused(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// readOnlyCopy mounts a directory once more, read-only, until the end of the test.
+func readOnlyCopy(t *testing.T, dir string) string {
+	t.Helper()
+	sdktest.RequireRoot(t)
+	at := t.TempDir()
+	if err := unix.Mount(dir, at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+	flags := uintptr(unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOEXEC)
+	if err := errors.Join(unix.Mount("", at, "", unix.MS_PRIVATE|unix.MS_REC, ""), unix.Mount("", at, "", flags, "")); err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// TestAttributesOfTheHostHold has what the host's own mounts forbid, also where no option says so: the container's root
+// cannot change it, nor see what is covered there.
+func TestAttributesOfTheHostHold(t *testing.T) {
+	sdktest.RequireRoot(t)
+	dir := t.TempDir()
+	writeFile(t, dir+"/sub/covered", "covered")
+	if err := unix.Mount("tmpfs", dir+"/sub", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/sub", unix.MNT_DETACH) })
+	const script = `exec 2>/dev/null
+		mount -o remount,bind,rw $d && echo rw; mount -o remount,bind,ro,dev,exec $d && echo exec
+		(echo x >$d/new) && echo wrote; umount -l $d/sub && echo uncovered; echo tried`
+	got := finish(t, run.Options{Args: shell("d=/srv/d; " + script), Mounts: []string{"src=" + readOnlyCopy(t, dir) + ",dst=/srv/d,idmap"}})
+	if got.stdout != "tried\n" {
+		t.Errorf("a bind mount: got %q", got.stdout)
+	}
+
+	root := smallRootfs(t)
+	for _, name := range []string{"proc", "sys", "dev", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := readOnlyCopy(t, root)
+	if err := unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil { // its programs are executed
+		t.Fatal(err)
+	}
+	got = finish(t, run.Options{
+		Rootfs: at, Args: shell("mount -t tmpfs t /tmp && echo can; mount -o remount,bind,rw /; echo x >/new && echo wrote"),
+	})
+	if got.stdout != "can\n" {
+		t.Errorf("the root filesystem: got %q", got.stdout)
+	}
+}
+
+// TestStageIsCleared has the thread that has started a container keep no mount of the host.
+func TestStageIsCleared(t *testing.T) {
+	container := start(t, run.Options{Args: shell("read x"), Stdin: openPipe(t), Mounts: []string{"src=/usr,dst=/srv/usr,ro"}})
+	files, err := filepath.Glob("/proc/self/task/*/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	staged := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		mounts := strings.Split(strings.TrimSpace(string(text)), "\n")
+		if strings.Contains(mounts[0], " intercede ") || len(mounts) < 3 {
+			staged++
+		}
+		if strings.Contains(string(text), ".intercede-") {
+			t.Errorf("%s:\n%s", file, text)
+		}
+	}
+	if staged != 1 {
+		t.Errorf("%d threads are in a stage, want 1", staged)
+	}
+	if err := container.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCgroupsAreOwn has the container see its own cgroups, and below these none of the host's.
+func TestCgroupsAreOwn(t *testing.T) {
+	got := output(t, run.Options{Args: shell(`cd /sys/fs/cgroup && mkdir own && rmdir own && cd / && umount /sys/fs/cgroup
+		ls /sys/fs/cgroup; grep -c ' /sys' /proc/self/mountinfo`)})
+	if got != "1\n" {
+		t.Errorf("got %q", got)
 	}
 }

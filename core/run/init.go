@@ -59,17 +59,22 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0)
-	// After the root filesystem and /dev come the sources of bind mounts, and the nodes.
-	nodes := mounts[len(mounts)-len(wanted.Nodes):]
-	sources, err := leaveStage(wanted.Mounts, mounts[2:len(mounts)-len(nodes)])
-	if err != nil {
-		return err
+	sys, dev, mounts := mounts[0], mounts[1], mounts[2:]
+	var sources []*os.File
+	var root *os.File
+	if wanted.Staged {
+		if root, sources, err = leaveStage(wanted); err != nil {
+			return err
+		}
 	}
-	if err := enterRoot(mounts[0], mounts[1], wanted.GIDs); err != nil {
+	if !wanted.RootStaged {
+		root, mounts = mounts[0], mounts[1:]
+	}
+	if err := enterRoot(root, dev, sys, wanted.GIDs); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
-	if err := errors.Join(layMounts(wanted.Mounts, sources), layNodes(wanted.Nodes, nodes)); err != nil {
+	if err := errors.Join(layMounts(wanted.Mounts, sources), layNodes(wanted.Nodes, mounts)); err != nil {
 		return err
 	}
 	account, err := lookupUser(wanted.User)
@@ -87,18 +92,16 @@ func becomeContainer() error {
 	return execute(wanted, account)
 }
 
-// receiveRequest returns with the request the mounts: of the root filesystem, of /dev, and of what the request has.
+// receiveRequest returns with the request the mounts that travel with it.
 func receiveRequest() (wanted *request, mounts []*os.File, err error) {
 	wanted = &request{}
 	descriptors, err := receiveMessage(initSocket, wanted)
 	if err != nil {
 		return nil, nil, fmt.Errorf("receive the container's description: %w", err)
 	}
-	names := []string{"the root filesystem", "/dev"}
-	for _, m := range wanted.Mounts {
-		if !m.Tmpfs && !m.isStaged() {
-			names = append(names, m.Source)
-		}
+	names := []string{"/sys", "/dev"}
+	if !wanted.RootStaged {
+		names = append(names, "the root filesystem")
 	}
 	for _, target := range wanted.Nodes {
 		names = append(names, "a device node for "+target)

@@ -28,14 +28,14 @@ const sealed = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_
 // hostParts are mounts that can only be made while the host's files are in sight.
 type hostParts struct {
 	proc    *os.File
-	sys     *os.File
+	sys     *os.File // see newSys
 	dev     *os.File // a tmpfs: see newDev
 	devices map[string]*os.File
 }
 
-// enterRoot makes tree the root filesystem, with /proc, /sys, dev at /dev, and /tmp, and drops the host's mounts. The
-// container has the group ids gids.
-func enterRoot(tree, dev *os.File, gids idMap) error {
+// enterRoot makes tree the root filesystem, with /proc, sys at /sys, dev at /dev, and /tmp, and drops the host's mounts.
+// The container has the group ids gids.
+func enterRoot(tree, dev, sys *os.File, gids idMap) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the container's mounts private: %w", err)
 	}
@@ -46,7 +46,7 @@ func enterRoot(tree, dev *os.File, gids idMap) error {
 	if err := pivot(tree); err != nil {
 		return err
 	}
-	parts.dev = dev
+	parts.dev, parts.sys = dev, sys
 	return parts.lay(gids)
 }
 
@@ -58,13 +58,6 @@ func collectHostParts() (*hostParts, error) {
 			err = fmt.Errorf("%w: the kernel allows it only where the host's /proc is mounted in full; if this is a container, let its runtime not mask /proc (podman run --security-opt unmask=ALL)", err)
 		}
 		return nil, err
-	}
-	if parts.sys, err = linux.CloneMount("/sys", unix.AT_RECURSIVE); err != nil {
-		return nil, err
-	}
-	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | sealed}
-	if err := unix.MountSetattr(int(parts.sys.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &readOnly); err != nil {
-		return nil, fmt.Errorf("make /sys read-only: %w", err)
 	}
 	for _, name := range deviceNames {
 		if parts.devices[name], err = linux.CloneMount("/dev/"+name, 0); err != nil {
@@ -105,21 +98,29 @@ func (p *hostParts) lay(gids idMap) error {
 	return p.layDevices(gids)
 }
 
-// layCgroups mounts the container's own cgroups on a host that has version 2 alone, as podman does: they belong to the
-// container's root, so that an engine in the container can make some. On other hosts there would be no folder for those
-// of version 1, which stay as the host has them, read-only.
-func layCgroups() error {
-	const path = "/sys/fs/cgroup"
-	var host unix.Statfs_t
-	if err := unix.Statfs(path, &host); err != nil || host.Type != unix.CGROUP2_SUPER_MAGIC {
-		return nil
+// newSys returns a detached copy of the mount of /sys, read-only, without those below it: the host's cgroups are below
+// it, and those of other containers, which have the same user IDs on the host, belong to this one's root too.
+func newSys() (*os.File, error) {
+	sys, err := linux.CloneMount("/sys", 0)
+	if err != nil {
+		return nil, err
 	}
+	if err := linux.ChangeMount(sys, unix.MOUNT_ATTR_RDONLY|sealed, 0, 0); err != nil {
+		sys.Close()
+		return nil, err
+	}
+	return sys, nil
+}
+
+// layCgroups mounts the container's own cgroups of version 2, which belong to its root: an engine in the container can
+// make some. Where that cannot be there are none.
+func layCgroups() error {
 	own, err := linux.NewMount("cgroup2", map[string]string{"source": "cgroup2"}, sealed)
 	if err != nil {
-		return err
+		return nil
 	}
 	defer own.Close()
-	return linux.Attach(own, path)
+	return linux.Attach(own, "/sys/fs/cgroup")
 }
 
 // newDev returns a detached tmpfs for the container's /dev, which belongs to its root. It is mounted here, because the

@@ -215,9 +215,6 @@ func (m *mountSpec) check() error {
 	return nil
 }
 
-// isStaged reports whether it is a bind mount with attributes that the container must not take away.
-func (m *mountSpec) isStaged() bool { return !m.Tmpfs && m.Set != 0 }
-
 // checkTargets refuses two mounts or nodes with one target, of which the container would see one.
 func checkTargets(mounts []mountSpec, nodes []nodeSpec) error {
 	texts := map[string]string{}
@@ -241,14 +238,10 @@ func checkTargets(mounts []mountSpec, nodes []nodeSpec) error {
 	return nil
 }
 
-// openSources opens the sources of the bind mounts that do not go by the stage, as detached mounts, in their order.
-func openSources(specs []mountSpec, userNamespace int) ([]*os.File, error) {
-	return openEach(specs, userNamespace, func(m *mountSpec) bool { return !m.Tmpfs && !m.isStaged() })
-}
-
-func openEach(specs []mountSpec, userNamespace int, wanted func(*mountSpec) bool) (files []*os.File, err error) {
+// openSources opens the sources of the bind mounts as detached mounts, in their order.
+func openSources(specs []mountSpec, userNamespace int) (files []*os.File, err error) {
 	for _, m := range specs {
-		if !wanted(&m) {
+		if m.Tmpfs {
 			continue
 		}
 		file, err := m.open(userNamespace)
@@ -279,7 +272,7 @@ func (m *mountSpec) open(userNamespace int) (file *os.File, err error) {
 	return file, nil
 }
 
-// layMounts mounts them in the container, with the sources that openSources gave.
+// layMounts mounts them in the container, with the sources that leaveStage gave.
 func layMounts(specs []mountSpec, sources []*os.File) error {
 	for _, m := range specs {
 		if m.Tmpfs {

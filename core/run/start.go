@@ -101,19 +101,24 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if err != nil {
 		return err
 	}
-	socket, err := c.spawn(uids, gids, needsStage(mounts))
+	staged := options.needsStage(mounts)
+	socket, err := c.spawn(uids, gids, staged)
 	if err != nil {
 		return err
 	}
 	defer socket.Close()
+	defer func() { c.stage.Close() }() // it may be nil
 	c.stopCancel = context.AfterFunc(ctx, c.kill)
 	if err := c.cgroups.add(c.InitPID()); err != nil {
 		return err
 	}
-	if err := c.describe(socket, options); err != nil {
+	if err := c.describe(socket, options, staged); err != nil {
 		return err
 	}
-	return c.awaitCommand(socket, options)
+	if err := c.awaitCommand(socket, options); err != nil || !staged {
+		return err
+	}
+	return c.clearStage()
 }
 
 // spawn starts the init, which waits for its description on the other end of the returned socket; in the stage, if it
@@ -211,7 +216,7 @@ func explainClone(err error) error {
 }
 
 // describe sends the init all that it needs.
-func (c *Container) describe(socket *os.File, options *Options) error {
+func (c *Container) describe(socket *os.File, options *Options, staged bool) error {
 	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", c.InitPID()))
 	if err != nil {
 		return fmt.Errorf("open the container's user namespace: %w", err)
@@ -222,11 +227,21 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		return err
 	}
 	defer tree.Close()
-	extras, err := c.prepareExtras(options, int(namespace.Fd()))
+	extras, err := c.prepareExtras(options)
 	if err != nil {
 		return err
 	}
 	defer closeFiles(extras.files...)
+	rootStaged := !options.discards()
+	if staged {
+		root := tree
+		if !rootStaged {
+			root = nil
+		}
+		if err := c.fillStage(root, extras.mounts, int(namespace.Fd())); err != nil {
+			return err
+		}
+	}
 	wanted := request{
 		ID:       c.id,
 		Hostname: options.Name,
@@ -242,6 +257,8 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 		Ulimits:  extras.ulimits,
 		UIDs:     extras.uids,
 		GIDs:     extras.gids,
+
+		Staged: staged, RootStaged: rootStaged,
 	}
 	if output := c.files.output(); output != nil {
 		wanted.Window = windowOf(output)
@@ -260,7 +277,15 @@ func (c *Container) describe(socket *os.File, options *Options) error {
 	if err := makeInDev(dev, extras.inDev, extras.uids, extras.gids); err != nil {
 		return err
 	}
-	descriptors := []int{int(tree.Fd()), int(dev.Fd())}
+	sys, err := newSys()
+	if err != nil {
+		return fmt.Errorf("copy the mount of /sys: %w", err)
+	}
+	defer sys.Close()
+	descriptors := []int{int(sys.Fd()), int(dev.Fd())}
+	if !rootStaged {
+		descriptors = append(descriptors, int(tree.Fd()))
+	}
 	for _, file := range extras.files {
 		descriptors = append(descriptors, int(file.Fd()))
 	}
@@ -277,10 +302,10 @@ type extras struct {
 	nodes      []string   // the other ones
 	ulimits    []ulimit
 	uids, gids idMap
-	files      []*os.File // the sources of mounts, and nodes
+	files      []*os.File // the other nodes
 }
 
-func (c *Container) prepareExtras(options *Options, userNamespace int) (e extras, err error) {
+func (c *Container) prepareExtras(options *Options) (e extras, err error) {
 	if e.uids, e.gids, err = options.maps(); err != nil {
 		return e, err
 	}
@@ -302,15 +327,7 @@ func (c *Container) prepareExtras(options *Options, userNamespace int) (e extras
 	for _, n := range mounted {
 		e.nodes = append(e.nodes, n.Target)
 	}
-	if err := fillStage(e.mounts, c.InitPID(), userNamespace); err != nil {
-		return e, err
-	}
-	if e.files, err = openSources(e.mounts, userNamespace); err != nil {
-		return e, err
-	}
-	var made []*os.File
-	linux.OnThread(func() { made, err = makeNodes(mounted, e.uids, e.gids) })
-	e.files = append(e.files, made...)
+	linux.OnThread(func() { e.files, err = makeNodes(mounted, e.uids, e.gids) })
 	if err != nil {
 		closeFiles(e.files...)
 		e.files = nil

@@ -14,11 +14,11 @@ import (
 const (
 	headerSize     = 4
 	messageMax     = 64 << 20
-	descriptorsMax = 2 + mountsMax
+	descriptorsMax = 3 + mountsMax
 )
 
-// request is all that the init needs to know. The mounts of the root filesystem and of /dev travel with it, and after
-// them the sources of Mounts and the nodes of Nodes.
+// request is all that the init needs to know. Mounts travel with it: for /sys and /dev, the root filesystem, unless it is
+// in the stage, and the nodes of Nodes.
 type request struct {
 	ID       string
 	Hostname string
@@ -31,11 +31,13 @@ type request struct {
 	// Terminal says which of stdin, stdout and stderr become the container's terminal.
 	Terminal [3]bool
 	Window   unix.Winsize
-	Mounts   []mountSpec
-	Nodes    []string // where they go
+	Mounts   []mountSpec // the sources of bind mounts are in the stage
+	Nodes    []string    // where they go
 	Ulimits  []ulimit
 	UIDs     idMap
 	GIDs     idMap
+
+	Staged, RootStaged bool // the init is in the stage; the root filesystem is there too
 }
 
 // report is what the init tells; exactly one field is set.
