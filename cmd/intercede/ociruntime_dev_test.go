@@ -327,7 +327,12 @@ func TestWrapperMountsDevSafely(t *testing.T) {
 			busybox mount -o bind / /tmp || echo not bound without it
 			busybox mount -o rbind / /tmp && busybox umount -l /tmp || echo not bound
 			echo ready`)
-		b.edit(t, func(spec map[string]any) { addCapability(spec, "CAP_SYS_ADMIN") })
+		b.edit(t, func(spec map[string]any) {
+			addCapability(spec, "CAP_SYS_ADMIN")
+			// As engines have it. crun denies nothing by itself.
+			resources := spec["linux"].(map[string]any)["resources"].(map[string]any)
+			resources["devices"] = []any{map[string]any{"allow": false, "access": "rwm"}}
+		})
 		r := runCmd(t, b.cmd("run", b.id))
 		wantText(t, r.stdout, "not listed\nnode 1:b 666 5:5\nnot opened\nnot opened by a link\nnot given away\n"+
 			"no suid\nno size\nnot unmounted\nnot bound without it\nready\n")

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,10 +41,8 @@ func lint(m *wire.Manifest) (warnings []Finding) {
 			warn(s.GetName(), "take it too, or say in the README why not", "programs that call %s are not intercepted", kin)
 		}
 	}
-	_, oci := filter.OCI(nil, []*wire.Manifest{m}, filter.Listener{Path: "/"})
-	_, lxc := filter.LXC(nil, []*wire.Manifest{m})
-	if err := cmp.Or(oci, lxc); err != nil {
-		warn("", "change the conditions (When), or say in the README that it is for `intercede run` alone", "no profile for runtimes: %v", err)
+	if _, err := filter.OCI(nil, []*wire.Manifest{m}, filter.Listener{Path: "/"}); err != nil {
+		warn("", "change the conditions (When), or say in the README that it is for `intercede run` alone", "no profile for OCI runtimes: %v", err)
 	}
 	return warnings
 }

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/intercede/intercede/core/filter"
@@ -39,15 +38,15 @@ func (s *Setup) Try(ctx context.Context) config.Problems {
 	return problems
 }
 
-// warnOfProfiles warns of plugins that runtimes cannot be told to notify, although the containers of `intercede run` can.
+// warnOfProfiles warns of plugins that OCI runtimes cannot be told to notify, although the containers of `intercede run`
+// can.
 func (s *Setup) warnOfProfiles() config.Problems {
-	_, oci := filter.OCI(nil, s.Manifests, filter.Listener{Path: "/"})
-	_, lxc := filter.LXC(nil, s.Manifests)
-	if oci == nil && lxc == nil {
+	_, err := filter.OCI(nil, s.Manifests, filter.Listener{Path: "/"})
+	if err == nil {
 		return nil
 	}
-	const text = "containers of runtimes that get all of these plugins cannot be created, and `intercede profile` fails: %v"
-	return config.Problems{{File: s.path, Key: "plugins", Message: fmt.Sprintf(text, errors.Join(oci, lxc)), Warning: true}}
+	const text = "containers of OCI runtimes that get all of these plugins cannot be created, and `intercede profile` fails: %v"
+	return config.Problems{{File: s.path, Key: "plugins", Message: fmt.Sprintf(text, err), Warning: true}}
 }
 
 // tryRuntime finds what keeps `intercede oci-runtime` from executing the runtime that the config names. The default
