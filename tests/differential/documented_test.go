@@ -111,6 +111,9 @@ var statements = []statement{
 	{"mount", "if the path leads there by a descriptor that was opened before: it is mounted once more", func(d *difference) bool {
 		return d.of("mount", "move_mount") && d.wantErrno == "EBUSY" && strings.Contains(d.command, "/fd/")
 	}},
+	{"mount", "ext2 and ext3 with `shift` are mounted by the driver of ext4, under that name", func(d *difference) bool {
+		return d.of("read") && (d.earlierHas("fsopen s:ext3") || d.earlierHas("fsopen s:ext2")) // the name is in its messages
+	}},
 	{"mount", "takes features that ext2 and ext3 do not have", func(d *difference) bool {
 		old := strings.Contains(d.argument("mount", 2), "s:ext3") || strings.Contains(d.argument("mount", 2), "s:ext2") ||
 			d.of("fsconfig") && (d.earlierHas("fsopen s:ext3") || d.earlierHas("fsopen s:ext2"))
