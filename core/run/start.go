@@ -218,6 +218,9 @@ func explainClone(err error) error {
 // describe sends the init all that it needs.
 func (c *Container) describe(socket *os.File, options *Options, staged bool) error {
 	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", c.InitPID()))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the init has died, which awaitCommand explains
+	}
 	if err != nil {
 		return fmt.Errorf("open the container's user namespace: %w", err)
 	}
