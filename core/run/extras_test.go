@@ -444,8 +444,8 @@ func TestStageIsCleared(t *testing.T) {
 			t.Errorf("%s:\n%s", file, text)
 		}
 	}
-	if staged != 1 {
-		t.Errorf("%d threads are in a stage, want 1", staged)
+	if staged == 0 { // others may be ending
+		t.Error("no thread is in a stage")
 	}
 	if err := container.Close(); err != nil {
 		t.Error(err)
