@@ -26,8 +26,8 @@ type Container struct {
 	// Empty: it is, or there is none.
 	CgroupShared string
 	// DevicesDenied says that the container's device cgroup, as it was when the container was attached, denies what no
-	// rule names: every device whose major and minor numbers no rule has. It is false where that could not be proven, and
-	// for the container of a user who is not root: that user has processes outside of its cgroups.
+	// rule names: every device whose major and minor numbers no rule has. It is false where that could not be proven,
+	// and for the container of a user who is not root: that user has processes outside of its cgroups.
 	DevicesDenied bool
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte

@@ -55,7 +55,8 @@ func TestPluginTestPasses(t *testing.T) {
 	}
 }
 
-// TestProfileOfEveryCall has runtimes be told to notify all that the plugins can take, beside the rules of a usual base.
+// TestProfileOfEveryCall has runtimes be told to notify all that the plugins can take, beside the rules of a usual
+// base.
 func TestProfileOfEveryCall(t *testing.T) {
 	require(t)
 	var text strings.Builder

@@ -115,7 +115,7 @@ var byteSizeText = regexp.MustCompile(`^([0-9]+)([bkmgBKMG]?)$`)
 func (s *byteSize) Set(text string) error {
 	parts := byteSizeText.FindStringSubmatch(text)
 	if parts == nil {
-		return errors.New("want a number of bytes, which b, k, m or g may follow, such as 64m; 0 is no limit")
+		return errors.New("want a number of bytes, or a number with the unit b, k, m or g, such as 64m; 0: no limit")
 	}
 	unit := int64(1) << map[string]int{"k": 10, "m": 20, "g": 30}[strings.ToLower(parts[2])]
 	number, err := strconv.ParseInt(parts[1], 10, 64)

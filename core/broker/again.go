@@ -123,9 +123,9 @@ func appendFiles(b []byte, set *capture.Set) ([]byte, error) {
 	return b, nil
 }
 
-// cannotCompare is the error of a call whose files cannot be told from those of another. FUSE shows a file's attributes to
-// its own users alone (fuse_allow_current_process, fs/fuse/dir.c), which neither this process nor a plugin is where a
-// container has mounted it.
+// cannotCompare is the error of a call whose files cannot be told from those of another. FUSE shows a file's
+// attributes to its own users alone (fuse_allow_current_process, fs/fuse/dir.c), which neither this process nor a
+// plugin is where a container has mounted it.
 func cannotCompare(part capture.Part, err error) error {
 	if errors.Is(err, unix.EACCES) {
 		what := map[capture.Part]string{capture.PartRoot: "root", capture.PartWorkingDirectory: "working directory"}[part]

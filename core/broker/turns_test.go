@@ -23,8 +23,8 @@ func (b *bench) attachInTurn(ctx context.Context, t *testing.T, id string) (*tes
 	return c, attached
 }
 
-// attachTwo attaches a container of root and begins to attach a second, whose turn does not come. It returns both, a call
-// of the second that asks for its plugin's process, and what its Attach will return.
+// attachTwo attaches a container of root and begins to attach a second, whose turn does not come. It returns both, a
+// call of the second that asks for its plugin's process, and what its Attach will return.
 func (b *bench) attachTwo(ctx context.Context, t *testing.T) (
 	callers [2]*testcaller.Caller, call <-chan testcaller.Result, attached <-chan error,
 ) {

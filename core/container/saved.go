@@ -52,8 +52,9 @@ func Restore(s Saved, namespace *os.File) (*Container, error) {
 	}
 	c := &Container{
 		Claim: s.Claim, key: s.Key, InitPID: s.InitPID, UserNamespace: s.UserNamespace, Privileged: s.Privileged,
-		uidMap: s.UIDMap, gidMap: s.GIDMap, cgroups: s.Cgroups, devicesDenied: s.DevicesDenied, namespace: namespace,
+		uidMap: s.UIDMap, gidMap: s.GIDMap, cgroups: s.Cgroups, namespace: namespace,
 	}
+	c.devicesDenied = s.DevicesDenied && c.isOfRoot() // an older daemon may have saved it for a user's container
 	return c, nil
 }
 

@@ -38,8 +38,8 @@ func (s *Setup) Try(ctx context.Context) config.Problems {
 	return problems
 }
 
-// warnOfProfiles warns of plugins that OCI runtimes cannot be told to notify, although the containers of `intercede run`
-// can.
+// warnOfProfiles warns of plugins that OCI runtimes cannot be told to notify, although the containers of `intercede
+// run` can.
 func (s *Setup) warnOfProfiles() config.Problems {
 	_, err := filter.OCI(nil, s.Manifests, filter.Listener{Path: "/"})
 	if err == nil {

@@ -36,7 +36,8 @@ func (p *profile) undo() (still []string, err error) {
 		p.Flags = slices.Delete(p.Flags, i, i+1)
 		p.raw.set("flags", p.Flags)
 	}
-	if slices.Equal(p.Flags, []string{flagSpecAllow}) { // as without a list, which older runtimes refuse: see addWaitKillable
+	// This list is as good as none (see addWaitKillable), and older runtimes refuse any.
+	if slices.Equal(p.Flags, []string{flagSpecAllow}) {
 		p.Flags = nil
 		p.raw.remove("flags")
 	}

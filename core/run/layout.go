@@ -33,8 +33,8 @@ type hostParts struct {
 	devices map[string]*os.File
 }
 
-// enterRoot makes tree the root filesystem, with /proc, sys at /sys, dev at /dev, and /tmp, and drops the host's mounts.
-// The container has the group ids gids.
+// enterRoot makes tree the root filesystem, with /proc, sys at /sys, dev at /dev, and /tmp, and drops the host's
+// mounts. The container has the group ids gids.
 func enterRoot(tree, dev, sys *os.File, gids idMap) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the container's mounts private: %w", err)

@@ -13,12 +13,12 @@ import (
 )
 
 // The container's root can change the attributes of mounts that come into its mount namespace as descriptors: a
-// read-only one would be read-only until `mount -o remount,bind,rw`, and what is mounted below it could be unmounted. But
-// the kernel locks the attributes of mounts that a mount namespace has from one of another user namespace, and what is
-// mounted on them (mount_namespaces(7), "Restrictions on mount namespaces"). So a container with mounts of the host's
-// files starts in a mount namespace of the initial user namespace, the stage. They are mounted there, and then the init
-// makes its own mount namespace, a copy of the stage. A copy of a locked mount, which the init then moves to its target,
-// is locked too.
+// read-only one would be read-only until `mount -o remount,bind,rw`, and what is mounted below it could be unmounted.
+// But the kernel locks the attributes of mounts that a mount namespace has from one of another user namespace, and
+// what is mounted on them (mount_namespaces(7), "Restrictions on mount namespaces"). So a container with mounts of the
+// host's files starts in a mount namespace of the initial user namespace, the stage. They are mounted there, and then
+// the init makes its own mount namespace, a copy of the stage. A copy of a locked mount, which the init then moves to
+// its target, is locked too.
 
 // Directories of the stage: the host's root directory, and the one with the mounts.
 const (
@@ -120,8 +120,8 @@ func (c *Container) onStage(fn func() error) (err error) {
 	return err
 }
 
-// leaveStage makes the init's own mount namespace, and returns copies of what is in the stage: the root filesystem, if it
-// is there, and the bind mounts.
+// leaveStage makes the init's own mount namespace, and returns copies of what is in the stage: the root filesystem, if
+// it is there, and the bind mounts.
 func leaveStage(wanted *request) (root *os.File, sources []*os.File, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil, nil, fmt.Errorf("make the container's mount namespace: %w", err)

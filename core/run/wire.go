@@ -17,8 +17,8 @@ const (
 	descriptorsMax = 3 + mountsMax
 )
 
-// request is all that the init needs to know. Mounts travel with it: for /sys and /dev, the root filesystem, unless it is
-// in the stage, and the nodes of Nodes.
+// request is all that the init needs to know. Mounts travel with it: for /sys and /dev, the root filesystem, unless it
+// is in the stage, and the nodes of Nodes.
 type request struct {
 	ID       string
 	Hostname string

@@ -1934,7 +1934,8 @@ type Container struct {
 	Cgroups map[string]string `protobuf:"bytes,9,rep,name=cgroups,proto3" json:"cgroups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Why the container's cgroup of version 2 is not its own alone; empty: it is, or there is none.
 	CgroupShared string `protobuf:"bytes,10,opt,name=cgroup_shared,json=cgroupShared,proto3" json:"cgroup_shared,omitempty"`
-	// Whether the container, as it was attached, can open no device nodes but those that a rule of its device cgroup names; false for one of a user who is not root.
+	// Whether the container, as it was attached, can open no device nodes but those that a rule of its device cgroup
+	// names; false for one of a user who is not root.
 	DevicesDenied bool `protobuf:"varint,11,opt,name=devices_denied,json=devicesDenied,proto3" json:"devices_denied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -78,9 +78,9 @@ func (f form) nameArg() int {
 // argsSize is the size of struct xattr_args in bytes (include/uapi/linux/xattr.h).
 const argsSize = 16
 
-// sizes are those of values for which a call is notified: a value of another size never leaves the kernel, but for those
-// that share the upper bits with a size that is allowed. The size is an argument. Matches of 32 bits are those that a
-// profile for a runtime may have beside others.
+// sizes are those of values for which a call is notified: a value of another size never leaves the kernel, but for
+// those that share the upper bits with a size that is allowed. The size is an argument. Matches of 32 bits are those
+// that a profile for a runtime may have beside others.
 var sizes = []sdk.Match{
 	{{Setting: attributesSetting, Pattern: oneCharacter}, {Arg: 3, Mask: ^uint64(0), Value: 1}},
 	{{Setting: attributesSetting, Pattern: otherSizes}, {Arg: 3, Mask: math.MaxUint32 &^ (2*maxValue - 1)}},
