@@ -45,11 +45,7 @@ func startOld(t *testing.T, b *bench) *launcher.Plugin {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := dir + "/intercede-plugin-old"
-	build := exec.Command("go", "build", "-o", path, ".")
-	build.Dir, build.Env = "testdata/oldplugin", append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, output)
-	}
+	buildOld(t, path)
 	spec := launcher.Spec{Name: "old", Path: path, Grant: grant.Everything(), GRPC: testplugin.WithoutLanes()}
 	manifest, err := launcher.ReadManifest(t.Context(), spec)
 	if err != nil {
@@ -61,6 +57,19 @@ func startOld(t *testing.T, b *bench) *launcher.Plugin {
 	}
 	t.Cleanup(p.Stop)
 	return p
+}
+
+// buildOld builds testdata/oldplugin. On machines without Go, INTERCEDE_TEST_PROGRAM is the program.
+func buildOld(t *testing.T, path string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-o", path, ".")
+	build.Dir, build.Env = "testdata/oldplugin", append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
+	if built := os.Getenv("INTERCEDE_TEST_PROGRAM"); built != "" {
+		build = exec.Command("install", built, path)
+	}
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build, err, output)
+	}
 }
 
 // TestFeatures has the broker say what it has to a plugin of today.

@@ -14,28 +14,32 @@ import (
 	"github.com/intercede/intercede/core/internal/testcaller"
 	"github.com/intercede/intercede/core/internal/testplugin"
 	"github.com/intercede/intercede/internal/cgroup"
+	"github.com/intercede/intercede/internal/cgroup/limit"
 	"github.com/intercede/intercede/sdk/sdktest"
 	"golang.org/x/sys/unix"
 )
 
-// fewTasksEnv is the folder of the cgroup in which the test runs as a process of its own.
-const fewTasksEnv = "INTERCEDE_TEST_FEW_TASKS"
+// TestFewTasks runs as a process of its own in a cgroup of fewTasksEnv, and its callers in one of manyTasksEnv.
+const (
+	fewTasksEnv  = "INTERCEDE_TEST_FEW_TASKS"
+	manyTasksEnv = "INTERCEDE_TEST_MANY_TASKS"
+)
 
 // TestFewTasks has a broker in a cgroup of 100 tasks, and a container with many more threads, all of which call a
 // plugin that takes its time: none is refused, and another container is answered meanwhile.
 func TestFewTasks(t *testing.T) {
 	if folder := os.Getenv(fewTasksEnv); folder != "" {
-		manyCalls(t, folder)
+		manyCalls(t, folder, os.Getenv(manyTasksEnv))
 		return
 	}
-	folder := newPidsCgroup(t, 100)
+	folder, own := newPidsCgroup(t, 100)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$0" -test.run='^TestFewTasks$' -test.v`, self, folder)
 	// Of many processors the Go runtimes would use up the tasks.
-	cmd.Env = append(os.Environ(), fewTasksEnv+"="+folder, fmt.Sprintf("GOMAXPROCS=%d", min(runtime.GOMAXPROCS(0), 4)))
+	cmd.Env = append(os.Environ(), fewTasksEnv+"="+folder, manyTasksEnv+"="+own, fmt.Sprintf("GOMAXPROCS=%d", min(runtime.GOMAXPROCS(0), 4)))
 	output, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(output), "workers; ") {
 		t.Errorf("%v", err)
@@ -43,38 +47,48 @@ func TestFewTasks(t *testing.T) {
 	t.Logf("%s", output)
 }
 
-// newPidsCgroup makes a cgroup below this process's own.
-func newPidsCgroup(t *testing.T, limit int) string {
+// newPidsCgroup makes a cgroup with a limit of tasks, below this process's own or beside it, and returns that too.
+func newPidsCgroup(t *testing.T, most int) (folder, own string) {
 	t.Helper()
 	sdktest.RequireRoot(t)
-	own, err := cgroup.OwnFolders()
+	folders, err := cgroup.OwnFolders()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder, ok := own[cgroup.Hierarchy(own, "pids")]
+	found, ok := folders[cgroup.Hierarchy(folders, "pids")]
 	if !ok {
-		sdktest.Lacking(t, "needs a pids controller among %v", own)
+		sdktest.Lacking(t, "needs a pids controller among %v", folders)
 	}
-	child := filepath.Join(folder.Path, "intercede-test-"+strconv.Itoa(os.Getpid()))
-	if err := os.Mkdir(child, 0o755); err != nil {
+	parent := found.Path
+	if limit.OwnV1(folders, "pids") == nil {
+		if parent, err = limit.DelegatedParent(found, "pids"); err != nil {
+			sdktest.Lacking(t, "needs a cgroup to limit tasks in: %v", err)
+		}
+		if folders, err = cgroup.OwnFolders(); err != nil { // another one, if it had to move
+			t.Fatal(err)
+		}
+	}
+	folder = filepath.Join(parent, "intercede-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(folder, 0o755); err != nil {
 		sdktest.Lacking(t, "make a cgroup: %v", err)
 	}
 	t.Cleanup(func() {
-		for end := time.Now().Add(testcaller.Timeout); unix.Rmdir(child) == unix.EBUSY && time.Now().Before(end); {
+		for end := time.Now().Add(testcaller.Timeout); unix.Rmdir(folder) == unix.EBUSY && time.Now().Before(end); {
 			time.Sleep(5 * time.Millisecond)
 		}
 	})
-	if err := os.WriteFile(filepath.Join(child, "pids.max"), []byte(strconv.Itoa(limit)), 0); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "pids.max"), []byte(strconv.Itoa(most)), 0); err != nil {
 		sdktest.Lacking(t, "limit the tasks of a cgroup: %v", err)
 	}
-	return child
+	return folder, folders[cgroup.Hierarchy(folders, "pids")].Path
 }
 
-func manyCalls(t *testing.T, folder string) {
+func manyCalls(t *testing.T, folder, outsideFolder string) {
+	t.Helper()
 	const calls = 300
 	b := newBench(t, options{})
 	outside := func(c *testcaller.Caller) *testcaller.Caller {
-		if err := os.WriteFile(filepath.Join(folder, "..", "cgroup.procs"), []byte(strconv.Itoa(c.PID)), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(outsideFolder, "cgroup.procs"), []byte(strconv.Itoa(c.PID)), 0); err != nil {
 			t.Fatal(err)
 		}
 		return c

@@ -10,10 +10,10 @@ import (
 	"github.com/intercede/intercede/sdk/sdktest"
 )
 
-// buildClient builds testdata/client, linked statically. On machines without Go, INTERCEDE_TEST_CLIENT is the program.
+// buildClient builds testdata/client, linked statically. On machines without Go, INTERCEDE_TEST_PROGRAM is the program.
 func buildClient(t *testing.T) string {
 	t.Helper()
-	if client := os.Getenv("INTERCEDE_TEST_CLIENT"); client != "" {
+	if client := os.Getenv("INTERCEDE_TEST_PROGRAM"); client != "" {
 		return client
 	}
 	client := filepath.Join(t.TempDir(), "client")

@@ -93,6 +93,10 @@ var statements = []statement{
 		again := d.what == "mounts" || d.of("mount") && d.wantErrno == "EBUSY"
 		return again && d.earlierHas("fspick") && d.earlierHas("umount2")
 	}},
+	{"mount", "of which the kernel takes away in a second change what the same context has set in the first", func(d *difference) bool {
+		changes := strings.Count(strings.Join(d.earlier, "\n"), " 7 null null 0")
+		return d.what == "mounts" && changes > 1 && d.earlierHas("fspick")
+	}},
 	{"mount", "After fsmount(2) a context is of no more use", func(d *difference) bool {
 		return d.of("fsconfig", "fsmount", "read") && d.earlierHas("fsmount")
 	}},

@@ -61,6 +61,9 @@ func TestKernels(t *testing.T) {
 		dir = t.TempDir()
 	}
 	tests := strings.Fields(os.Getenv("KERNELS_TESTS"))
+	if slices.Equal(tests, []string{"all"}) {
+		tests = everyTest(t)
+	}
 	payloads := map[string]payload{} // by processor
 	for _, name := range wanted {
 		m := machine(t, name)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// payload is what the machines run, of this tree: the project's package, and the tests' binaries with their folders.
+// payload is what the machines run, of this tree: the project's package, and the tests' binaries with the tree's files.
 type payload struct{ dir string }
 
 // sources is the folder of the tree.
@@ -35,14 +35,16 @@ func newPayload(t *testing.T, machine processor, tests []string, limit time.Dura
 		binary := filepath.Join(p.dir, "tests", name)
 		build("go", "test", "-c", "-o", binary+".test", "./"+folder)
 		if client := filepath.Join(folder, "testdata/client"); exists(filepath.Join(sources, client)) {
-			build("CGO_ENABLED=0", "go", "build", "-o", binary+".client", "./"+client)
+			build("CGO_ENABLED=0", "go", "build", "-o", binary+".program", "./"+client)
 		}
-		build("cp", "-R", "--parents", folder, filepath.Join(p.dir, "src"))
+		if old := filepath.Join(folder, "testdata/oldplugin"); exists(filepath.Join(sources, old)) {
+			build("CGO_ENABLED=0", "GOWORK=off", "go", "-C", old, "build", "-o", binary+".program", ".")
+		}
 		if strings.HasPrefix(folder, "tests/") {
 			build("INTERCEDE_TEST_BUILD="+filepath.Join(p.dir, "programs", name), "go", "test", "-count=1", "./"+folder)
-			build("sh", "-c", "cp --parents plugins/*/README.md "+filepath.Join(p.dir, "src"))
 		}
 	}
+	build("sh", "-c", "git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "+filepath.Join(p.dir, "src"))
 	p.write(t, "tests/list", list.String())
 	run(t, "cp", "testdata/guest.sh", "testdata/init.sh", p.dir)
 	settings := fmt.Sprintf("LIMIT=%.0f\nKIND=$(cat kind)\n", limit.Seconds())
@@ -53,6 +55,21 @@ func newPayload(t *testing.T, machine processor, tests []string, limit time.Dura
 	}
 	p.write(t, "settings", settings)
 	return p
+}
+
+// everyTest are the packages whose tests run on any machine: all that have tests, but for those below cmd and tests,
+// which build programs, and sdk/internal/stable, which asks the Go compiler.
+func everyTest(t *testing.T) []string {
+	t.Helper()
+	const format = `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}`
+	listed := run(t, "go", "-C", sources, "list", "-f", format, "./core/...", "./internal/...", "./plugins/...", "./sdk/...")
+	var all []string
+	for _, path := range strings.Fields(listed) {
+		if folder := strings.TrimPrefix(path, "github.com/intercede/intercede/"); folder != "sdk/internal/stable" {
+			all = append(all, folder)
+		}
+	}
+	return all
 }
 
 func exists(path string) bool {

@@ -120,7 +120,7 @@ steps() {
 
 tests() {
 	while read -r name folder; do
-		export INTERCEDE_TEST_CLIENT=/payload/tests/$name.client
+		export INTERCEDE_TEST_PROGRAM=/payload/tests/$name.program
 		if [ -d programs/$name ]; then # of the folders below tests: tests/stage
 			export INTERCEDE_TEST_MACHINE=1
 			mkdir -p /src && mount --bind programs/$name /src

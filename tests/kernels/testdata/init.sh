@@ -2,6 +2,7 @@
 # delegated to them.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
+mount -o remount,rw /payload # tests change their own program's mode
 mount -t sysfs sys /sys
 mount -t tmpfs run /run
 mkdir -p /dev/pts /dev/shm
