@@ -4,6 +4,6 @@
 // what ran where.
 //
 // The variables of the environment that Make sets: KERNELS, the names of machines; KERNELS_TESTS, the packages whose
-// tests run; KERNELS_LIMIT, the seconds of a step by the clocks of the machine; KERNELS_DIR, a folder that keeps the
-// machines' disks.
+// tests run, or "all"; KERNELS_LIMIT, the seconds of a step by the clocks of the machine; KERNELS_DIR, a folder that
+// keeps the machines' disks.
 package kernels

@@ -33,7 +33,7 @@ func newPayload(t *testing.T, machine processor, tests []string, limit time.Dura
 		name := strings.ReplaceAll(folder, "/", "_")
 		fmt.Fprintln(&list, name, folder)
 		binary := filepath.Join(p.dir, "tests", name)
-		build("go", "test", "-c", "-o", binary+".test", "./"+folder)
+		build("go", "test", "-c", "-ldflags=-s -w", "-o", binary+".test", "./"+folder)
 		if client := filepath.Join(folder, "testdata/client"); exists(filepath.Join(sources, client)) {
 			build("CGO_ENABLED=0", "go", "build", "-o", binary+".program", "./"+client)
 		}
@@ -96,6 +96,6 @@ func (p payload) disk(t *testing.T, m debian) string {
 	}
 	p.write(t, "kind", kind)
 	disk := filepath.Join(t.TempDir(), "payload")
-	makeDisk(t, disk, p.dir, 1<<30)
+	makeDisk(t, disk, p.dir, 4<<30) // sparse
 	return disk
 }
