@@ -2,6 +2,9 @@ package broker
 
 import (
 	"fmt"
+	"os"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -162,6 +165,34 @@ func (e executing) SendValueDoubting(id uint64, value int64) (bool, error) {
 	return e.FD.SendValueDoubting(id, value)
 }
 
+// requireHangingLooks skips the test if the kernel does not let those hang who look at a process that executes a program
+// and hangs: 7.3 does not.
+func requireHangingLooks(t *testing.T, pid int) {
+	t.Helper()
+	looker, looked := make(chan int), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		looker <- unix.Gettid()
+		os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		close(looked)
+	}()
+	thread := fmt.Sprintf("/proc/self/task/%d/stat", <-looker)
+	eventually(t, "somebody looks at the process or hangs", func() bool {
+		select {
+		case <-looked:
+			t.Skip("this kernel lets processes be looked at while they execute a program")
+		default:
+		}
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, state, _ := strings.Cut(string(text), ") ")
+		return strings.HasPrefix(state, "D")
+	})
+}
+
 // TestExecHangs has a caller be killed as another thread of its process executes a program, which hangs in its place:
 // so does who looks at the process, to see whether the answer is worth keeping. The call is over all the same, and
 // others are watched.
@@ -184,6 +215,7 @@ func TestExecHangs(t *testing.T) {
 		t.Error(err)
 	}
 	a := b.attachmentsOf(func(id string) bool { return id != "hanging" })[0]
+	requireHangingLooks(t, r.PID)
 	eventually(t, "its answer is looked after", func() bool {
 		a.again.mu.Lock()
 		defer a.again.mu.Unlock()
@@ -236,6 +268,7 @@ func TestLocateHangs(t *testing.T) {
 	r.ExecClosing(t, 0)
 	<-file.Asked
 	handed <- x
+	requireHangingLooks(t, r.PID)
 	b.log.await(t, 1, fmt.Sprintf("no answer within %v", shortDeadline), "hangs in the kernel")
 	b.close()
 	file.Answer()
