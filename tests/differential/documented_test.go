@@ -20,7 +20,7 @@ type statement struct {
 // gains are the sentences that say of something that it succeeds where real root is refused. No other covers that.
 var gains = []string{
 	"After fsmount(2) a context is of no more use",
-	"if the path leads there by a descriptor that was opened before: it is mounted once more",
+	"if the path leads there by a descriptor that was opened before, or is the working directory's",
 	"takes features that ext2 and ext3 do not have",
 	"Its lists leave out what it could not change.",
 	"Real root's context holds the superblock until it is closed",
@@ -112,8 +112,9 @@ var statements = []statement{
 	{"mount", "those about the superblock are not", func(d *difference) bool {
 		return d.of("read") && (d.earlierHas(" 6 null null 0") || d.earlierHas(" 7 null null 0") || d.earlierHas(" 8 null null 0"))
 	}},
-	{"mount", "if the path leads there by a descriptor that was opened before: it is mounted once more", func(d *difference) bool {
-		return d.of("mount", "move_mount") && d.wantErrno == "EBUSY" && strings.Contains(d.command, "/fd/")
+	{"mount", "if the path leads there by a descriptor that was opened before, or is the working directory's", func(d *difference) bool {
+		leads := strings.Contains(d.command, "/fd/") || strings.Contains(d.command, " s:. ")
+		return d.of("mount", "move_mount") && d.wantErrno == "EBUSY" && leads
 	}},
 	{"mount", "ext2 and ext3 with `shift` are mounted by the driver of ext4, under that name", func(d *difference) bool {
 		return d.of("read") && (d.earlierHas("fsopen s:ext3") || d.earlierHas("fsopen s:ext2")) // the name is in its messages
