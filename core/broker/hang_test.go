@@ -166,7 +166,7 @@ func (e executing) SendValueDoubting(id uint64, value int64) (bool, error) {
 }
 
 // requireHangingLooks skips the test if the kernel does not let those hang who look at a process that executes a program
-// and hangs: 7.3 does not.
+// and hangs. Debian's 6.12 and 7.3 do not.
 func requireHangingLooks(t *testing.T, pid int) {
 	t.Helper()
 	looker, looked := make(chan int), make(chan struct{})
