@@ -48,9 +48,14 @@ mapped to a high user id. The calls that the enabled plugins take are answered b
 --socket, by the daemon that serves there (whose config should enable what this one does).
 
 --mount and --tmpfs take the options ro, nosuid, nodev, noexec and noatime, and the opposites rw, suid, dev and exec. The
-container cannot take away those of a bind mount, nor what the host's own mount has. With idmap, root of the container owns
-what root of the host owns. A tmpfs takes size, nr_inodes, nr_blocks, mode, uid and gid too. A missing target is made. A
-target that is a symbolic link is followed inside the container's root.
+container cannot take them away, nor what the host's own mounts have. With idmap, root of the container owns what root of
+the host owns. A tmpfs takes size, nr_inodes, nr_blocks, mode, uid and gid too. A target that is a symbolic link is
+followed inside the container's root. One that is there cannot be unmounted in the container, so that what it covers stays
+covered. One that is missing is made, and can be unmounted.
+
+What the container's root makes in DIR of --rootfs, and in a mount with idmap, belongs to root of the host: a set-user-ID
+program or a device node too. So other users of the host must not be able to reach these directories (chmod 700), unless
+the host's mount of them has nosuid and nodev, or the changes are discarded (--ephemeral, ro).
 
 If intercede is killed with SIGKILL, the container dies too, but its empty cgroups stay: remove them with rmdir. Their
 names are intercede- and 16 hexadecimal digits.
@@ -216,12 +221,12 @@ func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Co
 	return c.Wait()
 }
 
-// endedBySignal is a context that SIGINT and SIGTERM end until stop is called: they would end the program, and what it
+// endedBySignal is a context that SIGINT, SIGTERM, SIGHUP and SIGQUIT end until stop is called: they would end the program, and what it
 // has made for a container would be left. Later ones have no effect here, and do not end the program either.
 func endedBySignal(ctx context.Context) (until context.Context, stop func()) {
 	until, cancel := context.WithCancelCause(ctx)
 	signals, stopped := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	go func() {
 		select {
 		case s := <-signals:

@@ -15,7 +15,11 @@ import (
 
 func TestErrors(t *testing.T) {
 	sdktest.RequireRoot(t)
-	root := smallRootfs(t)
+	root, proc := smallRootfs(t), t.TempDir()
+	if err := unix.Mount("proc", proc, "proc", unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(proc, unix.MNT_DETACH) })
 	file := filepath.Join(root, "bin/sh")
 	command := []string{"/bin/sh", "-c", "exit"}
 	for name, test := range map[string]struct {
@@ -27,7 +31,7 @@ func TestErrors(t *testing.T) {
 		"rootfs missing":    {run.Options{Args: command, Rootfs: "/nosuch"}, "root filesystem: stat /nosuch: no such file"},
 		"rootfs a file":     {run.Options{Args: command, Rootfs: file}, "is not a directory: unpack"},
 		"rootfs the host's": {run.Options{Args: command, Rootfs: "/"}, "leave --rootfs away"},
-		"rootfs unmappable": {run.Options{Args: command, Rootfs: "/proc/self"}, "is on proc, a filesystem that cannot be idmapped"},
+		"rootfs unmappable": {run.Options{Args: command, Rootfs: proc}, "is on proc, a filesystem that cannot be idmapped"},
 		"overlay of it": {run.Options{Args: command, Rootfs: "/proc/self", Ephemeral: true},
 			"is on proc, a filesystem that cannot be idmapped"},
 		"name":             {run.Options{Args: command, Name: "-x"}, "cannot be a hostname"},

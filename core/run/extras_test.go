@@ -51,12 +51,6 @@ func TestBind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Folders of tests are private.
-	for path := dir; path != "/" && path != os.TempDir(); path = filepath.Dir(path) {
-		if err := os.Chmod(path, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	script := "cat $d/private; cat $d/public; echo x >>$d/public; mount -o remount,bind,rw $d; mount -o remount,rw $d; " +
 		"echo y >>$d/public; stat -c %u $d/private"
 	for options, want := range map[string]string{
@@ -132,11 +126,6 @@ func TestReadOnlyHolds(t *testing.T) {
 // TestReadOnlyWithOthers mixes kinds of mounts, with a socket below a read-only one, and proc.
 func TestReadOnlyWithOthers(t *testing.T) {
 	dir := t.TempDir()
-	for path := dir; path != "/" && path != os.TempDir(); path = filepath.Dir(path) {
-		if err := os.Chmod(path, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	listener, err := net.Listen("unix", dir+"/socket")
 	if err == nil {
 		err = os.Chmod(dir+"/socket", 0o777)
@@ -156,7 +145,7 @@ func TestReadOnlyWithOthers(t *testing.T) {
 			"test -e /srv/proc/1/comm && echo proc; (echo >/srv/proc/sys/kernel/hostname) 2>/dev/null || echo refused; " +
 			"stat -c %t:%T /srv/full; touch /srv/t/x; cat /proc/1/comm"),
 		Mounts: []string{
-			"src=" + dir + ",dst=/srv/d,ro", "type=tmpfs,dst=/srv/t", "src=/etc/hostname,dst=/srv/t/name,idmap", "src=/proc,dst=/srv/proc,ro",
+			"src=" + dir + ",dst=/srv/d,ro", "type=tmpfs,dst=/srv/t", "src=/etc/hostname,dst=/srv/t/name,ro,idmap", "src=/proc,dst=/srv/proc,ro",
 		},
 		DeviceNodes: []string{"/dev/full:/srv/full"},
 	})
@@ -261,7 +250,8 @@ func TestTargetIsLink(t *testing.T) {
 		}
 	}
 	mounts := []string{
-		"src=/etc/passwd,dst=/var/run/a/passwd,idmap", "src=/etc/hostname,dst=/var/lock/name,idmap", "src=/etc/hosts,dst=/absolute/hosts,idmap",
+		"src=/etc/passwd,dst=/var/run/a/passwd,ro,idmap",
+		"src=/etc/hostname,dst=/var/lock/name,ro,idmap", "src=/etc/hosts,dst=/absolute/hosts,ro,idmap",
 	}
 	got := output(t, run.Options{
 		Rootfs: root, Mounts: mounts, Tmpfs: []string{"/escape/tmpfs", "/var/lock"}, DeviceNodes: []string{"/dev/full:/var/run/full"},
@@ -353,7 +343,7 @@ func TestExtrasRefused(t *testing.T) {
 		`"idmap" is one of a bind mount`:                {Mounts: []string{"type=tmpfs,dst=/x,idmap"}},
 		`"size=1x": want size=VALUE`:                    {Tmpfs: []string{"/x:size=1x"}},
 		`"mode=999": want mode=VALUE`:                   {Tmpfs: []string{"/x:mode=999"}},
-		"mount a tmpfs at /x: set uid=70000 of tmpfs":   {Tmpfs: []string{"/x:uid=70000"}},
+		"mount a tmpfs at /x: option uid=70000: the container has the IDs 0 to 65535": {Tmpfs: []string{"/x:uid=70000"}},
 		`tmpfs "/x" and mount "src=/etc,dst=/x/" have the same target /x`: {
 			Tmpfs: []string{"/x"}, Mounts: []string{"src=/etc,dst=/x/"}},
 		`device "/dev/null:/dev/x" and device "/dev/zero:/dev/x" have the same target /dev/x`: {

@@ -3,6 +3,7 @@ package run
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,12 +17,17 @@ import (
 type hierarchies struct {
 	unified *cgroup.Folder // v2
 	memory  *cgroup.Folder // in the one with the memory controller: v1's, or unified; nil if the kernel has none
-	pids    *cgroup.Folder // in v1's with the pids controller; nil if there is none
+	v1      []cgroup.Folder
 }
 
 // findHierarchies takes the folders of this process's cgroups.
 func findHierarchies(own map[string]cgroup.Folder) (*hierarchies, error) {
-	found := &hierarchies{unified: limit.OwnV2(own), memory: limit.OwnV1(own, "memory"), pids: limit.OwnV1(own, "pids")}
+	found := &hierarchies{unified: limit.OwnV2(own), memory: limit.OwnV1(own, "memory")}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		if name != "" {
+			found.v1 = append(found.v1, own[name])
+		}
+	}
 	if found.unified == nil {
 		return nil, errors.New("the cgroup v2 hierarchy with this process's cgroup is not mounted, and without it nothing limits which devices a container opens: mount -t cgroup2 none DIR")
 	}

@@ -51,7 +51,7 @@ func fail(err error) {
 
 // becomeContainer returns only with an error.
 func becomeContainer() error {
-	wanted, mounts, err := receiveRequest()
+	wanted, descriptors, err := receiveRequest()
 	if err != nil {
 		return err
 	}
@@ -59,22 +59,16 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0)
-	sys, dev, mounts := mounts[0], mounts[1], mounts[2:]
-	var sources []*os.File
-	var root *os.File
-	if wanted.Staged {
-		if root, sources, err = leaveStage(wanted); err != nil {
-			return err
-		}
-	}
-	if !wanted.RootStaged {
-		root, mounts = mounts[0], mounts[1:]
+	dev, nodes := descriptors[0], descriptors[1:]
+	root, sys, mounts, err := leaveStage(wanted)
+	if err != nil {
+		return err
 	}
 	if err := enterRoot(root, dev, sys, wanted.GIDs); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
-	if err := errors.Join(layMounts(wanted.Mounts, sources), layNodes(wanted.Nodes, mounts)); err != nil {
+	if err := errors.Join(layMounts(wanted.Mounts, mounts), layNodes(wanted.Nodes, nodes)); err != nil {
 		return err
 	}
 	account, err := lookupUser(wanted.User)
@@ -99,10 +93,7 @@ func receiveRequest() (wanted *request, mounts []*os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("receive the container's description: %w", err)
 	}
-	names := []string{"/sys", "/dev"}
-	if !wanted.RootStaged {
-		names = append(names, "the root filesystem")
-	}
+	names := []string{"/dev"}
 	for _, target := range wanted.Nodes {
 		names = append(names, "a device node for "+target)
 	}
@@ -149,7 +140,7 @@ func execute(wanted *request, account *user) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("tie the container to intercede: %w", err)
 	}
-	if err := unix.Chdir(wanted.Workdir); err != nil {
+	if err := enterWorkdir(wanted.Workdir); err != nil {
 		return fmt.Errorf("enter the working directory %s of the container: %w", wanted.Workdir, err)
 	}
 	path, err := lookupCommand(wanted.Args[0], env)
@@ -173,6 +164,17 @@ func execute(wanted *request, account *user) error {
 		return err
 	}
 	return launch.run()
+}
+
+// enterWorkdir follows no link of /proc: one could lead to a file of the host that is open here.
+func enterWorkdir(path string) error {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	dir, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return unix.Fchdir(dir)
 }
 
 // restoreDescriptorLimit undoes the raise of RLIMIT_NOFILE's soft limit that every Go program starts with. Only

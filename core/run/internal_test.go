@@ -84,12 +84,12 @@ func TestFindHierarchies(t *testing.T) {
 		own     own
 		unified string // own cgroups; "": none
 		memory  string
-		pids    string
+		v1      string // joined
 	}{
 		"hybrid": {own{"pids": at("/cg/pids", "/p"), "memory,hugetlb": at("/cg/memory", "/user/a"),
 			"cpu": at("/cg/cpu", ""), "": at(plain, "/x")},
-			plain + "/x", "/cg/memory/user/a", "/cg/pids/p"},
-		"v1's is not mounted": {own{"cpu": at("/cg/cpu", "/a"), "": at(plain, "/x")}, plain + "/x", "", ""},
+			plain + "/x", "/cg/memory/user/a", "/cg/cpu /cg/memory/user/a /cg/pids/p"},
+		"v1's is not mounted": {own{"cpu": at("/cg/cpu", "/a"), "": at(plain, "/x")}, plain + "/x", "", "/cg/cpu/a"},
 		"v2":                  {own{"": at(withMemory, "/user.slice/a")}, withMemory + "/user.slice/a", withMemory + "/user.slice/a", ""},
 		"no memory":           {own{"": at(plain, "")}, plain, "", ""},
 		"v1 alone":            {own{"memory": at("/cg/memory", "")}, "", "", ""},
@@ -109,8 +109,12 @@ func TestFindHierarchies(t *testing.T) {
 			if (got.memory == nil) != (test.memory == "") || got.memory != nil && got.memory.Path != test.memory {
 				t.Errorf("memory %+v, want %q", got.memory, test.memory)
 			}
-			if (got.pids == nil) != (test.pids == "") || got.pids != nil && got.pids.Path != test.pids {
-				t.Errorf("pids %+v, want %q", got.pids, test.pids)
+			v1 := []string{}
+			for _, folder := range got.v1 {
+				v1 = append(v1, folder.Path)
+			}
+			if strings.Join(v1, " ") != test.v1 {
+				t.Errorf("version 1: %q, want %q", v1, test.v1)
 			}
 		})
 	}

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -98,18 +101,51 @@ func (p *hostParts) lay(gids idMap) error {
 	return p.layDevices(gids)
 }
 
-// newSys returns a detached copy of the mount of /sys, read-only, without those below it: the host's cgroups are below
-// it, and those of other containers, which have the same user IDs on the host, belong to this one's root too.
+// newSys returns a detached copy of the mount of /sys and those below it, read-only.
 func newSys() (*os.File, error) {
-	sys, err := linux.CloneMount("/sys", 0)
+	sys, err := linux.CloneMount("/sys", unix.AT_RECURSIVE)
 	if err != nil {
 		return nil, err
 	}
-	if err := linux.ChangeMount(sys, unix.MOUNT_ATTR_RDONLY|sealed, 0, 0); err != nil {
+	if err := linux.SetMount(sys, unix.MOUNT_ATTR_RDONLY|sealed, unix.AT_RECURSIVE); err != nil {
 		sys.Close()
 		return nil, err
 	}
 	return sys, nil
+}
+
+// hideHost hides what is mounted below a copy of /sys, in the calling thread's mount namespace. The host's cgroups are
+// unmounted: cgroups of other containers, which have the same user IDs on the host, belong to this one's root too. An
+// empty tmpfs is mounted over each other directory: without what is mounted there one would see what that hides, such
+// as a folder that an administrator has masked.
+func hideHost(sys string) error {
+	for unix.Unmount(filepath.Join(sys, "fs/cgroup"), unix.MNT_DETACH) == nil {
+	}
+	mounts, err := mountinfo.Own()
+	if err != nil {
+		return err
+	}
+	covered := []string{}
+	for _, m := range mounts {
+		isCovered := slices.ContainsFunc(covered, func(dir string) bool { return mountinfo.Within(m.Point, dir) })
+		if m.Point == sys || !mountinfo.Within(m.Point, sys) || isCovered {
+			continue
+		}
+		if info, err := os.Stat(m.Point); err != nil || !info.IsDir() {
+			continue // a file that is masked, or what is itself below a mount that hides it
+		}
+		cover, err := linux.NewMount("tmpfs", map[string]string{"source": "none", "mode": "555"}, unix.MOUNT_ATTR_RDONLY|sealed)
+		if err != nil {
+			return err
+		}
+		err = linux.Attach(cover, m.Point)
+		cover.Close()
+		if err != nil {
+			return err
+		}
+		covered = append(covered, m.Point)
+	}
+	return nil
 }
 
 // layCgroups mounts the container's own cgroups of version 2, which belong to its root: an engine in the container can

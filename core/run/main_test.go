@@ -125,7 +125,7 @@ func smallRootfs(t *testing.T) string {
 	t.Helper()
 	sdktest.RequireRoot(t)
 	dir := t.TempDir()
-	for _, tool := range []string{"sh", "ls", "cat", "stat", "id", "touch", "mkdir", "chown", "mount"} {
+	for _, tool := range []string{"sh", "ls", "cat", "stat", "id", "touch", "mkdir", "chown", "mount", "umount"} {
 		path, err := exec.LookPath(tool)
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/intercede/intercede/internal/linux"
@@ -24,6 +25,8 @@ type mountSpec struct {
 	Parameters map[string]string // of a tmpfs
 	// IDMap: root of the container owns what root of the host owns.
 	IDMap bool
+	// Laid: it is on its target already.
+	Laid bool
 
 	text  string            // as it was given
 	given map[string]string // the options so far, by what they are about
@@ -238,16 +241,25 @@ func checkTargets(mounts []mountSpec, nodes []nodeSpec) error {
 	return nil
 }
 
-// openSources opens the sources of the bind mounts as detached mounts, in their order.
-func openSources(specs []mountSpec, userNamespace int) (files []*os.File, err error) {
+// String is what an error says of the mount.
+func (m *mountSpec) String() string {
+	if m.Tmpfs {
+		return "mount a tmpfs at " + m.Target
+	}
+	return fmt.Sprintf("mount of %s at %s", m.Source, m.Target)
+}
+
+// openMounts opens them as detached mounts, for a container with these IDs.
+func openMounts(specs []mountSpec, userNamespace int, uids, gids idMap) (files []*os.File, err error) {
 	for _, m := range specs {
+		open := m.open
 		if m.Tmpfs {
-			continue
+			open = func(int) (*os.File, error) { return m.newTmpfs(uids, gids) }
 		}
-		file, err := m.open(userNamespace)
+		file, err := open(userNamespace)
 		if err != nil {
 			closeFiles(files...)
-			return nil, fmt.Errorf("mount of %s at %s: %w", m.Source, m.Target, explainKernel(err, "5.12"))
+			return nil, fmt.Errorf("%s: %w", m.String(), explainKernel(err, "5.12"))
 		}
 		files = append(files, file)
 	}
@@ -272,32 +284,36 @@ func (m *mountSpec) open(userNamespace int) (file *os.File, err error) {
 	return file, nil
 }
 
-// layMounts mounts them in the container, with the sources that leaveStage gave.
-func layMounts(specs []mountSpec, sources []*os.File) error {
-	for _, m := range specs {
-		if m.Tmpfs {
-			if err := m.layTmpfs(); err != nil {
-				return fmt.Errorf("mount a tmpfs at %s: %w", m.Target, err)
-			}
-			continue
-		}
-		if err := layOn(sources[0], m.Target); err != nil {
-			return err
-		}
-		sources = sources[1:]
-	}
-	return nil
-}
-
-func (m *mountSpec) layTmpfs() error {
+// newTmpfs makes one whose root directory belongs to the container's root, unless the options say otherwise.
+func (m *mountSpec) newTmpfs(uids, gids idMap) (*os.File, error) {
 	parameters := map[string]string{"source": "tmpfs"}
 	maps.Copy(parameters, m.Parameters)
-	tmpfs, err := linux.NewMount("tmpfs", parameters, int(m.Set))
-	if err != nil {
-		return err
+	for name, ids := range map[string]idMap{"uid": uids, "gid": gids} {
+		id, err := strconv.ParseUint("0"+parameters[name], 10, 32)
+		outside := -1
+		if err == nil {
+			outside = ids.outside(uint32(id))
+		}
+		if outside < 0 {
+			return nil, fmt.Errorf("option %s=%d: the container has the IDs %s", name, id, ids)
+		}
+		parameters[name] = strconv.Itoa(outside)
 	}
-	defer tmpfs.Close()
-	return layOn(tmpfs, m.Target)
+	return linux.NewMount("tmpfs", parameters, int(m.Set))
+}
+
+// layMounts mounts in the container what leaveStage gave.
+func layMounts(specs []mountSpec, mounts []*os.File) error {
+	for _, m := range specs {
+		if m.Laid {
+			continue
+		}
+		if err := layOn(mounts[0], m.Target); err != nil {
+			return err
+		}
+		mounts = mounts[1:]
+	}
+	return nil
 }
 
 // layOn puts a detached mount at a path of the container, which it makes if it is missing.

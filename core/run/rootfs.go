@@ -118,6 +118,10 @@ func explainKernel(err error, version string) error {
 //
 // It changes the calling thread's mount namespace, working directory and umask.
 func discardedTree(dir string, userNamespace int, owner hostOwner) (*os.File, error) {
+	var on unix.Statfs_t
+	if err := unix.Statfs(dir, &on); err != nil {
+		return nil, fmt.Errorf("root filesystem %s: %w", dir, err)
+	}
 	lower, mapped, err := lowerTree(dir, userNamespace)
 	if err != nil {
 		return nil, err
@@ -139,7 +143,7 @@ func discardedTree(dir string, userNamespace int, owner hostOwner) (*os.File, er
 		"lowerdir": "lower",
 		"upperdir": "upper",
 		"workdir":  "work",
-	}, 0)
+	}, int(on.Flags)&sealed) // the ST_* of statfs(2) are these MOUNT_ATTR_*, and overlayfs does not ask the lower mount for its own
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
 		return nil, fmt.Errorf("mount the overlay of the discarded root filesystem, which needs overlayfs and Linux 5.19: %w", err)
 	}

@@ -7,23 +7,25 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
 // The container's root can change the attributes of mounts that come into its mount namespace as descriptors: a
 // read-only one would be read-only until `mount -o remount,bind,rw`, and what is mounted below it could be unmounted.
 // But the kernel locks the attributes of mounts that a mount namespace has from one of another user namespace, and
-// what is mounted on them (mount_namespaces(7), "Restrictions on mount namespaces"). So a container with mounts of the
-// host's files starts in a mount namespace of the initial user namespace, the stage. They are mounted there, and then
-// the init makes its own mount namespace, a copy of the stage. A copy of a locked mount, which the init then moves to
-// its target, is locked too.
+// what is mounted on them (mount_namespaces(7), "Restrictions on mount namespaces"). So the init starts in a mount
+// namespace of the initial user namespace, the stage. What the container has of the host is mounted there, each bind
+// mount where it belongs if that can be, and then the init makes its own mount namespace, a copy of the stage. A copy
+// of a locked mount, which the init then moves to its target, is locked too.
 
 // Directories of the stage: the host's root directory, and the one with the mounts.
 const (
 	stageHost   = ".intercede-host"
-	stageMounts = ".intercede-mounts"
+	stageFolder = ".intercede-mounts"
 )
 
 // enterStage gives the calling thread a mount namespace whose root is a tmpfs, in which the host's files have their
@@ -31,73 +33,140 @@ const (
 func enterStage() error {
 	entries, err := os.ReadDir("/")
 	if err != nil {
-		return fmt.Errorf("make the stage of bind mounts: %w", err)
+		return fmt.Errorf("make the stage of the container's mounts: %w", err)
 	}
 	if err := enterScratch(); err != nil {
 		return err
 	}
-	err = errors.Join(unix.Mkdir(stageHost, 0o755), unix.Mkdir(stageMounts, 0o755),
-		unix.Mount("tmpfs", stageMounts, "tmpfs", 0, "mode=755"))
+	err = errors.Join(unix.Mkdir(stageHost, 0o755), unix.Mkdir(stageFolder, 0o755),
+		unix.Mount("tmpfs", stageFolder, "tmpfs", 0, "mode=755"))
 	for _, entry := range entries {
 		err = errors.Join(err, unix.Symlink(filepath.Join(stageHost, entry.Name()), entry.Name()))
 	}
 	if err != nil {
-		return fmt.Errorf("make the stage of bind mounts: %w", err)
+		return fmt.Errorf("make the stage of the container's mounts: %w", err)
 	}
 	if err := unix.PivotRoot(".", stageHost); err != nil {
-		return fmt.Errorf("make the stage of bind mounts the root: %w", err)
+		return fmt.Errorf("make the stage of the container's mounts the root: %w", err)
 	}
 	return unix.Chdir("/")
 }
 
-// stageRoot is where the root filesystem is in the stage.
-var stageRoot = filepath.Join("/", stageMounts, "root")
+// Where the root filesystem and /sys are in the stage.
+var (
+	stageRoot = filepath.Join("/", stageFolder, "root")
+	stageSys  = filepath.Join("/", stageFolder, "sys")
+)
 
-// stagePath is where the mount of this index is in the stage.
-func stagePath(index int) string { return filepath.Join("/", stageMounts, strconv.Itoa(index)) }
+// stagePath is where the mount of this index is in the stage, unless it is on its target.
+func stagePath(index int) string { return filepath.Join("/", stageFolder, strconv.Itoa(index)) }
 
-// needsStage reports whether the container has mounts of the host's files.
-func (o *Options) needsStage(specs []mountSpec) bool {
-	return !o.discards() || slices.ContainsFunc(specs, func(m mountSpec) bool { return !m.Tmpfs })
-}
-
-// fillStage mounts the root filesystem, if it is not nil, and the bind mounts in the mount namespace of the init, which
-// waits in the stage.
-func (c *Container) fillStage(root *os.File, specs []mountSpec, userNamespace int) error {
-	files, err := openSources(specs, userNamespace)
+// fillStage mounts the root filesystem, /sys and the container's other mounts, as openMounts opened them, in the mount
+// namespace of the init, which waits in the stage. It notes in specs which are on their targets.
+func (c *Container) fillStage(root *os.File, specs []mountSpec, files []*os.File) error {
+	sys, err := newSys()
 	if err != nil {
-		return err
+		return fmt.Errorf("copy the mount of /sys: %w", err)
 	}
-	defer closeFiles(files...)
+	defer sys.Close()
 	if c.stage, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", c.InitPID())); err != nil {
-		return fmt.Errorf("open the stage of bind mounts: %w", err)
+		return fmt.Errorf("open the stage of the container's mounts: %w", err)
 	}
 	return c.onStage(func() error {
-		if root != nil {
-			if err := layOn(root, stageRoot); err != nil {
-				return err
-			}
+		if err := layOn(root, stageRoot); err != nil {
+			return err
 		}
-		for i, m := range specs {
-			if m.Tmpfs {
-				continue
-			}
-			if err := layOn(files[0], stagePath(i)); err != nil {
-				return err
-			}
-			files = files[1:]
+		if err := layOn(sys, stageSys); err != nil {
+			return err
 		}
-		return nil
+		if err := hideHost(stageSys); err != nil {
+			return fmt.Errorf("hide what is mounted below /sys: %w", err)
+		}
+		return stageMounts(specs, files)
 	})
+}
+
+// stageMounts mounts the files of specs in the stage: on their targets, so that they cannot be unmounted there and what
+// they cover stays covered, or else at stagePath. The latter are those that the init has to make a mount point for, and
+// those below what it mounts itself.
+func stageMounts(specs []mountSpec, files []*os.File) error {
+	var later []string
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if point, err := openBelow(stageRoot, dir, unix.RESOLVE_IN_ROOT); err == nil {
+			later = append(later, point.Name())
+			point.Close()
+		}
+	}
+	for i := range specs {
+		point := openTarget(specs, i, later)
+		if point == nil {
+			if err := layOn(files[i], stagePath(i)); err != nil {
+				return err
+			}
+			continue
+		}
+		err := linux.AttachOn(files[i], point)
+		point.Close()
+		if err != nil {
+			return err
+		}
+		specs[i].Laid = true
+	}
+	return nil
+}
+
+// openTarget opens the mount point of a mount in the stage: in the root filesystem or in a mount at its stagePath. It is
+// nil if there is none, and below the paths later, on which the init mounts something.
+func openTarget(specs []mountSpec, i int, later []string) *os.File {
+	target := specs[i].Target
+	point, err := openBelow(stageRoot, target, unix.RESOLVE_IN_ROOT)
+	if err == nil {
+		if point.Name() != stageRoot && !slices.ContainsFunc(later, func(dir string) bool { return mountinfo.Within(point.Name(), dir) }) {
+			return point
+		}
+		point.Close()
+	}
+	for j, outer := range slices.Backward(specs[:i]) { // the ones deeper come first
+		below, found := strings.CutPrefix(target, outer.Target+"/")
+		if !found || outer.Laid {
+			continue
+		}
+		// A link could lead out of this mount.
+		if point, err = openBelow(stagePath(j), below, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS); err == nil {
+			return point
+		}
+		break
+	}
+	return nil
+}
+
+// openBelow opens a path that begins at dir, with O_PATH. The file's name is where it was found.
+func openBelow(dir, path string, resolve uint64) (*os.File, error) {
+	root, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(int(root.Fd()), path, &how)
+	if err != nil {
+		return nil, err
+	}
+	name, err := os.Readlink(fmt.Sprintf("/proc/thread-self/fd/%d", fd))
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // clearStage unmounts all that is in the stage, after the init has its copy. The thread that started the init stays in
 // the stage as long as the container lives, and the host could not unmount a disk for good.
 func (c *Container) clearStage() error {
 	return c.onStage(func() error {
-		for _, dir := range []string{stageMounts, stageHost} {
+		for _, dir := range []string{stageFolder, stageHost} {
 			if err := unix.Unmount(filepath.Join("/", dir), unix.MNT_DETACH); err != nil {
-				return fmt.Errorf("clear the stage of bind mounts: %w", err)
+				return fmt.Errorf("clear the stage of the container's mounts: %w", err)
 			}
 		}
 		return nil
@@ -112,7 +181,7 @@ func (c *Container) onStage(fn func() error) (err error) {
 			err = unix.Setns(int(c.stage.Fd()), unix.CLONE_NEWNS)
 		}
 		if err != nil {
-			err = fmt.Errorf("enter the stage of bind mounts: %w", err)
+			err = fmt.Errorf("enter the stage of the container's mounts: %w", err)
 			return
 		}
 		err = fn()
@@ -120,26 +189,27 @@ func (c *Container) onStage(fn func() error) (err error) {
 	return err
 }
 
-// leaveStage makes the init's own mount namespace, and returns copies of what is in the stage: the root filesystem, if
-// it is there, and the bind mounts.
-func leaveStage(wanted *request) (root *os.File, sources []*os.File, err error) {
+// leaveStage makes the init's own mount namespace, and returns copies of what is in the stage: the root filesystem with
+// what is on it, /sys, and the other mounts.
+func leaveStage(wanted *request) (root, sys *os.File, mounts []*os.File, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return nil, nil, fmt.Errorf("make the container's mount namespace: %w", err)
+		return nil, nil, nil, fmt.Errorf("make the container's mount namespace: %w", err)
 	}
-	if wanted.RootStaged {
-		if root, err = linux.CloneMount(stageRoot, unix.AT_RECURSIVE); err != nil {
-			return nil, nil, fmt.Errorf("root filesystem: %w", err)
-		}
+	if root, err = linux.CloneMount(stageRoot, unix.AT_RECURSIVE); err != nil {
+		return nil, nil, nil, fmt.Errorf("root filesystem: %w", err)
+	}
+	if sys, err = linux.CloneMount(stageSys, unix.AT_RECURSIVE); err != nil {
+		return nil, nil, nil, err
 	}
 	for i, m := range wanted.Mounts {
-		if m.Tmpfs {
+		if m.Laid {
 			continue
 		}
 		mount, err := linux.CloneMount(stagePath(i), unix.AT_RECURSIVE)
 		if err != nil {
-			return nil, nil, fmt.Errorf("mount of %s at %s: %w", m.Source, m.Target, err)
+			return nil, nil, nil, fmt.Errorf("%s: %w", m.String(), err)
 		}
-		sources = append(sources, mount)
+		mounts = append(mounts, mount)
 	}
-	return root, sources, nil
+	return root, sys, mounts, nil
 }

@@ -21,7 +21,7 @@ import (
 //
 // The error is a [*CommandError] when only the command could not be executed. After an error nothing is left behind.
 func Start(ctx context.Context, options Options) (*Container, error) {
-	if err := prepare(&options); err != nil {
+	if err := unlessDone(ctx, func() error { return prepare(&options) }); err != nil {
 		return nil, err
 	}
 	container := &Container{id: newID(), files: stdio{options.Stdin, options.Stdout, options.Stderr}}
@@ -40,12 +40,28 @@ func Start(ctx context.Context, options Options) (*Container, error) {
 	return container, nil
 }
 
+// unlessDone calls fn, which may hang in a filesystem of the host that does not answer. After the end of ctx it does not
+// wait for fn any more, and returns ctx's error.
+func unlessDone(ctx context.Context, fn func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // prepare checks the options and fills in the defaults.
 func prepare(options *Options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("intercede run must be started as root, because it mounts the container's root filesystem: use sudo")
 	}
 	if err := errors.Join(options.Check(), options.checkRootfs(), options.checkFilter()); err != nil {
+		return err
+	}
+	if err := options.checkClosed(); err != nil {
 		return err
 	}
 	if options.HostID == 0 {
@@ -97,12 +113,7 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if c.cgroups, err = newCgroups(c.id, options.Memory, devices, uids.outside(0), gids.outside(0)); err != nil {
 		return err
 	}
-	mounts, err := parseMounts(options.Tmpfs, options.Mounts)
-	if err != nil {
-		return err
-	}
-	staged := options.needsStage(mounts)
-	socket, err := c.spawn(uids, gids, staged)
+	socket, err := c.spawn(uids, gids)
 	if err != nil {
 		return err
 	}
@@ -112,18 +123,22 @@ func (c *Container) start(ctx context.Context, options *Options) error {
 	if err := c.cgroups.add(c.InitPID()); err != nil {
 		return err
 	}
-	if err := c.describe(socket, options, staged); err != nil {
+	if err := c.describe(ctx, socket, options); err != nil {
 		return err
 	}
-	if err := c.awaitCommand(socket, options); err != nil || !staged {
+	if err := c.awaitCommand(socket, options); err != nil {
 		return err
 	}
 	return c.clearStage()
 }
 
-// spawn starts the init, which waits for its description on the other end of the returned socket; in the stage, if it
-// is to make its mount namespace there itself.
-func (c *Container) spawn(uids, gids idMap, staged bool) (*os.File, error) {
+// spawn starts the init in the stage, where it waits for its description on the other end of the returned socket.
+func (c *Container) spawn(uids, gids idMap) (*os.File, error) {
+	// What this process has inherited open, such as a directory of the host, is nothing for the container: links of
+	// /proc lead there, which the container's author may have put in the way of the init.
+	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, explainKernel(fmt.Errorf("keep descriptors from the container: %w", err), "5.11")
+	}
 	ours, theirs, err := linux.SocketpairFiles(unix.SOCK_STREAM, "socket")
 	if err != nil {
 		return nil, fmt.Errorf("start the container: %w", err)
@@ -147,12 +162,7 @@ func (c *Container) spawn(uids, gids idMap, staged bool) (*os.File, error) {
 		ExtraFiles:  []*os.File{theirs},
 		SysProcAttr: initAttributes(uids, gids),
 	}
-	prepareThread := func() error { return nil }
-	if staged {
-		command.SysProcAttr.Cloneflags &^= unix.CLONE_NEWNS
-		prepareThread = enterStage
-	}
-	if err := c.startOnThread(command, prepareThread); err != nil {
+	if err := c.startOnThread(command); err != nil {
 		ours.Close()
 		return nil, err
 	}
@@ -161,7 +171,7 @@ func (c *Container) spawn(uids, gids idMap, staged bool) (*os.File, error) {
 
 func initAttributes(uids, gids idMap) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
-		Cloneflags:                 unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		Cloneflags:                 unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		UidMappings:                uids,
 		GidMappings:                gids,
 		GidMappingsEnableSetgroups: true,
@@ -171,13 +181,13 @@ func initAttributes(uids, gids idMap) *syscall.SysProcAttr {
 	}
 }
 
-// startOnThread starts the process from a thread that lives exactly as long as the process does, because the kernel
-// sends the signal of Pdeathsig when that thread ends.
-func (c *Container) startOnThread(command *exec.Cmd, prepare func() error) error {
+// startOnThread starts the process in the stage, from a thread that lives exactly as long as the process does, because
+// the kernel sends the signal of Pdeathsig when that thread ends.
+func (c *Container) startOnThread(command *exec.Cmd) error {
 	started := make(chan error)
 	exited := make(chan struct{})
 	linux.GoOnThread(func() {
-		err := prepare()
+		err := enterStage()
 		if err == nil {
 			err = explainClone(command.Start())
 		}
@@ -216,7 +226,7 @@ func explainClone(err error) error {
 }
 
 // describe sends the init all that it needs.
-func (c *Container) describe(socket *os.File, options *Options, staged bool) error {
+func (c *Container) describe(ctx context.Context, socket *os.File, options *Options) error {
 	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", c.InitPID()))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // the init has died, which awaitCommand explains
@@ -225,25 +235,28 @@ func (c *Container) describe(socket *os.File, options *Options, staged bool) err
 		return fmt.Errorf("open the container's user namespace: %w", err)
 	}
 	defer namespace.Close()
-	tree, err := rootTree(options, int(namespace.Fd()))
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
 	extras, err := c.prepareExtras(options)
 	if err != nil {
 		return err
 	}
 	defer closeFiles(extras.files...)
-	rootStaged := !options.discards()
-	if staged {
-		root := tree
-		if !rootStaged {
-			root = nil
+	var tree *os.File
+	var mounts []*os.File
+	err = unlessDone(ctx, func() (err error) {
+		if tree, err = rootTree(options, int(namespace.Fd())); err == nil {
+			mounts, err = openMounts(extras.mounts, int(namespace.Fd()), extras.uids, extras.gids)
 		}
-		if err := c.fillStage(root, extras.mounts, int(namespace.Fd())); err != nil {
-			return err
-		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	defer func() { closeFiles(append(mounts, tree)...) }() // they may be nil
+	if err != nil {
+		return err
+	}
+	if err := c.fillStage(tree, extras.mounts, mounts); err != nil {
+		return err
 	}
 	wanted := request{
 		ID:       c.id,
@@ -260,8 +273,6 @@ func (c *Container) describe(socket *os.File, options *Options, staged bool) err
 		Ulimits:  extras.ulimits,
 		UIDs:     extras.uids,
 		GIDs:     extras.gids,
-
-		Staged: staged, RootStaged: rootStaged,
 	}
 	if output := c.files.output(); output != nil {
 		wanted.Window = windowOf(output)
@@ -280,15 +291,7 @@ func (c *Container) describe(socket *os.File, options *Options, staged bool) err
 	if err := makeInDev(dev, extras.inDev, extras.uids, extras.gids); err != nil {
 		return err
 	}
-	sys, err := newSys()
-	if err != nil {
-		return fmt.Errorf("copy the mount of /sys: %w", err)
-	}
-	defer sys.Close()
-	descriptors := []int{int(sys.Fd()), int(dev.Fd())}
-	if !rootStaged {
-		descriptors = append(descriptors, int(tree.Fd()))
-	}
+	descriptors := []int{int(dev.Fd())}
 	for _, file := range extras.files {
 		descriptors = append(descriptors, int(file.Fd()))
 	}

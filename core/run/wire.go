@@ -14,11 +14,10 @@ import (
 const (
 	headerSize     = 4
 	messageMax     = 64 << 20
-	descriptorsMax = 3 + mountsMax
+	descriptorsMax = 1 + mountsMax
 )
 
-// request is all that the init needs to know. Mounts travel with it: for /sys and /dev, the root filesystem, unless it
-// is in the stage, and the nodes of Nodes.
+// request is all that the init needs to know. Mounts travel with it: for /dev, and the nodes of Nodes.
 type request struct {
 	ID       string
 	Hostname string
@@ -31,13 +30,11 @@ type request struct {
 	// Terminal says which of stdin, stdout and stderr become the container's terminal.
 	Terminal [3]bool
 	Window   unix.Winsize
-	Mounts   []mountSpec // the sources of bind mounts are in the stage
+	Mounts   []mountSpec // the sources of bind mounts are in the stage, with the root filesystem and /sys
 	Nodes    []string    // where they go
 	Ulimits  []ulimit
 	UIDs     idMap
 	GIDs     idMap
-
-	Staged, RootStaged bool // the init is in the stage; the root filesystem is there too
 }
 
 // report is what the init tells; exactly one field is set.

@@ -1,4 +1,4 @@
-// Package mountinfo reads the mounts of this process's own mount namespace.
+// Package mountinfo reads the mounts of the calling thread's own mount namespace.
 //
 // It is not for another process's mounts, which may be as many as that process likes. Of this process's, local users
 // may make single lines long (FUSE mounts in folders that they then move deeper), so that there is no limit for a line.
@@ -21,12 +21,12 @@ type Mount struct {
 	Options []string // of the superblock
 }
 
-// Own returns the mounts that this process sees, in the order of mounting.
+// Own returns the mounts that the calling thread sees, in the order of mounting.
 func Own() ([]Mount, error) { return OwnOf("") }
 
 // OwnOf returns those of Own whose filesystem's type begins so, in a fraction of the time.
 func OwnOf(prefix string) ([]Mount, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	text, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read this process's mounts: %w", err)
 	}

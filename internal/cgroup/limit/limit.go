@@ -40,6 +40,24 @@ func Make(parent, name string) (*Group, error) {
 // Add moves a process into the cgroup.
 func (g *Group) Add(pid int) error { return g.write("cgroup.procs", strconv.Itoa(pid)) }
 
+// InheritSets gives the cgroup, in a hierarchy of version 1 with the cpuset controller, the processors and the memory
+// nodes of the one above: without any it takes no task (cpuset(7)). In others it does nothing.
+func (g *Group) InheritSets() error {
+	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+		text, err := os.ReadFile(filepath.Join(g.Dir, "..", name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			err = g.write(name, strings.TrimSpace(string(text)))
+		}
+		if err != nil {
+			return fmt.Errorf("give a cgroup what the one above has: %w", err)
+		}
+	}
+	return nil
+}
+
 // LimitMemory limits memory to so many bytes, with the files of version 1 or 2. Swap is limited too where it is
 // accounted for: both together to twice as much in version 1, swap alone to as much in version 2.
 func (g *Group) LimitMemory(version int, limit int64) error {
