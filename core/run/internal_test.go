@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"github.com/intercede/intercede/internal/cgroup"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/mountinfo"
+	"github.com/intercede/intercede/internal/require"
 	"github.com/intercede/intercede/sdk/target"
 	sysuser "github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
@@ -230,4 +232,44 @@ func TestExplainClone(t *testing.T) {
 			t.Errorf("%v: %q, want %q", errno, got, want)
 		}
 	}
+}
+
+// TestHideHost hides mounts on an empty directory, on one that a mount hides, within another mount, and on a file.
+func TestHideHost(t *testing.T) {
+	require.Root(t)
+	dir := t.TempDir()
+	for _, path := range []string{"empty", "hidden/secret", "both/inner/secret"} {
+		if err := os.MkdirAll(filepath.Join(dir, path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(dir+"/file", []byte("secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	linux.OnThread(func() {
+		tmpfs := func(path string) error { return unix.Mount("tmpfs", filepath.Join(dir, path), "tmpfs", 0, "") }
+		err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+			tmpfs("empty"), tmpfs("hidden"), os.Mkdir(dir+"/hidden/shown", 0o755), tmpfs("both/inner"), tmpfs("both"), tmpfs("both"),
+			os.Mkdir(dir+"/both/inner", 0o755), tmpfs("both/inner"), unix.Mount("/dev/null", dir+"/file", "", unix.MS_BIND, ""))
+		if err == nil {
+			err = hideHost(dir)
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for path, want := range map[string]bool{"empty": false, "hidden": true, "both": true} {
+			var is, above unix.Stat_t
+			entries, err := os.ReadDir(filepath.Join(dir, path))
+			if err := errors.Join(err, unix.Stat(filepath.Join(dir, path), &is), unix.Stat(dir, &above)); err != nil {
+				t.Error(err)
+			}
+			if covered := is.Dev != above.Dev; len(entries) > 0 || covered != want {
+				t.Errorf("%s has %v, covered: %v", path, entries, covered)
+			}
+		}
+		if text, err := os.ReadFile(dir + "/file"); len(text) != 0 || err != nil {
+			t.Errorf("the file has %q, %v", text, err)
+		}
+	})
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 
 	"github.com/intercede/intercede/internal/linux"
@@ -114,25 +112,27 @@ func newSys() (*os.File, error) {
 	return sys, nil
 }
 
-// hideHost hides what is mounted below a copy of /sys, in the calling thread's mount namespace. The host's cgroups are
-// unmounted: cgroups of other containers, which have the same user IDs on the host, belong to this one's root too. An
-// empty tmpfs is mounted over each other directory: without what is mounted there one would see what that hides, such
-// as a folder that an administrator has masked.
+// hideHost hides what is mounted below a copy of /sys, in the calling thread's mount namespace: the host's cgroups, for
+// example, and with them those of other containers, which have the same user IDs on the host, so that they belong to
+// this one's root too. What was hidden by a mount, such as a folder that an administrator has masked, stays so: an empty
+// tmpfs is mounted there.
 func hideHost(sys string) error {
-	for unix.Unmount(filepath.Join(sys, "fs/cgroup"), unix.MNT_DETACH) == nil {
-	}
 	mounts, err := mountinfo.Own()
 	if err != nil {
 		return err
 	}
-	covered := []string{}
 	for _, m := range mounts {
-		isCovered := slices.ContainsFunc(covered, func(dir string) bool { return mountinfo.Within(m.Point, dir) })
-		if m.Point == sys || !mountinfo.Within(m.Point, sys) || isCovered {
+		if m.Point == sys || !mountinfo.Within(m.Point, sys) {
 			continue
 		}
 		if info, err := os.Stat(m.Point); err != nil || !info.IsDir() {
-			continue // a file that is masked, or what is itself below a mount that hides it
+			continue // it has gone with one above, or is a file that is masked
+		}
+		for unix.Unmount(m.Point, unix.MNT_DETACH) == nil {
+		}
+		below, err := os.ReadDir(m.Point)
+		if err == nil && len(below) == 0 {
+			continue
 		}
 		cover, err := linux.NewMount("tmpfs", map[string]string{"source": "none", "mode": "555"}, unix.MOUNT_ATTR_RDONLY|sealed)
 		if err != nil {
@@ -143,7 +143,6 @@ func hideHost(sys string) error {
 		if err != nil {
 			return err
 		}
-		covered = append(covered, m.Point)
 	}
 	return nil
 }
