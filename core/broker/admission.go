@@ -246,11 +246,12 @@ func (a *admission) release() {
 	armAll(waiting)
 }
 
-// atPlugins returns how many calls that are over here may still be in a plugin.
+// atPlugins returns how many calls that are over here may still be in a plugin: a lost one too, until its thread comes
+// back and says where it was.
 func (a *admission) atPlugins() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.kept
+	return a.kept + a.lost
 }
 
 // leave counts a call out, arms the listeners that wait for that, and gives its worker back.
