@@ -117,7 +117,7 @@ func (c *Container) read(process *target.Target, proc string) error {
 	// It counts as it is now: the container itself may come to attach programs that deny. What is not known is not
 	// denied. The files of an ordinary user's container are hers, and so are processes outside of its cgroups.
 	if c.isOfRoot() {
-		c.devicesDenied, _ = denial.Denies(cgroups)
+		c.devicesDenied, _ = denial.Denies(cgroups[""])
 	}
 	c.identify()
 	return c.CheckPeer(c.PeerUID)
