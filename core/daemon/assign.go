@@ -52,16 +52,16 @@ func (e *Engine) reportUnconfirmed(c *container.Container) {
 	if len(unconfirmed) == 0 {
 		return
 	}
-	event, confirms := e.log.Debug(), "linux.cgroupsPath of its config does not have them"
+	event, why := e.log.Debug(), "linux.cgroupsPath of its config does not name them"
 	if c.Trusted() {
 		event = e.log.Warn()
 	}
 	if c.Runtime == config.RuntimeLXC {
-		confirms = "the cgroup of its monitor is not the lxc.monitor.NAME that belongs to them"
+		why = "the cgroup of its monitor is not the lxc.monitor.NAME beside them"
 	}
 	event.Str("container", c.ID).Strs("cgroups", slices.Compact(slices.Sorted(maps.Values(unconfirmed)))).
-		Strs("controllers", slices.Sorted(maps.Keys(unconfirmed))).Msg("rules and plugins do not see these cgroups of version 1, " +
-		"in which the container may have put itself: " + confirms + "; match it by name or id, or use cgroups of version 2")
+		Strs("controllers", slices.Sorted(maps.Keys(unconfirmed))).Msg("the container was found in cgroups of version 1 that rules and " +
+		"plugins do not see, since it may have moved there itself: " + why + "; match it by name or id, or use cgroups of version 2")
 }
 
 // reportIgnored logs the container's annotations that change nothing.
