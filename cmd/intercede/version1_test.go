@@ -16,8 +16,13 @@ func movingLXC(t *testing.T, s *site) (matched, moving *lxcContainer) {
 	t.Helper()
 	top := filepath.Dir(sdktest.RequireCgroups(t, "pids"))
 	matched = s.newLXC(t)
-	s.write(t, fmt.Sprintf("[plugins.mknod]\n[plugins.mknod.config]\ndevices = [\"c 1:3\"]\n"+
-		"[[container]]\nmatch = { runtime = \"lxc\", cgroup = \"/lxc.payload.%s\" }\nplugins.mknod.config.devices = [\"c 1:3\", \"c 1:5\"]\n", matched.name))
+	s.write(t, fmt.Sprintf(`[plugins.mknod]
+[plugins.mknod.config]
+devices = ["c 1:3"]
+[[container]]
+match = { runtime = "lxc", cgroup = "/lxc.payload.%s" }
+plugins.mknod.config.devices = ["c 1:3", "c 1:5"]
+`, matched.name))
 	matched.start(t)
 	folders, err := filepath.Glob(filepath.Join(top, "*", "lxc.payload."+matched.name))
 	if err != nil {

@@ -128,9 +128,9 @@ func (c *Container) read(claim Claim, process *target.Target, proc string) error
 	return c.CheckPeer(c.PeerUID)
 }
 
-// findDevicesDenied reports whether the container's cgroups keep it from device nodes that no rule names. It is asked when
-// the container is attached: the container itself may come to attach programs that deny. What is not known is not denied.
-// The files of an ordinary user's container are hers, and so are processes outside of its cgroups.
+// findDevicesDenied reports whether the container's cgroups keep it from device nodes that no rule names. It is asked
+// when the container is attached: the container itself may come to attach programs that deny. What is not known is not
+// denied. The files of an ordinary user's container are hers, and so are processes outside of its cgroups.
 func (c *Container) findDevicesDenied() bool {
 	if !c.isOfRoot() {
 		return false

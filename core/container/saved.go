@@ -25,8 +25,8 @@ type Saved struct {
 	UIDMap        []*wire.IDMapping  `json:"uid_map"`
 	GIDMap        []*wire.IDMapping  `json:"gid_map"`
 	Cgroups       map[string]string  `json:"cgroups"`
-	// CgroupsConfirmed says that Cgroups are without those of version 1 that the container may have chosen. Older daemons
-	// took them from where its process was.
+	// CgroupsConfirmed says that Cgroups are without those of version 1 that the container may have chosen. Older
+	// daemons took them from where its process was.
 	CgroupsConfirmed bool `json:"cgroups_confirmed,omitempty"`
 	DevicesDenied    bool `json:"devices_denied,omitempty"`
 }

@@ -18,10 +18,10 @@ import (
 //
 // Version 1 asks only whether who opened the new cgroup's file has the task's user ID (__cgroup1_procs_write,
 // kernel/cgroup/cgroup-v1.c). LXC gives that file to the container's root, containers often have the same IDs, and
-// descriptors can be passed: a container can go to another one's cgroup, and make a cgroup namespace there. Nor can the
-// broker look before the container's program runs: LXC connects at the first notified call, and OCI runtimes do not wait
-// for the broker. So a path of version 1 counts if something confirms it that the container cannot change: the cgroup of
-// the process that brought it, or the config of its runtime.
+// descriptors can be passed: a container can go to another one's cgroup, and make a cgroup namespace there. Nor can
+// the broker look before the container's program runs: LXC connects at the first notified call, and OCI runtimes do not
+// wait for the broker. So a path of version 1 counts if something confirms it that the container cannot change: the
+// cgroup of the process that brought it, or the config of its runtime.
 
 // ReadPeer returns the cgroups of a process that brings a container; nil: they are not known, or the process is in a
 // user namespace other than the broker's, where a container may move it.
@@ -69,8 +69,8 @@ func (c Claim) confirmOne(process, peer string) (own string, ok bool) {
 }
 
 // ofMonitor is the cgroup that LXC makes for a container beside that of its monitor; empty: the monitor's tells
-// nothing. Where a cgroup of such a name is left from before, LXC adds -N to both names; if it does so to one alone, the
-// container's cgroup is not confirmed.
+// nothing. Where a cgroup of such a name is left from before, LXC adds -N to both names; if it does so to one alone,
+// the container's cgroup is not confirmed.
 func ofMonitor(monitor string) string {
 	above, name := cutLast(monitor)
 	name, found := strings.CutPrefix(name, lxcMonitor)

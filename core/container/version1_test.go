@@ -50,8 +50,8 @@ func TestConfirmOne(t *testing.T) {
 		"relative, upwards":            {Claim{CgroupsPath: "../d"}, "/d", "/a", ""},
 		"relative, another's":          {Claim{CgroupsPath: "a"}, "/lxc.payload.d/a", "/system.slice", ""},
 		"relative, peer not known":     {Claim{CgroupsPath: "a"}, "/a", "", ""},
-		"systemd":                      {Claim{CgroupsPath: "machine.slice:libpod:a"}, "/machine.slice/libpod-a.scope/c", "/x", "/machine.slice/libpod-a.scope"},
-		"systemd, nested slices":       {Claim{CgroupsPath: "a-b.slice:cri:c"}, "/a.slice/a-b.slice/cri-c.scope", "/x", "/a.slice/a-b.slice/cri-c.scope"},
+		"systemd":                      {Claim{CgroupsPath: "m.slice:libpod:a"}, "/m.slice/libpod-a.scope/c", "/x", "/m.slice/libpod-a.scope"},
+		"systemd, nested slices":       {Claim{CgroupsPath: "a-b.slice:p:c"}, "/a.slice/a-b.slice/p-c.scope", "/x", "/a.slice/a-b.slice/p-c.scope"},
 		"systemd, no slice":            {Claim{CgroupsPath: ":docker:a"}, "/system.slice/docker-a.scope", "/x", "/system.slice/docker-a.scope"},
 		"systemd, the root slice":      {Claim{CgroupsPath: "-.slice:docker:a"}, "/docker-a.scope", "/x", "/docker-a.scope"},
 		"systemd, another's":           {Claim{CgroupsPath: "a.slice:docker:a"}, "/lxc.payload.d/a.slice/docker-a.scope", "/x", ""},
@@ -67,7 +67,9 @@ func TestConfirmOne(t *testing.T) {
 
 func TestConfirm(t *testing.T) {
 	claim := Claim{Runtime: "lxc", PeerCgroups: map[string]string{"": "/lxc.monitor.l", "pids": "/lxc.monitor.l", "devices": "/lxc.monitor.l"}}
-	own, unconfirmed := claim.confirm(map[string]string{"": "/lxc.payload.x", "pids": "/lxc.payload.l", "devices": "/lxc.payload.d", "cpu": "/lxc.payload.l"})
+	own, unconfirmed := claim.confirm(map[string]string{
+		"": "/lxc.payload.x", "pids": "/lxc.payload.l", "devices": "/lxc.payload.d", "cpu": "/lxc.payload.l",
+	})
 	if want := map[string]string{"": "/lxc.payload.x", "pids": "/lxc.payload.l"}; !maps.Equal(own, want) {
 		t.Errorf("own %q, want %q", own, want)
 	}
@@ -111,7 +113,8 @@ func TestMovedToAnother(t *testing.T) {
 			}
 		})
 	}
-	c := exec.Command("sh", "-c", "echo 0 > "+top+"/intercede-test-another/cgroup.procs && exec unshare --user --map-root-user --cgroup sh -c 'echo; read x'")
+	c := exec.Command("sh", "-c",
+		"echo 0 > "+top+"/intercede-test-another/cgroup.procs && exec unshare --user --map-root-user --cgroup sh -c 'echo; read x'")
 	input, err1 := c.StdinPipe()
 	output, err2 := c.StdoutPipe()
 	if err := errors.Join(err1, err2, c.Start()); err != nil {

@@ -87,7 +87,8 @@ func denyingVersion1(t testing.TB, device string) sdktest.Option {
 	return sdktest.WithCgroup(dir)
 }
 
-// TestDeviceNodes opens nodes on a mount as the device cgroup of version 2 lets it, where nodev is off, and else not at all.
+// TestDeviceNodes opens nodes on a mount as the device cgroup of version 2 lets it, where nodev is off, and else not
+// at all.
 func TestDeviceNodes(t *testing.T) {
 	open := []string{mountDisk, "openfile m/null O_RDWR", "openfile m/kmsg O_RDONLY", "openfile m/foreign O_RDONLY"}
 	for name, test := range map[string]struct {
