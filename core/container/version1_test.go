@@ -51,7 +51,7 @@ func TestConfirmOne(t *testing.T) {
 		"relative, another's":          {Claim{CgroupsPath: "a"}, "/lxc.payload.d/a", "/system.slice", ""},
 		"relative, peer not known":     {Claim{CgroupsPath: "a"}, "/a", "", ""},
 		"systemd":                      {Claim{CgroupsPath: "m.slice:libpod:a"}, "/m.slice/libpod-a.scope/c", "/x", "/m.slice/libpod-a.scope"},
-		"systemd, nested slices":       {Claim{CgroupsPath: "a-b.slice:p:c"}, "/a.slice/a-b.slice/p-c.scope", "/x", "/a.slice/a-b.slice/p-c.scope"},
+		"systemd, nested":              {Claim{CgroupsPath: "a-b.slice::c"}, "/a.slice/a-b.slice/c.scope", "/", "/a.slice/a-b.slice/c.scope"},
 		"systemd, no slice":            {Claim{CgroupsPath: ":docker:a"}, "/system.slice/docker-a.scope", "/x", "/system.slice/docker-a.scope"},
 		"systemd, the root slice":      {Claim{CgroupsPath: "-.slice:docker:a"}, "/docker-a.scope", "/x", "/docker-a.scope"},
 		"systemd, another's":           {Claim{CgroupsPath: "a.slice:docker:a"}, "/lxc.payload.d/a.slice/docker-a.scope", "/x", ""},

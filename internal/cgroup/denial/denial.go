@@ -12,9 +12,9 @@ import (
 )
 
 // Denies reports whether a task of the cgroup, a path of version 2 as cgroup.Read has it, can open no device node but
-// those whose major number, minor number or both a rule names: by the code of a program of the cgroup or of one above it
-// (BPF_CGROUP_DEVICE) that root has loaded. It is false where that cannot be proven, and for the empty path. The error
-// says why nothing could be read.
+// those whose major number, minor number or both a rule names: by the code of a program of the cgroup or of one above
+// it (BPF_CGROUP_DEVICE) that root has loaded. It is false where that cannot be proven, and for the empty path. The
+// error says why nothing could be read.
 //
 // The list of a devices controller of version 1 does not count, since it does not hold: a task can go to the cgroup of
 // another container whose root has the same user ID, and opens there what that list allows (__cgroup1_procs_write,
