@@ -20,14 +20,16 @@ type Container struct {
 	UIDMap        IDMap
 	GIDMap        IDMap
 	// Cgroups are the container's, from /proc/INIT/cgroup: controllers ("memory", "cpu,cpuacct", "" for version 2) to
-	// the path below the hierarchy's root.
+	// the path below the hierarchy's root. A hierarchy of version 1 is left out where the container may have moved
+	// itself to another container's cgroup: where neither LXC's monitor nor the OCI config confirms the path.
 	Cgroups map[string]string
 	// CgroupShared says why the container's cgroup of version 2 is not its own alone: a process of the host is in it.
 	// Empty: it is, or there is none.
 	CgroupShared string
-	// DevicesDenied says that the container's device cgroup, as it was when the container was attached, denies what no
-	// rule names: every device whose major and minor numbers no rule has. It is false where that could not be proven,
-	// and for the container of a user who is not root: that user has processes outside of its cgroups.
+	// DevicesDenied says that the container's device cgroup of version 2, as it was when the container was attached,
+	// denies what no rule names: every device whose major and minor numbers no rule has. It is false where that could
+	// not be proven, for a device cgroup of version 1, which a container can leave, and for the container of a user who
+	// is not root: that user has processes outside of its cgroups.
 	DevicesDenied bool
 	// Kept is what Request.Keep has kept about the container before it was attached.
 	Kept map[string][]byte

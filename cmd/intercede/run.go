@@ -169,7 +169,10 @@ func runContainer(ctx context.Context, flags *runFlags, options run.Options) (st
 // runAttached runs a container whose calls go to the engine.
 func runAttached(ctx context.Context, engine *daemon.Engine, options run.Options, annotations map[string]string) (status int, err error) {
 	return runDelivered(ctx, options, func(c *run.Container) error {
-		claim := container.Claim{ID: c.ID(), Runtime: config.RuntimeRun, Name: options.Name, Annotations: annotations, PID: c.InitPID()}
+		claim := container.Claim{
+			ID: c.ID(), Runtime: config.RuntimeRun, Name: options.Name, Annotations: annotations, PID: c.InitPID(),
+			CgroupsPath: run.CgroupsPath(c.ID()),
+		}
 		return engine.Attach(ctx, c.Listener(), claim)
 	})
 }

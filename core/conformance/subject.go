@@ -124,7 +124,9 @@ func (s *subject) callers(ctx context.Context) (*caller.Container, error) {
 		if c.Listener() == nil {
 			return errors.New("the container has no filter")
 		}
-		return s.engine.Attach(ctx, c.Listener(), container.Claim{ID: c.ID(), Runtime: config.RuntimeRun, PID: c.InitPID()})
+		return s.engine.Attach(ctx, c.Listener(), container.Claim{
+			ID: c.ID(), Runtime: config.RuntimeRun, CgroupsPath: run.CgroupsPath(c.ID()), PID: c.InitPID(),
+		})
 	})
 	return s.container, err
 }

@@ -28,6 +28,7 @@ type Container struct {
 	key            string
 	uidMap, gidMap []*wire.IDMapping
 	cgroups        map[string]string
+	unconfirmed    map[string]string // cgroups that are not among them, because the container may have gone there
 	devicesDenied  bool
 	namespace      *os.File
 }
@@ -48,7 +49,10 @@ type Claim struct {
 	PeerUID *uint32 `json:"peer_uid,omitempty"`
 	// CgroupsPath is linux.cgroupsPath of the container's OCI config; empty: it is not known.
 	CgroupsPath string `json:"cgroups_path,omitempty"`
-	PID         int    `json:"pid"` // a process of the container, in the broker's pid namespace
+	// PeerCgroups are what ReadPeer says of that process. Inspect takes the broker's own where PeerUID is nil, and does
+	// not keep them.
+	PeerCgroups map[string]string `json:"-"`
+	PID         int               `json:"pid"` // a process of the container, in the broker's pid namespace
 }
 
 // Trusted reports whether the peer's word is enough for a listener being of this container: root's is. Another user
@@ -93,8 +97,12 @@ func inspectProcess(claim Claim, process *target.Target) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	if claim.PeerUID == nil {
+		claim.PeerCgroups = ReadPeer(os.Getpid())
+	}
 	c := &Container{Claim: claim, InitPID: claim.PID, namespace: namespace}
-	if err := c.read(process, proc); err != nil {
+	c.PeerCgroups = nil
+	if err := c.read(claim, process, proc); err != nil {
 		namespace.Close()
 		return nil, err
 	}
@@ -102,25 +110,33 @@ func inspectProcess(claim Claim, process *target.Target) (*Container, error) {
 }
 
 // read reads the facts; the last step makes sure that they were of this process all along.
-func (c *Container) read(process *target.Target, proc string) error {
+func (c *Container) read(claim Claim, process *target.Target, proc string) error {
 	uids, err1 := readIDMap(proc + "/uid_map")
 	gids, err2 := readIDMap(proc + "/gid_map")
-	cgroups, err3 := findCgroups(proc, c.CgroupsPath)
+	cgroups, unconfirmed, err3 := findCgroups(claim, claim.PID)
 	own, err4 := target.StatNamespace("/proc/self/ns/user")
 	user, err5 := process.UserNamespace()
 	init, err6 := findInit(process)
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return err
 	}
-	c.uidMap, c.gidMap, c.cgroups, c.UserNamespace, c.InitPID = uids, gids, cgroups, user, init
+	c.uidMap, c.gidMap, c.UserNamespace, c.InitPID = uids, gids, user, init
+	c.cgroups, c.unconfirmed = cgroups, unconfirmed
 	c.Privileged = user == own
-	// It counts as it is now: the container itself may come to attach programs that deny. What is not known is not
-	// denied. The files of an ordinary user's container are hers, and so are processes outside of its cgroups.
-	if c.isOfRoot() {
-		c.devicesDenied, _ = denial.Denies(cgroups)
-	}
+	c.devicesDenied = c.findDevicesDenied()
 	c.identify()
 	return c.CheckPeer(c.PeerUID)
+}
+
+// findDevicesDenied reports whether the container's cgroups keep it from device nodes that no rule names. It is asked
+// when the container is attached: the container itself may come to attach programs that deny. What is not known is not
+// denied. The files of an ordinary user's container are hers, and so are processes outside of its cgroups.
+func (c *Container) findDevicesDenied() bool {
+	if !c.isOfRoot() {
+		return false
+	}
+	denied, _ := denial.Denies(c.cgroups[""])
+	return denied
 }
 
 // findInit finds the container's init: the first process of the pid namespace that the process is in. An exec session
@@ -160,8 +176,13 @@ func (c *Container) Includes(tid int) (bool, error) {
 // Close gives the user namespace back.
 func (c *Container) Close() { c.namespace.Close() }
 
-// Cgroups are the container's paths, one for each hierarchy, by its controllers (cgroups(7)).
+// Cgroups are the container's paths by the hierarchy's controllers (cgroups(7)), without those that the container may
+// have chosen itself.
 func (c *Container) Cgroups() map[string]string { return c.cgroups }
+
+// UnconfirmedCgroups are paths of version 1 in which the container was found, and that are not among Cgroups: the
+// container may have moved itself there.
+func (c *Container) UnconfirmedCgroups() map[string]string { return c.unconfirmed }
 
 // Wire is what plugins are told of the container.
 func (c *Container) Wire() *wire.Container {
@@ -172,6 +193,8 @@ func (c *Container) Wire() *wire.Container {
 		DevicesDenied: c.devicesDenied,
 	}
 }
+
+func procPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
 // readIDMap reads uid_map or gid_map (user_namespaces(7)).
 func readIDMap(path string) ([]*wire.IDMapping, error) {

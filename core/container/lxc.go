@@ -11,6 +11,9 @@ import (
 	"github.com/intercede/intercede/internal/cgroup"
 )
 
+// runtimeLXC is the Runtime of a claim that LXC's monitor makes.
+const runtimeLXC = "lxc"
+
 // LXC makes a cgroup for a container and one for its monitor; the container's name follows (lxc.container.conf(5)).
 const (
 	lxcPayload = "lxc.payload."
@@ -43,11 +46,6 @@ func (c *Container) identify() {
 	if c.ID == "" {
 		c.key = fmt.Sprintf("pid-%d", c.InitPID)
 		c.ID = cmp.Or(c.Name, c.key)
-	}
-	if c.Runtime == "lxc" {
-		for controllers, p := range c.cgroups {
-			c.cgroups[controllers] = lxcRoot(p)
-		}
 	}
 }
 

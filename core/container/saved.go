@@ -25,7 +25,10 @@ type Saved struct {
 	UIDMap        []*wire.IDMapping  `json:"uid_map"`
 	GIDMap        []*wire.IDMapping  `json:"gid_map"`
 	Cgroups       map[string]string  `json:"cgroups"`
-	DevicesDenied bool               `json:"devices_denied,omitempty"`
+	// CgroupsConfirmed says that Cgroups are without those of version 1 that the container may have chosen. Older
+	// daemons took them from where its process was.
+	CgroupsConfirmed bool `json:"cgroups_confirmed,omitempty"`
+	DevicesDenied    bool `json:"devices_denied,omitempty"`
 }
 
 // ErrOther means that a user namespace is not the saved container's.
@@ -35,7 +38,7 @@ var ErrOther = errors.New("not the user namespace of the container")
 func (c *Container) Save() Saved {
 	return Saved{
 		Claim: c.Claim, Key: c.key, InitPID: c.InitPID, InitStart: startOf(c.InitPID), UserNamespace: c.UserNamespace, Privileged: c.Privileged,
-		UIDMap: c.uidMap, GIDMap: c.gidMap, Cgroups: c.cgroups, DevicesDenied: c.devicesDenied,
+		UIDMap: c.uidMap, GIDMap: c.gidMap, Cgroups: c.cgroups, CgroupsConfirmed: true, DevicesDenied: c.devicesDenied,
 	}
 }
 
@@ -54,7 +57,11 @@ func Restore(s Saved, namespace *os.File) (*Container, error) {
 		Claim: s.Claim, key: s.Key, InitPID: s.InitPID, UserNamespace: s.UserNamespace, Privileged: s.Privileged,
 		uidMap: s.UIDMap, gidMap: s.GIDMap, cgroups: s.Cgroups, namespace: namespace,
 	}
-	c.devicesDenied = s.DevicesDenied && c.isOfRoot() // an older daemon may have saved it for a user's container
+	if !s.CgroupsConfirmed {
+		c.cgroups, c.unconfirmed = s.Claim.confirm(s.Cgroups)
+	}
+	// An older daemon may have saved it for a user's container, or for a device cgroup of version 1.
+	c.devicesDenied = s.DevicesDenied && c.findDevicesDenied()
 	return c, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/intercede/intercede/core/broker"
 	"github.com/intercede/intercede/core/container"
 	"github.com/intercede/intercede/core/policy"
+	"github.com/intercede/intercede/core/policy/config"
 	"github.com/intercede/intercede/internal/wire"
 )
 
@@ -32,6 +33,7 @@ func (s *Setup) ManifestsForAny() []*wire.Manifest {
 func (e *Engine) assign(p *policy.Policy, bindings []broker.Binding, c *container.Container) broker.Assignment {
 	explain := func() *policy.Effective { return p.For(describe(c)) }
 	effective := explain()
+	e.reportUnconfirmed(c)
 	e.reportIgnored(c, effective)
 	var assigned []broker.Binding
 	for _, binding := range bindings {
@@ -41,6 +43,25 @@ func (e *Engine) assign(p *policy.Policy, bindings []broker.Binding, c *containe
 		}
 	}
 	return broker.Assignment{Bindings: e.share(assigned), Explain: explain}
+}
+
+// reportUnconfirmed logs that rules and plugins do not see cgroups in which the container was found. For an ordinary
+// user's containers, which are in no cgroups of version 1 that matter, it is no warning.
+func (e *Engine) reportUnconfirmed(c *container.Container) {
+	unconfirmed := c.UnconfirmedCgroups()
+	if len(unconfirmed) == 0 {
+		return
+	}
+	event, why := e.log.Debug(), "linux.cgroupsPath of its config does not name them"
+	if c.Trusted() {
+		event = e.log.Warn()
+	}
+	if c.Runtime == config.RuntimeLXC {
+		why = "the cgroup of its monitor is not the lxc.monitor.NAME beside them"
+	}
+	event.Str("container", c.ID).Strs("cgroups", slices.Compact(slices.Sorted(maps.Values(unconfirmed)))).
+		Strs("controllers", slices.Sorted(maps.Keys(unconfirmed))).Msg("the container was found in cgroups of version 1 that rules and " +
+		"plugins do not see, since it may have moved there itself: " + why + "; match it by name or id, or use cgroups of version 2")
 }
 
 // reportIgnored logs the container's annotations that change nothing.

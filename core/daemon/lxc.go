@@ -76,7 +76,8 @@ func (m *monitor) join(ctx context.Context, x *lxc.Exchange) (*broker.Relay, err
 	ctx, cancel := context.WithDeadline(ctx, x.End)
 	defer cancel()
 	return m.server.engine.Relay(ctx, container.Claim{
-		Runtime: config.RuntimeLXC, Name: container.LXCName(int(m.Peer.Pid)), Cookie: x.Cookie, PeerUID: &m.Peer.Uid, PID: x.Init,
+		Runtime: config.RuntimeLXC, Name: container.LXCName(int(m.Peer.Pid)), Cookie: x.Cookie, PeerUID: &m.Peer.Uid,
+		PeerCgroups: container.ReadPeer(int(m.Peer.Pid)), PID: x.Init,
 	}, m.inbox)
 }
 

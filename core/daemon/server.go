@@ -19,6 +19,7 @@ import (
 	"github.com/intercede/intercede/core/metrics"
 	"github.com/intercede/intercede/core/policy"
 	"github.com/intercede/intercede/core/policy/config"
+	"github.com/intercede/intercede/core/run"
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/loglimit"
 	"github.com/rs/zerolog"
@@ -248,10 +249,14 @@ func (s *Server) attach(ctx context.Context, a oci.Arrival) {
 	claim := container.Claim{
 		ID: a.State.State.ID, Runtime: config.RuntimeOCI, Annotations: a.State.State.Annotations, PID: a.State.State.Pid,
 	}
-	claim.PeerUID = &a.Peer.Uid
+	claim.PeerUID, claim.PeerCgroups = &a.Peer.Uid, container.ReadPeer(int(a.Peer.Pid))
 	if claim.Trusted() {
 		bundle := oci.ReadBundle(a.State.State.Bundle, claim.ID)
 		claim.CgroupsPath = cmp.Or(bundle.CgroupsPath, claim.ID) // runc's default
+		// `intercede run` alone has no bundle.
+		if a.State.State.Bundle == "" {
+			claim.CgroupsPath = run.CgroupsPath(claim.ID)
+		}
 		claim.EngineName, claim.EngineImage = bundle.Name, bundle.Image
 	}
 	if claim.PID == 0 {

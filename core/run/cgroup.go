@@ -92,8 +92,11 @@ func (gs cgroups) in(parent string) *limit.Group {
 	return gs[i]
 }
 
+// CgroupsPath is the path of a container's cgroups below that of the process that started it.
+func CgroupsPath(id string) string { return "intercede-" + id }
+
 func (gs *cgroups) make(parent, id string) (*limit.Group, error) {
-	g, err := limit.Make(parent, "intercede-"+id)
+	g, err := limit.Make(parent, CgroupsPath(id))
 	if err != nil {
 		return nil, fmt.Errorf("cgroups of the container: %w", err)
 	}

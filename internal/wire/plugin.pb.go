@@ -1930,12 +1930,14 @@ type Container struct {
 	UserNamespaceIno uint64       `protobuf:"varint,6,opt,name=user_namespace_ino,json=userNamespaceIno,proto3" json:"user_namespace_ino,omitempty"`
 	UidMap           []*IDMapping `protobuf:"bytes,7,rep,name=uid_map,json=uidMap,proto3" json:"uid_map,omitempty"`
 	GidMap           []*IDMapping `protobuf:"bytes,8,rep,name=gid_map,json=gidMap,proto3" json:"gid_map,omitempty"`
-	// /proc/INIT/cgroup at attach time: controllers ("memory", "cpu,cpuacct", "" for version 2) to the path.
+	// /proc/INIT/cgroup at attach time: controllers ("memory", "cpu,cpuacct", "" for version 2) to the path. Hierarchies
+	// of version 1 are left out where the container may have moved itself to another container's cgroup.
 	Cgroups map[string]string `protobuf:"bytes,9,rep,name=cgroups,proto3" json:"cgroups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Why the container's cgroup of version 2 is not its own alone; empty: it is, or there is none.
 	CgroupShared string `protobuf:"bytes,10,opt,name=cgroup_shared,json=cgroupShared,proto3" json:"cgroup_shared,omitempty"`
 	// Whether the container, as it was attached, can open no device nodes but those that a rule of its device cgroup
-	// names; false for one of a user who is not root.
+	// of version 2 names; false for one of a user who is not root, and for device cgroups of version 1, which a
+	// container can leave.
 	DevicesDenied bool `protobuf:"varint,11,opt,name=devices_denied,json=devicesDenied,proto3" json:"devices_denied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -44,8 +44,8 @@ var settings = []sdk.Setting{{
 	Key:     requireCgroup,
 	Type:    sdk.Bool,
 	Default: true,
-	Help: "make nodes that reach the host when they are opened, as disks and c 5:1 do, only in containers whose device cgroup was " +
-		"found to deny what no rule names; false: in all containers",
+	Help: "make nodes that reach the host when they are opened, as disks and c 5:1 do, only in containers whose device cgroup of " +
+		"version 2 was found to deny what no rule names; false: in all containers",
 }, {
 	Key:     "max_covers",
 	Type:    sdk.Int,

@@ -23,7 +23,7 @@ var reasons = []sdk.Reason{
 	{Code: deviceNotListed, Help: "The device is not among `devices` of the plugin's settings: add it if containers may make it."},
 	{Code: blockDevice, Help: "The block device is not among `devices` of the plugin's settings: add it only if the container may have that disk."},
 	{Code: whiteoutMade, Help: "c 0:0 is overlayfs's whiteout, for which the kernel asks for no privilege: it makes the node itself, or the filesystem refuses it to everybody."},
-	{Code: noDeviceCgroup, Help: "The device reaches the host, and no device cgroup was found that would keep the container from opening it: see `require_device_cgroup`."},
+	{Code: noDeviceCgroup, Help: "The device reaches the host, and no device cgroup of version 2 was found that would keep the container from opening it; one of version 1 does not count, since a container can leave it: see `require_device_cgroup`."},
 	{Code: noCapability, Help: "The caller lacks CAP_MKNOD in the container's user namespace: give the container that capability (podman run --cap-add mknod)."},
 	{Code: badPath, Help: "The caller's path cannot be read, is empty, or is too long: the program is wrong, as it is without the plugin."},
 	{Code: kernelRefused, Help: "The kernel refused it for another cause than the missing privilege, as to real root: see the errno in mknod(2)."},

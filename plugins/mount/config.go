@@ -43,8 +43,8 @@ var settings = []sdk.Setting{{
 	Key:     "nodev",
 	Type:    sdk.Bool,
 	Default: true,
-	Help: "device nodes on mounts cannot be opened; false: as the container's device cgroup lets them, if that was found to deny " +
-		"what no rule names",
+	Help: "device nodes on mounts cannot be opened; false: as the container's device cgroup lets them, if one of version 2 was " +
+		"found to deny what no rule names",
 }, {
 	Key:     "devices",
 	Type:    sdk.StringList,

@@ -86,12 +86,7 @@ func allowByProgram(t testing.TB, dir string, replaced int, access string) int {
 	if strings.Contains(access, "w") {
 		refused &^= 4 // BPF_DEVCG_ACC_WRITE
 	}
-	type instruction struct {
-		code, registers uint8
-		offset          int16
-		value           int32
-	}
-	program := []instruction{
+	return attachProgram(t, dir, replaced, []instruction{
 		{0x61, 0x12, 0, 0},       // r2 = ctx->access_type
 		{0xbf, 0x23, 0, 0},       // r3 = r2
 		{0x57, 0x03, 0, 0xffff},  // r3 &= 0xffff
@@ -102,7 +97,19 @@ func allowByProgram(t testing.TB, dir string, replaced int, access string) int {
 		{0x15, 0x02, 1, 0},       // if r2 == 0: exit
 		{0xb7, 0x00, 0, 0},       // r0 = 0
 		{0x95, 0x00, 0, 0},       // exit
-	}
+	})
+}
+
+// instruction is struct bpf_insn (include/uapi/linux/bpf.h).
+type instruction struct {
+	code, registers uint8
+	offset          int16
+	value           int32
+}
+
+// attachProgram attaches a device program to a cgroup of version 2, instead of another if replaced is its descriptor.
+func attachProgram(t testing.TB, dir string, replaced int, program []instruction) int {
+	t.Helper()
 	license := []byte("GPL\x00")
 	load := struct {
 		kind, count           uint32

@@ -129,7 +129,8 @@ func (handler) Attach(_ context.Context, container sdk.Container, s sdk.Settings
 		return nil, err
 	}
 	if p.deviceNodes = !c.Nodev && container.DevicesDenied; !c.Nodev && !p.deviceNodes {
-		container.Log().Warn("mounts have nodev all the same: the container has no device cgroup that is known to deny what no rule names")
+		container.Log().Warn("mounts have nodev all the same: the container has no device cgroup of version 2 that is known to " +
+			"deny what no rule names (one of version 1 does not count, since a container can leave it)")
 	}
 	for _, name := range p.withoutDriver {
 		container.Log().Warn(fmt.Sprintf("%q is in allowed, and not mounted: with shift the driver of ext4 would do it, and fuse has a "+

@@ -203,7 +203,7 @@ func (c *Container) identify(id string, config config) (sdk.Container, error) {
 	if err != nil {
 		return sdk.Container{}, err
 	}
-	devicesDenied, err := denial.Denies(cgroups)
+	devicesDenied, err := denial.Denies(cgroups[""])
 	if err != nil {
 		return sdk.Container{}, err
 	}

@@ -56,7 +56,9 @@ func Start(ctx context.Context, options run.Options, supervisor Supervisor) (*Ca
 		return err
 	})
 	if err == nil && len(options.Filter) > 0 {
-		claim := container.Claim{ID: started.ID(), Runtime: "run", PID: started.InitPID()}
+		claim := container.Claim{
+			ID: started.ID(), Runtime: "run", CgroupsPath: run.CgroupsPath(started.ID()), PID: started.InitPID(),
+		}
 		err = supervisor.Attach(ctx, started.Listener(), claim)
 	}
 	if err != nil {

@@ -1,11 +1,9 @@
-// Package denial finds out whether cgroups keep their tasks from device nodes that no rule names.
+// Package denial finds out whether a cgroup keeps its tasks from device nodes that no rule names, for good.
 package denial
 
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -13,23 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Denies reports whether a task of the cgroups, named as cgroup.Read does, can open no device node but those whose
-// major number, minor number or both a rule names: in version 1 by the list of the devices controller, in version 2
-// by the code of a program of the cgroup or of one above it (BPF_CGROUP_DEVICE) that root has loaded. It is false where
-// that cannot be proven. The error says why nothing could be read.
-func Denies(cgroups map[string]string) (bool, error) {
-	folders, err := cgroup.Folders(cgroups)
+// Denies reports whether a task of the cgroup, a path of version 2 as cgroup.Read has it, can open no device node but
+// those whose major number, minor number or both a rule names: by the code of a program of the cgroup or of one above
+// it (BPF_CGROUP_DEVICE) that root has loaded. It is false where that cannot be proven, and for the empty path. The
+// error says why nothing could be read.
+//
+// The list of a devices controller of version 1 does not count, since it does not hold: a task can go to the cgroup of
+// another container whose root has the same user ID, and opens there what that list allows (__cgroup1_procs_write,
+// kernel/cgroup/cgroup-v1.c). A cgroup of version 2 it cannot leave.
+func Denies(path string) (bool, error) {
+	folders, err := cgroup.Folders(map[string]string{"": path})
 	if err != nil {
 		return false, err
-	}
-	const controller = "devices"
-	if name := cgroup.Hierarchy(cgroups, controller); name != "" {
-		if folder, ok := folders[name]; ok {
-			denies, err := denyListed(folder.Path)
-			if denies || err != nil {
-				return denies, err
-			}
-		}
 	}
 	folder, ok := folders[""]
 	if !ok {
@@ -38,32 +31,7 @@ func Denies(cgroups map[string]string) (bool, error) {
 	return denyProgrammed(folder.Path)
 }
 
-// denyListed is for a cgroup of the devices controller.
-func denyListed(folder string) (bool, error) {
-	text, err := os.ReadFile(filepath.Join(folder, "devices.list"))
-	if err != nil {
-		return false, err
-	}
-	return listDenies(string(text)), nil
-}
-
-// listDenies reads a devices.list (Documentation/admin-guide/cgroup-v1/devices.rst): what may be done, a line each, as
-// "c 1:3 rwm" or, for everything, "a *:* rwm".
-func listDenies(text string) bool {
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) != 3 {
-			return false
-		}
-		named := fields[1] != "*:*" && fields[0] != "a"
-		if !named && strings.ContainsAny(fields[2], "rw") {
-			return false
-		}
-	}
-	return true
-}
-
-// denyProgrammed is for a cgroup of version 2.
+// denyProgrammed is for the cgroup's folder.
 func denyProgrammed(folder string) (bool, error) {
 	dir, err := os.OpenFile(folder, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	if err != nil {
