@@ -203,9 +203,7 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Container) error) (status int, err error) {
 	ctx, forwarded := endedBySignal(ctx)
 	defer forwarded()
-	if warning := options.Warning(); warning != "" {
-		fmt.Fprintln(os.Stderr, "intercede: "+warning)
-	}
+	options.Warn = func(text string) { fmt.Fprintln(os.Stderr, "intercede: "+text) }
 	c, err := run.Start(ctx, options)
 	var command *run.CommandError
 	if errors.As(err, &command) {

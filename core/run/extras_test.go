@@ -249,9 +249,10 @@ func TestTargetIsLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	file := filepath.Join(t.TempDir(), "file")
+	writeFile(t, file, "")
 	mounts := []string{
-		"src=/etc/passwd,dst=/var/run/a/passwd,ro,idmap",
-		"src=/etc/hostname,dst=/var/lock/name,ro,idmap", "src=/etc/hosts,dst=/absolute/hosts,ro,idmap",
+		"src=" + file + ",dst=/var/run/a/passwd,ro", "src=" + file + ",dst=/var/lock/name,ro", "src=" + file + ",dst=/absolute/hosts,ro",
 	}
 	got := output(t, run.Options{
 		Rootfs: root, Mounts: mounts, Tmpfs: []string{"/escape/tmpfs", "/var/lock"}, DeviceNodes: []string{"/dev/full:/var/run/full"},

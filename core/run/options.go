@@ -51,6 +51,8 @@ type Options struct {
 	HostID uint32
 	// Filter is the seccomp program of the command. Empty: no filter, no listener.
 	Filter []unix.SockFilter
+	// Warn is told, before the command is executed, what the container lacks that is not an error; nil: nobody is.
+	Warn func(text string)
 	// Stdin, Stdout and Stderr are inherited as they are, except those that are terminals: these become a terminal of
 	// the container's own, connected to the caller's while the container runs. nil: /dev/null.
 	Stdin, Stdout, Stderr *os.File

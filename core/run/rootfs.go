@@ -23,7 +23,11 @@ func rootTree(options *Options, userNamespace int) (*os.File, error) {
 		return nil, err
 	}
 	var tree *os.File
-	linux.OnThread(func() { tree, err = discardedTree(dir, userNamespace, owner) })
+	var mapped bool
+	linux.OnThread(func() { tree, mapped, err = discardedTree(dir, userNamespace, owner) })
+	if err == nil && !mapped {
+		options.warnUnmapped()
+	}
 	return tree, err
 }
 
@@ -110,47 +114,47 @@ func explainKernel(err error, version string) error {
 	return err
 }
 
-// discardedTree returns an overlay whose lower layer is dir, idmapped where that can be, and whose upper layer is a
-// tmpfs of its own.
+// discardedTree returns an overlay whose lower layer is dir, idmapped where that can be, which it reports, and whose
+// upper layer is a tmpfs of its own.
 //
 // The overlay is mounted here, not by the container, so that the initial user namespace owns its superblock: the device
 // nodes of one that the container owns could not be opened (SB_I_NODEV, fs/super.c).
 //
 // It changes the calling thread's mount namespace, working directory and umask.
-func discardedTree(dir string, userNamespace int, owner hostOwner) (*os.File, error) {
+func discardedTree(dir string, userNamespace int, owner hostOwner) (tree *os.File, mapped bool, err error) {
 	var on unix.Statfs_t
 	if err := unix.Statfs(dir, &on); err != nil {
-		return nil, fmt.Errorf("root filesystem %s: %w", dir, err)
+		return nil, false, fmt.Errorf("root filesystem %s: %w", dir, err)
 	}
 	lower, mapped, err := lowerTree(dir, userNamespace)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer lower.Close()
 	if err := enterScratch(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := makeLayers(lower); err != nil {
-		return nil, fmt.Errorf("make the layers of the discarded root filesystem: %w", err)
+		return nil, false, fmt.Errorf("make the layers of the discarded root filesystem: %w", err)
 	}
 	if !mapped {
 		if err := giveDirectories(owner); err != nil {
-			return nil, fmt.Errorf("give the root filesystem to the container's root: %w", err)
+			return nil, false, fmt.Errorf("give the root filesystem to the container's root: %w", err)
 		}
 	}
-	tree, err := linux.NewMount("overlay", map[string]string{
+	tree, err = linux.NewMount("overlay", map[string]string{
 		"source":   "intercede",
 		"lowerdir": "lower",
 		"upperdir": "upper",
 		"workdir":  "work",
 	}, int(on.Flags)&sealed) // the ST_* of statfs(2) are these MOUNT_ATTR_*, and overlayfs does not ask the lower mount for its own
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
-		return nil, fmt.Errorf("mount the overlay of the discarded root filesystem, which needs overlayfs and Linux 5.19: %w", err)
+		return nil, false, fmt.Errorf("mount the overlay of the discarded root filesystem, which needs overlayfs and Linux 5.19: %w", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("mount the overlay of the discarded root filesystem: %w", err)
+		return nil, false, fmt.Errorf("mount the overlay of the discarded root filesystem: %w", err)
 	}
-	return tree, nil
+	return tree, mapped, nil
 }
 
 // enterScratch gives the thread a mount namespace of its own, from which nothing propagates, and makes a new tmpfs its

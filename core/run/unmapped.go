@@ -12,21 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The root filesystem of a host can be an overlay, as in a container that is used like a host. An overlay cannot be
-// idmapped (FS_ALLOW_IDMAP is missing in fs/overlayfs/super.c), but it can be the lower layer of another one. Its files
+// The root filesystem of a host can be an overlay, as in a container that is used like a host. Most kernels cannot idmap
+// an overlay (FS_ALLOW_IDMAP is missing in fs/overlayfs/super.c; not in 7.3), but it can be the lower layer of another one. Its files
 // are then the host's: nobody's in the container, which has of them what everybody has. That is less than with an idmap
 // and never more. So that the container's root has where to write, the root directory, and the directories in it that
 // belong to root, are its own: an overlay takes owner and mode of a directory from its upper layer, which is the
 // container's. Two overlays are as deep as the kernel allows (FILESYSTEM_MAX_STACK_DEPTH, include/linux/fs.h).
 
-// Warning says what the container lacks because of its root filesystem; empty: nothing.
-func (o *Options) Warning() string {
-	dir := o.rootDir()
-	if !o.discards() || !isOverlay(dir) {
-		return ""
+// warnUnmapped says what the container lacks because of its root filesystem.
+func (o *Options) warnUnmapped() {
+	if o.Warn == nil {
+		return
 	}
-	return fmt.Sprintf("%s is an overlay, whose files cannot be given to the container's root: they belong to nobody there, and it can "+
-		"change them as little as other users can; --rootfs DIR on ext4, xfs, btrfs or tmpfs has no such limit", dir)
+	o.Warn(fmt.Sprintf("%s is an overlay, whose files cannot be given to the container's root: they belong to nobody there, and it can "+
+		"change them as little as other users can; --rootfs DIR on ext4, xfs, btrfs or tmpfs has no such limit", o.rootDir()))
 }
 
 // rootDir is the directory that becomes the container's root.

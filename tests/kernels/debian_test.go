@@ -13,7 +13,7 @@ import (
 
 // packages are what a machine has beside its kernel: what containers need, and a C compiler for sdktest's caller.
 const packages = "initramfs-tools zstd systemd-sysv udev dbus kmod libseccomp2 runc crun podman jq busybox-static attr rsync e2fsprogs " +
-	"fuse2fs squashfs-tools squashfuse ntfs-3g toybox procps uidmap iproute2 mount util-linux gcc libc6-dev"
+	"fuse2fs squashfs-tools squashfuse ntfs-3g toybox procps uidmap iproute2 mount util-linux gcc libc6-dev perl-base"
 
 // system is an installation: a disk, and the kernel that boots it.
 type system struct {

@@ -11,7 +11,7 @@ import (
 // a C compiler.
 const smallPackages = "base-files base-passwd bash dash coreutils util-linux bsdutils mount grep sed mawk findutils tar hostname " +
 	"libc-bin dpkg procps kmod busybox-static attr rsync e2fsprogs fuse2fs squashfs-tools uidmap iproute2 libseccomp2 " +
-	"squashfuse ntfs-3g toybox gcc libc6-dev"
+	"squashfuse ntfs-3g toybox gcc libc6-dev perl-base"
 
 // directories are links to those in /usr.
 const directories = `for d in bin lib lib64 sbin; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done`
