@@ -94,7 +94,7 @@ func TestReadOnlyHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const script = `exec 2>/dev/null
+	const script = `exec 2>/dev/null; mkdir -p /mnt /opt
 		try() {
 			for at in $1 $1/sub /srv/file; do
 				mount -o remount,bind,rw $at && echo bind $at; mount -o remount,rw $at && echo remount $at
