@@ -50,12 +50,16 @@ mapped to a high user id. The calls that the enabled plugins take are answered b
 --mount and --tmpfs take the options ro, nosuid, nodev, noexec and noatime, and the opposites rw, suid, dev and exec. The
 container cannot take them away, nor what the host's own mounts have. With idmap, root of the container owns what root of
 the host owns. A tmpfs takes size, nr_inodes, nr_blocks, mode, uid and gid too. A target that is a symbolic link is
-followed inside the container's root. One that is there cannot be unmounted in the container, so that what it covers stays
-covered. One that is missing is made, and can be unmounted.
+followed inside the container's root. One that is missing is made.
+
+A mount hides nothing from a container that may rename its target: that may move the target away, where the mount does not
+follow. So do not mount over what a container must not see, but leave it out. In the same way the container can end what the
+host has mounted below a directory that it may write to. With --ephemeral, and without --rootfs, it sees what the host's
+mounts below DIR cover.
 
 What the container's root makes in DIR of --rootfs, and in a mount with idmap, belongs to root of the host: a set-user-ID
 program or a device node too. So other users of the host must not be able to reach these directories (chmod 700), unless
-the host's mount of them has nosuid and nodev, or the changes are discarded (--ephemeral, ro).
+the changes are discarded (--ephemeral, ro).
 
 If intercede is killed with SIGKILL, the container dies too, but its empty cgroups stay: remove them with rmdir. Their
 names are intercede- and 16 hexadecimal digits.

@@ -1,72 +1,110 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/intercede/intercede/internal/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// checkClosed refuses directories of the host in which root of the container makes files as root of the host, and which
-// users of the host can reach: the container could make them a set-user-ID program, a program with file capabilities, or
-// a device node.
-func (o *Options) checkClosed() error {
-	mounts, err := parseMounts(nil, o.Mounts)
+// openClosed opens a directory of the host in which root of the container makes files as root of the host. It refuses
+// one that users of the host can reach: the container could make them a set-user-ID program, a program with file
+// capabilities, or a device node. The directories above are those that it is in, whatever its path leads over, and what
+// is mounted is this very directory.
+func openClosed(dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("%s is not a directory: add ro, or mount its directory, since the container's root makes what belongs to root of it", dir)
+	}
 	if err != nil {
-		return err
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	var dirs []string
-	if !o.discards() {
-		dirs = append(dirs, o.rootDir())
+	file := os.NewFile(uintptr(fd), dir)
+	closed, err := isClosed(file)
+	open := dir
+	if err == nil && closed {
+		open, err = findOpen(file)
 	}
-	for _, m := range mounts {
-		if m.IDMap && m.Set&unix.MOUNT_ATTR_RDONLY == 0 {
-			dirs = append(dirs, m.Source)
-		}
+	if err == nil && open != "" {
+		err = fmt.Errorf("other users of this host can reach %s, where the container's root makes files that belong to root: "+
+			"make it or a directory above it root's alone (chown root, chmod go-x)", open)
 	}
-	for _, dir := range dirs {
-		closed, err := isClosed(dir)
-		if err != nil {
-			return err
-		}
-		if !closed {
-			return fmt.Errorf("other users of this host can reach %s, where the container's root makes files that belong to root: make it or a directory above it root's alone (chown root, chmod go-x), or mount it with nosuid and nodev", dir)
-		}
+	if err != nil {
+		file.Close()
+		return nil, err
 	}
-	return nil
+	return file, nil
 }
 
-// isClosed reports whether nobody but root reaches a directory by its path, or nothing there has effect: its mount has
-// nosuid, which counts for file capabilities too, and nodev.
-func isClosed(dir string) (bool, error) {
-	path, err := filepath.EvalSymlinks(dir)
-	if err == nil {
-		path, err = filepath.Abs(path)
-	}
+// findOpen looks where else the directory is seen, by other mounts of its filesystem, and returns a path by which users
+// of the host reach it; empty: there is none.
+func findOpen(dir *os.File) (string, error) {
+	mounts, err := mountinfo.Own()
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	var on unix.Statfs_t
-	if err := unix.Statfs(path, &on); err != nil {
-		return false, &os.PathError{Op: "statfs", Path: path, Err: err}
+	own, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	if err != nil {
+		return "", err
 	}
-	const without = unix.ST_NOSUID | unix.ST_NODEV
-	if on.Flags&without == without {
-		return true, nil
+	id, err := statID(dir)
+	if err != nil {
+		return "", err
 	}
-	for {
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			return false, &os.PathError{Op: "stat", Path: path, Err: err}
+	on, _ := mountOf(mounts, own)
+	inside := filepath.Join(on.Root, strings.TrimPrefix(own, on.Point)) // its path in the filesystem
+	for _, m := range mounts {
+		if m.Type != on.Type || !mountinfo.Within(inside, m.Root) {
+			continue
 		}
-		isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-		if isDir && st.Uid == 0 && st.Mode&0o001 == 0 && (st.Gid == 0 || st.Mode&0o010 == 0) {
+		path := filepath.Join(m.Point, strings.TrimPrefix(inside, m.Root))
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // another filesystem of the type
+		}
+		file := os.NewFile(uintptr(fd), path)
+		other, err1 := statID(file)
+		closed, err2 := isClosed(file)
+		file.Close()
+		if err := errors.Join(err1, err2); err != nil {
+			return "", err
+		}
+		if other == id && !closed {
+			return path, nil
+		}
+	}
+	return "", nil
+}
+
+// isClosed reports whether only root may search the directory or one that it is in. Of the bits of a group it has none:
+// an access control list shows there too.
+func isClosed(dir *os.File) (bool, error) {
+	at, err := unix.Openat(int(dir.Fd()), ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, &os.PathError{Op: "open", Path: dir.Name(), Err: err}
+	}
+	defer func() { unix.Close(at) }()
+	for below := (unix.Stat_t{}); ; {
+		var st unix.Stat_t
+		if err := unix.Fstat(at, &st); err != nil {
+			return false, &os.PathError{Op: "stat what is above", Path: dir.Name(), Err: err}
+		}
+		if st.Uid == 0 && st.Mode&0o011 == 0 {
 			return true, nil
 		}
-		if path == "/" {
+		if st.Dev == below.Dev && st.Ino == below.Ino { // the root directory is its own parent
 			return false, nil
 		}
-		path = filepath.Dir(path)
+		below = st
+		above, err := unix.Openat(at, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false, &os.PathError{Op: "open what is above", Path: dir.Name(), Err: err}
+		}
+		unix.Close(at)
+		at = above
 	}
 }

@@ -159,7 +159,7 @@ func TestBindFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mount := "type=bind,src=" + file + ",target=/opt/a/b,idmap"
+	mount := "type=bind,src=" + file + ",target=/opt/a/b,ro,idmap"
 	if got := output(t, run.Options{Args: shell("cat /opt/a/b"), Mounts: []string{mount}}); got != "text" {
 		t.Errorf("got %q", got)
 	}

@@ -68,7 +68,7 @@ func becomeContainer() error {
 		return err
 	}
 	unix.Umask(0o022)
-	if err := errors.Join(layMounts(wanted.Mounts, mounts), layNodes(wanted.Nodes, nodes)); err != nil {
+	if err := errors.Join(layMounts(wanted.Mounts, mounts), layNodes(wanted.Nodes, nodes), checkSeen(wanted.Mounts)); err != nil {
 		return err
 	}
 	account, err := lookupUser(wanted.User)

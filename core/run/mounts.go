@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/intercede/intercede/internal/linux"
+	"github.com/intercede/intercede/internal/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,8 @@ type mountSpec struct {
 	IDMap bool
 	// Laid: it is on its target already.
 	Laid bool
+	// File is the one that is mounted.
+	File fileID
 
 	text  string            // as it was given
 	given map[string]string // the options so far, by what they are about
@@ -249,29 +252,83 @@ func (m *mountSpec) String() string {
 	return fmt.Sprintf("mount of %s at %s", m.Source, m.Target)
 }
 
+func (m *mountSpec) isReadOnly() bool { return m.Set&unix.MOUNT_ATTR_RDONLY != 0 }
+
+// checkNested refuses a read-only mount within one by which the container can write to the same files: it could rename
+// the mount point there, in a mount namespace where nothing is mounted on it.
+func checkNested(specs []mountSpec) error {
+	for _, m := range specs {
+		for _, outer := range specs {
+			if m.Tmpfs || outer.Tmpfs || !m.isReadOnly() || outer.isReadOnly() || !strings.HasPrefix(m.Target, outer.Target+"/") {
+				continue
+			}
+			source, err1 := filepath.EvalSymlinks(m.Source)
+			outerSource, err2 := filepath.EvalSymlinks(outer.Source)
+			if err := errors.Join(err1, err2); err != nil {
+				return err
+			}
+			if mountinfo.Within(source, outerSource) {
+				return fmt.Errorf("%s is read-only, but the container could write to it by that at %s: make that one ro, or mount what is in %s one by one",
+					m.String(), outer.Target, outer.Source)
+			}
+		}
+	}
+	return nil
+}
+
 // openMounts opens them as detached mounts, for a container with these IDs.
 func openMounts(specs []mountSpec, userNamespace int, uids, gids idMap) (files []*os.File, err error) {
-	for _, m := range specs {
+	for i := range specs {
+		m := &specs[i]
 		open := m.open
 		if m.Tmpfs {
 			open = func(int) (*os.File, error) { return m.newTmpfs(uids, gids) }
 		}
 		file, err := open(userNamespace)
+		if err == nil {
+			files = append(files, file)
+			m.File, err = statID(file)
+		}
 		if err != nil {
 			closeFiles(files...)
 			return nil, fmt.Errorf("%s: %w", m.String(), explainKernel(err, "5.12"))
 		}
-		files = append(files, file)
 	}
 	return files, nil
+}
+
+// fileID tells files apart.
+type fileID struct{ Dev, Ino uint64 }
+
+func statID(file *os.File) (fileID, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(int(file.Fd()), &st)
+	return fileID{st.Dev, st.Ino}, err
+}
+
+// checkSeen refuses a mount that another one has covered, or that a change of the root filesystem meanwhile has brought
+// elsewhere.
+func checkSeen(specs []mountSpec) error {
+	for _, m := range specs {
+		var st unix.Stat_t
+		err := unix.Stat(m.Target, &st)
+		if !errors.Is(err, unix.EACCES) && (err != nil || m.File != fileID{st.Dev, st.Ino}) {
+			return fmt.Errorf("%s: something else is there: name no target by a symbolic link above another one, "+
+				"and let nobody change the root filesystem meanwhile", m.String())
+		}
+	}
+	return nil
 }
 
 // open makes a detached copy of the source's mount and of those below it, with its attributes, from which nothing
 // propagates.
 func (m *mountSpec) open(userNamespace int) (file *os.File, err error) {
-	if m.IDMap {
-		file, err = idmappedTree(m.Source, userNamespace, unix.AT_RECURSIVE)
-	} else {
+	switch {
+	case m.IDMap && m.isReadOnly():
+		file, err = idmappedTree(m.Source, m.Source, userNamespace, unix.AT_RECURSIVE)
+	case m.IDMap:
+		file, err = closedTree(m.Source, userNamespace)
+	default:
 		file, err = linux.CloneMount(m.Source, unix.AT_RECURSIVE)
 	}
 	if err != nil {

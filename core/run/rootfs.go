@@ -16,7 +16,7 @@ import (
 func rootTree(options *Options, userNamespace int) (*os.File, error) {
 	dir := options.rootDir()
 	if !options.discards() {
-		return idmappedTree(dir, userNamespace, unix.AT_RECURSIVE)
+		return closedTree(dir, userNamespace)
 	}
 	owner, err := options.hostOwner()
 	if err != nil {
@@ -31,10 +31,21 @@ func rootTree(options *Options, userNamespace int) (*os.File, error) {
 	return tree, err
 }
 
+// closedTree is idmappedTree, with what is mounted below, for a directory whose changes are kept.
+func closedTree(dir string, userNamespace int) (*os.File, error) {
+	file, err := openClosed(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return idmappedTree(dir, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), userNamespace, unix.AT_RECURSIVE)
+}
+
 // idmappedTree clones dir's mount, and with AT_RECURSIVE those below it, so that root of the container owns what root
-// of the host owns there (mount_setattr(2)). The clone is private: no mount in the container reaches the host.
-func idmappedTree(dir string, userNamespace int, recursive uint) (*os.File, error) {
-	tree, err := cloneTree(dir, userNamespace, recursive)
+// of the host owns there (mount_setattr(2)). The clone is private: no mount in the container reaches the host. The path
+// at leads to dir too.
+func idmappedTree(dir, at string, userNamespace int, recursive uint) (*os.File, error) {
+	tree, err := cloneTree(at, userNamespace, recursive)
 	if errors.Is(err, unix.EINVAL) {
 		err = explainUnmappable(dir, userNamespace, recursive, err)
 	}

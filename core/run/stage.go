@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/intercede/intercede/internal/linux"
 	"github.com/intercede/intercede/internal/mountinfo"
@@ -21,6 +22,9 @@ import (
 // namespace of the initial user namespace, the stage. What the container has of the host is mounted there, each bind
 // mount where it belongs if that can be, and then the init makes its own mount namespace, a copy of the stage. A copy
 // of a locked mount, which the init then moves to its target, is locked too.
+//
+// The lock does not hold the name of a mount point. Where the container may rename that, in a mount namespace of its own
+// and by another mount of the directory above, it sees what the mount covers (see checkNested).
 
 // Directories of the stage: the host's root directory, and the one with the mounts.
 const (
@@ -62,17 +66,18 @@ var (
 func stagePath(index int) string { return filepath.Join("/", stageFolder, strconv.Itoa(index)) }
 
 // fillStage mounts the root filesystem, /sys and the container's other mounts, as openMounts opened them, in the mount
-// namespace of the init, which waits in the stage. It notes in specs which are on their targets.
-func (c *Container) fillStage(root *os.File, specs []mountSpec, files []*os.File) error {
+// namespace of the init, which waits in the stage. It notes in specs which are on their targets. The mount namespace that
+// it returns is closed by the caller; it may be nil.
+func fillStage(init int, root *os.File, specs []mountSpec, files []*os.File) (stage *os.File, err error) {
 	sys, err := newSys()
 	if err != nil {
-		return fmt.Errorf("copy the mount of /sys: %w", err)
+		return nil, fmt.Errorf("copy the mount of /sys: %w", err)
 	}
 	defer sys.Close()
-	if c.stage, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", c.InitPID())); err != nil {
-		return fmt.Errorf("open the stage of the container's mounts: %w", err)
+	if stage, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", init)); err != nil {
+		return nil, fmt.Errorf("open the stage of the container's mounts: %w", err)
 	}
-	return c.onStage(func() error {
+	return stage, onStage(stage, func() error {
 		if err := layOn(root, stageRoot); err != nil {
 			return err
 		}
@@ -86,45 +91,53 @@ func (c *Container) fillStage(root *os.File, specs []mountSpec, files []*os.File
 	})
 }
 
-// stageMounts mounts the files of specs in the stage: on their targets, so that they cannot be unmounted there and what
-// they cover stays covered, or else at stagePath. The latter are those that the init has to make a mount point for, and
-// those below what it mounts itself.
+// stageMounts mounts the files of specs in the stage: on their targets, so that they cannot be unmounted there, or else
+// at stagePath. The latter are those that the init has to make a mount point for, and those below what it mounts itself.
 func stageMounts(specs []mountSpec, files []*os.File) error {
 	var later []string
 	for _, dir := range []string{"/proc", "/sys", "/dev"} {
-		if point, err := openBelow(stageRoot, dir, unix.RESOLVE_IN_ROOT); err == nil {
-			later = append(later, point.Name())
-			point.Close()
-		}
-	}
-	for i := range specs {
-		point := openTarget(specs, i, later)
-		if point == nil {
-			if err := layOn(files[i], stagePath(i)); err != nil {
-				return err
-			}
+		point, err := openBelow(stageRoot, dir, unix.RESOLVE_IN_ROOT)
+		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
-		err := linux.AttachOn(files[i], point)
+		if err != nil {
+			return fmt.Errorf("%s of the root filesystem: %w", dir, err)
+		}
+		later = append(later, point.Name())
 		point.Close()
+	}
+	for i := range specs {
+		point, err := openTarget(specs, i, later)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", specs[i].String(), err)
+		case point == nil:
+			err = layOn(files[i], stagePath(i))
+		default:
+			err = linux.AttachOn(files[i], point)
+			point.Close()
+			specs[i].Laid = true
+		}
 		if err != nil {
 			return err
 		}
-		specs[i].Laid = true
 	}
 	return nil
 }
 
 // openTarget opens the mount point of a mount in the stage: in the root filesystem or in a mount at its stagePath. It is
-// nil if there is none, and below the paths later, on which the init mounts something.
-func openTarget(specs []mountSpec, i int, later []string) *os.File {
+// nil if it is missing, and below the paths later, on which the init mounts something.
+func openTarget(specs []mountSpec, i int, later []string) (*os.File, error) {
 	target := specs[i].Target
 	point, err := openBelow(stageRoot, target, unix.RESOLVE_IN_ROOT)
 	if err == nil {
-		if point.Name() != stageRoot && !slices.ContainsFunc(later, func(dir string) bool { return mountinfo.Within(point.Name(), dir) }) {
-			return point
+		isLater := slices.ContainsFunc(later, func(dir string) bool { return mountinfo.Within(point.Name(), dir) })
+		if point.Name() != stageRoot && !isLater {
+			return point, nil
 		}
 		point.Close()
+	} else if !errors.Is(err, unix.ENOENT) {
+		return nil, err
 	}
 	for j, outer := range slices.Backward(specs[:i]) { // the ones deeper come first
 		below, found := strings.CutPrefix(target, outer.Target+"/")
@@ -132,13 +145,24 @@ func openTarget(specs []mountSpec, i int, later []string) *os.File {
 			continue
 		}
 		// A link could lead out of this mount.
-		if point, err = openBelow(stagePath(j), below, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS); err == nil {
-			return point
+		point, err = openBelow(stagePath(j), below, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+		switch {
+		case err == nil:
+			return point, nil
+		case errors.Is(err, unix.ENOENT):
+			return nil, nil
+		case errors.Is(err, unix.ELOOP):
+			err = fmt.Errorf("it leads over a symbolic link in what is mounted at %s, which the root filesystem does not have: make "+
+				"that directory there: %w", outer.Target, err)
 		}
-		break
+		return nil, err
 	}
-	return nil
+	return nil, nil
 }
+
+// openTries bounds how often a path is looked up again: a rename on the host, by anybody, gives EAGAIN where a path has
+// ".." (openat2(2)).
+const openTries = 500
 
 // openBelow opens a path that begins at dir, with O_PATH. The file's name is where it was found.
 func openBelow(dir, path string, resolve uint64) (*os.File, error) {
@@ -148,7 +172,13 @@ func openBelow(dir, path string, resolve uint64) (*os.File, error) {
 	}
 	defer root.Close()
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(root.Fd()), path, &how)
+	fd := -1
+	for range openTries {
+		if fd, err = unix.Openat2(int(root.Fd()), path, &how); !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +193,7 @@ func openBelow(dir, path string, resolve uint64) (*os.File, error) {
 // clearStage unmounts all that is in the stage, after the init has its copy. The thread that started the init stays in
 // the stage as long as the container lives, and the host could not unmount a disk for good.
 func (c *Container) clearStage() error {
-	return c.onStage(func() error {
+	return onStage(c.stage, func() error {
 		for _, dir := range []string{stageFolder, stageHost} {
 			if err := unix.Unmount(filepath.Join("/", dir), unix.MNT_DETACH); err != nil {
 				return fmt.Errorf("clear the stage of the container's mounts: %w", err)
@@ -174,11 +204,11 @@ func (c *Container) clearStage() error {
 }
 
 // onStage calls fn in the stage, on a thread of its own.
-func (c *Container) onStage(fn func() error) (err error) {
+func onStage(stage *os.File, fn func() error) (err error) {
 	linux.OnThread(func() {
 		// Threads of a process share their directories, and then none can change its mount namespace (setns(2)).
 		if err = unix.Unshare(unix.CLONE_FS); err == nil {
-			err = unix.Setns(int(c.stage.Fd()), unix.CLONE_NEWNS)
+			err = unix.Setns(int(stage.Fd()), unix.CLONE_NEWNS)
 		}
 		if err != nil {
 			err = fmt.Errorf("enter the stage of the container's mounts: %w", err)

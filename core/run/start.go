@@ -61,7 +61,11 @@ func prepare(options *Options) error {
 	if err := errors.Join(options.Check(), options.checkRootfs(), options.checkFilter()); err != nil {
 		return err
 	}
-	if err := options.checkClosed(); err != nil {
+	mounts, err := parseMounts(options.Tmpfs, options.Mounts)
+	if err != nil {
+		return err
+	}
+	if err := checkNested(mounts); err != nil {
 		return err
 	}
 	if options.HostID == 0 {
@@ -242,20 +246,23 @@ func (c *Container) describe(ctx context.Context, socket *os.File, options *Opti
 	defer closeFiles(extras.files...)
 	var tree *os.File
 	var mounts []*os.File
+	var stage *os.File
 	err = unlessDone(ctx, func() (err error) {
-		if tree, err = rootTree(options, int(namespace.Fd())); err == nil {
-			mounts, err = openMounts(extras.mounts, int(namespace.Fd()), extras.uids, extras.gids)
+		if tree, err = rootTree(options, int(namespace.Fd())); err != nil {
+			return err
 		}
+		if mounts, err = openMounts(extras.mounts, int(namespace.Fd()), extras.uids, extras.gids); err != nil {
+			return err
+		}
+		stage, err = fillStage(c.InitPID(), tree, extras.mounts, mounts)
 		return err
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	defer func() { closeFiles(append(mounts, tree)...) }() // they may be nil
+	c.stage = stage
 	if err != nil {
-		return err
-	}
-	if err := c.fillStage(tree, extras.mounts, mounts); err != nil {
 		return err
 	}
 	wanted := request{

@@ -47,7 +47,7 @@ func isOverlay(dir string) bool {
 // lowerTree returns what is the lower layer of a discarded root filesystem, and reports whether its files belong to the
 // container.
 func lowerTree(dir string, userNamespace int) (tree *os.File, mapped bool, err error) {
-	tree, err = idmappedTree(dir, userNamespace, 0)
+	tree, err = idmappedTree(dir, dir, userNamespace, 0)
 	if !errors.Is(err, unix.EINVAL) || !isOverlay(dir) {
 		return tree, true, err
 	}
