@@ -67,7 +67,7 @@ func (p *places) environment() []string {
 func (p *places) container(ctx context.Context, test string, flags ...string) *exec.Cmd {
 	arguments := append([]string{p.daemon.Program(), "run"}, flags...)
 	arguments = append(arguments, "--cap-drop", "sys_resource",
-		"--mount", "type=bind,source="+p.suite.Programs+",target="+ProgramsPoint+",idmap",
+		"--mount", "type=bind,source="+p.suite.Programs+",target="+ProgramsPoint+",ro,idmap",
 		"--mount", "type=bind,source="+p.work+",target="+WorkPoint+",idmap")
 	for _, rule := range p.suite.DeviceRules {
 		arguments = append(arguments, "--device-cgroup-rule", rule)

@@ -23,12 +23,13 @@ type Container struct {
 // Container makes the root of a container, with flags of run.
 func (d *Daemon) Container(flags ...string) *Container {
 	d.test.Helper()
-	root, err := os.MkdirTemp(d.dir, "root")
+	closed, err := os.MkdirTemp(d.dir, "root") // users of the host must not reach what a container's root makes
 	if err != nil {
 		d.test.Fatal(err)
 	}
+	root := filepath.Join(closed, "root")
 	c := &Container{d, root, append([]string{"--socket", d.Socket(), "--rootfs", root}, flags...)}
-	if err := errors.Join(os.Chmod(root, 0o755), os.Mkdir(filepath.Join(root, "bin"), 0o755)); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, "bin"), 0o755); err != nil {
 		d.test.Fatal(err)
 	}
 	return c
