@@ -4,6 +4,7 @@ package require
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -59,6 +60,22 @@ func CgroupsV1(t testing.TB, format string, args ...any) {
 		t.Skipf(format, args...)
 	}
 	Lacking(t, format, args...)
+}
+
+// ProcessorsEnv is "1" where a run says that the machine has one processor.
+const ProcessorsEnv = "INTERCEDE_TEST_PROCESSORS"
+
+// Processors skips the test, which needs more than one processor, as Lacking does where there is one. Where a run says
+// that there is one (ProcessorsEnv), it is skipped even if every test has to run.
+func Processors(t testing.TB) {
+	t.Helper()
+	switch {
+	case runtime.NumCPU() > 1:
+	case os.Getenv(ProcessorsEnv) == "1":
+		t.Skip("needs more than one processor")
+	default:
+		Lacking(t, "needs more than one processor")
+	}
 }
 
 // OldKernel reports whether the kernel is older than version, "5.19", or is pretended to be.

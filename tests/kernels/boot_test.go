@@ -31,7 +31,7 @@ func (s system) boot(t *testing.T, payload string) {
 	// and the limits of programs and tests hold. With more than one processor, qemu 7.2 takes minutes
 	// to start the second.
 	arguments := slices.Concat(s.machine.qemu[1:], []string{
-		"-accel", "tcg", "-icount", "shift=0", "-smp", "2", "-m", "1536",
+		"-accel", "tcg", "-icount", "shift=0", "-smp", "1", "-m", "1536",
 		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "file:" + console,
 		"-kernel", s.kernel, "-initrd", s.initrd,
 		"-append", "root=/dev/vda rw console=" + s.machine.console + " panic=-1 quiet systemd.show_status=0",

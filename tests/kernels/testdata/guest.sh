@@ -8,7 +8,7 @@ exec >/dev/virtio-ports/results 2>&1 </dev/null || exit 1
 cd /payload
 export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 . ./settings # LIMIT: the seconds that a step may take; KIND: too-old where the programs refuse the kernel, small without systemd
-export INTERCEDE_TEST_CGROUPS=2 INTERCEDE_TEST_KERNEL=$(uname -r)
+export INTERCEDE_TEST_CGROUPS=2 INTERCEDE_TEST_PROCESSORS=1 INTERCEDE_TEST_KERNEL=$(uname -r)
 
 step() {
 	name=$1 began=$(cut -d. -f1 /proc/uptime)
