@@ -109,6 +109,11 @@ var statements = []statement{
 		leads := target == "s:lm" || target == "s:." || strings.HasSuffix(target, "..") || strings.HasSuffix(target, "/fd/3")
 		return d.refused() && err == nil && value&unix.MNT_FORCE != 0 && leads
 	}},
+	{"mount", "for which the kernel asks for privilege over the superblock, is done for what this plugin mounted", func(d *difference) bool {
+		value, err := strconv.ParseInt(d.argument("umount2", 1), 0, 64)
+		foreign := d.earlierHas("MS_BIND") || d.earlierHas("s:tmpfs") // a mount of the root filesystem, or of the container's own
+		return d.refused() && err == nil && value&unix.MNT_FORCE != 0 && foreign
+	}},
 	{"mount", "those about the superblock are not", func(d *difference) bool {
 		return d.of("read") && (d.earlierHas(" 6 null null 0") || d.earlierHas(" 7 null null 0") || d.earlierHas(" 8 null null 0"))
 	}},
