@@ -226,8 +226,8 @@ func runDelivered(ctx context.Context, options run.Options, deliver func(*run.Co
 	return c.Wait()
 }
 
-// endedBySignal is a context that SIGINT, SIGTERM, SIGHUP and SIGQUIT end until stop is called: they would end the program, and what it
-// has made for a container would be left. Later ones have no effect here, and do not end the program either.
+// endedBySignal is a context that SIGINT, SIGTERM, SIGHUP and SIGQUIT end until stop is called: they would end the
+// program, and what it has made for a container would be left. Later ones have no effect here, and do not end the program either.
 func endedBySignal(ctx context.Context) (until context.Context, stop func()) {
 	until, cancel := context.WithCancelCause(ctx)
 	signals, stopped := make(chan os.Signal, 1), make(chan struct{})

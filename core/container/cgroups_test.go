@@ -52,6 +52,21 @@ func TestMovedProcess(t *testing.T) {
 	}
 	t.Cleanup(func() { os.Remove(inner) })
 
+	c := startIn(t, group)
+	if err := os.WriteFile(filepath.Join(inner, "cgroup.procs"), []byte(strconv.Itoa(c.Process.Pid)), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, config := range []string{"", "/another", filepath.Base(group)} {
+		got := inspectContainer(t, Claim{PID: c.Process.Pid, CgroupsPath: config}).Cgroups()[""]
+		if filepath.Base(got) != filepath.Base(group) {
+			t.Errorf("with cgroupsPath %q the container's cgroup is %s, want %s", config, got, group)
+		}
+	}
+}
+
+// startIn starts a process in a cgroup, which makes a user namespace and a cgroup namespace there and waits.
+func startIn(t *testing.T, group string) *exec.Cmd {
+	t.Helper()
 	c := exec.Command("sh", "-c", "echo 0 > "+group+"/cgroup.procs && exec unshare --user --map-root-user --cgroup sh -c 'echo; read x'")
 	input, err1 := c.StdinPipe()
 	output, err2 := c.StdoutPipe()
@@ -65,13 +80,5 @@ func TestMovedProcess(t *testing.T) {
 	if _, err := output.Read(make([]byte, 1)); err != nil { // it is in its namespaces
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(inner, "cgroup.procs"), []byte(strconv.Itoa(c.Process.Pid)), 0); err != nil {
-		t.Fatal(err)
-	}
-	for _, config := range []string{"", "/another", filepath.Base(group)} {
-		got := inspectContainer(t, Claim{PID: c.Process.Pid, CgroupsPath: config}).Cgroups()[""]
-		if filepath.Base(got) != filepath.Base(group) {
-			t.Errorf("with cgroupsPath %q the container's cgroup is %s, want %s", config, got, group)
-		}
-	}
+	return c
 }

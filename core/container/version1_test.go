@@ -1,10 +1,8 @@
 package container
 
 import (
-	"errors"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -113,20 +111,7 @@ func TestMovedToAnother(t *testing.T) {
 			}
 		})
 	}
-	c := exec.Command("sh", "-c",
-		"echo 0 > "+top+"/intercede-test-another/cgroup.procs && exec unshare --user --map-root-user --cgroup sh -c 'echo; read x'")
-	input, err1 := c.StdinPipe()
-	output, err2 := c.StdoutPipe()
-	if err := errors.Join(err1, err2, c.Start()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		input.Close()
-		c.Wait()
-	})
-	if _, err := output.Read(make([]byte, 1)); err != nil { // it is in its namespaces
-		t.Fatal(err)
-	}
+	c := startIn(t, top+"/intercede-test-another")
 	claim := Claim{CgroupsPath: "/intercede-test-own", PID: c.Process.Pid}
 	moved := inspectContainer(t, claim)
 	if p, found := moved.Cgroups()[hierarchy]; found || moved.UnconfirmedCgroups()[hierarchy] != "/intercede-test-another" {

@@ -46,7 +46,7 @@ func (e *Engine) assign(p *policy.Policy, bindings []broker.Binding, c *containe
 }
 
 // reportUnconfirmed logs that rules and plugins do not see cgroups in which the container was found. For an ordinary
-// user's containers, which are in no cgroups of version 1 that matter, it is no warning.
+// user's containers, which are in no cgroups of version 1 that matter, it is not a warning.
 func (e *Engine) reportUnconfirmed(c *container.Container) {
 	unconfirmed := c.UnconfirmedCgroups()
 	if len(unconfirmed) == 0 {

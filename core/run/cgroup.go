@@ -61,7 +61,13 @@ func newCgroups(id string, memoryLimit int64, devices []device.Rule, uid, gid in
 	case found.memory == found.unified:
 		return groups, unified.LimitMemory(2, memoryLimit)
 	}
-	return groups, groups.in(found.memory.Path).LimitMemory(1, memoryLimit)
+	memory := groups.in(found.memory.Path)
+	if memory == nil { // makeV1 has left it out for the cpu controller, which it has too
+		if memory, err = groups.make(found.memory.Path, id); err != nil {
+			return groups, err
+		}
+	}
+	return groups, memory.LimitMemory(1, memoryLimit)
 }
 
 // makeV1 makes cgroups in hierarchies of version 1. The container's root can mount these, from the cgroup down that its
@@ -86,9 +92,12 @@ func (gs *cgroups) makeV1(own []cgroup.Folder, id string) error {
 	return nil
 }
 
-// in is the cgroup that was made in a folder.
+// in is the cgroup that was made in a folder; nil: none was.
 func (gs cgroups) in(parent string) *limit.Group {
 	i := slices.IndexFunc(gs, func(g *limit.Group) bool { return filepath.Dir(g.Dir) == parent })
+	if i < 0 {
+		return nil
+	}
 	return gs[i]
 }
 

@@ -24,14 +24,14 @@ func TestInheritedDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := os.Symlink(fmt.Sprintf("/proc/self/fd/%d", fd), filepath.Join(root, "work")); err != nil {
+	if err := os.Symlink(fmt.Sprintf("/proc/self/fd/%d", fd), filepath.Join(root, "inside")); err != nil {
 		t.Fatal(err)
 	}
-	err = startError(t, run.Options{Rootfs: root, Workdir: "/work", Args: shell("ls")})
-	if !strings.Contains(err.Error(), "enter the working directory /work of the container") {
+	err = startError(t, run.Options{Rootfs: root, Workdir: "/inside", Args: shell("ls")})
+	if !strings.Contains(err.Error(), "enter the working directory /inside of the container") {
 		t.Error(err)
 	}
-	if got := output(t, run.Options{Rootfs: root, Args: shell("ls /work/ 2>/dev/null || echo nothing")}); got != "nothing\n" {
+	if got := output(t, run.Options{Rootfs: root, Args: shell("ls /inside/ 2>/dev/null || echo nothing")}); got != "nothing\n" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -13,9 +13,9 @@ import (
 )
 
 // The root filesystem of a host can be an overlay, as in a container that is used like a host. Most kernels cannot idmap
-// an overlay (FS_ALLOW_IDMAP is missing in fs/overlayfs/super.c; not in 7.3), but it can be the lower layer of another one. Its files
-// are then the host's: nobody's in the container, which has of them what everybody has. That is less than with an idmap
-// and never more. So that the container's root has where to write, the root directory, and the directories in it that
+// an overlay (FS_ALLOW_IDMAP is missing in fs/overlayfs/super.c; not in 7.3), but it can be the lower layer of another
+// one. Its files are then the host's: nobody's in the container, which has of them what everybody has. That is less than
+// with an idmap and never more. So that the container's root has where to write, the root directory, and the directories in it that
 // belong to root, are its own: an overlay takes owner and mode of a directory from its upper layer, which is the
 // container's. Two overlays are as deep as the kernel allows (FILESYSTEM_MAX_STACK_DEPTH, include/linux/fs.h).
 

@@ -62,6 +62,16 @@ func CgroupsV1(t testing.TB, format string, args ...any) {
 	Lacking(t, format, args...)
 }
 
+// KernelLacks skips the test, which is about something that no version of the kernel tells, as Lacking does. Where a run
+// says which kernel it is about (KernelEnv), it is skipped even if every test has to run.
+func KernelLacks(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv(KernelEnv) != "" {
+		t.Skip(reason)
+	}
+	Lacking(t, "%s", reason)
+}
+
 // ProcessorsEnv is "1" where a run says that the machine has one processor.
 const ProcessorsEnv = "INTERCEDE_TEST_PROCESSORS"
 
